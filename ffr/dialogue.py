@@ -1,0 +1,154 @@
+"""What all else speaks of: images, utterances, dialogues, fragments, and examples (dialogue + query + answer).
+
+Everything here is immutable. Utterance ids are positions in the dialogue, from 0; image ids count over the whole
+dialogue in order of appearance, from 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture as the data names it.
+
+    Args:
+        source: A path, relative to the data's image root or absolute, or a URL; never opened here.
+        caption: The words that came with it, as in the raw form; not shown to a model.
+    """
+
+    source: str
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One line of a dialogue: who says it, and the texts and images it is made of, in order.
+
+    >>> line = Utterance("User1", ("look: ", Image("cat.png")))
+    >>> line.text, line.images
+    ('look: ', (Image(source='cat.png', caption=''),))
+    """
+
+    speaker: str
+    segments: tuple[str | Image, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The words alone, without the images."""
+        return "".join(segment for segment in self.segments if isinstance(segment, str))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        return tuple(segment for segment in self.segments if isinstance(segment, Image))
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A long dialogue.
+
+    >>> chat = Dialogue("d1", (Utterance("user1", ("hi",)), Utterance("user2", (Image("a.png"), Image("b.png")))))
+    >>> len(chat.utterances), len(chat.images), chat.image_utterance_ids
+    (2, 2, (1, 1))
+    """
+
+    id: str
+    utterances: tuple[Utterance, ...]
+
+    @cached_property
+    def images(self) -> tuple[Image, ...]:
+        """All images; entry i is image id i."""
+        return tuple(image for utterance in self.utterances for image in utterance.images)
+
+    @cached_property
+    def image_utterance_ids(self) -> tuple[int, ...]:
+        """For each image id, the id of the utterance it hangs on."""
+        return tuple(index for index, utterance in enumerate(self.utterances) for _ in utterance.images)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what is said and shown (speakers lower-cased, as prompts show them); the id has no part in it."""
+        content = [
+            [line.speaker.lower(), [part if isinstance(part, str) else [part.source] for part in line.segments]]
+            for line in self.utterances
+        ]
+        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """The ids of the utterances and of the images that an answer names, in the order it names them.
+
+    >>> Fragment((0, 3), ()).is_empty
+    False
+    """
+
+    utterance_ids: tuple[int, ...] = ()
+    image_ids: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, utterance_ids: Iterable[int], image_ids: Iterable[int]) -> Fragment:
+        """The fragment of these ids, ascending and without repeats."""
+        return cls(tuple(sorted(set(utterance_ids))), tuple(sorted(set(image_ids))))
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.utterance_ids and not self.image_ids
+
+
+@dataclass(frozen=True, slots=True)
+class FilePrompt:
+    """The prompt as a file has it: a released checkpoint must see its training prompt to the byte.
+
+    `user` holds one `<image>` where each image goes. `system` is None where the file has no system message.
+    """
+
+    user: str
+    system: str | None = None
+
+
+def _no_meta() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question to a dialogue, with the true answer where it is known.
+
+    Args:
+        dialogue: The dialogue.
+        query: What is looked for.
+        fragment: The true answer; None where the data has none (test files).
+        prompt: The file's own prompt text; None where the data has no prompt (raw form, built dialogues).
+        image_root: Folder that relative image sources are resolved against.
+        meta: Whatever else the record says, kept as it is.
+    """
+
+    dialogue: Dialogue
+    query: str
+    fragment: Fragment | None = None
+    prompt: FilePrompt | None = None
+    image_root: Path | None = field(default=None, compare=False)
+    meta: Mapping[str, Any] = field(default_factory=_no_meta, compare=False)
+
+    @cached_property
+    def key(self) -> str:
+        """Names the (dialogue, query) pair: 16 hex digits of SHA-256 over the dialogue's content and the query."""
+        content = f"{self.dialogue.fingerprint}\n{self.query}"
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def image_locations(self) -> Iterator[str | Path]:
+        """Where each image lies: a URL as it stands, or a path with the image root put in front."""
+        for image in self.dialogue.images:
+            if image.source.startswith(("http://", "https://")):
+                yield image.source
+            else:
+                yield (self.image_root or Path()) / image.source

@@ -1,0 +1,204 @@
+"""Dialogue + query → the chat messages a model sees, and back.
+
+The Chinese template with the query first is the one of MLDR and WeChat-MDR, to the byte. The English one has the same shape.
+With `query_position="last"` the dialogue stands before the query, so that queries on one dialogue share their prefix.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from ffr.dialogue import Dialogue, Example, FilePrompt, Image, Utterance
+from ffr.errors import DataError
+
+QueryPosition = Literal["first", "last"]
+
+IMAGE_MARK = "<image>"
+QUERY_START, QUERY_END = "<|query_start|>", "<|query_end|>"
+UTT_ID_START, UTT_ID_END = "<|utt_id_start|>", "<|utt_id_end|>"
+IMG_ID_START, IMG_ID_END = "<|img_id_start|>", "<|img_id_end|>"
+RESERVED_MARKS = (IMAGE_MARK, QUERY_START, QUERY_END, UTT_ID_START, UTT_ID_END, IMG_ID_START, IMG_ID_END)
+"""What an utterance or a query may not contain, or the prompt could not be read back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The words around a dialogue and a query; `{query}` and `{dialogue}` stand where they go."""
+
+    name: str
+    system: str
+    query_first: str
+    query_last: str
+
+
+_ZH_RULES = (
+    "要求: \n1.检索结果以句子ID和图片ID输出，若不存在匹配的句子或图片，对应部分返回空列表\n"
+    "2.格式严格遵循:<|utt_ids_start|>[句子ID列表]<|utt_ids_end|>;<|img_ids_start|>[图片ID列表]<|img_ids_end|>\n\n"
+    "对话内容: {dialogue}"
+)
+_EN_RULES = (
+    "Requirements: \n1.Output the results as utterance ids and image ids; where no utterance or no image matches, return an "
+    "empty list for that part\n2.Follow this format strictly:<|utt_ids_start|>[utterance ids]<|utt_ids_end|>;"
+    "<|img_ids_start|>[image ids]<|img_ids_end|>\n\nDialogue: {dialogue}"
+)
+_QUERY = QUERY_START + "{query}" + QUERY_END
+
+TEMPLATES = {
+    "zh": Template(
+        name="zh",
+        system="你是一个多模态信息检索助手。",
+        query_first=f"请根据下列多模态长对话内容,检索与{_QUERY}匹配的句子和图片.\n{_ZH_RULES}",
+        query_last=f"请根据下列多模态长对话内容,检索与查询匹配的句子和图片.\n{_ZH_RULES}查询: {_QUERY}\n",
+    ),
+    "en": Template(
+        name="en",
+        system="You are a multimodal information retrieval assistant.",
+        query_first=f"From the long multimodal dialogue below,retrieve the utterances and images that match {_QUERY}.\n{_EN_RULES}",
+        query_last="From the long multimodal dialogue below,retrieve the utterances and images that match the query.\n"
+        f"{_EN_RULES}Query: {_QUERY}\n",
+    ),
+}
+
+
+def render_dialogue(dialogue: Dialogue) -> str:
+    """One utterance a line, `<|utt_id_start|>0<|utt_id_end|> speaker: text`, the speaker lower-cased, images as marks.
+
+    >>> print(render_dialogue(Dialogue("d", (Utterance("User1", ("hi",)), Utterance("B", (Image("a.png"),))))), end="")
+    <|utt_id_start|>0<|utt_id_end|> user1: hi
+    <|utt_id_start|>1<|utt_id_end|> b: <|img_id_start|>0<|img_id_end|><image>
+    """
+    lines: list[str] = []
+    image_id = 0
+    for utterance_id, utterance in enumerate(dialogue.utterances):
+        pieces: list[str] = []
+        for segment in utterance.segments:
+            if isinstance(segment, str):
+                pieces.append(segment)
+            else:
+                pieces.append(f"{IMG_ID_START}{image_id}{IMG_ID_END}{IMAGE_MARK}")
+                image_id += 1
+        lines.append(f"{UTT_ID_START}{utterance_id}{UTT_ID_END} {utterance.speaker.lower()}: {''.join(pieces)}\n")
+    return "".join(lines)
+
+
+def render(
+    dialogue: Dialogue, query: str, *, template: str | Template = "zh", query_position: QueryPosition = "first"
+) -> FilePrompt:
+    """The prompt for a dialogue and a query.
+
+    Args:
+        dialogue: The dialogue; no utterance may contain one of `RESERVED_MARKS`.
+        query: What is looked for; likewise.
+        template: `zh`, `en`, or a template of your own.
+        query_position: `first` as published, `last` for dialogue before query.
+
+    Raises:
+        DataError: where a text contains one of the task's markers, which would make the prompt ambiguous.
+
+    >>> chat = Dialogue("d", (Utterance("user1", ("你好",)),))
+    >>> render(chat, "问候").user.splitlines()[0]
+    '请根据下列多模态长对话内容,检索与<|query_start|>问候<|query_end|>匹配的句子和图片.'
+    """
+    chosen = TEMPLATES[template] if isinstance(template, str) else template
+    check_markers(dialogue, query)
+    text = chosen.query_first if query_position == "first" else chosen.query_last
+    # one pass over the template, so that braces in the texts stay what they are
+    parts = {"{query}": query, "{dialogue}": render_dialogue(dialogue)}
+    user = re.sub(r"\{query\}|\{dialogue\}", lambda match: parts[match[0]], text)
+    return FilePrompt(user=user, system=chosen.system)
+
+
+def prompt_of(
+    example: Example, *, template: str | None = None, query_position: QueryPosition | None = None
+) -> FilePrompt:
+    """The prompt an example is asked with: the file's own where it has one and nothing else was asked for."""
+    if template is None and query_position is None and example.prompt is not None:
+        return example.prompt
+    return render(example.dialogue, example.query, template=template or "zh", query_position=query_position or "first")
+
+
+def check_markers(dialogue: Dialogue, query: str) -> None:
+    """Raises DataError where an utterance or the query contains one of the task's markers."""
+    for mark in RESERVED_MARKS:
+        if mark in query:
+            raise DataError(f"the query contains the marker {mark}; remove it", where=f"dialogue {dialogue.id!r}")
+        for index, utterance in enumerate(dialogue.utterances):
+            if mark in utterance.text or mark in utterance.speaker:
+                raise DataError(
+                    f"utterance {index} contains the marker {mark}; remove it", where=f"dialogue {dialogue.id!r}"
+                )
+
+
+_UTTERANCE = re.compile(re.escape(UTT_ID_START) + r"([0-9]{1,9})" + re.escape(UTT_ID_END) + " ")
+_QUERY_SPAN = re.compile(re.escape(QUERY_START) + r"(.*?)" + re.escape(QUERY_END), re.S)
+_IMAGE = re.compile(re.escape(IMG_ID_START) + r"([0-9]{1,9})" + re.escape(IMG_ID_END) + re.escape(IMAGE_MARK))
+
+
+def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[Utterance, ...]]:
+    """Reads query and utterances back from a prompt, by the markers, whatever words stand around them.
+
+    Args:
+        user: The prompt text, in the shape of this module's templates.
+        images: Entry i is the image of id i.
+
+    Returns:
+        The query and the utterances.
+
+    Raises:
+        DataError: with what is wrong: no query, ids that do not count from 0, a number of `<image>` other than of images, …
+
+    >>> chat = Dialogue("d", (Utterance("user1", ("hi ", Image("a.png"))),))
+    >>> parse_user_prompt(render(chat, "a picture").user, chat.images) == ("a picture", chat.utterances)
+    True
+    """
+    queries = list(_QUERY_SPAN.finditer(user))
+    if len(queries) != 1:
+        raise DataError(f"the prompt has {len(queries)} queries between {QUERY_START} and {QUERY_END}; it needs one")
+    query = queries[0]
+    starts = list(_UTTERANCE.finditer(user))
+    if not starts:
+        raise DataError(f"the prompt has no utterance; each begins with {UTT_ID_START}<id>{UTT_ID_END} and a space")
+    end = len(user)
+    if query.start() > starts[-1].start():
+        # query last: the dialogue ends with the line break before the query's line
+        end = user.rfind("\n", 0, query.start()) + 1
+        if end <= starts[-1].start():
+            raise DataError("the query stands on the last utterance's line; put it on a line of its own")
+    elif query.end() > starts[0].start():
+        raise DataError("the query stands inside the dialogue; put it before or after")
+    utterances: list[Utterance] = []
+    image_id = 0
+    for index, start in enumerate(starts):
+        if int(start[1]) != index:
+            raise DataError(f"utterance id {start[1]} stands where {index} is due; ids count from 0 in dialogue order")
+        line = user[start.end() : starts[index + 1].start() if index + 1 < len(starts) else end]
+        if not line.endswith("\n"):
+            raise DataError(f"utterance {index} does not end with a line break")
+        speaker, colon, content = line[:-1].partition(": ")
+        if not colon:
+            raise DataError(f"utterance {index} has no speaker; write `speaker: text`")
+        segments: list[str | Image] = []
+        position = 0
+        for mark in _IMAGE.finditer(content):
+            if int(mark[1]) != image_id:
+                raise DataError(
+                    f"image id {mark[1]} in utterance {index} stands where {image_id} is due; ids count from 0 over the dialogue"
+                )
+            if image_id >= len(images):
+                raise DataError(f"the prompt has more {IMAGE_MARK} than the record has images ({len(images)})")
+            if mark.start() > position:
+                segments.append(content[position : mark.start()])
+            segments.append(images[image_id])
+            position = mark.end()
+            image_id += 1
+        if position < len(content):
+            segments.append(content[position:])
+        utterance = Utterance(speaker, tuple(segments))
+        if stray := next((mark for mark in RESERVED_MARKS if mark in utterance.text or mark in speaker), None):
+            raise DataError(f"utterance {index} has a stray {stray}; an image is {IMG_ID_START}<id>{IMG_ID_END}{IMAGE_MARK}")
+        utterances.append(utterance)
+    if image_id != len(images):
+        raise DataError(f"the prompt has {image_id} {IMAGE_MARK} but the record has {len(images)} images")
+    return query[1], tuple(utterances)

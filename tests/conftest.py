@@ -1,0 +1,28 @@
+"""Fixtures that every test folder shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of real dialogues and chat exports: FFR_SHARED, or `shared` beside the repository."""
+    folder = Path(os.environ.get("FFR_SHARED", REPOSITORY.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip("the folder of real dialogues is not here; set FFR_SHARED to it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_dialogues(shared_dir: Path) -> Path:
+    """Folder with dev.json and train.jsonl.gz: real dialogues with real photographs."""
+    folder = shared_dir / "real-dialogues"
+    if not folder.is_dir():
+        pytest.skip("the real dialogues are not here; set FFR_SHARED to the folder that holds real-dialogues/")
+    return folder
