@@ -30,4 +30,14 @@ class DataError(FfrError):
 
 
 class ModelError(FfrError):
-    """A model folder or checkpoint cannot be used as it is."""
+    """A model folder or checkpoint cannot be used as it is.
+
+    Args:
+        message: What was found and what to do.
+        where: The folder, file or hub id; it is put in front of the message.
+    """
+
+    def __init__(self, message: str, where: str | None = None) -> None:
+        super().__init__(f"{where}: {message}" if where else message)
+        self.message = message
+        self.where = where

@@ -1,0 +1,135 @@
+"""Run folders: what a training run leaves on disk, how one is found again, and what `--model` may name.
+
+A run folder holds `run.json` (the record: stage, status, seed, fingerprints, versions), `config.yaml` (the resolved
+configuration), `metrics.csv`, `tensorboard/`, `checkpoints/`, `adapter/`, `merged/` (a plain Hugging Face folder) and `curve.png`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ffr.errors import ModelError, UsageError
+
+RUNS_FOLDER = "runs"
+RECORD_FILE = "run.json"
+Status = Literal["running", "interrupted", "failed", "finished"]
+
+
+@dataclass
+class RunRecord:
+    """What `run.json` says of a run: enough to trace every number that it wrote."""
+
+    stage: str
+    status: Status
+    started_at: str
+    seed: int
+    model: str
+    dataset: str
+    data_fingerprint: str = ""
+    val_fingerprint: str = ""
+    config_fingerprint: str = ""
+    finished_at: str | None = None
+    error: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, run: Path) -> None:
+        """Writes the record whole or not at all."""
+        target = run / RECORD_FILE
+        scratch = run / f".{RECORD_FILE}.{os.getpid()}"
+        scratch.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        scratch.replace(target)
+
+    @classmethod
+    def load(cls, run: Path) -> RunRecord:
+        """Reads a run's record.
+
+        Raises:
+            ModelError: where the folder has none or it cannot be read.
+        """
+        path = run / RECORD_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            known = {name: value for name, value in content.items() if name in cls.__dataclass_fields__}
+            return cls(**known)
+        except FileNotFoundError:
+            raise ModelError(f"no {RECORD_FILE} here; this is not the folder of a training run", str(run)) from None
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ModelError(f"cannot be read as the record of a run ({error}); restore or delete it", str(path)) from None
+
+
+def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
+    """Makes the next folder `<root>/<stage>-<recipe>-<number>`; two processes never get the same one."""
+    root.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        run = root / f"{stage}-{recipe}-{number:03d}"
+        try:
+            run.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        return run
+
+
+def newest_finished_run(root: Path, stage: str | None = None) -> Path | None:
+    """The run under `root` that finished last; None where there is none."""
+    found: list[tuple[str, Path]] = []
+    for path in root.glob(f"*/{RECORD_FILE}"):
+        try:
+            record = RunRecord.load(path.parent)
+        except ModelError:
+            continue
+        if record.status == "finished" and (stage is None or record.stage == stage):
+            found.append((record.finished_at or "", path.parent))
+    return max(found)[1] if found else None
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model's files are, and what to call it.
+
+    Args:
+        location: A folder, or a hub id.
+        label: The name that a person gave: `tiny`, a run's name, a folder, a hub id.
+        run: The run folder where the model is a run's.
+    """
+
+    location: str
+    label: str
+    run: Path | None = None
+
+
+def resolve_model(spec: str) -> ModelSource:
+    """Tells which model `--model` means: `tiny`, a run folder (its merged model), a model folder, or a hub id.
+
+    Raises:
+        UsageError: where the run has no model to use, or the text is a path that does not exist.
+
+    >>> resolve_model("Qwen/Qwen2-VL-2B-Instruct").location
+    'Qwen/Qwen2-VL-2B-Instruct'
+    """
+    if spec == "tiny":
+        from ffr.models.tiny import TINY_FOLDER
+
+        return ModelSource(str(TINY_FOLDER), "tiny")
+    path = Path(spec)
+    if (path / RECORD_FILE).is_file():
+        merged = path / "merged"
+        if not (merged / "config.json").is_file():
+            status = RunRecord.load(path).status
+            raise UsageError(
+                f"{spec}: this run is {status} and has no merged model yet; finish it with `ffr train … --resume {spec}`"
+            )
+        return ModelSource(str(merged), path.name, path)
+    if path.is_dir():
+        return ModelSource(spec, spec)
+    looks_like_path = spec.startswith((".", "/", "~")) or spec.count("/") != 1 or path.parent.is_dir()
+    if looks_like_path:
+        raise UsageError(f"{spec}: no such model folder or run; name one, a hub id (owner/name), or `tiny`")
+    return ModelSource(spec, spec)
