@@ -1,0 +1,67 @@
+"""torchmetrics classes for whole answers: exact match and format validity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from ffr.metrics.functional.answer import _exact_match_update, _share_compute
+from ffr.metrics.functional.fragment import FragmentLike
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class _Share(Metric):  # type: ignore[misc]
+    """Hits over samples."""
+
+    is_differentiable: bool = False
+    higher_is_better: bool = True
+    full_state_update: bool = False
+    plot_lower_bound: float = 0.0
+    plot_upper_bound: float = 1.0
+
+    num_hits: Tensor
+    num_samples: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("num_hits", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
+
+    def compute(self) -> Tensor:
+        """The share."""
+        return _share_compute(self.num_hits, self.num_samples).float().to(self.device)
+
+
+class FragmentExactMatch(_Share):
+    """Share of the samples whose utterance ids and image ids are all right.
+
+    >>> metric = FragmentExactMatch()
+    >>> metric([((0, 1), ()), ((2,), (0,))], [((1, 0), ()), ((2,), ())])
+    tensor(0.5000)
+    """
+
+    def update(self, preds: Sequence[FragmentLike], targets: Sequence[FragmentLike]) -> None:
+        """Adds a batch of predicted and true fragments.
+
+        Raises:
+            ValueError: where their numbers differ or an id is negative.
+        """
+        num_hits, num_samples = _exact_match_update(preds, targets)
+        self.num_hits += num_hits
+        self.num_samples += num_samples
+
+
+class AnswerFormatValidity(_Share):
+    """Share of the answers that keep to the format.
+
+    >>> metric = AnswerFormatValidity()
+    >>> metric([True, False])
+    tensor(0.5000)
+    """
+
+    def update(self, is_valid: Sequence[bool]) -> None:
+        """Adds a batch: for each answer, whether it is well-formed."""
+        self.num_hits += sum(map(bool, is_valid))
+        self.num_samples += len(is_valid)

@@ -1,0 +1,62 @@
+"""The torchmetrics class for fragment order coherence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from ffr.metrics.functional.coherence import fragment_order_coherence
+from ffr.metrics.functional.fragment import _fixed_point_mean, _fixed_point_sum
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class FragmentOrderCoherence(Metric):  # type: ignore[misc]
+    """Mean over samples of `ffr.metrics.functional.fragment_order_coherence`.
+
+    >>> metric = FragmentOrderCoherence()
+    >>> words = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    >>> metric.update([3, 7], words, [3], torch.tensor([[0.0, 1.0]]), is_target_empty=False)    # 0.4
+    >>> metric.update([], words[:0], [], words[:0], is_target_empty=True)    # 1
+    >>> metric.compute()
+    tensor(0.7000)
+    """
+
+    is_differentiable: bool = False
+    higher_is_better: bool = True
+    full_state_update: bool = False
+    plot_lower_bound: float = -1.0
+    plot_upper_bound: float = 1.0
+
+    fixed_point_sum: Tensor
+    num_samples: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("fixed_point_sum", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(
+        self,
+        utterance_ids: Sequence[int],
+        utterance_embeddings: Tensor,
+        image_utterance_ids: Sequence[int],
+        image_embeddings: Tensor,
+        *,
+        is_target_empty: bool,
+    ) -> None:
+        """Adds one sample; the arguments are those of the function.
+
+        Raises:
+            ValueError: where ids and rows differ in number, or an utterance id repeats.
+        """
+        value = fragment_order_coherence(
+            utterance_ids, utterance_embeddings, image_utterance_ids, image_embeddings, is_target_empty=is_target_empty
+        )
+        self.fixed_point_sum += _fixed_point_sum(value.detach().cpu().double().reshape(1)).to(self.device)
+        self.num_samples += 1
+
+    def compute(self) -> Tensor:
+        """The mean; 0 where there is no sample."""
+        return _fixed_point_mean(self.fixed_point_sum, self.num_samples).float().to(self.device)

@@ -1,0 +1,158 @@
+"""torchmetrics classes for fragment retrieval: states only, the logic is in `ffr.metrics.functional.fragment`.
+
+All states are whole numbers that are summed over processes, so batches and processes never change a bit of a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from ffr.metrics.functional.fragment import (
+    Average,
+    FragmentLike,
+    Modality,
+    _fragment_compute,
+    _fragment_update,
+    _score_name,
+)
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class FragmentScores(Metric):  # type: ignore[misc]
+    """Precision, recall, F1 and MCC for utterances, images and jointly, global and as means over samples, at once.
+
+    See `ffr.metrics.functional.fragment_scores` for the definitions and the names of the 24 results.
+
+    >>> metric = FragmentScores()
+    >>> metric.update([((0, 1), ())], [((0, 1, 2), ())], num_utterances=[4], num_images=[0])
+    >>> metric.update([((2,), (0,))], [((2,), (0,))], num_utterances=[4], num_images=[2])
+    >>> scores = metric.compute()
+    >>> scores["utterance_recall"], scores["image_f1"], scores["sample_utterance_recall"]
+    (tensor(0.7500), tensor(1.), tensor(0.8333))
+    """
+
+    is_differentiable: bool = False
+    higher_is_better: bool = True
+    full_state_update: bool = False
+
+    counts: Tensor
+    sample_sums: Tensor
+    num_samples: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("counts", torch.zeros(2, 4, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("sample_sums", torch.zeros(2, 4, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(
+        self,
+        preds: Sequence[FragmentLike],
+        targets: Sequence[FragmentLike],
+        num_utterances: Sequence[int],
+        num_images: Sequence[int],
+    ) -> None:
+        """Adds a batch.
+
+        Args:
+            preds: Predicted fragments.
+            targets: True fragments.
+            num_utterances: Number of utterances of each sample's dialogue.
+            num_images: Number of images of each sample's dialogue.
+
+        Raises:
+            ValueError: where the four differ in length, or an id or a size is negative.
+        """
+        counts, sample_sums, num_samples = _fragment_update(preds, targets, num_utterances, num_images)
+        self.counts += counts.to(self.device)
+        self.sample_sums += sample_sums.to(self.device)
+        self.num_samples += num_samples
+
+    def compute(self) -> dict[str, Tensor]:
+        """The 24 scores."""
+        scores = _fragment_compute(self.counts, self.sample_sums, self.num_samples)
+        return {name: score.float().to(self.device) for name, score in scores.items()}
+
+
+class _FragmentScore(FragmentScores):
+    """One of the 24 scores, chosen by modality and average."""
+
+    plot_lower_bound: float = 0.0
+    plot_upper_bound: float = 1.0
+    figure: ClassVar[str]
+
+    def __init__(self, modality: Modality = "joint", average: Average = "global", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.score_name = _score_name(modality, average, self.figure)
+
+    def compute(self) -> Tensor:  # type: ignore[override]
+        """The score."""
+        return super().compute()[self.score_name]
+
+
+class FragmentPrecision(_FragmentScore):
+    """Share of the predicted ids that are true.
+
+    Args:
+        modality: `utterance`, `image` or `joint` (the harmonic mean of the two).
+        average: `global` over summed counts, or `sample` for the mean over samples.
+        kwargs: For `torchmetrics.Metric`.
+
+    >>> metric = FragmentPrecision(modality="utterance")
+    >>> metric([((0, 1), ())], [((1,), ())], num_utterances=[3], num_images=[0])
+    tensor(0.5000)
+    """
+
+    figure = "precision"
+
+
+class FragmentRecall(_FragmentScore):
+    """Share of the true ids that are predicted.
+
+    Args:
+        modality: `utterance`, `image` or `joint` (the harmonic mean of the two).
+        average: `global` over summed counts, or `sample` for the mean over samples.
+        kwargs: For `torchmetrics.Metric`.
+
+    >>> metric = FragmentRecall(modality="utterance")
+    >>> metric([((0, 1), ())], [((1,), ())], num_utterances=[3], num_images=[0])
+    tensor(1.)
+    """
+
+    figure = "recall"
+
+
+class FragmentF1(_FragmentScore):
+    """Harmonic mean of precision and recall.
+
+    Args:
+        modality: `utterance`, `image` or `joint` (the plain mean of the two).
+        average: `global` over summed counts, or `sample` for the mean over samples.
+        kwargs: For `torchmetrics.Metric`.
+
+    >>> metric = FragmentF1(modality="utterance", average="sample")
+    >>> metric([((0, 1), ()), ((), ())], [((1,), ()), ((), ())], num_utterances=[3, 3], num_images=[0, 0])
+    tensor(0.8333)
+    """
+
+    figure = "f1"
+
+
+class FragmentMcc(_FragmentScore):
+    """Matthews correlation of predicted and true ids, over the ids of the dialogue.
+
+    Args:
+        modality: `utterance`, `image` or `joint` (the plain mean of the two).
+        average: `global` over summed counts, or `sample` for the mean over samples.
+        kwargs: For `torchmetrics.Metric`.
+
+    >>> metric = FragmentMcc(modality="utterance")
+    >>> metric([((0, 1), ())], [((1,), ())], num_utterances=[3], num_images=[0])
+    tensor(0.5000)
+    """
+
+    plot_lower_bound: float = -1.0
+    figure = "mcc"
