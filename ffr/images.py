@@ -1,0 +1,189 @@
+"""Pictures from outside: opened safely, turned upright, made RGB and no larger than asked, or refused with a sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageOps
+
+from ffr.errors import DataError
+
+MAX_IMAGE_PIXELS = 602_112
+"""Pixels a picture keeps by default: 768·28·28, as in the released training."""
+
+MAX_DECODED_PIXELS = 80_000_000
+"""Pixels of the largest picture that is decoded at all (240 MB as RGB); below Pillow's own bound, so ours speaks first."""
+
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""What is decoded; every further decoder would be one more way in for a hostile file."""
+
+# what Pillow's decoders let out on damaged files; found by flipping bytes (tests/test_images.py)
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    LookupError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether a location is a web address rather than a path.
+
+    >>> is_url("https://example.org/a.png"), is_url("images/a.png")
+    (True, False)
+    """
+    return isinstance(location, str) and location.lower().startswith(("http://", "https://", "data:", "ftp://"))
+
+
+def find_image(location: str | Path, *, where: str | None = None) -> Path:
+    """The file at a location.
+
+    Args:
+        location: A path.
+        where: The place to name in the error, such as `dev.jsonl:17`.
+
+    Raises:
+        DataError: where the location is a URL, or no file is there.
+    """
+    if is_url(location):
+        raise DataError(
+            f"image {_shown(location)} is a web address, which is not fetched; download it and write its path",
+            where=where,
+        )
+    path = Path(location)
+    try:
+        found = path.is_file()
+        is_folder = not found and path.is_dir()
+    except (OSError, ValueError) as error:
+        raise DataError(f"image {_shown(path)} cannot be looked up ({error}); correct its path", where=where) from error
+    if not found:
+        if is_folder:
+            raise DataError(f"image {_shown(path)} is a folder; name the picture's file", where=where)
+        raise DataError(f"image {_shown(path)} not found; correct its path or pass --image-root", where=where)
+    return path
+
+
+def open_image(
+    location: str | Path, *, max_image_pixels: int | None = MAX_IMAGE_PIXELS, where: str | None = None
+) -> PIL.Image.Image:
+    """Opens a picture as RGB: upright as its EXIF data says, see-through parts on white, scaled down where it is too large.
+
+    Args:
+        location: Path of the file.
+        max_image_pixels: Width × height that the result has at most, the shape kept; None for no scaling.
+        where: The place to name in errors, such as `dev.jsonl:17`.
+
+    Raises:
+        DataError: where the file is missing, no picture of a known kind, damaged, or larger than `MAX_DECODED_PIXELS`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     PIL.Image.new("RGBA", (200, 100), (255, 0, 0, 0)).save(f"{folder}/a.png")
+    ...     image = open_image(f"{folder}/a.png", max_image_pixels=5_000)
+    >>> image.mode, image.size, image.getpixel((0, 0))
+    ('RGB', (100, 50), (255, 255, 255))
+    """
+    path = find_image(location, where=where)
+    image = _decode(path, where)
+    if max_image_pixels is not None and image.width * image.height > max_image_pixels:
+        image = image.resize(scaled_size(image.width, image.height, max_image_pixels), PIL.Image.Resampling.LANCZOS)
+    return image
+
+
+def scaled_size(width: int, height: int, max_image_pixels: int) -> tuple[int, int]:
+    """The largest size of the same shape with at most `max_image_pixels` pixels; no side below 1.
+
+    >>> scaled_size(4000, 3000, 602_112), scaled_size(10, 10, 100), scaled_size(1_000_000, 1, 1_000)
+    ((896, 672), (10, 10), (1000, 1))
+    """
+    if max_image_pixels < 1:
+        raise ValueError(f"max_image_pixels is {max_image_pixels}; it must be at least 1")
+    if width * height <= max_image_pixels:
+        return width, height
+    scale = math.sqrt(max_image_pixels / (width * height))
+    short = max(1, int(min(width, height) * scale))
+    long = min(max(1, int(max(width, height) * scale)), max_image_pixels // short)
+    return (long, short) if width >= height else (short, long)
+
+
+def image_digest(location: str | Path, where: str | None = None) -> str:
+    """SHA-256 of the file's bytes as 64 hex digits; names the picture in caches whatever its path.
+
+    Raises:
+        DataError: where the file is missing or cannot be read.
+    """
+    path = find_image(location, where=where)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"image {_shown(path)} cannot be read ({error.strerror}); check its rights", where=where
+        ) from error
+
+
+def probe_image(location: str | Path, where: str | None = None) -> tuple[int, int]:
+    """Decodes a picture in full and tells its width and height in pixels, upright.
+
+    Raises:
+        DataError: as `open_image`.
+    """
+    return _decode(find_image(location, where=where), where).size
+
+
+def _decode(path: Path, where: str | None) -> PIL.Image.Image:
+    try:
+        with PIL.Image.open(path, formats=IMAGE_FORMATS) as image:
+            num_pixels = image.width * image.height
+            if num_pixels > MAX_DECODED_PIXELS:
+                raise _too_large(path, f"{image.width}×{image.height} pixels", where)
+            image.load()
+            return _to_rgb(PIL.ImageOps.exif_transpose(image))
+    except PIL.UnidentifiedImageError as error:
+        kinds = ", ".join(IMAGE_FORMATS)
+        raise DataError(
+            f"image {_shown(path)} is no picture of a known kind ({kinds}); convert it to one of them", where=where
+        ) from error
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise _too_large(path, "far too many pixels", where) from error
+    except _DECODING_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"image {_shown(path)} is damaged or cannot be decoded ({reason}); replace it", where=where
+        ) from error
+
+
+def _too_large(path: Path, size: str, where: str | None) -> DataError:
+    return DataError(
+        f"image {_shown(path)} has {size}, more than the {MAX_DECODED_PIXELS:,} that are decoded; scale it down",
+        where=where,
+    )
+
+
+def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion clips 16-bit grey at 255 and leaves a white picture
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return PIL.Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode == "RGB" and type(image) is PIL.Image.Image else image.convert("RGB")
+
+
+def _shown(location: str | Path) -> str:
+    text = str(location)
+    return '"' + (text if len(text) <= 200 else text[:197] + "…").replace("\n", "\\n") + '"'
