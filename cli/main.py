@@ -1,0 +1,71 @@
+"""The `ffr` command: its groups are imported when they are called, its errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from ffr import __version__
+from ffr.errors import FfrError
+
+_COMMANDS = {
+    # name: (module, attribute, one line for `ffr --help`), in the order that help shows
+    "quickstart": ("ffr.cli.quickstart", "quickstart", "Make the sample, train on it, and measure, in one go."),
+    "train": ("ffr.cli.train", "train", "Train a model: sft."),
+    "eval": ("ffr.cli.eval", "eval_command", "Measure a model, a baseline, or a prediction file."),
+    "data": ("ffr.cli.data", "data", "Check, count, convert, build and download dialogue files."),
+    "doctor": ("ffr.cli.doctor", "doctor", "Show versions, devices and data, and what is missing."),
+    "completion": ("ffr.cli.completion", "completion", "Print the shell's completion script."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported only when one is run or asked for help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except FfrError as error:
+            raise _Failure(error) from error
+
+
+class _Failure(click.ClickException):
+    def __init__(self, error: FfrError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ffr")
+def ffr() -> None:
+    """Fine-grained fragment retrieval: find the part of a long chat, words and pictures, that a query means."""
+
+
+def main() -> None:
+    """Runs the command line; the entry point of the `ffr` script."""
+    try:
+        ffr.main(standalone_mode=True)
+    except BrokenPipeError:
+        # the reader of our output has gone (`ffr … | head`); nothing is left to say
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

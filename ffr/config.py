@@ -1,0 +1,260 @@
+"""Typed settings of every stage: defaults, bounds, one line of text each; and how recipes, files and `-o key=value` fill them.
+
+Torch-free, so that the command line can list settings without loading a model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, Union
+
+from ffr.errors import UsageError
+
+
+def setting(
+    default: Any, text: str, *, low: float | None = None, high: float | None = None, above: float | None = None
+) -> Any:
+    """A settings field: its default, one line that says what it is, and the bounds that a value must keep."""
+    return field(default=default, metadata={"text": text, "low": low, "high": high, "above": above})
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    """Everything that decides what `ffr train sft` does.
+
+    >>> SftConfig(learning_rate=2e-4).learning_rate
+    0.0002
+    >>> SftConfig(epochs=-1)
+    Traceback (most recent call last):
+        ...
+    ffr.errors.UsageError: setting epochs: -1.0 is too small; it must be more than 0
+    """
+
+    stage: ClassVar[str] = "sft"
+
+    model: str = setting("tiny", "model to start from: `tiny`, a folder, a run, or a hub id")
+    dataset: str = setting("sample", "training data: a named set or a file")
+    split: str = setting("train", "part of a named set to train on")
+    val_dataset: str | None = setting(
+        None, "validation data: a named set or a file; none = the training set's own `val` part, if named"
+    )
+    val_split: str = setting("val", "part of a named set to validate on")
+    image_root: str | None = setting(None, "folder that image paths are relative to; none = the data file's folder")
+    skip_bad: bool = setting(False, "leave bad records out, counted, instead of stopping at the first")
+    template: Literal["zh", "en"] | None = setting(
+        None, "prompt template; none = the model's own setting, else the file's prompt text"
+    )
+    query_position: Literal["first", "last"] | None = setting(
+        None, "query before or after the dialogue; none = the model's own setting, else the file's prompt text"
+    )
+    max_image_pixels: int = setting(602_112, "larger images are scaled down to this many pixels", low=784)
+    max_tokens: int = setting(15_536, "a longer prompt with its answer is an error that names the dialogue", low=16)
+
+    lora_rank: int = setting(8, "rank of the LoRA adapter; 0 trains all weights of the language model", low=0)
+    lora_alpha: float = setting(32.0, "LoRA scale: the update is multiplied by alpha / rank", above=0)
+    lora_dropout: float = setting(0.0, "dropout in front of the adapter", low=0, high=0.9)
+    load_in_4bit: bool = setting(False, "load the frozen weights in 4 bits (needs bitsandbytes and a GPU)")
+    trust_remote_code: bool = setting(False, "run code that comes with the model; only for a model you trust")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto = bf16 on a GPU that has it, else fp32")
+    gradient_checkpointing: bool = setting(True, "recompute activations in the backward pass to save memory")
+    feature_cache_mb: int = setting(
+        512, "memory for image features, computed once by the frozen vision tower; 0 = off", low=0
+    )
+    feature_cache_dir: str | None = setting(None, "folder that keeps image features between runs; none = memory only")
+    feature_cache_dir_mb: int = setting(4096, "size bound of that folder", low=1)
+
+    epochs: float = setting(1.0, "passes over the training data", above=0)
+    max_steps: int | None = setting(None, "stop after this many optimizer steps even if epochs are left", low=1)
+    batch_size: int = setting(1, "dialogues a device takes at once", low=1)
+    accumulate: int = setting(4, "batches a device adds up before an optimizer step", low=1)
+    learning_rate: float = setting(1e-4, "peak learning rate", above=0)
+    warmup_share: float = setting(
+        0.05, "share of the steps over which the learning rate rises; a cosine follows", low=0, high=1
+    )
+    weight_decay: float = setting(0.01, "AdamW weight decay", low=0)
+    max_grad_norm: float = setting(1.0, "gradients are scaled down to this norm; 0 = never", low=0)
+
+    val_every_steps: int | None = setting(None, "validate every so many steps; none = four times a run", low=1)
+    val_examples: int = setting(64, "validation examples that are answered for F1; 0 = none", low=0)
+    val_batch_tokens: int = setting(16_384, "prompt tokens answered at once in validation", low=16)
+    max_new_tokens: int = setting(512, "longest answer that validation lets the model write", low=8)
+    checkpoint_every_steps: int = setting(50, "write a checkpoint every so many steps", low=1)
+    keep_checkpoints: int = setting(2, "newest checkpoints that are kept", low=1)
+
+    seed: int = setting(0, "seed of data order, adapter and dropout", low=0, high=2**32 - 1)
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device")
+    devices: int = setting(1, "processes, one a device", low=1)
+    strategy: str = setting("auto", "Lightning strategy by name: auto, ddp, fsdp, deepspeed_stage_2, …")
+    num_threads: int | None = setting(None, "CPU threads a process uses; none = torch's choice", low=1)
+    num_workers: int = setting(2, "threads that read and encode ahead of training", low=0)
+    wandb_project: str | None = setting(None, "also log to this Weights & Biases project (extra `wandb`)")
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+Config = TypeVar("Config", bound=SftConfig)
+
+
+def _check(config: Any) -> None:
+    hints = typing.get_type_hints(type(config))
+    for item in fields(config):
+        value = _convert(item.name, getattr(config, item.name), hints[item.name])
+        object.__setattr__(config, item.name, value)
+        if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        low, high, above = item.metadata["low"], item.metadata["high"], item.metadata["above"]
+        if low is not None and value < low:
+            raise UsageError(f"setting {item.name}: {value} is too small; it must be at least {low}")
+        if above is not None and not value > above:
+            raise UsageError(f"setting {item.name}: {value} is too small; it must be more than {above}")
+        if high is not None and value > high:
+            raise UsageError(f"setting {item.name}: {value} is too large; it must be at most {high}")
+        if isinstance(value, float) and value in (float("inf"), float("-inf")):
+            raise UsageError(f"setting {item.name}: {value} is not a finite number")
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """`value` as the hinted type, from the type itself or from the text of `-o`; anything else is a UsageError."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if type(None) in options:
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null", "")):
+            return None
+        options = tuple(option for option in options if option is not type(None))
+    option = options[0]
+    if typing.get_origin(option) is Literal:
+        choices = typing.get_args(option)
+        if value in choices:
+            return value
+        raise UsageError(
+            f"setting {name}: {value!r} is not one of {', '.join(map(str, choices))}{_nearest(str(value), choices)}"
+        )
+    if option is bool:
+        if isinstance(value, bool):
+            return value
+        text = str(value).lower()
+        if text in ("true", "yes", "on", "1"):
+            return True
+        if text in ("false", "no", "off", "0"):
+            return False
+        raise UsageError(f"setting {name}: {value!r} is neither true nor false")
+    if option in (int, float):
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            number = float(value)
+            if option is int:
+                if number != int(number):
+                    raise ValueError
+                return int(value) if isinstance(value, int) else int(number)
+            if number != number:
+                raise ValueError
+            return number
+        except (TypeError, ValueError, OverflowError):
+            kind = "a whole number" if option is int else "a number"
+            raise UsageError(f"setting {name}: {value!r} is not {kind}") from None
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"setting {name}: {value!r} is not a text")
+
+
+def _nearest(word: str, words: Iterable[Any]) -> str:
+    found = difflib.get_close_matches(word, [str(item) for item in words], n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def recipes(stage: str) -> dict[str, str]:
+    """The recipes that come with ffr for a stage, by name, with the first comment line of each."""
+    found: dict[str, str] = {}
+    for item in sorted((resources.files("ffr.recipes") / stage).iterdir(), key=lambda entry: entry.name):
+        if item.name.endswith(".yaml"):
+            first = item.read_text(encoding="utf-8").splitlines()[0]
+            found[item.name.removesuffix(".yaml")] = first.lstrip("# ").strip()
+    return found
+
+
+def load_config(
+    kind: type[Config],
+    *,
+    source: str | None = None,
+    overrides: Iterable[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> Config:
+    """Settings from a recipe or file, then from named options, then from `key=value` texts; later ones win.
+
+    Args:
+        kind: The stage's settings.
+        source: Name of a recipe, or path of a YAML file; none = the recipe `tiny`.
+        overrides: Texts `key=value` from the command line.
+        settings: Values of options with names of their own; None ones are left out.
+
+    Raises:
+        UsageError: for an unknown recipe, a file that is no mapping, an unknown key (the nearest right one is named), or a
+            value of the wrong type or out of bounds.
+
+    >>> load_config(SftConfig, overrides=["learning_rat=1"])
+    Traceback (most recent call last):
+        ...
+    ffr.errors.UsageError: -o learning_rat=1: there is no setting learning_rat; did you mean learning_rate?
+    """
+    import yaml
+
+    name = source or "tiny"
+    known = recipes(kind.stage)
+    if name in known:
+        text = (resources.files("ffr.recipes") / kind.stage / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"{name}: neither a recipe ({', '.join(known)}) nor a file{_nearest(name, known)}")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{name}: cannot be read ({error})") from None
+    try:
+        values = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{name}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{name}: holds no settings; write `key: value` lines")
+    merged = _known_keys(kind, values, name)
+    merged.update({key: value for key, value in (settings or {}).items() if value is not None})
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise UsageError(f"-o {override}: write key=value")
+        merged.update(_known_keys(kind, {key.strip(): value.strip()}, f"-o {override}"))
+    return kind(**merged)
+
+
+def _known_keys(kind: type[Config], values: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    names = [item.name for item in fields(kind)]
+    for key in values:
+        if key not in names:
+            raise UsageError(f"{where}: there is no setting {key}{_nearest(str(key), names)}")
+    return dict(values)
+
+
+def to_yaml(config: SftConfig) -> str:
+    """The resolved settings as a file that `--config` reads back."""
+    import yaml
+
+    return yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
+
+
+def config_fingerprint(config: SftConfig) -> str:
+    """SHA-256 over all settings: two runs with the same one were asked for the same thing."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()
+
+
+def describe(kind: type[SftConfig]) -> list[tuple[str, str, str]]:
+    """(name, default, text) of each setting, for `--list-settings`."""
+    return [(item.name, str(item.default), item.metadata["text"]) for item in fields(kind)]

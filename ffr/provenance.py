@@ -1,0 +1,39 @@
+"""Where a result comes from: versions, command and time, as every run and result file states them."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+
+PACKAGES = (
+    "ffr-vlm", "torch", "lightning", "transformers", "peft", "torchmetrics", "trl", "onnxruntime-gpu", "onnxruntime",
+    "tokenizers", "safetensors", "numpy", "pillow",
+)  # fmt: skip
+"""The packages whose versions can change a result."""
+
+
+def versions() -> dict[str, str]:
+    """Version of Python, of the platform, and of each package of `PACKAGES` that is installed.
+
+    >>> "torch" in versions()
+    True
+    """
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command() -> list[str]:
+    """The command line of this process, its first word without the folder."""
+    return [sys.argv[0].replace("\\", "/").rpartition("/")[2], *sys.argv[1:]]
+
+
+def now() -> str:
+    """This moment in UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

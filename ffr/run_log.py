@@ -1,0 +1,89 @@
+"""The run's own record of its figures: `metrics.csv`, one row a step, cut back to the checkpoint when a run is resumed."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class MetricsFile:
+    """Rows of figures by step in a CSV file; missing figures are empty cells.
+
+    Args:
+        path: The file; its rows after `last_step` are dropped, so that a resumed run writes each step once.
+        columns: Names of the figures, besides `step`.
+        last_step: Last step whose row is kept.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...], *, last_step: int = 0) -> None:
+        self.path = path
+        self.columns = ("step", *columns)
+        rows = [row for row in read_metrics(path) if row["step"] <= last_step] if path.exists() else []
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        with scratch.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        scratch.replace(path)
+
+    def append(self, step: int, figures: Mapping[str, float]) -> None:
+        """Writes one row and hands it to the operating system at once.
+
+        Raises:
+            ValueError: for a figure that is no column; it would be lost.
+        """
+        if unknown := set(figures) - set(self.columns):
+            raise ValueError(f"no column for {', '.join(sorted(unknown))}")
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns, restval="", lineterminator="\n").writerow(
+                {"step": step, **{name: _cell(value) for name, value in figures.items()}}
+            )
+
+
+def _cell(value: float) -> str:
+    # repr keeps every bit of a float, so that two runs can be compared exactly
+    return repr(value)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics file, empty cells left out; a torn last line is left out too."""
+    rows: list[dict[str, float]] = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            try:
+                row = {name: float(cell) for name, cell in line.items() if name and cell}
+            except (TypeError, ValueError):
+                continue
+            if "step" in row:
+                rows.append({**row, "step": int(row["step"])})
+    return rows
+
+
+def draw_curve(metrics: Path, target: Path, *, title: str) -> None:
+    """Draws loss (left axis) and validation F1 (right axis) over steps as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    rows = read_metrics(metrics)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    left = figure.subplots()
+    for name, style in (("loss", "-"), ("val_loss", "o-")):
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        if points:
+            left.plot(*zip(*points, strict=True), style, label=name, linewidth=1, markersize=4)
+    left.set(xlabel="optimizer step", ylabel="loss per answer token", title=title)
+    right = left.twinx()
+    right.set(ylabel="validation F1", ylim=(0, 1))
+    for name, color in (("val_utterance_f1", "tab:green"), ("val_image_f1", "tab:red")):
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        if points:
+            right.plot(*zip(*points, strict=True), "s--", color=color, label=name, linewidth=1, markersize=4)
+    lines, labels = left.get_legend_handles_labels()
+    more_lines, more_labels = right.get_legend_handles_labels()
+    if lines or more_lines:
+        left.legend(lines + more_lines, labels + more_labels, loc="center right")
+    figure.savefig(target, dpi=120)
