@@ -60,7 +60,9 @@ class RunRecord:
         except FileNotFoundError:
             raise ModelError(f"no {RECORD_FILE} here; this is not the folder of a training run", str(run)) from None
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise ModelError(f"cannot be read as the record of a run ({error}); restore or delete it", str(path)) from None
+            raise ModelError(
+                f"cannot be read as the record of a run ({error}); restore or delete it", str(path)
+            ) from None
 
 
 def new_run_folder(root: Path, stage: str, recipe: str) -> Path:

@@ -1,0 +1,62 @@
+"""Example → the model's input: prompt, pictures and answer, with the checks that name the dialogue in their error."""
+
+from __future__ import annotations
+
+from ffr.answer import format_answer
+from ffr.dialogue import Example
+from ffr.errors import DataError
+from ffr.models.vlm import Encoded, Vlm
+from ffr.prompt import QueryPosition, prompt_of
+
+
+class ExampleEncoder:
+    """Encodes examples for one model, each the same way in training, validation and evaluation.
+
+    Args:
+        vlm: The model.
+        template: Prompt template; None = the model's own setting, else the file's prompt text.
+        query_position: Query before or after the dialogue; None likewise.
+        max_tokens: A longer input is an error; None = the model's own context.
+
+    """
+
+    def __init__(
+        self,
+        vlm: Vlm,
+        *,
+        template: str | None = None,
+        query_position: QueryPosition | None = None,
+        max_tokens: int | None = None,
+    ) -> None:
+        self.vlm = vlm
+        self.template = template or vlm.prompt_settings.get("template")
+        self.query_position = query_position or vlm.prompt_settings.get("query_position")
+        limits = [limit for limit in (max_tokens, vlm.max_context) if limit is not None]
+        self.max_tokens = min(limits) if limits else None
+
+    def __call__(self, example: Example, *, with_answer: bool = False, where: str | None = None) -> Encoded:
+        """Encodes one example.
+
+        Args:
+            example: The dialogue and the query.
+            with_answer: Whether the true answer follows the prompt, as training needs it.
+            where: The place to name in an error; None = the dialogue's id.
+
+        Raises:
+            DataError: where a picture cannot be opened, the answer is missing, or the input is too long.
+        """
+        place = where or f"dialogue {example.dialogue.id!r}"
+        answer = None
+        if with_answer:
+            if example.fragment is None:
+                raise DataError("has no true answer to train on; leave it out or add `solution`", where=place)
+            answer = format_answer(example.fragment)
+        prompt = prompt_of(example, template=self.template, query_position=self.query_position)
+        encoded = self.vlm.encode(prompt, list(example.image_locations()), answer=answer, where=place)
+        if self.max_tokens is not None and encoded.num_tokens > self.max_tokens:
+            raise DataError(
+                f"dialogue {example.dialogue.id!r} makes {encoded.num_tokens} tokens, more than the {self.max_tokens} allowed; "
+                "lower max_image_pixels or raise max_tokens within the model's context",
+                where=where,
+            )
+        return encoded

@@ -1,0 +1,123 @@
+"""Feeds a process its micro-batches in the order of the plan, from any step on, encoded ahead of time in threads.
+
+One-process-per-thread reading is enough: decoding and resizing pictures, the slow part, runs outside Python's lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from ffr.models.vlm import Encoded
+from ffr.sft.plan import TrainPlan, share_of_process
+
+
+@dataclass
+class MicroBatch:
+    """What one process takes through the model at once.
+
+    Args:
+        examples: The encoded examples.
+        is_padding: True where the last step had no example left for this process: it must take part, and counts for nothing.
+        num_step_tokens: Answer tokens of the whole step, over all micro-batches and processes.
+        num_tokens: All tokens of this micro-batch, prompts included.
+        ends_step: Whether this is the process's last micro-batch of its step.
+    """
+
+    examples: list[Encoded]
+    is_padding: bool
+    num_step_tokens: int
+    num_tokens: int
+    ends_step: bool
+
+
+class StepLoader:
+    """An iterable of `MicroBatch`, sized, whose position is saved and restored.
+
+    Args:
+        plan: Which examples each step takes.
+        encode: Encodes the example of an index; called in threads.
+        count_answer_tokens: Number of answer tokens of the example of an index, without its prompt and pictures; asked for the
+            examples that other processes take.
+        process: Number of this process.
+        num_processes: Processes that train together.
+        num_workers: Threads that encode ahead; 0 encodes in the caller's.
+    """
+
+    def __init__(
+        self,
+        plan: TrainPlan,
+        encode: Callable[[int], Encoded],
+        count_answer_tokens: Callable[[int], int],
+        *,
+        process: int = 0,
+        num_processes: int = 1,
+        num_workers: int = 2,
+    ) -> None:
+        self._steps = plan.steps()
+        self._encode = encode
+        self._count_answer_tokens = count_answer_tokens
+        self._process = process
+        self._num_processes = num_processes
+        self._num_workers = num_workers
+        self._start_step = 0
+        self._steps_given = 0
+
+    def __len__(self) -> int:
+        """Micro-batches of the whole training, those already trained included: Lightning counts on from them."""
+        return sum(-(-len(step) // self._num_processes) for step in self._steps)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"steps_given": self._steps_given}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._start_step = int(state["steps_given"])
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        self._steps_given = self._start_step
+        steps = self._steps[self._start_step :]
+        if self._num_workers == 0:
+            for step in steps:
+                yield from self._give(step, [self._encode(index) for index in self._own_indices(step)])
+            return
+        ahead = 1 + self._num_workers
+        with ThreadPoolExecutor(self._num_workers, thread_name_prefix="encode") as pool:
+            waiting: deque[tuple[Sequence[Sequence[int]], list[Future[Encoded]]]] = deque()
+            remaining = iter(steps)
+            try:
+                while True:
+                    while len(waiting) < ahead and (step := next(remaining, None)) is not None:
+                        waiting.append((step, [pool.submit(self._encode, index) for index in self._own_indices(step)]))
+                    if not waiting:
+                        return
+                    step, futures = waiting.popleft()
+                    yield from self._give(step, [future.result() for future in futures])
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _own_indices(self, step: Sequence[Sequence[int]]) -> list[int]:
+        return [index for batch in share_of_process(step, self._process, self._num_processes) for index in batch]
+
+    def _give(self, step: Sequence[Sequence[int]], encoded: list[Encoded]) -> Iterator[MicroBatch]:
+        own = share_of_process(step, self._process, self._num_processes)
+        by_index = dict(zip([index for batch in own for index in batch], encoded, strict=True))
+        num_step_tokens = sum(
+            by_index[index].num_answer_tokens if index in by_index else self._count_answer_tokens(index)
+            for batch in step
+            for index in batch
+        )
+        for number, batch in enumerate(own):
+            examples = [by_index[index] for index in batch] or [self._encode(step[0][0])]
+            ends_step = number == len(own) - 1
+            if ends_step:
+                self._steps_given += 1
+            yield MicroBatch(
+                examples=examples,
+                is_padding=not batch,
+                num_step_tokens=num_step_tokens,
+                num_tokens=sum(example.num_tokens for example in examples),
+                ends_step=ends_step,
+            )
