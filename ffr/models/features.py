@@ -1,0 +1,155 @@
+"""Image features, computed once by a frozen tower and kept by content: in memory, and in a folder where one is named."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFeatures:
+    """What the vision tower gives for one image.
+
+    Args:
+        pooled: Projected features as the architecture shapes them, (…, H).
+        deepstack: Features for deeper layers (Qwen3-VL), each (tokens, H); empty elsewhere.
+        grid: (1, 3) patches in time, height and width, where positions need it (Qwen); None elsewhere.
+        in_tuple: Whether the model takes a batch's features as a tuple, one item an image, or joined.
+    """
+
+    pooled: torch.Tensor
+    deepstack: tuple[torch.Tensor, ...]
+    grid: torch.Tensor | None
+    in_tuple: bool
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        found = {"pooled": self.pooled, "in_tuple": torch.tensor(self.in_tuple)}
+        found |= {f"deepstack.{number}": layer for number, layer in enumerate(self.deepstack)}
+        return found if self.grid is None else {**found, "grid": self.grid}
+
+    @classmethod
+    def of(cls, tensors: dict[str, torch.Tensor]) -> ImageFeatures:
+        layers = sorted((name for name in tensors if name.startswith("deepstack.")), key=lambda name: int(name[10:]))
+        return cls(
+            tensors["pooled"], tuple(tensors[name] for name in layers), tensors.get("grid"), bool(tensors["in_tuple"])
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
+
+    def to(self, device: torch.device | str) -> ImageFeatures:
+        return ImageFeatures.of({name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+
+class ImageFeatureCache:
+    """Keeps features up to a number of bytes; the least recently used go first. Safe to ask from several threads.
+
+    Args:
+        memory_bytes: Bound of what is kept in memory.
+        disk_folder: Folder that keeps features between runs; None for none.
+        disk_bytes: Bound of the folder's size; the oldest files go first.
+
+    >>> cache = ImageFeatureCache(memory_bytes=1000)
+    >>> cache.put("a", ImageFeatures(torch.ones(2, 3), (), None, True))
+    >>> cache.get("a", "cpu").pooled.shape, cache.get("b", "cpu")
+    (torch.Size([2, 3]), None)
+    """
+
+    def __init__(self, *, memory_bytes: int, disk_folder: Path | None = None, disk_bytes: int = 0) -> None:
+        self.memory_bytes = memory_bytes
+        self.disk_folder = disk_folder
+        self.disk_bytes = disk_bytes
+        self.num_damaged_files = 0
+        self._kept: OrderedDict[str, ImageFeatures] = OrderedDict()
+        self._used_bytes = 0
+        self._disk_used = -1
+        self._lock = threading.Lock()
+
+    def __contains__(self, key: str) -> bool:
+        with self._lock:
+            if key in self._kept:
+                return True
+        return self.disk_folder is not None and self._path(key).is_file()
+
+    def get(self, key: str, device: torch.device | str) -> ImageFeatures | None:
+        """The features kept under a key, on a device; None where there are none."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+        if found is None and self.disk_folder is not None:
+            found = self._read(key)
+            if found is not None:
+                self._remember(key, found)
+        return None if found is None else found.to(device)
+
+    def put(self, key: str, features: ImageFeatures) -> None:
+        """Keeps features under a key, in memory and on disk."""
+        on_host = features.to("cpu")
+        self._remember(key, on_host)
+        if self.disk_folder is not None:
+            self._write(key, on_host)
+
+    def _remember(self, key: str, features: ImageFeatures) -> None:
+        with self._lock:
+            if key in self._kept:
+                self._used_bytes -= self._kept.pop(key).num_bytes
+            self._kept[key] = features
+            self._used_bytes += features.num_bytes
+            while self._used_bytes > self.memory_bytes and self._kept:
+                self._used_bytes -= self._kept.popitem(last=False)[1].num_bytes
+
+    def _path(self, key: str) -> Path:
+        assert self.disk_folder is not None
+        return self.disk_folder / key[:2] / f"{key}.safetensors"
+
+    def _read(self, key: str) -> ImageFeatures | None:
+        path = self._path(key)
+        try:
+            return ImageFeatures.of(load_file(path))
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            self.num_damaged_files += 1
+            _log.warning("%s: cannot be read (%s); its features are computed again", path, error)
+            path.unlink(missing_ok=True)
+            return None
+
+    def _write(self, key: str, features: ImageFeatures) -> None:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        save_file({name: tensor.contiguous() for name, tensor in features.tensors().items()}, scratch)
+        size = scratch.stat().st_size
+        scratch.replace(path)
+        with self._lock:
+            self._disk_used = self._disk_used + size if self._disk_used >= 0 else self._folder_size()
+            if self._disk_used > self.disk_bytes:
+                self._shrink()
+
+    def _folder_size(self) -> int:
+        assert self.disk_folder is not None
+        return sum(path.stat().st_size for path in self.disk_folder.glob("??/*.safetensors"))
+
+    def _shrink(self) -> None:
+        """Deletes the oldest files until a tenth of the bound is free, so that not every write has to look."""
+        assert self.disk_folder is not None
+        files = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in self.disk_folder.glob("??/*.safetensors"))
+        used = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if used <= self.disk_bytes * 0.9:
+                break
+            path.unlink(missing_ok=True)
+            used -= size
+        self._disk_used = used

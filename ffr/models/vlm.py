@@ -1,0 +1,657 @@
+"""Any Hugging Face image-text-to-text model as ffr uses it: loading, encoding, answer log-probabilities, saving.
+
+Images go through the vision tower one at a time, and their features enter the language model by `mm_encoder_outputs`; features
+from a cache are therefore the very bits that the tower would have given.
+
+Shapes: B rows, L tokens of the longest row, N answer tokens over all rows, H hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from ffr.answer import format_answer
+from ffr.dialogue import Fragment
+from ffr.errors import DataError, FfrError, ModelError, UsageError
+from ffr.images import MAX_IMAGE_PIXELS, image_digest, open_image
+from ffr.models.features import ImageFeatureCache, ImageFeatures
+from ffr.models.tiny import TINY_FOLDER
+from ffr.prompt import IMAGE_MARK, FilePrompt
+
+SETTINGS_FILE = "ffr.json"
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(slots=True)
+class EncodedImage:
+    """One image of a prompt: where it is, what it is, and its processed pixels where they are still needed."""
+
+    location: str | Path
+    digest: str
+    inputs: dict[str, Any] | None
+
+
+@dataclass(slots=True)
+class Encoded:
+    """A prompt, and its answer where one was given, as token ids with the image tokens in place.
+
+    Args:
+        input_ids: All ids; the answer's, with the end of its turn, are the last `num_answer_tokens`.
+        num_answer_tokens: 0 where there is no answer.
+        images: The images, in the order of their tokens.
+    """
+
+    input_ids: list[int]
+    num_answer_tokens: int = 0
+    images: list[EncodedImage] = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.input_ids)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows on the model's device.
+
+    Args:
+        inputs: Keyword arguments of the model: `input_ids` and `attention_mask` (B, L), `mm_token_type_ids` and
+            `image_grid_thw` where the architecture has them, `mm_encoder_outputs` where there are images.
+        answer_mask: (B, L) bool, True on answer tokens and the end of the turn.
+    """
+
+    inputs: dict[str, Any]
+    answer_mask: torch.Tensor
+
+
+class Vlm(nn.Module):
+    """A model with what turns dialogues into its input. Made by `load_vlm`.
+
+    Args:
+        model: The transformers model.
+        tokenizer: Its tokenizer.
+        processor: Its processor: chat template, image processor and image tokens.
+        name: What the user called it.
+        max_image_pixels: Larger images are scaled down.
+        prompt_settings: Template and query position that the model was trained with, from its `ffr.json`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        processor: Any,
+        *,
+        name: str,
+        max_image_pixels: int = MAX_IMAGE_PIXELS,
+        prompt_settings: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.name = name
+        self.max_image_pixels = max_image_pixels
+        self.prompt_settings: dict[str, Any] = prompt_settings or {}
+        self.feature_cache: ImageFeatureCache | None = None
+        self._replacements: dict[str, str] = {}
+        self._digests: dict[tuple[str, int, int], str] = {}
+        self._lock = threading.Lock()
+        self._cache_key: str | None = None
+        self.requires_grad_(False)
+        self._image_arguments = set(inspect.signature(self.core.get_image_features).parameters)
+        self._forward_arguments = set(inspect.signature(self.core.forward).parameters)
+        self._close_turn = self._find_turn_end()
+
+    # -- what the model is ----------------------------------------------------------------------------------------------
+
+    @property
+    def base(self) -> Any:
+        """The transformers model, without the adapter's wrapper."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def core(self) -> Any:
+        """The part below the output embedding: gives hidden states."""
+        return self.base.model
+
+    @property
+    def language_model(self) -> nn.Module:
+        """The text decoder, which an adapter trains."""
+        decoder: nn.Module = self.core.get_decoder()
+        return decoder
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.base.get_input_embeddings().parameters()).device
+
+    @property
+    def max_context(self) -> int | None:
+        """Tokens that the model has positions for."""
+        text = self.base.config.get_text_config()
+        limit = getattr(text, "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+    @property
+    def image_token(self) -> str:
+        return str(self.processor.image_token)
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Ids that end an answer."""
+        configured = self.base.generation_config.eos_token_id
+        ids = {self.tokenizer.eos_token_id, self._close_turn[0]}
+        ids |= set(configured) if isinstance(configured, list) else {configured}
+        return sorted(item for item in ids if item is not None)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the frozen weights: SHA-256 over every frozen parameter's name, shape and a thousand spread values."""
+        digest = hashlib.sha256()
+        for name, weight in self.base.named_parameters():
+            if "lora_" in name or weight.requires_grad:
+                continue
+            flat = weight.detach().reshape(-1)
+            some = flat[:: max(1, flat.numel() // 1000)].to("cpu", torch.float32)
+            digest.update(f"{name.replace('.base_layer', '')} {tuple(weight.shape)}".encode())
+            digest.update(some.numpy().tobytes())
+        return digest.hexdigest()
+
+    # -- text and images to ids -----------------------------------------------------------------------------------------
+
+    def _find_turn_end(self) -> list[int]:
+        """The ids that close the assistant's turn in this chat template, without white space after them."""
+        answer = "0"
+        before = self._chat([{"role": "user", "content": [{"type": "text", "text": "?"}]}], ask=True)
+        after = self._chat(
+            [
+                {"role": "user", "content": [{"type": "text", "text": "?"}]},
+                {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+            ],
+            ask=False,
+        )
+        end = after[len(before) + len(answer) :].strip() if after.startswith(before + answer) else ""
+        ids: list[int] = self.tokenizer(end, add_special_tokens=False).input_ids if end else []
+        if not ids and self.tokenizer.eos_token_id is not None:
+            ids = [self.tokenizer.eos_token_id]
+        if not ids:
+            raise ModelError("its chat template does not close a turn and its tokenizer has no end token", self.name)
+        return ids[:1]
+
+    def _chat(self, messages: list[dict[str, Any]], *, ask: bool) -> str:
+        try:
+            # the tokenizer's rendering of the processor's template: some processors look for videos while they render
+            template = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
+            text: str = self.tokenizer.apply_chat_template(
+                messages, chat_template=template, tokenize=False, add_generation_prompt=ask
+            )
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ModelError(f"its chat template cannot be used ({_first_line(error)})", self.name) from None
+        return text
+
+    def encode(
+        self,
+        prompt: FilePrompt,
+        images: Sequence[str | Path],
+        *,
+        answer: str | None = None,
+        where: str | None = None,
+    ) -> Encoded:
+        """Turns a prompt, its images and perhaps its answer into ids.
+
+        The answer's text is tokenised by itself, so that the prompt's ids do not depend on it. An image whose features are in
+        the cache is not decoded.
+
+        Args:
+            prompt: The prompt; one `<image>` for each image.
+            images: Where the images lie, in order.
+            answer: The answer's text; None for a prompt to be answered.
+            where: The place to name in an error.
+
+        Raises:
+            DataError: where an image cannot be opened, or the marks and the images do not agree.
+        """
+        parts: list[dict[str, str]] = []
+        for number, text in enumerate(prompt.user.split(IMAGE_MARK)):
+            if number:
+                parts.append({"type": "image"})
+            if text:
+                parts.append({"type": "text", "text": text})
+        messages: list[dict[str, Any]] = [{"role": "user", "content": parts}]
+        if prompt.system is not None:
+            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": prompt.system}]})
+        pieces = self._chat(messages, ask=True).split(self.image_token)
+        if len(pieces) != len(images) + 1:
+            raise DataError(
+                f"the prompt has places for {len(pieces) - 1} images but the record has {len(images)}", where=where
+            )
+        encoded_images: list[EncodedImage] = []
+        text = pieces[0]
+        for location, piece in zip(images, pieces[1:], strict=True):
+            image, replacement = self._encode_image(location, where)
+            encoded_images.append(image)
+            text += replacement + piece
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        answer_ids: list[int] = []
+        if answer is not None:
+            answer_ids = self.tokenizer(answer, add_special_tokens=False).input_ids + self._close_turn
+        return Encoded(ids + answer_ids, len(answer_ids), encoded_images)
+
+    def count_answer_tokens(self, fragment: Fragment) -> int:
+        """Number of ids of a fragment's answer with the end of its turn."""
+        ids: list[int] = self.tokenizer(format_answer(fragment), add_special_tokens=False).input_ids
+        return len(ids) + len(self._close_turn)
+
+    def _encode_image(self, location: str | Path, where: str | None) -> tuple[EncodedImage, str]:
+        digest = self._digest(location, where)
+        replacement = self._replacements.get(digest)
+        if replacement is not None and self.feature_cache is not None and self._feature_key(digest) in self.feature_cache:
+            return EncodedImage(location, digest, None), replacement
+        inputs = self._process_image(location, where)
+        replacement = self.processor.replace_image_token(inputs, 0)
+        self._replacements[digest] = replacement
+        return EncodedImage(location, digest, inputs), replacement
+
+    def _process_image(self, location: str | Path, where: str | None) -> dict[str, Any]:
+        picture = open_image(location, max_image_pixels=self.max_image_pixels, where=where)
+        try:
+            return dict(self.processor.image_processor(images=[picture], return_tensors="pt"))
+        except ValueError as error:
+            raise DataError(f"image {location}: the model cannot take it ({_first_line(error)})", where=where) from None
+
+    def _digest(self, location: str | Path, where: str | None) -> str:
+        try:
+            status = os.stat(location)
+        except OSError:
+            return image_digest(location)  # says what is wrong
+        key = (str(location), status.st_mtime_ns, status.st_size)
+        if key not in self._digests:
+            self._digests[key] = image_digest(location)
+        return self._digests[key]
+
+    # -- image features -------------------------------------------------------------------------------------------------
+
+    def _feature_key(self, digest: str) -> str:
+        if self._cache_key is None:
+            with self._lock:
+                if self._cache_key is None:
+                    self._cache_key = self._vision_fingerprint()
+        return hashlib.sha256(f"{self._cache_key} {digest}".encode()).hexdigest()
+
+    def _vision_fingerprint(self) -> str:
+        """Names all that decides an image's features besides its bytes: weights beside the language model, settings, type."""
+        language = {id(p) for p in self.language_model.parameters()}
+        digest = hashlib.sha256()
+        for name, weight in self.core.named_parameters():
+            if id(weight) not in language:
+                digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+                digest.update(weight.detach().to("cpu").contiguous().view(torch.uint8).numpy().tobytes())
+        settings = self.processor.image_processor.to_dict()
+        digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+        digest.update(f"{self.max_image_pixels} {self.device.type}".encode())
+        return digest.hexdigest()
+
+    def image_features(self, image: EncodedImage) -> ImageFeatures:
+        """The features of one image, from the cache where there is one; without gradients: the tower is frozen."""
+        if self.feature_cache is None:
+            return self._compute_features(image)
+        key = self._feature_key(image.digest)
+        found = self.feature_cache.get(key, self.device)
+        if found is None:
+            found = self._compute_features(image)
+            self.feature_cache.put(key, found)
+        return found
+
+    @torch.no_grad()
+    def _compute_features(self, image: EncodedImage) -> ImageFeatures:
+        inputs = image.inputs if image.inputs is not None else self._process_image(image.location, None)
+        arguments = {
+            name: value.to(self.device) if isinstance(value, torch.Tensor) else value
+            for name, value in inputs.items()
+            if name in self._image_arguments
+        }
+        arguments["pixel_values"] = arguments["pixel_values"].to(self.base.dtype)
+        was_training = self.core.training
+        self.core.eval()  # no dropout in a frozen tower
+        with torch.autocast(self.device.type, enabled=False):
+            output = self.core.get_image_features(**arguments, return_dict=True)
+        self.core.train(was_training)
+        pooled = output.pooler_output
+        in_tuple = isinstance(pooled, list | tuple)
+        grid = inputs.get("image_grid_thw")
+        return ImageFeatures(
+            pooled=torch.cat(tuple(pooled)) if in_tuple else pooled,
+            deepstack=tuple(
+                torch.cat(tuple(layer)) if isinstance(layer, list | tuple) else layer
+                for layer in getattr(output, "deepstack_features", None) or ()
+            ),
+            grid=grid.to(self.device) if grid is not None else None,
+            in_tuple=in_tuple,
+        )
+
+    def _encoder_outputs(self, images: list[ImageFeatures]) -> Any:
+        """The features of all images of a batch, in the shape that the model's own tower gives."""
+        pooled: Any = tuple(item.pooled for item in images)
+        if not images[0].in_tuple:
+            pooled = torch.cat(pooled)
+        output = BaseModelOutputWithPooling(pooler_output=pooled)
+        if images[0].deepstack:
+            from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+            layers = [tuple(parts) for parts in zip(*(item.deepstack for item in images), strict=True)]
+            output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=layers)
+        return output
+
+    # -- batches --------------------------------------------------------------------------------------------------------
+
+    def collate(self, rows: Sequence[Encoded], *, padding_side: Literal["left", "right"]) -> Batch:
+        """Pads rows to one length, on the model's device, with the features of their images.
+
+        Args:
+            rows: Encoded examples, B of them.
+            padding_side: `right` for training, `left` for generation.
+        """
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.stop_ids[0]
+        length = max(row.num_tokens for row in rows)
+        ids = torch.full((len(rows), length), pad, dtype=torch.long)
+        attention = torch.zeros((len(rows), length), dtype=torch.long)
+        answer = torch.zeros((len(rows), length), dtype=torch.bool)
+        for number, row in enumerate(rows):
+            start = length - row.num_tokens if padding_side == "left" else 0
+            end = start + row.num_tokens
+            ids[number, start:end] = torch.tensor(row.input_ids)
+            attention[number, start:end] = 1
+            answer[number, end - row.num_answer_tokens : end] = True
+        inputs: dict[str, Any] = {"input_ids": ids.to(self.device), "attention_mask": attention.to(self.device)}
+        features = [self.image_features(image) for row in rows for image in row.images]
+        if "mm_token_type_ids" in self._forward_arguments:
+            image_id = self.base.config.image_token_id
+            inputs["mm_token_type_ids"] = ((ids == image_id) & (attention == 1)).int().to(self.device)
+        if features:
+            inputs["mm_encoder_outputs"] = {"image": self._encoder_outputs(features)}
+            if features[0].grid is not None:
+                inputs["image_grid_thw"] = torch.cat([item.grid for item in features if item.grid is not None])
+        return Batch(inputs, answer.to(self.device))
+
+    def answer_logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits of the answer tokens alone: the output embedding is applied where an answer token is predicted.
+
+        Returns:
+            logits (N, V), the answer's token ids (N,), and the row of each (N,).
+        """
+        hidden = self.core(**batch.inputs, use_cache=False).last_hidden_state
+        predicts = batch.answer_mask[:, 1:]
+        logits = self.base.get_output_embeddings()(hidden[:, :-1][predicts])
+        return logits, batch.inputs["input_ids"][:, 1:][predicts], predicts.nonzero()[:, 0]
+
+    # -- own features for coherence -------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Mean input embedding of each text, less the vocabulary's mean, L2-normalised: (number of texts, H)."""
+        embeddings = self.base.get_input_embeddings()
+        centre = embeddings.weight.float().mean(0)
+        rows = []
+        for text in texts:
+            ids = self.tokenizer(text, add_special_tokens=False).input_ids or [self.stop_ids[0]]
+            rows.append(embeddings(torch.tensor(ids, device=self.device)).float().mean(0) - centre)
+        return nn.functional.normalize(torch.stack(rows), dim=-1) if rows else centre.new_zeros((0, len(centre)))
+
+    @torch.no_grad()
+    def embed_images(self, images: Sequence[str | Path]) -> torch.Tensor:
+        """Mean projected patch of each image, in the space of `embed_texts`, L2-normalised: (number of images, H)."""
+        centre = self.base.get_input_embeddings().weight.float().mean(0)
+        rows = []
+        for location in images:
+            features = self.image_features(self._encode_image(location, None)[0])
+            rows.append(features.pooled.float().flatten(0, -2).mean(0) - centre)
+        return nn.functional.normalize(torch.stack(rows), dim=-1) if rows else centre.new_zeros((0, len(centre)))
+
+    # -- training and saving --------------------------------------------------------------------------------------------
+
+    def train_language_model(self) -> None:
+        """Makes all weights of the language model trainable, instead of an adapter."""
+        self.language_model.requires_grad_(True)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recomputes the decoder's activations in the backward pass."""
+        self.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes the adapter as peft does."""
+        self.model.save_pretrained(str(folder))
+
+    def save_merged(self, folder: Path, *, prompt_settings: dict[str, Any] | None = None) -> None:
+        """Writes a plain Hugging Face folder with the adapter merged in; the model here stays as it is.
+
+        Args:
+            folder: The folder; it appears whole or not at all.
+            prompt_settings: Template and query position to note in `ffr.json`; None keeps the model's own.
+        """
+        scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+        shutil.rmtree(scratch, ignore_errors=True)
+        with self._merged_weights() as model:
+            model.save_pretrained(str(scratch))
+        self.tokenizer.save_pretrained(str(scratch))
+        self.processor.image_processor.save_pretrained(str(scratch))
+        settings = prompt_settings if prompt_settings is not None else self.prompt_settings
+        (scratch / SETTINGS_FILE).write_text(json.dumps({"prompt": settings}, indent=2) + "\n", encoding="utf-8")
+        scalars = {
+            name: value
+            for name in inspect.signature(type(self.processor).__init__).parameters
+            if name not in ("self", "chat_template")
+            and isinstance(value := getattr(self.processor, name, None), str | int | float | bool)
+        }
+        kind = type(self.processor).__name__
+        (scratch / "processor_config.json").write_text(
+            json.dumps({"processor_class": kind, **scalars}, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
+        template = getattr(self.processor, "chat_template", None)
+        if template and not (scratch / "chat_template.jinja").exists():
+            (scratch / "chat_template.jinja").write_text(template, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.replace(folder)
+
+    @contextmanager
+    def _merged_weights(self) -> Iterator[Any]:
+        """A plain model with the adapter's update added to the weights: a copy, so that training could go on bit for bit."""
+        if not hasattr(self.model, "merge_and_unload"):
+            yield self.base
+            return
+        import copy
+
+        yield copy.deepcopy(self.model).merge_and_unload()
+
+
+def load_vlm(
+    name_or_path: str | Path,
+    *,
+    dtype: DType = "float32",
+    device: str = "cpu",
+    adapter: Path | None = None,
+    load_in_4bit: bool = False,
+    trust_remote_code: bool = False,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
+    attn_implementation: str | None = None,
+) -> Vlm:
+    """Loads a model with its tokenizer and processor from a local folder or the hub, from safetensors only.
+
+    Args:
+        name_or_path: `tiny`, a folder, or a hub id.
+        dtype: Type of the weights in memory; `auto` as the files have it.
+        device: Where the weights go.
+        adapter: Folder of a peft adapter to put on top.
+        load_in_4bit: Quantise the weights on loading (needs bitsandbytes and a GPU).
+        trust_remote_code: Run code that comes with the model.
+        max_image_pixels: Larger images are scaled down.
+        attn_implementation: transformers' name of the attention to use.
+
+    Raises:
+        ModelError: where the files are missing, damaged, of another kind, or not safetensors.
+        UsageError: where something that was asked for is not installed.
+    """
+    name = str(name_or_path)
+    location = str(TINY_FOLDER) if name == "tiny" else name
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    weights: dict[str, Any] = {}
+    if load_in_4bit:
+        weights["quantization_config"] = _four_bits()
+    if attn_implementation:
+        weights["attn_implementation"] = attn_implementation
+    with _explained(name):
+        _check_folder(location)
+        config = AutoConfig.from_pretrained(location, **options)
+        if not hasattr(config, "vision_config"):
+            raise ModelError(
+                f"is a {config.model_type} model, which takes no images; name an image-text-to-text model", name
+            )
+        tokenizer = AutoTokenizer.from_pretrained(location, **options)
+        processor = _load_processor(location, tokenizer, options)
+        model = AutoModelForImageTextToText.from_pretrained(
+            location,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            use_safetensors=True,
+            **weights,
+            **options,
+        )
+        if not load_in_4bit:
+            model.to(device)
+        if adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(adapter), use_safetensors=True)
+    model.eval()
+    return Vlm(
+        model,
+        tokenizer,
+        processor,
+        name=name,
+        max_image_pixels=max_image_pixels,
+        prompt_settings=_read_settings(Path(location)),
+    )
+
+
+def _four_bits() -> Any:
+    from importlib.util import find_spec
+
+    if find_spec("bitsandbytes") is None:
+        raise UsageError("4-bit loading needs bitsandbytes; pip install 'ffr-vlm[quantization]' or leave it out")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+
+
+def _check_folder(location: str) -> None:
+    """A folder that exists must hold a configuration and safetensors; a name that is no folder is left to the hub."""
+    folder = Path(location)
+    if not folder.is_dir():
+        return
+    if not (folder / "config.json").is_file():
+        raise ModelError("holds no config.json; name the folder of a Hugging Face model", location)
+    if not list(folder.glob("*.safetensors")):
+        pickles = [path.name for path in folder.glob("*.bin")]
+        found = f"only {pickles[0]}, which can run code when it is opened" if pickles else "no weights"
+        raise ModelError(f"holds {found}; convert the weights to safetensors", location)
+
+
+def _read_settings(folder: Path) -> dict[str, str]:
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        prompt = content.get("prompt") or {}
+        found = {name: prompt[name] for name in ("template", "query_position") if prompt.get(name) is not None}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ModelError(f"cannot be read ({_first_line(error)}); restore or delete it", str(path)) from None
+    allowed = {"template": ("zh", "en"), "query_position": ("first", "last")}
+    for setting, value in found.items():
+        if value not in allowed[setting]:
+            raise ModelError(f"{setting} {value!r} is not one of {', '.join(allowed[setting])}", str(path))
+    return found
+
+
+def _load_processor(location: str, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]) -> Any:
+    """The model's processor; without its video part where that cannot be loaded (it needs torchvision)."""
+    try:
+        processor = AutoProcessor.from_pretrained(location, **options)
+        if hasattr(processor, "image_processor"):
+            return processor
+    except (ImportError, ValueError, OSError, TypeError, AttributeError):
+        pass  # composed below; what is wrong with the files themselves is said there
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
+
+    config = AutoConfig.from_pretrained(location, **options)
+    kind = processor_class_from_name(PROCESSOR_MAPPING_NAMES.get(config.model_type, ""))
+    if kind is None:
+        raise ModelError(f"transformers has no processor for {config.model_type}", location)
+
+    class WithoutVideo(kind):  # type: ignore[misc, valid-type]
+        """The processor with None in the place of its video part."""
+
+        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+            if argument_name == "video_processor" and argument is None:
+                return None
+            return super().check_argument_for_proper_class(argument_name, argument)
+
+    WithoutVideo.__name__ = kind.__name__
+    accepted = inspect.signature(kind.__init__).parameters
+    settings = {}
+    path = Path(location) / "processor_config.json"
+    if path.is_file():
+        content = json.loads(path.read_text(encoding="utf-8"))
+        settings = {key: value for key, value in content.items() if key in accepted and not isinstance(value, dict)}
+    parts: dict[str, Any] = {"image_processor": AutoImageProcessor.from_pretrained(location, **options), "tokenizer": tokenizer}
+    if "video_processor" in accepted:
+        parts["video_processor"] = None
+    template = settings.pop("chat_template", None) or tokenizer.chat_template
+    jinja = Path(location) / "chat_template.jinja"
+    if template is None and jinja.is_file():
+        template = jinja.read_text(encoding="utf-8")
+    return WithoutVideo(**parts, **settings, chat_template=template)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns what transformers, safetensors and peft raise on bad files into one sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except FfrError:
+        raise
+    except SafetensorError as error:
+        raise ModelError(f"its weights are damaged ({_first_line(error)}); fetch them again", name) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        raise ModelError(f"cannot be loaded as an image-text-to-text model ({_first_line(error)})", name) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "…"
