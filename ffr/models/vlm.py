@@ -122,6 +122,8 @@ class Vlm(nn.Module):
         self._lock = threading.Lock()
         self._cache_key: str | None = None
         self.requires_grad_(False)
+        # what the processor always asks of its image processor (SmolVLM: rows and columns of the tiles)
+        self._image_options: dict[str, Any] = dict(getattr(type(processor), "images_kwargs", None) or {})
         self._image_arguments = set(inspect.signature(self.core.get_image_features).parameters)
         self._forward_arguments = set(inspect.signature(self.core.forward).parameters)
         self._close_turn = self._find_turn_end()
@@ -278,7 +280,7 @@ class Vlm(nn.Module):
     def _process_image(self, location: str | Path, where: str | None) -> dict[str, Any]:
         picture = open_image(location, max_image_pixels=self.max_image_pixels, where=where)
         try:
-            return dict(self.processor.image_processor(images=[picture], return_tensors="pt"))
+            return dict(self.processor.image_processor(images=[picture], return_tensors="pt", **self._image_options))
         except ValueError as error:
             raise DataError(f"image {location}: the model cannot take it ({_first_line(error)})", where=where) from None
 
