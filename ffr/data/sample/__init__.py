@@ -1,0 +1,7 @@
+"""The embedded data sets: a small world of topics in Chinese and English, with pictures drawn for each."""
+
+from __future__ import annotations
+
+from ffr.data.sample.generate import SAMPLE_NAMES, write_sample
+
+__all__ = ["SAMPLE_NAMES", "write_sample"]
