@@ -74,7 +74,11 @@ def _devices() -> list[Finding]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
-        lines.append(Finding("device", "ok", f"cuda:{index} {properties.name}, {properties.total_memory / 2**30:.0f} GiB, {bf16}"))
+        lines.append(
+            Finding(
+                "device", "ok", f"cuda:{index} {properties.name}, {properties.total_memory / 2**30:.0f} GiB, {bf16}"
+            )
+        )
     if not torch.cuda.is_available():
         lines.append(
             Finding(
@@ -118,7 +122,9 @@ def _providers() -> list[Finding]:
 
         if not torch.cuda.is_available():
             lines.append(
-                Finding("onnx", "note", "CUDAExecutionProvider is built in but has no GPU here; sessions run on the CPU")
+                Finding(
+                    "onnx", "note", "CUDAExecutionProvider is built in but has no GPU here; sessions run on the CPU"
+                )
             )
     return lines
 

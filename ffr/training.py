@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
 import types
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from ffr.config import SftConfig, config_fingerprint, load_config, to_yaml
-from ffr.data.catalog import is_named_set, load_dataset
+from ffr.data.catalog import NAMED_SETS, load_dataset
 from ffr.data.formats import ExampleDataset
 from ffr.dialogue import Example
 from ffr.errors import DataError, ModelError, UsageError
@@ -114,6 +116,7 @@ def describe_sft(config: SftConfig, *, recipe: str, echo: Echo = print) -> None:
     Raises:
         FfrError: for whatever would stop the training at its start.
     """
+    quiet_libraries()
     source = resolve_model(config.model)
     train_data, val_data = _load_data(config, echo)
     vlm = _load_model(config, source.location)
@@ -149,6 +152,16 @@ def load_run_config(run: Path) -> SftConfig:
     return load_config(SftConfig, source=str(path))
 
 
+def quiet_libraries() -> None:
+    """Turns off the progress bars and tips of libraries, which would hide our own lines; warnings of theirs stay."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+
+
 def _silent(_: str) -> None:
     """Says nothing: only the first process speaks."""
 
@@ -161,7 +174,7 @@ def _load_data(config: SftConfig, echo: Echo) -> tuple[ExampleDataset, ExampleDa
         raise DataError("holds no usable example to train on", where=config.dataset)
     if config.val_dataset is not None:
         return train_data, load_dataset(config.val_dataset, split=config.val_split, **options)
-    if is_named_set(config.dataset) and config.val_split != config.split:
+    if config.dataset in NAMED_SETS and config.val_split in NAMED_SETS[config.dataset].splits:
         return train_data, load_dataset(config.dataset, split=config.val_split, **options)
     echo("no validation data: name some with `-o val_dataset=…` to see F1 while training")
     return train_data, None
@@ -284,8 +297,10 @@ def _fit(
     say: Echo,
     progress: bool,
 ) -> tuple[str, dict[str, float]]:
+    quiet_libraries()
     L.seed_everything(config.seed, verbose=False)
     vlm = _load_model(config, location)
+    vlm.train()
     plan = _plan(config, train_data)
     encoder = _encoder(config, vlm)
     module = SftModule(vlm, config, num_steps=plan.num_steps, fingerprints={**fingerprints, "model": vlm.fingerprint})

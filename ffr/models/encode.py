@@ -17,7 +17,6 @@ class ExampleEncoder:
         template: Prompt template; None = the model's own setting, else the file's prompt text.
         query_position: Query before or after the dialogue; None likewise.
         max_tokens: A longer input is an error; None = the model's own context.
-
     """
 
     def __init__(
@@ -29,10 +28,16 @@ class ExampleEncoder:
         max_tokens: int | None = None,
     ) -> None:
         self.vlm = vlm
-        self.template = template or vlm.prompt_settings.get("template")
-        self.query_position = query_position or vlm.prompt_settings.get("query_position")
+        self.template: str | None = template or vlm.prompt_settings.get("template")
+        self.query_position: QueryPosition | None = query_position or vlm.prompt_settings.get("query_position")
         limits = [limit for limit in (max_tokens, vlm.max_context) if limit is not None]
         self.max_tokens = min(limits) if limits else None
+
+    @property
+    def prompt_settings(self) -> dict[str, str]:
+        """What `ffr.json` notes of a model trained on these inputs."""
+        settings = {"template": self.template, "query_position": self.query_position}
+        return {name: value for name, value in settings.items() if value is not None}
 
     def __call__(self, example: Example, *, with_answer: bool = False, where: str | None = None) -> Encoded:
         """Encodes one example.

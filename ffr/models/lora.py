@@ -35,6 +35,4 @@ def add_lora(vlm: Vlm, *, r: int = 8, alpha: float = 32.0, dropout: float = 0.0)
         target_modules="|".join(re.escape(name) for name in names),
         task_type="CAUSAL_LM",
     )
-    if vlm.base.is_gradient_checkpointing or getattr(vlm.base, "is_loaded_in_4bit", False):
-        vlm.base.enable_input_require_grads()
     vlm.model = get_peft_model(vlm.base, config)

@@ -440,7 +440,7 @@ class Vlm(nn.Module):
 
     def enable_gradient_checkpointing(self) -> None:
         """Recomputes the decoder's activations in the backward pass."""
-        self.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.base.activation_checkpointing_enable({"use_reentrant": False})
 
     def save_adapter(self, folder: Path) -> None:
         """Writes the adapter as peft does."""
