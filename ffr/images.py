@@ -1,4 +1,4 @@
-"""Pictures from outside: opened safely, turned upright, made RGB and no larger than asked, or refused with a sentence."""
+"""Pictures from outside: opened safely, turned upright, made RGB, scaled down, or refused with a sentence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_IMAGE_PIXELS = 602_112
 """Pixels a picture keeps by default: 768·28·28, as in the released training."""
 
 MAX_DECODED_PIXELS = 80_000_000
-"""Pixels of the largest picture that is decoded at all (240 MB as RGB); below Pillow's own bound, so ours speaks first."""
+"""Pixels of the largest picture that is decoded at all (240 MB as RGB); less than where Pillow warns."""
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What is decoded; every further decoder would be one more way in for a hostile file."""
@@ -79,7 +79,7 @@ def find_image(location: str | Path, *, where: str | None = None) -> Path:
 def open_image(
     location: str | Path, *, max_image_pixels: int | None = MAX_IMAGE_PIXELS, where: str | None = None
 ) -> PIL.Image.Image:
-    """Opens a picture as RGB: upright as its EXIF data says, see-through parts on white, scaled down where it is too large.
+    """Opens a picture as RGB: upright by its EXIF data, see-through parts on white, scaled down if too large.
 
     Args:
         location: Path of the file.

@@ -1,0 +1,1 @@
+"""Reading, checking, writing, building and fetching dialogues."""

@@ -1,0 +1,197 @@
+"""The named data sets: which there are, where they lie, and how a name or a path becomes examples."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffr.data.formats import ExampleDataset, open_dataset
+from ffr.errors import DataError, UsageError
+
+_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSet:
+    """A data set with a name.
+
+    Args:
+        name: What `--dataset` takes.
+        splits: Its parts.
+        is_generated: Whether it is made here on first use (otherwise it is downloaded).
+        words: For each split of a downloaded set, words that its file's name may have.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+    is_generated: bool
+    words: tuple[tuple[str, ...], ...] = ()
+
+
+NAMED_SETS = {
+    entry.name: entry
+    for entry in (
+        NamedSet("sample", ("train", "val"), is_generated=True),
+        NamedSet("wechat-sample", ("val",), is_generated=True),
+        NamedSet(
+            "mldr",
+            ("train", "grpo", "val"),
+            is_generated=False,
+            words=(("sft", "train", "coldstart", "cold_start"), ("grpo", "rl"), ("val", "test", "eval")),
+        ),
+        NamedSet("wechat", ("val",), is_generated=False, words=(("val", "test", "eval", "wechat"),)),
+    )
+}
+
+SAMPLE_SEED = 0
+"""The seed that the samples of the catalog are generated with."""
+
+
+def data_home() -> Path:
+    """Folder of the named sets: the environment variable FFR_DATA_HOME, or ~/.cache/ffr/data."""
+    setting = os.environ.get("FFR_DATA_HOME", "")
+    return Path(setting) if setting else Path.home() / ".cache" / "ffr" / "data"
+
+
+def load_dataset(
+    spec: str | Path,
+    *,
+    split: str = "val",
+    image_root: str | Path | None = None,
+    skip_bad: bool = False,
+    require_images: bool = True,
+    echo: Callable[[str], None] | None = None,
+) -> ExampleDataset:
+    """Opens a named set or a file.
+
+    Args:
+        spec: `mldr`, `wechat`, `sample`, `wechat-sample`, the path of a data file, or of a folder with one file a split.
+        split: Which part of a named set or folder; of no matter for a file.
+        image_root: Folder that relative image paths are resolved against; the data file's own if None.
+        skip_bad: Leave out records that cannot be used, and say so through `echo`, instead of failing at the first.
+        require_images: See that every picture's file is there; False for uses that look at no picture.
+        echo: Gets a line about what was generated or left out; None for silence.
+
+    Raises:
+        UsageError: for a name or split that does not exist, or a set that is not here; with the ways out.
+        DataError: where the file cannot be used.
+    """
+    path, default_root = locate(spec, split=split, echo=echo)
+    dataset = open_dataset(
+        path,
+        image_root=image_root if image_root is not None else default_root,
+        skip_bad=skip_bad,
+        require_images=require_images,
+    )
+    if dataset.num_left_out and echo is not None:
+        echo(f"{path.name}: {dataset.num_left_out} bad records left out, the first: {dataset.left_out[0]}")
+    return dataset
+
+
+def locate(
+    spec: str | Path, *, split: str = "val", echo: Callable[[str], None] | None = None
+) -> tuple[Path, Path | None]:
+    """The data file of a name or path, and the folder of its images where that is not the file's own.
+
+    Raises:
+        UsageError: as `load_dataset`.
+    """
+    entry = NAMED_SETS.get(str(spec))
+    if entry is None:
+        return _locate_path(Path(spec), split)
+    if split not in entry.splits:
+        raise UsageError(f"the set {entry.name} has no part {split!r}; it has {', '.join(entry.splits)}")
+    folder = data_home() / entry.name
+    if entry.is_generated:
+        if not folder.is_dir():
+            _generate(entry.name, folder, echo)
+        return _file_of_split(folder, split), None
+    if not folder.is_dir():
+        raise UsageError(
+            f"the set {entry.name} is not here: fetch it with `ffr data download {entry.name} --url URL`, or pass the path of "
+            f"your own copy as --dataset PATH (a folder {folder} with one file a part will do as well)"
+        )
+    return _file_by_words(entry, folder, split)
+
+
+def _locate_path(path: Path, split: str) -> tuple[Path, None]:
+    if path.is_dir():
+        return _file_of_split(path, split), None
+    if not path.exists():
+        nearest = difflib.get_close_matches(str(path), NAMED_SETS, 1, 0.6)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"the named sets are {', '.join(NAMED_SETS)}"
+        raise UsageError(f"no data file or set {str(path)!r}; {hint}")
+    return path, None
+
+
+def _file_of_split(folder: Path, split: str) -> Path:
+    for suffix in _SUFFIXES:
+        path = folder / f"{split}{suffix}"
+        if path.is_file():
+            return path
+    raise UsageError(f"{folder} has no file {split}.jsonl or {split}.json; pass the path of a data file")
+
+
+def _file_by_words(entry: NamedSet, folder: Path, split: str) -> tuple[Path, Path]:
+    """The file of a downloaded set whose name tells the split; what the publishers call it is not known for sure."""
+    files = sorted(path for path in folder.rglob("*") if path.name.endswith(_SUFFIXES) and path.is_file())
+    exact = [path for path in files if path.name.partition(".")[0] == split]
+    words = entry.words[entry.splits.index(split)]
+    candidates = exact or [path for path in files if any(word in path.name.lower() for word in words)]
+    if len(candidates) > 1:
+        # a name such as grpo_train.jsonl tells two splits; the words of another split rule it out
+        others = [word for other, row in zip(entry.splits, entry.words, strict=True) if other != split for word in row]
+        own = [path for path in candidates if not any(word in path.name.lower() for word in others)]
+        candidates = own or candidates
+    if len(candidates) != 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in (candidates or files)[:8]) or "no data file at all"
+        raise UsageError(
+            f"which file under {folder} is the part {split!r} cannot be told (found: {names}); "
+            f"pass its path as --dataset, or rename it to {split}.jsonl"
+        )
+    return candidates[0], _image_root(candidates[0], folder)
+
+
+def _image_root(path: Path, folder: Path) -> Path:
+    """The folder on the way from the file up to the set's own that the first picture lies under; else the file's own."""
+    dataset = open_dataset(path, skip_bad=True, require_images=False)
+    source = next((image.source for example in dataset for image in example.dialogue.images), None)
+    if source is not None:
+        for candidate in (path.parent, *path.parent.parents):
+            if (candidate / source).is_file():
+                return candidate
+            if candidate == folder:
+                break
+    return path.parent
+
+
+def _generate(name: str, folder: Path, echo: Callable[[str], None] | None) -> None:
+    from ffr.data.sample import write_sample
+
+    if echo is not None:
+        echo(f"Generating the set {name} (seed {SAMPLE_SEED}) into {folder}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+    except OSError as error:
+        raise DataError(
+            f"cannot be written to ({error.strerror}); set FFR_DATA_HOME to a folder that can", where=str(folder.parent)
+        ) from error
+    try:
+        temporary.chmod(0o755)
+        write_sample(temporary, name, SAMPLE_SEED)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # another process was quicker with the same content; anything else is an error
+            if not folder.is_dir():
+                raise
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror}); is there room?", where=str(folder)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

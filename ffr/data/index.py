@@ -1,0 +1,433 @@
+"""Where the records of a .json list or .jsonl file (plain or .gz) lie: an index of offsets, so that files of any size can be read.
+
+Beyond the index (20 bytes a record) and one record at a time nothing is held in memory. A .gz file is unpacked once into a
+temporary file, which goes when the last reader does.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import re
+import tempfile
+import weakref
+import zlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from ffr.errors import DataError, UsageError
+
+MAX_RECORD_BYTES = 64 << 20
+"""A longer record is refused: with a missing line break or quote a whole file becomes one record."""
+
+MAX_NESTING = 50
+"""Lists and objects inside each other that a record may have."""
+
+MAX_UNPACKED_BYTES = 8 << 30
+"""What a .gz file may unpack to; the environment variable FFR_MAX_UNPACKED_BYTES raises it."""
+
+_CHUNK_BYTES = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+_WIDE_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_WHITE = b" \t\r\n"
+
+# a whole string, the beginning of one that goes on behind the window, or a character that makes the structure
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+
+
+class RecordFile:
+    r"""The records of a file, by number.
+
+    Args:
+        path: A .json file with a list, or a .jsonl file with one object a line; either may be packed with gzip.
+
+    Attributes:
+        path: The file as it was named.
+        layout: `list` or `lines`.
+        tail_fault: What is wrong after the last record that could be told apart (a list that is not closed, …), or None.
+
+    Raises:
+        DataError: where the file is missing, empty, damaged, or in another encoding than UTF-8 as a whole.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "a.json")
+    ...     _ = path.write_text('[{"a": 1},\n {"a": 2}]')
+    ...     records = RecordFile(path)
+    ...     len(records), records.read(1), records.where(1)
+    (2, b'{"a": 2}', 'a.json:2 (record 2)')
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._unpacked: _UnpackedFile | None = None
+        self._offsets, self._lengths, self._lines = array("Q"), array("Q"), array("Q")
+        self._oversized: set[int] = set()
+        self.tail_fault: DataError | None = None
+        self.layout: Literal["list", "lines"] = "lines"
+        name = self.path.name
+        try:
+            if not self.path.is_file():
+                kind = "is a folder; name the file in it" if self.path.is_dir() else "not found; correct the path"
+                raise DataError(kind, where=str(self.path))
+            with self.path.open("rb") as file:
+                head = file.read(2)
+            if head == b"\x1f\x8b" or self.path.suffix == ".gz":
+                self._unpacked = _UnpackedFile(self.path)
+            with self._open() as file:
+                status = os.fstat(file.fileno())
+                self._state = (status.st_size, status.st_mtime_ns)
+                start = self._first_byte(file)
+                file.seek(start)
+                if file.read(1) == b"[":
+                    self.layout = "list"
+                    self._index_list(file, start)
+                else:
+                    self._index_lines(file, 3 if start >= 3 and self._has_bom else 0)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"cannot be read ({reason}); check the path and its rights", where=str(self.path)
+            ) from error
+        if not self._offsets and self.tail_fault is None:
+            raise DataError("holds no records; an empty file is most often a failed copy", where=name)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def where(self, index: int) -> str:
+        """File and line of a record, for people: `dev.jsonl:17`, or `dev.json:2201 (record 17)` in a list."""
+        suffix = f" (record {index + 1})" if self.layout == "list" else ""
+        return f"{self.path.name}:{self._lines[index]}{suffix}"
+
+    def line(self, index: int) -> int:
+        """Number of the line a record begins on, from 1."""
+        return self._lines[index]
+
+    def read(self, index: int) -> bytes:
+        """The bytes of a record.
+
+        Raises:
+            DataError: where the record is too long, or the file has been changed since it was opened.
+        """
+        with self._reopen() as file:
+            return self._read(file, index)
+
+    def __iter__(self) -> Iterator[bytes | DataError]:
+        """The records in order, a DataError in place of one that is too long."""
+        with self._reopen() as file:
+            for index in range(len(self)):
+                try:
+                    data: bytes | DataError = self._read(file, index)
+                except DataError as error:
+                    data = error
+                yield data
+
+    def _read(self, file: BinaryIO, index: int) -> bytes:
+        if index in self._oversized:
+            raise DataError(
+                f"the record is longer than {MAX_RECORD_BYTES >> 20} MiB; is a line break, comma or quote missing?",
+                where=self.where(index),
+            )
+        file.seek(self._offsets[index])
+        return file.read(self._lengths[index])
+
+    def _open(self) -> BinaryIO:
+        return (self._unpacked.location() if self._unpacked else self.path).open("rb", buffering=_CHUNK_BYTES)
+
+    def _reopen(self) -> BinaryIO:
+        # a handle of its own for every reader: none is shared between threads or inherited by forked workers
+        try:
+            file = (self._unpacked.location() if self._unpacked else self.path).open("rb")
+            status = os.fstat(file.fileno())
+        except OSError as error:
+            raise DataError(f"can no longer be read ({error.strerror}); was it moved?", where=str(self.path)) from error
+        if status.st_size != self._state[0] or (self._unpacked is None and status.st_mtime_ns != self._state[1]):
+            file.close()
+            raise DataError("was changed after it was opened; start again", where=str(self.path))
+        return file
+
+    def _first_byte(self, file: BinaryIO) -> int:
+        """Offset of the first byte that is not white space (or of the end)."""
+        head = file.read(4)
+        for bom, encoding in _WIDE_BOMS.items():
+            if head.startswith(bom):
+                raise DataError(
+                    f"is in {encoding}, not UTF-8; convert it: iconv -f {encoding} -t UTF-8 IN > OUT",
+                    where=self.path.name,
+                )
+        if len(head) == 4 and head.count(0) >= 2:
+            raise DataError("is binary or in UTF-16/32, not UTF-8; convert it to UTF-8 text", where=self.path.name)
+        self._has_bom = head.startswith(_BOM)
+        offset = 3 if self._has_bom else 0
+        file.seek(offset)
+        while chunk := file.read(_CHUNK_BYTES):
+            rest = chunk.lstrip(_WHITE)
+            if rest:
+                return offset + len(chunk) - len(rest)
+            offset += len(chunk)
+        return offset
+
+    def _add(self, offset: int, length: int, line: int) -> None:
+        if length > MAX_RECORD_BYTES:
+            self._oversized.add(len(self._offsets))
+        self._offsets.append(offset)
+        self._lengths.append(length)
+        self._lines.append(line)
+
+    def _index_lines(self, file: BinaryIO, offset: int) -> None:
+        file.seek(offset)
+        number = 1
+        while line := file.readline(MAX_RECORD_BYTES + 2):
+            length = len(line)
+            while not line.endswith(b"\n") and (more := file.readline(MAX_RECORD_BYTES)):
+                length += len(more)
+                line = more
+            if length > len(line) or not line.isspace():
+                self._add(offset, length, number)
+            offset += length
+            number += 1
+
+    def _index_list(self, file: BinaryIO, start: int) -> None:
+        """Finds the elements of a list by brackets and commas outside strings; what is in them is judged later, one by one."""
+        file.seek(0)
+        line = file.read(start).count(b"\n") + 1
+        window, base = b"", start  # `base`: offset of the window's first byte in the file
+        position = 0  # in the window: how far the structure is known
+        begin: int | None = None  # offset in the file where the element begins that is being read
+        depth = 0
+        done = False
+        while not done:
+            if begin is not None and base + position - begin > MAX_RECORD_BYTES:
+                self._add_element(window, base, begin, base + position, line)
+                self.tail_fault = self._tail(line, "the record that begins here does not end")
+                return
+            chunk = file.read(max(_CHUNK_BYTES, len(window)))
+            # of the element's earlier part only the offsets are needed, unless its beginning is still to be found
+            window += chunk
+            stop = len(window)
+            for token in _TOKEN.finditer(window, position):
+                char = token[0]
+                if char == b'"' and token.end() - token.start() == 1:
+                    stop = token.start()
+                    break
+                if depth == 1 and char in (b",", b"]"):
+                    assert begin is not None
+                    line = self._add_element(window, base, begin, base + token.start(), line)
+                    begin = base + token.end()
+                    position = token.end()
+                    if char == b"]":
+                        done = True
+                        break
+                elif char in (b"[", b"{"):
+                    depth += 1
+                    if depth == 1:
+                        begin = base + token.end()
+                elif char in (b"]", b"}"):
+                    depth -= 1
+                    if depth == 0:
+                        # a closing brace where the list's bracket is due
+                        self.tail_fault = self._tail(
+                            line, "a } stands where the list goes on; the file is damaged here"
+                        )
+                        return
+                position = token.end()
+            if done:
+                rest = window[position:]
+                if rest.strip(_WHITE) or self._has_more(file):
+                    self.tail_fault = self._tail(line, "text stands after the end of the list; remove it")
+                return
+            position = stop
+            if not chunk:
+                if begin is not None and window[begin - base :].strip(_WHITE):
+                    line = self._add_element(window, base, begin, base + len(window), line)
+                self.tail_fault = self._tail(line, "the list is not closed; the file is cut off or damaged")
+                return
+            keep = min(position, begin - base) if begin is not None else position
+            window, base, position = window[keep:], base + keep, position - keep
+
+    def _add_element(self, window: bytes, base: int, begin: int, end: int, line: int) -> int:
+        """Adds the element between two offsets and tells the number of the line it ends on."""
+        raw = window[begin - base : end - base]
+        stripped = raw.lstrip(_WHITE)
+        lead = len(raw) - len(stripped)
+        if not stripped and not len(self) and window[end - base : end - base + 1] == b"]":
+            return line  # an empty list
+        self._add(begin + lead, len(stripped.rstrip(_WHITE)), line + raw.count(b"\n", 0, lead))
+        return line + raw.count(b"\n")
+
+    def _tail(self, line: int, message: str) -> DataError:
+        return DataError(message, where=f"{self.path.name}:{line}")
+
+    @staticmethod
+    def _has_more(file: BinaryIO) -> bool:
+        while chunk := file.read(_CHUNK_BYTES):
+            if chunk.strip(_WHITE):
+                return True
+        return False
+
+
+class _UnpackedFile:
+    """The contents of a .gz file in a temporary file of this process; pickled, it is shared while it lasts, or unpacked anew."""
+
+    def __init__(self, packed: Path) -> None:
+        self.packed = packed
+        self._location = self._unpack()
+
+    def location(self) -> Path:
+        if not self._location.exists():
+            self._location = self._unpack()
+        return self._location
+
+    def _unpack(self) -> Path:
+        limit = max_unpacked_bytes()
+        handle, name = tempfile.mkstemp(prefix="ffr-", suffix=".json")
+        weakref.finalize(self, _remove, name, os.getpid())
+        total = 0
+        try:
+            with os.fdopen(handle, "wb") as target, gzip.open(self.packed, "rb") as source:
+                while chunk := source.read(_CHUNK_BYTES):
+                    total += len(chunk)
+                    if total > limit:
+                        raise DataError(
+                            f"unpacks to more than {limit:,} bytes; if that is right, set FFR_MAX_UNPACKED_BYTES higher",
+                            where=str(self.packed),
+                        )
+                    target.write(chunk)
+        except (OSError, EOFError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"cannot be unpacked ({reason}); copy it again, and see that there is room in {tempfile.gettempdir()}",
+                where=str(self.packed),
+            ) from error
+        return Path(name)
+
+
+def max_unpacked_bytes() -> int:
+    """What a .gz file may unpack to, in bytes."""
+    setting = os.environ.get("FFR_MAX_UNPACKED_BYTES", "")
+    if not setting:
+        return MAX_UNPACKED_BYTES
+    if not (setting.isascii() and setting.isdigit() and 0 < len(setting) < 19):
+        raise UsageError(f"FFR_MAX_UNPACKED_BYTES is {setting!r}; set it to a number of bytes")
+    return int(setting)
+
+
+def _remove(name: str, pid: int) -> None:
+    # a forked child holds a copy of the owner and must not take the file from it
+    if os.getpid() == pid:
+        Path(name).unlink(missing_ok=True)
+
+
+class _RefusedError(ValueError):
+    """Raised inside the JSON decoder for what JSON allows and we do not."""
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _RefusedError(f"the key {twice[:80]!r} stands twice in one object")
+    return result
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise _RefusedError(f"the number {text[:40]} is too large")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise _RefusedError(f"{name} is not JSON; write null or a number")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_float=_finite_float, parse_constant=_no_constant, strict=True
+)
+
+
+def parse_record(data: bytes, where: str) -> dict[str, Any]:
+    """Reads one JSON object strictly: UTF-8, no key twice, no NaN, no lone surrogates, bounded nesting.
+
+    Args:
+        data: The bytes of one record.
+        where: Its place, for the error.
+
+    Raises:
+        DataError: with what is wrong and what to do.
+
+    >>> parse_record(b'{"a": [1, 2]}', "x.jsonl:1")
+    {'a': [1, 2]}
+    >>> parse_record(b'{"a": 1, "a": 2}', "x.jsonl:1")
+    Traceback (most recent call last):
+        ...
+    ffr.errors.DataError: x.jsonl:1: the key 'a' stands twice in one object
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"not UTF-8 (byte 0x{data[error.start]:02x} at position {error.start + 1}); "
+            "if the file is in GBK, convert it: iconv -f GB18030 -t UTF-8 IN > OUT",
+            where=where,
+        ) from error
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        place = (
+            f"line {error.lineno} of the record, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
+        )
+        hint = "one record a line in .jsonl, a list of records in .json"
+        raise DataError(f"not JSON ({error.msg} at {place}); {hint}", where=where) from error
+    except _RefusedError as error:
+        raise DataError(str(error), where=where) from error
+    except ValueError as error:
+        raise DataError("a number has too many digits; write it as a string", where=where) from error
+    except RecursionError as error:
+        raise DataError(_DEEP, where=where) from error
+    if not isinstance(value, dict):
+        raise DataError(f"a record is an object {{…}}, not {kind_of(value)}", where=where)
+    if data.count(b"[") + data.count(b"{") > MAX_NESTING and _is_deep(value):
+        raise DataError(_DEEP, where=where)
+    if _SURROGATE_ESCAPE.search(data):
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(
+                "a text holds half a surrogate pair (such as \\ud83d alone); write the whole character", where=where
+            ) from error
+    return value
+
+
+_DEEP = f"lists and objects are nested more than {MAX_NESTING} deep; a record needs few levels"
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_NESTING):
+        inner: list[Any] = []
+        for item in level:
+            inner.extend(item.values() if isinstance(item, dict) else item)
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words for an error.
+
+    >>> kind_of(None), kind_of([1]), kind_of(True), kind_of("a")
+    ('null', 'a list', 'true/false', 'a text')
+    """
+    if value is None:
+        return "null"
+    kinds: dict[type, str] = {bool: "true/false", int: "a number", float: "a number", str: "a text", list: "a list"}
+    return kinds.get(type(value), "an object")
