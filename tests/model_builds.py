@@ -82,7 +82,14 @@ def qwen2_vl() -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
     tokens = tokenizer(QWEN_SPECIAL, "<|vision_start|><|image_pad|><|vision_end|>")
     config = Qwen2VLConfig(
         text_config=_text(tokens, rope_parameters=_MROPE),
-        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14},
+        vision_config={
+            "depth": 2,
+            "embed_dim": 32,
+            "hidden_size": 32,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+            "patch_size": 14,
+        },
         **_qwen_tokens(tokens),
     )
     return config, tokens, _qwen_processor(14), {}
@@ -145,7 +152,15 @@ def smolvlm() -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
     from transformers import SmolVLMConfig
 
     grid = [f"<row_{row}_col_{column}>" for row in range(1, 4) for column in range(1, 4)]
-    special = ["<|im_start|>", "<|im_end|>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *grid]
+    special = [
+        "<|im_start|>",
+        "<|im_end|>",
+        "<image>",
+        "<fake_token_around_image>",
+        "<global-img>",
+        "<end_of_utterance>",
+        *grid,
+    ]
     tokens = tokenizer(special, "<image>")
     config = SmolVLMConfig(
         text_config={"model_type": "llama", **_text(tokens)},
@@ -221,5 +236,3 @@ def random_picture(path: Path, width: int, height: int, seed: int = 0) -> Path:
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
-
-

@@ -145,7 +145,9 @@ class ImageFeatureCache:
     def _shrink(self) -> None:
         """Deletes the oldest files until a tenth of the bound is free, so that not every write has to look."""
         assert self.disk_folder is not None
-        files = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in self.disk_folder.glob("??/*.safetensors"))
+        files = sorted(
+            (path.stat().st_mtime_ns, path.stat().st_size, path) for path in self.disk_folder.glob("??/*.safetensors")
+        )
         used = sum(size for _, size, _ in files)
         for _, size, path in files:
             if used <= self.disk_bytes * 0.9:

@@ -97,7 +97,7 @@ class _GrammarProcessor(LogitsProcessor):
 
     def __init__(self, vlm: Vlm, grammars: Sequence[AnswerGrammar], prompt_length: int) -> None:
         self._pieces = _answer_pieces(vlm.tokenizer)
-        self._stop = vlm.stop_ids[0]
+        self._stop = vlm.end_of_turn_id
         self._grammars = grammars
         self._prompt_length = prompt_length
         self._tokenizer = vlm.tokenizer

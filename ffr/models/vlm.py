@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jinja2 import TemplateError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -47,11 +48,19 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(slots=True)
 class EncodedImage:
-    """One image of a prompt: where it is, what it is, and its processed pixels where they are still needed."""
+    """One image of a prompt: where it is, what it is, and its processed pixels where they are still needed.
+
+    Args:
+        location: Its file.
+        digest: Names its bytes and how the processor cuts it.
+        inputs: What the image processor gave; None where the features are in the cache.
+        is_among_several: Whether the processor cuts it as one of several (LLaVA-OneVision: no tiles).
+    """
 
     location: str | Path
     digest: str
     inputs: dict[str, Any] | None
+    is_among_several: bool = False
 
 
 @dataclass(slots=True)
@@ -126,7 +135,10 @@ class Vlm(nn.Module):
         self._image_options: dict[str, Any] = dict(getattr(type(processor), "images_kwargs", None) or {})
         self._image_arguments = set(inspect.signature(self.core.get_image_features).parameters)
         self._forward_arguments = set(inspect.signature(self.core.forward).parameters)
+        image_processor = getattr(processor, "image_processor", None)
+        self._counts_images = "batch_num_images" in (getattr(image_processor, "model_input_names", None) or ())
         self._close_turn = self._find_turn_end()
+        self._keeps_image_places = self._template_keeps_image_places()
 
     # -- what the model is ----------------------------------------------------------------------------------------------
 
@@ -170,6 +182,11 @@ class Vlm(nn.Module):
         return sorted(item for item in ids if item is not None)
 
     @property
+    def end_of_turn_id(self) -> int:
+        """The id that follows an answer in training."""
+        return self._close_turn[-1]
+
+    @property
     def fingerprint(self) -> str:
         """Names the frozen weights: SHA-256 over every frozen parameter's name, shape and a thousand spread values."""
         digest = hashlib.sha256()
@@ -186,22 +203,28 @@ class Vlm(nn.Module):
 
     def _find_turn_end(self) -> list[int]:
         """The ids that close the assistant's turn in this chat template, without white space after them."""
-        answer = "0"
-        before = self._chat([{"role": "user", "content": [{"type": "text", "text": "?"}]}], ask=True)
-        after = self._chat(
+        answer = "answer-0"
+        text = self._chat(
             [
                 {"role": "user", "content": [{"type": "text", "text": "?"}]},
                 {"role": "assistant", "content": [{"type": "text", "text": answer}]},
             ],
             ask=False,
         )
-        end = after[len(before) + len(answer) :].strip() if after.startswith(before + answer) else ""
+        end = text.rpartition(answer)[2].strip() if answer in text else ""
         ids: list[int] = self.tokenizer(end, add_special_tokens=False).input_ids if end else []
         if not ids and self.tokenizer.eos_token_id is not None:
             ids = [self.tokenizer.eos_token_id]
         if not ids:
             raise ModelError("its chat template does not close a turn and its tokenizer has no end token", self.name)
         return ids[:1]
+
+    def _template_keeps_image_places(self) -> bool:
+        """Whether the chat template writes an image where it stands (LLaVA-OneVision's puts all images first)."""
+        first, last = "text-0", "text-1"
+        content = [{"type": "text", "text": first}, {"type": "image"}, {"type": "text", "text": last}]
+        text = self._chat([{"role": "user", "content": content}], ask=True)
+        return text.find(first) < text.find(self.image_token) < text.find(last)
 
     def _chat(self, messages: list[dict[str, Any]], *, ask: bool) -> str:
         try:
@@ -210,7 +233,7 @@ class Vlm(nn.Module):
             text: str = self.tokenizer.apply_chat_template(
                 messages, chat_template=template, tokenize=False, add_generation_prompt=ask
             )
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, TemplateError) as error:
             raise ModelError(f"its chat template cannot be used ({_first_line(error)})", self.name) from None
         return text
 
@@ -237,11 +260,14 @@ class Vlm(nn.Module):
             DataError: where an image cannot be opened, or the marks and the images do not agree.
         """
         parts: list[dict[str, str]] = []
-        for number, text in enumerate(prompt.user.split(IMAGE_MARK)):
-            if number:
-                parts.append({"type": "image"})
-            if text:
-                parts.append({"type": "text", "text": text})
+        if self._keeps_image_places:
+            for number, text in enumerate(prompt.user.split(IMAGE_MARK)):
+                if number:
+                    parts.append({"type": "image"})
+                if text:
+                    parts.append({"type": "text", "text": text})
+        else:
+            parts.append({"type": "text", "text": prompt.user.replace(IMAGE_MARK, self.image_token)})
         messages: list[dict[str, Any]] = [{"role": "user", "content": parts}]
         if prompt.system is not None:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": prompt.system}]})
@@ -253,7 +279,7 @@ class Vlm(nn.Module):
         encoded_images: list[EncodedImage] = []
         text = pieces[0]
         for location, piece in zip(images, pieces[1:], strict=True):
-            image, replacement = self._encode_image(location, where)
+            image, replacement = self._encode_image(location, where, is_among_several=len(images) > 1)
             encoded_images.append(image)
             text += replacement + piece
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
@@ -267,31 +293,43 @@ class Vlm(nn.Module):
         ids: list[int] = self.tokenizer(format_answer(fragment), add_special_tokens=False).input_ids
         return len(ids) + len(self._close_turn)
 
-    def _encode_image(self, location: str | Path, where: str | None) -> tuple[EncodedImage, str]:
-        digest = self._digest(location, where)
+    def _encode_image(
+        self, location: str | Path, where: str | None, *, is_among_several: bool = False
+    ) -> tuple[EncodedImage, str]:
+        several = is_among_several and self._counts_images
+        digest = self._digest(location, where) + "+" * several
         replacement = self._replacements.get(digest)
-        if replacement is not None and self.feature_cache is not None and self._feature_key(digest) in self.feature_cache:
-            return EncodedImage(location, digest, None), replacement
-        inputs = self._process_image(location, where)
+        if (
+            replacement is not None
+            and self.feature_cache is not None
+            and self._feature_key(digest) in self.feature_cache
+        ):
+            return EncodedImage(location, digest, None, several), replacement
+        inputs = self._process_image(location, where, is_among_several=several)
         replacement = self.processor.replace_image_token(inputs, 0)
         self._replacements[digest] = replacement
-        return EncodedImage(location, digest, inputs), replacement
+        return EncodedImage(location, digest, inputs, several), replacement
 
-    def _process_image(self, location: str | Path, where: str | None) -> dict[str, Any]:
+    def _process_image(self, location: str | Path, where: str | None, *, is_among_several: bool) -> dict[str, Any]:
         picture = open_image(location, max_image_pixels=self.max_image_pixels, where=where)
+        # one of several is one of two: the processor only looks whether there is more than one
+        pictures: list[Any] = [[picture, picture]] if is_among_several else [picture]
         try:
-            return dict(self.processor.image_processor(images=[picture], return_tensors="pt", **self._image_options))
+            inputs = dict(self.processor.image_processor(images=pictures, return_tensors="pt", **self._image_options))
         except ValueError as error:
             raise DataError(f"image {location}: the model cannot take it ({_first_line(error)})", where=where) from None
+        if is_among_several:
+            inputs["pixel_values"], inputs["image_sizes"] = inputs["pixel_values"][:1], inputs["image_sizes"][:1]
+        return inputs
 
     def _digest(self, location: str | Path, where: str | None) -> str:
         try:
             status = os.stat(location)
         except OSError:
-            return image_digest(location)  # says what is wrong
+            return image_digest(location, where)  # says what is wrong
         key = (str(location), status.st_mtime_ns, status.st_size)
         if key not in self._digests:
-            self._digests[key] = image_digest(location)
+            self._digests[key] = image_digest(location, where)
         return self._digests[key]
 
     # -- image features -------------------------------------------------------------------------------------------------
@@ -329,7 +367,9 @@ class Vlm(nn.Module):
 
     @torch.no_grad()
     def _compute_features(self, image: EncodedImage) -> ImageFeatures:
-        inputs = image.inputs if image.inputs is not None else self._process_image(image.location, None)
+        inputs = image.inputs
+        if inputs is None:
+            inputs = self._process_image(image.location, None, is_among_several=image.is_among_several)
         arguments = {
             name: value.to(self.device) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
@@ -563,9 +603,7 @@ def _four_bits() -> Any:
         raise UsageError("4-bit loading needs bitsandbytes; pip install 'ffr-vlm[quantization]' or leave it out")
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-    )
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
 
 
 def _check_folder(location: str) -> None:
@@ -628,7 +666,10 @@ def _load_processor(location: str, tokenizer: PreTrainedTokenizerBase, options: 
     if path.is_file():
         content = json.loads(path.read_text(encoding="utf-8"))
         settings = {key: value for key, value in content.items() if key in accepted and not isinstance(value, dict)}
-    parts: dict[str, Any] = {"image_processor": AutoImageProcessor.from_pretrained(location, **options), "tokenizer": tokenizer}
+    parts: dict[str, Any] = {
+        "image_processor": AutoImageProcessor.from_pretrained(location, **options),
+        "tokenizer": tokenizer,
+    }
     if "video_processor" in accepted:
         parts["video_processor"] = None
     template = settings.pop("chat_template", None) or tokenizer.chat_template
