@@ -159,6 +159,7 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing` is deprecated.*")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
 
 
@@ -525,7 +526,7 @@ class StageCallback(Callback):
 
     def _save(self, trainer: L.Trainer, step: int) -> None:
         folder = self.run / "checkpoints"
-        trainer.save_checkpoint(folder / f"step-{step:08d}.ckpt")
+        trainer.save_checkpoint(folder / f"step-{step:08d}.ckpt", weights_only=False)
         if trainer.is_global_zero:
             for old in sorted(folder.glob("step-*.ckpt"))[: -self.keep_checkpoints]:
                 old.unlink()

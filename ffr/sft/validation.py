@@ -46,7 +46,7 @@ def validate(module: SftModule, data: ExampleDataset, encoder: ExampleEncoder) -
             for index, answer in zip(positions, answers, strict=True):
                 example = data[index]
                 size = (len(example.dialogue.utterances), len(example.dialogue.images))
-                read = parse_lenient(answer.text, num_utterances=size[0], num_images=size[1])
+                read = parse_lenient(answer.text)
                 assert example.fragment is not None
                 scores.update([read.fragment], [example.fragment], [size[0]], [size[1]])
                 sums[2] += not read.is_well_formed

@@ -1,0 +1,53 @@
+"""`ffr quickstart`: the main job end to end on the embedded default: sample → base → SFT → evaluation beside the baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), help="Folder of the runs.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the training.")
+@click.option("-o", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting of `ffr train sft`.")
+@click.option("--limit", type=click.IntRange(min=1), help="Evaluate on the first N examples of each set.")
+@click.pass_context
+def quickstart(ctx: click.Context, root: Path, seed: int, overrides: tuple[str, ...], limit: int | None) -> None:
+    """Make the sample, train the tiny model on it, and measure it beside the baselines: a few minutes on two CPU cores.
+
+    The tiny model is for trying the tool; what it learns here says nothing about a real backbone.
+    """
+    import time
+
+    from ffr.cli.eval import run_evaluation
+    from ffr.config import SftConfig, load_config
+    from ffr.data.catalog import locate
+    from ffr.training import train_sft
+
+    started = time.monotonic()
+    config = load_config(SftConfig, source="tiny", overrides=overrides, settings={"seed": seed})
+    click.echo("1/4  the sample sets")
+    for name, split in (("sample", "train"), ("sample", "val"), ("wechat-sample", "val")):
+        path, _ = locate(name, split=split, echo=click.echo)
+        click.echo(f"     {name} {split}: {path}")
+    click.echo("2/4  the base, before any training on the sample")
+    before = run_evaluation("tiny", "sample", out=None, limit=limit, root=root)
+    click.echo("3/4  cold start (SFT)")
+    result = train_sft(config, recipe="tiny", root=root, echo=click.echo, progress=False)
+    if result.status != "finished":
+        click.echo(f"stopped; go on with `ffr train sft --resume {result.run}`")
+        ctx.exit(130)
+    click.echo("4/4  evaluation of the trained model")
+    folders = [before]
+    for name in ("sample", "wechat-sample"):
+        folders.append(run_evaluation(str(result.run), name, out=None, limit=limit, root=root))
+    click.echo(f"\ndone in {(time.monotonic() - started) / 60:.1f} minutes")
+    click.echo(f"the run: {result.run} (settings, figures, curve.png, adapter, merged model)")
+    for folder in folders:
+        click.echo(f"results: {folder}")
+    click.echo("\nnext:")
+    click.echo("  ffr data check YOUR_FILE.jsonl            is your data sound?")
+    click.echo("  ffr train sft --dataset YOUR_FILE.jsonl   train on it")
+    click.echo(f"  ffr eval --model {result.run} --dataset YOUR_FILE.jsonl")
+    click.echo("  ffr train sft --config qwen2-vl-2b …      a real backbone, on a machine with GPUs")
