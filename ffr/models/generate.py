@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from ffr.answer import AnswerGrammar, format_answer
 from ffr.dialogue import Fragment
+from ffr.errors import ModelError
 from ffr.models.vlm import Encoded, Vlm
 
 
@@ -88,71 +89,114 @@ def generate_answers(
 def _answer(vlm: Vlm, ids: list[int], logprobs: list[float]) -> Generated:
     stops = set(vlm.stop_ids)
     end = next((number for number, item in enumerate(ids) if item in stops), len(ids))
-    text: str = vlm.tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return Generated(text, tuple(ids[: end + 1]), tuple(logprobs[: end + 1]))
+    return Generated(_text_of(vlm.tokenizer, ids[:end]), tuple(ids[: end + 1]), tuple(logprobs[: end + 1]))
 
 
-class _GrammarProcessor(LogitsProcessor):
+class _GrammarProcessor(LogitsProcessor):  # type: ignore[misc]
     """Forbids every token after which no well-formed answer is left; the end of the turn comes exactly when one is complete."""
 
     def __init__(self, vlm: Vlm, grammars: Sequence[AnswerGrammar], prompt_length: int) -> None:
-        self._pieces = _answer_pieces(vlm.tokenizer)
+        self._vocabulary = _answer_vocabulary(vlm.tokenizer)
         self._stop = vlm.end_of_turn_id
+        self._name = vlm.name
         self._grammars = grammars
         self._prompt_length = prompt_length
-        self._tokenizer = vlm.tokenizer
         self._texts = [""] * len(grammars)
         self._closed = [False] * len(grammars)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         written = input_ids.shape[1] - self._prompt_length
+        # the first token of an answer stands at the start of its text, where some tokenizers drop a blank
+        before = self._vocabulary.first if written == 1 else self._vocabulary.later
+        pieces = self._vocabulary.later if written else self._vocabulary.first
         allowed = torch.full_like(scores, -torch.inf)
         for row, grammar in enumerate(self._grammars):
-            if written:
-                piece = self._pieces.get(int(input_ids[row, -1]))
-                if piece is None:
-                    self._closed[row] = True
-                else:
-                    self._texts[row] += piece
+            if written and not self._closed[row]:
+                piece = before.get(int(input_ids[row, -1]))
+                self._closed[row] = piece is None
+                self._texts[row] = _short_state(self._texts[row] + (piece or ""))
             text = self._texts[row]
             if self._closed[row] or grammar.is_complete(text):
                 allowed[row, self._stop] = scores[row, self._stop]
                 continue
-            ids = [item for item, piece in self._pieces.items() if grammar.allows(text + piece)]
+            ids = [item for item, piece in pieces.items() if grammar.allows(text + piece)]
+            if not ids:
+                raise ModelError(
+                    "its tokenizer has no tokens that spell the answer; decode without --constrained", self._name
+                )
             allowed[row, ids] = scores[row, ids]
         return allowed  # type: ignore[return-value]
 
 
+_FINISHED_LIST = re.compile(r"\[[^\[\]]*\]")
+
+
+def _short_state(text: str) -> str:
+    """A shorter beginning of an answer with the same continuations: of a list only the newest two items matter.
+
+    >>> _short_state("<|utt_ids_start|>[0, 3]<|utt_ids_end|>;<|img_ids_start|>[1, 2, 4, 1")
+    '<|utt_ids_start|>[]<|utt_ids_end|>;<|img_ids_start|>[4, 1'
+    """
+    head, bracket, items = _FINISHED_LIST.sub("[]", text).rpartition("[")
+    return head + bracket + (items if "]" in items else ", ".join(items.split(", ")[-2:]))
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerVocabulary:
+    """The tokens that can stand in an answer, with their texts: at its start, and later."""
+
+    first: dict[int, str]
+    later: dict[int, str]
+
+
 _LIST_CHARACTERS = frozenset("0123456789, ")
 _ANSWER_CHARACTERS = _LIST_CHARACTERS | frozenset(format_answer(Fragment()))
-_PIECES: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, dict[int, str]] = weakref.WeakKeyDictionary()
+_LIST = ""
+_ANSWER_SHAPE = [
+    element
+    for character in format_answer(Fragment())
+    for element in ((character, _LIST) if character == "[" else character)
+]
+"""The characters of an answer in order; `_LIST` stands for any number of list characters."""
+_VOCABULARIES: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, _AnswerVocabulary] = weakref.WeakKeyDictionary()
 
 
-def _answer_pieces(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """The tokens that can stand in an answer, with their texts: parts of the markers and lists; found once a tokenizer."""
-    if tokenizer not in _PIECES:
-        before, between, after = (format_answer(Fragment())).split("[]")
-        literals = ("", before + "[", "]" + between + "[", "]" + after, "")
-        found: dict[int, str] = {}
+def _answer_vocabulary(tokenizer: PreTrainedTokenizerBase) -> _AnswerVocabulary:
+    """The tokens that are parts of the answer's markers and lists; found once a tokenizer."""
+    if tokenizer not in _VOCABULARIES:
+        anchor: list[int] = tokenizer(";", add_special_tokens=False).input_ids
+        start = len(_text_of(tokenizer, anchor))
+        first: dict[int, str] = {}
+        later: dict[int, str] = {}
         for item in range(len(tokenizer)):
-            text = tokenizer.decode([item], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-            if text and _is_answer_piece(text, literals):
-                found[item] = text
-        _PIECES[tokenizer] = found
-    return _PIECES[tokenizer]
+            text = _text_of(tokenizer, [item])
+            if not _ANSWER_CHARACTERS.issuperset(text):
+                continue  # nearly all tokens; what follows takes time
+            if text and _is_answer_piece(text, at_start=True):
+                first[item] = text
+            text = _text_of(tokenizer, [*anchor, item])[start:]
+            if text and _is_answer_piece(text, at_start=False):
+                later[item] = text
+        _VOCABULARIES[tokenizer] = _AnswerVocabulary(first, later)
+    return _VOCABULARIES[tokenizer]
 
 
-def _is_answer_piece(text: str, literals: tuple[str, ...]) -> bool:
-    """Whether a text can stand somewhere in an answer: within a literal, or list characters with literals' ends beside them."""
-    if any(text in literal for literal in literals):
-        return True
-    if not _ANSWER_CHARACTERS.issuperset(text):
-        return False
-    for left, right in pairwise(literals):
-        for start in range(len(text) + 1):
-            if not left.endswith(text[:start]):
-                continue
-            for end in range(start, len(text) + 1):
-                if right.startswith(text[end:]) and _LIST_CHARACTERS.issuperset(text[start:end]):
-                    return True
-    return False
+def _text_of(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
+
+
+def _is_answer_piece(text: str, *, at_start: bool) -> bool:
+    """Whether a text can stand in some answer, at its start or anywhere.
+
+    >>> _is_answer_piece("|>[1, ", at_start=False), _is_answer_piece("|>[1, ", at_start=True)
+    (True, False)
+    """
+    places = {0} if at_start else set(range(len(_ANSWER_SHAPE)))
+    for character in text:
+        places |= {place + 1 for place in places if _ANSWER_SHAPE[place : place + 1] == [_LIST]}
+        stays = {
+            place for place in places if character in _LIST_CHARACTERS and _ANSWER_SHAPE[place : place + 1] == [_LIST]
+        }
+        places = stays | {place + 1 for place in places if _ANSWER_SHAPE[place : place + 1] == [character]}
+    return bool(places)

@@ -35,12 +35,12 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ffr.answer import format_answer
-from ffr.dialogue import Fragment
+from ffr.dialogue import FilePrompt, Fragment
 from ffr.errors import DataError, FfrError, ModelError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS, image_digest, open_image
 from ffr.models.features import ImageFeatureCache, ImageFeatures
 from ffr.models.tiny import TINY_FOLDER
-from ffr.prompt import IMAGE_MARK, FilePrompt
+from ffr.prompt import IMAGE_MARK
 
 SETTINGS_FILE = "ffr.json"
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -160,7 +160,8 @@ class Vlm(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.base.get_input_embeddings().parameters()).device
+        found: torch.device = self.base.get_input_embeddings().weight.device
+        return found
 
     @property
     def max_context(self) -> int | None:
@@ -324,7 +325,7 @@ class Vlm(nn.Module):
 
     def _digest(self, location: str | Path, where: str | None) -> str:
         try:
-            status = os.stat(location)
+            status = Path(location).stat()
         except OSError:
             return image_digest(location, where)  # says what is wrong
         key = (str(location), status.st_mtime_ns, status.st_size)
