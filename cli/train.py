@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -73,7 +74,8 @@ def sft(
         return
     config = load_config(SftConfig, source=source, overrides=overrides, settings=settings)
     recipe = source or "tiny"
-    if out is not None and any(out.glob("*")):
+    # a process that the first one started finds the folder made by it
+    if out is not None and "LOCAL_RANK" not in os.environ and any(out.glob("*")):
         raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
     from ffr.training import describe_sft, train_sft
 

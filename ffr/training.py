@@ -98,11 +98,13 @@ def train_sft(
     try:
         status, figures = _fit(config, run, source.location, train_data, val_data, fingerprints, resume, say, progress)
     except BaseException as error:
+        os.environ.pop(_RUN_FOLDER_VARIABLE, None)
         if is_first_process:
             record.status, record.error = "failed", f"{type(error).__name__}: {error}"
             record.finished_at = now()
             record.save(run)
         raise
+    os.environ.pop(_RUN_FOLDER_VARIABLE, None)
     if is_first_process:
         record.status, record.results = status, figures
         record.finished_at = now()

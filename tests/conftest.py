@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,20 @@ def real_dialogues(shared_dir: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("the real dialogues are not here; set FFR_SHARED to the folder that holds real-dialogues/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sample_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """FFR_DATA_HOME of the session, with the generated sets in it."""
+    from ffr.data.sample import SAMPLE_NAMES, write_sample
+
+    home = tmp_path_factory.mktemp("data-home")
+    for name in SAMPLE_NAMES:
+        write_sample(home / name, name)
+    before = os.environ.get("FFR_DATA_HOME")
+    os.environ["FFR_DATA_HOME"] = str(home)
+    yield home
+    if before is None:
+        del os.environ["FFR_DATA_HOME"]
+    else:
+        os.environ["FFR_DATA_HOME"] = before

@@ -1,0 +1,71 @@
+"""Run folders and records: found by what they say, refused when damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ffr.errors import ModelError, UsageError
+from ffr.run_log import MetricsFile, read_metrics
+from ffr.runs import RunRecord, new_run_folder, newest_finished_run, resolve_model
+
+
+def _record(folder: Path, status: str, finished_at: str | None, stage: str = "sft") -> Path:
+    folder.mkdir(parents=True)
+    RunRecord(stage, status, "2026-01-01", 0, "tiny", "sample", finished_at=finished_at).save(folder)  # type: ignore[arg-type]
+    return folder
+
+
+def test_the_newest_finished_run_is_found(tmp_path: Path) -> None:
+    assert newest_finished_run(tmp_path) is None
+    _record(tmp_path / "a", "finished", "2026-01-02")
+    newest = _record(tmp_path / "b", "finished", "2026-01-03")
+    _record(tmp_path / "c", "running", None)
+    _record(tmp_path / "d", "finished", "2026-01-04", stage="grpo")
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "run.json").write_text("{", encoding="utf-8")
+    assert newest_finished_run(tmp_path, stage="sft") == newest
+    assert newest_finished_run(tmp_path) == tmp_path / "d"
+
+
+def test_run_folders_are_numbered(tmp_path: Path) -> None:
+    names = [new_run_folder(tmp_path, "sft", "tiny").name for _ in range(3)]
+    assert names == ["sft-tiny-001", "sft-tiny-002", "sft-tiny-003"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"stage": 1}', "\x00"])
+def test_a_damaged_record_is_a_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"run\.json: cannot be read"):
+        RunRecord.load(tmp_path)
+
+
+def test_what_a_model_may_be(tmp_path: Path) -> None:
+    run = _record(tmp_path / "run", "running", None)
+    with pytest.raises(UsageError, match="has no merged model yet"):
+        resolve_model(str(run))
+    (run / "merged").mkdir()
+    (run / "merged" / "config.json").write_text("{}", encoding="utf-8")
+    assert resolve_model(str(run)).location == str(run / "merged")
+    assert resolve_model("tiny").label == "tiny"
+    assert resolve_model("owner/name").location == "owner/name"
+    for missing in ("./nowhere", str(tmp_path / "nowhere"), "a/b/c", "plainname"):
+        with pytest.raises(UsageError, match="no such model folder or run"):
+            resolve_model(missing)
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log = MetricsFile(path, ("loss", "val_loss"))
+    for step in range(1, 6):
+        log.append(step, {"loss": 1 / step} | ({"val_loss": 0.1} if step == 2 else {}))
+    with path.open("a", encoding="utf-8") as file:
+        file.write("6,0.1")  # a row torn off by a kill
+    again = MetricsFile(path, ("loss", "val_loss"), last_step=3)
+    again.append(4, {"loss": 9.0})
+    assert read_metrics(path) == [
+        {"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5, "val_loss": 0.1}, {"step": 3, "loss": 1 / 3}, {"step": 4, "loss": 9.0},
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="no column for other"):
+        again.append(5, {"other": 1.0})
