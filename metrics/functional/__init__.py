@@ -10,6 +10,7 @@ from ffr.metrics.functional.fragment import (
     fragment_precision,
     fragment_recall,
     fragment_scores,
+    name_figures,
     sample_figures_from_counts,
     scores_from_counts,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "fragment_precision",
     "fragment_recall",
     "fragment_scores",
+    "name_figures",
     "query_fragment_similarity",
     "sample_figures_from_counts",
     "scores_from_counts",

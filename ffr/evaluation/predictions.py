@@ -1,0 +1,177 @@
+"""Scores anyone's prediction file without a model: reads what is there, and counts and names what is not."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ffr.answer import parse_lenient
+from ffr.data.formats import example_of_prediction, prediction_from_json
+from ffr.data.index import RecordFile, parse_record
+from ffr.dialogue import Example, Fragment
+from ffr.errors import DataError
+from ffr.evaluation.results import Results
+from ffr.evaluation.retrievers import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.evaluation.scoring import ScoreTable
+from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
+from ffr.provenance import command, now, versions
+
+_MAX_SHOWN_FAULTS = 10
+_UTTERANCE_MARK = re.compile(re.escape(UTT_ID_START) + r"([0-9]{1,6})" + re.escape(UTT_ID_END))
+_IMAGE_MARK = re.compile(re.escape(IMG_ID_START) + r"([0-9]{1,6})" + re.escape(IMG_ID_END))
+
+
+def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool = True) -> Results:
+    """Scores a prediction file (`response` and `labels` on each line; the published form).
+
+    The dialogue's size, which true negatives need, is taken from the prompt in `messages`. Where that cannot be read as a
+    dialogue, it is the largest id between the prompt's markers; where there are no markers, the largest id that answer or truth
+    names (and at least the number of `images`). Lines that are no JSON object are left out; a line whose `labels` cannot be
+    read is counted and not scored; a line without a readable `response` scores as a malformed answer. All are counted.
+
+    Args:
+        path: A .jsonl file or .json list, plain or .gz.
+        seed: Seed of the random baseline.
+        with_baselines: Also compute the trivial baselines, where the dialogues can be read from every scored line.
+
+    Raises:
+        DataError: where the file cannot be read at all, or no line of it can be scored.
+    """
+    started = now()
+    path = Path(path)
+    records = RecordFile(path)
+    faults: list[str] = []
+    counts: Counter[str] = Counter()
+    table = ScoreTable()
+    baselines = {name: (BaselineRetriever(name, seed=seed), ScoreTable()) for name in BASELINES}
+    digest = hashlib.sha256()
+
+    def note(kind: str, message: str) -> None:
+        counts[kind] += 1
+        if len(faults) < _MAX_SHOWN_FAULTS:
+            faults.append(message)
+
+    for index, data in enumerate(records):
+        where = records.where(index)
+        try:
+            if isinstance(data, DataError):
+                raise data
+            record = parse_record(data, where)
+        except DataError as error:
+            note("num_unreadable_lines", str(error))
+            continue
+        digest.update(data + b"\n")
+        response = record.get("response")
+        if not isinstance(response, str):
+            note("num_without_response", f'{where}: no text under "response"; counted as a malformed answer')
+            response = ""
+        truth = _truth(record)
+        if truth is None:
+            note("num_without_labels", f'{where}: no readable answer under "labels"; not scored')
+        example = _example(record, where)
+        if example is not None:
+            num_utterances, num_images = len(example.dialogue.utterances), len(example.dialogue.images)
+            dialogue = example.dialogue.fingerprint
+        else:
+            num_utterances, num_images, kind = _sizes(record, response, truth)
+            counts[kind] += 1
+            dialogue = str(record.get("dialogue_id", index))
+        table.add(response, truth, num_utterances=num_utterances, num_images=num_images, dialogue=dialogue)
+        if example is not None and truth is not None and with_baselines:
+            for baseline, its_table in baselines.values():
+                its_table.add(
+                    baseline.answer([example])[0].response,
+                    truth,
+                    num_utterances=num_utterances,
+                    num_images=num_images,
+                    dialogue=dialogue,
+                )
+    if records.tail_fault is not None:
+        note("num_unreadable_lines", str(records.tail_fault))
+    if not len(table):
+        first = f"; the first fault: {faults[0]}" if faults else ""
+        raise DataError(f"none of its {len(records)} lines can be scored{first}", where=path.name)
+    num_with_dialogue = len(baselines["everything"][1])
+    return Results(
+        model={"label": path.name, "kind": "predictions", "path": str(path), "fingerprint": digest.hexdigest()},
+        data={"dataset": path.name, "split": None, "num_examples": len(records), **dict(sorted(counts.items()))},
+        settings={"seed": seed},
+        summary=table.summary(),
+        baselines={
+            BASELINE_PREFIX + name: its_table.summary()
+            for name, (_, its_table) in baselines.items()
+            if num_with_dialogue == len(table)
+        },
+        notes=_notes(counts, faults, with_baselines and num_with_dialogue < len(table)),
+        provenance={"command": command(), "started_at": started, "finished_at": now(), "versions": versions()},
+    )
+
+
+def _truth(record: Mapping[str, Any]) -> Fragment | None:
+    labels = record.get("labels", record.get("solution"))
+    if not isinstance(labels, str):
+        return None
+    read = parse_lenient(labels)
+    return None if {"no utterance ids", "no image ids"} & set(read.problems) else read.fragment
+
+
+def _example(record: Mapping[str, Any], where: str) -> Example | None:
+    """The dialogue and query of a line; None where its messages are not a prompt that can be read back."""
+    # the answers have been read before, and their faults must not hide the dialogue
+    stripped = {key: record[key] for key in ("dialogue_id", "messages", "images") if key in record}
+    try:
+        return example_of_prediction(prediction_from_json({**stripped, "response": ""}, where), where=where)
+    except DataError:
+        return None
+
+
+def _sizes(record: Mapping[str, Any], response: str, truth: Fragment | None) -> tuple[int, int, str]:
+    """Number of utterances and of images as far as they can be told, and what they were told by."""
+    text = _prompt_text(record.get("messages"))
+    named = parse_lenient(response).fragment, truth or Fragment()
+    listed = record.get("images")
+    num_listed = len(listed) if isinstance(listed, list) else 0
+    utterance_marks = [int(item) for item in _UTTERANCE_MARK.findall(text)]
+    image_marks = [int(item) for item in _IMAGE_MARK.findall(text)]
+    if utterance_marks:
+        num_images = max([*image_marks, num_listed - 1], default=-1) + 1
+        return max(utterance_marks) + 1, num_images, "num_sized_by_markers"
+    num_utterances = max((item for part in named for item in part.utterance_ids), default=-1) + 1
+    num_images = max([num_listed - 1, *(item for part in named for item in part.image_ids)]) + 1
+    return num_utterances, num_images, "num_sized_by_answers"
+
+
+def _prompt_text(messages: Any) -> str:
+    if not isinstance(messages, list):
+        return ""
+    contents = [
+        message.get("content")
+        for message in messages
+        if isinstance(message, dict) and message.get("role") != "assistant"
+    ]
+    return "\n".join(content for content in contents if isinstance(content, str))
+
+
+_SENTENCES = {
+    "num_unreadable_lines": "lines could not be read and were left out",
+    "num_without_response": "lines have no response and count as malformed answers",
+    "num_without_labels": "lines have no readable labels and were not scored",
+    "num_sized_by_markers": "prompts could not be read as a dialogue; its size is the largest id between their markers",
+    "num_sized_by_answers": "lines have no dialogue with markers; its size (for true negatives, so for MCC) is the largest id "
+    "that answer or truth names",
+}
+
+
+def _notes(counts: Counter[str], faults: list[str], lacks_baselines: bool) -> list[str]:
+    notes = [f"{counts[kind]} {sentence}." for kind, sentence in _SENTENCES.items() if counts[kind]]
+    if lacks_baselines:
+        notes.append("No baselines: not every scored line holds its dialogue.")
+    num_faults = sum(counts[kind] for kind in ("num_unreadable_lines", "num_without_response", "num_without_labels"))
+    if faults:
+        more = f" (the first {len(faults)} of {num_faults})" if num_faults > len(faults) else ""
+        notes.append(f"Faults{more}: " + " · ".join(faults))
+    return notes

@@ -1,0 +1,193 @@
+"""Answers and truths → figures: lenient and strict reading, slices by dialogue length, standard errors, what was malformed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ffr.answer import parse_lenient, parse_strict
+from ffr.dialogue import Fragment
+from ffr.metrics.functional import fragment_counts, name_figures, sample_figures_from_counts, scores_from_counts
+
+LENGTH_SLICES = ("<35", "35-65", ">65")
+"""Dialogue length in turns (utterances), as the paper slices it."""
+
+_F1 = 2  # column of F1 among (precision, recall, f1, mcc)
+
+
+def length_slice(num_utterances: int) -> str:
+    """The slice that a dialogue of this many turns belongs to.
+
+    >>> length_slice(34), length_slice(35), length_slice(65), length_slice(66)
+    ('<35', '35-65', '35-65', '>65')
+    """
+    return LENGTH_SLICES[(num_utterances >= 35) + (num_utterances > 65)]
+
+
+def is_well_formed(response: str) -> bool:
+    """Whether an answer keeps to the format to the byte and repeats no id; ids the dialogue lacks are wrong, not malformed.
+
+    >>> is_well_formed("<|utt_ids_start|>[3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    True
+    >>> is_well_formed("<|utt_ids_start|>[3, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    False
+    """
+    fragment = parse_strict(response)
+    return fragment is not None and all(
+        len(set(ids)) == len(ids) for ids in (fragment.utterance_ids, fragment.image_ids)
+    )
+
+
+def read_answer(response: str) -> Fragment:
+    """Reads an answer for scoring: what stands between the markers counts, each id once.
+
+    Ids that the dialogue does not have are kept, so that an invented id costs precision as any wrong one does.
+
+    >>> read_answer("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    Fragment(utterance_ids=(3, 99), image_ids=())
+    """
+    return parse_lenient(response).fragment
+
+
+class ScoreTable:
+    """Collects answers, one at a time, and makes figures of them.
+
+    Lenient scores (the headline) read what can be read of an answer (`read_answer`). Strict scores take an answer that is not
+    well-formed for wrong: globally it names nothing, per sample it scores 0 even where the truth is empty.
+
+    >>> table = ScoreTable()
+    >>> answer = "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+    >>> table.add(answer, Fragment((0,)), num_utterances=4, num_images=0, dialogue="d1")
+    >>> table.add("I do not know", Fragment((2,)), num_utterances=4, num_images=0, dialogue="d1")
+    >>> summary = table.summary()
+    >>> summary["scores"]["utterance_precision"], summary["scores"]["utterance_recall"]
+    (0.5, 0.5)
+    >>> summary["answers"]["num_malformed"]
+    1
+    """
+
+    def __init__(self) -> None:
+        self._preds: list[Fragment] = []
+        self._targets: list[Fragment] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._dialogues: list[str] = []
+        self._well_formed: list[bool] = []
+        self._problems: Counter[str] = Counter()
+        self._num_without_truth = 0
+
+    def __len__(self) -> int:
+        return len(self._preds)
+
+    def add(
+        self, response: str, truth: Fragment | None, *, num_utterances: int, num_images: int, dialogue: str
+    ) -> None:
+        """Adds one answer.
+
+        Args:
+            response: The answer's text.
+            truth: The true fragment; None where it is unknown: such an answer is counted and not scored.
+            num_utterances: Number of utterances of the dialogue.
+            num_images: Number of images of the dialogue.
+            dialogue: What names the dialogue; answers on one dialogue are not independent (standard errors).
+        """
+        if truth is None:
+            self._num_without_truth += 1
+            return
+        self._preds.append(read_answer(response))
+        self._targets.append(truth)
+        self._sizes.append((num_utterances, num_images))
+        self._dialogues.append(dialogue)
+        self._well_formed.append(is_well_formed(response))
+        self._problems.update(parse_lenient(response, num_utterances=num_utterances, num_images=num_images).problems)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures: `answers`, `scores`, `strict_scores`, `standard_errors`, `by_length`."""
+        counts = self._counts(self._preds)
+        strict_counts = self._counts(
+            [pred if valid else Fragment() for pred, valid in zip(self._preds, self._well_formed, strict=True)]
+        )
+        exact = torch.tensor(
+            [
+                set(pred.utterance_ids) == set(truth.utterance_ids) and set(pred.image_ids) == set(truth.image_ids)
+                for pred, truth in zip(self._preds, self._targets, strict=True)
+            ],
+            dtype=torch.float64,
+        )
+        valid = torch.tensor(self._well_formed, dtype=torch.float64)
+        slices = [length_slice(num_utterances) for num_utterances, _ in self._sizes]
+        by_length: dict[str, Any] = {}
+        for name in LENGTH_SLICES:
+            rows = torch.tensor([row for row, its_slice in enumerate(slices) if its_slice == name], dtype=torch.long)
+            by_length[name] = {"num_answers": len(rows)}
+            if len(rows):
+                by_length[name] |= _scores(counts[rows], exact[rows])
+        num = len(self)
+        return {
+            "answers": {
+                "num_answers": num + self._num_without_truth,
+                "num_scored": num,
+                "num_without_truth": self._num_without_truth,
+                "num_dialogues": len(set(self._dialogues)),
+                "num_malformed": num - sum(self._well_formed),
+                "malformed_share": 1 - sum(self._well_formed) / num if num else 0.0,
+                "problems": dict(sorted(self._problems.items())),
+                "num_empty_truths": sum(truth.is_empty for truth in self._targets),
+                "num_empty_answers": sum(pred.is_empty for pred in self._preds),
+                "num_both_empty": sum(
+                    pred.is_empty and truth.is_empty for pred, truth in zip(self._preds, self._targets, strict=True)
+                ),
+            },
+            "scores": _scores(counts, exact),
+            "strict_scores": _strict_scores(strict_counts, exact, valid),
+            "standard_errors": self._standard_errors(counts, exact),
+            "by_length": by_length,
+        }
+
+    def _counts(self, preds: list[Fragment]) -> Tensor:
+        return fragment_counts(
+            preds, self._targets, [size[0] for size in self._sizes], [size[1] for size in self._sizes]
+        )
+
+    def _standard_errors(self, counts: Tensor, exact: Tensor) -> dict[str, float | None]:
+        f1 = sample_figures_from_counts(counts)[..., _F1]
+        columns = {
+            "sample_utterance_f1": f1[:, 0],
+            "sample_image_f1": f1[:, 1],
+            "sample_joint_f1": f1.mean(1),
+            "exact_match": exact,
+        }
+        return {name: _clustered_standard_error(values, self._dialogues) for name, values in columns.items()}
+
+
+def _scores(counts: Tensor, exact: Tensor) -> dict[str, float]:
+    scores = {name: float(value) for name, value in scores_from_counts(counts).items()}
+    return {**scores, "exact_match": float(exact.mean()) if len(exact) else 0.0}
+
+
+def _strict_scores(counts: Tensor, exact: Tensor, valid: Tensor) -> dict[str, float]:
+    """The scores where a malformed answer counts as wrong, whatever the truth."""
+    scores = _scores(counts, exact * valid)
+    if len(counts):
+        # an empty truth must not credit a malformed answer, which stands here as an empty one
+        means = (sample_figures_from_counts(counts) * valid[:, None, None]).mean(0)
+        scores |= {name: float(value) for name, value in name_figures(means, prefix="sample_").items()}
+    return scores
+
+
+def _clustered_standard_error(values: Tensor, clusters: list[str]) -> float | None:
+    """Standard error of a mean whose values come in clusters; None with fewer than two clusters.
+
+    sqrt(G/(G-1) · Σ_g (Σ_{i in g} (x_i - mean))²) / n for G clusters and n values (Cameron and Miller 2015, with no other
+    regressor than a constant).
+    """
+    num_clusters = len(set(clusters))
+    if num_clusters < 2:
+        return None
+    sums: dict[str, float] = dict.fromkeys(clusters, 0.0)
+    for cluster, deviation in zip(clusters, (values - values.mean()).tolist(), strict=True):
+        sums[cluster] += deviation
+    return math.sqrt(num_clusters / (num_clusters - 1) * math.fsum(item * item for item in sums.values())) / len(values)
