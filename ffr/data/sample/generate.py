@@ -103,7 +103,7 @@ def _draw_pictures(part_name: str, part: _Part, folder: Path, chance: random.Ran
         drawn[topic.key] = []
         for _ in range(part.num_pictures):
             name = f"{numbers.pop():04d}.png"
-            draw(topic.key, chance, width=chance.randint(76, 112), height=chance.randint(76, 112)).save(target / name)
+            draw(topic.key, chance, width=chance.randint(84, 96), height=chance.randint(84, 96)).save(target / name)
             drawn[topic.key].append(Image(f"images/{part_name}/{name}"))
     return drawn
 
