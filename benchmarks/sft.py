@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,6 @@ def rows(number: int, vocab: int) -> list[list[int]]:
 def measure_ours(batch: int, steps: int, vocab: int) -> dict[str, float]:
     """The module's own training step inside Lightning's Trainer, as `ffr train sft` runs it."""
     import lightning as L
-    import torch
     from lightning.pytorch.callbacks import Callback
 
     from ffr.config import SftConfig
@@ -137,7 +137,7 @@ def peak_mb() -> float:
 
 
 def figures(times: list[float], batch: int, base: float) -> dict[str, float]:
-    seconds = statistics.median(after - before for before, after in zip(times, times[1:], strict=False))
+    seconds = statistics.median(after - before for before, after in pairwise(times))
     tokens = batch * (PROMPT_TOKENS + ANSWER_TOKENS)
     return {"tokens_per_second": tokens / seconds, "seconds_per_step": seconds, "peak_mb_above_start": peak_mb() - base}
 
@@ -191,7 +191,9 @@ def main() -> None:
     }  # fmt: skip
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({key: report[key] for key in ("medians", "ratio_tokens_per_second", "ratio_peak_memory")}, indent=2))
+    print(
+        json.dumps({key: report[key] for key in ("medians", "ratio_tokens_per_second", "ratio_peak_memory")}, indent=2)
+    )
 
 
 if __name__ == "__main__":

@@ -204,4 +204,4 @@ class AnswerGrammar:
 
 
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and (text == "0" or not text.startswith("0"))
+    return len(text) <= 9 and text.isascii() and text.isdigit() and (text == "0" or not text.startswith("0"))

@@ -145,10 +145,17 @@ class Example:
         content = f"{self.dialogue.fingerprint}\n{self.query}"
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
+    def __getstate__(self) -> dict[str, Any]:
+        # a read-only view cannot be pickled, and examples go to worker processes
+        return {**self.__dict__, "meta": dict(self.meta)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, meta=MappingProxyType(state["meta"]))
+
     def image_locations(self) -> Iterator[str | Path]:
         """Where each image lies: a URL as it stands, or a path with the image root put in front."""
         for image in self.dialogue.images:
-            if image.source.startswith(("http://", "https://")):
+            if image.source.lower().startswith(("http://", "https://")):
                 yield image.source
             else:
                 yield (self.image_root or Path()) / image.source

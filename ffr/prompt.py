@@ -120,15 +120,23 @@ def prompt_of(
 
 
 def check_markers(dialogue: Dialogue, query: str) -> None:
-    """Raises DataError where an utterance or the query contains one of the task's markers."""
-    for mark in RESERVED_MARKS:
-        if mark in query:
-            raise DataError(f"the query contains the marker {mark}; remove it", where=f"dialogue {dialogue.id!r}")
-        for index, utterance in enumerate(dialogue.utterances):
-            if mark in utterance.text or mark in utterance.speaker:
-                raise DataError(
-                    f"utterance {index} contains the marker {mark}; remove it", where=f"dialogue {dialogue.id!r}"
-                )
+    """Raises DataError where a text contains one of the task's markers, or a speaker what ends its name in a prompt."""
+    where = f"dialogue {dialogue.id!r}"
+    if mark := _mark_in(query):
+        raise DataError(f"the query contains the marker {mark}; remove it", where=where)
+    for index, utterance in enumerate(dialogue.utterances):
+        if mark := _mark_in(utterance.text) or _mark_in(utterance.speaker):
+            raise DataError(f"utterance {index} contains the marker {mark}; remove it", where=where)
+        if ": " in utterance.speaker:
+            raise DataError(
+                f"the speaker of utterance {index} contains a colon and a space, which end the name in a prompt; remove them",
+                where=where,
+            )
+
+
+def _mark_in(text: str) -> str | None:
+    # most texts have no "<" at all, and this runs on every line of every file
+    return next((mark for mark in RESERVED_MARKS if mark in text), None) if "<" in text else None
 
 
 _UTTERANCE = re.compile(re.escape(UTT_ID_START) + r"([0-9]{1,9})" + re.escape(UTT_ID_END) + " ")
@@ -196,8 +204,10 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
         if position < len(content):
             segments.append(content[position:])
         utterance = Utterance(speaker, tuple(segments))
-        if stray := next((mark for mark in RESERVED_MARKS if mark in utterance.text or mark in speaker), None):
-            raise DataError(f"utterance {index} has a stray {stray}; an image is {IMG_ID_START}<id>{IMG_ID_END}{IMAGE_MARK}")
+        if stray := _mark_in(utterance.text) or _mark_in(speaker):
+            raise DataError(
+                f"utterance {index} has a stray {stray}; an image is {IMG_ID_START}<id>{IMG_ID_END}{IMAGE_MARK}"
+            )
         utterances.append(utterance)
     if image_id != len(images):
         raise DataError(f"the prompt has {image_id} {IMAGE_MARK} but the record has {len(images)} images")

@@ -71,9 +71,11 @@ def test_imports_keep_to_the_table(module: str) -> None:
     allowed = MAY_IMPORT[layer]
     for name in imports_of(modules()[module]):
         inside = layer != "ffr" and (name == layer or name.startswith(f"{layer}."))
-        assert "*" in allowed or inside or any(name == entry or (entry != "ffr" and name.startswith(f"{entry}.")) for entry in allowed), (
-            f"{module} imports {name}, which {layer} may not"
-        )
+        assert (
+            "*" in allowed
+            or inside
+            or any(name == entry or (entry != "ffr" and name.startswith(f"{entry}.")) for entry in allowed)
+        ), f"{module} imports {name}, which {layer} may not"
 
 
 def test_nobody_imports_the_command_line() -> None:
@@ -83,7 +85,9 @@ def test_nobody_imports_the_command_line() -> None:
 
 
 def test_the_wheel_lists_every_package() -> None:
-    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "packages"
+    ]
     found = sorted(name for name, path in modules().items() if path.name == "__init__.py")
     assert sorted(listed) == found
 

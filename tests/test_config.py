@@ -32,7 +32,13 @@ def test_later_sources_win(tmp_path: Path) -> None:
     config = load_config(
         SftConfig, source=str(file), settings={"seed": 2, "model": None}, overrides=["batch_size=3", "max_steps=none"]
     )
-    assert (config.learning_rate, config.seed, config.batch_size, config.max_steps, config.model) == (3e-4, 2, 3, None, "tiny")
+    assert (config.learning_rate, config.seed, config.batch_size, config.max_steps, config.model) == (
+        3e-4,
+        2,
+        3,
+        None,
+        "tiny",
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-
 from ffr.cli.main import ffr
+
 from ffr.config import SftConfig
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.training import newest_checkpoint, train_sft
@@ -218,7 +218,9 @@ def test_changed_data_is_not_resumed(sample_home: Path, tmp_path: Path) -> None:
 
 def test_a_fault_in_mid_run_keeps_the_steps_done(sample_home: Path, tmp_path: Path) -> None:
     """A picture that vanishes: one sentence with its place, and a checkpoint of the steps before."""
-    records = [json.loads(line) for line in (sample_home / "sample" / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = [
+        json.loads(line) for line in (sample_home / "sample" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     with_pictures = [record for record in records if record["images"]][:12]
     data = tmp_path / "train.jsonl"
     root = tmp_path / "pictures"

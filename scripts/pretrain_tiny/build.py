@@ -99,7 +99,15 @@ def _corpus() -> list[str]:
     return lines
 
 
-def make_config(tokenizer: PreTrainedTokenizerFast, *, hidden: int = 64, layers: int = 4, heads: int = 2, vision_dim: int = 64, vision_depth: int = 2) -> Qwen2VLConfig:
+def make_config(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    hidden: int = 64,
+    layers: int = 4,
+    heads: int = 2,
+    vision_dim: int = 64,
+    vision_depth: int = 2,
+) -> Qwen2VLConfig:
     """The configuration: Qwen2-VL as transformers has it, only smaller."""
     half = hidden // heads // 2
     temporal = half // 4
@@ -173,13 +181,18 @@ def image_processor_config() -> dict[str, Any]:
     }
 
 
-def save_folder(model: Qwen2VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path, provenance: dict[str, Any]) -> None:
+def save_folder(
+    model: Qwen2VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path, provenance: dict[str, Any]
+) -> None:
     """Writes the folder that `--model` and plain transformers load."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(image_processor_config(), indent=2) + "\n", encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(image_processor_config(), indent=2) + "\n", encoding="utf-8"
+    )
     (folder / "ffr.json").write_text(
-        json.dumps({"prompt": {"template": "zh", "query_position": "last"}, **provenance}, ensure_ascii=False, indent=2) + "\n",
+        json.dumps({"prompt": {"template": "zh", "query_position": "last"}, **provenance}, ensure_ascii=False, indent=2)
+        + "\n",
         encoding="utf-8",
     )

@@ -277,7 +277,12 @@ class World:
         causal = torch.ones(length, length, dtype=torch.bool).tril()
         mask = causal[None] & ((blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None]))
         return Rows(
-            torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(is_answer), blocks, mask[:, None], pictures
+            torch.from_numpy(ids),
+            torch.from_numpy(positions),
+            torch.from_numpy(is_answer),
+            blocks,
+            mask[:, None],
+            pictures,
         )
 
     def _positions(self, row: Row) -> np.ndarray:

@@ -67,3 +67,17 @@ class Stage:
     threshold: float = 0.93
     max_steps: int = 4_000
     is_last: bool = False
+
+
+STAGES = (
+    # words: one item a line, one word a query; the vocabulary grows
+    Stage("w8", topics=8, words=1, answer="ids", queries=12, languages=("en",)),
+    Stage("w24", words=1, answer="ids", queries=12, languages=("en",)),
+    Stage("w24zh", words=1, answer="ids", queries=12),
+    Stage("k2", words=2, answer="ids", queries=12),
+    Stage("k4", words=4, answer="ids", queries=12),
+    Stage("k10", answer="ids", queries=12),
+    Stage("k10x", answer="list", queries=12, other_language=0.2),
+    Stage("k10m", queries=8, other_language=0.1),
+)
+"""In order; a stage's words, languages and wordings are drawn anew."""

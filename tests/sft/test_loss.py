@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -27,6 +28,6 @@ def test_nll_of_half_precision_is_made_in_float32() -> None:
 def test_learning_rate_rises_then_falls_to_zero() -> None:
     rates = [warmup_cosine(step, num_steps=100, warmup_share=0.05) for step in range(101)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert all(before >= after for before, after in zip(rates[5:], rates[6:], strict=False))
+    assert all(before >= after for before, after in pairwise(rates[5:]))
     assert rates[100] == pytest.approx(0, abs=1e-12)
     assert warmup_cosine(0, num_steps=1, warmup_share=0.0) == 1.0

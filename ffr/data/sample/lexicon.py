@@ -99,8 +99,12 @@ WORDINGS: dict[tuple[str, str], Wording] = {
         follow_ups=_split(
             "yes that was so nice|it looks great|i like it too|really tell me more|that is so good|it was too expensive|no way|how much was it|who said that|send it to me later"
         ),
-        fillers=_split("good morning|hello are you there|sorry i was busy|ok talk soon|haha|one minute|hmm ok|see you tonight"),
-        queries=_split("{0}|about {0}|find {0}|the part about {0}|anything related to {0}|messages on {0} and {1}|{0} and {1}"),
+        fillers=_split(
+            "good morning|hello are you there|sorry i was busy|ok talk soon|haha|one minute|hmm ok|see you tonight"
+        ),
+        queries=_split(
+            "{0}|about {0}|find {0}|the part about {0}|anything related to {0}|messages on {0} and {1}|{0} and {1}"
+        ),
         names=(),
     ),
     ("sample", "zh"): Wording(
@@ -110,7 +114,9 @@ WORDINGS: dict[tuple[str, str], Wording] = {
         ),
         follow_ups=_split("好啊我也想|那太好了|真的很不错|我觉得可以|下次一起吧|你说得对|我再想想|明天告诉你"),
         fillers=_split("你好呀|在忙吗|我先去吃饭|回来了|嗯嗯|好的好的|今天好累|晚安"),
-        queries=_split("和{0}有关的聊天内容|找出关于{0}的部分|他们什么时候说到{0}|有关{0}和{1}的句子和图片|把说{0}的消息都找出来|聊到{0}的地方"),
+        queries=_split(
+            "和{0}有关的聊天内容|找出关于{0}的部分|他们什么时候说到{0}|有关{0}和{1}的句子和图片|把说{0}的消息都找出来|聊到{0}的地方"
+        ),
         names=("小王", "小李", "阿明", "小红", "老张"),
     ),
     ("sample", "en"): Wording(
@@ -145,8 +151,12 @@ WORDINGS: dict[tuple[str, str], Wording] = {
             "maybe take the {1} if the {0} fails|the price of the {0} is fine|got a link for the {0}|heard the {0} got more expensive"
         ),
         follow_ups=_split("lol i am dead|works for me|same here|oh well|got it|fine then|let me check|amazing"),
-        fillers=_split("anyone here|in a meeting|hahaha|gotta run|[sticker]|[voice]|had lunch yet|just left work|so sleepy|traffic is bad|later|yep"),
-        queries=_split("where the group discussed {0}|who mentioned {0}|messages and pictures from the {0} talk|what people said about {0}|that {0} thing"),
+        fillers=_split(
+            "anyone here|in a meeting|hahaha|gotta run|[sticker]|[voice]|had lunch yet|just left work|so sleepy|traffic is bad|later|yep"
+        ),
+        queries=_split(
+            "where the group discussed {0}|who mentioned {0}|messages and pictures from the {0} talk|what people said about {0}|that {0} thing"
+        ),
         names=("bob", "nina", "chen", "raj", "zoe", "max"),
     ),
 }
