@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ffr.data.formats import ExampleDataset
     from ffr.evaluation.results import Results
     from ffr.evaluation.retrievers import Retriever
+    from ffr.evaluation.run import Progress
     from ffr.runs import ModelSource
 
 
@@ -261,10 +262,11 @@ class _progress_bar:  # noqa: N801 - reads as the function it stands for
         import sys
 
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
 
         is_shown = sys.stderr.isatty() if asked is None else asked
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("answers"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -274,7 +276,7 @@ class _progress_bar:  # noqa: N801 - reads as the function it stands for
         )
         self._task = self._bar.add_task("answers", total=total)
 
-    def __enter__(self) -> object:
+    def __enter__(self) -> Progress:
         self._bar.start()
         return self._advance
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ffr.answer import AnswerGrammar, format_answer
-from ffr.dialogue import Example, Fragment
+from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.errors import DataError, UsageError
-from ffr.prompt import IMAGE_MARK, FilePrompt, QueryPosition, prompt_of
+from ffr.prompt import IMAGE_MARK, QueryPosition, prompt_of
 
 if TYPE_CHECKING:
     from ffr.models.vlm import Vlm

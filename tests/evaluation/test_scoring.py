@@ -1,0 +1,71 @@
+"""Lenient and strict scores, slices and standard errors, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ffr.dialogue import Fragment
+from ffr.evaluation.scoring import ScoreTable, length_slice
+
+
+def answer(utterances, images=()):
+    return f"<|utt_ids_start|>{list(utterances)}<|utt_ids_end|>;<|img_ids_start|>{list(images)}<|img_ids_end|>"
+
+
+def test_slices():
+    assert [length_slice(n) for n in (0, 34, 35, 65, 66, 1000)] == ["<35", "<35", "35-65", "35-65", ">65", ">65"]
+
+
+def test_hand_worked_table():
+    table = ScoreTable()
+    table.add(answer([0, 1]), Fragment((0,), ()), num_utterances=10, num_images=0, dialogue="a")
+    table.add(f"Sure: {answer([4])}", Fragment((4,), (1,)), num_utterances=40, num_images=2, dialogue="a")
+    table.add("I cannot see anything.", Fragment(), num_utterances=40, num_images=2, dialogue="b")
+    table.add(answer([2, 99]), Fragment((2,), ()), num_utterances=70, num_images=2, dialogue="b")
+    table.add(answer([5]), None, num_utterances=9, num_images=9, dialogue="c")
+    summary = table.summary()
+    assert summary["answers"] == {
+        "num_answers": 5,
+        "num_scored": 4,
+        "num_without_truth": 1,
+        "num_dialogues": 2,
+        "num_malformed": 2,
+        "malformed_share": 0.5,
+        "problems": {
+            "no image ids": 1,
+            "no utterance ids": 1,
+            "not in the answer format": 2,
+            "utterance ids out of range": 1,
+        },
+        "num_empty_truths": 1,
+        "num_empty_answers": 1,
+        "num_both_empty": 1,
+    }
+    scores, strict = summary["scores"], summary["strict_scores"]
+    # utterances: TP 0,4,2 · FP 1,99 · FN none
+    assert scores["utterance_precision"] == pytest.approx(3 / 5)
+    assert scores["utterance_recall"] == 1
+    assert scores["image_recall"] == 0
+    assert scores["exact_match"] == 1 / 4
+    assert scores["sample_utterance_f1"] == pytest.approx((2 / 3 + 1 + 1 + 2 / 3) / 4)
+    # strictly the second answer names nothing, and the third scores 0 though its truth is empty
+    assert strict["utterance_precision"] == pytest.approx(2 / 4)
+    assert strict["utterance_recall"] == pytest.approx(2 / 3)
+    assert strict["sample_utterance_f1"] == pytest.approx((2 / 3 + 0 + 0 + 2 / 3) / 4)
+    assert strict["sample_joint_f1"] == pytest.approx((strict["sample_utterance_f1"] + strict["sample_image_f1"]) / 2)
+    assert strict["exact_match"] == 0
+    assert [summary["by_length"][name]["num_answers"] for name in ("<35", "35-65", ">65")] == [1, 2, 1]
+    assert summary["by_length"][">65"]["utterance_precision"] == 0.5
+    # exact match 0,0 | 1,0: cluster sums of deviations from 1/4 are -1/2 and +1/2
+    assert summary["standard_errors"]["exact_match"] == pytest.approx(math.sqrt(2 * (0.25 + 0.25)) / 4)
+
+
+def test_one_dialogue_has_no_standard_error_and_none_scored_is_no_fault():
+    table = ScoreTable()
+    table.add(answer([1]), None, num_utterances=3, num_images=0, dialogue="a")
+    summary = table.summary()
+    assert summary["answers"]["num_scored"] == 0
+    assert set(summary["standard_errors"].values()) == {None}
+    assert set(summary["scores"].values()) == {0.0}
