@@ -109,14 +109,30 @@ def locate(
     folder = data_home() / entry.name
     if entry.is_generated:
         if not folder.is_dir():
-            _generate(entry.name, folder, echo)
+            if echo is not None:
+                echo(f"Generating the set {entry.name} (seed {SAMPLE_SEED}) into {folder}")
+            generate_sample(entry.name, folder)
         return _file_of_split(folder, split), None
     if not folder.is_dir():
         raise UsageError(
-            f"the set {entry.name} is not here: fetch it with `ffr data download {entry.name} --url URL`, or pass the path of "
-            f"your own copy as --dataset PATH (a folder {folder} with one file a part will do as well)"
+            f"the set {entry.name} is not here: fetch it with `ffr data download {entry.name} --url URL` "
+            f"(or --archive FILE), or pass the path of your own copy as --dataset PATH"
         )
     return _file_by_words(entry, folder, split)
+
+
+def describe_sets() -> list[tuple[str, str, str]]:
+    """For each named set: its name, what is here of it, and what to do if something is missing (else an empty text)."""
+    rows: list[tuple[str, str, str]] = []
+    for entry in NAMED_SETS.values():
+        folder = data_home() / entry.name
+        if folder.is_dir():
+            rows.append((entry.name, f"here, {folder}", ""))
+        elif entry.is_generated:
+            rows.append((entry.name, "generated on first use", ""))
+        else:
+            rows.append((entry.name, "not here", f"ffr data download {entry.name} --url URL, or --archive FILE"))
+    return rows
 
 
 def _locate_path(path: Path, split: str) -> tuple[Path, None]:
@@ -170,21 +186,26 @@ def _image_root(path: Path, folder: Path) -> Path:
     return path.parent
 
 
-def _generate(name: str, folder: Path, echo: Callable[[str], None] | None) -> None:
+def generate_sample(name: str, folder: Path, seed: int = SAMPLE_SEED) -> None:
+    """Generates a sample set into a new folder, which appears whole or not at all.
+
+    Raises:
+        UsageError: for a name that is no sample.
+        DataError: where the folder cannot be written.
+    """
     from ffr.data.sample import write_sample
 
-    if echo is not None:
-        echo(f"Generating the set {name} (seed {SAMPLE_SEED}) into {folder}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
     except OSError as error:
         raise DataError(
-            f"cannot be written to ({error.strerror}); set FFR_DATA_HOME to a folder that can", where=str(folder.parent)
+            f"cannot be written to ({error.strerror}); choose another folder (FFR_DATA_HOME for named sets)",
+            where=str(folder.parent),
         ) from error
     try:
         temporary.chmod(0o755)
-        write_sample(temporary, name, SAMPLE_SEED)
+        write_sample(temporary, name, seed)
         try:
             temporary.rename(folder)
         except OSError:

@@ -110,6 +110,11 @@ def read_record(
 
 
 def _read_ms_swift(record: Mapping[str, Any], findings: _Findings, fallback_id: str, root: Path | None) -> Example:
+    if "response" in record:
+        findings.error(
+            "prediction", 'the record has a "response": a prediction file; use it with `ffr eval --predictions`'
+        )
+        raise _FaultyError
     meta = _read_meta(record, _MS_SWIFT_KEYS, findings)
     dialogue_id = _read_id(record, findings, fallback_id)
     sources = _read_images(record.get("images"), findings)
