@@ -1,0 +1,413 @@
+"""The commands under `ffr data`: check, stats, convert, build, sample, download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ffr.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ffr.data.check import CheckReport
+    from ffr.data.formats import ExampleDataset
+    from ffr.data.stats import DatasetStats, Summary
+    from ffr.dialogue import Example
+
+_path = click.Path(path_type=Path)
+_image_root = click.option(
+    "--image-root", type=_path, help="Folder that image paths are relative to.  [default: the file's own]"
+)
+_skip_bad = click.option("--skip-bad", is_flag=True, help="Leave out records that cannot be used, and say how many.")
+_split = click.option("--split", default="val", show_default=True, help="Part of a named set or folder.")
+_template = click.option(
+    "--template",
+    type=click.Choice(["zh", "en"]),
+    default="zh",
+    show_default=True,
+    help="Words of prompts that are made.",
+)
+_query_position = click.option(
+    "--query-position",
+    type=click.Choice(["first", "last"]),
+    default="first",
+    show_default=True,
+    help="Where the query stands in prompts that are made.",
+)
+_force = click.option("--force", is_flag=True, help="Put the result in the place of what is there.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def data() -> None:
+    """Check, count, convert, build and download dialogue files."""
+
+
+@data.command()
+@click.argument("path", type=_path)
+@_image_root
+@click.option("--no-images", is_flag=True, help="Do not look at the pictures.")
+@_json
+@click.pass_context
+def check(context: click.Context, path: Path, image_root: Path | None, no_images: bool, as_json: bool) -> None:
+    """List every fault of a data file with file, line and remedy; exit with 1 if a record is bad.
+
+    Takes .json, .jsonl and either as .gz, in ms-swift or raw form, and prediction files.
+    """
+    from ffr.data.check import check_file
+
+    with _Bar("checking", "records") as progress:
+        report = check_file(path, image_root=image_root, check_images=not no_images, progress=progress)
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        _print_report(report)
+    if not report.is_good:
+        context.exit(1)
+
+
+def _print_report(report: CheckReport) -> None:
+    for fault in report.errors:
+        click.echo(f"{fault.where}: {fault.message}")
+    for fault, count in report.grouped_warnings():
+        often = f" (in {count} records)" if count > 1 else ""
+        click.echo(f"warning: {fault.where}: {fault.message}{often}")
+    num_bad = report.num_records - report.num_good
+    click.echo(
+        f"{report.path.name}: {report.num_good:,} of {report.num_records:,} records good, {num_bad:,} bad; "
+        f"{len(report.errors):,} faults, {len(report.warnings):,} warnings; "
+        f"{report.num_dialogues:,} dialogues, {report.num_examples:,} queries, {report.num_image_files:,} pictures looked at"
+    )
+    if num_bad:
+        click.echo("Correct them, or pass --skip-bad to `ffr train` and `ffr eval` to use the good ones.")
+
+
+@data.command()
+@click.argument("dataset")
+@_split
+@_skip_bad
+@_json
+def stats(dataset: str, split: str, skip_bad: bool, as_json: bool) -> None:
+    """Print the figures of a set: turns, images, topics, fragments, density, empty answers, languages.
+
+    DATASET is a named set (sample, wechat-sample, mldr, wechat) or a path.
+    """
+    from ffr.data.catalog import load_dataset
+    from ffr.data.stats import dataset_stats
+
+    examples = load_dataset(dataset, split=split, skip_bad=skip_bad, require_images=False, echo=_echo_aside)
+    figures = dataset_stats(examples)
+    if as_json:
+        _print_json(
+            {
+                "path": str(examples.path),
+                "fingerprint": examples.fingerprint,
+                "num_left_out": examples.num_left_out,
+                **figures.to_json(),
+            }
+        )
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_stats_table(examples, figures))
+
+
+def _stats_table(examples: ExampleDataset, figures: DatasetStats) -> Table:
+    from rich.table import Table
+
+    table = Table(title=str(examples.path), title_justify="left")
+    for column in ("", "mean", "median", "least", "most"):
+        table.add_column(column, justify="left" if not column else "right")
+
+    def add(name: str, summary: Summary, *, digits: int = 0) -> None:
+        ends = (f"{value:.{digits}f}" for value in (summary.minimum, summary.maximum))
+        table.add_row(name, f"{summary.mean:.2f}", f"{summary.median:.{max(digits, 1)}f}", *ends)
+
+    add("turns a dialogue", figures.turns)
+    add("images a dialogue", figures.images)
+    add("speakers a dialogue", figures.speakers)
+    add("queries a dialogue", figures.queries)
+    if figures.num_with_topics:
+        add(f"topics a dialogue ({figures.num_with_topics:,} tell)", figures.topics)
+    add("characters a turn", figures.turn_chars)
+    add("characters a query", figures.query_chars)
+    add("turns an answer ¹", figures.fragment_utterances)
+    add("images an answer ¹", figures.fragment_images)
+    add("density ¹ ²", figures.density, digits=2)
+    table.add_section()
+    none = figures.num_examples - figures.num_with_answer
+    for name, value in (
+        ("examples", f"{figures.num_examples:,}"),
+        ("dialogues", f"{figures.num_dialogues:,}"),
+        ("images", f"{figures.num_images:,}"),
+        ("empty answers", f"{figures.num_empty_answers:,}"),
+        ("answers with an image", f"{figures.num_image_answers:,}"),
+        ("examples without a known answer", f"{none:,}"),
+        ("contiguous answers ¹", f"{figures.contiguous_share:.1%}"),
+        ("dialogues by turns", ", ".join(f"{name}: {count:,}" for name, count in figures.lengths.items())),
+        ("dialogues by language", ", ".join(f"{name}: {count:,}" for name, count in figures.languages.items())),
+        ("records left out", f"{examples.num_left_out:,}"),
+        ("fingerprint", examples.fingerprint[:16]),
+    ):
+        table.add_row(name, value)
+    table.caption = "¹ of answers that are not empty  ² turns of the answer / turns of the dialogue"
+    table.caption_justify = "left"
+    return table
+
+
+@data.command()
+@click.argument("source", metavar="IN", type=_path)
+@click.argument("target", metavar="OUT", type=_path)
+@click.option("--to", "form", type=click.Choice(["ms-swift", "raw"]), required=True, help="The form to write.")
+@_template
+@_query_position
+@click.option("--drop-prompts", is_flag=True, help="To raw: let go of prompts in words other than the built-in ones.")
+@_skip_bad
+@_force
+def convert(
+    source: Path,
+    target: Path,
+    form: str,
+    template: str,
+    query_position: str,
+    drop_prompts: bool,
+    skip_bad: bool,
+    force: bool,
+) -> None:
+    """Write a data file in another form or layout; OUT ends in .json or .jsonl, with .gz to pack it.
+
+    What the other form cannot hold is an error, never left out in silence. Prompts of the file stay as they are.
+    """
+    from ffr.data.catalog import load_dataset
+
+    _refuse_existing(target, force)
+    examples = load_dataset(source, skip_bad=skip_bad, require_images=False, echo=_echo_aside)
+    with _Bar("converting", "examples") as progress:
+        count = _write(target, _counted(examples, progress), form, template, query_position, drop_prompts)
+    click.echo(f"{target}: {count:,} records, {len(examples):,} examples")
+    if form == "ms-swift" and any(
+        line.speaker != line.speaker.lower() and example.prompt is None
+        for example in examples
+        for line in example.dialogue.utterances
+    ):
+        click.echo("Note: prompts have speakers in lower case; their capitals are not kept.")
+    _note_image_root(target, examples.image_root, any(example.dialogue.images for example in examples))
+
+
+@data.command()
+@click.argument("source", metavar="FILE")
+@click.option("--out", "target", type=_path, required=True, help="The file to write (.json or .jsonl, or .gz of them).")
+@click.option(
+    "--topics", "num_topics", type=click.IntRange(1, 100), default=3, show_default=True, help="Topics joined."
+)
+@click.option(
+    "--interleaved",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of dialogues whose topics alternate.",
+)
+@click.option(
+    "--absent",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share of examples that match nothing.",
+)
+@click.option("--num-dialogues", type=click.IntRange(1), help="Long dialogues.  [default: each short one used once]")
+@click.option("--seed", type=int, default=0, show_default=True)
+@_split
+@_template
+@_query_position
+@_image_root
+@_skip_bad
+@_force
+def build(
+    source: str,
+    target: Path,
+    num_topics: int,
+    interleaved: float,
+    absent: float,
+    num_dialogues: int | None,
+    seed: int,
+    split: str,
+    template: str,
+    query_position: str,
+    image_root: Path | None,
+    skip_bad: bool,
+    force: bool,
+) -> None:
+    """Join short dialogues into long ones, as MLDR was made.
+
+    Every dialogue of FILE counts as one about a single topic: the `topic` in its meta, or else its query.
+    The same seed gives the same bytes.
+    """
+    from ffr.data.build import build_long, short_dialogues_of
+    from ffr.data.catalog import load_dataset
+
+    _refuse_existing(target, force)
+    examples = load_dataset(
+        source, split=split, image_root=image_root, skip_bad=skip_bad, require_images=False, echo=_echo_aside
+    )
+    short = short_dialogues_of(examples)
+    made = build_long(
+        short,
+        num_topics=num_topics,
+        interleaved_share=interleaved,
+        absent_share=absent,
+        num_dialogues=num_dialogues,
+        name=target.name.partition(".")[0],
+        seed=seed,
+    )
+    count = _write(target, made, "ms-swift", template, query_position, False)
+    click.echo(f"{target}: {count:,} examples from {len(short):,} short dialogues (seed {seed})")
+    has_images = any(line.images for item in short for line in item.utterances)
+    _note_image_root(target, examples.image_root, has_images)
+
+
+@data.command()
+@click.option("--out", "folder", type=_path, required=True, help="The folder to make.")
+@click.option(
+    "--name", type=click.Choice(["sample", "wechat-sample"]), default="sample", show_default=True, help="Which sample."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
+def sample(folder: Path, name: str, seed: int) -> None:
+    """Generate an embedded sample set, text and pictures, into a new folder."""
+    from ffr.data.catalog import generate_sample
+
+    _refuse_existing(folder, force=False)
+    generate_sample(name, folder, seed)
+    for path in sorted(folder.glob("*.jsonl")):
+        with path.open("rb") as file:
+            click.echo(f"{path}: {sum(1 for _ in file):,} examples")
+    click.echo(f"Use it by its path: ffr data stats {folder}")
+
+
+@data.command()
+@click.argument("name", type=click.Choice(["mldr", "wechat"]))
+@click.option("--url", help="Web address of the published .tar.")
+@click.option("--archive", type=_path, help="A copy of it on this machine.")
+@click.option("--sha256", help="What the archive's SHA-256 must be.  [default: record it only]")
+@click.option(
+    "--max-gigabytes",
+    type=click.FloatRange(0, min_open=True),
+    default=50.0,
+    show_default=True,
+    help="Bound of its size.",
+)
+@_force
+def download(
+    name: str, url: str | None, archive: Path | None, sha256: str | None, max_gigabytes: float, force: bool
+) -> None:
+    """Fetch a published set (taken up again where it was cut), check it, and unpack it safely.
+
+    The publishers' address is not built in: pass it as --url, or a local copy as --archive.
+    """
+    from ffr.data.catalog import NAMED_SETS, data_home, locate
+    from ffr.data.download import install
+
+    if url is None and archive is None:
+        raise UsageError(
+            f"no address of {name} is built in: pass the publishers' as --url URL, or a copy on this machine as --archive FILE"
+        )
+    with _Bar("downloading", "bytes") as progress:
+        result = install(
+            data_home() / name,
+            url=url,
+            archive=archive,
+            sha256=sha256,
+            max_bytes=int(max_gigabytes * 1e9),
+            replace=force,
+            progress=progress,
+        )
+    click.echo(f"{result.folder}: {result.num_files:,} files from {result.num_bytes:,} bytes")
+    click.echo(f"SHA-256 {result.sha256} ({'as required' if sha256 else 'recorded; none was required'})")
+    for split in NAMED_SETS[name].splits:
+        try:
+            path, root = locate(name, split=split)
+            click.echo(f"{split}: {path} (images relative to {root})")
+        except UsageError as error:
+            click.echo(f"{split}: {error}")
+
+
+def _write(
+    target: Path, examples: Iterable[Example], form: str, template: str, query_position: str, drop_prompts: bool
+) -> int:
+    from ffr.data.formats import write_examples
+
+    return write_examples(
+        target,
+        examples,
+        format="raw" if form == "raw" else "ms-swift",
+        template=template,
+        query_position="last" if query_position == "last" else "first",
+        drop_prompts=drop_prompts,
+    )
+
+
+def _refuse_existing(target: Path, force: bool) -> None:
+    if target.exists() and not force:
+        remedy = "name another folder" if target.is_dir() else "pass --force to replace it, or name another file"
+        raise UsageError(f"{target} is there already; {remedy}")
+
+
+def _note_image_root(target: Path, image_root: Path, has_images: bool) -> None:
+    if has_images and image_root.resolve() != target.parent.resolve():
+        click.echo(f"Note: its image paths are relative to {image_root}; pass --image-root {image_root} with it.")
+
+
+def _counted(examples: ExampleDataset, progress: Callable[[int, int | None], None]) -> Iterable[Example]:
+    for number, example in enumerate(examples, 1):
+        progress(number, len(examples))
+        yield example
+
+
+def _echo_aside(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    import json
+
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+class _Bar:
+    """A progress bar on the terminal's error stream; nothing where that is no terminal."""
+
+    def __init__(self, what: str, unit: str) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns = [TextColumn(what), BarColumn()]
+        counts = (
+            [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn(unit)]
+        )
+        console = Console(stderr=True)
+        self._progress = Progress(
+            *columns, *counts, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+        )
+        self._task = self._progress.add_task(what, total=None)
+
+    def __enter__(self) -> Callable[[int, int | None], None]:
+        self._progress.__enter__()
+        return self._show
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
+
+    def _show(self, done: int, total: int | None) -> None:
+        self._progress.update(self._task, completed=done, total=total)
