@@ -1,0 +1,180 @@
+"""`ffr eval` by exit code and text, with a random model, baselines and prediction files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from click.testing import CliRunner
+
+from ffr.cli.main import ffr
+from ffr.data.formats import read_predictions, write_examples
+from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+def run(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(ffr, ["eval", *map(str, words)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A file of three dialogues with two queries each; the working folder is a fresh one."""
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for number in range(3):
+        PIL.Image.new("RGB", (28, 28), (80 * number, 10, 10)).save(tmp_path / f"{number}.png")
+        lines = [Utterance("a", (f"line {index} of talk {number}",)) for index in range(3 + number)]
+        chat = Dialogue(f"d{number}", (*lines, Utterance("b", (Image(f"{number}.png"),))))
+        found += [Example(chat, f"talk {number}", Fragment((0, 1), (0,))), Example(chat, "no such thing", Fragment())]
+    write_examples(tmp_path / "data.jsonl", found)
+    return tmp_path / "data.jsonl"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A Qwen2-VL of a few thousand random weights, saved as a real one is."""
+    import model_builds
+
+    return model_builds.build_model("qwen2-vl", tmp_path_factory.mktemp("model") / "qwen2-vl")
+
+
+def test_baseline(data):
+    code, text = run("--dataset", data, "--model", "baseline:everything")
+    assert code == 0, text
+    assert text.startswith(f"Evaluating baseline:everything on {data}\n")
+    assert "6 queries; output folder eval/baseline-everything-data" in text
+    assert "Global, in percent" in text
+    assert "baseline:overlap" in text
+    assert "Malformed answers: 0 (0.00 %)" in text
+    folder = Path("eval/baseline-everything-data")
+    results = json.loads((folder / "results.json").read_text())
+    assert results["summary"]["scores"]["utterance_recall"] == 1
+    assert "baseline:everything" not in results["baselines"]
+    assert len(read_predictions(folder / "predictions.jsonl")) == 6
+
+
+def test_model_from_start_to_finish(data, model):
+    code, text = run(
+        "--dataset", data, "--model", model, "--out", "free", "--max-new-tokens", 8, "--logprobs", "--no-baselines"
+    )
+    assert code == 0, text
+    results = json.loads(Path("free/results.json").read_text())
+    assert results["summary"]["answers"]["num_answers"] == 6
+    assert results["model"]["fingerprint"]
+    assert results["baselines"] == {}
+    for line in read_predictions("free/predictions.jsonl"):
+        assert line.logprobs
+        assert max(line.logprobs) <= 0
+    if results["summary"]["answers"]["num_cut_off"]:
+        assert "answers were cut off at the longest length" in " ".join(text.split())
+    # batches are part of what is evaluated; their size must not change an answer of this model in float32
+    code, text = run(
+        "--dataset",
+        data,
+        "--model",
+        model,
+        "--out",
+        "alone",
+        "--max-new-tokens",
+        8,
+        "--batch-tokens",
+        1,
+        "--no-baselines",
+    )
+    assert code == 0, text
+    together, alone = read_predictions("free/predictions.jsonl"), read_predictions("alone/predictions.jsonl")
+    assert [line.response for line in together] == [line.response for line in alone]
+
+
+def test_constrained_answers_are_well_formed(data, model):
+    code, text = run(
+        "--dataset", data, "--model", model, "--out", "out", "--constrained", "--wrong-pictures", "--limit", 4
+    )
+    assert code == 0, text
+    assert "CONTROL WITH WRONG PICTURES" in text
+    results = json.loads(Path("out/results.json").read_text())
+    assert results["summary"]["answers"]["num_malformed"] == 0
+    assert results["summary"]["answers"]["problems"] == {}
+    assert results["model"]["label"].endswith("(wrong pictures)")
+    code, text = run("--dataset", data, "--model", model, "--out", "out", "--wrong-pictures", "--limit", 4)
+    assert code == 2
+    assert "holds an evaluation that differs in model constrained" in text
+
+
+def test_json_is_all_that_stdout_gets(data):
+    done = CliRunner().invoke(ffr, ["eval", "--dataset", str(data), "--model", "baseline:nothing", "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["data"]["num_examples"] == 6
+    assert "Evaluating baseline:nothing" in done.stderr
+
+
+def test_predictions(data):
+    run("--dataset", data, "--model", "baseline:overlap", "--out", "out")
+    code, text = run("--predictions", "out/predictions.jsonl", "--out", "scored")
+    assert code == 0, text
+    assert text.startswith("Scoring out/predictions.jsonl (no model)")
+    own, scored = (json.loads(Path(folder, "results.json").read_text()) for folder in ("out", "scored"))
+    assert own["summary"]["scores"] == scored["summary"]["scores"]
+
+
+def test_skip_bad_is_counted(data):
+    data.write_text(data.read_text() + "garbage\n")
+    code, text = run("--dataset", data, "--model", "baseline:nothing")
+    assert code == 1
+    assert "data.jsonl:7: not JSON" in text
+    code, text = run("--dataset", data, "--model", "baseline:nothing", "--skip-bad")
+    assert code == 0
+    assert "1 bad records left out" in text
+    assert "1 bad records of the data were left out." in text
+
+
+def test_bare_call_takes_the_newest_finished_run(data, model):
+    from ffr.runs import RunRecord
+
+    for name, status, finished in (
+        ("old", "finished", "2026-01-01"),
+        ("new", "finished", "2026-01-02"),
+        ("last", "failed", None),
+    ):
+        folder = Path("runs", name)
+        folder.mkdir(parents=True)
+        RunRecord("sft", status, "2026-01-01", 0, "m", "d", finished_at=finished).save(folder)
+        (folder / "merged").symlink_to(model)
+    code, text = run("--dataset", data, "--max-new-tokens", 4, "--limit", 1, "--no-baselines")
+    assert code == 0, text
+    assert text.startswith(f"Evaluating the newest finished run runs/new on {data}\n")
+    assert Path("runs/new/eval/data-first-1/results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--model", "baseline:best"], 2, "no baseline 'best'; there are everything, nothing, random-third, overlap"),
+        (["--model", "./nowhere"], 2, "no such model folder or run"),
+        (["--dataset", "nowhere.jsonl", "--model", "baseline:nothing"], 2, "nowhere.jsonl"),
+        (["--dataset", "mldr", "--model", "baseline:nothing"], 2, "mldr is not here"),
+        (["--predictions", "x.jsonl", "--model", "tiny"], 2, "--model has no meaning beside --predictions"),
+        (["--predictions", "x.jsonl"], 1, "x.jsonl: not found"),
+        (["--limit", "0"], 2, "0 is not in the range"),
+        (["--model", "tiny", "--device", "warp"], 2, "--device warp cannot be used here"),
+    ],
+)
+def test_wrong_calls(data, monkeypatch, words, code, sentence):
+    monkeypatch.setenv("FFR_DATA_HOME", str(data.parent / "home"))
+    arguments = words if "--dataset" in words or "--predictions" in words else [*words, "--dataset", data]
+    found, text = run(*arguments)
+    assert (found, sentence in text) == (code, True), text
+
+
+def test_a_picture_that_is_none_is_named(data, model):
+    Path("1.png").write_bytes(b"no picture")
+    code, text = run("--dataset", data, "--model", model)
+    assert code == 1
+    assert "1.png" in text

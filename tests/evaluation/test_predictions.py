@@ -1,0 +1,191 @@
+"""Prediction files of anyone: scored where they can be, counted where not, and never a traceback."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ffr.dialogue import Dialogue, Utterance
+from ffr.errors import DataError, FfrError
+from ffr.evaluation.predictions import score_predictions
+from ffr.evaluation.run import evaluate
+from ffr.prompt import render
+
+ANSWER = "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+OTHER = "<|utt_ids_start|>[1, 2]<|utt_ids_end|>;<|img_ids_start|>[0]<|img_ids_end|>"
+PROMPT = render(Dialogue("d", tuple(Utterance("a", (f"line {i}",)) for i in range(8))), "what").user
+
+
+def line(response=ANSWER, labels=ANSWER, **more):
+    record = {"response": response, "labels": labels, "dialogue_id": "d", "images": []}
+    return {**record, "messages": [{"role": "user", "content": PROMPT}], **more}
+
+
+def score(tmp_path, lines, name="p.jsonl"):
+    path = tmp_path / name
+    path.write_text("\n".join(item if isinstance(item, str) else json.dumps(item) for item in lines) + "\n")
+    return score_predictions(path)
+
+
+def test_our_own_predictions_score_the_same(examples, fake_retriever, tmp_path):
+    results = evaluate(examples, fake_retriever(), tmp_path / "out", dataset="made")
+    again = score_predictions(tmp_path / "out" / "predictions.jsonl")
+    assert again.summary["scores"] == results.summary["scores"]
+    assert again.summary["by_length"] == results.summary["by_length"]
+    # random-third draws by dialogue and query, which the prompt gives back
+    assert {name: table["scores"] for name, table in again.baselines.items()} == {
+        name: table["scores"] for name, table in results.baselines.items()
+    }
+    assert again.notes == []
+
+
+def test_faults_are_counted_and_named(tmp_path):
+    results = score(
+        tmp_path,
+        [
+            line(),
+            "not json",
+            line(response=None),
+            line(response=["a"]),
+            line(labels=None),
+            line(labels="no markers"),
+            line(response=OTHER, messages=[{"role": "user", "content": "no markers at all"}], images=["a", "b"]),
+            line(messages="what?", images=None),
+        ],
+    )
+    assert results.data == {
+        "dataset": "p.jsonl",
+        "split": None,
+        "num_examples": 8,
+        "num_sized_by_answers": 2,
+        "num_unreadable_lines": 1,
+        "num_without_labels": 2,
+        "num_without_response": 2,
+    }
+    assert results.summary["answers"]["num_scored"] == 5
+    assert results.summary["answers"]["num_malformed"] == 2
+    assert results.baselines == {}
+    text = "\n".join(results.notes)
+    assert "1 lines could not be read and were left out" in text
+    assert "p.jsonl:2: not JSON" in text
+    assert "2 lines have no dialogue with markers; its size (for true negatives, so for MCC) is the largest id" in text
+    assert "No baselines: not every scored line holds its dialogue." in text
+
+
+def test_true_negatives_by_markers_and_by_answers(tmp_path):
+    # a prompt with markers that is no whole dialogue: largest id 9, so 10 utterances: TP 1 FP 1 FN 1 TN 7
+    marked = "<|utt_id_start|>3<|utt_id_end|> …cut… <|utt_id_start|>9<|utt_id_end|> b: bye"
+    by_markers = score(tmp_path, [line(OTHER, ANSWER, messages=[{"role": "user", "content": marked}])])
+    assert by_markers.data["num_sized_by_markers"] == 1
+    assert by_markers.summary["scores"]["utterance_mcc"] == pytest.approx((1 * 7 - 1) / (2 * 2 * 8 * 8) ** 0.5)
+    # without markers the largest id named is 2, so 3 utterances: TN 0
+    by_answers = score(tmp_path, [line(OTHER, ANSWER, messages=[])])
+    assert by_answers.data["num_sized_by_answers"] == 1
+    assert by_answers.summary["scores"]["utterance_mcc"] == pytest.approx((0 - 1) / (2 * 2 * 1 * 1) ** 0.5)
+
+
+def test_layouts(tmp_path):
+    lines = [json.dumps(line(response=OTHER)), json.dumps(line())]
+    expected = score(tmp_path, lines).summary
+    (tmp_path / "p.json").write_text(f"[{','.join(lines)}]")
+    (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    for name in ("p.json", "p.jsonl.gz"):
+        assert score_predictions(tmp_path / name).summary == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "holds no records"),
+        ("garbage\nmore\n", "none of its 2 lines can be scored; the first fault: p.jsonl:1: not JSON"),
+        ('{"response": "x"}\n', "none of its 1 lines can be scored; the first fault: p.jsonl:1: no readable answer"),
+    ],
+)
+def test_nothing_to_score(tmp_path, content, sentence):
+    (tmp_path / "p.jsonl").write_text(content)
+    with pytest.raises(DataError, match=sentence):
+        score_predictions(tmp_path / "p.jsonl")
+    with pytest.raises(DataError, match="not found"):
+        score_predictions(tmp_path / "none.jsonl")
+
+
+def attempt(path):
+    """Scores a file; anything but a result or an error with a sentence is a failure of the test."""
+    try:
+        results = score_predictions(path)
+    except FfrError as error:
+        assert str(error)
+        return
+    results.to_json().encode("utf-8", "backslashreplace")
+    for value in results.summary["scores"].values():
+        assert -1 <= value <= 1
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+pieces = st.sampled_from(
+    ["<|utt_ids_start|>", "<|utt_ids_end|>", "<|img_ids_start|>", "<|img_ids_end|>", "[", "]", ", ", ";", "1", "999999999", "-1",
+     "\ud800", "\0", "０", "1e5", PROMPT[:150], "<image>", "<|utt_id_start|>5<|utt_id_end|> a: b\n", ANSWER]
+)  # fmt: skip
+answers = st.lists(pieces, max_size=10).map("".join)
+records = st.fixed_dictionaries(
+    {},
+    optional={
+        "response": answers | values,
+        "labels": answers | values,
+        "dialogue_id": values,
+        "images": values | st.lists(st.just("a.png"), max_size=3),
+        "messages": values | st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": answers | values})),
+        "logprobs": values,
+    },
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(records | values, max_size=5))
+def test_any_json_is_survived(tmp_path, content):
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join(json.dumps(item) for item in content), encoding="utf-8")
+    attempt(path)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300))
+def test_any_bytes_are_survived(tmp_path, content):
+    for name in ("p.jsonl", "p.json", "p.jsonl.gz"):
+        (tmp_path / name).write_bytes(content)
+        attempt(tmp_path / name)
+
+
+def test_corrupted_copies_are_survived(examples, fake_retriever, tmp_path):
+    evaluate(examples[:4], fake_retriever(), tmp_path / "out", dataset="made", baselines=())
+    whole = (tmp_path / "out" / "predictions.jsonl").read_bytes()
+    draw = random.Random(17)
+    path = tmp_path / "p.jsonl"
+    for _ in range(250):
+        content = bytearray(whole)
+        for _ in range(draw.choice((1, 1, 3, 20))):
+            place = draw.randrange(len(content))
+            action = draw.randrange(4)
+            if action == 0:
+                content[place] = draw.randrange(256)
+            elif action == 1:
+                del content[place : place + draw.randrange(1, 200)]
+            elif action == 2:
+                content[place:place] = draw.choice(
+                    (b'"', b"[", b"}", b"\n", b"\xff", b"<|utt_ids_start|>", b"999999999999")
+                )
+            else:
+                content[place:] = content[place:][: draw.randrange(1, 400)]
+            if not content:
+                break
+        path.write_bytes(content)
+        attempt(path)
