@@ -65,6 +65,9 @@ if TYPE_CHECKING:
 @click.option(
     "--wrong-pictures", is_flag=True, help="Control: show pictures of other dialogues in place of the right ones."
 )
+@click.option(
+    "--coherence", is_flag=True, help="Also fragment order coherence, with the model's own text and image vectors."
+)
 @click.option("--no-baselines", is_flag=True, help="Leave the trivial baselines out.")
 @click.option(
     "--trust-remote-code", is_flag=True, help="Run code that comes with the model; only for a model you trust."
@@ -92,6 +95,7 @@ def eval_command(
     query_position: str | None,
     logprobs: bool,
     wrong_pictures: bool,
+    coherence: bool,
     no_baselines: bool,
     trust_remote_code: bool,
     as_json: bool,
@@ -117,11 +121,13 @@ def eval_command(
         _show(results, as_json)
         return
     label, source = _choose(model)
+    if coherence and source is None:
+        raise UsageError("--coherence takes the vectors of a model, and a baseline has none")
     say(f"Evaluating {label} on {dataset}" + (f" ({split})" if not Path(dataset).is_file() else ""))
     if wrong_pictures:
         say("CONTROL WITH WRONG PICTURES: every picture is one of another dialogue")
     from ffr.data.catalog import load_dataset
-    from ffr.evaluation.retrievers import BASELINES
+    from ffr.evaluation.retrievers import BASELINES, VlmRetriever
     from ffr.evaluation.run import FirstExamples, WrongPictures, evaluate
 
     needs_images = source is not None or wrong_pictures
@@ -171,6 +177,7 @@ def eval_command(
                 seed=seed,
                 shown=shown,
                 baselines=() if no_baselines else tuple(BASELINES),
+                encoder=retriever.vlm if coherence and isinstance(retriever, VlmRetriever) else None,
                 progress=advance,
             )
         except KeyboardInterrupt:

@@ -85,7 +85,7 @@ def report_lines(results: Results) -> list[str]:
         error = errors[name]
         return _percent(scores[name]) + (f" ± {_percent(error)}" if error is not None else "")
 
-    return [
+    lines = [
         f"Mean over {answers['num_scored']} queries on {answers['num_dialogues']} dialogues (± standard error, clustered by "
         f"dialogue): F1 {mean('sample_utterance_f1')} utterances, {mean('sample_image_f1')} images; "
         f"exactly right {mean('exact_match')}",
@@ -93,3 +93,10 @@ def report_lines(results: Results) -> list[str]:
         f"{_percent(strict['joint_f1'])} instead of {_percent(scores['joint_f1'])}",
         f"Empty: {answers['num_empty_truths']} truths, {answers['num_empty_answers']} answers, both {answers['num_both_empty']}",
     ]
+    if "coherence" in results.summary:
+        coherence = results.summary["coherence"]
+        shown = "-" if coherence["mean"] is None else f"{coherence['mean']:.4f}"
+        lines.append(
+            f"Fragment order coherence: {shown} (vectors of {coherence['encoder']}; comparable with these only)"
+        )
+    return lines

@@ -22,9 +22,10 @@ from ffr.answer import format_answer
 from ffr.data.formats import ExampleDataset, PredictionRecord, dump_record, prediction_to_json, replaced_file
 from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.errors import DataError, UsageError
+from ffr.evaluation.coherence import CoherenceMeter, Encoder
 from ffr.evaluation.results import PREDICTIONS_FILE, Results
 from ffr.evaluation.retrievers import BASELINE_PREFIX, BASELINES, Answer, BaselineRetriever, Retriever
-from ffr.evaluation.scoring import ScoreTable
+from ffr.evaluation.scoring import ScoreTable, read_answer
 from ffr.provenance import command, now, versions
 
 IDENTITY_FILE = "evaluation.json"
@@ -158,6 +159,7 @@ def evaluate(
     seed: int = 0,
     shown: Sequence[Example] | None = None,
     baselines: Sequence[str] = tuple(BASELINES),
+    encoder: Encoder | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Asks every query, scores the answers, and writes predictions and results into a folder.
@@ -172,6 +174,7 @@ def evaluate(
         seed: Seed of whatever is drawn.
         shown: What the retriever sees in place of `examples`, one for one (`WrongPictures`).
         baselines: Trivial baselines that are computed beside it.
+        encoder: Makes the vectors for fragment order coherence; None leaves that figure out.
         progress: Is told how far the work is.
 
     Returns:
@@ -190,6 +193,7 @@ def evaluate(
         num_resumed = log.num_answers
         _ask_all(examples, examples if shown is None else shown, retriever, log, progress)
         table, num_cut_off = ScoreTable(), 0
+        meter = CoherenceMeter(encoder) if encoder is not None else None
         # a baseline that is itself measured needs no second row
         tables = {
             name: (BaselineRetriever(name, seed=seed), ScoreTable())
@@ -199,11 +203,15 @@ def evaluate(
         for example, record in zip(examples, log.in_order(examples), strict=True):
             _add(table, example, record["response"])
             num_cut_off += bool(record.get("is_cut_off"))
+            if meter is not None and example.fragment is not None:
+                meter.add(example, read_answer(record["response"]))
             for baseline, its_table in tables.values():
                 _add(its_table, example, baseline.answer([example])[0].response)
         log.finish()
     summary = table.summary()
     summary["answers"]["num_cut_off"] = num_cut_off
+    if meter is not None:
+        summary["coherence"] = meter.summary()
     results = Results(
         model={"label": retriever.name, **retriever.identity},
         data={

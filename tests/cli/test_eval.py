@@ -9,8 +9,8 @@ from pathlib import Path
 import PIL.Image
 import pytest
 from click.testing import CliRunner
-
 from ffr.cli.main import ffr
+
 from ffr.data.formats import read_predictions, write_examples
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
@@ -62,13 +62,25 @@ def test_baseline(data):
 
 def test_model_from_start_to_finish(data, model):
     code, text = run(
-        "--dataset", data, "--model", model, "--out", "free", "--max-new-tokens", 8, "--logprobs", "--no-baselines"
+        "--dataset",
+        data,
+        "--model",
+        model,
+        "--out",
+        "free",
+        "--max-new-tokens",
+        8,
+        "--logprobs",
+        "--coherence",
+        "--no-baselines",
     )
     assert code == 0, text
     results = json.loads(Path("free/results.json").read_text())
     assert results["summary"]["answers"]["num_answers"] == 6
     assert results["model"]["fingerprint"]
     assert results["baselines"] == {}
+    assert results["summary"]["coherence"]["num_answers"] == 6
+    assert "Fragment order coherence: " in text
     for line in read_predictions("free/predictions.jsonl"):
         assert line.logprobs
         assert max(line.logprobs) <= 0
@@ -162,6 +174,7 @@ def test_bare_call_takes_the_newest_finished_run(data, model):
         (["--dataset", "mldr", "--model", "baseline:nothing"], 2, "mldr is not here"),
         (["--predictions", "x.jsonl", "--model", "tiny"], 2, "--model has no meaning beside --predictions"),
         (["--predictions", "x.jsonl"], 1, "x.jsonl: not found"),
+        (["--model", "baseline:nothing", "--coherence"], 2, "--coherence takes the vectors of a model"),
         (["--limit", "0"], 2, "0 is not in the range"),
         (["--model", "tiny", "--device", "warp"], 2, "--device warp cannot be used here"),
     ],

@@ -1,0 +1,64 @@
+"""Fragment order coherence of answers, with the vectors of whatever encodes texts and images into one space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from ffr.dialogue import Example, Fragment
+from ffr.metrics import FragmentOrderCoherence
+
+
+class Encoder(Protocol):
+    """Encodes texts and images into one space, such as `ffr.models.vlm.Vlm`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor: ...
+
+    def embed_images(self, images: Sequence[str | Path]) -> Tensor: ...
+
+
+class CoherenceMeter:
+    """Mean coherence of predicted fragments; figures of different encoders cannot be compared.
+
+    Args:
+        encoder: Makes the vectors.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._metric = FragmentOrderCoherence()
+
+    def add(self, example: Example, predicted: Fragment) -> None:
+        """Adds an answer to a query whose true answer is known; ids that the dialogue does not have are left out.
+
+        Args:
+            example: Dialogue, query and true answer.
+            predicted: The ids that were answered.
+        """
+        assert example.fragment is not None
+        dialogue = example.dialogue
+        locations = list(example.image_locations())
+        utterance_ids = [item for item in predicted.utterance_ids if item < len(dialogue.utterances)]
+        image_ids = [item for item in predicted.image_ids if item < len(locations)]
+        texts = self._encoder.embed_texts([dialogue.utterances[item].text for item in utterance_ids] or [""])
+        # an empty list of images has no width of its own
+        images = self._encoder.embed_images([locations[item] for item in image_ids]) if image_ids else texts[:0]
+        self._metric.update(
+            utterance_ids,
+            texts[: len(utterance_ids)].float().cpu(),
+            [dialogue.image_utterance_ids[item] for item in image_ids],
+            images.float().cpu(),
+            is_target_empty=example.fragment.is_empty,
+        )
+
+    def summary(self) -> dict[str, object]:
+        """The mean, over how many answers, and with which encoder."""
+        num = int(self._metric.num_samples)
+        mean = float(self._metric.compute()) if num else None
+        return {"mean": mean, "num_answers": num, "encoder": self._encoder.name}
