@@ -114,7 +114,8 @@ def stats(dataset: str, split: str, skip_bad: bool, as_json: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(_stats_table(examples, figures))
+    console.print(_stats_table(examples, figures), _counts_table(examples, figures))
+    console.print("¹ of answers that are not empty  ² turns of the answer / turns of the dialogue")
 
 
 def _stats_table(examples: ExampleDataset, figures: DatasetStats) -> Table:
@@ -139,7 +140,13 @@ def _stats_table(examples: ExampleDataset, figures: DatasetStats) -> Table:
     add("turns an answer ¹", figures.fragment_utterances)
     add("images an answer ¹", figures.fragment_images)
     add("density ¹ ²", figures.density, digits=2)
-    table.add_section()
+    return table
+
+
+def _counts_table(examples: ExampleDataset, figures: DatasetStats) -> Table:
+    from rich.table import Table
+
+    table = Table(show_header=False)
     none = figures.num_examples - figures.num_with_answer
     for name, value in (
         ("examples", f"{figures.num_examples:,}"),
@@ -155,8 +162,6 @@ def _stats_table(examples: ExampleDataset, figures: DatasetStats) -> Table:
         ("fingerprint", examples.fingerprint[:16]),
     ):
         table.add_row(name, value)
-    table.caption = "¹ of answers that are not empty  ² turns of the answer / turns of the dialogue"
-    table.caption_justify = "left"
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -146,7 +147,11 @@ def probe_image(location: str | Path, where: str | None = None) -> tuple[int, in
 
 def _decode(path: Path, where: str | None) -> PIL.Image.Image:
     try:
-        with PIL.Image.open(path, formats=IMAGE_FORMATS) as image:
+        with warnings.catch_warnings():
+            # Pillow warns of what is refused below in any case
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            opened = PIL.Image.open(path, formats=IMAGE_FORMATS)
+        with opened as image:
             num_pixels = image.width * image.height
             if num_pixels > MAX_DECODED_PIXELS:
                 raise _too_large(path, f"{image.width}×{image.height} pixels", where)
@@ -157,7 +162,7 @@ def _decode(path: Path, where: str | None) -> PIL.Image.Image:
         raise DataError(
             f"image {_shown(path)} is no picture of a known kind ({kinds}); convert it to one of them", where=where
         ) from error
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+    except PIL.Image.DecompressionBombError as error:
         raise _too_large(path, "far too many pixels", where) from error
     except _DECODING_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__

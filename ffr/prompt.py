@@ -165,6 +165,8 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
     if len(queries) != 1:
         raise DataError(f"the prompt has {len(queries)} queries between {QUERY_START} and {QUERY_END}; it needs one")
     query = queries[0]
+    if inside := _mark_in(query[1]):
+        raise DataError(f"the query contains the marker {inside}; remove it")
     starts = list(_UTTERANCE.finditer(user))
     if not starts:
         raise DataError(f"the prompt has no utterance; each begins with {UTT_ID_START}<id>{UTT_ID_END} and a space")
@@ -211,4 +213,6 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
         utterances.append(utterance)
     if image_id != len(images):
         raise DataError(f"the prompt has {image_id} {IMAGE_MARK} but the record has {len(images)} images")
+    if user.count(IMAGE_MARK) != image_id:
+        raise DataError(f"the prompt has an {IMAGE_MARK} outside the dialogue; remove it")
     return query[1], tuple(utterances)

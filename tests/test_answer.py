@@ -1,0 +1,159 @@
+"""Answers: round trips, readers against anything, and the grammar against a list of all well-formed answers."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ffr.answer import AnswerGrammar, format_answer, parse_lenient, parse_strict
+from ffr.dialogue import Fragment
+
+_IDS = st.lists(st.integers(0, 999_999_999), max_size=20).map(tuple)
+_PIECES = st.lists(
+    st.sampled_from(
+        [
+            "<|utt_ids_start|>",
+            "<|utt_ids_end|>",
+            ";",
+            "<|img_ids_start|>",
+            "<|img_ids_end|>",
+            "[",
+            "]",
+            ", ",
+            ",",
+            "0",
+            "1",
+            "12",
+            "-3",
+            "1.5",
+            " ",
+            "\n",
+            "x",
+            "٣",
+            "²",
+            "<|",
+            "9" * 50,
+            "1e3",
+            "0x1",
+            "id5",
+            "００",
+        ]
+    ),
+    max_size=14,
+).map("".join)
+
+
+def _answer(utterances: str, images: str) -> str:
+    return f"<|utt_ids_start|>{utterances}<|utt_ids_end|>;<|img_ids_start|>{images}<|img_ids_end|>"
+
+
+@given(_IDS, _IDS)
+def test_every_fragment_comes_back(utterance_ids: tuple[int, ...], image_ids: tuple[int, ...]) -> None:
+    fragment = Fragment(utterance_ids, image_ids)
+    text = format_answer(fragment)
+    assert parse_strict(text) == fragment
+    lenient = parse_lenient(text)
+    assert lenient.fragment == Fragment.of(utterance_ids, image_ids)
+    repeats = len(set(utterance_ids)) < len(utterance_ids) or len(set(image_ids)) < len(image_ids)
+    assert lenient.is_well_formed is not repeats
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[0]",
+        _answer("[0]", "[1]") + " ",
+        _answer("[0]", "[1]") + "\n",
+        " " + _answer("[0]", "[1]"),
+        _answer("[00]", "[]"),
+        _answer("[-1]", "[]"),
+        _answer("[1.0]", "[]"),
+        _answer("[1,]", "[]"),
+        _answer("[ 1]", "[]"),
+        _answer("[1,  2]", "[]"),
+        _answer("[٣]", "[]"),
+        _answer("[1234567890]", "[]"),
+        _answer("", "[]"),
+        _answer("[1]", "[]") * 2,
+    ],
+)
+def test_strict_reading_refuses(text: str) -> None:
+    assert parse_strict(text) is None
+
+
+def test_strict_reading_lets_a_missing_space_through() -> None:
+    assert parse_strict(_answer("[1,2]", "[]")) == Fragment((1, 2), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "utterance_ids", "image_ids"),
+    [
+        ("I think " + _answer("[2, 1]", "[0]") + ".", (1, 2), (0,)),
+        (_answer("2; 3 and 5", "none"), (2, 3, 5), ()),
+        ("<|utt_ids_start|>[1, 2", (1, 2), ()),
+        ("<|img_ids_start|>[4]<|img_ids_end|>", (), (4,)),
+        ("utterances 1 and 2", (), ()),
+        (_answer("[-3, 1.5, 4]", "[]"), (4,), ()),
+        (_answer("[" + "7" * 30 + "]", "[]"), (), ()),
+    ],
+)
+def test_lenient_reading(text: str, utterance_ids: tuple[int, ...], image_ids: tuple[int, ...]) -> None:
+    answer = parse_lenient(text)
+    assert answer.fragment == Fragment(utterance_ids, image_ids)
+    assert not answer.is_well_formed
+
+
+@settings(max_examples=400)
+@given(st.one_of(st.text(max_size=200), _PIECES), st.none() | st.integers(0, 20), st.none() | st.integers(0, 20))
+@example("<|utt_ids_start|>[" + "9" * 5000, 5, 5)
+def test_readers_take_anything(text: str, num_utterances: int | None, num_images: int | None) -> None:
+    strict = parse_strict(text)
+    answer = parse_lenient(text, num_utterances=num_utterances, num_images=num_images)
+    for ids, limit in ((answer.fragment.utterance_ids, num_utterances), (answer.fragment.image_ids, num_images)):
+        assert list(ids) == sorted(set(ids))
+        assert limit is None or all(index < limit for index in ids)
+    if answer.is_well_formed:
+        assert strict == answer.fragment
+    grammar = AnswerGrammar(num_utterances or 0, num_images or 0)
+    if grammar.is_complete(text):
+        assert strict is not None
+    grammar.allows(text)
+
+
+def test_long_hostile_answers_are_read_quickly() -> None:
+    for text in (
+        "<|utt_ids_start|>" * 50_000,
+        "[" * 10**6,
+        "<|utt_ids_start|>[" + "1, " * 400_000,
+        "<|utt_ids_start|>" + "1" * 10**6,
+    ):
+        parse_strict(text)
+        parse_lenient(text, num_utterances=10)
+        AnswerGrammar(10, 3).allows(text)
+
+
+def _all_answers(num_utterances: int, num_images: int) -> list[str]:
+    def subsets(count: int) -> list[tuple[int, ...]]:
+        return [ids for size in range(count + 1) for ids in itertools.combinations(range(count), size)]
+
+    return [format_answer(Fragment(a, b)) for a in subsets(num_utterances) for b in subsets(num_images)]
+
+
+@pytest.mark.parametrize(("num_utterances", "num_images"), [(0, 0), (1, 0), (0, 1), (3, 2), (2, 3), (11, 0), (12, 1)])
+def test_grammar_is_the_list_of_all_answers(num_utterances: int, num_images: int) -> None:
+    grammar = AnswerGrammar(num_utterances, num_images)
+    answers = _all_answers(num_utterances, num_images)
+    whole = set(answers)
+    prefixes = {answer[:length] for answer in answers for length in range(len(answer) + 1)}
+    for answer in answers[:: max(1, len(answers) // 500)]:
+        assert grammar.is_complete(answer)
+    for prefix in sorted(prefixes)[:: max(1, len(prefixes) // 4000)]:
+        assert grammar.allows(prefix), prefix
+        for char in "0123456789,][; <|ux":
+            longer = prefix + char
+            assert grammar.allows(longer) == (longer in prefixes), longer
+            assert grammar.is_complete(longer) == (longer in whole)
