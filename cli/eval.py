@@ -242,6 +242,7 @@ def _vlm_retriever(
         device=device,
         trust_remote_code=trust_remote_code,
     )
+    vlm.name = source.label
     vlm.feature_cache = ImageFeatureCache(memory_bytes=512 << 20)
     return VlmRetriever(vlm, **options)  # type: ignore[arg-type]
 
