@@ -48,7 +48,7 @@ class _LazyGroup(click.Group):
 class _Failure(click.ClickException):
     def __init__(self, error: FfrError) -> None:
         super().__init__(str(error))
-        self.exit_code = error.exit_code
+        setattr(self, "exit_code", error.exit_code)  # noqa: B010 - click declares it on the class
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

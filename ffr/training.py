@@ -29,7 +29,7 @@ from ffr.models.lora import add_lora
 from ffr.models.vlm import Encoded, Vlm, load_vlm
 from ffr.provenance import command, now, versions
 from ffr.run_log import MetricsFile, draw_curve, read_metrics
-from ffr.runs import RUNS_FOLDER, RunRecord, new_run_folder, resolve_model
+from ffr.runs import RUNS_FOLDER, RunRecord, Status, new_run_folder, resolve_model
 from ffr.sft.loader import MicroBatch, StepLoader
 from ffr.sft.module import SftModule
 from ffr.sft.plan import TrainPlan
@@ -51,7 +51,7 @@ class TrainResult:
     """Where a training left its files, and how it ended."""
 
     run: Path
-    status: str
+    status: Status
     figures: dict[str, float]
 
 
@@ -299,7 +299,7 @@ def _fit(
     resume: bool,
     say: Echo,
     progress: bool,
-) -> tuple[str, dict[str, float]]:
+) -> tuple[Status, dict[str, float]]:
     quiet_libraries()
     L.seed_everything(config.seed, verbose=False)
     vlm = _load_model(config, location)
@@ -371,7 +371,7 @@ def _fit(
         default_root_dir=str(run),
     )
     trainer.fit(module, train_dataloaders=loader, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-    status = "interrupted" if stage.was_interrupted else "finished"
+    status: Status = "interrupted" if stage.was_interrupted else "finished"
     if trainer.is_global_zero and status == "finished":
         vlm.eval()
         if config.lora_rank:

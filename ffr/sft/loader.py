@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ffr.models.vlm import Encoded
@@ -85,11 +86,11 @@ class StepLoader:
             return
         ahead = 1 + self._num_workers
         with ThreadPoolExecutor(self._num_workers, thread_name_prefix="encode") as pool:
-            waiting: deque[tuple[Sequence[Sequence[int]], list[Future[Encoded]]]] = deque()
+            waiting: deque[tuple[list[list[int]], list[Future[Encoded]]]] = deque()
             remaining = iter(steps)
             try:
                 while True:
-                    while len(waiting) < ahead and (step := next(remaining, None)) is not None:
+                    for step in islice(remaining, ahead - len(waiting)):
                         waiting.append((step, [pool.submit(self._encode, index) for index in self._own_indices(step)]))
                     if not waiting:
                         return

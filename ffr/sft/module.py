@@ -59,7 +59,8 @@ class SftModule(L.LightningModule):
         self._step_nll += float(nll.detach())
         self._step_tokens += 0 if batch.is_padding else batch.num_tokens
         # Lightning divides by its number of accumulated batches, and data-parallel strategies by the number of processes
-        return nll * (self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.num_step_tokens)
+        share: float = self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.num_step_tokens
+        return nll * share
 
     def take_step_figures(self, num_step_tokens: int) -> dict[str, float]:
         """Figures of the optimizer step that just ended, summed over processes; counting starts anew."""

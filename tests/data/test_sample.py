@@ -1,0 +1,94 @@
+"""The generated sets: what they promise, the same bytes for a seed, and nothing but content that tells a picture's topic."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import statistics
+from pathlib import Path
+
+import pytest
+
+from ffr.data.formats import open_dataset
+from ffr.data.sample import write_sample
+from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS
+from ffr.data.sample.pictures import PICTURE_KEYS, draw
+from ffr.errors import UsageError
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def test_a_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        write_sample(tmp_path / name, "wechat-sample", seed)
+    assert _digest(tmp_path / "one") == _digest(tmp_path / "two") != _digest(tmp_path / "three")
+
+
+def test_sizes_are_as_promised(sample_home: Path) -> None:
+    for name, turns, topics in (("sample", 25, 3), ("wechat-sample", 75, 6)):
+        data = open_dataset(sample_home / name / "val.jsonl")
+        assert statistics.mean(len(e.dialogue.utterances) for e in data) == pytest.approx(turns, rel=0.06)
+        assert {len(e.meta["topics"]) for e in data} == {topics}
+        assert 0.06 < statistics.mean(e.fragment.is_empty for e in data) < 0.18
+        assert {entry["language"] for e in data for entry in e.meta["topics"]} == set(LANGUAGES)
+
+
+def test_most_pictures_hang_on_turns_of_other_topics(sample_home: Path) -> None:
+    """A picture's turn must not tell its topic: with three topics a random turn is its own topic's one time in three."""
+    with_turn = []
+    for example in open_dataset(sample_home / "sample" / "train.jsonl"):
+        utterances = set(example.fragment.utterance_ids)
+        with_turn += [example.dialogue.image_utterance_ids[image] in utterances for image in example.fragment.image_ids]
+    assert 0.35 < statistics.mean(with_turn) < 0.55
+
+
+def test_parts_share_no_dialogue_and_no_picture(sample_home: Path) -> None:
+    folder = sample_home / "sample"
+    parts = {part: list(open_dataset(folder / f"{part}.jsonl")) for part in ("train", "val")}
+    words = {
+        part: {tuple(line.text for line in e.dialogue.utterances) for e in examples} for part, examples in parts.items()
+    }
+    assert not words["train"] & words["val"]
+    pictures = {
+        part: {hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "images" / part).iterdir()}
+        for part in parts
+    }
+    assert not pictures["train"] & pictures["val"]
+
+
+def test_wordings_of_different_uses_differ() -> None:
+    for language in LANGUAGES:
+        uses = [WORDINGS[use, language] for use in ("base", "sample", "wechat")]
+        for kind in ("lines", "queries"):
+            texts = [text for wording in uses for text in getattr(wording, kind)]
+            assert len(texts) == len(set(texts))
+        names = [name for wording in uses for name in wording.names]
+        assert len(names) == len(set(names))
+
+
+def test_no_word_belongs_to_two_topics() -> None:
+    for words in (
+        [w for t in TOPICS for w in (*t.zh_names, *t.zh_words)],
+        [w for t in TOPICS for w in (*t.en_names, *t.en_words)],
+    ):
+        assert len(words) == len(set(words))
+
+
+def test_drawings_differ_and_keep_their_size() -> None:
+    assert set(PICTURE_KEYS) == {topic.key for topic in TOPICS}
+    chance = random.Random(0)
+    drawn = [draw(key, chance, width=90, height=84) for key in PICTURE_KEYS for _ in range(5)]
+    assert {picture.size for picture in drawn} == {(90, 84)}
+    assert len({picture.tobytes() for picture in drawn}) == len(drawn)
+    assert draw("cars", random.Random(1)).tobytes() == draw("cars", random.Random(1)).tobytes()
+
+
+def test_another_name_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there are sample, wechat-sample"):
+        write_sample(tmp_path, "simple")
