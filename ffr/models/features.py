@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from ffr.errors import UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +54,19 @@ class ImageFeatures:
 
     def to(self, device: torch.device | str) -> ImageFeatures:
         return ImageFeatures.of({name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+
+_CHECKSUM = "sha256"
+
+
+def _checksum(tensors: dict[str, torch.Tensor]) -> bytes:
+    """SHA-256 over names, types, shapes and values: safetensors does not notice a changed value."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.digest()
 
 
 class ImageFeatureCache:
@@ -117,10 +134,14 @@ class ImageFeatureCache:
     def _read(self, key: str) -> ImageFeatures | None:
         path = self._path(key)
         try:
-            return ImageFeatures.of(load_file(path))
+            tensors = load_file(path)
+            written = bytes(tensors.pop(_CHECKSUM).tolist())
+            if written != _checksum(tensors):
+                raise ValueError("its checksum is wrong")
+            return ImageFeatures.of(tensors)
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
             self.num_damaged_files += 1
             _log.warning("%s: cannot be read (%s); its features are computed again", path, error)
             path.unlink(missing_ok=True)
@@ -128,26 +149,39 @@ class ImageFeatureCache:
 
     def _write(self, key: str, features: ImageFeatures) -> None:
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-        save_file({name: tensor.contiguous() for name, tensor in features.tensors().items()}, scratch)
-        size = scratch.stat().st_size
-        scratch.replace(path)
+        tensors = {name: tensor.contiguous() for name, tensor in features.tensors().items()}
+        tensors[_CHECKSUM] = torch.frombuffer(bytearray(_checksum(tensors)), dtype=torch.uint8)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, scratch)
+            size = scratch.stat().st_size
+            scratch.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise UsageError(
+                f"{self.disk_folder}: image features cannot be written there ({error}); free space or name another folder"
+            ) from error
         with self._lock:
             self._disk_used = self._disk_used + size if self._disk_used >= 0 else self._folder_size()
             if self._disk_used > self.disk_bytes:
                 self._shrink()
 
-    def _folder_size(self) -> int:
+    def _files(self) -> list[tuple[int, int, Path]]:
+        """Time, size and path of each file, the oldest first; other processes may be deleting them."""
         assert self.disk_folder is not None
-        return sum(path.stat().st_size for path in self.disk_folder.glob("??/*.safetensors"))
+        found = []
+        for path in self.disk_folder.glob("??/*.safetensors"):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, path))
+        return sorted(found)
+
+    def _folder_size(self) -> int:
+        return sum(size for _, size, _ in self._files())
 
     def _shrink(self) -> None:
         """Deletes the oldest files until a tenth of the bound is free, so that not every write has to look."""
-        assert self.disk_folder is not None
-        files = sorted(
-            (path.stat().st_mtime_ns, path.stat().st_size, path) for path in self.disk_folder.glob("??/*.safetensors")
-        )
+        files = self._files()
         used = sum(size for _, size, _ in files)
         for _, size, path in files:
             if used <= self.disk_bytes * 0.9:

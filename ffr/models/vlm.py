@@ -12,6 +12,8 @@ import hashlib
 import inspect
 import json
 import os
+import pickle
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -43,6 +45,7 @@ from ffr.models.tiny import TINY_FOLDER
 from ffr.prompt import IMAGE_MARK
 
 SETTINGS_FILE = "ffr.json"
+_HUB_ID = re.compile(r"\w[\w.-]{0,95}(/[\w.-]{1,96})?")
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -137,6 +140,7 @@ class Vlm(nn.Module):
         self._forward_arguments = set(inspect.signature(self.core.forward).parameters)
         image_processor = getattr(processor, "image_processor", None)
         self._counts_images = "batch_num_images" in (getattr(image_processor, "model_input_names", None) or ())
+        self._check_tokenizer()
         self._close_turn = self._find_turn_end()
         self._keeps_image_places = self._template_keeps_image_places()
 
@@ -202,6 +206,13 @@ class Vlm(nn.Module):
 
     # -- text and images to ids -----------------------------------------------------------------------------------------
 
+    def _check_tokenizer(self) -> None:
+        """Refuses a tokenizer that loses text; one whose files are missing comes up empty, without a word."""
+        text = format_answer(Fragment((0, 12), (3,)))
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        if self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
+            raise ModelError("its tokenizer cannot write the answer format; restore its tokenizer files", self.name)
+
     def _find_turn_end(self) -> list[int]:
         """The ids that close the assistant's turn in this chat template, without white space after them."""
         answer = "answer-0"
@@ -225,7 +236,9 @@ class Vlm(nn.Module):
         first, last = "text-0", "text-1"
         content = [{"type": "text", "text": first}, {"type": "image"}, {"type": "text", "text": last}]
         text = self._chat([{"role": "user", "content": content}], ask=True)
-        return text.find(first) < text.find(self.image_token) < text.find(last)
+        if first not in text or last not in text:
+            raise ModelError("its chat template leaves out what the user says; restore chat_template.jinja", self.name)
+        return text.index(first) < text.find(self.image_token) < text.index(last)
 
     def _chat(self, messages: list[dict[str, Any]], *, ask: bool) -> str:
         try:
@@ -235,7 +248,7 @@ class Vlm(nn.Module):
                 messages, chat_template=template, tokenize=False, add_generation_prompt=ask
             )
         except (ValueError, AttributeError, TypeError, TemplateError) as error:
-            raise ModelError(f"its chat template cannot be used ({_first_line(error)})", self.name) from None
+            raise ModelError(f"its chat template cannot be used ({_reason(error)})", self.name) from None
         return text
 
     def encode(
@@ -318,7 +331,7 @@ class Vlm(nn.Module):
         try:
             inputs = dict(self.processor.image_processor(images=pictures, return_tensors="pt", **self._image_options))
         except ValueError as error:
-            raise DataError(f"image {location}: the model cannot take it ({_first_line(error)})", where=where) from None
+            raise DataError(f"image {location}: the model cannot take it ({_reason(error)})", where=where) from None
         if is_among_several:
             inputs["pixel_values"], inputs["image_sizes"] = inputs["pixel_values"][:1], inputs["image_sizes"][:1]
         return inputs
@@ -564,6 +577,8 @@ def load_vlm(
         weights["quantization_config"] = _four_bits()
     if attn_implementation:
         weights["attn_implementation"] = attn_implementation
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {device!r} was asked for, but torch finds no GPU; use cpu or install torch with CUDA")
     with _explained(name):
         _check_folder(location)
         config = AutoConfig.from_pretrained(location, **options)
@@ -573,19 +588,21 @@ def load_vlm(
             )
         tokenizer = AutoTokenizer.from_pretrained(location, **options)
         processor = _load_processor(location, tokenizer, options)
-        model = AutoModelForImageTextToText.from_pretrained(
+        model, report = AutoModelForImageTextToText.from_pretrained(
             location,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             use_safetensors=True,
+            output_loading_info=True,
             **weights,
             **options,
         )
+        if missing := sorted(report["missing_keys"]):
+            # transformers would go on with random numbers in their place
+            raise ModelError(f"lacks {len(missing)} weights, such as {missing[0]}; fetch its files again", name)
         if not load_in_4bit:
             model.to(device)
         if adapter is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, str(adapter), use_safetensors=True)
+            model = _with_adapter(model, adapter)
     model.eval()
     return Vlm(
         model,
@@ -607,10 +624,30 @@ def _four_bits() -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
 
 
+def _with_adapter(model: PreTrainedModel, folder: Path) -> Any:
+    """The model with a peft adapter on top, whole and from safetensors."""
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    weights = folder / "adapter_model.safetensors"
+    for path in (folder / "adapter_config.json", weights):
+        if not path.is_file():
+            raise ModelError(f"holds no {path.name}; name the folder of a peft adapter in safetensors", str(folder))
+    with _explained(str(folder)):
+        wrapped = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
+        with safe_open(weights, framework="pt") as file:
+            found = set(file.keys())
+    if found != set(get_peft_model_state_dict(wrapped)):
+        raise ModelError("does not fit the model; name the adapter's own base model", str(folder))
+    return wrapped
+
+
 def _check_folder(location: str) -> None:
-    """A folder that exists must hold a configuration and safetensors; a name that is no folder is left to the hub."""
+    """A folder that exists must hold a configuration and safetensors; a name that is no path is left to the hub."""
     folder = Path(location)
     if not folder.is_dir():
+        if folder.exists() or not _HUB_ID.fullmatch(location):
+            raise ModelError("is no folder and no hub id; name a model's folder, a run, or a hub id", location)
         return
     if not (folder / "config.json").is_file():
         raise ModelError("holds no config.json; name the folder of a Hugging Face model", location)
@@ -629,7 +666,7 @@ def _read_settings(folder: Path) -> dict[str, str]:
         prompt = content.get("prompt") or {}
         found = {name: prompt[name] for name in ("template", "query_position") if prompt.get(name) is not None}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(f"cannot be read ({_first_line(error)}); restore or delete it", str(path)) from None
+        raise ModelError(f"cannot be read ({_reason(error)}); restore or delete it", str(path)) from None
     allowed = {"template": ("zh", "en"), "query_position": ("first", "last")}
     for setting, value in found.items():
         if value not in allowed[setting]:
@@ -683,6 +720,7 @@ def _load_processor(location: str, tokenizer: PreTrainedTokenizerBase, options: 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
     """Turns what transformers, safetensors and peft raise on bad files into one sentence."""
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     try:
@@ -690,12 +728,45 @@ def _explained(name: str) -> Iterator[None]:
     except FfrError:
         raise
     except SafetensorError as error:
-        raise ModelError(f"its weights are damaged ({_first_line(error)}); fetch them again", name) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        raise ModelError(f"cannot be loaded as an image-text-to-text model ({_first_line(error)})", name) from error
+        raise ModelError(f"its weights are damaged ({_reason(error)}); fetch them again", name) from None
+    except Exception as error:
+        # tokenizers raises plain Exception; an error of another kind would be a fault of ours
+        if type(error) is not Exception and not isinstance(error, (*_LOADING_ERRORS, StrictDataclassError)):
+            raise
+        for mark, sentence in _KNOWN_REASONS.items():
+            if mark in str(error):
+                raise ModelError(sentence, name) from error
+        raise ModelError(
+            f"cannot be loaded as an image-text-to-text model ({_reason(error)}); "
+            "name the folder of a whole model, or a hub id that can be reached",
+            name,
+        ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
+_KNOWN_REASONS = {
+    "ignore_mismatched_sizes": "its weights have other shapes than its config.json says; fetch both again",
+    "contains custom code": "comes with code of its own; set trust_remote_code if you trust it",
+    "couldn't connect to": "is not on this machine and the hub cannot be reached; name a folder, or fetch it when online",
+}
+"""Parts of the libraries' messages, and what they mean for the user."""
+
+# what the libraries let out on damaged files; found by flipping bytes (tests/models/test_bad_models.py)
+_LOADING_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    re.error,
+)
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "…"
