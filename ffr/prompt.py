@@ -185,7 +185,7 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
             raise DataError(f"utterance id {start[1]} stands where {index} is due; ids count from 0 in dialogue order")
         line = user[start.end() : starts[index + 1].start() if index + 1 < len(starts) else end]
         if not line.endswith("\n"):
-            raise DataError(f"utterance {index} does not end with a line break")
+            raise DataError(f"utterance {index} does not end with a line break; put one after it")
         speaker, colon, content = line[:-1].partition(": ")
         if not colon:
             raise DataError(f"utterance {index} has no speaker; write `speaker: text`")
@@ -197,7 +197,9 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
                     f"image id {mark[1]} in utterance {index} stands where {image_id} is due; ids count from 0 over the dialogue"
                 )
             if image_id >= len(images):
-                raise DataError(f"the prompt has more {IMAGE_MARK} than the record has images ({len(images)})")
+                raise DataError(
+                    f"the prompt has more {IMAGE_MARK} than the record has images ({len(images)}); correct one of the two"
+                )
             if mark.start() > position:
                 segments.append(content[position : mark.start()])
             segments.append(images[image_id])
@@ -212,7 +214,9 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
             )
         utterances.append(utterance)
     if image_id != len(images):
-        raise DataError(f"the prompt has {image_id} {IMAGE_MARK} but the record has {len(images)} images")
+        raise DataError(
+            f"the prompt has {image_id} {IMAGE_MARK} but the record has {len(images)} images; correct one of the two"
+        )
     if user.count(IMAGE_MARK) != image_id:
         raise DataError(f"the prompt has an {IMAGE_MARK} outside the dialogue; remove it")
     return query[1], tuple(utterances)

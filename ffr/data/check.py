@@ -126,8 +126,6 @@ def check_file(
         place = records.tail_fault.where or path.name
         line = int(place.rpartition(":")[2])
         report.faults.append(Fault(place, line, "layout", records.tail_fault.message))
-    if not report.num_records and not report.faults:
-        report.faults.append(Fault(f"{path.name}:1", 1, "layout", "the list is empty; is this the right file?"))
     report.num_examples = checker.num_examples
     report.num_dialogues = len(checker.dialogues)
     report.num_image_files = len(checker.images)
@@ -176,9 +174,10 @@ class _Checker:
 
     def _repeats(self, example: Example, where: str) -> list[Finding]:
         found: list[Finding] = []
-        first = self.pairs.setdefault(example.key, where)
-        if first is not where:
+        if example.key in self.pairs:
+            first = self.pairs[example.key]
             found.append(Finding("pair-twice", f"the same dialogue with the same query stands at {first}; remove one"))
+        self.pairs.setdefault(example.key, where)
         content, first = self.contents.setdefault(example.dialogue.id, (example.dialogue.fingerprint, where))
         if content != example.dialogue.fingerprint:
             found.append(

@@ -438,8 +438,7 @@ class ExampleDataset(Sequence[Example]):
         if self._records.tail_fault is not None:
             leave_out(self._records.tail_fault)
         if not self._record_of:
-            first = f"; the first fault: {reasons[0]}" if reasons else "; the list is empty"
-            raise DataError(f"holds no usable record{first}", where=self.path.name)
+            raise DataError(f"holds no usable record; the first fault: {reasons[0]}", where=self.path.name)
         self.left_out = tuple(reasons)
         self.fingerprint = digest.hexdigest()
 

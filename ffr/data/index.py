@@ -138,7 +138,7 @@ class RecordFile:
         return file.read(self._lengths[index])
 
     def _open(self) -> BinaryIO:
-        return (self._unpacked.location() if self._unpacked else self.path).open("rb", buffering=_CHUNK_BYTES)
+        return (self._unpacked.location() if self._unpacked else self.path).open("rb")
 
     def _reopen(self) -> BinaryIO:
         # a handle of its own for every reader: none is shared between threads or inherited by forked workers
@@ -203,12 +203,13 @@ class RecordFile:
         depth = 0
         done = False
         while not done:
-            if begin is not None and base + position - begin > MAX_RECORD_BYTES:
-                self._add_element(window, base, begin, base + position, line)
-                self.tail_fault = self._tail(line, "the record that begins here does not end")
+            if begin is not None and base + len(window) - begin > MAX_RECORD_BYTES:
+                self.tail_fault = self._tail(
+                    line,
+                    f"the record after this line does not end within {MAX_RECORD_BYTES >> 20} MiB; is a quote missing?",
+                )
                 return
             chunk = file.read(max(_CHUNK_BYTES, len(window)))
-            # of the element's earlier part only the offsets are needed, unless its beginning is still to be found
             window += chunk
             stop = len(window)
             for token in _TOKEN.finditer(window, position):
@@ -333,14 +334,14 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _RefusedError(f"the key {twice[:80]!r} stands twice in one object")
+        raise _RefusedError(f"the key {twice[:80]!r} stands twice in one object; remove one")
     return result
 
 
 def _finite_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise _RefusedError(f"the number {text[:40]} is too large")
+        raise _RefusedError(f"the number {text[:40]} is too large; write it as a text")
     return value
 
 
@@ -368,7 +369,7 @@ def parse_record(data: bytes, where: str) -> dict[str, Any]:
     >>> parse_record(b'{"a": 1, "a": 2}', "x.jsonl:1")
     Traceback (most recent call last):
         ...
-    ffr.errors.DataError: x.jsonl:1: the key 'a' stands twice in one object
+    ffr.errors.DataError: x.jsonl:1: the key 'a' stands twice in one object; remove one
     """
     try:
         text = data.decode("utf-8")
@@ -393,7 +394,7 @@ def parse_record(data: bytes, where: str) -> dict[str, Any]:
     except RecursionError as error:
         raise DataError(_DEEP, where=where) from error
     if not isinstance(value, dict):
-        raise DataError(f"a record is an object {{…}}, not {kind_of(value)}", where=where)
+        raise DataError(f"a record is an object {{…}}, not {kind_of(value)}; write one a record", where=where)
     if data.count(b"[") + data.count(b"{") > MAX_NESTING and _is_deep(value):
         raise DataError(_DEEP, where=where)
     if _SURROGATE_ESCAPE.search(data):
