@@ -66,7 +66,7 @@ class Dialogue:
     @cached_property
     def images(self) -> tuple[Image, ...]:
         """All images; entry i is image id i."""
-        return tuple(image for utterance in self.utterances for image in utterance.images)
+        return tuple(part for line in self.utterances for part in line.segments if isinstance(part, Image))
 
     @cached_property
     def image_utterance_ids(self) -> tuple[int, ...]:

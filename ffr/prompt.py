@@ -139,7 +139,7 @@ def _mark_in(text: str) -> str | None:
     return next((mark for mark in RESERVED_MARKS if mark in text), None) if "<" in text else None
 
 
-_UTTERANCE = re.compile(re.escape(UTT_ID_START) + r"([0-9]{1,9})" + re.escape(UTT_ID_END) + " ")
+_AFTER_UTT_ID = f"{UTT_ID_END} "
 _QUERY_SPAN = re.compile(re.escape(QUERY_START) + r"(.*?)" + re.escape(QUERY_END), re.S)
 _IMAGE = re.compile(re.escape(IMG_ID_START) + r"([0-9]{1,9})" + re.escape(IMG_ID_END) + re.escape(IMAGE_MARK))
 
@@ -167,43 +167,53 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
     query = queries[0]
     if inside := _mark_in(query[1]):
         raise DataError(f"the query contains the marker {inside}; remove it")
-    starts = list(_UTTERANCE.finditer(user))
-    if not starts:
+    # split, not matched line by line: this runs on every line of every file
+    head, *pieces = user.split(UTT_ID_START)
+    if not pieces:
         raise DataError(f"the prompt has no utterance; each begins with {UTT_ID_START}<id>{UTT_ID_END} and a space")
-    end = len(user)
-    if query.start() > starts[-1].start():
+    tail_begin = len(user) - len(pieces[-1])
+    if query.start() > tail_begin:
         # query last: the dialogue ends with the line break before the query's line
-        end = user.rfind("\n", 0, query.start()) + 1
-        if end <= starts[-1].start():
+        end = user.rfind("\n", tail_begin, query.start()) + 1
+        if not end:
             raise DataError("the query stands on the last utterance's line; put it on a line of its own")
-    elif query.end() > starts[0].start():
+        pieces[-1] = user[tail_begin:end]
+    elif query.end() > len(head):
         raise DataError("the query stands inside the dialogue; put it before or after")
     utterances: list[Utterance] = []
     image_id = 0
-    for index, start in enumerate(starts):
-        if int(start[1]) != index:
-            raise DataError(f"utterance id {start[1]} stands where {index} is due; ids count from 0 in dialogue order")
-        line = user[start.end() : starts[index + 1].start() if index + 1 < len(starts) else end]
+    for index, piece in enumerate(pieces):
+        number, mark, line = piece.partition(_AFTER_UTT_ID)
+        if not mark or not number.isdecimal():
+            before = f"utterance {index - 1}" if index else "the prompt"
+            raise DataError(f"{before} has a stray {UTT_ID_START}; write {UTT_ID_START}<id>{UTT_ID_END} and a space")
+        if number != str(index):
+            raise DataError(
+                f"utterance id {number[:12]} stands where {index} is due; ids count from 0 in dialogue order"
+            )
         if not line.endswith("\n"):
             raise DataError(f"utterance {index} does not end with a line break; put one after it")
         speaker, colon, content = line[:-1].partition(": ")
         if not colon:
             raise DataError(f"utterance {index} has no speaker; write `speaker: text`")
+        if "<" not in line:  # no image and no marker, as in most lines
+            utterances.append(Utterance(speaker, (content,) if content else ()))
+            continue
         segments: list[str | Image] = []
         position = 0
-        for mark in _IMAGE.finditer(content):
-            if int(mark[1]) != image_id:
+        for shown in _IMAGE.finditer(content):
+            if int(shown[1]) != image_id:
                 raise DataError(
-                    f"image id {mark[1]} in utterance {index} stands where {image_id} is due; ids count from 0 over the dialogue"
+                    f"image id {shown[1]} in utterance {index} stands where {image_id} is due; ids count from 0 over the dialogue"
                 )
             if image_id >= len(images):
                 raise DataError(
                     f"the prompt has more {IMAGE_MARK} than the record has images ({len(images)}); correct one of the two"
                 )
-            if mark.start() > position:
-                segments.append(content[position : mark.start()])
+            if shown.start() > position:
+                segments.append(content[position : shown.start()])
             segments.append(images[image_id])
-            position = mark.end()
+            position = shown.end()
             image_id += 1
         if position < len(content):
             segments.append(content[position:])

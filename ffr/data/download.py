@@ -18,10 +18,10 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ffr import __version__
 from ffr.errors import DataError, UsageError
 
 MAX_ARCHIVE_BYTES = 50 << 30
@@ -163,7 +163,7 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
         have = 0  # of another address, or nothing to tell whether it is still the same file
     if have and have == known.get("total"):
         return True
-    request = urllib.request.Request(url, headers={"User-Agent": f"ffr/{__version__}", "Accept-Encoding": "identity"})
+    request = urllib.request.Request(url, headers={"User-Agent": f"ffr/{_version()}", "Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", str(known["tag"]))
@@ -217,6 +217,10 @@ def _extent(response: Any, asked_from: int) -> tuple[int, int | None]:
     return asked_from, int(whole) if whole.isascii() and whole.isdigit() and len(whole) < 19 else None
 
 
+def _version() -> str:
+    return metadata.version("ffr-vlm")
+
+
 def _read_note(note: Path) -> dict[str, Any]:
     try:
         value = json.loads(note.read_text(encoding="utf-8"))
@@ -264,7 +268,7 @@ def _unpack(source: Path, origin: str, folder: Path, sha256: str | None, max_byt
             "bytes": num_bytes,
             "files": num_files,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "ffr": __version__,
+            "ffr": _version(),
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         _place(temporary, folder)

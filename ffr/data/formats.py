@@ -25,7 +25,7 @@ from ffr.answer import format_answer, parse_strict
 from ffr.data.index import RecordFile, kind_of, parse_record
 from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment, Image, Utterance
 from ffr.errors import DataError, UsageError
-from ffr.images import find_image
+from ffr.images import find_image, is_url
 from ffr.prompt import TEMPLATES, QueryPosition, check_markers, parse_user_prompt, prompt_of, render
 
 DataFormat = Literal["ms-swift", "raw"]
@@ -504,9 +504,10 @@ class _ImageCheck:
         self._found: set[int] = set()
 
     def check(self, example: Example, where: str) -> None:
-        for image, location in zip(example.dialogue.images, example.image_locations(), strict=True):
+        for image in example.dialogue.images:
             key = hash(image.source)
             if key not in self._found:
+                location = image.source if is_url(image.source) else (example.image_root or Path()) / image.source
                 find_image(location, where=where)
                 self._found.add(key)
 

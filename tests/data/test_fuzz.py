@@ -97,9 +97,9 @@ def _mutated(record: Record, chance: random.Random) -> Record:
 def _corrupted(data: bytes, chance: random.Random) -> bytes:
     damaged = bytearray(data)
     for _ in range(chance.randint(1, 5)):
-        at = chance.randrange(len(damaged))
+        at = chance.randrange(len(damaged)) if damaged else 0
         action = chance.randrange(4)
-        if action == 0:
+        if action == 0 and damaged:
             damaged[at] = chance.randrange(256)
         elif action == 1:
             del damaged[at : at + chance.choice((1, 10, 1000))]
@@ -223,7 +223,28 @@ _JSON = st.recursive(
     max_leaves=6,
 )
 _KEYS = st.sampled_from(
-    ["dialogue_id", "images", "messages", "solution", "meta", "dialogue", "query_text", "gt_turns", "response", "labels", "logprobs", "role", "content", "speaker", "utterance", "utterance_idx", "path", "url", "image_url", "caption"]
+    [
+        "dialogue_id",
+        "images",
+        "messages",
+        "solution",
+        "meta",
+        "dialogue",
+        "query_text",
+        "gt_turns",
+        "response",
+        "labels",
+        "logprobs",
+        "role",
+        "content",
+        "speaker",
+        "utterance",
+        "utterance_idx",
+        "path",
+        "url",
+        "image_url",
+        "caption",
+    ]
 )
 
 
