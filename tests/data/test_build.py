@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,7 +67,7 @@ def test_contiguous_and_interleaved() -> None:
     def runs(share: float) -> int:
         dialogue = next(build_long(short, num_topics=3, interleaved_share=share, absent_share=0)).dialogue
         topics = [line.text[0] for line in dialogue.utterances]
-        return 1 + sum(one != other for one, other in zip(topics, topics[1:], strict=False))
+        return 1 + sum(one != other for one, other in itertools.pairwise(topics))
 
     assert runs(0.0) == 3
     assert runs(1.0) == 6
