@@ -62,6 +62,7 @@ def quickstart(ctx: click.Context, root: Path, seed: int, overrides: tuple[str, 
     for folder in folders:
         click.echo(f"results and answers: {folder}")
     click.echo("\nnext:")
+    click.echo(f"  ffr eval --model {result.run} --constrained   well-formed answers only")
     click.echo("  ffr data check YOUR_FILE.jsonl              is your data sound?")
     click.echo("  ffr train sft --dataset YOUR_FILE.jsonl     train on it")
     click.echo(f"  ffr eval --model {result.run} --dataset YOUR_FILE.jsonl")
