@@ -108,6 +108,12 @@ def locate(
         raise UsageError(f"the set {entry.name} has no part {split!r}; it has {', '.join(entry.splits)}")
     folder = data_home() / entry.name
     if entry.is_generated:
+        from ffr.data.sample import is_outdated
+
+        if is_outdated(folder):
+            if echo is not None:
+                echo(f"The set {entry.name} in {folder} was made by another version of ffr; it is made anew")
+            shutil.rmtree(folder)
         if not folder.is_dir():
             if echo is not None:
                 echo(f"Generating the set {entry.name} (seed {SAMPLE_SEED}) into {folder}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ffr.data.catalog import load_dataset
 from ffr.data.formats import open_dataset
 from ffr.data.sample import write_sample
 from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS
@@ -92,3 +93,16 @@ def test_drawings_differ_and_keep_their_size() -> None:
 def test_another_name_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there are sample, wechat-sample"):
         write_sample(tmp_path, "simple")
+
+
+def test_a_set_of_another_version_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path))
+    said: list[str] = []
+    before = load_dataset("wechat-sample", echo=said.append).fingerprint
+    stamp = tmp_path / "wechat-sample" / "generator.json"
+    load_dataset("wechat-sample", echo=said.append)
+    assert len(said) == 1
+    stamp.write_text('{"generator_version": 0}', encoding="utf-8")
+    (tmp_path / "wechat-sample" / "val.jsonl").write_text("", encoding="utf-8")
+    assert load_dataset("wechat-sample", echo=said.append).fingerprint == before
+    assert "another version" in said[1]

@@ -20,7 +20,9 @@ from ffr.models.vlm import Vlm, load_vlm
 from ffr.prompt import TEMPLATES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MARKERS = [f"<|{name}_{end}|>" for name in ("query", "utt_id", "img_id", "utt_ids", "img_ids") for end in ("start", "end")]
+MARKERS = [
+    f"<|{name}_{end}|>" for name in ("query", "utt_id", "img_id", "utt_ids", "img_ids") for end in ("start", "end")
+]
 
 
 @pytest.fixture(scope="module")

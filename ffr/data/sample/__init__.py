@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ffr.data.sample.generate import SAMPLE_NAMES, write_sample
+from ffr.data.sample.generate import SAMPLE_NAMES, is_outdated, write_sample
 
-__all__ = ["SAMPLE_NAMES", "write_sample"]
+__all__ = ["SAMPLE_NAMES", "is_outdated", "write_sample"]

@@ -6,6 +6,7 @@ that occur nowhere else. Most pictures hang on random turns, so that only what t
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,9 @@ _SETS: dict[str, dict[str, _Part]] = {
     },
 }
 SAMPLE_NAMES = tuple(_SETS)
+GENERATOR_VERSION = 1
+"""Raised whenever a seed gives other bytes than before; a generated set of another version is made anew."""
+GENERATOR_FILE = "generator.json"
 RANDOM_PLACE_SHARE = 0.8
 """Share of the pictures that hang on a random turn of the long dialogue; the others on a turn of their topic."""
 
@@ -67,7 +71,18 @@ def write_sample(folder: Path, name: str, seed: int = 0) -> dict[str, int]:
         examples = make_examples(part_name, part, folder, seed)
         sizes[part_name] = len(examples)
         write_examples(folder / f"{part_name}.jsonl", examples, query_position="first")
+    stamp = {"generator_version": GENERATOR_VERSION, "seed": seed, "num_examples": sizes}
+    (folder / GENERATOR_FILE).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
     return sizes
+
+
+def is_outdated(folder: Path) -> bool:
+    """Whether a folder holds a set that another version of this generator made; one without a stamp is left alone."""
+    try:
+        stamp = json.loads((folder / GENERATOR_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return not isinstance(stamp, dict) or stamp.get("generator_version") != GENERATOR_VERSION
 
 
 def make_examples(part_name: str, part: _Part, folder: Path, seed: int) -> list[Example]:
