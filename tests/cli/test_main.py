@@ -1,0 +1,88 @@
+"""The command itself: errors as one sentence with their exit code, completion, doctor."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from ffr.cli import main as main_module
+from ffr.cli.main import ffr
+
+from ffr.errors import DataError, FfrError, ModelError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("no such thing"), 2),
+        (DataError("is broken", where="a.jsonl:3"), 1),
+        (ModelError("is broken", "folder"), 1),
+        (FfrError("broken"), 1),
+    ],
+)
+def test_an_error_is_one_line_and_a_code(error: FfrError, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def failing() -> None:
+        raise error
+
+    monkeypatch.setattr(main_module, "failing", failing, raising=False)
+    monkeypatch.setitem(main_module._COMMANDS, "failing", ("ffr.cli.main", "failing", "fails"))
+    result = CliRunner().invoke(ffr, ["failing"])
+    assert result.exit_code == code
+    assert result.output == f"Error: {error}\n"
+
+
+def test_unknown_commands_and_options_exit_with_2() -> None:
+    assert CliRunner().invoke(ffr, ["trian"]).exit_code == 2
+    assert CliRunner().invoke(ffr, ["train", "sft", "--sed", "1"]).exit_code == 2
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    command = f"{sys.executable} -m ffr.cli.main train sft --list-settings | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_call_ffr(shell: str) -> None:
+    result = CliRunner().invoke(ffr, ["completion", shell])
+    assert result.exit_code == 0, result.output
+    assert "_FFR_COMPLETE" in result.output
+
+
+def test_completion_completes() -> None:
+    from click.shell_completion import BashComplete
+
+    found = BashComplete(ffr, {}, "ffr", "_FFR_COMPLETE").get_completions(["train", "sft"], "--data")
+    assert [item.value for item in found] == ["--dataset"]
+
+
+def test_doctor_lists_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(ffr, ["doctor", "--json"])
+    findings = json.loads(result.output)
+    texts = [finding["text"] for finding in findings]
+    assert any(text.startswith("torch ") for text in texts)
+    assert "tiny: embedded" in texts
+    remedies = {finding["text"].split(":")[0]: finding["remedy"] for finding in findings}
+    assert "ffr data download mldr" in remedies["mldr"]
+    assert result.exit_code == (1 if any(finding["status"] == "missing" for finding in findings) else 0)
+    table = CliRunner().invoke(ffr, ["doctor"])
+    assert "torch" in table.output
+
+
+def test_doctor_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ffr.models.tiny
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ffr.models.tiny, "TINY_FOLDER", tmp_path)
+    result = CliRunner().invoke(main_module.ffr, ["doctor", "--json"])
+    assert result.exit_code == 1
+    missing = [finding for finding in json.loads(result.output) if finding["status"] == "missing"]
+    assert any("tiny" in finding["text"] and finding["remedy"] for finding in missing)
