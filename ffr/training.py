@@ -352,7 +352,7 @@ def _fit(
     )
     callbacks: list[Callback] = [stage]
     if progress:
-        callbacks.append(RichProgressBar(leave=True))
+        callbacks.append(StepBar(leave=True))
     trainer = L.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -427,6 +427,17 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.stem.removeprefix("step-"))
+
+
+class StepBar(RichProgressBar):
+    """Lightning's bar with loss, F1 and tokens a second, without the logger's version."""
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        metrics: dict[str, int | str | float | dict[str, float]] = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 class StageCallback(Callback):
