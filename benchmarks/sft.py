@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=32_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     if options.worker:
         import torch
@@ -189,8 +190,8 @@ def main() -> None:
         "versions": versions(),
         "at": now(),
     }  # fmt: skip
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(
         json.dumps({key: report[key] for key in ("medians", "ratio_tokens_per_second", "ratio_peak_memory")}, indent=2)
     )
