@@ -17,6 +17,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ffr.config import SftConfig, config_fingerprint, load_config, to_yaml
 from ffr.data.catalog import NAMED_SETS, load_dataset
@@ -353,23 +354,7 @@ def _fit(
     callbacks: list[Callback] = [stage]
     if progress:
         callbacks.append(StepBar(leave=True))
-    trainer = L.Trainer(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        strategy=config.strategy,
-        precision="bf16-mixed" if _precision(config) == "bf16" else "32-true",
-        max_epochs=1,
-        accumulate_grad_batches=config.accumulate,
-        gradient_clip_val=config.max_grad_norm or None,
-        callbacks=callbacks,
-        logger=_loggers(config, run, last_step),
-        enable_checkpointing=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        log_every_n_steps=1,
-        default_root_dir=str(run),
-    )
+    trainer = _trainer(config, run, callbacks, last_step, progress)
     trainer.fit(module, train_dataloaders=loader, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     status: Status = "interrupted" if stage.was_interrupted else "finished"
     if trainer.is_global_zero and status == "finished":
@@ -381,6 +366,35 @@ def _fit(
     figures = _last_figures(run / "metrics.csv") if trainer.is_global_zero else {}
     trainer.strategy.barrier()
     return status, figures
+
+
+def _trainer(config: SftConfig, run: Path, callbacks: list[Callback], last_step: int, progress: bool) -> L.Trainer:
+    """Lightning's trainer, or a sentence where devices and strategy do not go together here."""
+    loggers = _loggers(config, run, last_step)
+    try:
+        return L.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            strategy=config.strategy,
+            precision="bf16-mixed" if _precision(config) == "bf16" else "32-true",
+            max_epochs=1,
+            accumulate_grad_batches=config.accumulate,
+            gradient_clip_val=config.max_grad_norm or None,
+            callbacks=callbacks,
+            logger=loggers,
+            enable_checkpointing=False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            log_every_n_steps=1,
+            default_root_dir=str(run),
+        )
+    except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy} cannot be set up here: "
+            f"{reason}"
+        ) from None
 
 
 def _loggers(config: SftConfig, run: Path, last_step: int) -> list[Logger]:

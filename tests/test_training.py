@@ -202,6 +202,15 @@ def test_what_a_wrong_call_says(sample_home: Path, tmp_path: Path, whole_run: Pa
     assert "nothing is left to train" in finished.output
 
 
+@pytest.mark.parametrize("setting", ["strategy=foo", "strategy=fsdp", "strategy=deepspeed_stage_2", "wandb_project=x"])
+def test_what_is_not_here_is_one_sentence(setting: str, sample_home: Path, tmp_path: Path) -> None:
+    words = [*_options(accelerator="cpu"), "-o", setting, "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(ffr, ["train", "sft", *words])
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert len(result.output.strip().splitlines()) == 2  # what was taken, and what is wrong with it
+
+
 def test_changed_data_is_not_resumed(sample_home: Path, tmp_path: Path) -> None:
     records = (sample_home / "sample" / "train.jsonl").read_text(encoding="utf-8").splitlines()[:12]
     data = tmp_path / "train.jsonl"
