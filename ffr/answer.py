@@ -118,7 +118,7 @@ def parse_lenient(text: str, *, num_utterances: int | None = None, num_images: i
 class AnswerGrammar:
     """The well-formed answers for one dialogue: ids that exist, ascending, without repeats.
 
-    `advance` takes a state (the text so far) and a piece of text and tells whether some well-formed answer starts that way;
+    `allows` tells whether some well-formed answer starts with a text, `is_complete` whether the text is a whole one;
     decoding keeps to it token by token.
 
     Args:

@@ -41,7 +41,7 @@ COLUMNS = (
     "val_loss", "val_utterance_f1", "val_image_f1", "val_joint_f1", "val_malformed_share",
 )  # fmt: skip
 _RUN_FOLDER_VARIABLE = "FFR_RUN_FOLDER"
-_BYTES_PER_IMAGE_IN_LENGTH = 400
+_CHARACTERS_PER_IMAGE = 400
 """What a picture adds to an example's length when batches are grouped, in characters of prompt."""
 
 Echo = Callable[[str], None]
@@ -287,7 +287,7 @@ def _plan(config: SftConfig, data: ExampleDataset) -> TrainPlan:
 def _length(example: Example) -> int:
     """About how long an example is, for grouping only."""
     lines = example.dialogue.utterances
-    return sum(len(line.text) + 8 for line in lines) + _BYTES_PER_IMAGE_IN_LENGTH * len(example.dialogue.images)
+    return sum(len(line.text) + 8 for line in lines) + _CHARACTERS_PER_IMAGE * len(example.dialogue.images)
 
 
 def _fit(
