@@ -76,8 +76,8 @@ def measure_ours(batch: int, steps: int, vocab: int) -> dict[str, float]:
     times: list[float] = []
 
     class Clock(Callback):
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, *rest: Any) -> None:
-            module.take_step_figures(batch * ANSWER_TOKENS)
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, given: Any, *rest: Any) -> None:
+            module.take_step_figures(given)
             times.append(time.perf_counter())
 
     trainer = L.Trainer(

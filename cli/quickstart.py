@@ -26,7 +26,7 @@ def quickstart(ctx: click.Context, root: Path, seed: int, overrides: tuple[str, 
 
     from ffr.config import SftConfig, load_config
     from ffr.data.catalog import locate
-    from ffr.training import train_sft
+    from ffr.training.sft import train_sft
 
     started = time.monotonic()
 

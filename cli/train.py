@@ -3,37 +3,75 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffr.errors import UsageError
 
+if TYPE_CHECKING:
+    from ffr.config import StageConfig
+
+Command = Callable[..., None]
+
+_OPTIONS = (
+    click.option(
+        "--config",
+        "source",
+        metavar="RECIPE|FILE",
+        help="A recipe that comes with ffr, or a YAML file. [default: tiny]",
+    ),
+    click.option("--dataset", metavar="NAME|PATH", help="A named set (sample, mldr, …) or a file."),
+    click.option("--val-dataset", metavar="NAME|PATH", help="Validation data; a named set brings its own."),
+    click.option("--image-root", metavar="DIR", help="Folder that image paths are relative to."),
+    click.option("--skip-bad", is_flag=True, default=None, help="Leave bad records out, counted, instead of stopping."),
+    click.option("-o", "overrides", metavar="KEY=VALUE", multiple=True, help="Set any setting; see --list-settings."),
+    click.option("--seed", type=int, help="Seed of data order, adapter and whatever is drawn."),
+    click.option(
+        "--out", type=click.Path(path_type=Path, file_okay=False), help="The run's folder. [default: runs/STAGE-…]"
+    ),
+    click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was stopped."),
+    click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop."),
+    click.option("--list-settings", is_flag=True, help="Print all settings and recipes, and stop."),
+    click.option(
+        "--progress/--no-progress", default=None, help="Progress bar. [default: where the output is a terminal]"
+    ),
+)
+
+
+def _stage_options(command: Command) -> Command:
+    """The options that every stage has."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
 
 @click.group()
 def train() -> None:
-    """Train a model; `ffr train sft` is the cold start."""
+    """Train a model: `ffr train sft` is the cold start, `ffr train grpo` comes after it."""
 
 
 @train.command()
-@click.option(
-    "--config", "source", metavar="RECIPE|FILE", help="A recipe that comes with ffr, or a YAML file. [default: tiny]"
-)
 @click.option("--model", metavar="MODEL", help="`tiny`, a folder, a run, or a hub id.")
-@click.option("--dataset", metavar="NAME|PATH", help="A named set (sample, mldr, …) or a file.")
-@click.option("--val-dataset", metavar="NAME|PATH", help="Validation data; a named set brings its own.")
-@click.option("--image-root", metavar="DIR", help="Folder that image paths are relative to.")
-@click.option("--skip-bad", is_flag=True, default=None, help="Leave bad records out, counted, instead of stopping.")
-@click.option("-o", "overrides", metavar="KEY=VALUE", multiple=True, help="Set any setting; see --list-settings.")
-@click.option("--seed", type=int, help="Seed of data order, adapter and dropout.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The run's folder. [default: runs/sft-…]")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was stopped.")
-@click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
-@click.option("--list-settings", is_flag=True, help="Print all settings and recipes, and stop.")
-@click.option("--progress/--no-progress", default=None, help="Progress bar. [default: where the output is a terminal]")
-def sft(
+@_stage_options
+def sft(model: str | None, **options: Any) -> None:
+    """Cold start: supervised fine-tuning on dialogues with true answers.
+
+    Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder holds settings, figures,
+    checkpoints, the adapter and a merged model that `ffr eval` and plain transformers load.
+    """
+    from ffr.config import SftConfig
+
+    _run_stage(SftConfig, settings={"model": model}, **options)
+
+
+def _run_stage(
+    kind: type[StageConfig],
+    *,
+    settings: dict[str, object],
     source: str | None,
-    model: str | None,
     dataset: str | None,
     val_dataset: str | None,
     image_root: str | None,
@@ -46,23 +84,13 @@ def sft(
     list_settings: bool,
     progress: bool | None,
 ) -> None:
-    """Cold start: supervised fine-tuning on dialogues with true answers.
-
-    Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder holds settings, figures,
-    checkpoints, the adapter and a merged model that `ffr eval` and plain transformers load.
-    """
-    from ffr.config import SftConfig, describe, load_config, recipes
+    """Does what the options of a stage's command ask for."""
+    from ffr.config import load_config
 
     if list_settings:
-        width = max(len(name) for name, _, _ in describe(SftConfig))
-        for name, default, text in describe(SftConfig):
-            click.echo(f"{name:<{width}}  {text} [{default}]")
-        click.echo("\nrecipes:")
-        for name, text in recipes("sft").items():
-            click.echo(f"{name:<{width}}  {text}")
+        _list_settings(kind)
         return
-    settings = {
-        "model": model,
+    settings |= {
         "dataset": dataset,
         "val_dataset": val_dataset,
         "image_root": image_root,
@@ -70,23 +98,49 @@ def sft(
         "seed": seed,
     }
     if resume is not None:
-        _resume(resume, source, {**settings, "out": out}, overrides, progress)
+        _resume(kind, resume, source, {**settings, "out": out}, overrides, progress)
         return
-    config = load_config(SftConfig, source=source, overrides=overrides, settings=settings)
+    config = load_config(kind, source=source, overrides=overrides, settings=settings)
     recipe = source or "tiny"
     # a process that the first one started finds the folder made by it
     if out is not None and "LOCAL_RANK" not in os.environ and any(out.glob("*")):
         raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
-    from ffr.training import describe_sft, train_sft
-
+    run, describe = _stage_functions(kind)
     if dry_run:
-        describe_sft(config, recipe=recipe, echo=click.echo)
+        describe(config, recipe=recipe, echo=click.echo)
         return
-    _finish(train_sft(config, recipe=recipe, run=out, echo=click.echo, progress=_wants_progress(progress)))
+    _finish(kind, run(config, recipe=recipe, run=out, echo=click.echo, progress=_wants_progress(progress)))
+
+
+def _stage_functions(kind: type[StageConfig]) -> tuple[Callable[..., object], Callable[..., None]]:
+    """What trains a stage, and what describes it."""
+    if kind.stage == "sft":
+        from ffr.training.sft import describe_sft, train_sft
+
+        return train_sft, describe_sft
+    from ffr.training.grpo import describe_grpo, train_grpo
+
+    return train_grpo, describe_grpo
+
+
+def _list_settings(kind: type[StageConfig]) -> None:
+    from ffr.config import describe, recipes
+
+    width = max(len(name) for name, _, _ in describe(kind))
+    for name, default, text in describe(kind):
+        click.echo(f"{name:<{width}}  {text} [{default}]")
+    click.echo("\nrecipes:")
+    for name, text in recipes(kind.stage).items():
+        click.echo(f"{name:<{width}}  {text}")
 
 
 def _resume(
-    run: Path, source: str | None, settings: dict[str, object], overrides: tuple[str, ...], progress: bool | None
+    kind: type[StageConfig],
+    run: Path,
+    source: str | None,
+    settings: dict[str, object],
+    overrides: tuple[str, ...],
+    progress: bool | None,
 ) -> None:
     from ffr.runs import RunRecord
 
@@ -94,14 +148,20 @@ def _resume(
         raise UsageError("--resume takes its settings from the run; give no others, or start a new run")
     if not run.is_dir():
         raise UsageError(f"{run}: no such run folder")
-    if RunRecord.load(run).status == "finished":
+    record = RunRecord.load(run)
+    if record.stage != kind.stage:
+        raise UsageError(f"{run} is a run of another stage; go on with it by `ffr train {record.stage} --resume {run}`")
+    if record.status == "finished":
         click.echo(f"{run} is finished; nothing is left to train")
         return
-    from ffr.training import load_run_config, train_sft
+    from ffr.training.assembly import load_run_config
 
-    config = load_run_config(run)
-    recipe = run.name
-    _finish(train_sft(config, recipe=recipe, run=run, resume=True, echo=click.echo, progress=_wants_progress(progress)))
+    config = load_run_config(kind, run)
+    train_stage, _ = _stage_functions(kind)
+    _finish(
+        kind,
+        train_stage(config, recipe=run.name, run=run, resume=True, echo=click.echo, progress=_wants_progress(progress)),
+    )
 
 
 def _wants_progress(asked: bool | None) -> bool:
@@ -110,12 +170,12 @@ def _wants_progress(asked: bool | None) -> bool:
     return sys.stdout.isatty() if asked is None else asked
 
 
-def _finish(result: object) -> None:
-    from ffr.training import TrainResult
+def _finish(kind: type[StageConfig], result: object) -> None:
+    from ffr.training.assembly import TrainResult
 
     assert isinstance(result, TrainResult)
     if result.status == "interrupted":
-        click.echo(f"stopped; go on with `ffr train sft --resume {result.run}`")
+        click.echo(f"stopped; go on with `ffr train {kind.stage} --resume {result.run}`")
         raise click.exceptions.Exit(130)
     figures = result.figures
     if "val_joint_f1" in figures:

@@ -27,18 +27,10 @@ def setting(
 
 
 @dataclass(frozen=True)
-class SftConfig:
-    """Everything that decides what `ffr train sft` does.
+class StageConfig:
+    """Settings that every training stage has."""
 
-    >>> SftConfig(learning_rate=2e-4).learning_rate
-    0.0002
-    >>> SftConfig(epochs=-1)
-    Traceback (most recent call last):
-        ...
-    ffr.errors.UsageError: setting epochs: -1.0 is too small; it must be more than 0
-    """
-
-    stage: ClassVar[str] = "sft"
+    stage: ClassVar[str]
 
     model: str = setting("tiny", "model to start from: `tiny`, a folder, a run, or a hub id")
     dataset: str = setting("sample", "training data: a named set or a file")
@@ -101,7 +93,102 @@ class SftConfig:
         _check(self)
 
 
-Config = TypeVar("Config", bound=SftConfig)
+@dataclass(frozen=True)
+class SftConfig(StageConfig):
+    """Everything that decides what `ffr train sft` does.
+
+    >>> SftConfig(learning_rate=2e-4).learning_rate
+    0.0002
+    >>> SftConfig(epochs=-1)
+    Traceback (most recent call last):
+        ...
+    ffr.errors.UsageError: setting epochs: -1.0 is too small; it must be more than 0
+    """
+
+    stage: ClassVar[str] = "sft"
+
+    pack_queries: bool = setting(
+        False, "train all queries of a dialogue in one sequence behind it; needs query_position=last"
+    )
+
+
+@dataclass(frozen=True)
+class GrpoConfig(StageConfig):
+    """Everything that decides what `ffr train grpo` does; a prompt is a dialogue with a query.
+
+    >>> GrpoConfig().num_generations, GrpoConfig().clip_high
+    (8, 0.28)
+    """
+
+    stage: ClassVar[str] = "grpo"
+
+    model: str = setting("newest", "run or model to start from; `newest` = the newest finished SFT run under ./runs")
+    batch_size: int = setting(1, "prompts a device takes through the model at once, each with all its answers", low=1)
+    accumulate: int = setting(4, "such batches of a device in a step", low=1)
+    learning_rate: float = setting(2e-6, "peak learning rate", above=0)
+    warmup_share: float = setting(
+        0.03, "share of the steps over which the learning rate rises; a cosine follows", low=0, high=1
+    )
+    max_new_tokens: int = setting(1024, "longest answer, in training and in validation", low=8)
+
+    num_generations: int = setting(8, "answers sampled to each prompt (G)", low=2)
+    temperature: float = setting(1.0, "sampling temperature; the log-probabilities are taken at it too", above=0)
+    top_p: float = setting(0.85, "sampling keeps the likeliest tokens of this total probability", above=0, high=1)
+    resample_attempts: int = setting(
+        3, "how often prompts whose answers all earn the same are answered anew; 0 = never", low=0
+    )
+    updates_per_rollout: int = setting(1, "optimizer steps on the answers of one step", low=1)
+    answers_per_pass: int | None = setting(
+        None, "answers packed behind a prompt at once, for less memory; none = all of them", low=1
+    )
+    rollout_batch: int | None = setting(None, "prompts answered at once; none = batch_size", low=1)
+    prompt_sharing: Literal["auto", "off"] = setting(
+        "auto", "prompts pass through the model once for all their answers; off = once for each, as others do it"
+    )
+    startup_check: bool = setting(True, "take the longest prompt through a whole step before training")
+
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"] = setting("grpo", "objective")
+    clip_low: float = setting(0.2, "probability ratios are clipped below 1 minus this", low=0)
+    clip_high: float = setting(0.28, "probability ratios are clipped above 1 plus this", low=0)
+    kl_coefficient: float = setting(0.02, "weight of the divergence from the model it started from", low=0)
+    scale_advantages: Literal["group", "batch", "none"] = setting(
+        "group", "whose standard deviation the advantages are divided by"
+    )
+    mask_cut_off: bool = setting(False, "answers that reached max_new_tokens teach nothing")
+
+    f1_weight: float = setting(1.0, "weight of the F1 reward", low=0)
+    f1_beta: float = setting(1.0, "beta of F-beta in the F1 reward", above=0)
+    length_discount: float = setting(
+        0.95, "factor of the F1 reward for each id more or fewer than true", above=0, high=1
+    )
+    order_weight: float = setting(1.0, "weight of the fragment order reward", low=0)
+    format_weight: float = setting(0.3, "weight of the format reward", low=0)
+    mcc_weight: float = setting(0.0, "weight of the MCC reward", low=0)
+    overlong_tokens: int = setting(
+        0, "a penalty grows from 0 to 1 over so many last tokens before max_new_tokens; 0 = none", low=0
+    )
+    rewards: str | None = setting(None, "rewards of your own: `module:function=weight`, several with commas")
+    encoder: str = setting(
+        "policy", "what embeds texts and images for the order reward: `policy`, or a CLIP, SigLIP, Chinese-CLIP model"
+    )
+    encoder_cache_dir: str | None = setting(None, "folder that keeps embeddings between runs; none = memory only")
+    encoder_cache_mb: int = setting(1024, "size bound of that folder", low=1)
+    answer_style: Literal["bare", "think"] = setting(
+        "bare", "`think` = the answer in <answer> tags after a thought in <think> tags"
+    )
+
+    curriculum: Literal["paper", "paced", "online"] | None = setting(
+        None, "order of the data: paper (easy to hard), paced (a growing pool), online (by signal); none = shuffled"
+    )
+    difficulty: str | None = setting(None, "table of `ffr curriculum score`; none = made, or found in the cache")
+    pace_start_share: float = setting(0.3, "share of the data in the pool at the start of `paced`", above=0, high=1)
+
+    show_samples_every_steps: int = setting(
+        20, "write out answers with their rewards every so many steps; 0 = never", low=0
+    )
+
+
+Config = TypeVar("Config", bound=StageConfig)
 
 
 def _check(config: Any) -> None:
@@ -243,18 +330,18 @@ def _known_keys(kind: type[Config], values: Mapping[Any, Any], where: str) -> di
     return dict(values)
 
 
-def to_yaml(config: SftConfig) -> str:
+def to_yaml(config: StageConfig) -> str:
     """The resolved settings as a file that `--config` reads back."""
     import yaml
 
     return yaml.safe_dump(asdict(config), allow_unicode=True, sort_keys=False)
 
 
-def config_fingerprint(config: SftConfig) -> str:
+def config_fingerprint(config: StageConfig) -> str:
     """SHA-256 over all settings: two runs with the same one were asked for the same thing."""
     return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()
 
 
-def describe(kind: type[SftConfig]) -> list[tuple[str, str, str]]:
+def describe(kind: type[StageConfig]) -> list[tuple[str, str, str]]:
     """(name, default, text) of each setting, for `--list-settings`."""
     return [(item.name, str(item.default), item.metadata["text"]) for item in fields(kind)]

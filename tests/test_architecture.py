@@ -31,10 +31,27 @@ MAY_IMPORT = {
 }
 _BASE = MAY_IMPORT["ffr.data"] | {"ffr.provenance", "ffr.runs", "ffr.run_log"}
 MAY_IMPORT |= {
-    "ffr.sft": _BASE | {"ffr.data", "ffr.models", "ffr.metrics"},
-    "ffr.evaluation": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr"},
+    "ffr.embedding": {"ffr.errors", "ffr.images"},
+    "ffr.stage": _BASE | {"ffr.data", "ffr.models", "ffr.metrics"},
+    "ffr.sft": _BASE | {"ffr.data", "ffr.models", "ffr.stage"},
+    "ffr.grpo": _BASE
+    | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.stage", "ffr.curriculum.policy", "ffr.embedding"},
+    "ffr.evaluation": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.embedding", "ffr"},
+    "ffr.curriculum": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.evaluation"},
+    "ffr.curriculum.policy": {"ffr.errors", "ffr.dialogue"},
     "ffr.exports": _BASE | {"ffr.models"},
-    "ffr.training": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.sft"},
+    "ffr.training": _BASE
+    | {
+        "ffr.data",
+        "ffr.models",
+        "ffr.metrics",
+        "ffr.stage",
+        "ffr.sft",
+        "ffr.grpo",
+        "ffr.curriculum",
+        "ffr.embedding",
+        "ffr.evaluation",
+    },
     "ffr.cli": {"*"},
 }
 FOLDERS = {"ffr": "ffr", "ffr.cli": "cli", "ffr.metrics": "metrics", "ffr.exports": "exports"}

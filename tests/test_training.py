@@ -18,7 +18,8 @@ from ffr.cli.main import ffr
 
 from ffr.config import SftConfig
 from ffr.errors import DataError, ModelError, UsageError
-from ffr.training import newest_checkpoint, train_sft
+from ffr.training.assembly import newest_checkpoint
+from ffr.training.sft import train_sft
 
 SMALL = {
     "max_steps": 6, "batch_size": 3, "accumulate": 2, "val_examples": 3, "val_every_steps": 3, "max_new_tokens": 12,

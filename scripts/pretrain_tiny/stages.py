@@ -117,7 +117,7 @@ STAGES = (
         query_sentences=0.7,
         fillers=0.3,
         pictures=1.0,
-        threshold=0.33,
+        threshold=0.28,
     ),
     # dialogues as long as the sample's
     Stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -12,11 +13,11 @@ from ffr.metrics import FragmentScores
 from ffr.models.encode import ExampleEncoder
 from ffr.models.generate import generate_answers
 from ffr.models.vlm import Encoded
-from ffr.sft.loss import answer_nll
-from ffr.sft.module import SftModule
+from ffr.stage.loss import answer_nll
+from ffr.stage.module import StageModule
 
 
-def validate(module: SftModule, data: ExampleDataset, encoder: ExampleEncoder) -> dict[str, float]:
+def validate(module: StageModule[Any], data: ExampleDataset, encoder: ExampleEncoder) -> dict[str, float]:
     """Loss per answer token and F1 over the first `val_examples` examples that have an answer.
 
     Args:
@@ -34,7 +35,7 @@ def validate(module: SftModule, data: ExampleDataset, encoder: ExampleEncoder) -
     was_training = module.training
     module.eval()
     scores = FragmentScores().to(module.device)
-    sums = torch.zeros(4, dtype=torch.float64)  # nll, answer tokens, malformed answers, answers
+    sums = [0.0] * 4  # nll, answer tokens, malformed answers, answers
     with torch.no_grad():
         for batch in _by_tokens(own, data, encoder, config.val_batch_tokens):
             positions, encoded = zip(*batch, strict=True)
@@ -51,15 +52,15 @@ def validate(module: SftModule, data: ExampleDataset, encoder: ExampleEncoder) -
                 scores.update([read.fragment], [example.fragment], [size[0]], [size[1]])
                 sums[2] += not read.is_well_formed
                 sums[3] += 1
-    reduced = module.trainer.strategy.reduce(sums.to(module.device), reduce_op="sum")
+    nll, num_tokens, num_malformed, num_answers = module.sum_over_processes(sums)
     figures = {name: float(value) for name, value in scores.compute().items()}
     module.train(was_training)
     return {
-        "val_loss": float(reduced[0] / reduced[1]),
+        "val_loss": nll / num_tokens,
         "val_utterance_f1": figures["utterance_f1"],
         "val_image_f1": figures["image_f1"],
         "val_joint_f1": figures["joint_f1"],
-        "val_malformed_share": float(reduced[2] / reduced[3]),
+        "val_malformed_share": num_malformed / num_answers,
     }
 
 

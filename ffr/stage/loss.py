@@ -1,4 +1,4 @@
-"""The SFT objective: negative log-likelihood of the answer tokens alone.
+"""Negative log-likelihood of the answer tokens, and the learning rate over a stage.
 
 Shapes: N answer tokens over all rows of a batch, V vocabulary.
 """

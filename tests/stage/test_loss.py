@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ffr.sft.loss import answer_nll, warmup_cosine
+from ffr.stage.loss import answer_nll, warmup_cosine
 
 
 def test_nll_is_the_sum_over_tokens() -> None:
