@@ -1,4 +1,4 @@
-"""Answers from a model: greedy decoding of a batch of prompts, free or within the answer grammar."""
+"""Answers from a model: greedy decoding of a batch of prompts, free or within the answer grammar; and sampling of many to each."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers import (
+    DynamicCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    TopPLogitsWarper,
+)
 
 from ffr.answer import AnswerGrammar, format_answer
 from ffr.dialogue import Fragment
 from ffr.errors import ModelError
+from ffr.models.positions import next_positions, token_positions
 from ffr.models.vlm import Encoded, Vlm
 
 
@@ -90,6 +97,108 @@ def _answer(vlm: Vlm, ids: list[int], logprobs: list[float]) -> Generated:
     stops = set(vlm.stop_ids)
     end = next((number for number, item in enumerate(ids) if item in stops), len(ids))
     return Generated(_text_of(vlm.tokenizer, ids[:end]), tuple(ids[: end + 1]), tuple(logprobs[: end + 1]))
+
+
+@torch.no_grad()
+def sample_answers(
+    vlm: Vlm,
+    prompts: Sequence[Encoded],
+    *,
+    num_samples: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> list[list[Generated]]:
+    """Samples several answers to each prompt; the prompts pass through the model once.
+
+    Tokens that stand for images are never drawn. The kept log-probabilities are those at the temperature, before `top_p` cuts
+    the distribution: the ones that a policy gradient needs.
+
+    Args:
+        vlm: The model; in evaluation mode while it answers.
+        prompts: B encoded prompts without answers, of any lengths.
+        num_samples: Answers to each prompt (G).
+        max_new_tokens: Longest answer, the end of the turn included.
+        temperature: Divides the logits; 0 takes the likeliest token (log-probabilities then are those at 1).
+        top_p: Draws among the likeliest tokens of this total probability.
+        generator: Where the random numbers come from, on the model's device; None for torch's own.
+
+    Returns:
+        For each prompt its G answers.
+    """
+    was_training = vlm.training
+    vlm.eval()
+    inputs = vlm.collate(prompts, padding_side="left").inputs
+    positions = token_positions(vlm, inputs)
+    cache = DynamicCache(config=vlm.base.config.get_text_config())
+    hidden = vlm.core(**inputs, position_ids=positions, past_key_values=cache, use_cache=True).last_hidden_state
+    cache.batch_repeat_interleave(num_samples)
+    position = next_positions(positions, inputs["attention_mask"]).repeat_interleave(num_samples)
+    mask = inputs["attention_mask"].repeat_interleave(num_samples, dim=0)
+    logits = vlm.base.get_output_embeddings()(hidden[:, -1]).float().repeat_interleave(num_samples, dim=0)
+
+    choose = _Chooser(vlm, temperature=temperature, top_p=top_p, generator=generator)
+    stops = torch.tensor(vlm.stop_ids, device=vlm.device)
+    num_rows = len(prompts) * num_samples
+    ids: list[list[int]] = [[] for _ in range(num_rows)]
+    logprobs: list[list[float]] = [[] for _ in range(num_rows)]
+    alive = torch.arange(num_rows, device=vlm.device)  # which answer each row of the cache writes
+    is_open = torch.ones(num_rows, dtype=torch.bool, device=vlm.device)
+    for step in range(max_new_tokens):
+        token, logprob = choose(logits)
+        still_open = is_open.tolist()
+        for number, item, value, goes_on in zip(
+            alive.tolist(), token.tolist(), logprob.tolist(), still_open, strict=True
+        ):
+            if goes_on:
+                ids[number].append(item)
+                logprobs[number].append(value)
+        is_open = is_open & ~torch.isin(token, stops)
+        if step + 1 == max_new_tokens or not is_open.any():
+            break
+        if int(is_open.sum()) <= len(is_open) // 2:
+            # half of the rows have ended: go on without them
+            kept = is_open.nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            alive, is_open, token, position, mask = (
+                alive[kept], is_open[kept], token[kept], position[kept], mask[kept],
+            )  # fmt: skip
+        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+        at = position[:, None] + step
+        hidden = vlm.core(
+            input_ids=token[:, None],
+            position_ids=at.expand(3, -1, -1) if positions.ndim == 3 else at,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        logits = vlm.base.get_output_embeddings()(hidden[:, -1]).float()
+    vlm.train(was_training)
+    answers = [_answer(vlm, row, values) for row, values in zip(ids, logprobs, strict=True)]
+    return [answers[start : start + num_samples] for start in range(0, num_rows, num_samples)]
+
+
+class _Chooser:
+    """Draws the next token of each row."""
+
+    def __init__(self, vlm: Vlm, *, temperature: float, top_p: float, generator: torch.Generator | None) -> None:
+        self._forbidden = torch.tensor(sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device)
+        self._temperature = temperature
+        self._keep_likeliest = TopPLogitsWarper(top_p) if top_p < 1 else None
+        self._generator = generator
+
+    def __call__(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens (rows,) and their log-probabilities (rows,) from logits (rows, V)."""
+        scaled = logits / self._temperature if self._temperature else logits
+        allowed = scaled.index_fill(1, self._forbidden, -torch.inf)
+        if not self._temperature:
+            token = allowed.argmax(1)
+        else:
+            if self._keep_likeliest is not None:
+                allowed = self._keep_likeliest(None, allowed)
+            token = torch.multinomial(allowed.softmax(1), 1, generator=self._generator)[:, 0]
+        return token, scaled.log_softmax(1).gather(1, token[:, None])[:, 0]
 
 
 class _GrammarProcessor(LogitsProcessor):  # type: ignore[misc]

@@ -179,6 +179,13 @@ class Vlm(nn.Module):
         return str(self.processor.image_token)
 
     @property
+    def placeholder_ids(self) -> frozenset[int]:
+        """Ids that stand for images and videos in a prompt; no answer may hold one."""
+        names = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
+        found = (getattr(self.base.config, name, None) for name in names)
+        return frozenset(int(item) for item in found if item is not None)
+
+    @property
     def stop_ids(self) -> list[int]:
         """Ids that end an answer."""
         configured = self.base.generation_config.eos_token_id
