@@ -13,7 +13,8 @@ from ffr.errors import FfrError
 _COMMANDS = {
     # name: (module, attribute, one line for `ffr --help`), in the order that help shows
     "quickstart": ("ffr.cli.quickstart", "quickstart", "Make the sample, train on it, and measure, in one go."),
-    "train": ("ffr.cli.train", "train", "Train a model: sft."),
+    "train": ("ffr.cli.train", "train", "Train a model: sft, then grpo."),
+    "curriculum": ("ffr.cli.curriculum", "curriculum", "Find out what is hard for a model."),
     "eval": ("ffr.cli.eval", "eval_command", "Measure a model, a baseline, or a prediction file."),
     "data": ("ffr.cli.data", "data", "Check, count, convert, build and download dialogue files."),
     "doctor": ("ffr.cli.doctor", "doctor", "Show versions, devices and data, and what is missing."),

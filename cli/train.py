@@ -67,6 +67,29 @@ def sft(model: str | None, **options: Any) -> None:
     _run_stage(SftConfig, settings={"model": model}, **options)
 
 
+@train.command()
+@click.option(
+    "--from", "model", metavar="MODEL", help="A run, a folder, or a hub id. [default: the newest finished SFT run]"
+)
+@click.option(
+    "--curriculum",
+    is_flag=False,
+    flag_value="paper",
+    type=click.Choice(["paper", "paced", "online"]),
+    help="Order the data by difficulty; alone it does the paper's way, easy to hard.",
+)
+@_stage_options
+def grpo(model: str | None, curriculum: str | None, **options: Any) -> None:
+    """Second stage: GRPO, which trains a model on the rewards of its own answers.
+
+    Bare `ffr train grpo` goes on from the newest finished SFT run under ./runs, on the bundled sample. Each prompt passes
+    through the model once for all answers to it. Kill it at any point; --resume goes on to the bit.
+    """
+    from ffr.config import GrpoConfig
+
+    _run_stage(GrpoConfig, settings={"model": model, "curriculum": curriculum}, **options)
+
+
 def _run_stage(
     kind: type[StageConfig],
     *,

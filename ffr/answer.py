@@ -1,14 +1,19 @@
 """Fragment ⇄ answer text: writing, strict reading (rewards), lenient reading (evaluation), and the answer grammar.
 
-The answer is `<|utt_ids_start|>[0, 3, 4]<|utt_ids_end|>;<|img_ids_start|>[1]<|img_ids_end|>`; empty lists are `[]`.
+The answer is `<|utt_ids_start|>[0, 3, 4]<|utt_ids_end|>;<|img_ids_start|>[1]<|img_ids_end|>`; empty lists are `[]`. In the style
+`think` a thought goes first: `<think>…</think><answer>…</answer>` around the answer.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from ffr.dialogue import Fragment
+
+AnswerStyle = Literal["bare", "think"]
+"""`bare`: the answer alone. `think`: a thought, then the answer, each between its tags."""
 
 UTT_IDS_START, UTT_IDS_END = "<|utt_ids_start|>", "<|utt_ids_end|>"
 IMG_IDS_START, IMG_IDS_END = "<|img_ids_start|>", "<|img_ids_end|>"
@@ -59,6 +64,67 @@ def parse_strict(text: str) -> Fragment | None:
         return None
     utterances, images = (tuple(int(item) for item in group.split(",") if item) for group in match.groups())
     return Fragment(utterances, images)
+
+
+_TAG = re.compile(r"(</?(?:think|answer)>)")
+_TAG_ORDER = ["<think>", "</think>", "<answer>", "</answer>"]
+
+
+def unwrap_answer(text: str, style: AnswerStyle) -> str | None:
+    """The answer inside a completion; None where the completion is not in the style.
+
+    Args:
+        text: The whole completion.
+        style: `bare`: the completion is the answer. `think`: it is `<think>…</think><answer>ANSWER</answer>`, each tag once
+            and in this order, with nothing but white space before, between and after the two parts. What stands between the
+            answer's tags is handed out as it is, white space included.
+
+    >>> unwrap_answer("<think>3 names the cat</think> <answer>[3]</answer>", "think")
+    '[3]'
+    >>> unwrap_answer("[3]", "think") is None, unwrap_answer("[3]", "bare")
+    (True, '[3]')
+    """
+    if style == "bare":
+        return text
+    pieces = _TAG.split(text)
+    if pieces[1::2] != _TAG_ORDER:
+        return None
+    before, _, between, answer, after = pieces[::2]
+    return None if (before + between + after).strip() else answer
+
+
+def without_thought(text: str) -> str:
+    """An answer of either style as a bare one: what stands in its answer tags where it is a thought and an answer, else all of it.
+
+    >>> without_thought("<think>hm, [7]</think><answer>[3]</answer>"), without_thought("[3]")
+    ('[3]', '[3]')
+    """
+    answer = unwrap_answer(text, "think")
+    return text if answer is None else answer
+
+
+def wrap_answer(answer: str, style: AnswerStyle, thought: str = "") -> str:
+    """The completion that holds an answer: the inverse of `unwrap_answer`.
+
+    Args:
+        answer: The answer's text.
+        style: As for `unwrap_answer`.
+        thought: What stands between the tags of the thought.
+
+    Raises:
+        ValueError: where a thought is given but the style has no place for it, or a text holds one of the tags.
+
+    >>> wrap_answer("[3]", "think", "3 names the cat")
+    '<think>3 names the cat</think><answer>[3]</answer>'
+    """
+    if style == "bare":
+        if thought:
+            raise ValueError("a bare answer has no place for a thought")
+        return answer
+    for text in (answer, thought):
+        if tag := _TAG.search(text):
+            raise ValueError(f"the tag {tag[0]} stands inside a thought or an answer; take it out")
+    return f"<think>{thought}</think><answer>{answer}</answer>"
 
 
 @dataclass(frozen=True, slots=True)

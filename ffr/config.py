@@ -108,8 +108,17 @@ class SftConfig(StageConfig):
     stage: ClassVar[str] = "sft"
 
     pack_queries: bool = setting(
-        False, "train all queries of a dialogue in one sequence behind it; needs query_position=last"
+        False,
+        "train all queries of a dialogue (16 at most) in one sequence behind it: batch_size then counts dialogues with all "
+        "these queries; needs query_position=last",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pack_queries and self.query_position == "first":
+            raise UsageError(
+                "setting pack_queries: queries share a dialogue that stands before them; set query_position=last"
+            )
 
 
 @dataclass(frozen=True)
@@ -182,6 +191,13 @@ class GrpoConfig(StageConfig):
     )
     difficulty: str | None = setting(None, "table of `ffr curriculum score`; none = made, or found in the cache")
     pace_start_share: float = setting(0.3, "share of the data in the pool at the start of `paced`", above=0, high=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss_type == "cispo" and self.clip_high < 1:
+            raise UsageError(
+                f"setting clip_high: {self.clip_high} is too small for cispo, which takes it as the largest ratio; set about 5"
+            )
 
     show_samples_every_steps: int = setting(
         20, "write out answers with their rewards every so many steps; 0 = never", low=0

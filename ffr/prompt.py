@@ -2,14 +2,16 @@
 
 The Chinese template with the query first is the one of MLDR and WeChat-MDR, to the byte. The English one has the same shape.
 With `query_position="last"` the dialogue stands before the query, so that queries on one dialogue share their prefix.
+With `answer_style="think"` a third requirement asks for a thought before the answer.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
+from ffr.answer import AnswerStyle
 from ffr.dialogue import Dialogue, Example, FilePrompt, Image, Utterance
 from ffr.errors import DataError
 
@@ -25,12 +27,16 @@ RESERVED_MARKS = (IMAGE_MARK, QUERY_START, QUERY_END, UTT_ID_START, UTT_ID_END, 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The words around a dialogue and a query; `{query}` and `{dialogue}` stand where they go."""
+    """The words around a dialogue and a query; `{query}` and `{dialogue}` stand where they go.
+
+    `think_rule` is the requirement that asks for a thought; it becomes a line of its own before the first empty line.
+    """
 
     name: str
     system: str
     query_first: str
     query_last: str
+    think_rule: str = ""
 
 
 _ZH_RULES = (
@@ -51,6 +57,7 @@ TEMPLATES = {
         system="你是一个多模态信息检索助手。",
         query_first=f"请根据下列多模态长对话内容,检索与{_QUERY}匹配的句子和图片.\n{_ZH_RULES}",
         query_last=f"请根据下列多模态长对话内容,检索与查询匹配的句子和图片.\n{_ZH_RULES}查询: {_QUERY}\n",
+        think_rule="3.先写出思考过程，再写出检索结果，严格遵循:<think>思考过程</think><answer>检索结果</answer>",
     ),
     "en": Template(
         name="en",
@@ -58,6 +65,8 @@ TEMPLATES = {
         query_first=f"From the long multimodal dialogue below,retrieve the utterances and images that match {_QUERY}.\n{_EN_RULES}",
         query_last="From the long multimodal dialogue below,retrieve the utterances and images that match the query.\n"
         f"{_EN_RULES}Query: {_QUERY}\n",
+        think_rule="3.Write down your thoughts first and the results after them, strictly as:"
+        "<think>thoughts</think><answer>results</answer>",
     ),
 }
 
@@ -84,7 +93,12 @@ def render_dialogue(dialogue: Dialogue) -> str:
 
 
 def render(
-    dialogue: Dialogue, query: str, *, template: str | Template = "zh", query_position: QueryPosition = "first"
+    dialogue: Dialogue,
+    query: str,
+    *,
+    template: str | Template = "zh",
+    query_position: QueryPosition = "first",
+    answer_style: AnswerStyle = "bare",
 ) -> FilePrompt:
     """The prompt for a dialogue and a query.
 
@@ -93,9 +107,11 @@ def render(
         query: What is looked for; likewise.
         template: `zh`, `en`, or a template of your own.
         query_position: `first` as published, `last` for dialogue before query.
+        answer_style: `bare` as published, `think` to ask for a thought before the answer.
 
     Raises:
         DataError: where a text contains one of the task's markers, which would make the prompt ambiguous.
+        ValueError: where a thought is to be asked for and a template of your own has no `think_rule` or no empty line.
 
     >>> chat = Dialogue("d", (Utterance("user1", ("你好",)),))
     >>> render(chat, "问候").user.splitlines()[0]
@@ -104,19 +120,70 @@ def render(
     chosen = TEMPLATES[template] if isinstance(template, str) else template
     check_markers(dialogue, query)
     text = chosen.query_first if query_position == "first" else chosen.query_last
+    if answer_style == "think":
+        text = _with_think_rule(chosen, text)
     # one pass over the template, so that braces in the texts stay what they are
     parts = {"{query}": query, "{dialogue}": render_dialogue(dialogue)}
     user = re.sub(r"\{query\}|\{dialogue\}", lambda match: parts[match[0]], text)
     return FilePrompt(user=user, system=chosen.system)
 
 
+def _with_think_rule(template: Template, text: str) -> str:
+    rules, empty_line, rest = text.partition("\n\n")
+    if not template.think_rule or not empty_line:
+        raise ValueError(f"template {template.name!r} has no think_rule, or no empty line to put it before")
+    return f"{rules}\n{template.think_rule}{empty_line}{rest}"
+
+
 def prompt_of(
-    example: Example, *, template: str | None = None, query_position: QueryPosition | None = None
+    example: Example,
+    *,
+    template: str | None = None,
+    query_position: QueryPosition | None = None,
+    answer_style: AnswerStyle = "bare",
 ) -> FilePrompt:
-    """The prompt an example is asked with: the file's own where it has one and nothing else was asked for."""
-    if template is None and query_position is None and example.prompt is not None:
-        return example.prompt
-    return render(example.dialogue, example.query, template=template or "zh", query_position=query_position or "first")
+    """The prompt an example is asked with: the file's own where it has one and nothing else was asked for.
+
+    A thought must be asked for in words, so with `think` the file's own prompt is not taken as it stands. Where it is one of this
+    module's templates to the byte, the prompt is that template, in that query position and with the file's system message,
+    and gains the third requirement; in any other words it is written anew. What was asked for goes before what was found,
+    and `zh` and `first` stand where neither is there.
+
+    Args:
+        example: Dialogue and query, perhaps with the file's own prompt.
+        template: `zh` or `en`; None = not asked for.
+        query_position: None = not asked for.
+        answer_style: `think` to ask for a thought before the answer.
+    """
+    own = example.prompt
+    if template is None and query_position is None and answer_style == "bare" and own is not None:
+        return own
+    found: tuple[str, QueryPosition] | None = None
+    if answer_style == "think" and own is not None and (template is None or query_position is None):
+        found = _settings_of(own, example)
+    prompt = render(
+        example.dialogue,
+        example.query,
+        template=template or (found[0] if found else "zh"),
+        query_position=query_position or (found[1] if found else "first"),
+        answer_style=answer_style,
+    )
+    return replace(prompt, system=own.system) if found and own is not None and template is None else prompt
+
+
+def _settings_of(own: FilePrompt, example: Example) -> tuple[str, QueryPosition] | None:
+    """Template and query position that make a file's own prompt, in either answer style; None for other words."""
+    for name in TEMPLATES:
+        position: QueryPosition
+        for position in get_args(QueryPosition):
+            style: AnswerStyle
+            for style in get_args(AnswerStyle):
+                made = render(
+                    example.dialogue, example.query, template=name, query_position=position, answer_style=style
+                )
+                if made.user == own.user:
+                    return name, position
+    return None
 
 
 def check_markers(dialogue: Dialogue, query: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ffr.answer import AnswerGrammar, format_answer, parse_lenient, parse_strict
+from ffr.answer import AnswerGrammar, format_answer, parse_lenient, parse_strict, unwrap_answer, wrap_answer
 from ffr.dialogue import Fragment
 
 _IDS = st.lists(st.integers(0, 999_999_999), max_size=20).map(tuple)
@@ -157,3 +157,65 @@ def test_grammar_is_the_list_of_all_answers(num_utterances: int, num_images: int
             longer = prefix + char
             assert grammar.allows(longer) == (longer in prefixes), longer
             assert grammar.is_complete(longer) == (longer in whole)
+
+
+_TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_a_wrapped_answer_comes_back(answer: str, thought: str) -> None:
+    if any(tag in answer + thought for tag in _TAGS):
+        return
+    assert unwrap_answer(wrap_answer(answer, "think", thought), "think") == answer
+    assert unwrap_answer(wrap_answer(answer, "bare"), "bare") == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think></think><answer>[1]</answer>", "[1]"),
+        (" \n<think>a\nb < c</think>\n\n<answer>[1]</answer>\t\n", "[1]"),
+        ("<think>a</think><answer> [1]\n</answer>", " [1]\n"),
+        ("<think>a</think><answer></answer>", ""),
+    ],
+)
+def test_an_answer_after_a_thought(text: str, answer: str) -> None:
+    assert unwrap_answer(text, "think") == answer
+    assert unwrap_answer(text, "bare") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1]",
+        "<answer>[1]</answer>",
+        "<think>a</think>[1]",
+        "<think>a</think><answer>[1]",
+        "<think>a<answer>[1]</answer></think>",
+        "<answer>[1]</answer><think>a</think>",
+        "so <think>a</think><answer>[1]</answer>",
+        "<think>a</think> is <answer>[1]</answer>",
+        "<think>a</think><answer>[1]</answer>.",
+        "<think>a<think>b</think><answer>[1]</answer>",
+        "<think>a</think><think>b</think><answer>[1]</answer>",
+        "<think>a <answer>[0]</answer></think><answer>[1]</answer>",
+        "<think>a</think><answer>[1]</answer><answer>[1]</answer>",
+        "<THINK>a</THINK><answer>[1]</answer>",
+    ],
+)
+def test_what_is_no_thought_and_answer(text: str) -> None:
+    assert unwrap_answer(text, "think") is None
+
+
+def test_what_cannot_be_wrapped() -> None:
+    with pytest.raises(ValueError, match="no place for a thought"):
+        wrap_answer("[1]", "bare", "a")
+    for answer, thought in (("[1]</answer>", ""), ("[1]", "a<think>")):
+        with pytest.raises(ValueError, match="stands inside"):
+            wrap_answer(answer, "think", thought)
+
+
+def test_long_hostile_thoughts_are_read_quickly() -> None:
+    for text in ("<think>" * 200_000, " " * 10**6, "<think>" + "<" * 10**6 + "</think>", "<answer></think>" * 100_000):
+        assert unwrap_answer(text, "think") is None

@@ -23,15 +23,16 @@ MAY_IMPORT = {
     "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
     "ffr.images": {"ffr.errors"},
     "ffr.config": {"ffr.errors"},
+    "ffr.model_files": {"ffr.errors"},
     "ffr.runs": {"ffr.errors", "ffr.models.tiny"},
     "ffr.recipes": set(),
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": {"ffr.errors", "ffr.config", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.images"},
-    "ffr.models": {"ffr.errors", "ffr.config", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.images"},
+    "ffr.models": {"ffr.errors", "ffr.model_files", "ffr.config", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.images"},
 }
 _BASE = MAY_IMPORT["ffr.data"] | {"ffr.provenance", "ffr.runs", "ffr.run_log"}
 MAY_IMPORT |= {
-    "ffr.embedding": {"ffr.errors", "ffr.images"},
+    "ffr.embedding": {"ffr.errors", "ffr.images", "ffr.model_files"},
     "ffr.stage": _BASE | {"ffr.data", "ffr.models", "ffr.metrics"},
     "ffr.sft": _BASE | {"ffr.data", "ffr.models", "ffr.stage"},
     "ffr.grpo": _BASE
@@ -110,7 +111,7 @@ def test_the_wheel_lists_every_package() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["eval"], ["quickstart"], ["doctor"], ["completion"], ["data"],
+    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"], ["eval"], ["quickstart"], ["doctor"], ["completion"], ["data"],
     *(["data", name] for name in ("check", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
 

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from ffr.dialogue import Dialogue, Example, FilePrompt, Image, Utterance
 from ffr.errors import DataError
-from ffr.prompt import RESERVED_MARKS, TEMPLATES, QueryPosition, check_markers, parse_user_prompt, prompt_of, render
+from ffr.prompt import (
+    RESERVED_MARKS,
+    TEMPLATES,
+    QueryPosition,
+    Template,
+    check_markers,
+    parse_user_prompt,
+    prompt_of,
+    render,
+)
 
 PUBLISHED = (
     "请根据下列多模态长对话内容,检索与<|query_start|>问候<|query_end|>匹配的句子和图片.\n"
@@ -192,3 +201,55 @@ def test_queries_on_one_dialogue_share_their_prefix() -> None:
     shared = one.index("问候")
     assert one[:shared] == two[:shared]
     assert "user2" in one[:shared]
+
+
+THIRD = "\n3.先写出思考过程，再写出检索结果，严格遵循:<think>思考过程</think><answer>检索结果</answer>\n\n对话内容: "
+
+
+def test_a_thought_is_asked_for_in_a_third_requirement() -> None:
+    asked = render(CHAT, "问候", answer_style="think")
+    assert asked.user == PUBLISHED.replace("\n\n对话内容: ", THIRD)
+    english = render(CHAT, "hi", template="en", query_position="last", answer_style="think").user
+    third = (
+        "3.Write down your thoughts first and the results after them, strictly as:"
+        "<think>thoughts</think><answer>results</answer>\n\nDialogue: "
+    )
+    bare = render(CHAT, "hi", template="en", query_position="last").user
+    assert english == bare.replace("\n\nDialogue: ", f"\n{third}")
+    assert english != bare
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+@pytest.mark.parametrize("query_position", ["first", "last"])
+def test_a_prompt_for_a_thought_comes_back(template: str, query_position: QueryPosition) -> None:
+    lines = Dialogue("d", (Utterance("a", ("<think>\n\nx</think>",)), Utterance("b", (Image("a.png"),))))
+    prompt = render(lines, "<answer>", template=template, query_position=query_position, answer_style="think")
+    assert parse_user_prompt(prompt.user, lines.images) == ("<answer>", lines.utterances)
+
+
+def test_a_thought_keeps_to_the_files_own_template() -> None:
+    for template in TEMPLATES:
+        for position in ("first", "last"):
+            own = FilePrompt(render(CHAT, "q", template=template, query_position=position).user, "be brief")
+            expected = render(CHAT, "q", template=template, query_position=position, answer_style="think")
+            asked = Example(CHAT, "q", prompt=own)
+            assert prompt_of(asked, answer_style="think") == FilePrompt(expected.user, "be brief")
+            # asked for already: nothing is put in twice
+            again = Example(CHAT, "q", prompt=expected)
+            assert prompt_of(again, answer_style="think") == expected
+            other = prompt_of(asked, template="zh", answer_style="think")
+            assert other == render(CHAT, "q", query_position=position, answer_style="think")
+    in_other_words = Example(CHAT, "q", prompt=FilePrompt("in words of its own"))
+    for example in (in_other_words, Example(CHAT, "q")):
+        assert prompt_of(example, answer_style="think") == render(CHAT, "q", answer_style="think")
+    assert prompt_of(in_other_words) is in_other_words.prompt
+
+
+def test_a_template_without_the_rule_cannot_ask_for_a_thought() -> None:
+    for own in (
+        Template("own", "", "{query}\n\n{dialogue}", ""),
+        Template("own", "", "{query}{dialogue}", "", "3.Think"),
+    ):
+        assert render(CHAT, "q", template=own).user.startswith("q")
+        with pytest.raises(ValueError, match="'own' has no think_rule"):
+            render(CHAT, "q", template=own, answer_style="think")

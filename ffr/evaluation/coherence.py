@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
-
-from torch import Tensor
-
 from ffr.dialogue import Example, Fragment
+from ffr.embedding import Encoder
 from ffr.metrics import FragmentOrderCoherence
-
-
-class Encoder(Protocol):
-    """Encodes texts and images into one space, such as `ffr.models.vlm.Vlm`."""
-
-    @property
-    def name(self) -> str: ...
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor: ...
-
-    def embed_images(self, images: Sequence[str | Path]) -> Tensor: ...
 
 
 class CoherenceMeter:

@@ -220,6 +220,7 @@ class VlmRetriever:
             "max_image_pixels": self.vlm.max_image_pixels,
             "template": self._encode.template,
             "query_position": self._encode.query_position,
+            "answer_style": self._encode.answer_style,
             "constrained": self._is_constrained,
             "max_new_tokens": self._max_new_tokens,
             "batch_tokens": self._batch_tokens,
@@ -262,7 +263,7 @@ class VlmRetriever:
         return num_tokens
 
     def prompt(self, example: Example) -> FilePrompt:
-        return prompt_of(example, template=self._encode.template, query_position=self._encode.query_position)
+        return self._encode.prompt(example)
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
         from ffr.models.generate import generate_answers

@@ -21,8 +21,9 @@ from typing import Any
 from ffr.answer import format_answer
 from ffr.data.formats import ExampleDataset, PredictionRecord, dump_record, prediction_to_json, replaced_file
 from ffr.dialogue import Dialogue, Example, Image, Utterance
+from ffr.embedding import Encoder
 from ffr.errors import DataError, UsageError
-from ffr.evaluation.coherence import CoherenceMeter, Encoder
+from ffr.evaluation.coherence import CoherenceMeter
 from ffr.evaluation.results import PREDICTIONS_FILE, Results
 from ffr.evaluation.retrievers import BASELINE_PREFIX, BASELINES, Answer, BaselineRetriever, Retriever
 from ffr.evaluation.scoring import ScoreTable, read_answer

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffr.answer import parse_lenient, parse_strict
+from ffr.answer import parse_lenient, parse_strict, without_thought
 from ffr.dialogue import Fragment
 from ffr.metrics.functional import fragment_counts, name_figures, sample_figures_from_counts, scores_from_counts
 
@@ -36,7 +36,7 @@ def is_well_formed(response: str) -> bool:
     >>> is_well_formed("<|utt_ids_start|>[3, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
     False
     """
-    fragment = parse_strict(response)
+    fragment = parse_strict(without_thought(response))
     return fragment is not None and all(
         len(set(ids)) == len(ids) for ids in (fragment.utterance_ids, fragment.image_ids)
     )
@@ -50,7 +50,7 @@ def read_answer(response: str) -> Fragment:
     >>> read_answer("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
     Fragment(utterance_ids=(3, 99), image_ids=())
     """
-    return parse_lenient(response).fragment
+    return parse_lenient(without_thought(response)).fragment
 
 
 class ScoreTable:
@@ -102,7 +102,9 @@ class ScoreTable:
         self._sizes.append((num_utterances, num_images))
         self._dialogues.append(dialogue)
         self._well_formed.append(is_well_formed(response))
-        self._problems.update(parse_lenient(response, num_utterances=num_utterances, num_images=num_images).problems)
+        self._problems.update(
+            parse_lenient(without_thought(response), num_utterances=num_utterances, num_images=num_images).problems
+        )
 
     def summary(self) -> dict[str, Any]:
         """The figures: `answers`, `scores`, `strict_scores`, `standard_errors`, `by_length`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ffr.answer import format_answer
-from ffr.dialogue import Example
+from ffr.answer import AnswerStyle, format_answer, wrap_answer
+from ffr.dialogue import Example, FilePrompt
 from ffr.errors import DataError
 from ffr.models.vlm import Encoded, Vlm
 from ffr.prompt import QueryPosition, prompt_of
@@ -17,6 +17,7 @@ class ExampleEncoder:
         template: Prompt template; None = the model's own setting, else the file's prompt text.
         query_position: Query before or after the dialogue; None likewise.
         max_tokens: A longer input is an error; None = the model's own context.
+        answer_style: `think` asks for a thought before the answer; None = the model's own setting, else `bare`.
     """
 
     def __init__(
@@ -26,10 +27,12 @@ class ExampleEncoder:
         template: str | None = None,
         query_position: QueryPosition | None = None,
         max_tokens: int | None = None,
+        answer_style: AnswerStyle | None = None,
     ) -> None:
         self.vlm = vlm
         self.template: str | None = template or vlm.prompt_settings.get("template")
         self.query_position: QueryPosition | None = query_position or vlm.prompt_settings.get("query_position")
+        self.answer_style: AnswerStyle = answer_style or vlm.prompt_settings.get("answer_style") or "bare"
         limits = [limit for limit in (max_tokens, vlm.max_context) if limit is not None]
         self.max_tokens = min(limits) if limits else None
 
@@ -37,7 +40,15 @@ class ExampleEncoder:
     def prompt_settings(self) -> dict[str, str]:
         """What `ffr.json` notes of a model trained on these inputs."""
         settings = {"template": self.template, "query_position": self.query_position}
+        if self.answer_style != "bare":
+            settings["answer_style"] = self.answer_style
         return {name: value for name, value in settings.items() if value is not None}
+
+    def prompt(self, example: Example) -> FilePrompt:
+        """The prompt that an example is asked with."""
+        return prompt_of(
+            example, template=self.template, query_position=self.query_position, answer_style=self.answer_style
+        )
 
     def __call__(self, example: Example, *, with_answer: bool = False, where: str | None = None) -> Encoded:
         """Encodes one example.
@@ -55,9 +66,8 @@ class ExampleEncoder:
         if with_answer:
             if example.fragment is None:
                 raise DataError("has no true answer to train on; leave it out or add `solution`", where=place)
-            answer = format_answer(example.fragment)
-        prompt = prompt_of(example, template=self.template, query_position=self.query_position)
-        encoded = self.vlm.encode(prompt, list(example.image_locations()), answer=answer, where=place)
+            answer = wrap_answer(format_answer(example.fragment), self.answer_style)
+        encoded = self.vlm.encode(self.prompt(example), list(example.image_locations()), answer=answer, where=place)
         if self.max_tokens is not None and encoded.num_tokens > self.max_tokens:
             raise DataError(
                 f"dialogue {example.dialogue.id!r} makes {encoded.num_tokens} tokens, more than the {self.max_tokens} allowed; "

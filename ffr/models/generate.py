@@ -13,7 +13,6 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedTokenizerBase,
-    TopPLogitsWarper,
 )
 
 from ffr.answer import AnswerGrammar, format_answer
@@ -179,13 +178,17 @@ def sample_answers(
     return [answers[start : start + num_samples] for start in range(0, num_rows, num_samples)]
 
 
+_LIKELIEST = 64
+"""How many tokens are sorted first: nearly always they hold the mass that `top_p` keeps."""
+
+
 class _Chooser:
     """Draws the next token of each row."""
 
     def __init__(self, vlm: Vlm, *, temperature: float, top_p: float, generator: torch.Generator | None) -> None:
         self._forbidden = torch.tensor(sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device)
         self._temperature = temperature
-        self._keep_likeliest = TopPLogitsWarper(top_p) if top_p < 1 else None
+        self._top_p = top_p
         self._generator = generator
 
     def __call__(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -194,11 +197,42 @@ class _Chooser:
         allowed = scaled.index_fill(1, self._forbidden, -torch.inf)
         if not self._temperature:
             token = allowed.argmax(1)
+        elif self._top_p < 1:
+            token = draw_from_nucleus(allowed.softmax(1), self._top_p, self._generator)
         else:
-            if self._keep_likeliest is not None:
-                allowed = self._keep_likeliest(None, allowed)
             token = torch.multinomial(allowed.softmax(1), 1, generator=self._generator)[:, 0]
         return token, scaled.log_softmax(1).gather(1, token[:, None])[:, 0]
+
+
+def draw_from_nucleus(
+    probabilities: torch.Tensor, top_p: float, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Draws from the smallest set of likeliest tokens whose probabilities reach `top_p` (nucleus sampling, arXiv 1904.09751).
+
+    Only the likeliest few tokens are sorted where those are enough, as they nearly always are.
+
+    Args:
+        probabilities: (rows, V), each row adding up to 1.
+        top_p: Probability that the set must reach, over 0 and under 1.
+        generator: Where the random numbers come from; None for torch's own.
+
+    Returns:
+        (rows,) token ids.
+
+    >>> draw_from_nucleus(torch.tensor([[0.1, 0.7, 0.2]]), 0.6)
+    tensor([1])
+    """
+    likeliest, ids = probabilities.topk(min(_LIKELIEST, probabilities.shape[1]), dim=1)
+    reached = likeliest.cumsum(1)
+    if bool((reached[:, -1] < top_p).any()):
+        likeliest, ids = probabilities.sort(dim=1, descending=True)
+        reached = likeliest.cumsum(1)
+    size = (reached < top_p).sum(1, keepdim=True).clamp(max=reached.shape[1] - 1)
+    mass = reached.gather(1, size)
+    point = torch.rand(len(mass), 1, generator=generator, device=mass.device, dtype=mass.dtype) * mass
+    # rounding must not step over the last token of the set
+    place = torch.minimum((reached <= point).sum(1, keepdim=True), size)
+    return ids.gather(1, place)[:, 0]
 
 
 class _GrammarProcessor(LogitsProcessor):  # type: ignore[misc]

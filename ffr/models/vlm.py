@@ -12,8 +12,6 @@ import hashlib
 import inspect
 import json
 import os
-import pickle
-import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -38,14 +36,16 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ffr.answer import format_answer
 from ffr.dialogue import FilePrompt, Fragment
-from ffr.errors import DataError, FfrError, ModelError, UsageError
+from ffr.errors import DataError, ModelError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS, image_digest, open_image
+from ffr.model_files import check_model_folder, loading_explained, short_reason
 from ffr.models.features import ImageFeatureCache, ImageFeatures
 from ffr.models.tiny import TINY_FOLDER
 from ffr.prompt import IMAGE_MARK
 
 SETTINGS_FILE = "ffr.json"
-_HUB_ID = re.compile(r"\w[\w.-]{0,95}(/[\w.-]{1,96})?")
+_PROMPT_SETTINGS = {"template": ("zh", "en"), "query_position": ("first", "last"), "answer_style": ("bare", "think")}
+"""What `ffr.json` may say of the prompts a model was trained with."""
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -255,7 +255,7 @@ class Vlm(nn.Module):
                 messages, chat_template=template, tokenize=False, add_generation_prompt=ask
             )
         except (ValueError, AttributeError, TypeError, TemplateError) as error:
-            raise ModelError(f"its chat template cannot be used ({_reason(error)})", self.name) from None
+            raise ModelError(f"its chat template cannot be used ({short_reason(error)})", self.name) from None
         return text
 
     def encode(
@@ -338,7 +338,9 @@ class Vlm(nn.Module):
         try:
             inputs = dict(self.processor.image_processor(images=pictures, return_tensors="pt", **self._image_options))
         except ValueError as error:
-            raise DataError(f"image {location}: the model cannot take it ({_reason(error)})", where=where) from None
+            raise DataError(
+                f"image {location}: the model cannot take it ({short_reason(error)})", where=where
+            ) from None
         if is_among_several:
             inputs["pixel_values"], inputs["image_sizes"] = inputs["pixel_values"][:1], inputs["image_sizes"][:1]
         return inputs
@@ -586,8 +588,8 @@ def load_vlm(
         weights["attn_implementation"] = attn_implementation
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"device {device!r} was asked for, but torch finds no GPU; use cpu or install torch with CUDA")
-    with _explained(name):
-        _check_folder(location)
+    with loading_explained(name, kind="an image-text-to-text model"):
+        check_model_folder(location)
         config = AutoConfig.from_pretrained(location, **options)
         if not hasattr(config, "vision_config"):
             raise ModelError(
@@ -640,28 +642,13 @@ def _with_adapter(model: PreTrainedModel, folder: Path) -> Any:
     for path in (folder / "adapter_config.json", weights):
         if not path.is_file():
             raise ModelError(f"holds no {path.name}; name the folder of a peft adapter in safetensors", str(folder))
-    with _explained(str(folder)):
+    with loading_explained(str(folder), kind="a peft adapter"):
         wrapped = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
         with safe_open(weights, framework="pt") as file:
             found = set(file.keys())
     if found != set(get_peft_model_state_dict(wrapped)):
         raise ModelError("does not fit the model; name the adapter's own base model", str(folder))
     return wrapped
-
-
-def _check_folder(location: str) -> None:
-    """A folder that exists must hold a configuration and safetensors; a name that is no path is left to the hub."""
-    folder = Path(location)
-    if not folder.is_dir():
-        if folder.exists() or not _HUB_ID.fullmatch(location):
-            raise ModelError("is no folder and no hub id; name a model's folder, a run, or a hub id", location)
-        return
-    if not (folder / "config.json").is_file():
-        raise ModelError("holds no config.json; name the folder of a Hugging Face model", location)
-    if not list(folder.glob("*.safetensors")):
-        pickles = [path.name for path in folder.glob("*.bin")]
-        found = f"only {pickles[0]}, which can run code when it is opened" if pickles else "no weights"
-        raise ModelError(f"holds {found}; convert the weights to safetensors", location)
 
 
 def _read_settings(folder: Path) -> dict[str, str]:
@@ -671,13 +658,12 @@ def _read_settings(folder: Path) -> dict[str, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         prompt = content.get("prompt") or {}
-        found = {name: prompt[name] for name in ("template", "query_position") if prompt.get(name) is not None}
+        found = {name: prompt[name] for name in _PROMPT_SETTINGS if prompt.get(name) is not None}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(f"cannot be read ({_reason(error)}); restore or delete it", str(path)) from None
-    allowed = {"template": ("zh", "en"), "query_position": ("first", "last")}
+        raise ModelError(f"cannot be read ({short_reason(error)}); restore or delete it", str(path)) from None
     for setting, value in found.items():
-        if value not in allowed[setting]:
-            raise ModelError(f"{setting} {value!r} is not one of {', '.join(allowed[setting])}", str(path))
+        if value not in _PROMPT_SETTINGS[setting]:
+            raise ModelError(f"{setting} {value!r} is not one of {', '.join(_PROMPT_SETTINGS[setting])}", str(path))
     return found
 
 
@@ -722,58 +708,3 @@ def _load_processor(location: str, tokenizer: PreTrainedTokenizerBase, options: 
     if template is None and jinja.is_file():
         template = jinja.read_text(encoding="utf-8")
     return WithoutVideo(**parts, **settings, chat_template=template)
-
-
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turns what transformers, safetensors and peft raise on bad files into one sentence."""
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except FfrError:
-        raise
-    except SafetensorError as error:
-        raise ModelError(f"its weights are damaged ({_reason(error)}); fetch them again", name) from None
-    except Exception as error:
-        # tokenizers raises plain Exception; an error of another kind would be a fault of ours
-        if type(error) is not Exception and not isinstance(error, (*_LOADING_ERRORS, StrictDataclassError)):
-            raise
-        for mark, sentence in _KNOWN_REASONS.items():
-            if mark in str(error):
-                raise ModelError(sentence, name) from error
-        raise ModelError(
-            f"cannot be loaded as an image-text-to-text model ({_reason(error)}); "
-            "name the folder of a whole model, or a hub id that can be reached",
-            name,
-        ) from error
-
-
-_KNOWN_REASONS = {
-    "ignore_mismatched_sizes": "its weights have other shapes than its config.json says; fetch both again",
-    "contains custom code": "comes with code of its own; set trust_remote_code if you trust it",
-    "couldn't connect to": "is not on this machine and the hub cannot be reached; name a folder, or fetch it when online",
-}
-"""Parts of the libraries' messages, and what they mean for the user."""
-
-# what the libraries let out on damaged files; found by flipping bytes (tests/models/test_bad_models.py)
-_LOADING_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    re.error,
-)
-
-
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "…"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ffr.answer import parse_lenient
+from ffr.answer import parse_lenient, without_thought
 from ffr.data.formats import ExampleDataset
 from ffr.metrics import FragmentScores
 from ffr.models.encode import ExampleEncoder
@@ -47,7 +47,7 @@ def validate(module: StageModule[Any], data: ExampleDataset, encoder: ExampleEnc
             for index, answer in zip(positions, answers, strict=True):
                 example = data[index]
                 size = (len(example.dialogue.utterances), len(example.dialogue.images))
-                read = parse_lenient(answer.text)
+                read = parse_lenient(without_thought(answer.text))
                 assert example.fragment is not None
                 scores.update([read.fragment], [example.fragment], [size[0]], [size[1]])
                 sums[2] += not read.is_well_formed

@@ -141,6 +141,7 @@ def fit_module(
     *,
     columns: Sequence[str],
     callbacks: Sequence[Callback] = (),
+    more_figures: Callable[[], dict[str, float]] = dict,
     is_manual: bool = False,
 ) -> tuple[Status, dict[str, float]]:
     """Trains a module with its loader in a run folder, from its newest checkpoint where it is resumed, and saves the model.
@@ -152,11 +153,12 @@ def fit_module(
         encoder: Encodes examples for validation.
         columns: Names of the stage's figures in `metrics.csv`.
         callbacks: Callbacks of the stage's own; they come before the figures are written.
+        more_figures: Asked for further figures of a step.
         is_manual: Whether the module takes its optimizer steps itself.
     """
     config, run, say = module.config, preparation.run, preparation.say
     checkpoint = newest_checkpoint(run / "checkpoints") if preparation.resume else None
-    last_step = _step_of(checkpoint) if checkpoint else 0
+    last_step = newest_step(preparation)
     if preparation.resume:
         say(
             f"going on after step {last_step} of {module.num_steps}"
@@ -176,6 +178,7 @@ def fit_module(
         last_step=last_step,
         validate_every=config.val_every_steps or max(1, -(-module.num_steps // 4)),
         run_validation=run_validation,
+        more_figures=more_figures,
         checkpoint_every=config.checkpoint_every_steps,
         keep_checkpoints=config.keep_checkpoints,
         say=say,
@@ -295,8 +298,8 @@ def _start_record(
     return record
 
 
-def load_model(config: StageConfig, location: str) -> Vlm:
-    """The model with what the settings train of it, and its feature cache."""
+def load_base(config: StageConfig, location: str) -> Vlm:
+    """The model as its files have it, frozen, with its feature cache."""
     device = "cuda" if config.accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu"
     vlm = load_vlm(
         location,
@@ -306,13 +309,6 @@ def load_model(config: StageConfig, location: str) -> Vlm:
         trust_remote_code=config.trust_remote_code,
         max_image_pixels=config.max_image_pixels,
     )
-    torch.manual_seed(config.seed)
-    if config.lora_rank:
-        add_lora(vlm, r=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout)
-    else:
-        vlm.train_language_model()
-    if config.gradient_checkpointing:
-        vlm.enable_gradient_checkpointing()
     if config.feature_cache_mb:
         vlm.feature_cache = ImageFeatureCache(
             memory_bytes=config.feature_cache_mb * 2**20,
@@ -320,6 +316,17 @@ def load_model(config: StageConfig, location: str) -> Vlm:
             disk_bytes=config.feature_cache_dir_mb * 2**20,
         )
     return vlm
+
+
+def make_trainable(config: StageConfig, vlm: Vlm) -> None:
+    """Adds the adapter, drawn from the seed, or makes the language model's own weights trainable."""
+    torch.manual_seed(config.seed)
+    if config.lora_rank:
+        add_lora(vlm, r=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout)
+    else:
+        vlm.train_language_model()
+    if config.gradient_checkpointing:
+        vlm.enable_gradient_checkpointing()
 
 
 def _precision(config: StageConfig) -> str:
@@ -332,7 +339,11 @@ def _precision(config: StageConfig) -> str:
 def make_encoder(config: StageConfig, vlm: Vlm) -> ExampleEncoder:
     """What turns examples into the model's input, as the settings say."""
     return ExampleEncoder(
-        vlm, template=config.template, query_position=config.query_position, max_tokens=config.max_tokens
+        vlm,
+        template=config.template,
+        query_position=config.query_position,
+        max_tokens=config.max_tokens,
+        answer_style=getattr(config, "answer_style", None),
     )
 
 
@@ -414,6 +425,12 @@ def newest_checkpoint(folder: Path) -> Path | None:
             continue
         return path
     return None
+
+
+def newest_step(preparation: Preparation) -> int:
+    """The step that a resumed run goes on after; 0 for a new one."""
+    checkpoint = newest_checkpoint(preparation.run / "checkpoints") if preparation.resume else None
+    return _step_of(checkpoint) if checkpoint else 0
 
 
 def _step_of(checkpoint: Path) -> int:

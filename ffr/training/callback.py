@@ -45,6 +45,7 @@ class StageCallback(Callback):
         last_step: int,
         validate_every: int,
         run_validation: Callable[[], dict[str, float]],
+        more_figures: Callable[[], dict[str, float]],
         checkpoint_every: int,
         keep_checkpoints: int,
         say: Echo,
@@ -56,6 +57,7 @@ class StageCallback(Callback):
         self.last_step = last_step
         self.validate_every = validate_every
         self.run_validation = run_validation
+        self.more_figures = more_figures
         self.checkpoint_every = checkpoint_every
         self.keep_checkpoints = keep_checkpoints
         self.say = say
@@ -94,7 +96,7 @@ class StageCallback(Callback):
         assert isinstance(pl_module, StageModule)
         step = pl_module.steps_done
         seconds = time.perf_counter() - self._step_started
-        figures = pl_module.take_step_figures(batch)
+        figures = {**pl_module.take_step_figures(batch), **self.more_figures()}
         figures["tokens_per_second"] = figures["num_tokens"] / seconds
         figures["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         figures["peak_memory_mb"] = _peak_memory_mb()
@@ -115,7 +117,9 @@ class StageCallback(Callback):
             self._metrics.append(step, figures)
         for logger in trainer.loggers:
             logger.log_metrics(figures, step)
-        shown = {name: figures[name] for name in ("loss", "val_utterance_f1", "val_image_f1") if name in figures}
+        shown = {
+            name: figures[name] for name in ("loss", "reward", "val_utterance_f1", "val_image_f1") if name in figures
+        }
         module.log_dict(shown, prog_bar=True, logger=False, rank_zero_only=True)
         module.log("tok/s", figures["tokens_per_second"], prog_bar=True, logger=False, rank_zero_only=True)
         if self.speak_every and (step % self.speak_every == 0 or "val_loss" in figures or step == self.num_steps):

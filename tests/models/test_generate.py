@@ -214,3 +214,21 @@ def test_a_tokenizer_that_cannot_spell_the_answer_is_named() -> None:
 def test_answers_of_the_tests_are_well_formed() -> None:
     for text in ANSWERS:
         assert_well_formed(text, 4, 2)
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.85, 0.999])
+@pytest.mark.parametrize("width", [3, 50, 400])
+def test_a_nucleus_is_that_of_transformers(top_p: float, width: int) -> None:
+    """Every token of the set is drawn about as often as it should be, and none outside it; wide sets need the full sort."""
+    from transformers import TopPLogitsWarper
+
+    from ffr.models.generate import draw_from_nucleus
+
+    logits = torch.randn(1, width, generator=torch.Generator().manual_seed(width)) * (0.3 if width == 400 else 2)
+    expected = TopPLogitsWarper(top_p)(None, logits.clone()).softmax(1)[0]
+    draws = 20_000
+    generator = torch.Generator().manual_seed(1)
+    drawn = draw_from_nucleus(logits.softmax(1).expand(draws, -1), top_p, generator)
+    share = torch.bincount(drawn, minlength=width) / draws
+    assert not share[expected == 0].any()
+    assert (share - expected).abs().max() < 0.02

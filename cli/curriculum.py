@@ -1,0 +1,171 @@
+"""`ffr curriculum`: how hard each item of a training set is for a model, and into which level that puts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ffr.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ffr.curriculum.policy import Difficulty
+    from ffr.runs import ModelSource
+
+
+@click.group()
+def curriculum() -> None:
+    """Order training data by difficulty; `ffr curriculum score` measures it."""
+
+
+@curriculum.command()
+@click.option("--dataset", default="sample", show_default=True, metavar="NAME|PATH", help="A named set or a data file.")
+@click.option("--split", default="train", show_default=True, help="Part of a named set.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="A run, a folder, a hub id, or `tiny`. [default: the newest finished SFT run under ./runs, else tiny]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Output folder. [default: the user's cache, by model, data and settings]",
+)
+@click.option(
+    "--batch-tokens", type=click.IntRange(1), default=16_384, show_default=True, help="Prompt tokens at once."
+)
+@click.option("--max-new-tokens", type=click.IntRange(1), default=512, show_default=True, help="Longest answer.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    help="Type of the weights. [default: auto = float32 on a CPU, as in the files on a GPU]",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N queries only.")
+@click.option("--skip-bad", is_flag=True, help="Leave bad records out, counted, instead of stopping.")
+@click.option(
+    "--image-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder that image paths are relative to."
+)
+@click.option(
+    "--template", type=click.Choice(["zh", "en"]), help="Prompt template. [default: the model's, else the file's]"
+)
+@click.option(
+    "--query-position",
+    type=click.Choice(["first", "last"]),
+    help="Query before or after the dialogue. [default: likewise]",
+)
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Run code that comes with the model; only for a model you trust."
+)
+@click.option("--progress/--no-progress", default=None, help="Progress bar. [default: where stderr is a terminal]")
+def score(
+    dataset: str,
+    split: str,
+    model: str | None,
+    out: Path | None,
+    batch_tokens: int,
+    max_new_tokens: int,
+    device: str,
+    dtype: str,
+    limit: int | None,
+    skip_bad: bool,
+    image_root: Path | None,
+    template: str | None,
+    query_position: str | None,
+    trust_remote_code: bool,
+    progress: bool | None,
+) -> None:
+    """Let a model answer every item once, and divide the items into levels by the F1 and the entropy of the answers.
+
+    The output folder gets difficulty.csv and scatter.png beside the answers; the same command goes on where it was stopped, and asks
+    the model nothing where it had finished.
+    """
+    label, source = _choose(model)
+    is_file = Path(dataset).is_file()
+    click.echo(f"Scoring {label} on {dataset}" + ("" if is_file else f" ({split})"))
+    from ffr.cli.eval import _progress_bar, _vlm_retriever
+
+    from ffr.curriculum.difficulty import DIFFICULTY_FILE, score_dataset
+    from ffr.curriculum.plot import draw_scatter
+    from ffr.data.catalog import load_dataset
+    from ffr.evaluation.run import FirstExamples
+
+    data = load_dataset(dataset, split=split, image_root=image_root, skip_bad=skip_bad, echo=click.echo)
+    examples = data if limit is None else FirstExamples(data, limit)
+    retriever = _vlm_retriever(
+        source,
+        name=source.label,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        template=template,
+        query_position=query_position,
+        max_new_tokens=max_new_tokens,
+        batch_tokens=batch_tokens,
+        with_logprobs=True,
+    )
+    click.echo(f"{len(examples)} queries")
+    with _progress_bar(progress, len(examples)) as advance:
+        try:
+            scored = score_dataset(
+                examples,
+                retriever,
+                out,
+                dataset=dataset,
+                split=None if is_file else split,
+                num_left_out=data.num_left_out,
+                progress=advance,
+            )
+        except KeyboardInterrupt:
+            click.echo("\nStopped; the same command goes on from here.")
+            raise click.exceptions.Exit(130) from None
+    draw_scatter(scored.difficulties, scored.folder / "scatter.png", title=f"{source.label} on {dataset}")
+    from rich.console import Console
+
+    Console().print(_level_table(scored.difficulties))
+    click.echo(f"Table: {scored.folder / DIFFICULTY_FILE}  ·  picture: {scored.folder / 'scatter.png'}")
+
+
+def _choose(model: str | None) -> tuple[str, ModelSource]:
+    """What the first line calls the model, and where it is."""
+    from ffr.runs import RUNS_FOLDER, newest_finished_run, resolve_model
+
+    if model is not None and model.startswith("baseline:"):
+        raise UsageError("a baseline's answers have no probabilities, of which difficulty is made; name a model")
+    if model is not None:
+        return model, resolve_model(model)
+    run = newest_finished_run(Path(RUNS_FOLDER), "sft")
+    if run is None:
+        return "tiny (no finished SFT run under ./runs)", resolve_model("tiny")
+    return f"the newest finished SFT run {run}", resolve_model(str(run))
+
+
+def _level_table(difficulties: Sequence[Difficulty]) -> Table:
+    """Rows: levels, then all; columns: items, those the paper's rule keeps, mean F1 and entropy."""
+    from rich import box
+    from rich.table import Table
+
+    from ffr.curriculum.policy import LEVELS, assign_levels, kept_items
+
+    levels = assign_levels(difficulties)
+    kept = set(kept_items(difficulties, levels))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("level", no_wrap=True)
+    for header in ("items", "kept", "mean F1", "mean entropy"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for name in (*LEVELS, "all"):
+        rows = [index for index, level in enumerate(levels) if name in (level, "all")]
+        means = ["-", "-"]
+        if rows:
+            means = [
+                f"{sum(difficulties[index].f1 for index in rows) / len(rows):.3f}",
+                f"{sum(difficulties[index].entropy for index in rows) / len(rows):.3f}",
+            ]
+        table.add_row(name, str(len(rows)), str(len(kept.intersection(rows))), *means)
+    return table

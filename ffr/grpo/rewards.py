@@ -1,0 +1,565 @@
+"""Rewards of sampled answers: the rules of F2RVLM, the loading of a user's own, and their weighted sum.
+
+A reward has TRL's signature, `reward(prompts, completions, **columns) -> list[float]`, and works there unchanged. Completions are
+texts, or TRL's conversations `[{"role": …, "content": …}]`; each column is a list with one entry a completion.
+
+Shapes: N completions, T terms of a weighted sum.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import numbers
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from ffr.answer import AnswerStyle, parse_strict, unwrap_answer
+from ffr.dialogue import Fragment
+from ffr.embedding import Encoder
+from ffr.errors import DataError, FfrError, UsageError
+from ffr.metrics.functional import figures_from_counts, fragment_counts, fragment_elements
+from ffr.metrics.functional.coherence import SINGLE_ELEMENT_COHERENCE
+
+Completion = str | Sequence[Mapping[str, Any]]
+RewardFunction = Callable[..., Sequence[float]]
+
+
+class RewardError(FfrError):
+    """A reward failed or gave what is no finite number; taking 0 instead would hide a fault as a bad answer."""
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------------
+
+
+def completion_text(completion: Completion) -> str:
+    """The text of a completion: itself, or what the last message of a conversation says.
+
+    >>> completion_text("[3]"), completion_text([{"role": "assistant", "content": "[3]"}])
+    ('[3]', '[3]')
+    """
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def _predictions(
+    completions: Sequence[Completion], answer_style: Sequence[AnswerStyle] | None
+) -> list[Fragment | None]:
+    """What each completion names; None where it does not match the pattern from end to end."""
+    styles: Sequence[AnswerStyle] = answer_style or ["bare"] * len(completions)
+    found: list[Fragment | None] = []
+    for completion, style in zip(completions, styles, strict=True):
+        answer = unwrap_answer(completion_text(completion), style)
+        found.append(None if answer is None else parse_strict(answer))
+    return found
+
+
+def _truths(solution: Sequence[str]) -> list[Fragment]:
+    """The true fragments, each once read."""
+    known: dict[str, Fragment] = {}
+    for text in solution:
+        if text not in known:
+            fragment = parse_strict(text)
+            if fragment is None:
+                raise DataError(f"the true answer {text[:200]!r} is not in the answer format; correct `solution`")
+            known[text] = fragment
+    return [known[text] for text in solution]
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------------
+
+
+def format_reward(
+    prompts: Sequence[Any],
+    completions: Sequence[Completion],
+    *,
+    answer_style: Sequence[AnswerStyle] | None = None,
+    **columns: Any,
+) -> list[float]:
+    """1 where the whole completion matches the answer pattern and neither list repeats an id, else 0.
+
+    Args:
+        prompts: Not looked at.
+        completions: N completions.
+        answer_style: `bare` or `think` for each; None = all bare.
+        columns: Not looked at.
+
+    >>> format_reward([], ["<|utt_ids_start|>[0, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>", "0 and 3"])
+    [1.0, 0.0]
+    """
+    return [
+        float(
+            found is not None
+            and len(set(found.utterance_ids)) == len(found.utterance_ids)
+            and len(set(found.image_ids)) == len(found.image_ids)
+        )
+        for found in _predictions(completions, answer_style)
+    ]
+
+
+@dataclass(frozen=True)
+class FragmentF1Reward:
+    """How well the ids agree, with a discount on lists of the wrong length.
+
+    Σ over m in {utterances, images} of 0.5 · F_β(pred_m, true_m) · d^abs(len(pred_m) - len(true_m)), F_β = 1 where both lists are empty; 0
+    for a completion that does not match the answer pattern. F_β compares the lists as sets, so an id counts once, but the
+    discount takes the predicted list's length as written: repeating an id costs, and never pays. An id that the dialogue does
+    not have is a false positive.
+
+    Args:
+        beta: Weight of recall against precision in F_β = (1+β²)·TP / ((1+β²)·TP + β²·FN + FP).
+        length_discount: d.
+
+    Raises:
+        ValueError: where beta is not over 0, or the discount not in (0, 1].
+
+    >>> answer = "<|utt_ids_start|>[1, 2, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+    >>> truth = "<|utt_ids_start|>[1, 2]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+    >>> round(FragmentF1Reward()([], [answer], solution=[truth])[0], 6)   # 0.5 · 0.8 · 0.95 + 0.5
+    0.88
+    """
+
+    beta: float = 1.0
+    length_discount: float = 0.95
+    __name__ = "fragment_f1_reward"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta < math.inf:
+            raise ValueError(f"beta is {self.beta}; it must be over 0")
+        if not 0 < self.length_discount <= 1:
+            raise ValueError(f"length_discount is {self.length_discount}; it must be over 0 and at most 1")
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Completion],
+        *,
+        solution: Sequence[str],
+        answer_style: Sequence[AnswerStyle] | None = None,
+        **columns: Any,
+    ) -> list[float]:
+        """One number from 0 to 1 a completion; `solution` holds the true answers' texts.
+
+        Raises:
+            DataError: where a true answer is not in the answer format.
+        """
+        return [
+            0.0
+            if found is None
+            else 0.5 * self._agreement(found.utterance_ids, truth.utterance_ids)
+            + 0.5 * self._agreement(found.image_ids, truth.image_ids)
+            for found, truth in zip(_predictions(completions, answer_style), _truths(solution), strict=True)
+        ]
+
+    def _agreement(self, predicted: Sequence[int], true: Sequence[int]) -> float:
+        pred_set, true_set = set(predicted), set(true)
+        if not pred_set and not true_set:
+            return 1.0
+        weighted = (1 + self.beta**2) * len(pred_set & true_set)
+        misses = self.beta**2 * len(true_set - pred_set) + len(pred_set - true_set)
+        discount: float = self.length_discount ** abs(len(predicted) - len(true_set))
+        return weighted / (weighted + misses) * discount
+
+
+fragment_f1_reward = FragmentF1Reward()
+"""F1 with the paper's discount of 0.95."""
+
+
+def fragment_mcc_reward(
+    prompts: Sequence[Any],
+    completions: Sequence[Completion],
+    *,
+    solution: Sequence[str],
+    utterances: Sequence[Sequence[str]],
+    images: Sequence[Sequence[str | Path]],
+    answer_style: Sequence[AnswerStyle] | None = None,
+    **columns: Any,
+) -> list[float]:
+    """Σ over m in {utterances, images} of 0.5 · MCC(pred_m, true_m) over the ids 0 … n-1 of the dialogue; from -1 to 1.
+
+    1 where a modality's two lists name the same ids, also where MCC itself is 0/0 (both empty, or both the whole dialogue); any
+    other 0/0 is 0. Lists count as sets and there is no discount, since every id too many takes a true negative away. 0 for
+    a completion that does not match the answer pattern.
+
+    Args:
+        prompts: Not looked at.
+        completions: N completions.
+        solution: The true answers' texts.
+        utterances: Each dialogue's utterances; only their number counts.
+        images: Each dialogue's images; likewise.
+        answer_style: `bare` or `think` for each; None = all bare.
+        columns: Not looked at.
+
+    Raises:
+        DataError: where a true answer is not in the answer format.
+    """
+    predictions, truths = _predictions(completions, answer_style), _truths(solution)
+    counts = fragment_counts(
+        [found or Fragment() for found in predictions], truths, [*map(len, utterances)], [*map(len, images)]
+    )
+    is_same = (counts[..., 1] + counts[..., 2]) == 0
+    agreement = torch.where(is_same, 1.0, figures_from_counts(counts)[..., 3]).mean(-1).tolist()
+    return [0.0 if found is None else value for found, value in zip(predictions, agreement, strict=True)]
+
+
+class FragmentOrderReward:
+    """Coherence of the predicted fragment: mean cosine similarity of neighbours in dialogue order.
+
+    The same figure as `ffr.metrics.functional.fragment_order_coherence`; ids outside the dialogue are left out. Prediction and
+    truth both empty: 1. Exactly one of them empty, as written or after leaving ids out: 0. One element: 0.5. A
+    completion that does not match the answer pattern: 0. Fragments without an image count like any other.
+
+    All vectors of a dialogue are made at its first completion and kept, so that its other completions cost no encoding.
+
+    Args:
+        encoder: Makes the vectors; wrapped in `ffr.embedding.CachedEncoder` it keeps them between runs.
+        max_dialogues: Dialogues whose vectors are kept in memory; the least recently used go first.
+    """
+
+    def __init__(self, encoder: Encoder, *, max_dialogues: int = 1024) -> None:
+        self.__name__ = "fragment_order_reward"
+        self.encoder = encoder
+        self.max_dialogues = max_dialogues
+        self._kept: OrderedDict[_Content, tuple[Sequence[Tensor], Sequence[Tensor]]] = OrderedDict()
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Completion],
+        *,
+        solution: Sequence[str],
+        utterances: Sequence[Sequence[str]],
+        images: Sequence[Sequence[str | Path]],
+        image_utterance_ids: Sequence[Sequence[int]],
+        answer_style: Sequence[AnswerStyle] | None = None,
+        **columns: Any,
+    ) -> list[float]:
+        """One number from -1 to 1 a completion.
+
+        Args:
+            prompts: Not looked at.
+            completions: N completions.
+            solution: The true answers' texts.
+            utterances: The text of each utterance of each dialogue.
+            images: Where each image of each dialogue lies.
+            image_utterance_ids: For each image of each dialogue, the utterance it hangs on.
+            answer_style: `bare` or `think` for each; None = all bare.
+            columns: Not looked at.
+
+        Raises:
+            DataError: where a true answer is not in the answer format, or an image cannot be opened.
+        """
+        rewards: list[float] = []
+        # samples of one prompt are often the same answer: each fragment is worked out once
+        fragments: dict[tuple[Any, ...], _Placed] = {}
+        asked: list[tuple[Any, ...] | None] = []
+        for found, truth, texts, pictures, hangs_on in zip(
+            _predictions(completions, answer_style),
+            _truths(solution),
+            utterances,
+            images,
+            image_utterance_ids,
+            strict=True,
+        ):
+            if found is None or found.is_empty or truth.is_empty:
+                rewards.append(float(found is not None and found.is_empty and truth.is_empty))
+                asked.append(None)
+                continue
+            dialogue = (tuple(texts), tuple(map(str, pictures)))
+            utterance_ids = [item for item in {*found.utterance_ids} if item < len(texts)]
+            image_ids = [item for item in {*found.image_ids} if item < len(pictures)]
+            fragment = (dialogue, tuple(hangs_on), *sorted(utterance_ids), None, *sorted(image_ids))
+            if fragment not in fragments:
+                text_vectors, image_vectors = self._vectors(dialogue)
+                fragments[fragment] = _Placed(
+                    utterance_ids,
+                    [text_vectors[item] for item in utterance_ids],
+                    [hangs_on[item] for item in image_ids],
+                    [image_vectors[item] for item in image_ids],
+                )
+            rewards.append(0.0)
+            asked.append(fragment)
+        known = dict(zip(fragments, _coherences(list(fragments.values())), strict=True))
+        return [
+            reward if fragment is None else known[fragment] for reward, fragment in zip(rewards, asked, strict=True)
+        ]
+
+    def _vectors(self, dialogue: _Content) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """The vector of each utterance and of each image, (H,) float32 on the CPU."""
+        if dialogue in self._kept:
+            self._kept.move_to_end(dialogue)
+            return self._kept[dialogue]
+        texts, images = dialogue
+        vectors = tuple(
+            embed(items).detach().float().cpu().unbind() if items else ()
+            for embed, items in ((self.encoder.embed_texts, texts), (self.encoder.embed_images, images))
+        )
+        made = self._kept[dialogue] = (vectors[0], vectors[1])
+        while len(self._kept) > self.max_dialogues:
+            self._kept.popitem(last=False)
+        return made
+
+
+_Content = tuple[tuple[str, ...], tuple[str, ...]]
+"""Texts and image locations of a dialogue."""
+
+
+class _Placed(NamedTuple):
+    """The parts of a fragment in any order: utterances with their vectors, images with the utterance they hang on."""
+
+    utterance_ids: list[int]
+    utterance_vectors: list[Tensor]
+    image_utterance_ids: list[int]
+    image_vectors: list[Tensor]
+
+
+def _coherences(fragments: Sequence[_Placed]) -> list[float]:
+    """Coherence of each fragment, 0 for one without parts: `fragment_order_coherence` for many at the price of one.
+
+    The fragments are laid out as if they were pieces of one long dialogue, and similarities across their borders left out.
+    """
+    offset = 1 + max(
+        (max((*item.utterance_ids, *item.image_utterance_ids), default=0) for item in fragments), default=0
+    )
+    utterance_ids: list[int] = []
+    image_utterance_ids: list[int] = []
+    sizes: list[int] = []
+    for number, item in enumerate(fragments):
+        utterance_ids += [number * offset + place for place in item.utterance_ids]
+        image_utterance_ids += [number * offset + place for place in item.image_utterance_ids]
+        sizes.append(len(item.utterance_ids) + len({*item.image_utterance_ids}))
+    if not any(sizes):
+        return [0.0] * len(sizes)
+    utterance_vectors = [vector for item in fragments for vector in item.utterance_vectors]
+    image_vectors = [vector for item in fragments for vector in item.image_vectors]
+    width = len((utterance_vectors or image_vectors)[0])
+    elements = fragment_elements(
+        utterance_ids,
+        torch.stack(utterance_vectors) if utterance_vectors else torch.zeros((0, width)),
+        image_utterance_ids,
+        torch.stack(image_vectors) if image_vectors else torch.zeros((0, width)),
+    )
+    similarities = cosine_similarity(elements[:-1], elements[1:], dim=-1).tolist()
+    found: list[float] = []
+    start = 0
+    for size in sizes:
+        if size > 1:
+            found.append(sum(similarities[start : start + size - 1]) / (size - 1))
+        else:
+            found.append(SINGLE_ELEMENT_COHERENCE if size else 0.0)
+        start += size
+    return found
+
+
+@dataclass(frozen=True)
+class OverlongPenalty:
+    """Soft punishment of long completions, as in DAPO (arXiv 2503.14476, equation 13).
+
+    0 up to max_new_tokens - buffer tokens, then falling in a line to -1 at max_new_tokens, and -1 beyond. The tokens are
+    those sampled, with the end of the turn where there is one.
+
+    Args:
+        max_new_tokens: Tokens that a completion has at most.
+        buffer: The last tokens, over which the penalty grows.
+
+    Raises:
+        ValueError: where the buffer is not from 1 to max_new_tokens.
+
+    >>> OverlongPenalty(100, 20)([], ["", "", ""], completion_ids=[[5] * 80, [5] * 85, [5] * 100])
+    [0.0, -0.25, -1.0]
+    """
+
+    max_new_tokens: int
+    buffer: int
+    __name__ = "overlong_penalty"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.buffer <= self.max_new_tokens:
+            raise ValueError(f"buffer is {self.buffer}; it must be from 1 to max_new_tokens, {self.max_new_tokens}")
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Completion],
+        *,
+        completion_ids: Sequence[Sequence[int]],
+        **columns: Any,
+    ) -> list[float]:
+        """One number from -1 to 0 a completion."""
+        free = self.max_new_tokens - self.buffer
+        return [max(-1.0, min(0.0, (free - len(ids)) / self.buffer)) for ids in completion_ids]
+
+
+# -- a user's own -----------------------------------------------------------------------------------------------------------
+
+
+def load_reward(name: str) -> RewardFunction:
+    """The reward function at `module:function`.
+
+    The module is looked for as Python does, and in the current folder, which is put at the end of `sys.path` for good, so
+    that what the module imports later is found as well. Importing runs the module's code.
+
+    Raises:
+        UsageError: where the name has no colon, the module cannot be imported, or it holds no such function.
+
+    >>> load_reward("ffr.grpo.rewards:format_reward") is format_reward
+    True
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise UsageError(f"reward {name!r} is not of the form module:function, such as my_rewards:brevity")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"reward {name!r}: module {module_name} cannot be imported ({_reason(error)}); correct its name or its code"
+        ) from error
+    if not hasattr(module, attribute):
+        raise UsageError(f"reward {name!r}: module {module_name} has no {attribute}; correct its name")
+    found = getattr(module, attribute)
+    if not callable(found) or inspect.isclass(found):
+        kind = "a class" if inspect.isclass(found) else f"of type {type(found).__name__}"
+        raise UsageError(f"reward {name!r}: {attribute} is {kind}; name a function or an object that can be called")
+    function: RewardFunction = found
+    return function
+
+
+# -- sums -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RewardTerm:
+    """One term of the weighted sum.
+
+    Args:
+        name: What logs and errors call it.
+        function: With TRL's signature.
+        weight: Its factor.
+    """
+
+    name: str
+    function: RewardFunction
+    weight: float = 1.0
+
+
+def compute_rewards(
+    terms: Sequence[RewardTerm],
+    prompts: Sequence[Any],
+    completions: Sequence[Completion],
+    columns: Mapping[str, Sequence[Any]],
+    sample_ids: Sequence[str],
+) -> Tensor:
+    """The value of each term for each completion, unweighted.
+
+    Args:
+        terms: T rewards.
+        prompts: N prompts.
+        completions: N completions.
+        columns: What the rewards may look at; N entries each.
+        sample_ids: What errors call the completions.
+
+    Returns:
+        (N, T) float32 on the CPU, finite.
+
+    Raises:
+        RewardError: where a reward raises, or does not give one finite number for each completion; the sentence names reward and
+            sample, and the reward's own error is chained.
+    """
+    values = torch.empty((len(completions), len(terms)), dtype=torch.float32)
+    for number, term in enumerate(terms):
+        try:
+            given = term.function(prompts=prompts, completions=completions, **columns)
+        except Exception as error:
+            sample, reason = _first_to_fail(term, prompts, completions, columns, sample_ids, error)
+            raise RewardError(
+                f"reward {term.name} failed on {sample}: {_reason(reason)}; correct the reward"
+            ) from reason
+        values[:, number] = torch.tensor(_checked(term, given, sample_ids))
+    return values
+
+
+def total_rewards(values: Tensor, terms: Sequence[RewardTerm]) -> Tensor:
+    """Weighted sum of the terms: (N, T) → (N,).
+
+    >>> terms = [RewardTerm("a", format_reward, 1.0), RewardTerm("b", format_reward, 0.5)]
+    >>> total_rewards(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), terms)
+    tensor([1.5000, 0.5000])
+    """
+    weights = torch.tensor([term.weight for term in terms], dtype=values.dtype, device=values.device)
+    return (values * weights).sum(-1)
+
+
+def _first_to_fail(
+    term: RewardTerm,
+    prompts: Sequence[Any],
+    completions: Sequence[Completion],
+    columns: Mapping[str, Sequence[Any]],
+    sample_ids: Sequence[str],
+    error: Exception,
+) -> tuple[str, Exception]:
+    """Which completion a reward fails on, found by asking for one at a time, and how."""
+    for row, sample_id in enumerate(sample_ids):
+        try:
+            term.function(
+                prompts=prompts[row : row + 1],
+                completions=completions[row : row + 1],
+                **{key: column[row : row + 1] for key, column in columns.items()},
+            )
+        except Exception as own:
+            return f"sample {sample_id}", own
+    return f"samples {sample_ids[0]} … {sample_ids[-1]} together" if sample_ids else "no samples", error
+
+
+def _checked(term: RewardTerm, given: Any, sample_ids: Sequence[str]) -> list[float]:
+    if inspect.iscoroutine(given):
+        given.close()
+        raise RewardError(f"reward {term.name} is asynchronous, which is not waited for; write a plain function")
+    if not isinstance(given, list | tuple | Tensor | np.ndarray) or getattr(given, "ndim", 1) != 1:
+        raise RewardError(
+            f"reward {term.name} gave a {type(given).__name__} instead of a list of numbers; return one for each completion"
+        )
+    if len(given) != len(sample_ids):
+        first = f", the first of them sample {sample_ids[0]}" if sample_ids else ""
+        raise RewardError(
+            f"reward {term.name} gave {len(given)} numbers for {len(sample_ids)} completions{first}; "
+            "return one for each completion"
+        )
+    found: list[float] = []
+    for value, sample_id in zip(given, sample_ids, strict=True):
+        number = math.nan
+        if isinstance(value, numbers.Real) or (
+            isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex()
+        ):
+            try:
+                # as it will be kept: what overflows there is not finite either
+                number = float(torch.tensor(float(value), dtype=torch.float32))
+            except (OverflowError, RuntimeError):
+                number = math.inf
+        if not math.isfinite(number):
+            raise RewardError(
+                f"reward {term.name} gave {str(value)[:100]!r} for sample {sample_id}; return a finite number"
+            )
+        found.append(number)
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    # a KeyError or an assertion says little without its name
+    text = text if isinstance(error, FfrError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "…"

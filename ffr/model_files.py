@@ -1,0 +1,100 @@
+"""Model folders from others: what must lie in one, and what the libraries say of damaged ones in one sentence."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ffr.errors import FfrError, ModelError
+
+_HUB_ID = re.compile(r"\w[\w.-]{0,95}(/[\w.-]{1,96})?")
+
+
+def check_model_folder(location: str) -> None:
+    """A folder that exists must hold a configuration and safetensors; a name that is no path is left to the hub.
+
+    Raises:
+        ModelError: with what is missing.
+    """
+    folder = Path(location)
+    if not folder.is_dir():
+        if folder.exists() or not _HUB_ID.fullmatch(location):
+            raise ModelError("is no folder and no hub id; name a model's folder, a run, or a hub id", location)
+        return
+    if not (folder / "config.json").is_file():
+        raise ModelError("holds no config.json; name the folder of a Hugging Face model", location)
+    if not list(folder.glob("*.safetensors")):
+        pickles = [path.name for path in folder.glob("*.bin")]
+        found = f"only {pickles[0]}, which can run code when it is opened" if pickles else "no weights"
+        raise ModelError(f"holds {found}; convert the weights to safetensors", location)
+
+
+@contextmanager
+def loading_explained(name: str, *, kind: str) -> Iterator[None]:
+    """Turns what transformers, tokenizers, safetensors and peft raise on bad files into one sentence.
+
+    Args:
+        name: What the user called the model.
+        kind: What it was to be: `an image-text-to-text model`.
+
+    Raises:
+        ModelError: in place of theirs.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except FfrError:
+        raise
+    except SafetensorError as error:
+        raise ModelError(f"its weights are damaged ({short_reason(error)}); fetch them again", name) from None
+    except Exception as error:
+        # tokenizers raises plain Exception; an error of another kind would be a fault of ours
+        if type(error) is not Exception and not isinstance(error, (*_LOADING_ERRORS, StrictDataclassError)):
+            raise
+        for mark, sentence in _KNOWN_REASONS.items():
+            if mark in str(error):
+                raise ModelError(sentence, name) from error
+        raise ModelError(
+            f"cannot be loaded as {kind} ({short_reason(error)}); "
+            "name the folder of a whole model, or a hub id that can be reached",
+            name,
+        ) from error
+
+
+_KNOWN_REASONS = {
+    "ignore_mismatched_sizes": "its weights have other shapes than its config.json says; fetch both again",
+    "contains custom code": "comes with code of its own; set trust_remote_code if you trust it",
+    "couldn't connect to": "is not on this machine and the hub cannot be reached; name a folder, or fetch it when online",
+}
+"""Parts of the libraries' messages, and what they mean for the user."""
+
+# what the libraries let out on damaged files; found by flipping bytes (tests/models/test_bad_models.py)
+_LOADING_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    re.error,
+)
+
+
+def short_reason(error: BaseException) -> str:
+    r"""What an error says, on one line of at most 200 characters; its kind where it says nothing.
+
+    >>> short_reason(ValueError("two\nlines.")), short_reason(KeyError())
+    ('two lines', 'KeyError')
+    """
+    text = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "…"
