@@ -284,7 +284,13 @@ class GrpoModule(StageModule[GrpoConfig]):
         config, vlm = self.config, self.vlm
         at_once = config.answers_per_pass or config.num_generations
         usable = next(item for item in range(len(vlm.tokenizer)) if item not in vlm.placeholder_ids)
-        sample_answers(vlm, prompts, num_samples=config.num_generations, max_new_tokens=2)
+        sample_answers(
+            vlm,
+            prompts,
+            num_samples=config.num_generations,
+            max_new_tokens=2,
+            is_cache_shared=self.sampler.is_cache_shared,
+        )
         branches = [[[usable] * config.max_new_tokens] * at_once] * len(prompts)
         vlm.train()
         torch.autograd.backward(self.sharing.score(prompts, branches).logprobs.sum() * 0)

@@ -52,13 +52,23 @@ class Sampler:
         config: Settings.
         terms: The rewards.
         columns: What they may look at.
+        is_cache_shared: Whether answers read one copy of their prompt's keys and values.
     """
 
-    def __init__(self, vlm: Vlm, config: GrpoConfig, terms: Sequence[RewardTerm], columns: RewardColumns) -> None:
+    def __init__(
+        self,
+        vlm: Vlm,
+        config: GrpoConfig,
+        terms: Sequence[RewardTerm],
+        columns: RewardColumns,
+        *,
+        is_cache_shared: bool = True,
+    ) -> None:
         self.vlm = vlm
         self.config = config
         self.terms = list(terms)
         self.columns = columns
+        self.is_cache_shared = is_cache_shared
 
     def roll_out(self, indices: Sequence[int], prompts: Sequence[Encoded], *, seed: int) -> Rollout:
         """Answers prompts and rewards the answers.
@@ -108,6 +118,7 @@ class Sampler:
                 temperature=config.temperature,
                 top_p=config.top_p,
                 generator=generator,
+                is_cache_shared=self.is_cache_shared,
             )
             answers += [answer for group in groups for answer in group]
         rows = [self.columns(index) for index in indices for _ in range(config.num_generations)]

@@ -108,6 +108,7 @@ def sample_answers(
     temperature: float = 1.0,
     top_p: float = 1.0,
     generator: torch.Generator | None = None,
+    is_cache_shared: bool = True,
 ) -> list[list[Generated]]:
     """Samples several answers to each prompt; the prompts pass through the model once.
 
@@ -122,33 +123,27 @@ def sample_answers(
         temperature: Divides the logits; 0 takes the likeliest token (log-probabilities then are those at 1).
         top_p: Draws among the likeliest tokens of this total probability.
         generator: Where the random numbers come from, on the model's device; None for torch's own.
+        is_cache_shared: Whether all answers read one copy of the prompt's keys and values, which needs layers of full
+            attention only; False gives each answer a copy.
 
     Returns:
         For each prompt its G answers.
     """
     was_training = vlm.training
     vlm.eval()
-    inputs = vlm.collate(prompts, padding_side="left").inputs
-    positions = token_positions(vlm, inputs)
-    cache = DynamicCache(config=vlm.base.config.get_text_config())
-    hidden = vlm.core(**inputs, position_ids=positions, past_key_values=cache, use_cache=True).last_hidden_state
-    cache.batch_repeat_interleave(num_samples)
-    position = next_positions(positions, inputs["attention_mask"]).repeat_interleave(num_samples)
-    mask = inputs["attention_mask"].repeat_interleave(num_samples, dim=0)
-    logits = vlm.base.get_output_embeddings()(hidden[:, -1]).float().repeat_interleave(num_samples, dim=0)
-
+    decoder = (_SharedDecoder if is_cache_shared else _ExpandedDecoder)(vlm, prompts, num_samples)
     choose = _Chooser(vlm, temperature=temperature, top_p=top_p, generator=generator)
     stops = torch.tensor(vlm.stop_ids, device=vlm.device)
     num_rows = len(prompts) * num_samples
     ids: list[list[int]] = [[] for _ in range(num_rows)]
     logprobs: list[list[float]] = [[] for _ in range(num_rows)]
-    alive = torch.arange(num_rows, device=vlm.device)  # which answer each row of the cache writes
+    alive = torch.arange(num_rows, device=vlm.device)  # which answer each row of the decoder writes
     is_open = torch.ones(num_rows, dtype=torch.bool, device=vlm.device)
+    logits = decoder.first_logits()
     for step in range(max_new_tokens):
         token, logprob = choose(logits)
-        still_open = is_open.tolist()
         for number, item, value, goes_on in zip(
-            alive.tolist(), token.tolist(), logprob.tolist(), still_open, strict=True
+            alive.tolist(), token.tolist(), logprob.tolist(), is_open.tolist(), strict=True
         ):
             if goes_on:
                 ids[number].append(item)
@@ -156,26 +151,117 @@ def sample_answers(
         is_open = is_open & ~torch.isin(token, stops)
         if step + 1 == max_new_tokens or not is_open.any():
             break
-        if int(is_open.sum()) <= len(is_open) // 2:
-            # half of the rows have ended: go on without them
-            kept = is_open.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            alive, is_open, token, position, mask = (
-                alive[kept], is_open[kept], token[kept], position[kept], mask[kept],
-            )  # fmt: skip
-        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-        at = position[:, None] + step
-        hidden = vlm.core(
-            input_ids=token[:, None],
-            position_ids=at.expand(3, -1, -1) if positions.ndim == 3 else at,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        logits = vlm.base.get_output_embeddings()(hidden[:, -1]).float()
+        kept = decoder.drop_finished(is_open)
+        if kept is not None:
+            alive, is_open, token = alive[kept], is_open[kept], token[kept]
+        logits = decoder.step(token)
     vlm.train(was_training)
     answers = [_answer(vlm, row, values) for row, values in zip(ids, logprobs, strict=True)]
     return [answers[start : start + num_samples] for start in range(0, num_rows, num_samples)]
+
+
+class _Decoder:
+    """Prompts that went through the model once, and the answers to them token by token; a row is one answer.
+
+    Shapes: B prompts, G answers to each, P tokens of the longest prompt, rows = B·G, V vocabulary.
+    """
+
+    def __init__(self, vlm: Vlm, prompts: Sequence[Encoded], num_samples: int) -> None:
+        self._vlm = vlm
+        self._num_samples = num_samples
+        inputs = vlm.collate(prompts, padding_side="left").inputs
+        positions = token_positions(vlm, inputs)
+        self._has_three_positions = positions.ndim == 3
+        self._mask: torch.Tensor = inputs["attention_mask"]  # (B, P)
+        self._position = next_positions(positions, self._mask)  # (B,)
+        self._cache = DynamicCache(config=vlm.base.config.get_text_config())
+        hidden = vlm.core(**inputs, position_ids=positions, past_key_values=self._cache, use_cache=True)
+        self._last_hidden = hidden.last_hidden_state[:, -1]
+        self._num_steps = 0
+
+    def first_logits(self) -> torch.Tensor:
+        """(rows, V) float32: what the prompts' last tokens predict."""
+        return self._logits(self._last_hidden).repeat_interleave(self._num_samples, dim=0)
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._vlm.base.get_output_embeddings()(hidden).float()
+        return logits
+
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = self._vlm.core(
+            input_ids=ids,
+            position_ids=positions.expand(3, -1, -1) if self._has_three_positions else positions,
+            attention_mask=mask,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        return hidden
+
+    def step(self, token: torch.Tensor) -> torch.Tensor:
+        """Logits (rows, V) after one more token (rows,) of each answer."""
+        raise NotImplementedError
+
+    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+        """Goes on without rows that have ended, where that saves enough: the rows that are kept; None for all."""
+        raise NotImplementedError
+
+
+class _ExpandedDecoder(_Decoder):
+    """Every answer has its own copy of the prompt's keys and values."""
+
+    def __init__(self, vlm: Vlm, prompts: Sequence[Encoded], num_samples: int) -> None:
+        super().__init__(vlm, prompts, num_samples)
+        self._cache.batch_repeat_interleave(num_samples)
+        self._position = self._position.repeat_interleave(num_samples)
+        self._mask = self._mask.repeat_interleave(num_samples, dim=0)
+
+    def step(self, token: torch.Tensor) -> torch.Tensor:
+        self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
+        hidden = self._forward(token[:, None], self._position[:, None] + self._num_steps, self._mask)
+        self._num_steps += 1
+        return self._logits(hidden[:, -1])
+
+    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+        if 2 * int(is_open.sum()) > len(is_open):
+            return None
+        kept = is_open.nonzero()[:, 0]
+        self._cache.batch_select_indices(kept)
+        self._position, self._mask = self._position[kept], self._mask[kept]
+        return kept
+
+
+class _SharedDecoder(_Decoder):
+    """All answers to a prompt read one copy of its keys and values.
+
+    A forward pass takes the next token of every answer as one row of G tokens; its mask lets each see the prompt and what its own
+    answer has written. The cache of a prompt then holds P + G·(steps) tokens instead of G·(P + steps).
+    """
+
+    def step(self, token: torch.Tensor) -> torch.Tensor:
+        size = self._num_samples
+        self._num_steps += 1
+        own = torch.eye(size, dtype=torch.bool, device=token.device).repeat(1, self._num_steps)
+        num_prompts = len(self._mask)
+        mask = torch.cat(
+            [
+                self._mask.bool()[:, None].expand(-1, size, -1),
+                own.expand(num_prompts, -1, -1),
+            ],
+            dim=2,
+        )
+        positions = (self._position[:, None] + self._num_steps - 1).expand(-1, size)
+        hidden = self._forward(token.view(num_prompts, size), positions, mask[:, None])
+        return self._logits(hidden.flatten(0, 1))
+
+    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+        has_open = is_open.view(-1, self._num_samples).any(1)
+        if 4 * int(has_open.sum()) > 3 * len(has_open):
+            return None
+        kept = has_open.nonzero()[:, 0]
+        self._cache.batch_select_indices(kept)
+        self._position, self._mask = self._position[kept], self._mask[kept]
+        rows: torch.Tensor = has_open.repeat_interleave(self._num_samples).nonzero()[:, 0]
+        return rows
 
 
 _LIKELIEST = 64

@@ -51,6 +51,9 @@ def shared_prefix_attention(
         (B, T, heads, width), and None in the place of the attention weights.
     """
     num_tokens = query.shape[2]
+    num_groups = query.shape[1] // key.shape[1]
+    if attention_mask is not None and num_groups > 1 and 1 < num_tokens < key.shape[2]:
+        return _grouped_attention(query, key, value, attention_mask, num_groups, **options), None
     if attention_mask is None or attention_mask.shape[2] == num_tokens:
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return output
@@ -60,6 +63,31 @@ def shared_prefix_attention(
     )[0]
     branches = sdpa_attention_forward(module, query[:, :, start:], key, value, attention_mask, **options)[0]
     return torch.cat([prompt, branches], dim=1), None
+
+
+def _grouped_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    num_groups: int,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> torch.Tensor:
+    """A few tokens against a long cache: heads that share keys are stacked as queries, so that the cache is not copied for each."""
+    rows, _heads, num_tokens, width = query.shape
+    stacked = query.reshape(rows, key.shape[1], num_groups * num_tokens, width)
+    output = nn.functional.scaled_dot_product_attention(
+        stacked,
+        key,
+        value,
+        attn_mask=attention_mask.repeat(1, 1, num_groups, 1),
+        dropout_p=dropout,
+        scale=scaling,
+    )
+    return output.reshape(rows, -1, num_tokens, value.shape[-1]).transpose(1, 2).contiguous()
 
 
 AttentionInterface.register(ATTENTION_NAME, shared_prefix_attention)

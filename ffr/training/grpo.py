@@ -293,7 +293,7 @@ def _fit(config: GrpoConfig, preparation: Preparation) -> tuple[Status, dict[str
         num_steps=num_steps,
         fingerprints={**preparation.fingerprints, "model": vlm.fingerprint},
         sharing=sharing,
-        sampler=Sampler(vlm, config, terms, columns_of(encoder, data)),
+        sampler=Sampler(vlm, config, terms, columns_of(encoder, data), is_cache_shared=sharing.is_active),
     )
 
     def encode(index: int) -> Encoded:

@@ -174,11 +174,17 @@ def test_layers_of_another_kind_are_left_alone(folder: Path) -> None:
 # -- rollouts -----------------------------------------------------------------------------------------------------------
 
 
-def test_greedy_rollout_is_that_of_generate_on_repeated_prompts(folder: Path, ask: Ask) -> None:
+@pytest.mark.parametrize("is_cache_shared", [True, False], ids=["shared", "expanded"])
+@pytest.mark.parametrize("is_attention_replaced", [True, False])
+def test_greedy_rollout_is_that_of_generate_on_repeated_prompts(
+    folder: Path, ask: Ask, is_cache_shared: bool, is_attention_replaced: bool
+) -> None:
     vlm = with_lora(folder)
-    PrefixSharing(vlm)
+    PrefixSharing(vlm, is_wanted=is_attention_replaced)
     prompts = [vlm.encode(*ask(0, 2)), vlm.encode(*ask()), vlm.encode(*ask(1, words="a longer line " * 4))]
-    rollout = sample_answers(vlm, prompts, num_samples=3, max_new_tokens=12, temperature=0)
+    rollout = sample_answers(
+        vlm, prompts, num_samples=3, max_new_tokens=12, temperature=0, is_cache_shared=is_cache_shared
+    )
     expected = generate_answers(vlm, [prompt for prompt in prompts for _ in range(3)], max_new_tokens=12)
     mine = [answer for group in rollout for answer in group]
     assert [answer.token_ids for answer in mine] == [answer.token_ids for answer in expected]
@@ -187,7 +193,8 @@ def test_greedy_rollout_is_that_of_generate_on_repeated_prompts(folder: Path, as
         assert one.text == other.text
 
 
-def test_sampled_log_probabilities_are_those_of_the_packed_pass(folder: Path, ask: Ask) -> None:
+@pytest.mark.parametrize("is_cache_shared", [True, False], ids=["shared", "expanded"])
+def test_sampled_log_probabilities_are_those_of_the_packed_pass(folder: Path, ask: Ask, is_cache_shared: bool) -> None:
     vlm = with_lora(folder)
     sharing = PrefixSharing(vlm)
     prompts = [vlm.encode(*ask(0, 2)), vlm.encode(*ask(1))]
@@ -213,17 +220,26 @@ def test_a_seed_gives_the_same_answers_again(folder: Path, ask: Ask) -> None:
     assert draw(1) != draw(2)
 
 
-def test_rows_that_ended_do_not_disturb_the_others(model_folder: Callable[[str], Path], ask: Ask) -> None:
+@pytest.mark.parametrize("is_cache_shared", [True, False], ids=["shared", "expanded"])
+def test_rows_that_ended_do_not_disturb_the_others(
+    model_folder: Callable[[str], Path], ask: Ask, is_cache_shared: bool
+) -> None:
     """Whichever token ends an answer, every answer is the greedy one up to it."""
     vlm = load_vlm(model_folder("qwen2-vl"))
     prompts = [vlm.encode(*ask(*numbers)) for numbers in ((0,), (), (1, 2), (3,))]
     whole = [
-        group[0].token_ids for group in sample_answers(vlm, prompts, num_samples=1, max_new_tokens=20, temperature=0)
+        group[0].token_ids
+        for group in sample_answers(
+            vlm, prompts, num_samples=1, max_new_tokens=20, temperature=0, is_cache_shared=is_cache_shared
+        )
     ]
     ends = sorted({ids[place] for place, ids in zip((2, 5, 8, 11), whole, strict=True)})
     vlm.base.generation_config.eos_token_id = ends
     cut = [
-        group[0].token_ids for group in sample_answers(vlm, prompts, num_samples=1, max_new_tokens=20, temperature=0)
+        group[0].token_ids
+        for group in sample_answers(
+            vlm, prompts, num_samples=1, max_new_tokens=20, temperature=0, is_cache_shared=is_cache_shared
+        )
     ]
     for ids, full in zip(cut, whole, strict=True):
         stop = next(place for place, item in enumerate(full) if item in {*ends, *vlm.stop_ids})
