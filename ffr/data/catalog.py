@@ -36,7 +36,7 @@ class NamedSet:
 NAMED_SETS = {
     entry.name: entry
     for entry in (
-        NamedSet("sample", ("train", "val"), is_generated=True),
+        NamedSet("sample", ("train", "grpo", "val"), is_generated=True),
         NamedSet("wechat-sample", ("val",), is_generated=True),
         NamedSet(
             "mldr",

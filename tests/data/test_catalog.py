@@ -42,8 +42,8 @@ def test_unknown_names_and_parts(home: Path) -> None:
         load_dataset("wechat-sampel")
     with pytest.raises(UsageError, match="the named sets are"):
         load_dataset("no/such/file.jsonl")
-    with pytest.raises(UsageError, match="no part 'grpo'; it has train, val"):
-        load_dataset("sample", split="grpo")
+    with pytest.raises(UsageError, match="no part 'test'; it has train, grpo, val"):
+        load_dataset("sample", split="test")
 
 
 def test_samples_are_generated_once(home: Path, monkeypatch: pytest.MonkeyPatch, write: Write, record: Record) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import statistics
 from pathlib import Path
@@ -51,16 +52,18 @@ def test_most_pictures_hang_on_turns_of_other_topics(sample_home: Path) -> None:
 
 def test_parts_share_no_dialogue_and_no_picture(sample_home: Path) -> None:
     folder = sample_home / "sample"
-    parts = {part: list(open_dataset(folder / f"{part}.jsonl")) for part in ("train", "val")}
+    parts = {part: list(open_dataset(folder / f"{part}.jsonl")) for part in ("train", "grpo", "val")}
     words = {
         part: {tuple(line.text for line in e.dialogue.utterances) for e in examples} for part, examples in parts.items()
     }
-    assert not words["train"] & words["val"]
+    for one, other in itertools.combinations(parts, 2):
+        assert not words[one] & words[other]
     pictures = {
         part: {hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "images" / part).iterdir()}
         for part in parts
     }
-    assert not pictures["train"] & pictures["val"]
+    for one, other in itertools.combinations(parts, 2):
+        assert not pictures[one] & pictures[other]
 
 
 def test_wordings_of_different_uses_differ() -> None:

@@ -158,7 +158,7 @@ def test_the_bases_dialogues_are_not_the_samples(pretraining: None, sample_home:
     stage = STAGES[-1]
     base_lines = {text for _ in range(300) for _, text in world.draw(stage).lines}
     sample_lines: set[str] = set()
-    for part in ("train", "val"):
+    for part in ("train", "grpo", "val"):
         for example in open_dataset(sample_home / "sample" / f"{part}.jsonl"):
             sample_lines |= {line.text for line in example.dialogue.utterances}
     assert len(base_lines) > 1_000

@@ -30,20 +30,20 @@ class _Part:
     chatter: float  # share of lines that are follow-ups or belong to no topic
     typos: float  # share of lines with a slip of the thumb
     num_pictures: int  # drawings of each topic to choose from
-    seed_offset: int
 
 
 _SETS: dict[str, dict[str, _Part]] = {
     "sample": {
-        "train": _Part("sample", 300, 3, (5, 11), 0.2, 0.0, 40, 0),
-        "val": _Part("sample", 32, 3, (5, 11), 0.2, 0.0, 8, 1),
+        "train": _Part("sample", 300, 3, (5, 11), 0.2, 0.0, 40),
+        "grpo": _Part("sample", 300, 3, (5, 11), 0.2, 0.0, 40),
+        "val": _Part("sample", 32, 3, (5, 11), 0.2, 0.0, 8),
     },
     "wechat-sample": {
-        "val": _Part("wechat", 8, 6, (8, 16), 0.35, 0.05, 8, 2),
+        "val": _Part("wechat", 8, 6, (8, 16), 0.35, 0.05, 8),
     },
 }
 SAMPLE_NAMES = tuple(_SETS)
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever a seed gives other bytes than before; a generated set of another version is made anew."""
 GENERATOR_FILE = "generator.json"
 RANDOM_PLACE_SHARE = 0.8
@@ -55,7 +55,7 @@ def write_sample(folder: Path, name: str, seed: int = 0) -> dict[str, int]:
 
     Args:
         folder: Where to; made if need be.
-        name: `sample` (parts `train` and `val`) or `wechat-sample` (part `val`).
+        name: `sample` (parts `train`, `grpo` and `val`) or `wechat-sample` (part `val`).
         seed: The same seed gives the same bytes.
 
     Returns:
