@@ -1,4 +1,4 @@
-"""`ffr quickstart`: the main job end to end on the embedded default: sample → base → SFT → evaluation beside the baselines."""
+"""`ffr quickstart`: the main job end to end on the embedded default: sample → base → SFT → GRPO → evaluation beside the baselines."""
 
 from __future__ import annotations
 
@@ -13,57 +13,82 @@ import click
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the training.")
 @click.option("-o", "overrides", metavar="KEY=VALUE", multiple=True, help="Any setting of `ffr train sft`.")
+@click.option("-g", "grpo_overrides", metavar="KEY=VALUE", multiple=True, help="Any setting of `ffr train grpo`.")
 @click.option("--limit", type=click.IntRange(min=1), help="Evaluate on the first N examples of each set.")
 @click.pass_context
-def quickstart(ctx: click.Context, root: Path, seed: int, overrides: tuple[str, ...], limit: int | None) -> None:
-    """Make the sample, train the tiny model on it, and measure it beside the baselines: a few minutes on two CPU cores.
+def quickstart(
+    ctx: click.Context,
+    root: Path,
+    seed: int,
+    overrides: tuple[str, ...],
+    grpo_overrides: tuple[str, ...],
+    limit: int | None,
+) -> None:
+    """Make the sample, train the tiny model on it, and measure it beside the baselines: some minutes on two CPU cores.
 
     The tiny model is for trying the tool; what it learns here says nothing about a real backbone.
     """
     import time
+    from dataclasses import replace
 
     from ffr.cli.eval import eval_command
 
-    from ffr.config import SftConfig, load_config
+    from ffr.config import GrpoConfig, SftConfig, load_config
     from ffr.data.catalog import locate
+    from ffr.training.assembly import TrainResult
+    from ffr.training.grpo import train_grpo
     from ffr.training.sft import train_sft
 
     started = time.monotonic()
 
-    def measure(model: str, dataset: str, out: Path) -> None:
-        ctx.invoke(
-            eval_command, model=model, dataset=dataset, out=out, limit=limit, max_new_tokens=config.max_new_tokens
-        )
+    def measure(title: str, model: str, dataset: str, out: Path, max_new_tokens: int) -> Path:
+        click.echo(f"\n── {title}")
+        ctx.invoke(eval_command, model=model, dataset=dataset, out=out, limit=limit, max_new_tokens=max_new_tokens)
+        return out
 
-    config = load_config(SftConfig, source="tiny", overrides=overrides, settings={"seed": seed})
-    click.echo("── 1/4  the sample sets, generated here")
-    for name, split in (("sample", "train"), ("sample", "val"), ("wechat-sample", "val")):
+    def finished(stage: str, result: TrainResult) -> Path:
+        if result.status != "finished":
+            click.echo(f"stopped; go on with `ffr train {stage} --resume {result.run}`")
+            ctx.exit(130)
+        return result.run
+
+    sft = load_config(SftConfig, source="tiny", overrides=overrides, settings={"seed": seed})
+    grpo = load_config(GrpoConfig, source="tiny", overrides=grpo_overrides, settings={"seed": seed})
+    click.echo("── 1/5  the sample sets, generated here")
+    for name, split in (("sample", "train"), ("sample", "grpo"), ("sample", "val"), ("wechat-sample", "val")):
         path, _ = locate(name, split=split, echo=click.echo)
         click.echo(f"{name} {split}: {path}")
-    click.echo("\n── 2/4  cold start (SFT) of the embedded base")
-    result = train_sft(config, recipe="tiny", root=root, echo=click.echo, progress=False)
-    if result.status != "finished":
-        click.echo(f"stopped; go on with `ffr train sft --resume {result.run}`")
-        ctx.exit(130)
-    folders = []
-    for number, (model, dataset) in enumerate(
-        (("tiny", "sample"), (str(result.run), "sample"), (str(result.run), "wechat-sample"))
-    ):
-        titles = (
-            "3/4  the base before training",
-            "4/4  the trained model",
-            "4/4  the trained model on other wordings, longer chats",
-        )
-        click.echo(f"\n── {titles[number]}")
-        folders.append(result.run / "eval" / (f"base-{dataset}" if model == "tiny" else dataset))
-        measure(model, dataset, folders[-1])
+    click.echo("\n── 2/5  cold start (SFT) of the embedded base")
+    first = finished("sft", train_sft(sft, recipe="tiny", root=root, echo=click.echo, progress=False))
+    size = sft.max_new_tokens
+    folders = [
+        measure("3/5  the base before training", "tiny", "sample", first / "eval" / "base-sample", size),
+        measure("3/5  after SFT", str(first), "sample", first / "eval" / "sample", size),
+    ]
+    click.echo("\n── 4/5  GRPO: the model trains on the rewards of its own answers")
+    second = finished(
+        "grpo",
+        train_grpo(
+            grpo if grpo.model != "newest" else replace(grpo, model=str(first)),
+            recipe="tiny",
+            root=root,
+            echo=click.echo,
+            progress=False,
+        ),
+    )
+    wechat = "5/5  after SFT and GRPO, on other wordings and longer chats"
+    folders += [
+        measure("5/5  after SFT and GRPO", str(second), "sample", second / "eval" / "sample", size),
+        measure(wechat, str(second), "wechat-sample", second / "eval" / "wechat-sample", size),
+    ]
     click.echo(f"\ndone in {(time.monotonic() - started) / 60:.1f} minutes")
-    click.echo(f"the run, with settings, figures, curve.png, adapter and merged model: {result.run}")
+    click.echo(f"the runs, with settings, figures, curve.png, adapter and merged model: {first}, {second}")
     for folder in folders:
         click.echo(f"results and answers: {folder}")
     click.echo("\nnext:")
-    click.echo(f"  ffr eval --model {result.run} --constrained   well-formed answers only")
+    click.echo(f"  ffr eval --model {second} --constrained   well-formed answers only")
     click.echo("  ffr data check YOUR_FILE.jsonl              is your data sound?")
     click.echo("  ffr train sft --dataset YOUR_FILE.jsonl     train on it")
-    click.echo(f"  ffr eval --model {result.run} --dataset YOUR_FILE.jsonl")
+    click.echo("  ffr train grpo --curriculum --dataset YOUR_FILE.jsonl")
+    click.echo(f"  ffr eval --model {second} --dataset YOUR_FILE.jsonl")
     click.echo("  ffr train sft --config qwen2-vl-2b …        a real backbone, on a machine with GPUs")

@@ -61,8 +61,20 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-def draw_curve(metrics: Path, target: Path, *, title: str) -> None:
-    """Draws loss (left axis) and validation F1 (right axis) over steps as a PNG."""
+LOSS_CURVES = {"loss": "-", "val_loss": "o-"}
+REWARD_CURVES = {"reward": "-", "reward_f1": "-", "reward_order": "-", "reward_format": "-"}
+
+
+def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, str], label: str) -> None:
+    """Draws curves over steps (left axis) with validation F1 (right axis) as a PNG.
+
+    Args:
+        metrics: The run's `metrics.csv`.
+        target: The PNG to write.
+        title: Title of the plot.
+        curves: Figures of the left axis, each with its line style; those that the file lacks are left out.
+        label: What the left axis shows.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -71,11 +83,11 @@ def draw_curve(metrics: Path, target: Path, *, title: str) -> None:
     rows = read_metrics(metrics)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     left = figure.subplots()
-    for name, style in (("loss", "-"), ("val_loss", "o-")):
+    for name, style in curves.items():
         points = [(row["step"], row[name]) for row in rows if name in row]
         if points:
             left.plot(*zip(*points, strict=True), style, label=name, linewidth=1, markersize=4)
-    left.set(xlabel="optimizer step", ylabel="loss per answer token", title=title)
+    left.set(xlabel="optimizer step", ylabel=label, title=title)
     right = left.twinx()
     right.set(ylabel="validation F1", ylim=(0, 1))
     for name, color in (("val_utterance_f1", "tab:green"), ("val_image_f1", "tab:red")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from ffr.models.features import ImageFeatureCache
 from ffr.models.lora import add_lora
 from ffr.models.vlm import Vlm, load_vlm
 from ffr.provenance import command, now, versions
-from ffr.run_log import draw_curve, read_metrics
+from ffr.run_log import LOSS_CURVES, draw_curve, read_metrics
 from ffr.runs import ModelSource, RunRecord, Status, new_run_folder
 from ffr.stage.module import StageModule
 from ffr.stage.validation import validate
@@ -142,6 +142,8 @@ def fit_module(
     columns: Sequence[str],
     callbacks: Sequence[Callback] = (),
     more_figures: Callable[[], dict[str, float]] = dict,
+    curves: Mapping[str, str] = LOSS_CURVES,
+    curves_label: str = "loss per answer token",
     is_manual: bool = False,
 ) -> tuple[Status, dict[str, float]]:
     """Trains a module with its loader in a run folder, from its newest checkpoint where it is resumed, and saves the model.
@@ -154,6 +156,8 @@ def fit_module(
         columns: Names of the stage's figures in `metrics.csv`.
         callbacks: Callbacks of the stage's own; they come before the figures are written.
         more_figures: Asked for further figures of a step.
+        curves: Figures that `curve.png` shows, with their line styles.
+        curves_label: What they are.
         is_manual: Whether the module takes its optimizer steps itself.
     """
     config, run, say = module.config, preparation.run, preparation.say
@@ -196,7 +200,7 @@ def fit_module(
         if config.lora_rank:
             vlm.save_adapter(run / "adapter")
         vlm.save_merged(run / "merged", prompt_settings=encoder.prompt_settings)
-        draw_curve(run / "metrics.csv", run / "curve.png", title=run.name)
+        draw_curve(run / "metrics.csv", run / "curve.png", title=run.name, curves=curves, label=curves_label)
     figures = _last_figures(run / "metrics.csv") if trainer.is_global_zero else {}
     trainer.strategy.barrier()
     return status, figures

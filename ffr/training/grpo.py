@@ -45,6 +45,7 @@ from ffr.grpo.samples import SampleLog
 from ffr.models.encode import ExampleEncoder
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
+from ffr.run_log import REWARD_CURVES
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, newest_finished_run, resolve_model
 from ffr.training.assembly import (
     Preparation,
@@ -321,6 +322,8 @@ def _fit(config: GrpoConfig, preparation: Preparation) -> tuple[Status, dict[str
         columns=figure_columns([term.name for term in terms]),
         callbacks=[curriculum, samples],
         more_figures=lambda: curriculum.figures,
+        curves=REWARD_CURVES,
+        curves_label="reward",
         is_manual=True,
     )
     if status == "finished" and levels is not None and module.global_rank == 0:

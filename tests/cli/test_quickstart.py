@@ -18,11 +18,11 @@ def _scores(folder: Path) -> dict[str, float]:
 def test_a_short_one_goes_through(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["quickstart", "--limit", "3", "-o", "max_steps=2", "-o", "val_examples=2", "-o", "max_new_tokens=16"]
+    words += ["-g", "max_steps=1", "-g", "batch_size=2", "-g", "max_new_tokens=16", "-g", "val_examples=2"]
     result = CliRunner().invoke(ffr, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    run = tmp_path / "runs" / "sft-tiny-001"
-    for name in ("base-sample", "sample", "wechat-sample"):
-        assert (run / "eval" / name / "results.json").is_file()
+    for run, name in (("sft", "base-sample"), ("sft", "sample"), ("grpo", "sample"), ("grpo", "wechat-sample")):
+        assert (tmp_path / "runs" / f"{run}-tiny-001" / "eval" / name / "results.json").is_file()
     assert "baseline:everything" in result.output
     assert "next:" in result.output
 
