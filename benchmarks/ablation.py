@@ -37,6 +37,7 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     "grpo-paper": (*GRPO, "--curriculum", "paper"),
     "grpo-paced": (*GRPO, "--curriculum", "paced"),
     "grpo-online": (*GRPO, "--curriculum", "online"),
+    "grpo-paper-order-1": (*GRPO, "--curriculum", "paper", "-o", "order_weight=1"),
     "grpo-paper-without-f1": (*GRPO, "--curriculum", "paper", "-o", "f1_weight=0"),
     "grpo-paper-without-order": (*GRPO, "--curriculum", "paper", "-o", "order_weight=0"),
 }
