@@ -62,6 +62,9 @@ from ffr.training.assembly import (
 )
 from ffr.training.callback import Echo
 
+_NUM_LONGEST = 8
+"""Examples that look longest; they are encoded to find the one that is."""
+
 
 def start_model(config: GrpoConfig, root: Path) -> tuple[GrpoConfig, ModelSource]:
     """The settings with the start model named, and where it is.
@@ -132,8 +135,7 @@ def describe_grpo(config: GrpoConfig, *, recipe: str, root: Path = Path(RUNS_FOL
     sharing = PrefixSharing(vlm, is_wanted=config.prompt_sharing == "auto")
     encoder = make_encoder(config, vlm)
     terms = reward_terms(config, vlm)
-    longest = _longest(train_data)
-    encoded = encoder(train_data[longest], where=train_data.where(longest))
+    longest, encoded = _longest(train_data, encoder)
     num_steps = _num_steps(config, len(train_data))
     echo(
         f"Would train {source.label} on {config.dataset} ({len(train_data)} examples, {config.split}) with recipe {recipe}"
@@ -216,9 +218,13 @@ def _num_steps(config: GrpoConfig, num_items: int) -> int:
     return steps if config.max_steps is None else min(steps, config.max_steps)
 
 
-def _longest(data: ExampleDataset) -> int:
+def _longest(data: ExampleDataset, encoder: ExampleEncoder) -> tuple[int, Encoded]:
+    """The index of the longest prompt, and the prompt: the longest in tokens of those that look longest."""
     lengths = [example_length(example) for example in data]
-    return max(range(len(lengths)), key=lengths.__getitem__)
+    candidates = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)[:_NUM_LONGEST]
+    encoded = {index: encoder(data[index], where=data.where(index)) for index in candidates}
+    longest = max(encoded, key=lambda index: encoded[index].num_tokens)
+    return longest, encoded[longest]
 
 
 def _data_order(config: GrpoConfig, vlm: Vlm, preparation: Preparation) -> tuple[DataOrder, int, list[Level] | None]:
@@ -345,8 +351,7 @@ def _try_longest(config: GrpoConfig, module: GrpoModule, encoder: ExampleEncoder
     Raises:
         ModelError: naming the dialogue.
     """
-    index = _longest(data)
-    encoded = encoder(data[index], where=data.where(index))
+    index, encoded = _longest(data, encoder)
     try:
         module.try_longest([encoded] * config.batch_size)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
