@@ -19,9 +19,10 @@ from ffr.training.assembly import (
     TrainResult,
     example_length,
     fit_module,
+    load_base,
     load_data,
-    load_model,
     make_encoder,
+    make_trainable,
     quiet_libraries,
     run_stage,
 )
@@ -86,7 +87,8 @@ def describe_sft(config: SftConfig, *, recipe: str, echo: Echo = print) -> None:
     quiet_libraries()
     source = resolve_model(config.model)
     train_data, val_data = load_data(config, echo)
-    vlm = load_model(config, source.location)
+    vlm = load_base(config, source.location)
+    make_trainable(config, vlm)
     plan = _plan(config, train_data)
     encoder = make_encoder(config, vlm)
     longest = max(range(len(train_data)), key=lambda index: plan.lengths[index])
@@ -121,7 +123,8 @@ def _plan(config: SftConfig, data: ExampleDataset) -> TrainPlan:
 def _fit(config: SftConfig, preparation: Preparation) -> tuple[Status, dict[str, float]]:
     quiet_libraries()
     L.seed_everything(config.seed, verbose=False)
-    vlm = load_model(config, preparation.source.location)
+    vlm = load_base(config, preparation.source.location)
+    make_trainable(config, vlm)
     vlm.train()
     train_data = preparation.train_data
     plan = _plan(config, train_data)
