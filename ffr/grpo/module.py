@@ -169,7 +169,9 @@ class GrpoModule(StageModule[GrpoConfig]):
         assert rollout is not None
         optimizer.zero_grad()  # type: ignore[union-attr]
         for item in passes:
-            scores = self.sharing.score(item.prompts, item.branches, temperature=config.temperature)
+            scores = self.sharing.score(
+                item.prompts, item.branches, temperature=config.temperature, with_entropy=is_first
+            )
             if is_first:
                 # no weight has moved since the rollout
                 item.old = scores.logprobs.detach()
@@ -197,8 +199,8 @@ class GrpoModule(StageModule[GrpoConfig]):
             )
             # data-parallel strategies take the mean of the processes' gradients
             self.manual_backward(loss * self.trainer.world_size)
-            if is_first:
-                self._add(loss=float(loss.detach()), entropy=float((scores.entropy * scores.mask).sum()))
+            if scores.entropy is not None:
+                self._add(loss=float(loss.detach()), entropy=float(scores.entropy.sum()))
                 self._add(num_scored=float(scores.mask.sum()))
             self._add(**{f"update_{name}": float(value) for name, value in sums.items()})
         norm = self.gradient_norm()

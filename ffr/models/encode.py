@@ -62,11 +62,7 @@ class ExampleEncoder:
             DataError: where a picture cannot be opened, the answer is missing, or the input is too long.
         """
         place = where or f"dialogue {example.dialogue.id!r}"
-        answer = None
-        if with_answer:
-            if example.fragment is None:
-                raise DataError("has no true answer to train on; leave it out or add `solution`", where=place)
-            answer = wrap_answer(format_answer(example.fragment), self.answer_style)
+        answer = self._answer(example, place) if with_answer else None
         encoded = self.vlm.encode(self.prompt(example), list(example.image_locations()), answer=answer, where=place)
         if self.max_tokens is not None and encoded.num_tokens > self.max_tokens:
             raise DataError(
@@ -75,3 +71,12 @@ class ExampleEncoder:
                 where=where,
             )
         return encoded
+
+    def count_answer_tokens(self, example: Example) -> int:
+        """Number of ids of an example's true answer with the end of its turn, without its prompt and pictures."""
+        return self.vlm.count_answer_tokens(self._answer(example, f"dialogue {example.dialogue.id!r}"))
+
+    def _answer(self, example: Example, place: str) -> str:
+        if example.fragment is None:
+            raise DataError("has no true answer to train on; leave it out or add `solution`", where=place)
+        return wrap_answer(format_answer(example.fragment), self.answer_style)

@@ -102,12 +102,13 @@ class BranchLogprobs:
     Args:
         logprobs: (R, C) float32; 0 where `mask` is False.
         mask: (R, C) bool, True on scored tokens.
-        entropy: (R, C) float32 without gradient, of the distribution each token was drawn from, in nats.
+        entropy: (R, C) float32 without gradient, of the distribution each token was drawn from, in nats; None where it was not
+            asked for.
     """
 
     logprobs: torch.Tensor
     mask: torch.Tensor
-    entropy: torch.Tensor
+    entropy: torch.Tensor | None
 
 
 class PrefixSharing:
@@ -142,6 +143,7 @@ class PrefixSharing:
         *,
         num_scored: Sequence[Sequence[int]] | None = None,
         temperature: float = 1.0,
+        with_entropy: bool = False,
     ) -> BranchLogprobs:
         """Log-probabilities of the branches' tokens.
 
@@ -150,6 +152,7 @@ class PrefixSharing:
             branches: For each prompt, the ids of each branch.
             num_scored: For each branch, how many of its last tokens are scored; None for all.
             temperature: Divides the logits.
+            with_entropy: Whether to compute the entropies as well.
 
         Returns:
             R rows, prompt by prompt.
@@ -162,8 +165,8 @@ class PrefixSharing:
         if any(item in placeholders for group in branches for branch in group for item in branch):
             raise ValueError("a branch holds the token that stands for an image")
         if self.is_active:
-            return self._score_shared(prompts, branches, counts, temperature)
-        return self._score_repeated(prompts, branches, counts, temperature)
+            return self._score_shared(prompts, branches, counts, temperature, with_entropy)
+        return self._score_repeated(prompts, branches, counts, temperature, with_entropy)
 
     # -- the packed form ------------------------------------------------------------------------------------------------
 
@@ -172,7 +175,8 @@ class PrefixSharing:
         prompts: Sequence[Encoded],
         branches: Sequence[Sequence[Sequence[int]]],
         counts: Sequence[Sequence[int]],
-        temperature: float,
+        temperature: float = 1.0,
+        with_entropy: bool = False,
     ) -> BranchLogprobs:
         inputs = self._vlm.collate(prompts, padding_side="right").inputs
         device = inputs["input_ids"].device
@@ -219,7 +223,7 @@ class PrefixSharing:
         at_place = torch.tensor([item for places in predictors for item in places])
         chosen = hidden[at_row.to(device), at_place.to(device)]
         targets = _scored_tokens(branches, counts, device)
-        return self._read(chosen, targets, [len(places) for places in predictors], temperature)
+        return self._read(chosen, targets, [len(places) for places in predictors], temperature, with_entropy)
 
     @staticmethod
     def _branch_mask(prompt_mask: torch.Tensor, number: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
@@ -237,7 +241,8 @@ class PrefixSharing:
         prompts: Sequence[Encoded],
         branches: Sequence[Sequence[Sequence[int]]],
         counts: Sequence[Sequence[int]],
-        temperature: float,
+        temperature: float = 1.0,
+        with_entropy: bool = False,
     ) -> BranchLogprobs:
         rows = [
             Encoded([*prompt.input_ids, *branch], count, prompt.images)
@@ -248,21 +253,28 @@ class PrefixSharing:
         hidden = self._vlm.core(**batch.inputs, use_cache=False).last_hidden_state
         chosen = hidden[:, :-1][batch.answer_mask[:, 1:]]
         targets = _scored_tokens(branches, counts, chosen.device)
-        return self._read(chosen, targets, list(itertools.chain.from_iterable(counts)), temperature)
+        return self._read(chosen, targets, list(itertools.chain.from_iterable(counts)), temperature, with_entropy)
 
     def _read(
-        self, hidden: torch.Tensor, targets: torch.Tensor, lengths: Sequence[int], temperature: float
+        self,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        lengths: Sequence[int],
+        temperature: float,
+        with_entropy: bool,
     ) -> BranchLogprobs:
         """From the hidden states that predict the scored tokens, one after another, to rows."""
         logits = self._vlm.base.get_output_embeddings()(hidden).float() / temperature
         flat = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
-        with torch.no_grad():
-            normalised = logits.detach().log_softmax(1)
-            flat_entropy = -(normalised.exp() * normalised).sum(1)
         mask = torch.arange(max(lengths, default=0))[None] < torch.tensor(lengths)[:, None]
         mask = mask.to(hidden.device)
         empty = torch.zeros(mask.shape, dtype=flat.dtype, device=hidden.device)
-        return BranchLogprobs(empty.masked_scatter(mask, flat), mask, empty.masked_scatter(mask, flat_entropy))
+        entropy = None
+        if with_entropy:
+            with torch.no_grad():
+                normalised = logits.log_softmax(1)
+                entropy = empty.masked_scatter(mask, -(normalised.exp() * normalised).sum(1))
+        return BranchLogprobs(empty.masked_scatter(mask, flat), mask, entropy)
 
     # -- whether the model can take it ----------------------------------------------------------------------------------
 
@@ -299,8 +311,8 @@ class PrefixSharing:
         prompts = [Encoded(ids[:9]), Encoded(ids[9:14])]
         branches = [[ids[14:17], ids[17:19]], [ids[19:20], ids[20:24]]]
         counts = [[len(branch) for branch in group] for group in branches]
-        shared = self._score_shared(prompts, branches, counts, 1.0).logprobs
-        repeated = self._score_repeated(prompts, branches, counts, 1.0).logprobs
+        shared = self._score_shared(prompts, branches, counts).logprobs
+        repeated = self._score_repeated(prompts, branches, counts).logprobs
         vlm.train(was_training)
         return float((shared - repeated).abs().max())
 

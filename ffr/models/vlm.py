@@ -309,9 +309,9 @@ class Vlm(nn.Module):
             answer_ids = self.tokenizer(answer, add_special_tokens=False).input_ids + self._close_turn
         return Encoded(ids + answer_ids, len(answer_ids), encoded_images)
 
-    def count_answer_tokens(self, fragment: Fragment) -> int:
-        """Number of ids of a fragment's answer with the end of its turn."""
-        ids: list[int] = self.tokenizer(format_answer(fragment), add_special_tokens=False).input_ids
+    def count_answer_tokens(self, answer: str) -> int:
+        """Number of ids of an answer's text with the end of its turn."""
+        ids: list[int] = self.tokenizer(answer, add_special_tokens=False).input_ids
         return len(ids) + len(self._close_turn)
 
     def _encode_image(

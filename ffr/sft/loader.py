@@ -10,39 +10,51 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from ffr.models.vlm import Encoded
 from ffr.sft.plan import TrainPlan, share_of_process
 
 
+class Item(Protocol):
+    """What a step takes several of: an encoded example, or a group of queries on one dialogue."""
+
+    @property
+    def num_answer_tokens(self) -> int: ...
+
+    @property
+    def num_tokens(self) -> int: ...
+
+
+AnyItem = TypeVar("AnyItem", bound=Item)
+
+
 @dataclass
-class MicroBatch:
+class MicroBatch(Generic[AnyItem]):
     """What one process takes through the model at once.
 
     Args:
-        examples: The encoded examples.
-        is_padding: True where the last step had no example left for this process: it must take part, and counts for nothing.
+        items: The encoded items.
+        is_padding: True where the last step had no item left for this process: it must take part, and counts for nothing.
         num_step_tokens: Answer tokens of the whole step, over all micro-batches and processes.
         num_tokens: All tokens of this micro-batch, prompts included.
         ends_step: Whether this is the process's last micro-batch of its step.
     """
 
-    examples: list[Encoded]
+    items: list[AnyItem]
     is_padding: bool
     num_step_tokens: int
     num_tokens: int
     ends_step: bool
 
 
-class StepLoader:
+class StepLoader(Generic[AnyItem]):
     """An iterable of `MicroBatch`, sized, whose position is saved and restored.
 
     Args:
-        plan: Which examples each step takes.
-        encode: Encodes the example of an index; called in threads.
-        count_answer_tokens: Number of answer tokens of the example of an index, without its prompt and pictures; asked for the
-            examples that other processes take.
+        plan: Which items each step takes.
+        encode: Encodes the item of an index; called in threads.
+        count_answer_tokens: Number of answer tokens of the item of an index, without its prompt and pictures; asked for the
+            items that other processes take.
         process: Number of this process.
         num_processes: Processes that train together.
         num_workers: Threads that encode ahead; 0 encodes in the caller's.
@@ -51,7 +63,7 @@ class StepLoader:
     def __init__(
         self,
         plan: TrainPlan,
-        encode: Callable[[int], Encoded],
+        encode: Callable[[int], AnyItem],
         count_answer_tokens: Callable[[int], int],
         *,
         process: int = 0,
@@ -77,7 +89,7 @@ class StepLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._start_step = int(state["steps_given"])
 
-    def __iter__(self) -> Iterator[MicroBatch]:
+    def __iter__(self) -> Iterator[MicroBatch[AnyItem]]:
         self._steps_given = self._start_step
         steps = self._steps[self._start_step :]
         if self._num_workers == 0:
@@ -86,7 +98,7 @@ class StepLoader:
             return
         ahead = 1 + self._num_workers
         with ThreadPoolExecutor(self._num_workers, thread_name_prefix="encode") as pool:
-            waiting: deque[tuple[list[list[int]], list[Future[Encoded]]]] = deque()
+            waiting: deque[tuple[list[list[int]], list[Future[AnyItem]]]] = deque()
             remaining = iter(steps)
             try:
                 while True:
@@ -102,7 +114,7 @@ class StepLoader:
     def _own_indices(self, step: Sequence[Sequence[int]]) -> list[int]:
         return [index for batch in share_of_process(step, self._process, self._num_processes) for index in batch]
 
-    def _give(self, step: Sequence[Sequence[int]], encoded: list[Encoded]) -> Iterator[MicroBatch]:
+    def _give(self, step: Sequence[Sequence[int]], encoded: list[AnyItem]) -> Iterator[MicroBatch[AnyItem]]:
         own = share_of_process(step, self._process, self._num_processes)
         by_index = dict(zip([index for batch in own for index in batch], encoded, strict=True))
         num_step_tokens = sum(
@@ -111,14 +123,14 @@ class StepLoader:
             for index in batch
         )
         for number, batch in enumerate(own):
-            examples = [by_index[index] for index in batch] or [self._encode(step[0][0])]
+            items = [by_index[index] for index in batch] or [self._encode(step[0][0])]
             ends_step = number == len(own) - 1
             if ends_step:
                 self._steps_given += 1
             yield MicroBatch(
-                examples=examples,
+                items=items,
                 is_padding=not batch,
                 num_step_tokens=num_step_tokens,
-                num_tokens=sum(example.num_tokens for example in examples),
+                num_tokens=sum(item.num_tokens for item in items),
                 ends_step=ends_step,
             )

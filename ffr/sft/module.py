@@ -7,7 +7,10 @@ from typing import Any
 import torch
 
 from ffr.config import SftConfig
+from ffr.models.shared_prefix import PrefixSharing
+from ffr.models.vlm import Encoded
 from ffr.sft.loader import MicroBatch
+from ffr.sft.packing import QueryGroup
 from ffr.stage.loss import answer_nll
 from ffr.stage.module import StageModule
 
@@ -18,22 +21,30 @@ class SftModule(StageModule[SftConfig]):
     The loss of an optimizer step is the mean negative log-likelihood over all its answer tokens, whatever the number of
     micro-batches and processes. Random numbers (dropout) are drawn from a seed of step and process, so that a resumed run
     draws the same.
+
+    Packed queries have the losses and gradients of separate sequences; only dropout differs, since what is dropped in front of the
+    dialogue is then the same for all its queries.
+
+    Args:
+        arguments: As for `StageModule`.
+        sharing: Scores packed queries, and the items are groups then; None where the items are single examples.
+        named: As for `StageModule`.
     """
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, sharing: PrefixSharing | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._sharing = sharing
         self._step_nll = 0.0
         self._step_tokens = 0
         self._grad_norm = 0.0
 
-    def on_train_batch_start(self, batch: MicroBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: MicroBatch[Any], batch_idx: int) -> None:
         """Seeds what is drawn in this micro-batch (dropout) by its number and the process."""
         torch.manual_seed((self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63)
 
-    def training_step(self, batch: MicroBatch, batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: MicroBatch[Any], batch_idx: int) -> torch.Tensor:
         """The micro-batch's part of the step's loss."""
-        logits, targets, _ = self.vlm.answer_logits(self.vlm.collate(batch.examples, padding_side="right"))
-        nll = answer_nll(logits, targets)
+        nll = self._nll_of_groups(batch.items, self._sharing) if self._sharing else self._nll_of_examples(batch.items)
         if batch.is_padding:
             nll = nll * 0
         self._step_nll += float(nll.detach())
@@ -42,7 +53,20 @@ class SftModule(StageModule[SftConfig]):
         share: float = self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.num_step_tokens
         return nll * share
 
-    def take_step_figures(self, batch: MicroBatch) -> dict[str, float]:
+    def _nll_of_examples(self, examples: list[Encoded]) -> torch.Tensor:
+        logits, targets, _ = self.vlm.answer_logits(self.vlm.collate(examples, padding_side="right"))
+        return answer_nll(logits, targets)
+
+    @staticmethod
+    def _nll_of_groups(groups: list[QueryGroup], sharing: PrefixSharing) -> torch.Tensor:
+        scores = sharing.score(
+            [prompt for group in groups for prompt in group.prompts],
+            [branches for group in groups for branches in group.branches],
+            num_scored=[counts for group in groups for counts in group.num_scored],
+        )
+        return -scores.logprobs.sum()  # 0 on filling
+
+    def take_step_figures(self, batch: MicroBatch[Any]) -> dict[str, float]:
         nll, num_tokens = self.sum_over_processes([self._step_nll, float(self._step_tokens)])
         self._step_nll, self._step_tokens = 0.0, 0
         return {"loss": nll / batch.num_step_tokens, "num_tokens": num_tokens, "grad_norm": self._grad_norm}

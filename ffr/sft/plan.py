@@ -1,7 +1,8 @@
-"""Which examples each optimizer step of a training takes: a function of seed and sizes alone, so that any step can be resumed.
+"""Which items each optimizer step of a training takes: a function of seed and sizes alone, so that any step can be resumed.
 
-A step is `accumulate` micro-batches on each of `num_processes` processes. Examples of like length are put in one step, so that
-little is padded; the order of the steps is shuffled. Over a whole epoch each example is taken exactly once.
+An item is an example, or a group of queries on one dialogue where these are packed. A step is `accumulate` micro-batches on each of
+`num_processes` processes. Items of like length are put in one step, so that little is padded; the order of the steps is shuffled.
+Over a whole epoch each item is taken exactly once.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ class TrainPlan:
     """The steps of a training.
 
     Args:
-        lengths: A length (any unit) for each example of the data.
-        batch_size: Examples in a micro-batch of one process.
+        lengths: A length (any unit) for each item of the data.
+        batch_size: Items in a micro-batch of one process.
         accumulate: Micro-batches of one process in a step.
         num_processes: Processes that train together.
         epochs: Passes over the data; a fraction takes that share of the last pass.
@@ -40,19 +41,19 @@ class TrainPlan:
     seed: int = 0
 
     @property
-    def examples_per_step(self) -> int:
+    def items_per_step(self) -> int:
         return self.batch_size * self.accumulate * self.num_processes
 
     @property
     def num_steps(self) -> int:
-        num_examples = round(len(self.lengths) * self.epochs)
-        steps = max(1, -(-num_examples // self.examples_per_step)) if self.lengths else 0
+        num_items = round(len(self.lengths) * self.epochs)
+        steps = max(1, -(-num_items // self.items_per_step)) if self.lengths else 0
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def steps(self) -> list[list[list[int]]]:
-        """All steps; a step is its micro-batches (indices of examples), those of process 0 first.
+        """All steps; a step is its micro-batches (indices of items), those of process 0 first.
 
-        The last step may have fewer examples; it has at least one micro-batch.
+        The last step may have fewer items; it has at least one micro-batch.
         """
         remaining = round(len(self.lengths) * self.epochs)
         shuffler = random.Random(self.seed)
@@ -62,13 +63,13 @@ class TrainPlan:
             shuffler.shuffle(epoch)
             order += self._grouped(epoch[:remaining], shuffler)
             remaining -= len(epoch)
-        size = self.examples_per_step
+        size = self.items_per_step
         chunks = [order[start : start + size] for start in range(0, len(order), size)]
         return [self._micro_batches(chunk) for chunk in chunks[: self.num_steps]]
 
     def _grouped(self, epoch: list[int], shuffler: random.Random) -> list[int]:
-        """The epoch with examples of like length next to each other, step by step, in shuffled steps."""
-        size = self.examples_per_step
+        """The epoch with items of like length next to each other, step by step, in shuffled steps."""
+        size = self.items_per_step
         window = size * _STEPS_SORTED_TOGETHER
         steps: list[list[int]] = []
         for start in range(0, len(epoch), window):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
 
 from ffr.config import SftConfig, to_yaml
 from ffr.data.formats import ExampleDataset
+from ffr.errors import UsageError
+from ffr.models.encode import ExampleEncoder
+from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded
 from ffr.runs import RUNS_FOLDER, Status, resolve_model
-from ffr.sft.loader import StepLoader
+from ffr.sft.loader import Item, StepLoader
 from ffr.sft.module import SftModule
+from ffr.sft.packing import MAX_QUERIES, GroupEncoder, group_queries
 from ffr.sft.plan import TrainPlan
 from ffr.training.assembly import (
     Preparation,
@@ -32,6 +37,8 @@ COLUMNS = (
     "loss", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens", "peak_memory_mb",
     "val_loss", "val_utterance_f1", "val_image_f1", "val_joint_f1", "val_malformed_share",
 )  # fmt: skip
+_CHARACTERS_PER_ANSWER = 80
+"""What an answer and the marks around its query add to a group's length when batches are grouped, in characters of prompt."""
 
 
 def train_sft(
@@ -89,10 +96,13 @@ def describe_sft(config: SftConfig, *, recipe: str, echo: Echo = print) -> None:
     train_data, val_data = load_data(config, echo)
     vlm = load_base(config, source.location)
     make_trainable(config, vlm)
-    plan = _plan(config, train_data)
     encoder = make_encoder(config, vlm)
-    longest = max(range(len(train_data)), key=lambda index: plan.lengths[index])
-    encoded = encoder(train_data[longest], with_answer=True, where=train_data.where(longest))
+    groups = _groups(config, encoder, train_data)
+    sharing = _sharing(config, encoder)
+    plan = _plan(config, train_data, groups)
+    encode, _ = _encoding(encoder, train_data, groups, sharing, echo)
+    longest = max(range(len(groups)), key=lambda number: plan.lengths[number])
+    encoded = encode(longest)
     trained = sum(p.numel() for p in vlm.parameters() if p.requires_grad)
     total = sum(p.numel() for p in vlm.parameters())
     echo(
@@ -102,15 +112,54 @@ def describe_sft(config: SftConfig, *, recipe: str, echo: Echo = print) -> None:
         f"data fingerprint {train_data.fingerprint[:16]}; validation {len(val_data) if val_data is not None else 0} examples"
     )
     echo(
-        f"{plan.num_steps} optimizer steps of up to {plan.examples_per_step} examples; {trained:,} of {total:,} weights trained"
+        f"{plan.num_steps} optimizer steps of up to {plan.items_per_step} {'groups' if sharing else 'examples'}; "
+        f"{trained:,} of {total:,} weights trained"
     )
-    echo(f"longest example {train_data.where(longest)}: {encoded.num_tokens} tokens with its answer")
+    where = train_data.where(groups[longest][0])
+    if sharing is None:
+        echo(f"longest example {where}: {encoded.num_tokens} tokens with its answer")
+    else:
+        sizes = [len(group) for group in groups]
+        echo(
+            f"{len(train_data)} examples in {len(groups)} groups of {min(sizes)} to {max(sizes)} queries on one dialogue "
+            f"(at most {MAX_QUERIES})" + ("" if sharing.reason is None else f"; {_why_repeated(sharing.reason)}")
+        )
+        echo(f"longest group {where}: {encoded.num_tokens} tokens with its {sizes[longest]} queries and answers")
     echo(to_yaml(config).rstrip())
 
 
-def _plan(config: SftConfig, data: ExampleDataset) -> TrainPlan:
+def _groups(config: SftConfig, encoder: ExampleEncoder, data: ExampleDataset) -> list[list[int]]:
+    """Indices of the examples of each of the plan's items: one, or the queries of a dialogue where these are packed.
+
+    Raises:
+        UsageError: where they are to be packed and the query does not stand behind the dialogue.
+    """
+    if not config.pack_queries:
+        return [[index] for index in range(len(data))]
+    if encoder.query_position != "last":
+        found = "first" if encoder.query_position else "whatever the data file has"
+        raise UsageError(
+            f"setting pack_queries: queries share a dialogue that stands before them, but the model's query position is {found}; "
+            "set query_position=last"
+        )
+    return group_queries(data)
+
+
+def _sharing(config: SftConfig, encoder: ExampleEncoder) -> PrefixSharing | None:
+    return PrefixSharing(encoder.vlm) if config.pack_queries else None
+
+
+def _why_repeated(reason: str) -> str:
+    return f"dialogues are repeated for each of their queries, which takes more time and memory: {reason}"
+
+
+def _plan(config: SftConfig, data: ExampleDataset, groups: list[list[int]]) -> TrainPlan:
+    sizes = [(example_length(example), len(example.query) + _CHARACTERS_PER_ANSWER) for example in data]
+    lengths = [length for length, _ in sizes]
+    if config.pack_queries:
+        lengths = [lengths[group[0]] + sum(sizes[index][1] for index in group) for group in groups]
     return TrainPlan(
-        lengths=[example_length(example) for example in data],
+        lengths=lengths,
         batch_size=config.batch_size,
         accumulate=config.accumulate,
         num_processes=config.devices,
@@ -120,26 +169,38 @@ def _plan(config: SftConfig, data: ExampleDataset) -> TrainPlan:
     )
 
 
+def _encoding(
+    encoder: ExampleEncoder, data: ExampleDataset, groups: list[list[int]], sharing: PrefixSharing | None, say: Echo
+) -> tuple[Callable[[int], Item], Callable[[int], int]]:
+    """What encodes an item of the plan, and what counts its answer tokens."""
+    if sharing is not None:
+        packer = GroupEncoder(encoder, data, groups, is_shared=sharing.is_active, say=say)
+        return packer, packer.count_answer_tokens
+
+    def encode(index: int) -> Encoded:
+        return encoder(data[index], with_answer=True, where=data.where(index))
+
+    def count_answer_tokens(index: int) -> int:
+        return encoder.count_answer_tokens(data[index])
+
+    return encode, count_answer_tokens
+
+
 def _fit(config: SftConfig, preparation: Preparation) -> tuple[Status, dict[str, float]]:
     quiet_libraries()
     L.seed_everything(config.seed, verbose=False)
     vlm = load_base(config, preparation.source.location)
-    make_trainable(config, vlm)
-    vlm.train()
-    train_data = preparation.train_data
-    plan = _plan(config, train_data)
     encoder = make_encoder(config, vlm)
+    groups = _groups(config, encoder, preparation.train_data)
+    make_trainable(config, vlm)
+    sharing = _sharing(config, encoder)
+    if sharing is not None and sharing.reason is not None:
+        preparation.say(_why_repeated(sharing.reason))
+    vlm.train()
+    plan = _plan(config, preparation.train_data, groups)
     fingerprints = {**preparation.fingerprints, "model": vlm.fingerprint}
-    module = SftModule(vlm, config, num_steps=plan.num_steps, fingerprints=fingerprints)
-
-    def encode(index: int) -> Encoded:
-        return encoder(train_data[index], with_answer=True, where=train_data.where(index))
-
-    def count_answer_tokens(index: int) -> int:
-        fragment = train_data[index].fragment
-        assert fragment is not None
-        return vlm.count_answer_tokens(fragment)
-
+    module = SftModule(vlm, config, num_steps=plan.num_steps, fingerprints=fingerprints, sharing=sharing)
+    encode, count_answer_tokens = _encoding(encoder, preparation.train_data, groups, sharing, preparation.say)
     loader = StepLoader(
         plan,
         encode,

@@ -74,11 +74,14 @@ def test_packed_equals_repeated(folder: Path, ask: Ask, chosen: list[tuple[int, 
         vlm.train()
     prompts = [vlm.encode(*ask(*numbers, words="看 " * (3 + 4 * place))) for place, numbers in enumerate(chosen)]
     branches = random_branches(vlm, RAGGED[: len(prompts)])
-    (shared, mine), (repeated, theirs) = both_ways(vlm, prompts, branches)
+    (shared, mine), (repeated, theirs) = both_ways(vlm, prompts, branches, with_entropy=True)
     assert shared.mask.sum() == sum(map(sum, RAGGED[: len(prompts)]))
     assert torch.equal(shared.mask, repeated.mask)
     assert (shared.logprobs - repeated.logprobs).abs().max() < 1e-4
+    assert shared.entropy is not None
+    assert repeated.entropy is not None
     assert (shared.entropy - repeated.entropy).abs().max() < 1e-4
+    assert (shared.entropy[shared.mask] > 0).all()
     assert worst(mine, theirs) < 1e-3
 
 

@@ -36,7 +36,7 @@ def test_each_example_once_an_epoch(sizes: dict) -> None:
 def test_only_the_last_step_is_short(sizes: dict) -> None:
     plan = TrainPlan(**sizes)
     counts = [sum(map(len, step)) for step in plan.steps()]
-    assert all(count == plan.examples_per_step for count in counts[:-1])
+    assert all(count == plan.items_per_step for count in counts[:-1])
 
 
 @given(SIZES)
