@@ -306,7 +306,8 @@ class PrefixSharing:
         vlm.eval()
         draw = torch.Generator().manual_seed(0)
         special = set(vlm.tokenizer.all_special_ids) | set(vlm.placeholder_ids)
-        usable = [item for item in range(len(vlm.tokenizer)) if item not in special]
+        size = min(len(vlm.tokenizer), vlm.base.get_input_embeddings().weight.shape[0])
+        usable = [item for item in range(size) if item not in special]
         ids = [usable[item] for item in torch.randint(len(usable), (24,), generator=draw).tolist()]
         prompts = [Encoded(ids[:9]), Encoded(ids[9:14])]
         branches = [[ids[14:17], ids[17:19]], [ids[19:20], ids[20:24]]]
