@@ -40,7 +40,7 @@ MAY_IMPORT |= {
     "ffr.evaluation": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.embedding", "ffr"},
     "ffr.curriculum": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.evaluation"},
     "ffr.curriculum.policy": {"ffr.errors", "ffr.dialogue"},
-    "ffr.exports": _BASE | {"ffr.models"},
+    "ffr.exports": _BASE | {"ffr.models", "ffr.embedding", "ffr.model_files"},
     "ffr.training": _BASE
     | {
         "ffr.data",
@@ -111,7 +111,7 @@ def test_the_wheel_lists_every_package() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"], ["eval"], ["quickstart"], ["doctor"], ["completion"], ["data"],
+    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"], ["compare"], ["gate"], ["report"], ["show"], ["eval"], ["quickstart"], ["doctor"], ["completion"], ["data"],
     *(["data", name] for name in ("check", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections import Counter
@@ -12,10 +13,13 @@ from typing import Any
 from ffr.answer import parse_lenient
 from ffr.data.formats import example_of_prediction, prediction_from_json
 from ffr.data.index import RecordFile, parse_record
+from ffr.data.stats import language_of
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
+from ffr.evaluation.bootstrap import interval_table, undefined_note
 from ffr.evaluation.results import Results
 from ffr.evaluation.retrievers import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.evaluation.run import fingerprint_line
 from ffr.evaluation.scoring import ScoreTable
 from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
 from ffr.provenance import command, now, versions
@@ -48,7 +52,8 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     counts: Counter[str] = Counter()
     table = ScoreTable()
     baselines = {name: (BaselineRetriever(name, seed=seed), ScoreTable()) for name in BASELINES}
-    digest = hashlib.sha256()
+    digest, data_digest = hashlib.sha256(), hashlib.sha256()
+    num_examples = 0
 
     def note(kind: str, message: str) -> None:
         counts[kind] += 1
@@ -73,14 +78,25 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         if truth is None:
             note("num_without_labels", f'{where}: no readable answer under "labels"; not scored')
         example = _example(record, where)
+        language = "unknown"
         if example is not None:
+            language = language_of(example.dialogue)
             num_utterances, num_images = len(example.dialogue.utterances), len(example.dialogue.images)
             dialogue = example.dialogue.fingerprint
+            num_examples += 1
+            data_digest.update(fingerprint_line(dataclasses.replace(example, fragment=truth)))
         else:
             num_utterances, num_images, kind = _sizes(record, response, truth)
             counts[kind] += 1
             dialogue = str(record.get("dialogue_id", index))
-        table.add(response, truth, num_utterances=num_utterances, num_images=num_images, dialogue=dialogue)
+        table.add(
+            response,
+            truth,
+            num_utterances=num_utterances,
+            num_images=num_images,
+            dialogue=dialogue,
+            language=language,
+        )
         if example is not None and truth is not None and with_baselines:
             for baseline, its_table in baselines.values():
                 its_table.add(
@@ -89,6 +105,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
                     num_utterances=num_utterances,
                     num_images=num_images,
                     dialogue=dialogue,
+                    language=language,
                 )
     if records.tail_fault is not None:
         note("num_unreadable_lines", str(records.tail_fault))
@@ -96,9 +113,14 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         first = f"; the first fault: {faults[0]}" if faults else ""
         raise DataError(f"none of its {len(records)} lines can be scored{first}", where=path.name)
     num_with_dialogue = len(baselines["everything"][1])
+    rows = table.rows()
+    about_data: dict[str, Any] = {"dataset": path.name, "split": None}
+    if num_examples == len(records) and not counts:
+        # the very data are known, as when `ffr eval` reads them itself
+        about_data["fingerprint"] = data_digest.hexdigest()
     return Results(
         model={"label": path.name, "kind": "predictions", "path": str(path), "fingerprint": digest.hexdigest()},
-        data={"dataset": path.name, "split": None, "num_examples": len(records), **dict(sorted(counts.items()))},
+        data={**about_data, "num_examples": len(records), **dict(sorted(counts.items()))},
         settings={"seed": seed},
         summary=table.summary(),
         baselines={
@@ -106,8 +128,9 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
             for name, (_, its_table) in baselines.items()
             if num_with_dialogue == len(table)
         },
-        notes=_notes(counts, faults, with_baselines and num_with_dialogue < len(table)),
+        notes=_notes(counts, faults, with_baselines and num_with_dialogue < len(table)) + undefined_note(rows),
         provenance={"command": command(), "started_at": started, "finished_at": now(), "versions": versions()},
+        intervals=interval_table(rows, seed=seed),
     )
 
 

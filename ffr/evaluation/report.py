@@ -1,4 +1,4 @@
-"""Results as tables in the terminal: the model beside the trivial baselines, by dialogue length, and what to know beside them."""
+"""Results as tables in the terminal: the model beside the trivial baselines, intervals, slices, and what to know beside them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ffr.evaluation.results import Results
-from ffr.evaluation.scoring import LENGTH_SLICES
+from ffr.evaluation.scoring import LENGTH_SLICES, SLICES
 
 _FIGURES = (("P", "precision"), ("R", "recall"), ("F1", "f1"), ("MCC", "mcc"))
 _MODALITIES = ("utterance", "image", "joint")
@@ -24,6 +24,8 @@ def print_report(results: Results, console: Console) -> None:
     for modalities in [_MODALITIES] if console.width >= _WIDE else [(modality,) for modality in _MODALITIES]:
         console.print(_score_table(results, modalities))
     console.print(_length_table(results))
+    if results.intervals:
+        console.print(_slice_table(results))
     for line in report_lines(results):
         console.print(Text(line))
     for note in results.notes:
@@ -38,6 +40,10 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def _span(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
+
+
 def _score_table(results: Results, modalities: tuple[str, ...]) -> Table:
     """Rows: the model, then baselines; columns: precision, recall, F1 and MCC of each modality, in percent."""
     table = _table(f"Global, in percent: {', '.join(modalities)}")
@@ -50,6 +56,14 @@ def _score_table(results: Results, modalities: tuple[str, ...]) -> Table:
         scores = summary["scores"]
         cells = [_percent(scores[f"{modality}_{figure}"]) for modality in modalities for _, figure in _FIGURES]
         table.add_row(Text(label), *cells, style="bold" if number == 0 else "")
+        if number == 0:
+            names = [f"{modality}_{figure}" for modality in modalities for _, figure in _FIGURES]
+            ends = [results.interval("scores", name) for name in names]
+            for row, end in enumerate(("from", "to")):
+                bounds = [_percent(interval[row]) for interval in ends if interval is not None]
+                if bounds:
+                    level = f"{100 * results.intervals['level']:g}"
+                    table.add_row(f"  {level} % {end}", *bounds, style="dim")
     return table
 
 
@@ -76,6 +90,36 @@ def _length_table(results: Results) -> Table:
     return table
 
 
+def slice_label(table: str, name: str) -> str:
+    """What tables call a slice.
+
+    >>> slice_label("by_length", "<35"), slice_label("by_truth", "empty")
+    ('length <35', 'truth empty')
+    """
+    return f"{table.removeprefix('by_')} {name}"
+
+
+def _slice_table(results: Results) -> Table:
+    """Rows: all slices that hold anything; columns: F1 of each modality with its interval."""
+    table = _table(f"F1 by slice, in percent, with {100 * results.intervals['level']:g} % intervals")
+    table.add_column("", no_wrap=True)
+    for header in ("queries", *(_SHORT[modality] for modality in _MODALITIES)):
+        table.add_column(header, justify="right", no_wrap=True)
+    for name, slices in SLICES.items():
+        for its_slice in slices:
+            own = results.summary[name][its_slice]
+            if not own["num_answers"]:
+                continue
+            cells = ["-"] * 3
+            # where nothing is to be found F1 is 0 whatever the answer; `report_lines` counts these
+            if (name, its_slice) != ("by_truth", "empty"):
+                figures = [f"{modality}_f1" for modality in _MODALITIES]
+                spans = [_span(results.interval(name, figure, its_slice)) for figure in figures]
+                cells = [f"{100 * own[figure]:.1f} {span:>9}" for figure, span in zip(figures, spans, strict=True)]
+            table.add_row(slice_label(name, its_slice), str(own["num_answers"]), *cells)
+    return table
+
+
 def report_lines(results: Results) -> list[str]:
     """What stands under the tables: means over queries, malformed answers, empty ones."""
     answers, scores, strict = results.summary["answers"], results.summary["scores"], results.summary["strict_scores"]
@@ -93,6 +137,13 @@ def report_lines(results: Results) -> list[str]:
         f"{_percent(strict['joint_f1'])} instead of {_percent(scores['joint_f1'])}",
         f"Empty: {answers['num_empty_truths']} truths, {answers['num_empty_answers']} answers, both {answers['num_both_empty']}",
     ]
+    if results.intervals.get("scores") is not None:
+        drawn = results.intervals
+        lines.append(
+            f"{100 * drawn['level']:g} % intervals: {drawn['num_resamples']:,} resamples of the {drawn['num_dialogues']} dialogues, "
+            f"seed {drawn['seed']}; exactly right {_span(results.interval('scores', 'exact_match'))}, joint F1 read strictly "
+            f"{_span(results.interval('strict_scores', 'joint_f1'))}"
+        )
     if "coherence" in results.summary:
         coherence = results.summary["coherence"]
         shown = "-" if coherence["mean"] is None else f"{coherence['mean']:.4f}"

@@ -27,6 +27,7 @@ class Results:
         baselines: The figures of each trivial baseline on the same data.
         notes: What a reader must know beside the figures, in sentences.
         provenance: Versions, command and times; the only part that two runs of the same command differ in.
+        intervals: How sure the figures are, as `ffr.evaluation.bootstrap.interval_table` gives it; empty in files of ffr before it.
         schema: Version of this form.
     """
 
@@ -37,7 +38,21 @@ class Results:
     baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    def interval(self, table: str, figure: str, name: str | None = None) -> tuple[float, float] | None:
+        """The interval of a figure; None where there is none.
+
+        Args:
+            table: `scores`, `strict_scores`, or a table of slices such as `by_length`.
+            figure: The figure's name.
+            name: The slice, in a table of slices.
+        """
+        found = self.intervals.get(table)
+        for key in (figure,) if name is None else (name, figure):
+            found = found.get(key) if isinstance(found, dict) else None
+        return (found[0], found[1]) if found else None
 
     def to_json(self) -> str:
         """The content of the file."""
@@ -69,6 +84,9 @@ class Results:
             raise DataError("not found; `ffr eval` writes it", where=str(path)) from None
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise DataError(f"is not a results file of ffr ({error})", where=str(path)) from error
+        parts = (found.model, found.data, found.settings, found.summary, found.intervals)
+        if not all(isinstance(part, dict) for part in parts):
+            raise DataError("is not a results file of ffr (a part of it is no object)", where=str(path))
         if found.schema != SCHEMA:
             raise DataError(
                 f"has form {found.schema!r} but this ffr reads form {SCHEMA}; evaluate again", where=str(path)

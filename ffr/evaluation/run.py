@@ -20,9 +20,11 @@ from typing import Any
 
 from ffr.answer import format_answer
 from ffr.data.formats import ExampleDataset, PredictionRecord, dump_record, prediction_to_json, replaced_file
+from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.embedding import Encoder
 from ffr.errors import DataError, UsageError
+from ffr.evaluation.bootstrap import interval_table, undefined_note
 from ffr.evaluation.coherence import CoherenceMeter
 from ffr.evaluation.results import PREDICTIONS_FILE, Results
 from ffr.evaluation.retrievers import BASELINE_PREFIX, BASELINES, Answer, BaselineRetriever, Retriever
@@ -143,10 +145,15 @@ def data_fingerprint(examples: Iterable[Example]) -> str:
         return examples.fingerprint
     digest = hashlib.sha256()
     for example in examples:
-        answer = "" if example.fragment is None else format_answer(example.fragment)
-        content = json.dumps([example.dialogue.fingerprint, example.query, answer], ensure_ascii=False)
-        digest.update(content.encode("utf-8", "surrogatepass") + b"\n")
+        digest.update(fingerprint_line(example))
     return digest.hexdigest()
+
+
+def fingerprint_line(example: Example) -> bytes:
+    """What one example adds to the fingerprint of the data."""
+    answer = "" if example.fragment is None else format_answer(example.fragment)
+    content = json.dumps([example.dialogue.fingerprint, example.query, answer], ensure_ascii=False)
+    return content.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def evaluate(
@@ -202,14 +209,14 @@ def evaluate(
             if BASELINE_PREFIX + name != retriever.name
         }
         for example, record in zip(examples, log.in_order(examples), strict=True):
-            _add(table, example, record["response"])
+            add_answer(table, example, record["response"])
             num_cut_off += bool(record.get("is_cut_off"))
             if meter is not None and example.fragment is not None:
                 meter.add(example, read_answer(record["response"]))
             for baseline, its_table in tables.values():
-                _add(its_table, example, baseline.answer([example])[0].response)
+                add_answer(its_table, example, baseline.answer([example])[0].response)
         log.finish()
-    summary = table.summary()
+    rows, summary = table.rows(), table.summary()
     summary["answers"]["num_cut_off"] = num_cut_off
     if meter is not None:
         summary["coherence"] = meter.summary()
@@ -225,7 +232,7 @@ def evaluate(
         settings=settings,
         summary=summary,
         baselines={BASELINE_PREFIX + name: its_table.summary() for name, (_, its_table) in tables.items()},
-        notes=_notes(summary, num_left_out, is_control=shown is not None),
+        notes=_notes(summary, num_left_out, is_control=shown is not None) + undefined_note(rows),
         provenance={
             "command": command(),
             "started_at": started,
@@ -234,12 +241,14 @@ def evaluate(
             "num_answers_resumed": num_resumed,
             "versions": versions(),
         },
+        intervals=interval_table(rows, seed=seed),
     )
     results.save(out)
     return results
 
 
-def _add(table: ScoreTable, example: Example, response: str) -> None:
+def add_answer(table: ScoreTable, example: Example, response: str) -> None:
+    """Adds the answer to an example to a table."""
     dialogue = example.dialogue
     table.add(
         response,
@@ -247,6 +256,7 @@ def _add(table: ScoreTable, example: Example, response: str) -> None:
         num_utterances=len(dialogue.utterances),
         num_images=len(dialogue.images),
         dialogue=dialogue.fingerprint,
+        language=language_of(dialogue),
     )
 
 

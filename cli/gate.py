@@ -1,0 +1,115 @@
+"""`ffr gate`: whether a result may pass: exit code 0 or 1, with a table of what passed and fell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ffr.evaluation.gate import Outcome
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="A results.json that was kept, on the same data.",
+)
+@click.option(
+    "--max-drop",
+    multiple=True,
+    metavar="FIGURE=SHARE",
+    help="The figure may be this much below the baseline's; repeatable. [default, without any rule: joint_f1=0.01]",
+)
+@click.option("--min", "minimum", multiple=True, metavar="FIGURE=SHARE", help="The figure's least value; repeatable.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as JUnit XML.")
+@click.option(
+    "--summary",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help='Append the outcome as Markdown, as to "$GITHUB_STEP_SUMMARY".',
+)
+def gate(
+    results: Path,
+    baseline: Path,
+    max_drop: tuple[str, ...],
+    minimum: tuple[str, ...],
+    junit: Path | None,
+    summary: Path | None,
+) -> None:
+    """Exit with 1 where a result has fallen behind a baseline, with 0 where it holds.
+
+    RESULTS is an output folder of `ffr eval`, or its results.json. Figures are those of results.json (joint_f1, image_recall,
+    sample_joint_f1, exact_match …), with strict_ before for the strict reading, as shares: 0.01 is one percent. Results on other data
+    than the baseline's are refused with exit code 2.
+    """
+    from ffr.evaluation.gate import DEFAULT_RULES, check_rules, junit_xml, markdown_summary, parse_rule
+    from ffr.evaluation.results import Results
+
+    drops = max_drop if max_drop or minimum else DEFAULT_RULES
+    rules = [parse_rule("max-drop", text) for text in drops] + [parse_rule("min", text) for text in minimum]
+    found, kept = Results.load(results), Results.load(baseline)
+    outcomes = check_rules(found, kept, rules, (str(results), str(baseline)))
+    label, kept_label = (str(item.model.get("label", "unnamed")) for item in (found, kept))
+    from rich.console import Console
+
+    click.echo(f"{label} ({results}) against {kept_label} ({baseline})")
+    Console().print(_table(outcomes))
+    if junit is not None:
+        _write(junit, junit_xml(outcomes, label=label))
+    if summary is not None:
+        _append(summary, markdown_summary(outcomes, label=label, baseline_label=kept_label))
+    fallen = [outcome for outcome in outcomes if not outcome.is_passed]
+    for outcome in fallen:
+        click.echo(f"FELL: {outcome.sentence}")
+    if fallen:
+        raise click.exceptions.Exit(1)
+    click.echo(f"Passed: {len(outcomes)} of {len(outcomes)} rules are kept")
+
+
+def _table(outcomes: list[Outcome]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("")
+    table.add_column("rule", no_wrap=True)
+    for header in ("value", "95 % interval", "baseline", "change"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for outcome in outcomes:
+        interval = "-" if outcome.interval is None else f"{outcome.interval[0]:.4f}–{outcome.interval[1]:.4f}"
+        cells = [
+            f"{outcome.value:.4f}",
+            interval,
+            f"{outcome.baseline:.4f}",
+            f"{outcome.value - outcome.baseline:+.4f}",
+        ]
+        verdict = "passed" if outcome.is_passed else "FELL"
+        table.add_row(verdict, str(outcome.rule), *cells, style="" if outcome.is_passed else "bold red")
+    return table
+
+
+def _write(path: Path, content: bytes) -> None:
+    from ffr.data.formats import replaced_file
+
+    with replaced_file(path) as write:
+        write(content)
+
+
+def _append(path: Path, text: str) -> None:
+    from ffr.errors import DataError
+
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise DataError(
+            f"cannot be written to ({error.strerror}); choose another --summary", where=str(path)
+        ) from error

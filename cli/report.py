@@ -1,0 +1,42 @@
+"""`ffr report`: an evaluation as a web page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE.html", help="The page. [default: report.html in RESULTS]"
+)
+@click.option("--dataset", metavar="NAME|PATH", help="The data that was measured. [default: as the results name it]")
+@click.option("--split", help="Part of a named set. [default: likewise]")
+@click.option(
+    "--image-root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder that image paths are relative to. [default: beside the data]",
+)
+def report(results: Path, out: Path | None, dataset: str | None, split: str | None, image_root: Path | None) -> None:
+    """Write an evaluation as one web page: figures, plots, and the dialogues with what was found in them.
+
+    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. The page needs nothing beside itself and
+    fetches nothing. Where it would be larger than 48 MB, the dialogues go on in FILE-2.html and so on.
+    """
+    from ffr.evaluation.answered import open_evaluation
+    from ffr.evaluation.html.page import write_report
+
+    evaluation = open_evaluation(results, dataset=dataset, split=split, image_root=image_root, echo=click.echo)
+    folder = results if results.is_dir() else results.parent
+    written = write_report(evaluation, out or folder / "report.html")
+    for note in written.notes:
+        click.echo(f"! {note}")
+    click.echo(
+        f"{written.num_queries} queries on {written.num_dialogues} dialogues, {written.num_pictures} pictures"
+        + (f", {written.num_unopened} that could not be opened" if written.num_unopened else "")
+    )
+    for page in written.pages:
+        click.echo(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")

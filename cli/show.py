@@ -1,0 +1,32 @@
+"""`ffr show`: one dialogue of an evaluation in the terminal, with the true and the found lines marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS")
+@click.option(
+    "--id", "wanted", required=True, metavar="DIALOGUE_ID|INDEX", help="The dialogue's id, or the query's index."
+)
+@click.option("--plain", is_flag=True, help="No colours.")
+@click.option("--dataset", metavar="NAME|PATH", help="The data that was measured. [default: as the results name it]")
+@click.option("--split", help="Part of a named set. [default: likewise]")
+def show(results: Path, wanted: str, plain: bool, dataset: str | None, split: str | None) -> None:
+    """Print a dialogue with what is true and what was found.
+
+    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. Where there are several queries on the
+    dialogue, they are listed with their indices.
+    """
+    from rich.console import Console
+
+    from ffr.evaluation.answered import open_evaluation
+    from ffr.evaluation.terminal import find_answers, print_answer
+
+    evaluation = open_evaluation(results, dataset=dataset, split=split)
+    chosen, others = find_answers(evaluation, wanted)
+    console = Console(color_system=None, highlight=False) if plain else Console(highlight=False)
+    print_answer(chosen, others, console)
