@@ -1,7 +1,9 @@
-"""`ffr eval`: measures a model, a trivial baseline, or a prediction file."""
+"""`ffr eval`: measures a model, a server, a trivial baseline, or a prediction file."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from ffr.evaluation.run import Progress
     from ffr.runs import ModelSource
 
+_API_PREFIX = "api:"  # as ffr.evaluation.api has it, which help pages do not import
+
 
 @click.command("eval")
 @click.option("--dataset", default="sample", show_default=True, metavar="NAME|PATH", help="A named set or a data file.")
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     metavar="MODEL",
-    help="A run, a folder, a hub id, `tiny`, or baseline:NAME (everything, nothing, random-third, overlap). "
+    help="A run, a folder, a hub id, `tiny`, baseline:NAME (everything, nothing, random-third, overlap), or api:URL#MODEL (an "
+    "OpenAI-compatible server, such as api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct). "
     "[default: the newest finished run under ./runs, else tiny]",
 )
 @click.option(
@@ -63,6 +68,52 @@ if TYPE_CHECKING:
 )
 @click.option("--logprobs", is_flag=True, help="Write the log-probability of every answer token.")
 @click.option(
+    "--window",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Answer dialogues of more than N utterances in pieces of N and merge the answers; 0 never cuts.",
+)
+@click.option(
+    "--overlap",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="M",
+    help="Utterances that neighbouring pieces share.",
+)
+@click.option(
+    "--api-key-env",
+    metavar="NAME",
+    help="For api: environment variable that holds the key. [default: OPENAI_API_KEY, where it is set]",
+)
+@click.option(
+    "--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="For api: requests at a time."
+)
+@click.option(
+    "--requests-per-minute",
+    type=click.FloatRange(0, min_open=True),
+    help="For api: requests begun in a minute at most. [default: no bound]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For api: longest time for one answer.",
+)
+@click.option(
+    "--max-retries",
+    type=click.IntRange(0),
+    default=6,
+    show_default=True,
+    help="For api: how often a request is repeated after a passing fault.",
+)
+@click.option("--price-in", type=click.FloatRange(0), default=0.0, help="For api: price of a million prompt tokens.")
+@click.option("--price-out", type=click.FloatRange(0), default=0.0, help="For api: price of a million answer tokens.")
+@click.option(
     "--wrong-pictures", is_flag=True, help="Control: show pictures of other dialogues in place of the right ones."
 )
 @click.option(
@@ -94,6 +145,15 @@ def eval_command(
     template: str | None,
     query_position: str | None,
     logprobs: bool,
+    window: int,
+    overlap: int,
+    api_key_env: str | None,
+    concurrency: int,
+    requests_per_minute: float | None,
+    timeout: float,
+    max_retries: int,
+    price_in: float,
+    price_out: float,
     wrong_pictures: bool,
     coherence: bool,
     no_baselines: bool,
@@ -101,7 +161,7 @@ def eval_command(
     as_json: bool,
     progress: bool | None,
 ) -> None:
-    """Measure a model, a trivial baseline, or anyone's prediction file.
+    """Measure a model, a server, a trivial baseline, or anyone's prediction file.
 
     Bare `ffr eval` takes the newest finished run under ./runs, or `tiny` where there is none, on the bundled sample. The
     output folder gets predictions.jsonl and results.json; the same command goes on where it was stopped.
@@ -111,7 +171,7 @@ def eval_command(
         click.echo(text, err=as_json)
 
     if predictions is not None:
-        _refuse_beside_predictions(ctx)
+        _refuse(ctx, lambda name: name not in _FOR_PREDICTIONS, "--predictions, which uses no model and no data set")
         from ffr.evaluation.predictions import score_predictions
 
         say(f"Scoring {predictions} (no model)")
@@ -120,6 +180,15 @@ def eval_command(
             say(f"Results: {results.save(out)}")
         _show(results, as_json)
         return
+    is_api = model is not None and model.startswith(_API_PREFIX)
+    if is_api:
+        _refuse(ctx, lambda name: name in _FOR_MODELS_HERE, "api:, whose model runs elsewhere")
+    else:
+        _refuse(ctx, lambda name: name in _FOR_API, "a model that is no api:URL#MODEL")
+    if api_key_env is not None and not os.environ.get(api_key_env, "").strip():
+        raise UsageError(f"--api-key-env {api_key_env}: no such variable is set")
+    if overlap >= max(window, 1):
+        raise UsageError(f"--overlap {overlap} is not less than --window {window}")
     label, source = _choose(model)
     if coherence and source is None:
         raise UsageError("--coherence takes the vectors of a model, and a baseline has none")
@@ -130,7 +199,7 @@ def eval_command(
     from ffr.evaluation.retrievers import BASELINES, VlmRetriever
     from ffr.evaluation.run import FirstExamples, WrongPictures, evaluate
 
-    needs_images = source is not None or wrong_pictures
+    needs_images = source is not None or is_api or wrong_pictures
     data: ExampleDataset = load_dataset(
         dataset, split=split, image_root=image_root, skip_bad=skip_bad, require_images=needs_images, echo=say
     )
@@ -138,7 +207,22 @@ def eval_command(
     shown = WrongPictures(examples, seed=seed) if wrong_pictures else None
     name = f"{source.label if source is not None else label}{' (wrong pictures)' if wrong_pictures else ''}"
     retriever: Retriever
-    if source is None:
+    if is_api:
+        assert model is not None
+        from ffr.evaluation.api import DEFAULT_KEY_VARIABLE, ApiRetriever, Limits, Prices
+
+        retriever = ApiRetriever(
+            model,
+            key_variable=api_key_env or DEFAULT_KEY_VARIABLE,
+            template=template,
+            query_position=query_position,  # type: ignore[arg-type]
+            max_new_tokens=max_new_tokens,
+            with_logprobs=logprobs,
+            limits=Limits(concurrency, requests_per_minute, timeout, max_retries),
+            prices=Prices(price_in, price_out),
+            label=name,
+        )
+    elif source is None:
         from ffr.evaluation.retrievers import BaselineRetriever
 
         retriever = BaselineRetriever(label.removeprefix("baseline:"), seed=seed)
@@ -156,12 +240,18 @@ def eval_command(
             batch_tokens=batch_tokens,
             with_logprobs=logprobs,
         )
+    encoder = retriever.vlm if coherence and isinstance(retriever, VlmRetriever) else None
+    if window:
+        from ffr.evaluation.windows import WindowedRetriever
+
+        retriever = WindowedRetriever(retriever, window=window, overlap=overlap)
     variant = {
         "constrained": constrained,
         "wrong-pictures": wrong_pictures,
         f"first-{limit}": limit is not None,
         f"template-{template}": template is not None,
         f"query-{query_position}": query_position is not None,
+        f"window-{window}-{overlap}": bool(window),
     }
     folder = out or _default_out(source, label, dataset, split, [word for word, is_set in variant.items() if is_set])
     say(f"{len(examples)} queries; output folder {folder}")
@@ -177,7 +267,7 @@ def eval_command(
                 seed=seed,
                 shown=shown,
                 baselines=() if no_baselines else tuple(BASELINES),
-                encoder=retriever.vlm if coherence and isinstance(retriever, VlmRetriever) else None,
+                encoder=encoder,
                 progress=advance,
             )
         except KeyboardInterrupt:
@@ -190,21 +280,35 @@ def eval_command(
 _FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "as_json", "progress"}
 
 
-def _refuse_beside_predictions(ctx: click.Context) -> None:
-    """An option that would have no effect beside --predictions is an error, not a silence."""
+_FOR_MODELS_HERE = {"constrained", "batch_tokens", "device", "dtype", "coherence", "trust_remote_code"}
+_FOR_API = {
+    "api_key_env",
+    "concurrency",
+    "requests_per_minute",
+    "timeout",
+    "max_retries",
+    "price_in",
+    "price_out",
+}
+
+
+def _refuse(ctx: click.Context, is_refused: Callable[[str], bool], beside: str) -> None:
+    """An option that would have no effect is an error, not a silence."""
     for parameter in ctx.command.params:
         name = parameter.name or ""
         given = ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)
-        if given and name not in _FOR_PREDICTIONS:
-            raise UsageError(
-                f"{parameter.opts[0]} has no meaning beside --predictions, which uses no model and no data set"
-            )
+        if given and is_refused(name):
+            raise UsageError(f"{parameter.opts[0]} has no meaning beside {beside}")
 
 
 def _choose(model: str | None) -> tuple[str, ModelSource | None]:
-    """What the first line calls the choice, and where the model is; None for a baseline."""
+    """What the first line calls the choice, and where the model is; None for a baseline or a server."""
     from ffr.runs import RUNS_FOLDER, newest_finished_run, resolve_model
 
+    if model is not None and model.startswith(_API_PREFIX):
+        from ffr.evaluation.api import split_name
+
+        return _API_PREFIX + split_name(model)[1], None
     if model is not None and model.startswith("baseline:"):
         from ffr.evaluation.retrievers import BASELINES
 

@@ -14,7 +14,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,15 @@ from ffr.errors import DataError, UsageError
 from ffr.evaluation.bootstrap import interval_table, undefined_note
 from ffr.evaluation.coherence import CoherenceMeter
 from ffr.evaluation.results import PREDICTIONS_FILE, Results
-from ffr.evaluation.retrievers import BASELINE_PREFIX, BASELINES, Answer, BaselineRetriever, Retriever
+from ffr.evaluation.retrievers import (
+    BASELINE_PREFIX,
+    BASELINES,
+    Answer,
+    BaselineRetriever,
+    Retriever,
+    add_usage,
+    answers_of,
+)
 from ffr.evaluation.scoring import ScoreTable, read_answer
 from ffr.provenance import command, now, versions
 
@@ -201,6 +209,7 @@ def evaluate(
         num_resumed = log.num_answers
         _ask_all(examples, examples if shown is None else shown, retriever, log, progress)
         table, num_cut_off = ScoreTable(), 0
+        usages: list[dict[str, Any]] = []  # tokens and costs, where the retriever tells them
         meter = CoherenceMeter(encoder) if encoder is not None else None
         # a baseline that is itself measured needs no second row
         tables = {
@@ -211,6 +220,8 @@ def evaluate(
         for example, record in zip(examples, log.in_order(examples), strict=True):
             add_answer(table, example, record["response"])
             num_cut_off += bool(record.get("is_cut_off"))
+            if isinstance(record.get("usage"), dict):
+                usages.append(record["usage"])
             if meter is not None and example.fragment is not None:
                 meter.add(example, read_answer(record["response"]))
             for baseline, its_table in tables.values():
@@ -218,6 +229,8 @@ def evaluate(
         log.finish()
     rows, summary = table.rows(), table.summary()
     summary["answers"]["num_cut_off"] = num_cut_off
+    if usages:
+        summary["usage"] = add_usage(usages)
     if meter is not None:
         summary["coherence"] = meter.summary()
     results = Results(
@@ -289,19 +302,17 @@ def _ask_all(
         progress(log.num_answers, len(examples))
     if log.num_answers == len(examples):
         return
-    for batch in retriever.plan(shown):
-        # the same batches as without an interruption, so that the answers are the same to the bit
-        if log.has_all(batch):
-            continue
-        asked = [shown[index] for index in batch]
-        answers = retriever.answer(asked)
-        lines = [
-            _line(index, examples[index], example, retriever, answer)
-            for index, example, answer in zip(batch, asked, answers, strict=True)
-        ]
-        log.append(batch, lines)
-        if progress is not None:
-            progress(log.num_answers, len(examples))
+    # the same batches as without an interruption, so that the answers are the same to the bit
+    batches = [batch for batch in retriever.plan(shown) if not log.has_all(batch)]
+    with closing(answers_of(retriever, batches, shown)) as stream:
+        for number, answers in stream:
+            lines = [
+                _line(index, examples[index], shown[index], retriever, answer)
+                for index, answer in zip(batches[number], answers, strict=True)
+            ]
+            log.append(batches[number], lines)
+            if progress is not None:
+                progress(log.num_answers, len(examples))
 
 
 def _line(index: int, example: Example, shown: Example, retriever: Retriever, answer: Answer) -> bytes:
@@ -321,6 +332,7 @@ def _line(index: int, example: Example, shown: Example, retriever: Retriever, an
             "key": example.key,
             "index": index,
             **({"is_cut_off": True} if answer.is_cut_off else {}),
+            **answer.extra,
             **({"shown_images": list(shown_sources)} if shown_sources != sources else {}),
         },
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import PIL.Image
@@ -165,6 +167,97 @@ def test_bare_call_takes_the_newest_finished_run(data, model):
     assert Path("runs/new/eval/data-first-1/results.json").is_file()
 
 
+class Server:
+    """Speaks the protocol: answers the truth of the file's dialogues, or a status where it was told to."""
+
+    def __init__(self) -> None:
+        self.status: dict[str, int] = {}
+        self.bodies: list[dict[str, object]] = []
+        self.keys: list[str | None] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.bodies.append(body)
+                outer.keys.append(self.headers["Authorization"])
+                text = json.dumps(body["messages"])
+                status = next((number for word, number in outer.status.items() if word in text), 200)
+                ids = "[0, 1]" if "no such thing" not in text else "[]"
+                content = f"<|utt_ids_start|>{ids}<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+                answer = {
+                    "choices": [{"message": {"content": content}, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 1000, "completion_tokens": 20},
+                }
+                sent = json.dumps(answer if status == 200 else {"error": {"message": "not so"}}).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(sent)))
+                self.end_headers()
+                self.wfile.write(sent)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        self.model = f"api:http://127.0.0.1:{self.server.server_port}/v1#org/some-model"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    made = Server()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_a_server(data, server, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-secret-0123456789")
+    words = ["--dataset", data, "--model", server.model, "--api-key-env", "MY_KEY", "--no-baselines"]
+    server.status = {"of talk 2": 422}
+    code, text = run(*words, "--concurrency", 1)
+    assert code == 1
+    assert "dialogue 'd2': the server refused with 422 (not so); correct what it names" in " ".join(text.split())
+    num_asked = len(server.bodies)
+    assert num_asked == 5
+    server.status = {}
+    code, text = run(*words, "--price-in", 2, "--price-out", 5)
+    assert code == 0, text
+    assert text.startswith(f"Evaluating api:org/some-model on {data}\n")
+    assert len(server.bodies) == num_asked + 2
+    assert set(server.keys) == {"Bearer sk-secret-0123456789"}
+    folder = Path("eval/api-org-some-model-data")
+    results = json.loads((folder / "results.json").read_text())
+    assert results["model"]["url"] == server.model.removeprefix("api:").partition("#")[0]
+    assert results["provenance"]["num_answers_resumed"] == 4
+    assert results["summary"]["scores"]["utterance_f1"] == 1
+    assert results["summary"]["usage"]["prompt_tokens"] == 6000
+    # prices may be said at any time: what was answered before them has no cost
+    assert results["summary"]["usage"]["cost"] == pytest.approx(2 * (0.002 + 0.0001))
+    assert not any("sk-secret" in path.read_text() for path in folder.rglob("*") if path.is_file())
+    pictures = [
+        part for body in server.bodies for part in body["messages"][1]["content"] if part["type"] == "image_url"
+    ]
+    assert len(pictures) == len(server.bodies)
+
+
+def test_windows(data, model):
+    """Dialogues of 4, 5 and 6 lines; those of more than 4 are cut."""
+    words = ["--dataset", data, "--window", 4, "--overlap", 1, "--no-baselines"]
+    code, text = run(*words, "--model", "baseline:everything")
+    assert code == 0, text
+    folder = Path("eval/baseline-everything-data-window-4-1")
+    results = json.loads((folder / "results.json").read_text())
+    assert results["summary"]["scores"]["utterance_recall"] == 1
+    assert (results["model"]["window"], results["model"]["overlap"]) == (4, 1)
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert [len(line.get("pieces", ())) for line in lines] == [0, 0, 2, 2, 2, 2]
+    code, text = run(*words, "--model", model, "--constrained", "--out", "out")
+    assert code == 0, text
+    assert json.loads(Path("out/results.json").read_text())["summary"]["answers"]["num_malformed"] == 0
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
@@ -177,6 +270,27 @@ def test_bare_call_takes_the_newest_finished_run(data, model):
         (["--model", "baseline:nothing", "--coherence"], 2, "--coherence takes the vectors of a model"),
         (["--limit", "0"], 2, "0 is not in the range"),
         (["--model", "tiny", "--device", "warp"], 2, "--device warp cannot be used here"),
+        (["--model", "api:localhost#m"], 2, "begins with http:// or https://"),
+        (["--model", "api:http://localhost/v1"], 2, "an endpoint is written api:URL#MODEL"),
+        (["--model", "api:http://h/v1#m", "--constrained"], 2, "--constrained has no meaning beside api:"),
+        (["--model", "api:http://h/v1#m", "--batch-tokens", "9"], 2, "--batch-tokens has no meaning beside api:"),
+        (
+            ["--model", "api:http://h/v1#m", "--api-key-env", "NO_SUCH"],
+            2,
+            "--api-key-env NO_SUCH: no such variable is set",
+        ),
+        (
+            ["--model", "baseline:nothing", "--timeout", "9"],
+            2,
+            "--timeout has no meaning beside a model that is no api:",
+        ),
+        (["--model", "baseline:nothing", "--overlap", "1"], 2, "--overlap 1 is not less than --window 0"),
+        (
+            ["--model", "baseline:nothing", "--window", "3", "--overlap", "3"],
+            2,
+            "--overlap 3 is not less than --window 3",
+        ),
+        (["--predictions", "x.jsonl", "--window", "3"], 2, "--window has no meaning beside --predictions"),
     ],
 )
 def test_wrong_calls(data, monkeypatch, words, code, sentence):
