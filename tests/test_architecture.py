@@ -28,7 +28,15 @@ MAY_IMPORT = {
     "ffr.recipes": set(),
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": {"ffr.errors", "ffr.config", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.images"},
-    "ffr.models": {"ffr.errors", "ffr.model_files", "ffr.config", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.images"},
+    "ffr.models": {
+        "ffr.errors",
+        "ffr.model_files",
+        "ffr.config",
+        "ffr.dialogue",
+        "ffr.answer",
+        "ffr.prompt",
+        "ffr.images",
+    },
 }
 _BASE = MAY_IMPORT["ffr.data"] | {"ffr.provenance", "ffr.runs", "ffr.run_log"}
 MAY_IMPORT |= {
@@ -40,7 +48,7 @@ MAY_IMPORT |= {
     "ffr.evaluation": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.embedding", "ffr"},
     "ffr.curriculum": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.evaluation"},
     "ffr.curriculum.policy": {"ffr.errors", "ffr.dialogue"},
-    "ffr.exports": _BASE | {"ffr.models", "ffr.embedding", "ffr.model_files"},
+    "ffr.exports": _BASE | {"ffr.models", "ffr.embedding", "ffr.model_files", "ffr"},
     "ffr.training": _BASE
     | {
         "ffr.data",
@@ -111,7 +119,7 @@ def test_the_wheel_lists_every_package() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"], ["compare"], ["gate"], ["report"], ["show"], ["eval"], ["quickstart"], ["doctor"], ["completion"], ["data"],
+    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"], ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"], ["eval"], ["quickstart"], ["doctor"], ["completion"], ["data"],
     *(["data", name] for name in ("check", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
 

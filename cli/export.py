@@ -1,0 +1,103 @@
+"""`ffr export`: towers and encoders as ONNX, checked against torch, and their speed beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import click
+
+
+@click.group()
+def export() -> None:
+    """Write the vision tower or an encoder as ONNX, and measure it."""
+
+
+@export.command()
+@click.option("--model", required=True, metavar="MODEL", help="A run, a folder, a hub id, or `tiny`.")
+@click.option(
+    "--part",
+    type=click.Choice(["vision", "text", "image"]),
+    required=True,
+    help="vision: the tower of an image-text model; text, image: those of an encoder.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write, whole or not at all."
+)
+@click.option("--adapter", type=click.Path(path_type=Path), metavar="DIR", help="peft adapter to merge in first.")
+@click.option(
+    "--dtype", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True, help="Type of numbers."
+)
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the graph is checked."
+)
+@click.option("--opset", type=int, metavar="N", help="Version of the standard operators, 18 to 23. [default: 20]")
+@click.option("--replace", is_flag=True, help="Write over an export that is there.")
+def onnx(
+    model: str, part: str, out: Path, adapter: Path | None, dtype: str, device: str, opset: int | None, replace: bool
+) -> None:
+    """Write a part of a model as an ONNX graph that equals it, or nothing."""
+    from ffr.exports.onnx import DEFAULT_OPSET, DType, Part, export_onnx
+
+    from ffr.runs import resolve_model
+
+    source = resolve_model(model)
+    content = export_onnx(
+        source.location,
+        cast("Part", part),
+        out,
+        adapter=adapter,
+        dtype=cast("DType", dtype),
+        device=device,
+        opset=DEFAULT_OPSET if opset is None else opset,
+        replace=replace,
+    )
+    worst = max(item["max_difference"] for item in content["parity"])
+    least = min(item["min_cosine"] for item in content["parity"])
+    num_calls = sum(item["num_calls"] for item in content["parity"])
+    click.echo(
+        f"{out}: {content['kind']} {part}, {dtype}, opset {content['opset']}; equals torch on {num_calls} calls of "
+        f"{len(content['parity'])} kinds (difference at most {worst:.1e}, cosine at least {least:.6f}, "
+        f"{content['providers_tried'][0]})"
+    )
+
+
+@export.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--model", metavar="MODEL", help="The model it came from. [default: as the export says]")
+@click.option("--batch-size", "batch_sizes", type=click.IntRange(1), multiple=True, default=(1, 8), show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each contender.")
+@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="Calls that count.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--image-side", type=click.IntRange(1), default=224, show_default=True, help="Pixels of a picture's side."
+)
+@click.option("--compile", "with_compile", is_flag=True, help="Beside torch.compile too, which takes minutes to start.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON.")
+def bench(
+    folder: Path,
+    model: str | None,
+    batch_sizes: tuple[int, ...],
+    threads: int,
+    rounds: int,
+    device: str,
+    image_side: int,
+    with_compile: bool,
+    out: Path | None,
+) -> None:
+    """Measure an export beside the model it came from, in turns."""
+    import json
+
+    from ffr.exports.benchmark import Load, as_table, run_bench
+    from ffr.exports.runtime import check_folder
+
+    from ffr.runs import resolve_model
+
+    info = check_folder(folder)
+    source = str(resolve_model(model or str(info.content["source"]["model"])).location)
+    load = Load(str(folder), source, batch_sizes, threads, rounds, device, image_side)
+    result = run_bench(load, ("onnx", "torch", *(("compile",) if with_compile else ())))
+    click.echo(as_table(result))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

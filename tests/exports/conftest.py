@@ -1,0 +1,49 @@
+"""Tiny models on disk, and one export that many tests open."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+TESTS = str(Path(__file__).resolve().parent.parent)
+if TESTS not in sys.path:
+    sys.path.insert(0, TESTS)  # for the builds
+
+from encoder_builds import build_encoder  # noqa: E402
+from model_builds import BUILDS, build_model  # noqa: E402
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model or encoder; built when first asked for."""
+    root = tmp_path_factory.mktemp("built")
+
+    def folder(name: str) -> Path:
+        path = root / name
+        if path.is_dir():
+            return path
+        return build_model(name, path) if name in BUILDS else build_encoder(name, path)
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_export(tmp_path_factory: pytest.TempPathFactory, built: Callable[[str], Path]) -> Path:
+    """CLIP's text part, exported; to be copied before anything in it is changed."""
+    from ffr.exports.onnx import export_onnx
+
+    out = tmp_path_factory.mktemp("exports") / "clip" / "text"
+    export_onnx(built("clip"), "text", out)
+    return out

@@ -1,0 +1,154 @@
+"""Exported folders: what is in them, that they equal torch, and that a wrong one never appears."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from ffr.cli.export import export
+from ffr.exports import onnx as exporting
+from ffr.exports.onnx import export_onnx, export_plan, plan_encoder, plan_vision
+from ffr.exports.runtime import load_onnx, load_onnx_encoder
+from model_builds import BUILDS, random_picture
+
+from ffr.dialogue import FilePrompt
+from ffr.embedding import load_encoder
+from ffr.errors import ModelError, UsageError
+from ffr.models.vlm import load_vlm
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "qwen2.5-vl" else pytest.mark.slow) for name in sorted(BUILDS)]
+)
+def test_towers(name: str, built: Callable[[str], Path], tmp_path: Path) -> None:
+    content = export_onnx(built(name), "vision", tmp_path / "out")
+    assert max(item["max_difference"] for item in content["parity"]) < 1e-4
+    assert content["providers_tried"] == ["CPUExecutionProvider"]
+    model = load_onnx(tmp_path / "out", device="cpu", num_threads=1)
+    vlm = load_vlm(built(name))
+    path = random_picture(tmp_path / "a.png", 171, 60)
+    image = vlm.encode(FilePrompt("<image>"), [path]).images[0]
+    (found,) = model.image_features(image.inputs or {})
+    features = vlm.image_features(image)
+    assert np.allclose(found["pooled"], features.pooled, atol=1e-4 * float(features.pooled.abs().max()))
+    assert [name for name in found if name != "pooled"] == [f"deepstack.{n}" for n in range(len(features.deepstack))]
+
+
+def test_several_images_of_a_processor_call_are_taken_one_by_one(built: Callable[[str], Path], tmp_path: Path) -> None:
+    vlm = load_vlm(built("qwen2-vl"))
+    export_plan(plan_vision(vlm), tmp_path / "out")
+    model = load_onnx(tmp_path / "out", device="cpu")
+    paths = [random_picture(tmp_path / f"{n}.png", 60 + 40 * n, 90, n) for n in range(3)]
+    images = vlm.encode(FilePrompt("<image>" * 3), paths).images
+    joined = {
+        key: torch.cat([(image.inputs or {})[key] for image in images]) for key in ("pixel_values", "image_grid_thw")
+    }
+    found = model.image_features(joined)
+    assert len({item["pooled"].shape for item in found}) == 3
+    for image, item in zip(images, found, strict=True):
+        assert np.allclose(item["pooled"], vlm.image_features(image).pooled, atol=1e-4)
+
+
+def test_what_lies_in_the_folder(text_export: Path) -> None:
+    content = json.loads((text_export / "export.json").read_text(encoding="utf-8"))
+    assert content["opset"] == 20
+    assert content["inputs"] == {"input_ids": {"dtype": "int64", "shape": ["batch", "length"]}}
+    assert {"model.onnx", "config.json", "tokenizer.json", "preprocessor_config.json"} <= set(content["files"])
+    assert content["versions"]["onnxscript"]
+    assert len(content["parity"]) == 6
+    assert "embed_texts" in (text_export / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in text_export.parent.iterdir()] == ["text"]
+
+
+def test_the_encoder_of_an_export_equals_torch(text_export: Path, built: Callable[[str], Path], tmp_path: Path) -> None:
+    encoder = load_onnx_encoder(text_export.parent, device="cpu")
+    texts = [f"{'a dog ' * (number % 5)}{number}" for number in range(40)]
+    assert torch.allclose(encoder.embed_texts(texts), load_encoder(built("clip")).embed_texts(texts), atol=1e-5)
+    assert len(encoder.fingerprint) == 64
+    with pytest.raises(UsageError, match="the image part was not exported"):
+        encoder.embed_images([random_picture(tmp_path / "a.png", 40, 40)])
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+def test_other_types_keep_their_tolerance(dtype: Any, built: Callable[[str], Path], tmp_path: Path) -> None:
+    content = export_onnx(built("clip"), "text", tmp_path / "out", dtype=dtype)
+    assert content["tolerance"]["min_cosine"] == {"fp16": 0.999, "int8": 0.99}[dtype]
+    # not the float32 graph under another name
+    assert max(item["max_difference"] for item in content["parity"]) > 1e-5
+
+
+def test_a_wrong_graph_is_not_written(
+    built: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_encoder(load_encoder(built("clip")), "text")
+    plan.module.after = torch.nn.Identity()  # type: ignore[assignment]
+    with pytest.raises(ModelError, match=r"clip: its graph differs from torch by .* nothing was written"):
+        export_plan(plan, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_adapters_are_merged_first(built: Callable[[str], Path], tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    vlm = load_vlm(built("qwen2-vl"))
+    adapted = get_peft_model(vlm.model, LoraConfig(r=2, target_modules=r".*visual.*(fc1|fc2)"))
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.1)
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    export_onnx(built("qwen2-vl"), "vision", tmp_path / "out", adapter=tmp_path / "adapter")
+    path = random_picture(tmp_path / "a.png", 80, 60)
+    with_adapter = load_vlm(built("qwen2-vl"), adapter=tmp_path / "adapter")
+    image = with_adapter.encode(FilePrompt("<image>"), [path]).images[0]
+    (found,) = load_onnx(tmp_path / "out", device="cpu").image_features(image.inputs or {})
+    assert np.allclose(found["pooled"], with_adapter.image_features(image).pooled, atol=1e-4)
+    plain = load_vlm(built("qwen2-vl")).image_features(image).pooled
+    assert not np.allclose(found["pooled"], plain, atol=1e-2)
+
+
+def test_calls_that_cannot_be_done(
+    built: Callable[[str], Path], tmp_path: Path, text_export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="opset 7 is not written; use 18 to 23"):
+        export_onnx(built("clip"), "text", tmp_path / "x", opset=7)
+    with pytest.raises(UsageError, match="is there already"):
+        export_onnx(built("clip"), "text", text_export)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(UsageError, match="is no export, so it is not replaced"):
+        export_onnx(built("clip"), "text", tmp_path / "mine", replace=True)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="cannot be written"):
+        export_plan(plan_encoder(load_encoder(built("clip")), "text"), tmp_path / "file" / "out")
+    with pytest.raises(ModelError, match=r"clip model, which takes no images|cannot be loaded"):
+        export_onnx(built("clip"), "vision", tmp_path / "x")
+    with pytest.raises(ModelError, match="is a qwen2_vl model; name one of the kinds"):
+        export_onnx(built("qwen2-vl"), "image", tmp_path / "x")
+    with pytest.raises(UsageError, match="--adapter goes with --part vision"):
+        export_onnx(built("clip"), "text", tmp_path / "x", adapter=tmp_path)
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'ffr-vlm\[onnx\]'"):
+        export_onnx(built("clip"), "text", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_command(built: Callable[[str], Path], tmp_path: Path) -> None:
+    arguments = ["onnx", "--model", str(built("siglip")), "--part", "image", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(export, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "siglip image, fp32, opset 20; equals torch on" in result.output
+    figures = tmp_path / "bench.json"
+    arguments = ["bench", str(tmp_path / "out"), "--rounds", "2", "--batch-size", "2", "--out", str(figures)]
+    result = CliRunner().invoke(export, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    rows = json.loads(figures.read_text())["results"][0]["contenders"]
+    assert set(rows) == {"onnx", "torch"}
+    assert all(row["median_seconds"] > 0 and row["peak_bytes"] > 0 for row in rows.values())
+    assert "| 2 | onnx |" in result.output
