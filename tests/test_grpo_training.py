@@ -27,7 +27,7 @@ SMALL = {
     "model": "tiny", "max_steps": 4, "batch_size": 2, "accumulate": 2, "num_generations": 4, "updates_per_rollout": 2,
     "max_new_tokens": 24, "val_examples": 3, "val_every_steps": 2, "checkpoint_every_steps": 1, "learning_rate": 1e-3,
     "lora_dropout": 0.1, "num_threads": 1, "gradient_checkpointing": False, "show_samples_every_steps": 2,
-    "resample_attempts": 1,
+    "resample_attempts": 1, "order_weight": 1.0,
 }  # fmt: skip
 NOT_REPEATABLE = {"tokens_per_second", "peak_memory_mb", "seconds_rollout", "seconds_reference", "seconds_update"}
 
@@ -61,7 +61,7 @@ def table(tmp_path_factory: pytest.TempPathFactory, sample_home: Path) -> Path:
     from ffr.curriculum.policy import Difficulty
     from ffr.data.catalog import load_dataset
 
-    data = list(load_dataset("sample", split="train"))
+    data = list(load_dataset("sample", split="grpo"))
     path = tmp_path_factory.mktemp("table") / "difficulty.csv"
     facts = [
         Difficulty((index * 7 % 11) / 10, (index * 5 % 13) / 4, bool(example.fragment and example.fragment.is_empty))
@@ -104,7 +104,7 @@ def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
     lines = [json.loads(line) for line in (whole_run / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["step"] for line in lines] == [1] * 4 + [2] * 4 + [4] * 4
     for line in lines:
-        assert line["dialogue_id"].startswith("sample_train")
+        assert line["dialogue_id"].startswith("sample_grpo")
         assert len(line["answers"]) == 4
         rewards = [answer["reward"] for answer in line["answers"]]
         advantages = [answer["advantage"] for answer in line["answers"]]
@@ -145,12 +145,11 @@ ONE_STEP = {
 
 
 def test_how_a_step_is_cut_does_not_matter(sample_home: Path, tmp_path: Path) -> None:
-    """All prompts at once, one by one, few answers at a time, and prompts repeated for each answer: the same gradient."""
+    """All prompts at once, one by one, few answers at a time, with activations computed again: the same gradient."""
     cuts: list[dict[str, Any]] = [
         {},
         {"batch_size": 1, "accumulate": 4},
         {"answers_per_pass": 3},
-        {"prompt_sharing": "off"},
         {"gradient_checkpointing": True},
     ]
     rows = [_rows(_train(tmp_path / str(number), **{**ONE_STEP, **cut}))[0] for number, cut in enumerate(cuts)]
@@ -280,7 +279,7 @@ def test_what_a_wrong_call_says(
             "no reward has a",
         ),
         (["--from", "tiny", "--curriculum", "-o", "difficulty=none.csv"], 1, "none.csv"),
-        (["--from", "tiny", "-o", "encoder=./nowhere"], 1, "./nowhere"),
+        (["--from", "tiny", "-o", "order_weight=1", "-o", "encoder=./nowhere"], 1, "./nowhere"),
         (["--from", "tiny", "-o", "num_generations=1"], 2, "at least 2"),
         (["--resume", str(whole_run), "--seed", "1"], 2, "takes its settings from the run"),
     ):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from vlm_reference import ANSWERS
 
-from ffr.dialogue import FilePrompt, Fragment
+from ffr.dialogue import FilePrompt
 from ffr.models.tiny import TINY_FOLDER
 from ffr.models.vlm import load_vlm
 from ffr.prompt import IMAGE_MARK
@@ -80,4 +80,4 @@ def test_tiny_loads_with_tied_embeddings(ask: Ask) -> None:
     vlm = load_vlm("tiny")
     assert vlm.base.get_output_embeddings().weight is vlm.base.get_input_embeddings().weight
     row = vlm.encode(*ask(0), answer=ANSWERS[0])
-    assert row.num_answer_tokens == vlm.count_answer_tokens(Fragment((0, 2), (1,)))
+    assert row.num_answer_tokens == vlm.count_answer_tokens(ANSWERS[0])
