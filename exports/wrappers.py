@@ -665,7 +665,8 @@ class InternVlTower(nn.Module):
 def _merged(rows: Tensor, side: int, step: int) -> Tensor:
     """(B, side², D) → (B, (side / step)², step²·D): squares of patches one behind the other, in reading order within and without."""
     cells = side // step
-    grid = rows.reshape(len(rows), cells, step, cells, step, -1).transpose(2, 3)
+    # not len(rows): that would fix the number of tiles in an exported graph
+    grid = rows.reshape(rows.shape[0], cells, step, cells, step, -1).transpose(2, 3)
     return grid.flatten(3).flatten(1, 2)
 
 
