@@ -145,11 +145,12 @@ ONE_STEP = {
 
 
 def test_how_a_step_is_cut_does_not_matter(sample_home: Path, tmp_path: Path) -> None:
-    """All prompts at once, one by one, few answers at a time, with activations computed again: the same gradient."""
+    """All prompts at once, one by one, few answers at a time, prompts repeated for each answer, activations computed again."""
     cuts: list[dict[str, Any]] = [
         {},
         {"batch_size": 1, "accumulate": 4},
         {"answers_per_pass": 3},
+        {"prompt_sharing": "off"},
         {"gradient_checkpointing": True},
     ]
     rows = [_rows(_train(tmp_path / str(number), **{**ONE_STEP, **cut}))[0] for number, cut in enumerate(cuts)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -132,7 +133,9 @@ def sample_answers(
     was_training = vlm.training
     vlm.eval()
     decoder = (_SharedDecoder if is_cache_shared else _ExpandedDecoder)(vlm, prompts, num_samples)
-    choose = _Chooser(vlm, temperature=temperature, top_p=top_p, generator=generator)
+    choose = _Chooser(
+        vlm, temperature=temperature, top_p=top_p, generator=generator, num_rows=len(prompts) * num_samples
+    )
     stops = torch.tensor(vlm.stop_ids, device=vlm.device)
     num_rows = len(prompts) * num_samples
     ids: list[list[int]] = [[] for _ in range(num_rows)]
@@ -141,7 +144,7 @@ def sample_answers(
     is_open = torch.ones(num_rows, dtype=torch.bool, device=vlm.device)
     logits = decoder.first_logits()
     for step in range(max_new_tokens):
-        token, logprob = choose(logits)
+        token, logprob = choose(logits, alive)
         for number, item, value, goes_on in zip(
             alive.tolist(), token.tolist(), logprob.tolist(), is_open.tolist(), strict=True
         ):
@@ -160,7 +163,7 @@ def sample_answers(
     return [answers[start : start + num_samples] for start in range(0, num_rows, num_samples)]
 
 
-class _Decoder:
+class _Decoder(ABC):
     """Prompts that went through the model once, and the answers to them token by token; a row is one answer.
 
     Shapes: B prompts, G answers to each, P tokens of the longest prompt, rows = B·G, V vocabulary.
@@ -197,13 +200,13 @@ class _Decoder:
         ).last_hidden_state
         return hidden
 
+    @abstractmethod
     def step(self, token: torch.Tensor) -> torch.Tensor:
         """Logits (rows, V) after one more token (rows,) of each answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
         """Goes on without rows that have ended, where that saves enough: the rows that are kept; None for all."""
-        raise NotImplementedError
 
 
 class _ExpandedDecoder(_Decoder):
@@ -269,45 +272,55 @@ _LIKELIEST = 64
 
 
 class _Chooser:
-    """Draws the next token of each row."""
+    """Draws the next token of each row.
 
-    def __init__(self, vlm: Vlm, *, temperature: float, top_p: float, generator: torch.Generator | None) -> None:
+    A random number is drawn for every row at every step, also for rows that have ended, so that an answer does not depend on
+    which other rows are still there.
+    """
+
+    def __init__(
+        self, vlm: Vlm, *, temperature: float, top_p: float, generator: torch.Generator | None, num_rows: int
+    ) -> None:
         self._forbidden = torch.tensor(sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device)
         self._temperature = temperature
         self._top_p = top_p
         self._generator = generator
+        self._num_rows = num_rows
 
-    def __call__(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens (rows,) and their log-probabilities (rows,) from logits (rows, V)."""
+    def __call__(self, logits: torch.Tensor, alive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens (rows,) and their log-probabilities (rows,) from logits (rows, V); `alive` numbers the rows among all."""
         scaled = logits / self._temperature if self._temperature else logits
         allowed = scaled.index_fill(1, self._forbidden, -torch.inf)
         if not self._temperature:
             token = allowed.argmax(1)
-        elif self._top_p < 1:
-            token = draw_from_nucleus(allowed.softmax(1), self._top_p, self._generator)
         else:
-            token = torch.multinomial(allowed.softmax(1), 1, generator=self._generator)[:, 0]
+            points = 1 - torch.rand(self._num_rows, generator=self._generator, device=logits.device)
+            token = draw_tokens(allowed.softmax(1), points[alive], top_p=self._top_p)
         return token, scaled.log_softmax(1).gather(1, token[:, None])[:, 0]
 
 
-def draw_from_nucleus(
-    probabilities: torch.Tensor, top_p: float, generator: torch.Generator | None = None
-) -> torch.Tensor:
+def draw_tokens(probabilities: torch.Tensor, points: torch.Tensor, *, top_p: float = 1.0) -> torch.Tensor:
     """Draws from the smallest set of likeliest tokens whose probabilities reach `top_p` (nucleus sampling, arXiv 1904.09751).
 
-    Only the likeliest few tokens are sorted where those are enough, as they nearly always are.
+    The token is the one at which the running sum of the set's probabilities reaches the point's share of their mass. Only the
+    likeliest few tokens are sorted where those are enough, as they nearly always are.
 
     Args:
         probabilities: (rows, V), each row adding up to 1.
-        top_p: Probability that the set must reach, over 0 and under 1.
-        generator: Where the random numbers come from; None for torch's own.
+        points: (rows,) uniform random numbers over 0, at most 1: a token of probability 0 is never drawn.
+        top_p: Probability that the set must reach; 1 takes all tokens.
 
     Returns:
         (rows,) token ids.
 
-    >>> draw_from_nucleus(torch.tensor([[0.1, 0.7, 0.2]]), 0.6)
+    >>> draw_tokens(torch.tensor([[0.1, 0.7, 0.2]]).expand(3, -1), torch.tensor([0.05, 0.5, 1.0]))
+    tensor([0, 1, 2])
+    >>> draw_tokens(torch.tensor([[0.1, 0.7, 0.2]]), torch.tensor([1.0]), top_p=0.6)
     tensor([1])
     """
+    if top_p >= 1:
+        reached = probabilities.cumsum(1)
+        return torch.searchsorted(reached, points[:, None] * reached[:, -1:])[:, 0]
     likeliest, ids = probabilities.topk(min(_LIKELIEST, probabilities.shape[1]), dim=1)
     reached = likeliest.cumsum(1)
     if bool((reached[:, -1] < top_p).any()):
@@ -315,9 +328,7 @@ def draw_from_nucleus(
         reached = likeliest.cumsum(1)
     size = (reached < top_p).sum(1, keepdim=True).clamp(max=reached.shape[1] - 1)
     mass = reached.gather(1, size)
-    point = torch.rand(len(mass), 1, generator=generator, device=mass.device, dtype=mass.dtype) * mass
-    # rounding must not step over the last token of the set
-    place = torch.minimum((reached <= point).sum(1, keepdim=True), size)
+    place = (reached < points[:, None] * mass).sum(1, keepdim=True)
     return ids.gather(1, place)[:, 0]
 
 

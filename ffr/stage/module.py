@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 import lightning as L
@@ -17,7 +18,7 @@ _CHECKPOINT_KEY = "ffr"
 Config = TypeVar("Config", bound=StageConfig)
 
 
-class StageModule(L.LightningModule, Generic[Config]):
+class StageModule(L.LightningModule, ABC, Generic[Config]):
     """A model that is trained; knows no file, no folder and no command line.
 
     Args:
@@ -40,9 +41,9 @@ class StageModule(L.LightningModule, Generic[Config]):
         """Steps of the stage's plan that are done."""
         return int(self.trainer.global_step)
 
+    @abstractmethod
     def take_step_figures(self, batch: Any) -> dict[str, float]:
         """Figures of the step that `batch` ended, summed over processes; counting starts anew."""
-        raise NotImplementedError
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Leaves the batch where it is: `collate` makes its tensors on the model's device."""

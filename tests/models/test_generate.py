@@ -216,19 +216,23 @@ def test_answers_of_the_tests_are_well_formed() -> None:
         assert_well_formed(text, 4, 2)
 
 
-@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.85, 0.999])
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.85, 0.999, 1.0])
 @pytest.mark.parametrize("width", [3, 50, 400])
 def test_a_nucleus_is_that_of_transformers(top_p: float, width: int) -> None:
     """Every token of the set is drawn about as often as it should be, and none outside it; wide sets need the full sort."""
     from transformers import TopPLogitsWarper
 
-    from ffr.models.generate import draw_from_nucleus
+    from ffr.models.generate import draw_tokens
 
     logits = torch.randn(1, width, generator=torch.Generator().manual_seed(width)) * (0.3 if width == 400 else 2)
-    expected = TopPLogitsWarper(top_p)(None, logits.clone()).softmax(1)[0]
+    logits[0, 0] = logits[0, -1] = -torch.inf
+    kept = logits if top_p == 1 else TopPLogitsWarper(top_p)(None, logits.clone())
+    expected = kept.softmax(1)[0]
     draws = 20_000
     generator = torch.Generator().manual_seed(1)
-    drawn = draw_from_nucleus(logits.softmax(1).expand(draws, -1), top_p, generator)
+    points = 1 - torch.rand(draws, generator=generator)
+    points[:2] = torch.tensor([1e-30, 1.0])  # the ends must stay within the set, too
+    drawn = draw_tokens(logits.softmax(1).expand(draws, -1), points, top_p=top_p)
     share = torch.bincount(drawn, minlength=width) / draws
     assert not share[expected == 0].any()
     assert (share - expected).abs().max() < 0.02
