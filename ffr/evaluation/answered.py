@@ -12,12 +12,12 @@ from typing import Any
 
 from ffr.answer import parse_lenient, without_thought
 from ffr.data.catalog import load_dataset
-from ffr.data.formats import ExampleDataset, example_of_prediction, prediction_from_json
+from ffr.data.formats import ExampleDataset
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Fragment
 from ffr.errors import DataError, FfrError, UsageError
-from ffr.evaluation.predictions import score_predictions
+from ffr.evaluation.predictions import example_of_record, score_predictions, truth_of_record
 from ffr.evaluation.results import PREDICTIONS_FILE, RESULTS_FILE, Results
 from ffr.evaluation.run import FirstExamples, data_fingerprint
 from ffr.evaluation.scoring import TRUTH_SLICES, density_slice, is_well_formed, length_slice, read_answer
@@ -176,7 +176,7 @@ class Evaluation:
             yield self._read(index, record, example, where)
 
     def _read(self, index: int, record: Mapping[str, Any], of_data: Example | None, where: str) -> AnsweredQuery:
-        example = _example_of(record, where, self._image_root)
+        example = example_of_record(record, where, image_root=self._image_root)
         if of_data is not None:
             if example is not None and example.key != of_data.key:
                 raise DataError(
@@ -198,30 +198,12 @@ class Evaluation:
             dialogue_id=str(identity) if isinstance(identity, str | int) else str(index),
             response=response,
             prediction=read_answer(response),
-            truth=_truth_of(record) if of_data is None else of_data.fragment,
+            truth=truth_of_record(record) if of_data is None else of_data.fragment,
             example=example,
             prompt="" if example is not None else _prompt_of(record),
             locations=locations,
             is_cut_off=bool(record.get("is_cut_off")),
         )
-
-
-def _example_of(record: Mapping[str, Any], where: str, image_root: Path) -> Example | None:
-    # the answers are read apart, and their faults must not hide the dialogue
-    stripped = {key: record[key] for key in ("dialogue_id", "messages", "images") if key in record}
-    try:
-        prediction = prediction_from_json({**stripped, "response": ""}, where)
-        return example_of_prediction(prediction, image_root=image_root, where=where)
-    except DataError:
-        return None
-
-
-def _truth_of(record: Mapping[str, Any]) -> Fragment | None:
-    labels = record.get("labels", record.get("solution"))
-    if not isinstance(labels, str):
-        return None
-    read = parse_lenient(labels)
-    return None if {"no utterance ids", "no image ids"} & set(read.problems) else read.fragment
 
 
 def _prompt_of(record: Mapping[str, Any]) -> str:

@@ -74,10 +74,10 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         if not isinstance(response, str):
             note("num_without_response", f'{where}: no text under "response"; counted as a malformed answer')
             response = ""
-        truth = _truth(record)
+        truth = truth_of_record(record)
         if truth is None:
             note("num_without_labels", f'{where}: no readable answer under "labels"; not scored')
-        example = _example(record, where)
+        example = example_of_record(record, where)
         language = "unknown"
         if example is not None:
             language = language_of(example.dialogue)
@@ -134,7 +134,8 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     )
 
 
-def _truth(record: Mapping[str, Any]) -> Fragment | None:
+def truth_of_record(record: Mapping[str, Any]) -> Fragment | None:
+    """The true fragment that a line of a prediction file names; None where it names none."""
     labels = record.get("labels", record.get("solution"))
     if not isinstance(labels, str):
         return None
@@ -142,12 +143,13 @@ def _truth(record: Mapping[str, Any]) -> Fragment | None:
     return None if {"no utterance ids", "no image ids"} & set(read.problems) else read.fragment
 
 
-def _example(record: Mapping[str, Any], where: str) -> Example | None:
+def example_of_record(record: Mapping[str, Any], where: str, *, image_root: Path | None = None) -> Example | None:
     """The dialogue and query of a line; None where its messages are not a prompt that can be read back."""
     # the answers have been read before, and their faults must not hide the dialogue
     stripped = {key: record[key] for key in ("dialogue_id", "messages", "images") if key in record}
     try:
-        return example_of_prediction(prediction_from_json({**stripped, "response": ""}, where), where=where)
+        prediction = prediction_from_json({**stripped, "response": ""}, where)
+        return example_of_prediction(prediction, image_root=image_root, where=where)
     except DataError:
         return None
 
