@@ -45,7 +45,7 @@ STAGES = ("build", "data", "baselines", "sft", "grpo", "eval")
 
 # all weights of the text half are trained: at this size an adapter would save little memory and cost time
 COMMON = {
-    "lora_rank": "0", "gradient_checkpointing": "false", "template": "en", "query_position": "last",
+    "precision": "auto", "lora_rank": "0", "gradient_checkpointing": "false", "num_workers": "4", "template": "en", "query_position": "last",
     "weight_decay": "0.01", "val_examples": "0", "checkpoint_every_steps": "1000", "keep_checkpoints": "1",
 }  # fmt: skip
 TRAININGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
@@ -56,8 +56,8 @@ TRAININGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
     ),
     "grpo": (
         "grpo", "train", "sft",
-        {"learning_rate": "1e-5", "max_steps": "60", "batch_size": "32", "accumulate": "1", "num_generations": "8",
-         "top_p": "1.0", "max_new_tokens": "96", "resample_attempts": "0", "order_weight": "0", "kl_coefficient": "0",
+        {"learning_rate": "1e-5", "max_steps": "40", "batch_size": "16", "accumulate": "2", "rollout_batch": "32",
+         "num_generations": "8", "top_p": "1.0", "max_new_tokens": "96", "resample_attempts": "0", "order_weight": "0", "kl_coefficient": "0",
          "startup_check": "false"},
     ),
 }  # fmt: skip
@@ -237,7 +237,7 @@ def report(paths: Paths, seeds: Sequence[int]) -> str:
     for name in ("untrained", *TRAININGS):
         found = [texts[f"{name}-{seed}"] for seed in seeds if f"{name}-{seed}" in texts]
         if found:
-            runs[name] = found
+            runs[name] = found[:1] if name == "untrained" else found
     methods = {name: [figures_of(dev, answers) for answers in found] for name, found in runs.items()}
     compared = {
         f"{first} - {second}": difference(dev, runs[first], runs[second])
@@ -286,7 +286,7 @@ def report(paths: Paths, seeds: Sequence[int]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", choices=[*STAGES, []], metavar="STAGE", help=f"of {', '.join(STAGES)}")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; none = all of them")
     parser.add_argument(
         "--work", type=Path, required=True, help="folder for model, data and runs; outside the repository"
     )
@@ -295,11 +295,14 @@ def main() -> None:
         "--packages", type=Path, help="folder that pip installed the packages to; default: this environment"
     )
     parser.add_argument("--max-lines", type=int, default=44, help="longer training dialogues are left out")
-    parser.add_argument("--joined", type=int, default=3000, help="dialogues joined anew for SFT")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--joined", type=int, default=2000, help="dialogues joined anew for SFT")
+    parser.add_argument("--seeds", default="0,1,2", metavar="LIST", help="with commas")
     parser.add_argument("--workers", type=int, default=1, help="trainings at once")
     parser.add_argument("-o", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="a setting of the trainings named")  # fmt: skip
     options = parser.parse_args()
+    if unknown := [stage for stage in options.stages if stage not in STAGES]:
+        parser.error(f"there is no stage {unknown[0]!r}; name some of {', '.join(STAGES)}")
+    seeds = [int(seed) for seed in options.seeds.split(",")]
     if options.packages is not None:
         sys.path.append(str(options.packages.resolve()))
     torch.set_num_threads(1)
@@ -315,10 +318,6 @@ def main() -> None:
         note.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(f"{label}: {json.dumps(found)}", flush=True)
 
-    def train_and_measure(stage: str, seed: int) -> None:
-        once(f"{stage}-{seed}", lambda: train(paths, stage, seed, options.changes))
-        evaluate(paths, stage, seed)
-
     for stage in options.stages or STAGES:
         if stage == "build":
             once(stage, lambda: build(paths.model))
@@ -327,11 +326,17 @@ def main() -> None:
         elif stage == "baselines":
             once(stage, lambda: baselines(paths))
         elif stage == "eval":
-            evaluate(paths, "untrained", options.seeds[0])
-            print(report(paths, options.seeds), flush=True)
-        else:
+            models = [("untrained", seeds[0]), *((name, seed) for name in TRAININGS for seed in seeds)]
             with ThreadPoolExecutor(options.workers) as pool:
-                list(pool.map(lambda seed, stage=stage: train_and_measure(stage, seed), options.seeds))
+                list(pool.map(lambda model: evaluate(paths, *model), models))
+            print(report(paths, seeds), flush=True)
+        else:
+
+            def do(seed: int, stage: str = stage) -> None:
+                once(f"{stage}-{seed}", lambda: train(paths, stage, seed, options.changes))
+
+            with ThreadPoolExecutor(options.workers) as pool:
+                list(pool.map(do, seeds))
 
 
 if __name__ == "__main__":
