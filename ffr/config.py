@@ -150,7 +150,11 @@ class GrpoConfig(StageConfig):
     answers_per_pass: int | None = setting(
         None, "answers packed behind a prompt at once, for less memory; none = all of them", low=1
     )
-    rollout_batch: int | None = setting(None, "prompts answered at once; none = batch_size", low=1)
+    rollout_batch: int | None = setting(
+        None,
+        "prompts answered at once; none = all of a device in a step, since decoding many takes hardly longer",
+        low=1,
+    )
     prompt_sharing: Literal["auto", "off"] = setting(
         "auto", "prompts pass through the model once for all their answers; off = once for each, as others do it"
     )
@@ -191,6 +195,9 @@ class GrpoConfig(StageConfig):
     )
     difficulty: str | None = setting(None, "table of `ffr curriculum score`; none = made, or found in the cache")
     pace_start_share: float = setting(0.3, "share of the data in the pool at the start of `paced`", above=0, high=1)
+    show_samples_every_steps: int = setting(
+        20, "write out answers with their rewards every so many steps; 0 = never", low=0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -199,9 +206,10 @@ class GrpoConfig(StageConfig):
                 f"setting clip_high: {self.clip_high} is too small for cispo, which takes it as the largest ratio; set about 5"
             )
 
-    show_samples_every_steps: int = setting(
-        20, "write out answers with their rewards every so many steps; 0 = never", low=0
-    )
+    @property
+    def prompts_at_once(self) -> int:
+        """Prompts that a device answers at once in sampling."""
+        return self.rollout_batch or self.batch_size * self.accumulate
 
 
 Config = TypeVar("Config", bound=StageConfig)

@@ -277,18 +277,19 @@ class GrpoModule(StageModule[GrpoConfig]):
 
     # -- before the first step ------------------------------------------------------------------------------------------
 
-    def try_longest(self, prompts: Sequence[Encoded]) -> None:
-        """Takes prompts through sampling's prefill and a backward pass with answers of the greatest length, and changes nothing.
+    def try_longest(self, prompt: Encoded) -> None:
+        """Takes a prompt through sampling's prefill and a backward pass with answers of the greatest length, and changes nothing.
 
         Args:
-            prompts: As many copies of the longest prompt as go through the model at once.
+            prompt: The longest prompt; as many copies are taken as go through the model at once.
         """
         config, vlm = self.config, self.vlm
+        prompts = [prompt] * config.batch_size
         at_once = config.answers_per_pass or config.num_generations
         usable = next(item for item in range(len(vlm.tokenizer)) if item not in vlm.placeholder_ids)
         sample_answers(
             vlm,
-            prompts,
+            [prompt] * config.prompts_at_once,
             num_samples=config.num_generations,
             max_new_tokens=2,
             is_cache_shared=self.sampler.is_cache_shared,

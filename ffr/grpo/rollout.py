@@ -108,7 +108,7 @@ class Sampler:
     ) -> tuple[list[Generated], Tensor, Tensor]:
         config = self.config
         answers: list[Generated] = []
-        width = config.rollout_batch or config.batch_size
+        width = config.prompts_at_once
         for start in range(0, len(prompts), width):
             groups = sample_answers(
                 self.vlm,

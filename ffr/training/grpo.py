@@ -353,7 +353,7 @@ def _try_longest(config: GrpoConfig, module: GrpoModule, encoder: ExampleEncoder
     """
     index, encoded = _longest(data, encoder)
     try:
-        module.try_longest([encoded] * config.batch_size)
+        module.try_longest(encoded)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         is_lack_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate" in str(error)
         if not is_lack_of_memory:
@@ -361,6 +361,6 @@ def _try_longest(config: GrpoConfig, module: GrpoModule, encoder: ExampleEncoder
         raise ModelError(
             f"there is not enough memory for a step on the longest prompt, dialogue {data[index].dialogue.id!r} "
             f"({encoded.num_tokens} tokens), with {config.num_generations} answers of up to {config.max_new_tokens} tokens; "
-            "lower answers_per_pass, batch_size, max_new_tokens or max_image_pixels",
+            "lower answers_per_pass, batch_size, rollout_batch, max_new_tokens or max_image_pixels",
             data.where(index),
         ) from error
