@@ -36,11 +36,13 @@ MAY_IMPORT = {
         "ffr.answer",
         "ffr.prompt",
         "ffr.images",
+        "ffr.embedding.interface",
     },
 }
 _BASE = MAY_IMPORT["ffr.data"] | {"ffr.provenance", "ffr.runs", "ffr.run_log"}
 MAY_IMPORT |= {
     "ffr.embedding": {"ffr.errors", "ffr.images", "ffr.model_files"},
+    "ffr.encoders": {"ffr.errors", "ffr.embedding", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.stage": _BASE | {"ffr.data", "ffr.models", "ffr.metrics"},
     "ffr.sft": _BASE | {"ffr.data", "ffr.models", "ffr.stage"},
     "ffr.grpo": _BASE
@@ -59,6 +61,7 @@ MAY_IMPORT |= {
         "ffr.grpo",
         "ffr.curriculum",
         "ffr.embedding",
+        "ffr.encoders",
         "ffr.evaluation",
     },
     "ffr.cli": {"*"},
