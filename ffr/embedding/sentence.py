@@ -211,8 +211,8 @@ def _read_pooling(name: str) -> Pooling:
     content = _object(read_settings(name, file), name, file)
     modes = [found[1] for key, is_set in content.items() if is_set and (found := _POOLING_MODE.fullmatch(key))]
     if content and (len(modes) != 1 or modes[0] not in get_args(Pooling)):
-        found = " and ".join(modes) or "nothing known"
-        raise ModelError(f"{file} asks for pooling by {found}; known are {' and '.join(get_args(Pooling))}", name)
+        asked = " and ".join(modes) or "nothing known"
+        raise ModelError(f"{file} asks for pooling by {asked}; known are {' and '.join(get_args(Pooling))}", name)
     return "cls" if modes == ["cls"] else "mean"
 
 

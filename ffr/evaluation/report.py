@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ffr.evaluation.embedding import selection_line
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import LENGTH_SLICES, SLICES
 
@@ -137,6 +138,9 @@ def report_lines(results: Results) -> list[str]:
         f"{_percent(strict['joint_f1'])} instead of {_percent(scores['joint_f1'])}",
         f"Empty: {answers['num_empty_truths']} truths, {answers['num_empty_answers']} answers, both {answers['num_both_empty']}",
     ]
+    chosen = selection_line(results.model)
+    if chosen is not None:
+        lines.append(chosen)
     if results.intervals.get("scores") is not None:
         drawn = results.intervals
         lines.append(
