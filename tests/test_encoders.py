@@ -54,3 +54,15 @@ def test_names_that_open_nothing(name: str, kind: type[FfrError], message: str, 
     with pytest.raises(kind, match=message) as caught:
         open_encoder(name.format(tmp=tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_the_order_reward_refuses_an_encoder_of_texts(tmp_path: Path) -> None:
+    from ffr.config import GrpoConfig
+    from ffr.training.grpo import reward_terms
+
+    bert = build_sentence_encoder("bert", tmp_path / "bert")
+    vlm = load_vlm("tiny")
+    with pytest.raises(UsageError, match=r"setting encoder: .*bert encodes texts only, and the order reward compares"):
+        reward_terms(GrpoConfig(encoder=str(bert)), vlm)
+    without = reward_terms(GrpoConfig(encoder=str(bert), order_weight=0.0), vlm)
+    assert [term.name for term in without] == ["format", "f1"]

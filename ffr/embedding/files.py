@@ -100,7 +100,10 @@ def fingerprint_of(model: Any, tokenizer: Any, settings: Mapping[str, Any]) -> s
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         digest.update(weight.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy())
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-    digest.update(tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    # every call sets these two anew, so that they tell only whether there was one
+    content |= {"truncation": None, "padding": None}
+    digest.update(json.dumps(content, sort_keys=True).encode())
     config = {key: value for key, value in model.config.to_dict().items() if key not in _NAMES_NOTHING}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     digest.update(model.device.type.encode())
