@@ -190,7 +190,8 @@ def _open_encoder(call: EvalCall, name: str, policy: Encoder | None = None) -> E
     from ffr.embedding import CachedEncoder
     from ffr.encoders import open_encoder
 
-    encoder = open_encoder(name, device=usable_device(call.device), policy=policy)
+    device = call.device if call.device == "auto" else usable_device(call.device)
+    encoder = open_encoder(name, device=device, policy=policy)
     if call.encoder_cache is None:
         return encoder
     return CachedEncoder(encoder, call.encoder_cache, max_bytes=_CACHE_BYTES)

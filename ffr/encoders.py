@@ -25,7 +25,8 @@ def open_encoder(name: str, *, device: str = "cpu", policy: Encoder | None = Non
 
     Args:
         name: As above.
-        device: Where it works: cpu, cuda, cuda:1, mps.
+        device: Where it works: cpu, cuda, cuda:1, mps, or auto: on a GPU where there is one. What is exported goes back to the CPU, with a
+            loud line, where ONNX Runtime cannot use the GPU and `auto` was said.
         policy: What `policy` means; None where there is no such model.
 
     Raises:
@@ -50,8 +51,16 @@ def open_encoder(name: str, *, device: str = "cpu", policy: Encoder | None = Non
         return cast("Encoder", exported)
     for prefix, pooling in VLM_PREFIXES.items():
         if name.startswith(prefix):
-            return _open_vlm(name, name.removeprefix(prefix), pooling, device)
-    return load_encoder(name, device=device)
+            return _open_vlm(name, name.removeprefix(prefix), pooling, _torch_device(device))
+    return load_encoder(name, device=_torch_device(device))
+
+
+def _torch_device(device: str) -> str:
+    import torch
+
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _open_vlm(name: str, model: str, pooling: str, device: str) -> Encoder:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffr.embedding.files import as_text, check_device, fingerprint_of, load_tokenizer, load_weights
+from ffr.embedding.files import CutNotice, as_text, check_device, fingerprint_of, load_tokenizer, load_weights
 from ffr.embedding.interface import FragmentParts, mean_of_parts
 from ffr.errors import DataError, ModelError
 from ffr.images import open_image
@@ -54,6 +54,7 @@ class DualEncoder:
         text = model.config.text_config
         self._vocabulary_size = int(text.vocab_size)
         self.max_text_tokens = min(int(text.max_position_embeddings), int(tokenizer.model_max_length))
+        self._cut_notice = CutNotice(name, self.max_text_tokens)
 
     @property
     def device(self) -> torch.device:
@@ -83,6 +84,7 @@ class DualEncoder:
                 max_length=self.max_text_tokens,
                 return_tensors="pt",
             )
+            self._cut_notice.look_at(inputs)
             if self._is_siglip:
                 inputs = {"input_ids": inputs["input_ids"]}
             if int(inputs["input_ids"].max()) >= self._vocabulary_size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 
 from ffr.errors import ModelError, UsageError
+
+_log = logging.getLogger(__name__)
 
 MAX_SETTINGS_BYTES = 2**20
 """A file of settings is not opened beyond this."""
@@ -43,20 +46,40 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
-def load_weights(name: str, *, device: str, **options: Any) -> Any:
+def load_weights(name: str, *, device: str, unused: str | None = None, **options: Any) -> Any:
     """The model of a folder or hub id, in float32, from safetensors only and without running code of its own.
+
+    Args:
+        name: The folder or hub id.
+        device: Where the weights go.
+        unused: What the names of weights begin with that may lie there and are not wanted.
+        options: What the model's class takes besides.
 
     Raises:
         ModelError: where weights are missing.
     """
     from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
 
-    model, report = AutoModel.from_pretrained(
-        name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, trust_remote_code=False, **options
-    )
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its table of weights that are not used; a line of ours stands for it
+    try:
+        model, report = AutoModel.from_pretrained(
+            name,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **options,
+        )
+    finally:
+        transformers_logging.set_verbosity(before)
     if missing := sorted(report["missing_keys"]):
         # transformers would go on with random numbers in their place
         raise ModelError(f"lacks {len(missing)} weights, such as {missing[0]}; fetch its files again", name)
+    further = sorted(key for key in report["unexpected_keys"] if unused is None or not key.startswith(unused))
+    if further:
+        _log.warning("%s: %d weights of its files are not used, such as %s", name, len(further), further[0])
     return model.eval().requires_grad_(False).to(device)
 
 
@@ -108,6 +131,30 @@ def fingerprint_of(model: Any, tokenizer: Any, settings: Mapping[str, Any]) -> s
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     digest.update(model.device.type.encode())
     return digest.hexdigest()
+
+
+class CutNotice:
+    """Says once, in the log, that texts are cut: those after the first need no line of their own.
+
+    Args:
+        name: The encoder.
+        max_text_tokens: What it takes.
+    """
+
+    def __init__(self, name: str, max_text_tokens: int) -> None:
+        self._name = name
+        self._max_text_tokens = max_text_tokens
+        self._is_said = False
+
+    def look_at(self, encoded: Any) -> None:
+        """Looks at what a fast tokenizer gave for a batch, with what it cut off."""
+        if not self._is_said and any(item.overflowing for item in encoded.encodings):
+            self._is_said = True
+            _log.warning(
+                "%s: a text makes more than the %d tokens that it takes and is cut at its end; so is every longer one",
+                self._name,
+                self._max_text_tokens,
+            )
 
 
 def as_text(text: str) -> str:

@@ -15,7 +15,15 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ffr.embedding.files import as_text, check_device, fingerprint_of, load_tokenizer, load_weights, read_settings
+from ffr.embedding.files import (
+    CutNotice,
+    as_text,
+    check_device,
+    fingerprint_of,
+    load_tokenizer,
+    load_weights,
+    read_settings,
+)
 from ffr.embedding.interface import FragmentParts, check_parts, mean_of_parts
 from ffr.errors import ModelError, UsageError
 from ffr.model_files import check_model_folder, loading_explained
@@ -68,6 +76,7 @@ class SentenceEncoder:
         self._model = model
         self._tokenizer = tokenizer
         self._is_lowered = is_lowered
+        self._cut_notice = CutNotice(name, max_text_tokens)
         self._vocabulary_size = int(model.config.vocab_size)
         self._arguments = set(inspect.signature(model.forward).parameters)
 
@@ -98,9 +107,10 @@ class SentenceEncoder:
         return vectors
 
     def _embed(self, texts: list[str]) -> Tensor:
-        inputs = dict(
-            self._tokenizer(texts, padding=True, truncation=True, max_length=self.max_text_tokens, return_tensors="pt")
+        inputs = self._tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_text_tokens, return_tensors="pt"
         )
+        self._cut_notice.look_at(inputs)
         if int(inputs["input_ids"].max()) >= self._vocabulary_size:
             raise ModelError("its tokenizer has ids that the model does not know; fetch both again", self.name)
         given = {name: value.to(self.device) for name, value in inputs.items() if name in self._arguments}
@@ -174,7 +184,7 @@ def load_sentence_encoder(spec: str | Path, *, device: str = "cpu") -> SentenceE
         max_text_tokens = _max_text_tokens(config, tokenizer, settings.get("max_seq_length"), name)
         # its own pooler is no part of any vector, and many folders lack it
         options = {} if config.model_type == "distilbert" else {"add_pooling_layer": False}
-        model = load_weights(name, device=device, **options)
+        model = load_weights(name, device=device, unused="pooler.", **options)
         return SentenceEncoder(
             model,
             tokenizer,

@@ -202,7 +202,9 @@ def _own_rewards(text: str | None) -> list[RewardTerm]:
 
 
 def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
-    encoder = open_encoder(config.encoder, device=vlm.device.type, policy=vlm)
+    # an export beside a policy on a GPU may work on the CPU, where ONNX Runtime cannot use the GPU
+    device = "auto" if vlm.device.type == "cuda" else vlm.device.type
+    encoder = open_encoder(config.encoder, device=device, policy=vlm)
     if not encoder.takes_images:
         raise UsageError(
             f"setting encoder: {config.encoder} encodes texts only, and the order reward compares texts with pictures; "

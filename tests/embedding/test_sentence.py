@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -78,6 +79,22 @@ def test_batches_and_order_do_not_matter(encoder_folder: Callable[[str], Path]) 
     assert (
         encoder.embed_texts([]).shape == encoder.embed_images([]).shape == encoder.embed_fragments([]).shape == (0, 24)
     )
+
+
+@pytest.mark.parametrize("kind", ["bert", "clip", "siglip"])
+def test_cut_texts_are_said_once(
+    kind: str, encoder_folder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = load_encoder(encoder_folder(kind))
+    limit = encoder.max_text_tokens
+    with caplog.at_level(logging.WARNING, logger="ffr"):
+        encoder.embed_texts(["short", "a" * (limit - 2)])
+        assert not any("is cut" in line for line in caplog.messages)
+        encoder.embed_texts(["a" * (limit - 1)])
+        encoder.embed_texts(["b" * (limit + 5), "c"])
+    assert [line for line in caplog.messages if "is cut" in line] == [
+        f"{encoder.name}: a text makes more than the {limit} tokens that it takes and is cut at its end; so is every longer one"
+    ]
 
 
 def test_lower_case_where_the_settings_ask_for_it(encoder_folder: Callable[[str], Path], tmp_path: Path) -> None:
