@@ -41,12 +41,14 @@ class DualEncoder:
         tokenizer: Its tokenizer.
         image_processor: Its image processor.
         name: What the user called it.
+        takes_images: False where the image tower is not there (an export of the text part alone).
     """
 
-    takes_images = True
-
-    def __init__(self, model: Any, tokenizer: Any, image_processor: Any, *, name: str) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, image_processor: Any, *, name: str, takes_images: bool = True
+    ) -> None:
         self.name = name
+        self.takes_images = takes_images
         self._model = model
         self._tokenizer = tokenizer
         self._image_processor = image_processor

@@ -68,6 +68,8 @@ def test_fragments_equal_those_of_torch(export: Path, built: Callable[[str], Pat
         if data[index].fragment is not None and not data[index].fragment.is_empty
     ]
     assert any(isinstance(part, Path) for parts in fragments for part in parts)
+    assert open_encoder(f"onnx:{export}").takes_images
+    assert not open_encoder(f"onnx:{export / 'text'}").takes_images
     exported, plain = open_encoder(f"onnx:{export}"), open_encoder(str(built("clip")))
     torch.testing.assert_close(exported.embed_fragments(fragments), plain.embed_fragments(fragments), atol=1e-5, rtol=0)
 

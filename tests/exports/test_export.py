@@ -71,6 +71,7 @@ def test_the_encoder_of_an_export_equals_torch(text_export: Path, built: Callabl
     texts = [f"{'a dog ' * (number % 5)}{number}" for number in range(40)]
     assert torch.allclose(encoder.embed_texts(texts), load_dual_encoder(built("clip")).embed_texts(texts), atol=1e-5)
     assert len(encoder.fingerprint) == 64
+    assert not encoder.takes_images
     with pytest.raises(UsageError, match="the image part was not exported"):
         encoder.embed_images([random_picture(tmp_path / "a.png", 40, 40)])
 
