@@ -78,6 +78,8 @@ def _evaluate(call: EvalCall, label: str, source: ModelSource | None, say: Say) 
     from ffr.evaluation.run import FirstExamples, WrongPictures, evaluate
 
     scorer = None if call.embedding is None else _scorer(call, call.embedding)
+    if scorer is not None and call.wrong_pictures and not scorer.encoder.takes_images:
+        raise UsageError("--wrong-pictures has no meaning beside an encoder of texts, which looks at no picture")
     shows_images = source is not None or call.is_api or call.wrong_pictures or call.coherence
     data = load_dataset(
         call.dataset,
@@ -206,7 +208,7 @@ def _scorer(call: EvalCall, name: str) -> FragmentScorer:
 def _selection(call: EvalCall, scorer: FragmentScorer, examples: Sequence[Example], say: Say) -> Selection:
     """The rule that an embedding retriever chooses by: as given, or fitted on data that is not evaluated."""
     from ffr.data.catalog import load_dataset
-    from ffr.evaluation.embedding import Selection, check_apart, fitted_selection
+    from ffr.evaluation.embedding import Selection, check_fit_part, fitted_selection
     from ffr.evaluation.run import FirstExamples
 
     takes_images = scorer.encoder.takes_images
@@ -232,7 +234,7 @@ def _selection(call: EvalCall, scorer: FragmentScorer, examples: Sequence[Exampl
         echo=say,
     )
     fit = data if call.fit_limit is None else FirstExamples(data, call.fit_limit)
-    check_apart(examples, fit)
+    check_fit_part(examples, fit, takes_images=takes_images)
     split = None if Path(dataset).is_file() else call.fit_split
     say(f"Fitting {call.select} on {dataset}" + (f" ({split})" if split is not None else "") + f", {len(fit)} queries")
     with progress_bar(call.progress, len(fit), "scored to fit") as advance:

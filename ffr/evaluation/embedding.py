@@ -247,6 +247,8 @@ class _Table:
 
     def candidates(self, rule: Rule) -> list[float]:
         """Numbers to try, ascending: hundredths of a share, or thresholds between neighbouring scores, nothing and everything among them."""
+        if not self.scores.numel():
+            return [0.0 if rule == "top-share" else 1.01]  # of nothing, nothing
         if rule == "top-share":
             return [step / 100 for step in range(101)]
         found = torch.unique(self.scores[self.scores > -math.inf])
@@ -388,11 +390,16 @@ def _read_selection(content: Any, rule: Rule, has_images: bool) -> Selection:
     return found
 
 
-def check_apart(examples: Sequence[Example], fit_examples: Sequence[Example]) -> None:
-    """Sees that no query on a dialogue is both fitted on and evaluated.
+def check_fit_part(examples: Sequence[Example], fit_examples: Sequence[Example], *, takes_images: bool) -> None:
+    """Sees that no query on a dialogue is both fitted on and evaluated, and that there are pictures to fit on where some are evaluated.
+
+    Args:
+        examples: What is evaluated.
+        fit_examples: What is fitted on.
+        takes_images: Whether pictures have a number of their own.
 
     Raises:
-        UsageError: with their number.
+        UsageError: with what to do.
     """
     evaluated = {example.key for example in examples}
     num_common = sum(example.key in evaluated for example in fit_examples)
@@ -401,6 +408,15 @@ def check_apart(examples: Sequence[Example], fit_examples: Sequence[Example]) ->
             f"{num_common} of the {len(fit_examples)} queries to fit on are evaluated too; name another part with --fit-dataset or "
             "--fit-split, or give --threshold"
         )
+    if takes_images and _has_pictures(examples) and not _has_pictures(fit_examples):
+        raise UsageError(
+            "what is evaluated has pictures and what is fitted on has none; name another part with --fit-dataset or --fit-split, or give "
+            "--threshold and --image-threshold"
+        )
+
+
+def _has_pictures(examples: Sequence[Example]) -> bool:
+    return any(example.dialogue.images for example in examples)
 
 
 # -- retriever ----------------------------------------------------------------------------------------------------------------

@@ -173,6 +173,7 @@ def test_coherence_of_any_model_by_an_encoder(folder, clip, vlm):
         (["--model", "embedding:{clip}", "--threshold", "0", "--select", "top-share"], 2, "--select has no meaning"),
         (["--model", "embedding:{clip}", "--image-threshold", "0"], 2, "--image-threshold has no meaning beside"),
         (["--model", "embedding:{bert}", "--threshold", "0", "--image-threshold", "0"], 2, "pictures follow their"),
+        (["--model", "embedding:{bert}", "--wrong-pictures"], 2, "which looks at no picture"),
         (["--model", "embedding:{bert}", "--coherence"], 2, "encodes texts only, and the data has pictures"),
         (["--model", "baseline:nothing", "--coherence"], 2, "name an --encoder"),
         (["--model", "baseline:nothing", "--encoder", "{clip}"], 2, "--encoder has no meaning beside a measurement"),

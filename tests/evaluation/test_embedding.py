@@ -19,7 +19,7 @@ from ffr.evaluation.embedding import (
     FragmentScorer,
     Scores,
     Selection,
-    check_apart,
+    check_fit_part,
     chosen,
     fit_selection,
     fitted_selection,
@@ -251,11 +251,24 @@ def test_a_fit_is_made_once_and_a_damaged_one_again(tmp_path: Path, caplog: pyte
             fitted_selection(FragmentScorer(Compass(), span), given, rule, dataset="d", folder=folder)
 
 
-def test_what_is_evaluated_is_not_fitted_on(tmp_path: Path) -> None:
+def test_parts_that_are_not_to_be_fitted_on(tmp_path: Path) -> None:
     examples = many(tmp_path)
-    check_apart(examples[:6], examples[6:])
+    check_fit_part(examples[:6], examples[6:], takes_images=True)
     with pytest.raises(UsageError, match="2 of the 8 queries to fit on are evaluated too; name another part"):
-        check_apart(examples[:6], examples[4:])
+        check_fit_part(examples[:6], examples[4:], takes_images=True)
+    silent = [example for example in examples[6:] if not example.dialogue.images]
+    assert silent
+    check_fit_part(examples[:6], silent, takes_images=False)
+    check_fit_part(silent[:1], silent[1:], takes_images=True)
+    with pytest.raises(UsageError, match="what is evaluated has pictures and what is fitted on has none"):
+        check_fit_part(examples[:6], silent, takes_images=True)
+    for rule in ("threshold", "top-share"):
+        # nothing to go by: no picture is chosen
+        found = fit_selection(FragmentScorer(Compass(), 0), silent, rule, dataset="d")
+        (scores,) = FragmentScorer(Compass(), 0).scores([examples[2]])
+        assert scores.images is not None
+        assert len(scores.images)
+        assert found.choose(scores).image_ids == ()
 
 
 # -- evaluation ---------------------------------------------------------------------------------------------------------------
