@@ -21,7 +21,6 @@ from ffr.cli.model_options import (
     TRUST_REMOTE_CODE,
     data_options,
     progress_bar,
-    vlm_retriever,
     with_options,
 )
 
@@ -93,6 +92,7 @@ def score(
     from ffr.curriculum.difficulty import DIFFICULTY_FILE, score_dataset
     from ffr.curriculum.plot import draw_scatter
     from ffr.data.catalog import load_dataset
+    from ffr.evaluation.choice import vlm_retriever
     from ffr.evaluation.run import FirstExamples
 
     data = load_dataset(dataset, split=split, image_root=image_root, skip_bad=skip_bad, echo=click.echo)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 from ffr.cli.model_options import (
@@ -24,11 +25,18 @@ from ffr.cli.model_options import (
     data_options,
 )
 
+from ffr.config import (
+    SETTINGS_OF_APIS,
+    SETTINGS_OF_EMBEDDINGS,
+    SETTINGS_OF_FITTING,
+    SETTINGS_OF_PROMPTS,
+    SETTINGS_OF_VLMS,
+    AnswerConfig,
+)
 from ffr.errors import UsageError
 
 # as ffr.evaluation has them, which help pages do not import
 API_PREFIX = "api:"
-BASELINE_PREFIX = "baseline:"
 EMBEDDING_PREFIX = "embedding:"
 
 EVAL_OPTIONS: tuple[Option, ...] = (
@@ -238,6 +246,15 @@ class EvalCall:
         return self.model.removeprefix(EMBEDDING_PREFIX)
 
     @property
+    def asking(self) -> AnswerConfig:
+        """How the model is asked."""
+        values: dict[str, Any] = {}
+        for item in fields(AnswerConfig):
+            value = getattr(self, item.name)
+            values[item.name] = str(value) if isinstance(value, Path) else value
+        return AnswerConfig(**values)
+
+    @property
     def data_split(self) -> str | None:
         """The part of a set that is evaluated; None for a file."""
         return None if Path(self.dataset).is_file() else self.split
@@ -261,24 +278,7 @@ class EvalCall:
 
 
 _FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "as_json", "progress"}
-_FOR_VLMS = {
-    "constrained",
-    "batch_tokens",
-    "dtype",
-    "trust_remote_code",
-}
-_FOR_PROMPTS = {"max_new_tokens", "template", "query_position", "logprobs", "window", "overlap"}
-_FOR_API = {
-    "api_key_env",
-    "concurrency",
-    "requests_per_minute",
-    "timeout",
-    "max_retries",
-    "price_in",
-    "price_out",
-}
-_FOR_FITTING = {"select", "fit_dataset", "fit_split", "fit_limit", "fit_image_root"}
-_FOR_EMBEDDING = {"neighbours", "threshold", "image_threshold", *_FOR_FITTING}
+_FOR_VLMS = SETTINGS_OF_VLMS | {"trust_remote_code"}
 
 
 def check_call(ctx: click.Context, call: EvalCall) -> None:
@@ -296,15 +296,15 @@ def check_call(ctx: click.Context, call: EvalCall) -> None:
         if call.encoder is None:
             _refuse(ctx, {"coherence", "device"}, "api:, whose model runs elsewhere, but with --encoder")
     else:
-        _refuse(ctx, _FOR_API, "a model that is no api:URL#MODEL")
+        _refuse(ctx, SETTINGS_OF_APIS, "a model that is no api:URL#MODEL")
     if call.embedding is not None:
-        _refuse(ctx, _FOR_VLMS | _FOR_PROMPTS, "embedding:, which reads no prompt and writes no text")
+        _refuse(ctx, _FOR_VLMS | SETTINGS_OF_PROMPTS, "embedding:, which reads no prompt and writes no text")
     else:
-        _refuse(ctx, _FOR_EMBEDDING, "a model that is no embedding:ENCODER")
+        _refuse(ctx, SETTINGS_OF_EMBEDDINGS, "a model that is no embedding:ENCODER")
         if call.encoder is None:
             _refuse(ctx, {"encoder_cache"}, "a model that is no embedding:ENCODER, but with --encoder")
     if call.threshold is not None:
-        _refuse(ctx, _FOR_FITTING, "--threshold, with which nothing is fitted")
+        _refuse(ctx, SETTINGS_OF_FITTING, "--threshold, with which nothing is fitted")
     else:
         _refuse(ctx, {"image_threshold"}, "a fitted threshold; give --threshold too")
     if not call.coherence:
@@ -315,7 +315,7 @@ def check_call(ctx: click.Context, call: EvalCall) -> None:
         raise UsageError(f"--overlap {call.overlap} is not less than --window {call.window}")
 
 
-def _refuse(ctx: click.Context, refused: set[str], beside: str) -> None:
+def _refuse(ctx: click.Context, refused: Collection[str], beside: str) -> None:
     for parameter in ctx.command.params:
         name = parameter.name or ""
         given = ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)

@@ -1,4 +1,4 @@
-"""What commands that ask a model of a data set share: their options, the device, the model that answers, and the progress bar."""
+"""What commands that ask a model of a data set share: their options and the progress bar."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffr.errors import UsageError
-
 if TYPE_CHECKING:
-    from ffr.evaluation.retrievers import VlmRetriever
     from ffr.evaluation.run import Progress
-    from ffr.runs import ModelSource
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -74,45 +70,6 @@ def with_options(*options: Option) -> Option:
         return command
 
     return add
-
-
-def usable_device(device: str) -> str:
-    """The device that `--device` means.
-
-    Raises:
-        UsageError: where torch cannot use it here.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from None
-    return device
-
-
-def vlm_retriever(
-    source: ModelSource, *, device: str, dtype: str, trust_remote_code: bool, **options: object
-) -> VlmRetriever:
-    """A vision-language model that answers, loaded as the options say."""
-    from ffr.evaluation.retrievers import VlmRetriever
-    from ffr.models.features import ImageFeatureCache
-    from ffr.models.vlm import load_vlm
-
-    device = usable_device(device)
-    if dtype == "auto" and device == "cpu":
-        dtype = "float32"
-    vlm = load_vlm(
-        source.location,
-        dtype=dtype,  # type: ignore[arg-type]
-        device=device,
-        trust_remote_code=trust_remote_code,
-    )
-    vlm.name = source.label
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=512 << 20)
-    return VlmRetriever(vlm, **options)  # type: ignore[arg-type]
 
 
 class progress_bar:  # noqa: N801 - reads as the function it stands for

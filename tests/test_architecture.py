@@ -47,7 +47,7 @@ MAY_IMPORT |= {
     "ffr.sft": _BASE | {"ffr.data", "ffr.models", "ffr.stage"},
     "ffr.grpo": _BASE
     | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.stage", "ffr.curriculum.policy", "ffr.embedding"},
-    "ffr.evaluation": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.embedding", "ffr"},
+    "ffr.evaluation": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.embedding", "ffr.encoders", "ffr"},
     "ffr.curriculum": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.evaluation"},
     "ffr.curriculum.policy": {"ffr.errors", "ffr.dialogue"},
     "ffr.exports": _BASE | {"ffr.models", "ffr.embedding", "ffr.model_files", "ffr"},
