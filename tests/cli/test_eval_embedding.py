@@ -194,3 +194,36 @@ def test_a_picture_that_is_none_is_named(folder, clip):
     code, text = run("--dataset", folder, "--model", f"embedding:{clip}")
     assert code == 1
     assert "5.png" in text
+
+
+def test_a_suite_fits_each_encoder_as_eval_does(folder, clip, bert):
+    Path("my.yaml").write_text(
+        "figures: [joint_f1]\n"
+        "defaults: {window: 4, fit_limit: 6}\n"  # a window says nothing to an encoder
+        f"datasets: [{{label: val, dataset: {folder}}}, {{label: train, dataset: {folder}, split: train, settings: {{fit_split: val}}}}]\n"
+        f"models: [{{label: clip, model: 'embedding:{clip}'}}, {{label: bert, model: 'embedding:{bert}', settings: {{neighbours: 1}}}}]\n"
+    )
+    done = CliRunner().invoke(ffr, ["bench", "run", "my.yaml", "--out", "bench"])
+    assert done.exit_code == 0, done.output
+    assert done.output.count("Fitting threshold on ") == 4
+    rows = json.loads(Path("bench/results.json").read_text())["rows"]
+    assert [cell["model"]["num_neighbours"] for row in rows for cell in row["cells"]] == [0, 0, 1, 1]
+    fits = [cell["model"]["selection"]["fit"] for row in rows for cell in row["cells"]]
+    assert [(fit["split"], fit["num_queries"]) for fit in fits] == [("train", 6), ("val", 6)] * 2
+    for name, words in (("clip", []), ("bert", ["--neighbours", 1])):
+        model = f"embedding:{clip if name == 'clip' else bert}"
+        code, text = run(
+            "--dataset", folder, "--model", model, "--fit-limit", 6, "--out", name, "--no-baselines", *words
+        )
+        assert code == 0, text
+        row = next(row for row in rows if row["label"] == name)
+        assert row["cells"][0]["figures"][0]["share"] == results_of(name)["summary"]["scores"]["joint_f1"]
+
+
+def test_a_suite_refuses_what_an_encoder_has_not(folder):
+    Path("my.yaml").write_text(
+        "figures: [joint_f1]\ndatasets: [{dataset: set}]\nmodels: [{model: 'embedding:x', settings: {window: 3}}]\n"
+    )
+    done = CliRunner().invoke(ffr, ["bench", "run", "my.yaml"])
+    assert done.exit_code == 2
+    assert "my.yaml:3: window has no effect on embedding:x; take it out" in done.output
