@@ -20,7 +20,8 @@ import torch
 
 from ffr.config import AnswerConfig
 from ffr.data.catalog import load_dataset
-from ffr.data.formats import ExampleDataset, replaced_file
+from ffr.data.dataset import ExampleDataset
+from ffr.data.files import replaced_file
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.bench_table import Bench, Cell, bench_json, csv_table, latex_table, markdown_table
 from ffr.evaluation.choice import SETTINGS_OF_DATA, AskedData, Bar, OpenModel, Say, choose_model, open_model

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ffr.answer import format_answer
 from ffr.data.catalog import data_home
-from ffr.data.formats import replaced_file
+from ffr.data.files import replaced_file
 from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
 from ffr.errors import UsageError

@@ -25,7 +25,7 @@ from ffr.curriculum.policy import (
     assign_levels,
     kept_items,
 )
-from ffr.data.formats import ExampleDataset
+from ffr.data.dataset import ExampleDataset
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import DataError, ModelError, UsageError

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 from ffr.cli.main import ffr
 
-from ffr.data.formats import read_predictions, write_examples
+from ffr.data.formats import write_examples
+from ffr.data.predictions import read_predictions
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -119,7 +120,7 @@ def test_a_sentence_encoder_lets_pictures_follow(folder, bert):
 
 
 def read_examples(path: Path) -> list[Example]:
-    from ffr.data.formats import open_dataset
+    from ffr.data.dataset import open_dataset
 
     return list(open_dataset(path, require_images=False))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ffr.data.formats import replaced_file
+from ffr.data.files import replaced_file
 from ffr.errors import DataError
 from ffr.evaluation.answered import METRICS_FILE, Evaluation
 from ffr.evaluation.html.data import MODALITIES, SCATTER_CELLS, ReportData, gather, parts_of, to_json
