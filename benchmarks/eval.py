@@ -90,7 +90,7 @@ def plain_loop(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
 
 def ffr_eval(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
     """What `ffr eval --no-baselines` does once the model is there."""
-    from ffr.data.formats import read_predictions
+    from ffr.data.predictions import read_predictions
     from ffr.evaluation.retrievers import VlmRetriever
     from ffr.evaluation.run import evaluate
 

@@ -98,10 +98,10 @@ def main() -> None:
                 plan, loads = plan_vision(model), (((1,), 112), ((1,), 224), ((1,), 448))
                 del model
             else:
-                from ffr.embedding import load_encoder
+                from ffr.embedding import load_dual_encoder
 
                 part = "text" if name == "clip-text" else "image"
-                plan = plan_encoder(load_encoder(clip(place)), part)  # type: ignore[arg-type]
+                plan = plan_encoder(load_dual_encoder(clip(place)), part)  # type: ignore[arg-type]
                 loads = (((1, 8, 32), 224),)
             content = export_plan(plan, export, dtype=options.dtype, device=options.device)
             del plan

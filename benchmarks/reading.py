@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ffr.data.formats import example_to_record, open_dataset
+from ffr.data.dataset import open_dataset
 from ffr.data.index import RecordFile
+from ffr.data.ms_swift import example_to_record
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
 _WORDS = [

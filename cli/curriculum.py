@@ -7,6 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from ffr.cli.model_options import (
+    BATCH_TOKENS,
+    DEVICE,
+    DTYPE,
+    IMAGE_ROOT,
+    LIMIT,
+    MAX_NEW_TOKENS,
+    PROGRESS,
+    QUERY_POSITION,
+    SKIP_BAD,
+    TEMPLATE,
+    TRUST_REMOTE_CODE,
+    data_options,
+    progress_bar,
+    with_options,
+)
 
 from ffr.errors import UsageError
 
@@ -23,47 +39,31 @@ def curriculum() -> None:
 
 
 @curriculum.command()
-@click.option("--dataset", default="sample", show_default=True, metavar="NAME|PATH", help="A named set or a data file.")
-@click.option("--split", default="train", show_default=True, help="Part of a named set.")
-@click.option(
-    "--model",
-    metavar="MODEL",
-    help="A run, a folder, a hub id, or `tiny`. [default: the newest finished SFT run under ./runs, else tiny]",
+@with_options(
+    *data_options(split="train"),
+    click.option(
+        "--model",
+        metavar="MODEL",
+        help="A run, a folder, a hub id, or `tiny`. [default: the newest finished SFT run under ./runs, else tiny]",
+    ),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Output folder. [default: the user's cache, by model, data and settings]",
+    ),
+    BATCH_TOKENS,
+    MAX_NEW_TOKENS,
+    DEVICE,
+    DTYPE,
+    LIMIT,
+    SKIP_BAD,
+    IMAGE_ROOT,
+    TEMPLATE,
+    QUERY_POSITION,
+    TRUST_REMOTE_CODE,
+    PROGRESS,
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Output folder. [default: the user's cache, by model, data and settings]",
-)
-@click.option(
-    "--batch-tokens", type=click.IntRange(1), default=16_384, show_default=True, help="Prompt tokens at once."
-)
-@click.option("--max-new-tokens", type=click.IntRange(1), default=512, show_default=True, help="Longest answer.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default="auto",
-    help="Type of the weights. [default: auto = float32 on a CPU, as in the files on a GPU]",
-)
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N queries only.")
-@click.option("--skip-bad", is_flag=True, help="Leave bad records out, counted, instead of stopping.")
-@click.option(
-    "--image-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder that image paths are relative to."
-)
-@click.option(
-    "--template", type=click.Choice(["zh", "en"]), help="Prompt template. [default: the model's, else the file's]"
-)
-@click.option(
-    "--query-position",
-    type=click.Choice(["first", "last"]),
-    help="Query before or after the dialogue. [default: likewise]",
-)
-@click.option(
-    "--trust-remote-code", is_flag=True, help="Run code that comes with the model; only for a model you trust."
-)
-@click.option("--progress/--no-progress", default=None, help="Progress bar. [default: where stderr is a terminal]")
 def score(
     dataset: str,
     split: str,
@@ -89,16 +89,15 @@ def score(
     label, source = _choose(model)
     is_file = Path(dataset).is_file()
     click.echo(f"Scoring {label} on {dataset}" + ("" if is_file else f" ({split})"))
-    from ffr.cli.eval import _progress_bar, _vlm_retriever
-
     from ffr.curriculum.difficulty import DIFFICULTY_FILE, score_dataset
     from ffr.curriculum.plot import draw_scatter
     from ffr.data.catalog import load_dataset
+    from ffr.evaluation.choice import vlm_retriever
     from ffr.evaluation.run import FirstExamples
 
     data = load_dataset(dataset, split=split, image_root=image_root, skip_bad=skip_bad, echo=click.echo)
     examples = data if limit is None else FirstExamples(data, limit)
-    retriever = _vlm_retriever(
+    retriever = vlm_retriever(
         source,
         name=source.label,
         device=device,
@@ -111,7 +110,7 @@ def score(
         with_logprobs=True,
     )
     click.echo(f"{len(examples)} queries")
-    with _progress_bar(progress, len(examples)) as advance:
+    with progress_bar(progress, len(examples)) as advance:
         try:
             scored = score_dataset(
                 examples,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ffr.data.check import CheckReport
-    from ffr.data.formats import ExampleDataset
+    from ffr.data.dataset import ExampleDataset
     from ffr.data.stats import DatasetStats, Summary
     from ffr.dialogue import Example
 

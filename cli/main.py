@@ -16,6 +16,7 @@ _COMMANDS = {
     "train": ("ffr.cli.train", "train", "Train a model: sft, then grpo."),
     "curriculum": ("ffr.cli.curriculum", "curriculum", "Find out what is hard for a model."),
     "eval": ("ffr.cli.eval", "eval_command", "Measure a model, a baseline, or a prediction file."),
+    "bench": ("ffr.cli.bench", "bench", "Measure a table of models, settings and data sets."),
     "compare": ("ffr.cli.compare", "compare", "Set results on the same data side by side."),
     "gate": ("ffr.cli.gate", "gate", "Pass or fail a result against a baseline."),
     "report": ("ffr.cli.report", "report", "Write an evaluation as a web page to look at."),

@@ -86,9 +86,9 @@ def write_inputs(load: Load, place: Path) -> None:
             return
         from ffr.exports.onnx import Recorder
 
-        from ffr.embedding import DualEncoder, load_encoder
+        from ffr.embedding import DualEncoder, load_dual_encoder
 
-        encoder = load_encoder(load.model)
+        encoder = load_dual_encoder(load.model)
         recorder = Recorder(encoder._model)
         watched = DualEncoder(recorder, encoder._tokenizer, encoder._image_processor, name="inputs")
         for size in load.batch_sizes:
@@ -148,9 +148,9 @@ def _torch_call(part: str, load: Load) -> tuple[Any, Callable[[dict[str, torch.T
             return tuple(pooled)
 
         return vlm.base, look
-    from ffr.embedding import load_encoder
+    from ffr.embedding import load_dual_encoder
 
-    model = load_encoder(load.model, device=load.device)._model
+    model = load_dual_encoder(load.model, device=load.device)._model
     of = model.get_text_features if part == "text" else model.get_image_features
 
     def embed(given: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:

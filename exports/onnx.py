@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from ffr import provenance
 from ffr.dialogue import FilePrompt
-from ffr.embedding import DualEncoder, load_encoder
+from ffr.embedding import DualEncoder, load_dual_encoder
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.vlm import Vlm, load_vlm
 
@@ -328,7 +328,7 @@ def export_onnx(
         return export_plan(plan_vision(vlm), out, dtype=dtype, device=device, opset=opset, replace=replace)
     if adapter is not None:
         raise UsageError(f"--adapter goes with --part vision; the {part} part has none")
-    plan = plan_encoder(load_encoder(model), part)
+    plan = plan_encoder(load_dual_encoder(model), part)
     return export_plan(plan, out, dtype=dtype, device=device, opset=opset, replace=replace)
 
 

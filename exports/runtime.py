@@ -439,4 +439,10 @@ def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | 
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         image_processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False, backend="pil")
-    return DualEncoder(OnnxTowers(parts, config), tokenizer, image_processor, name=f"onnx:{folder}")
+    return DualEncoder(
+        OnnxTowers(parts, config),
+        tokenizer,
+        image_processor,
+        name=f"onnx:{folder}",
+        takes_images="image" in parts,
+    )

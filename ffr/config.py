@@ -11,7 +11,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, Union
@@ -182,7 +182,9 @@ class GrpoConfig(StageConfig):
     )
     rewards: str | None = setting(None, "rewards of your own: `module:function=weight`, several with commas")
     encoder: str = setting(
-        "policy", "what embeds texts and images for the order reward: `policy`, or a CLIP, SigLIP, Chinese-CLIP model"
+        "policy",
+        "what embeds texts and images for the order reward: `policy`, a CLIP, SigLIP, Chinese-CLIP model, `onnx:DIR`, `vlm:MODEL`, "
+        "`vlm-mean:MODEL`",
     )
     encoder_cache_dir: str | None = setting(None, "folder that keeps embeddings between runs; none = memory only")
     encoder_cache_mb: int = setting(1024, "size bound of that folder", low=1)
@@ -212,25 +214,111 @@ class GrpoConfig(StageConfig):
         return self.rollout_batch or self.batch_size * self.accumulate
 
 
+@dataclass(frozen=True)
+class AnswerConfig:
+    """How a model is asked, in `ffr eval` and in the suites of `ffr bench run`.
+
+    >>> AnswerConfig(window=100).overlap
+    0
+    """
+
+    constrained: bool = setting(False, "let the model write well-formed answers only")
+    batch_tokens: int = setting(16_384, "prompt tokens answered at once", low=1)
+    max_new_tokens: int = setting(512, "longest answer", low=1)
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "type of the weights; auto = float32 on a CPU, as in the files on a GPU"
+    )
+    template: Literal["zh", "en"] | None = setting(None, "prompt template; none = the model's, else the file's")
+    query_position: Literal["first", "last"] | None = setting(None, "query before or after the dialogue; none likewise")
+    logprobs: bool = setting(False, "write the log-probability of every answer token")
+    window: int = setting(0, "answer dialogues of more utterances in pieces of so many; 0 never cuts", low=0)
+    overlap: int = setting(0, "utterances that neighbouring pieces share", low=0)
+    api_key_env: str | None = setting(
+        None, "environment variable that holds the key; none = OPENAI_API_KEY, where it is set"
+    )
+    concurrency: int = setting(8, "requests at a time", low=1, high=256)
+    requests_per_minute: float | None = setting(None, "requests begun in a minute at most; none = no bound", above=0)
+    timeout: float = setting(300.0, "longest time for one answer, in seconds", above=0)
+    max_retries: int = setting(6, "how often a request is repeated after a passing fault", low=0)
+    neighbours: int | None = setting(
+        None,
+        "lines on either side that an utterance is joined with; none = 2 for encoders of texts alone, else 0",
+        low=0,
+    )
+    select: Literal["threshold", "top-share"] = setting(
+        "threshold", "choose what is as similar as this, or this share of a dialogue; the number is fitted"
+    )
+    threshold: float | None = setting(None, "this similarity, not a fitted one", low=-1, high=1)
+    image_threshold: float | None = setting(None, "that of pictures; none = as threshold", low=-1, high=1)
+    fit_dataset: str | None = setting(None, "data to fit the number on; none = another part of the named set")
+    fit_split: str = setting("train", "part of the set to fit on")
+    fit_limit: int | None = setting(None, "the first so many queries of it only", low=1)
+    fit_image_root: str | None = setting(None, "folder of its images")
+    encoder_cache: str | None = setting(
+        None, "folder that keeps the vectors of encoders between runs; none = memory only"
+    )
+    price_in: float = setting(0.0, "price of a million prompt tokens", low=0)
+    price_out: float = setting(0.0, "price of a million answer tokens", low=0)
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.overlap >= max(self.window, 1):
+            raise UsageError(f"setting overlap: {self.overlap} is not less than the window of {self.window}")
+        if self.image_threshold is not None and self.threshold is None:
+            raise UsageError("setting image_threshold: it has no meaning beside a fitted threshold; set threshold too")
+
+
+SETTINGS_OF_VLMS = frozenset({"constrained", "batch_tokens", "dtype"})
+"""Settings of `AnswerConfig` that only a vision-language model on this machine has."""
+SETTINGS_OF_PROMPTS = frozenset({"max_new_tokens", "template", "query_position", "logprobs", "window", "overlap"})
+"""Those of what reads a prompt and writes a text."""
+SETTINGS_OF_APIS = frozenset(
+    {"api_key_env", "concurrency", "requests_per_minute", "timeout", "max_retries", "price_in", "price_out"}
+)
+"""Those of a model behind a server."""
+SETTINGS_OF_FITTING = frozenset({"select", "fit_dataset", "fit_split", "fit_limit", "fit_image_root"})
+"""Those of an encoder whose threshold is fitted."""
+SETTINGS_OF_EMBEDDINGS = SETTINGS_OF_FITTING | {"neighbours", "threshold", "image_threshold"}
+"""Those of an encoder that retrieves."""
+
+
 Config = TypeVar("Config", bound=StageConfig)
 
 
 def _check(config: Any) -> None:
     hints = typing.get_type_hints(type(config))
     for item in fields(config):
-        value = _convert(item.name, getattr(config, item.name), hints[item.name])
-        object.__setattr__(config, item.name, value)
-        if value is None or isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        low, high, above = item.metadata["low"], item.metadata["high"], item.metadata["above"]
-        if low is not None and value < low:
-            raise UsageError(f"setting {item.name}: {value} is too small; it must be at least {low}")
-        if above is not None and not value > above:
-            raise UsageError(f"setting {item.name}: {value} is too small; it must be more than {above}")
-        if high is not None and value > high:
-            raise UsageError(f"setting {item.name}: {value} is too large; it must be at most {high}")
-        if isinstance(value, float) and value in (float("inf"), float("-inf")):
-            raise UsageError(f"setting {item.name}: {value} is not a finite number")
+        object.__setattr__(config, item.name, _checked(item, getattr(config, item.name), hints[item.name]))
+
+
+def checked_setting(kind: type[Any], name: str, value: Any) -> Any:
+    """A value as the type of a setting that exists, within its bounds.
+
+    Raises:
+        UsageError: where it is neither.
+
+    >>> checked_setting(AnswerConfig, "window", "100")
+    100
+    """
+    item = next(item for item in fields(kind) if item.name == name)
+    return _checked(item, value, typing.get_type_hints(kind)[name])
+
+
+def _checked(item: Field[Any], value: Any, hint: Any) -> Any:
+    value = _convert(item.name, value, hint)
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    low, high, above = item.metadata["low"], item.metadata["high"], item.metadata["above"]
+    if low is not None and value < low:
+        raise UsageError(f"setting {item.name}: {value} is too small; it must be at least {low}")
+    if above is not None and not value > above:
+        raise UsageError(f"setting {item.name}: {value} is too small; it must be more than {above}")
+    if high is not None and value > high:
+        raise UsageError(f"setting {item.name}: {value} is too large; it must be at most {high}")
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        raise UsageError(f"setting {item.name}: {value} is not a finite number")
+    return value
 
 
 def _convert(name: str, value: Any, hint: Any) -> Any:
@@ -246,7 +334,7 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         if value in choices:
             return value
         raise UsageError(
-            f"setting {name}: {value!r} is not one of {', '.join(map(str, choices))}{_nearest(str(value), choices)}"
+            f"setting {name}: {value!r} is not one of {', '.join(map(str, choices))}{nearest(str(value), choices)}"
         )
     if option is bool:
         if isinstance(value, bool):
@@ -277,7 +365,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     raise UsageError(f"setting {name}: {value!r} is not a text")
 
 
-def _nearest(word: str, words: Iterable[Any]) -> str:
+def nearest(word: str, words: Iterable[Any]) -> str:
+    """`; did you mean …?` with the word that is most like this one; empty where none is."""
     found = difflib.get_close_matches(word, [str(item) for item in words], n=1, cutoff=0.5)
     return f"; did you mean {found[0]}?" if found else ""
 
@@ -325,7 +414,7 @@ def load_config(
     else:
         path = Path(name)
         if not path.is_file():
-            raise UsageError(f"{name}: neither a recipe ({', '.join(known)}) nor a file{_nearest(name, known)}")
+            raise UsageError(f"{name}: neither a recipe ({', '.join(known)}) nor a file{nearest(name, known)}")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -350,7 +439,7 @@ def _known_keys(kind: type[Config], values: Mapping[Any, Any], where: str) -> di
     names = [item.name for item in fields(kind)]
     for key in values:
         if key not in names:
-            raise UsageError(f"{where}: there is no setting {key}{_nearest(str(key), names)}")
+            raise UsageError(f"{where}: there is no setting {key}{nearest(str(key), names)}")
     return dict(values)
 
 

@@ -159,3 +159,27 @@ class Example:
                 yield image.source
             else:
                 yield (self.image_root or Path()) / image.source
+
+    def parts(self, fragment: Fragment) -> list[str | Path]:
+        """The texts (`str`) and pictures' files (`Path`) of a fragment in the order of the dialogue, as encoders take it.
+
+        A picture stands behind the words of its utterance. Utterances without words give no text, and ids that the dialogue does not
+        have give nothing.
+
+        >>> chat = Dialogue("d", (Utterance("a", ("look", Image("cat.png"))), Utterance("b", ("nice",))))
+        >>> [str(part) for part in Example(chat, "cat").parts(Fragment((1, 0), (0,)))]
+        ['look', 'cat.png', 'nice']
+        """
+        locations = list(self.image_locations())
+        hosts = self.dialogue.image_utterance_ids
+        utterance_ids, image_ids = set(fragment.utterance_ids), set(fragment.image_ids)
+        found: list[str | Path] = []
+        for utterance_id, utterance in enumerate(self.dialogue.utterances):
+            if utterance_id in utterance_ids and utterance.text.strip():
+                found.append(utterance.text)
+            found += [
+                Path(location)
+                for image_id, location in enumerate(locations)
+                if image_id in image_ids and hosts[image_id] == utterance_id
+            ]
+        return found

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "ffr.model_files": {"ffr.errors"},
     "ffr.runs": {"ffr.errors", "ffr.models.tiny"},
     "ffr.recipes": set(),
+    "ffr.suites": set(),
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": {"ffr.errors", "ffr.config", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.images"},
     "ffr.models": {
@@ -36,16 +37,19 @@ MAY_IMPORT = {
         "ffr.answer",
         "ffr.prompt",
         "ffr.images",
+        "ffr.embedding.interface",
     },
 }
 _BASE = MAY_IMPORT["ffr.data"] | {"ffr.provenance", "ffr.runs", "ffr.run_log"}
 MAY_IMPORT |= {
     "ffr.embedding": {"ffr.errors", "ffr.images", "ffr.model_files"},
+    "ffr.encoders": {"ffr.errors", "ffr.embedding", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.stage": _BASE | {"ffr.data", "ffr.models", "ffr.metrics"},
     "ffr.sft": _BASE | {"ffr.data", "ffr.models", "ffr.stage"},
     "ffr.grpo": _BASE
     | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.stage", "ffr.curriculum.policy", "ffr.embedding"},
-    "ffr.evaluation": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.embedding", "ffr"},
+    "ffr.evaluation": _BASE
+    | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.embedding", "ffr.encoders", "ffr.suites", "ffr"},
     "ffr.curriculum": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.evaluation"},
     "ffr.curriculum.policy": {"ffr.errors", "ffr.dialogue"},
     "ffr.exports": _BASE | {"ffr.models", "ffr.embedding", "ffr.model_files", "ffr"},
@@ -59,6 +63,7 @@ MAY_IMPORT |= {
         "ffr.grpo",
         "ffr.curriculum",
         "ffr.embedding",
+        "ffr.encoders",
         "ffr.evaluation",
     },
     "ffr.cli": {"*"},
@@ -119,7 +124,7 @@ def test_the_wheel_lists_every_package() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"], ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"], ["eval"], ["quickstart"], ["doctor"], ["completion"], ["data"],
+    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"], ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"], ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"], ["doctor"], ["completion"], ["data"],
     *(["data", name] for name in ("check", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
 

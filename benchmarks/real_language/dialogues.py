@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ffr.data.build import ShortDialogue, build_long
-from ffr.data.formats import open_dataset, write_examples
+from ffr.data.dataset import open_dataset
+from ffr.data.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment
 from ffr.evaluation.retrievers import overlap_terms
 

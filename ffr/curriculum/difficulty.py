@@ -18,7 +18,8 @@ from pathlib import Path
 from ffr.answer import format_answer
 from ffr.curriculum.policy import Difficulty, assign_levels, kept_items
 from ffr.data.catalog import data_home
-from ffr.data.formats import PredictionFile, replaced_file
+from ffr.data.files import replaced_file
+from ffr.data.predictions import PredictionFile
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
 from ffr.evaluation.results import PREDICTIONS_FILE

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffr.data.formats import ExampleDataset, open_dataset
+from ffr.data.dataset import ExampleDataset, open_dataset
 from ffr.errors import DataError, UsageError
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")

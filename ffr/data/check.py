@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ffr.data.formats import Finding, PredictionRecord, example_of_prediction, prediction_from_json, read_record
+from ffr.data.findings import Finding
+from ffr.data.formats import read_record
 from ffr.data.index import RecordFile, parse_record
+from ffr.data.predictions import PredictionRecord, example_of_prediction, prediction_from_json
 from ffr.dialogue import Example
 from ffr.errors import DataError
 from ffr.images import find_image, is_url, probe_image

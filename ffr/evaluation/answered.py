@@ -12,7 +12,7 @@ from typing import Any
 
 from ffr.answer import parse_lenient, without_thought
 from ffr.data.catalog import load_dataset
-from ffr.data.formats import ExampleDataset
+from ffr.data.dataset import ExampleDataset
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Fragment

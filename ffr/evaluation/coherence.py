@@ -45,4 +45,9 @@ class CoherenceMeter:
         """The mean, over how many answers, and with which encoder."""
         num = int(self._metric.num_samples)
         mean = float(self._metric.compute()) if num else None
-        return {"mean": mean, "num_answers": num, "encoder": self._encoder.name}
+        return {
+            "mean": mean,
+            "num_answers": num,
+            "encoder": self._encoder.name,
+            "encoder_fingerprint": self._encoder.fingerprint,
+        }

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from ffr.errors import DataError, UsageError
 from ffr.evaluation.bootstrap import FIGURE_NAMES
 from ffr.evaluation.compare import check_comparable
+from ffr.evaluation.markup import markdown_text
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import STRICT_PREFIX
 
@@ -171,7 +172,7 @@ def markdown_summary(outcomes: Sequence[Outcome], *, label: str, baseline_label:
     lines = [
         f"### ffr gate: {verdict}",
         "",
-        f"{_cell(label)} against {_cell(baseline_label)}",
+        f"{markdown_text(label)} against {markdown_text(baseline_label)}",
         "",
         "| | rule | value | 95 % interval | baseline | change |",
         "|---|---|---:|---:|---:|---:|",
@@ -202,8 +203,3 @@ def _interval(results: Results, name: str) -> tuple[float, float] | None:
 def _plain(text: str) -> str:
     """The text without characters that XML cannot hold."""
     return re.sub("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
-
-
-def _cell(text: str) -> str:
-    """A name as text of a Markdown line, nothing of it taken for a mark."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+\-.!|~])", r"\\\1", " ".join(text.split()))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ffr.answer import parse_lenient
-from ffr.data.formats import example_of_prediction, prediction_from_json
 from ffr.data.index import RecordFile, parse_record
+from ffr.data.predictions import example_of_prediction, prediction_from_json
 from ffr.data.stats import language_of
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError

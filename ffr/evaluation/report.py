@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ffr.evaluation.embedding import selection_line
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import LENGTH_SLICES, SLICES
 
@@ -40,8 +41,16 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def _span(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """An interval in percent; where it reaches below 0, a word keeps the minus signs apart from the dash.
+
+    >>> interval_text((0.125, 0.5)), interval_text((-0.164, -0.072)), interval_text(None)
+    ('12.5–50.0', '-16.4 to -7.2', '-')
+    """
+    if interval is None:
+        return "-"
+    low, high = (f"{100 * end:.1f}" for end in interval)
+    return f"{low} to {high}" if low.startswith("-") else f"{low}–{high}"
 
 
 def _score_table(results: Results, modalities: tuple[str, ...]) -> Table:
@@ -114,7 +123,7 @@ def _slice_table(results: Results) -> Table:
             # where nothing is to be found F1 is 0 whatever the answer; `report_lines` counts these
             if (name, its_slice) != ("by_truth", "empty"):
                 figures = [f"{modality}_f1" for modality in _MODALITIES]
-                spans = [_span(results.interval(name, figure, its_slice)) for figure in figures]
+                spans = [interval_text(results.interval(name, figure, its_slice)) for figure in figures]
                 cells = [f"{100 * own[figure]:.1f} {span:>9}" for figure, span in zip(figures, spans, strict=True)]
             table.add_row(slice_label(name, its_slice), str(own["num_answers"]), *cells)
     return table
@@ -137,12 +146,15 @@ def report_lines(results: Results) -> list[str]:
         f"{_percent(strict['joint_f1'])} instead of {_percent(scores['joint_f1'])}",
         f"Empty: {answers['num_empty_truths']} truths, {answers['num_empty_answers']} answers, both {answers['num_both_empty']}",
     ]
+    chosen = selection_line(results.model)
+    if chosen is not None:
+        lines.append(chosen)
     if results.intervals.get("scores") is not None:
         drawn = results.intervals
         lines.append(
             f"{100 * drawn['level']:g} % intervals: {drawn['num_resamples']:,} resamples of the {drawn['num_dialogues']} dialogues, "
-            f"seed {drawn['seed']}; exactly right {_span(results.interval('scores', 'exact_match'))}, joint F1 read strictly "
-            f"{_span(results.interval('strict_scores', 'joint_f1'))}"
+            f"seed {drawn['seed']}; exactly right {interval_text(results.interval('scores', 'exact_match'))}, joint F1 read strictly "
+            f"{interval_text(results.interval('strict_scores', 'joint_f1'))}"
         )
     if "coherence" in results.summary:
         coherence = results.summary["coherence"]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ffr.data.formats import replaced_file
+from ffr.data.files import replaced_file
 from ffr.errors import DataError
 
 RESULTS_FILE = "results.json"

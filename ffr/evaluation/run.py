@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ffr.answer import format_answer
-from ffr.data.formats import ExampleDataset, PredictionRecord, dump_record, prediction_to_json, replaced_file
+from ffr.data.dataset import ExampleDataset
+from ffr.data.files import dump_record, replaced_file
+from ffr.data.predictions import PredictionRecord, prediction_to_json
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.embedding import Encoder

@@ -36,6 +36,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ffr.answer import format_answer
 from ffr.dialogue import FilePrompt, Fragment
+from ffr.embedding.interface import FragmentParts, mean_of_parts
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS, image_digest, open_image
 from ffr.model_files import check_model_folder, loading_explained, short_reason
@@ -110,6 +111,8 @@ class Vlm(nn.Module):
         max_image_pixels: Larger images are scaled down.
         prompt_settings: Template and query position that the model was trained with, from its `ffr.json`.
     """
+
+    takes_images = True
 
     def __init__(
         self,
@@ -361,10 +364,11 @@ class Vlm(nn.Module):
         if self._cache_key is None:
             with self._lock:
                 if self._cache_key is None:
-                    self._cache_key = self._vision_fingerprint()
+                    self._cache_key = self.vision_fingerprint
         return hashlib.sha256(f"{self._cache_key} {digest}".encode()).hexdigest()
 
-    def _vision_fingerprint(self) -> str:
+    @property
+    def vision_fingerprint(self) -> str:
         """Names all that decides an image's features besides its bytes: weights beside the language model, settings, type."""
         language = {id(p) for p in self.language_model.parameters()}
         digest = hashlib.sha256()
@@ -494,6 +498,14 @@ class Vlm(nn.Module):
             features = self.image_features(self._encode_image(location, None)[0])
             rows.append(features.pooled.float().flatten(0, -2).mean(0) - centre)
         return nn.functional.normalize(torch.stack(rows), dim=-1) if rows else centre.new_zeros((0, len(centre)))
+
+    def embed_fragments(self, fragments: Sequence[FragmentParts]) -> torch.Tensor:
+        """The mean of the vectors of a fragment's texts and images, normalised anew: (number of fragments, H), on the CPU.
+
+        Raises:
+            UsageError: where a fragment has no parts.
+        """
+        return mean_of_parts(self, fragments)
 
     # -- training and saving --------------------------------------------------------------------------------------------
 

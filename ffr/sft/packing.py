@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ffr.data.formats import ExampleDataset
+from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Example
 from ffr.models.encode import ExampleEncoder
 from ffr.models.vlm import Encoded

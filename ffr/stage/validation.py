@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ffr.answer import parse_lenient, without_thought
-from ffr.data.formats import ExampleDataset
+from ffr.data.dataset import ExampleDataset
 from ffr.metrics import FragmentScores
 from ffr.models.encode import ExampleEncoder
 from ffr.models.generate import generate_answers

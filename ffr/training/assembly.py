@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ffr.config import StageConfig, config_fingerprint, load_config, to_yaml
 from ffr.data.catalog import NAMED_SETS, load_dataset
-from ffr.data.formats import ExampleDataset
+from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Example
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.encode import ExampleEncoder

@@ -25,8 +25,9 @@ from ffr.curriculum.policy import (
     assign_levels,
     kept_items,
 )
-from ffr.data.formats import ExampleDataset
-from ffr.embedding import CachedEncoder, Encoder, load_encoder
+from ffr.data.dataset import ExampleDataset
+from ffr.embedding import CachedEncoder, Encoder
+from ffr.encoders import open_encoder
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.evaluation.retrievers import VlmRetriever
 from ffr.grpo.loader import PromptLoader
@@ -201,7 +202,14 @@ def _own_rewards(text: str | None) -> list[RewardTerm]:
 
 
 def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
-    encoder: Encoder = vlm if config.encoder == "policy" else load_encoder(config.encoder, device=vlm.device.type)
+    # an export beside a policy on a GPU may work on the CPU, where ONNX Runtime cannot use the GPU
+    device = "auto" if vlm.device.type == "cuda" else vlm.device.type
+    encoder = open_encoder(config.encoder, device=device, policy=vlm)
+    if not encoder.takes_images:
+        raise UsageError(
+            f"setting encoder: {config.encoder} encodes texts only, and the order reward compares texts with pictures; "
+            "name an encoder of both, or set order_weight=0"
+        )
     if config.encoder_cache_dir is None:
         return encoder
     # a policy's fingerprint names its weights alone, and its vectors of images depend on their size too

@@ -9,7 +9,7 @@ from pathlib import Path
 import lightning as L
 
 from ffr.config import SftConfig, to_yaml
-from ffr.data.formats import ExampleDataset
+from ffr.data.dataset import ExampleDataset
 from ffr.errors import UsageError
 from ffr.models.encode import ExampleEncoder
 from ffr.models.shared_prefix import PrefixSharing

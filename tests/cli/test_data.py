@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 from ffr.cli.main import ffr
 
-from ffr.data.formats import example_to_record, open_dataset
+from ffr.data.dataset import open_dataset
+from ffr.data.ms_swift import example_to_record
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
 

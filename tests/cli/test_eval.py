@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 from ffr.cli.main import ffr
 
-from ffr.data.formats import read_predictions, write_examples
+from ffr.data.formats import write_examples
+from ffr.data.predictions import read_predictions
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

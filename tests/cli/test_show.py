@@ -11,7 +11,7 @@ from ffr.cli.main import ffr
 from rich.console import Console
 
 from ffr.answer import format_answer
-from ffr.data.formats import PredictionRecord, write_predictions
+from ffr.data.predictions import PredictionRecord, write_predictions
 from ffr.dialogue import Dialogue, Fragment, Image, Utterance
 from ffr.evaluation.answered import open_evaluation
 from ffr.evaluation.terminal import find_answers, print_answer

@@ -11,19 +11,12 @@ from typing import Any
 
 import pytest
 
-from ffr.data.formats import (
-    EXTRA_KEYS,
-    PredictionRecord,
-    example_of_prediction,
-    example_to_record,
-    examples_to_raw_record,
-    open_dataset,
-    read_predictions,
-    read_record,
-    write_examples,
-    write_predictions,
-    write_records,
-)
+from ffr.data.dataset import open_dataset
+from ffr.data.fields import EXTRA_KEYS
+from ffr.data.files import write_records
+from ffr.data.formats import read_record, write_examples
+from ffr.data.ms_swift import example_to_record
+from ffr.data.raw import examples_to_raw_record
 from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment, Image, Utterance
 from ffr.errors import DataError, UsageError
 
@@ -416,61 +409,6 @@ def test_kept_keys_that_collide_are_refused(raw_record: Record) -> None:
     examples, _ = read_record(raw_record)
     with pytest.raises(DataError, match="rename it first"):
         example_to_record(examples[0])
-
-
-def test_predictions_round_trip(folder: Path, record: Record) -> None:
-    predictions = [
-        PredictionRecord(
-            dialogue_id="d0",
-            response="x",
-            labels=record["solution"],
-            messages=tuple(record["messages"]),
-            images=tuple(record["images"]),
-            logprobs=(-0.5, -1.0),
-            extra={"key": "k"},
-        ),
-        PredictionRecord(dialogue_id="d1", response=""),
-    ]
-    assert write_predictions(folder / "p.jsonl", predictions) == 2
-    again = read_predictions(folder / "p.jsonl")
-    assert list(again) == predictions
-    assert again[-1] == predictions[1]
-    assert again.where(1) == "p.jsonl:2"
-    line = json.loads((folder / "p.jsonl").read_text().splitlines()[0])
-    assert line["logprobs"] == {"content": [{"logprob": -0.5}, {"logprob": -1.0}]}
-    example = example_of_prediction(again[0])
-    assert example.fragment == Fragment((0, 1), (0,))
-    assert len(example.dialogue.utterances) == 4
-    with pytest.raises(DataError, match="no user message"):
-        example_of_prediction(again[1])
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"response": None},
-        {"response": 3},
-        {"labels": [1]},
-        {"messages": "x"},
-        {"messages": [{"role": "user"}]},
-        {"images": [3]},
-        {"logprobs": [1]},
-        {"logprobs": {"content": 3}},
-        {"logprobs": {"content": [{"logprob": "x"}]}},
-        {"logprobs": {"content": [{"logprob": True}]}},
-        {"logprobs": {"content": [{}]}},
-        {"dialogue_id": []},
-    ],
-)
-def test_faults_of_predictions(write: Write, change: Record) -> None:
-    path = write("p.jsonl", {"dialogue_id": "d", "response": "x"}, {"dialogue_id": "d", "response": "x", **change})
-    with pytest.raises(DataError, match=r"^p.jsonl:2: "):
-        read_predictions(path)
-
-
-def test_predictions_need_a_response(write: Write, record: Record) -> None:
-    with pytest.raises(DataError, match='no "response"'):
-        read_predictions(write("p.jsonl", record))
 
 
 def test_real_records_come_back(real_dialogues: Path, tmp_path: Path) -> None:

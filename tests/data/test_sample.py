@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ffr.data.catalog import load_dataset
-from ffr.data.formats import open_dataset
+from ffr.data.dataset import open_dataset
 from ffr.data.sample import write_sample
 from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS
 from ffr.data.sample.pictures import PICTURE_KEYS, draw

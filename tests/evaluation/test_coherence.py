@@ -13,6 +13,7 @@ VECTORS = {"left": [1.0, 0.0], "both": [0.6, 0.8], "p.png": [0.0, 1.0]}
 
 class KnownVectors:
     name = "known"
+    fingerprint = "f" * 64
 
     def embed_texts(self, texts):
         return torch.tensor([VECTORS.get(text, [1.0, 1.0]) for text in texts])
@@ -34,4 +35,5 @@ def test_mean_over_answers():
     summary = meter.summary()
     assert summary["mean"] == pytest.approx((0.4 + 0 + 1 + 0.5) / 4)
     assert (summary["num_answers"], summary["encoder"]) == (4, "known")
+    assert summary["encoder_fingerprint"] == KnownVectors.fingerprint
     assert CoherenceMeter(KnownVectors()).summary()["mean"] is None

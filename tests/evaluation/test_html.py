@@ -18,7 +18,8 @@ import PIL.Image
 import pytest
 
 from ffr.answer import format_answer
-from ffr.data.formats import PredictionRecord, write_examples, write_predictions
+from ffr.data.formats import write_examples
+from ffr.data.predictions import PredictionRecord, write_predictions
 from ffr.dialogue import Dialogue, Fragment, Image, Utterance
 from ffr.errors import DataError, UsageError
 from ffr.evaluation.answered import open_evaluation

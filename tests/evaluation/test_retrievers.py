@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ffr.answer import parse_strict
-from ffr.data.formats import open_dataset
+from ffr.data.dataset import open_dataset
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import UsageError
 from ffr.evaluation.retrievers import BASELINES, BaselineRetriever, overlap_terms

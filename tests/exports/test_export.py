@@ -18,7 +18,7 @@ from ffr.exports.runtime import load_onnx, load_onnx_encoder
 from model_builds import BUILDS, random_picture
 
 from ffr.dialogue import FilePrompt
-from ffr.embedding import load_encoder
+from ffr.embedding import load_dual_encoder
 from ffr.errors import ModelError, UsageError
 from ffr.models.vlm import load_vlm
 
@@ -69,8 +69,9 @@ def test_what_lies_in_the_folder(text_export: Path) -> None:
 def test_the_encoder_of_an_export_equals_torch(text_export: Path, built: Callable[[str], Path], tmp_path: Path) -> None:
     encoder = load_onnx_encoder(text_export.parent, device="cpu")
     texts = [f"{'a dog ' * (number % 5)}{number}" for number in range(40)]
-    assert torch.allclose(encoder.embed_texts(texts), load_encoder(built("clip")).embed_texts(texts), atol=1e-5)
+    assert torch.allclose(encoder.embed_texts(texts), load_dual_encoder(built("clip")).embed_texts(texts), atol=1e-5)
     assert len(encoder.fingerprint) == 64
+    assert not encoder.takes_images
     with pytest.raises(UsageError, match="the image part was not exported"):
         encoder.embed_images([random_picture(tmp_path / "a.png", 40, 40)])
 
@@ -86,7 +87,7 @@ def test_other_types_keep_their_tolerance(dtype: Any, built: Callable[[str], Pat
 def test_a_wrong_graph_is_not_written(
     built: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = plan_encoder(load_encoder(built("clip")), "text")
+    plan = plan_encoder(load_dual_encoder(built("clip")), "text")
     plan.module.after = torch.nn.Identity()  # type: ignore[assignment]
     with pytest.raises(ModelError, match=r"clip: its graph differs from torch by .* nothing was written"):
         export_plan(plan, tmp_path / "out")
@@ -126,7 +127,7 @@ def test_calls_that_cannot_be_done(
         export_onnx(built("clip"), "text", tmp_path / "mine", replace=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="cannot be written"):
-        export_plan(plan_encoder(load_encoder(built("clip")), "text"), tmp_path / "file" / "out")
+        export_plan(plan_encoder(load_dual_encoder(built("clip")), "text"), tmp_path / "file" / "out")
     with pytest.raises(ModelError, match=r"clip model, which takes no images|cannot be loaded"):
         export_onnx(built("clip"), "vision", tmp_path / "x")
     with pytest.raises(ModelError, match="is a qwen2_vl model; name one of the kinds"):

@@ -13,7 +13,7 @@ from ffr.exports.packing import TileSettings, tile_plan
 from ffr.exports.parity import Case, compare
 from model_builds import BUILDS
 
-from ffr.embedding import load_encoder
+from ffr.embedding import load_dual_encoder
 from ffr.models.vlm import load_vlm
 
 
@@ -42,7 +42,7 @@ def test_towers_equal_transformers_on_every_kind_of_picture(name: str, built: Ca
 @pytest.mark.parametrize("part", ["text", "image"])
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "chinese_clip"])
 def test_encoders_equal_transformers(kind: str, part: Any, built: Callable[[str], Path]) -> None:
-    assert _largest_difference(plan_encoder(load_encoder(built(kind)), part), one_item=False) < 1e-5
+    assert _largest_difference(plan_encoder(load_dual_encoder(built(kind)), part), one_item=False) < 1e-5
 
 
 def test_a_wrong_window_is_noticed(built: Callable[[str], Path]) -> None:

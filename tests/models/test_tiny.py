@@ -152,7 +152,7 @@ def test_the_bases_dialogues_are_not_the_samples(pretraining: None, sample_home:
     from dialogues import World
     from stages import STAGES
 
-    from ffr.data.formats import open_dataset
+    from ffr.data.dataset import open_dataset
 
     world = World(_loaded().tokenizer, seed=0)
     stage = STAGES[-1]

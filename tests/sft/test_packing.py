@@ -23,7 +23,8 @@ from model_builds import build_model, random_picture
 from vlm_reference import with_lora
 
 from ffr.config import SftConfig
-from ffr.data.formats import ExampleDataset, open_dataset, write_examples
+from ffr.data.dataset import ExampleDataset, open_dataset
+from ffr.data.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import UsageError
 from ffr.models.encode import ExampleEncoder

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ffr.data.formats import replaced_file
+from ffr.data.files import replaced_file
 from ffr.errors import DataError
 from ffr.evaluation.answered import METRICS_FILE, Evaluation
 from ffr.evaluation.html.data import MODALITIES, SCATTER_CELLS, ReportData, gather, parts_of, to_json
 from ffr.evaluation.html.plots import Interval, bar_chart, line_chart, scatter, share_chart
-from ffr.evaluation.report import report_lines, slice_label
+from ffr.evaluation.report import interval_text, report_lines, slice_label
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import SLICES
 from ffr.provenance import versions
@@ -133,6 +133,7 @@ def _frame(evaluation: Evaluation, data: ReportData, notes: Sequence[str]) -> di
         "tiles": _tiles(results),
         "global_table": _global_table(results),
         "slice_table": _slice_table(results),
+        "slice_remark": "(baselines: joint)" if results.baselines else "",
         "lines": '<div class="lines">' + "".join(f"<p>{escape(line)}</p>" for line in report_lines(results)) + "</div>",
         "plots": "".join(_plots(evaluation, data)),
         "provenance": _provenance(evaluation),
@@ -178,7 +179,7 @@ def _tiles(results: Results) -> str:
         error = errors.get(name)
         under = ""
         if interval is not None:
-            under = f"<span>{level} %: {100 * interval[0]:.1f}–{100 * interval[1]:.1f}</span>"
+            under = f"<span>{level} %: {interval_text(interval)}</span>"
         elif error is not None:
             under = f"<span>± {_percent(error)} (standard error)</span>"
         return f'<div class="tile"><span>{escape(label)}</span><b>{_percent(scores[name])}</b>{under}</div>'
@@ -205,7 +206,7 @@ def _summaries(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
 def _cell(value: float | None, interval: Interval | None = None) -> str:
     if value is None:
         return "<td>–</td>"
-    small = f"<small>{100 * interval[0]:.1f}–{100 * interval[1]:.1f}</small>" if interval is not None else ""
+    small = f"<small>{interval_text(interval)}</small>" if interval is not None else ""
     return f"<td>{_percent(value)}{small}</td>"
 
 

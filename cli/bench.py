@@ -1,0 +1,117 @@
+"""`ffr bench`: tables of models × settings × data sets from a suite file."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ffr.errors import UsageError
+
+if TYPE_CHECKING:
+    from ffr.evaluation.run import Progress
+    from ffr.evaluation.suite import Suite
+
+
+@click.group()
+def bench() -> None:
+    """Measure a table of models × settings × data sets; `ffr bench list` shows the suites that come with ffr."""
+
+
+@bench.command()
+@click.argument("suite", metavar="SUITE")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Results folder. [default: bench/SUITE]")
+@click.option("--only", multiple=True, metavar="LABEL", help="Measure this model or row only; repeatable.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="The first N queries of each data set, to try a suite."
+)
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Run code that comes with the models; only for models you trust."
+)
+@click.option("--progress/--no-progress", default=None, help="Progress bar. [default: where stderr is a terminal]")
+def run(
+    suite: str,
+    out: Path | None,
+    only: tuple[str, ...],
+    limit: int | None,
+    trust_remote_code: bool,
+    progress: bool | None,
+) -> None:
+    """Measure the rows of a suite and write the table.
+
+    SUITE is a name of `ffr bench list` or a YAML file. DIR gets table.md, table.csv, table.tex and results.json, and every evaluation
+    in a folder of its own; the same command goes on where it was stopped. A row that cannot be measured does not stop the others:
+    the table says why, and the exit code is 1.
+    """
+    from ffr.cli.model_options import progress_bar
+
+    from ffr.evaluation.bench import TABLE_FILES, run_suite
+    from ffr.evaluation.suite import load_suite
+
+    found = load_suite(suite)
+    folder = out or Path("bench") / (found.name + (f"-first-{limit}" if limit is not None else ""))
+    if limit is not None:
+        found = found.limited_to(limit)
+    rows = found.rows_of(only)
+    click.echo(f"Suite {found.name}: {len(rows)} rows on {len(found.datasets)} data sets; results folder {folder}")
+    for line in _servers(found, only):
+        click.echo(line)
+
+    def bar(num_queries: int) -> AbstractContextManager[Progress | None]:
+        return progress_bar(progress, num_queries)
+
+    try:
+        done = run_suite(found, folder, only=only, trust_remote_code=trust_remote_code, say=click.echo, progress=bar)
+    except KeyboardInterrupt:
+        click.echo("\nStopped; the same command goes on from here.")
+        raise click.exceptions.Exit(130) from None
+    click.echo()
+    click.echo((folder / TABLE_FILES[0]).read_text(encoding="utf-8"), nl=False)
+    click.echo(f"Written to {folder}: {', '.join(TABLE_FILES)}, results.json")
+    num_missing = done.num_of("missing")
+    if num_missing:
+        click.echo(f"{num_missing} of {len(done.cells)} cells are missing; the table says why")
+        raise click.exceptions.Exit(1)
+
+
+def _servers(suite: Suite, only: tuple[str, ...]) -> list[str]:
+    """Which servers are asked, and whose keys they get: a suite may come from someone else."""
+    from ffr.evaluation.api import DEFAULT_KEY_VARIABLE, split_name
+    from ffr.evaluation.choice import kind_of
+
+    found: dict[str, None] = {}
+    for row in suite.rows_of(only):
+        if row.model.model is None or kind_of(row.model.model) != "api":
+            continue
+        for dataset in suite.datasets:
+            key = suite.settings_of(row, dataset).api_key_env or DEFAULT_KEY_VARIABLE
+            found[f"{split_name(row.model.model)[0]} is sent the dialogues, and the key in {key} where that is set"] = (
+                None
+            )
+    return list(found)
+
+
+@bench.command("list")
+def list_command() -> None:
+    """List the suites that come with ffr."""
+    from ffr.suites import packaged_suites
+
+    suites = packaged_suites()
+    width = max(map(len, suites))
+    for name, purpose in suites.items():
+        click.echo(f"{name:<{width}}  {purpose}")
+
+
+@bench.command()
+@click.argument("name", metavar="NAME")
+def show(name: str) -> None:
+    """Print a suite that comes with ffr, to be copied and edited."""
+    from ffr.config import nearest
+    from ffr.suites import packaged_suites, suite_text
+
+    known = packaged_suites()
+    if name not in known:
+        raise UsageError(f"there is no suite {name} ({', '.join(known)}){nearest(name, known)}")
+    click.echo(suite_text(name), nl=False)

@@ -1,0 +1,51 @@
+"""What is wrong with a record: the findings that readers collect."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ffr.data.index import kind_of
+
+_MAX_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a record should not have: an error makes it unusable, a warning does not."""
+
+    kind: str
+    message: str
+    is_error: bool = True
+
+
+class FaultyError(Exception):
+    """Raised inside the readers once a part cannot be read any further; what was wrong is among the findings."""
+
+
+class Findings(list[Finding]):
+    """What readers collect while they read a record."""
+
+    def error(self, kind: str, message: str) -> None:
+        self.append(Finding(kind, message))
+
+    def warning(self, kind: str, message: str) -> None:
+        self.append(Finding(kind, message, is_error=False))
+
+    def require(self, value: Any, kind: type, name: str, remedy: str) -> Any:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            self.error("wrong-type", f"{name} is {kind_of(value)}; {remedy}")
+            raise FaultyError
+        return value
+
+
+def all_texts(values: list[Any]) -> bool:
+    """Whether every value is a text."""
+    return all(isinstance(value, str) for value in values)
+
+
+def shown(value: Any) -> str:
+    """A value as JSON for an error, cut to 80 characters."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"

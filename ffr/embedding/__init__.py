@@ -1,0 +1,22 @@
+"""Encoders of texts, images and whole fragments into one space, with a cache of their vectors on disk."""
+
+from ffr.embedding.cache import CachedEncoder
+from ffr.embedding.dual import KINDS, DualEncoder, load_dual_encoder
+from ffr.embedding.interface import Encoder, FragmentParts, mean_of_parts
+from ffr.embedding.loading import SHIPPED, load_encoder
+from ffr.embedding.sentence import SENTENCE_KINDS, SentenceEncoder, load_sentence_encoder
+
+__all__ = [
+    "KINDS",
+    "SENTENCE_KINDS",
+    "SHIPPED",
+    "CachedEncoder",
+    "DualEncoder",
+    "Encoder",
+    "FragmentParts",
+    "SentenceEncoder",
+    "load_dual_encoder",
+    "load_encoder",
+    "load_sentence_encoder",
+    "mean_of_parts",
+]

@@ -1,0 +1,243 @@
+"""Vectors kept by content, in memory and in a folder, so that each is computed once.
+
+Shapes: n texts, images or fragments of a call, H width of the space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ffr.embedding.interface import Encoder, FragmentParts
+from ffr.errors import UsageError
+from ffr.images import image_digest
+
+_log = logging.getLogger(__name__)
+
+_DIGEST_BYTES = 32
+_ON_DISK = np.dtype("<f4")
+_SCRATCH_NANOSECONDS = 3600 * 10**9
+
+
+class CachedEncoder:
+    """An encoder whose vectors are kept by content, in memory and in a folder, so that each is computed once.
+
+    A vector is named by the encoder's fingerprint and the text's or the picture file's bytes, of a fragment by those of all its parts in
+    order; it comes back to the bit. Each file is written beside its place and moved there, and holds its checksum: a torn one is counted in `num_damaged_files`,
+    logged and computed again. Several processes may share a folder, and several threads an encoder.
+
+    Args:
+        encoder: Makes the vectors.
+        folder: Folder that keeps vectors between runs.
+        max_bytes: Bound of what the folder's files hold; the oldest go first. Processes that write at the same time look at
+            each other's files now and then, so each may exceed the bound by a tenth for a while.
+        memory_bytes: Bound of the vectors in memory; the least recently used go first.
+    """
+
+    def __init__(self, encoder: Encoder, folder: Path, *, max_bytes: int, memory_bytes: int = 64 * 2**20) -> None:
+        self._encoder = encoder
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.memory_bytes = memory_bytes
+        self.num_damaged_files = 0
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._kept_bytes = 0
+        self._folder_bytes: int | None = None
+        self._bytes_since_look = 0
+        self._digests: dict[tuple[str, int, int], str] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def name(self) -> str:
+        return self._encoder.name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self._encoder.fingerprint
+
+    @property
+    def takes_images(self) -> bool:
+        return self._encoder.takes_images
+
+    @cached_property
+    def _width(self) -> int:
+        return int(self._encoder.embed_texts(["a"]).shape[-1])
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """As the encoder's, (n, H) float32 on the CPU.
+
+        Raises:
+            UsageError: where the folder cannot be written.
+        """
+        keys = [self._key("text", text.encode("utf-8", "surrogatepass")) for text in texts]
+        return self._embed(keys, texts, self._encoder.embed_texts)
+
+    def embed_images(self, images: Sequence[str | Path]) -> Tensor:
+        """As the encoder's, (n, H) float32 on the CPU; a picture is known by its file's bytes, wherever it lies.
+
+        Raises:
+            DataError: where a picture's file cannot be read, or as the encoder raises it.
+            UsageError: where the folder cannot be written.
+        """
+        keys = [self._key("image", self._digest(location).encode()) for location in images]
+        return self._embed(keys, images, self._encoder.embed_images)
+
+    def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
+        """As the encoder's, (n, H) float32 on the CPU.
+
+        Raises:
+            DataError: where a picture's file cannot be read, or as the encoder raises it.
+            UsageError: where the folder cannot be written, or as the encoder raises it.
+        """
+        keys = [self._key("fragment", self._content(parts)) for parts in fragments]
+        return self._embed(keys, fragments, self._encoder.embed_fragments)
+
+    def _content(self, parts: FragmentParts) -> bytes:
+        """Names the parts of a fragment: their kinds and digests, each of one length, so that no two lists are alike."""
+        return b"".join(
+            b"text  " + hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest().encode()
+            if isinstance(part, str)
+            else b"image " + self._digest(part).encode()
+            for part in parts
+        )
+
+    def _key(self, kind: str, content: bytes) -> str:
+        return hashlib.sha256(f"{self.fingerprint} {kind} ".encode() + content).hexdigest()
+
+    def _digest(self, location: str | Path) -> str:
+        try:
+            status = Path(location).stat()
+        except (OSError, ValueError):
+            return image_digest(location)  # says what is wrong
+        known = (str(location), status.st_mtime_ns, status.st_size)
+        if known not in self._digests:
+            self._digests[known] = image_digest(location)
+        return self._digests[known]
+
+    def _embed(self, keys: list[str], items: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]) -> Tensor:
+        if not keys:
+            return torch.zeros((0, self._width))
+        with self._lock:
+            found: dict[str, Tensor] = {}
+            missing: dict[str, Any] = {}
+            for key, item in zip(keys, items, strict=True):
+                if key in found or key in missing:
+                    continue
+                vector = self._recall(key)
+                if vector is None:
+                    missing[key] = item
+                else:
+                    found[key] = vector
+            if missing:
+                made = embed(list(missing.values())).detach().float().cpu()
+                for key, vector in zip(missing, made, strict=True):
+                    # of its own memory: a row would keep its whole batch alive
+                    found[key] = vector.clone()
+                    self._remember(key, found[key])
+                    self._write(key, found[key])
+            return torch.stack([found[key] for key in keys])
+
+    def _recall(self, key: str) -> Tensor | None:
+        vector = self._kept.get(key)
+        if vector is not None:
+            self._kept.move_to_end(key)
+            return vector
+        vector = self._read(key)
+        if vector is not None:
+            self._remember(key, vector)
+        return vector
+
+    def _remember(self, key: str, vector: Tensor) -> None:
+        self._kept[key] = vector
+        self._kept_bytes += vector.nbytes
+        while self._kept_bytes > self.memory_bytes:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.vector"
+
+    def _read(self, key: str) -> Tensor | None:
+        path = self._path(key)
+        try:
+            status = path.lstat()
+            size = _DIGEST_BYTES + 4 * self._width
+            # looked at before it is opened: a pipe would never end, and a huge file would fill the memory
+            if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+                raise ValueError(f"it is no file of {size} bytes")
+            content = path.read_bytes()
+            values = content[_DIGEST_BYTES:]
+            if content[:_DIGEST_BYTES] != _checksum(key, values):
+                raise ValueError("its checksum is wrong")
+            vector = torch.from_numpy(np.frombuffer(values, _ON_DISK).astype(np.float32))
+            if not bool(vector.isfinite().all()):
+                raise ValueError("it holds numbers that are not finite")
+            return vector
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            self.num_damaged_files += 1
+            _log.warning("%s: cannot be read (%s); its vector is computed again", path, error)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+
+    def _write(self, key: str, vector: Tensor) -> None:
+        path = self._path(key)
+        scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        values = vector.numpy().astype(_ON_DISK).tobytes()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch.write_bytes(_checksum(key, values) + values)
+            scratch.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
+            raise UsageError(
+                f"{self.folder}: vectors cannot be written there ({error}); free space or name another folder"
+            ) from error
+        self._bytes_since_look += _DIGEST_BYTES + len(values)
+        if (
+            self._folder_bytes is None
+            or self._folder_bytes + self._bytes_since_look > self.max_bytes
+            or self._bytes_since_look > self.max_bytes // 10
+        ):
+            self._look_at_folder()
+
+    def _look_at_folder(self) -> None:
+        """Counts the folder anew and, over nine tenths of the bound, deletes the oldest files down to eight."""
+        files = []
+        latest = time.time_ns() - _SCRATCH_NANOSECONDS
+        for path in self.folder.glob("??/*"):
+            with suppress(OSError):
+                status = path.lstat()
+                # another process may be writing it; one that is old was left by a process that died
+                if path.suffix == ".vector" or status.st_mtime_ns < latest:
+                    files.append((status.st_mtime_ns, status.st_size, path))
+        used = sum(size for _, size, _ in files)
+        if used > 0.9 * self.max_bytes:
+            for _, size, path in sorted(files):
+                if used <= 0.8 * self.max_bytes:
+                    break
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+                    used -= size
+        self._folder_bytes = used
+        self._bytes_since_look = 0
+
+
+def _checksum(key: str, values: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + values).digest()

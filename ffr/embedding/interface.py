@@ -1,0 +1,107 @@
+"""What an encoder offers, and the vector of a fragment where an encoder knows only texts and images.
+
+Shapes: n texts, images or fragments of a call, H width of the space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ffr.errors import UsageError
+
+FragmentParts = Sequence[str | Path]
+"""A fragment as an encoder takes it: texts (`str`) and pictures' files (`Path`) in the order of the dialogue.
+
+`ffr.dialogue.Example.parts` gives it. A picture's place must be a `Path`: a `str` is a text, whatever it says.
+"""
+
+
+class Encoder(Protocol):
+    """Encodes texts, images and whole fragments into one space.
+
+    Dual encoders, sentence encoders and pooled states of a VLM are encoders (`ffr.encoders.open_encoder` makes one from its name), and so
+    is `ffr.models.vlm.Vlm` with its own features. All vectors are float32 and L2-normalised.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Names all that decides its vectors; caches keep encoders apart by it."""
+        ...
+
+    @property
+    def takes_images(self) -> bool:
+        """False for an encoder of texts alone: asked for an image, it raises UsageError."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """(n, H) float32, L2-normalised."""
+        ...
+
+    def embed_images(self, images: Sequence[str | Path]) -> Tensor:
+        """(n, H) float32, L2-normalised, of the pictures at these paths."""
+        ...
+
+    def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
+        """(n, H) float32, L2-normalised: one vector for the texts and pictures of a fragment together."""
+        ...
+
+
+class PartEncoder(Protocol):
+    """The half of an encoder that `mean_of_parts` needs."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor: ...
+
+    def embed_images(self, images: Sequence[str | Path]) -> Tensor: ...
+
+
+def check_parts(fragments: Sequence[FragmentParts]) -> None:
+    """Refuses a fragment of nothing, which has no vector.
+
+    Raises:
+        UsageError: with its number.
+    """
+    for number, parts in enumerate(fragments):
+        if not parts:
+            raise UsageError(f"fragment {number} has neither text nor picture, so it has no vector; leave it out")
+
+
+def mean_of_parts(encoder: PartEncoder, fragments: Sequence[FragmentParts]) -> Tensor:
+    """The vector of a fragment by its parts: the mean of the normalised vectors of its texts and images, normalised anew.
+
+        v = m / |m|,  m = (1/k) Σ_i v_i  over the k parts; 0 where they cancel out
+
+    A part that stands in it twice counts twice. Each different text and picture of a call is embedded once.
+
+    Args:
+        encoder: Embeds texts and images.
+        fragments: The fragments, n of them.
+
+    Returns:
+        (n, H) float32 on the CPU.
+
+    Raises:
+        UsageError: where a fragment has no parts, or an image is asked of an encoder of texts.
+    """
+    check_parts(fragments)
+    texts = list(dict.fromkeys(part for parts in fragments for part in parts if isinstance(part, str)))
+    images = list(dict.fromkeys(part for parts in fragments for part in parts if not isinstance(part, str)))
+    vectors: dict[str | Path, Tensor] = {}
+    if texts or not images:
+        rows = encoder.embed_texts(texts).float().cpu()
+        vectors |= zip(texts, rows, strict=True)
+    if not fragments:
+        return rows  # of no row, but of the right width
+    if images:
+        vectors |= zip(images, encoder.embed_images(images).float().cpu(), strict=True)
+    means = [torch.stack([vectors[part] for part in parts]).mean(0) for parts in fragments]
+    return torch.nn.functional.normalize(torch.stack(means), dim=-1)

@@ -1,0 +1,45 @@
+"""Which encoder a folder or hub id holds, by its configuration, and the names of those that come with ffr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ffr.embedding.dual import KINDS, DualEncoder, load_dual_encoder
+from ffr.embedding.files import check_device
+from ffr.embedding.sentence import SENTENCE_KINDS, SentenceEncoder, load_sentence_encoder
+from ffr.errors import ModelError
+from ffr.model_files import check_model_folder, loading_explained
+
+SHIPPED: dict[str, Path] = {}
+"""Encoders that come with ffr: name → folder. A name here goes before a folder and a hub id of the same name."""
+
+
+def load_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder | SentenceEncoder:
+    """Loads a dual encoder or a sentence encoder, whichever the configuration says.
+
+    Args:
+        spec: A name of `SHIPPED`, a folder, or a hub id.
+        device: Where the weights go.
+
+    Raises:
+        ModelError: where files are missing, damaged, of another kind, or not safetensors.
+        UsageError: where the device is not here.
+    """
+    from transformers import AutoConfig
+
+    name = str(spec)
+    location = str(SHIPPED.get(name, name))
+    check_device(device)
+    with loading_explained(name, kind="an encoder"):
+        check_model_folder(location)
+        kind = AutoConfig.from_pretrained(location, trust_remote_code=False).model_type
+    encoder: DualEncoder | SentenceEncoder
+    if kind in KINDS:
+        encoder = load_dual_encoder(location, device=device)
+    elif kind in SENTENCE_KINDS:
+        encoder = load_sentence_encoder(location, device=device)
+    else:
+        known = ", ".join((*KINDS, *SENTENCE_KINDS))
+        raise ModelError(f"is a {kind} model; name one of the kinds {known}, or vlm:MODEL for pooled states", name)
+    encoder.name = name
+    return encoder

@@ -1,0 +1,240 @@
+"""Sentence encoders: BERT-like models that give one vector a text, as sentence-transformers lays them out on disk.
+
+Shapes: n texts or fragments of a call, L tokens of the longest text of a batch, H hidden size.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ffr.embedding.files import (
+    CutNotice,
+    as_text,
+    check_device,
+    fingerprint_of,
+    load_tokenizer,
+    load_weights,
+    read_settings,
+)
+from ffr.embedding.interface import FragmentParts, check_parts, mean_of_parts
+from ffr.errors import ModelError, UsageError
+from ffr.model_files import check_model_folder, loading_explained
+
+Pooling = Literal["mean", "cls"]
+
+SENTENCE_KINDS = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
+"""The sentence encoders that are known, by transformers' name."""
+
+BATCH_SIZE = 32
+"""Texts that go through an encoder at once, those of like length together."""
+
+_COUNTS_POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "mpnet")
+_POOLING_MODE = re.compile(r"pooling_mode_(\w+?)(?:_tokens?)?")
+_MODULES = ("Transformer", "Pooling", "Normalize")
+
+
+class SentenceEncoder:
+    """A model of texts alone, with pooling. Made by `load_encoder`.
+
+        mean: v = Σ_t m_t h_t / Σ_t m_t over the last hidden states h with the attention mask m;  cls: v = h_0;  then v / |v|
+
+    The vector of a fragment is the mean of the normalised vectors of its texts, normalised anew; a fragment with pictures is refused.
+    A vector may differ in its last bits with what else is in its batch, as matrix products do.
+
+    Args:
+        model: The transformers model.
+        tokenizer: Its tokenizer.
+        name: What the user called it.
+        pooling: mean or cls.
+        max_text_tokens: Longer texts are cut at their end; the special tokens count.
+        is_lowered: Whether texts are put into lower case first.
+    """
+
+    takes_images = False
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        pooling: Pooling = "mean",
+        max_text_tokens: int,
+        is_lowered: bool = False,
+    ) -> None:
+        self.name = name
+        self.pooling = pooling
+        self.max_text_tokens = max_text_tokens
+        self._model = model
+        self._tokenizer = tokenizer
+        self._is_lowered = is_lowered
+        self._cut_notice = CutNotice(name, max_text_tokens)
+        self._vocabulary_size = int(model.config.vocab_size)
+        self._arguments = set(inspect.signature(model.forward).parameters)
+
+    @property
+    def device(self) -> torch.device:
+        found: torch.device = self._model.device
+        return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, tokenizer, pooling, longest text, kind of model and kind of device."""
+        settings = {"pooling": self.pooling, "max_text_tokens": self.max_text_tokens, "is_lowered": self._is_lowered}
+        return fingerprint_of(self._model, self._tokenizer, settings)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """One vector a text, (n, H) float32 on the CPU, L2-normalised; a text longer than `max_text_tokens` is cut at its end.
+
+        Raises:
+            ModelError: where the tokenizer does not fit the model, or a vector is not finite.
+        """
+        vectors = torch.zeros((len(texts), int(self._model.config.hidden_size)))
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # so that little is padded
+        for start in range(0, len(order), BATCH_SIZE):
+            chosen = order[start : start + BATCH_SIZE]
+            batch = [as_text(texts[index]) for index in chosen]
+            vectors[chosen] = self._embed([text.lower() for text in batch] if self._is_lowered else batch)
+        return vectors
+
+    def _embed(self, texts: list[str]) -> Tensor:
+        inputs = self._tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_text_tokens, return_tensors="pt"
+        )
+        self._cut_notice.look_at(inputs)
+        if int(inputs["input_ids"].max()) >= self._vocabulary_size:
+            raise ModelError("its tokenizer has ids that the model does not know; fetch both again", self.name)
+        given = {name: value.to(self.device) for name, value in inputs.items() if name in self._arguments}
+        hidden = self._model(**given).last_hidden_state.float()
+        pooled = hidden[:, 0]
+        if self.pooling == "mean":
+            mask = given["attention_mask"][..., None].float()
+            pooled = (hidden * mask).sum(1) / mask.sum(1)
+        if not bool(pooled.isfinite().all()):
+            raise ModelError("gives vectors that are not finite; fetch its weights again", self.name)
+        return torch.nn.functional.normalize(pooled, dim=-1).cpu()
+
+    def embed_images(self, images: Sequence[str | Path]) -> Tensor:
+        """Nothing but an error, where images are asked for.
+
+        Raises:
+            UsageError: always, but for no images at all.
+        """
+        if images:
+            raise self._no_images()
+        return self.embed_texts([])
+
+    def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
+        """One vector a fragment of texts, (n, H) float32 on the CPU, as `mean_of_parts` defines it.
+
+        Raises:
+            UsageError: where a fragment has no parts, or pictures.
+            ModelError: as `embed_texts`.
+        """
+        check_parts(fragments)
+        if any(not isinstance(part, str) for parts in fragments for part in parts):
+            raise self._no_images()
+        return mean_of_parts(self, fragments)
+
+    def _no_images(self) -> UsageError:
+        return UsageError(
+            f"{self.name} encodes texts only and was asked for a picture; name an encoder of texts and images (the CLIP family, vlm:MODEL)"
+        )
+
+
+def load_sentence_encoder(spec: str | Path, *, device: str = "cpu") -> SentenceEncoder:
+    """Loads a sentence encoder, from safetensors only and without running code of its own.
+
+    Of sentence-transformers' files these are read where they are there: `modules.json` (only a transformer, pooling and normalisation are
+    known), the pooling's `config.json` (mean or cls; mean without it), `sentence_bert_config.json` (`max_seq_length`, `do_lower_case`) and
+    `config_sentence_transformers.json` (a prompt that goes before every text is refused). Vectors are normalised in any case.
+
+    Args:
+        spec: A folder, or a hub id.
+        device: Where the weights go.
+
+    Raises:
+        ModelError: where files are missing, damaged, of another kind, not safetensors, or ask for what is not known.
+        UsageError: where the device is not here.
+    """
+    from transformers import AutoConfig
+
+    name = str(spec)
+    check_device(device)
+    with loading_explained(name, kind="a sentence encoder"):
+        check_model_folder(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        if config.model_type not in SENTENCE_KINDS:
+            raise ModelError(f"is a {config.model_type} model; name one of the kinds {', '.join(SENTENCE_KINDS)}", name)
+        tokenizer = load_tokenizer(name)
+        settings = _object(read_settings(name, "sentence_bert_config.json"), name, "sentence_bert_config.json")
+        prompts = "config_sentence_transformers.json"
+        if _object(read_settings(name, prompts), name, prompts).get("default_prompt_name") is not None:
+            raise ModelError(f"puts a prompt before every text ({prompts}), which is not known here", name)
+        pooling = _read_pooling(name)
+        max_text_tokens = _max_text_tokens(config, tokenizer, settings.get("max_seq_length"), name)
+        # its own pooler is no part of any vector, and many folders lack it
+        options = {} if config.model_type == "distilbert" else {"add_pooling_layer": False}
+        model = load_weights(name, device=device, unused="pooler.", **options)
+        return SentenceEncoder(
+            model,
+            tokenizer,
+            name=name,
+            pooling=pooling,
+            max_text_tokens=max_text_tokens,
+            is_lowered=settings.get("do_lower_case") is True,
+        )
+
+
+def _object(content: Any, name: str, file: str) -> dict[str, Any]:
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ModelError(f"{file} is no object; restore it", name)
+    return content
+
+
+def _read_pooling(name: str) -> Pooling:
+    """The pooling that the files ask for; mean where they say nothing."""
+    folder = "1_Pooling"
+    modules = read_settings(name, "modules.json")
+    if modules is not None:
+        try:
+            kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
+            paths = [str(module["path"]) for module in modules]
+        except (TypeError, KeyError):
+            raise ModelError("modules.json is no list of modules; restore it", name) from None
+        if unknown := [kind for kind in kinds if kind not in _MODULES]:
+            raise ModelError(f"has a module {unknown[0]}, which is not known; known are {', '.join(_MODULES)}", name)
+        if "Pooling" in kinds:
+            folder = paths[kinds.index("Pooling")]
+    file = f"{folder}/config.json"
+    content = _object(read_settings(name, file), name, file)
+    modes = [found[1] for key, is_set in content.items() if is_set and (found := _POOLING_MODE.fullmatch(key))]
+    if content and (len(modes) != 1 or modes[0] not in get_args(Pooling)):
+        asked = " and ".join(modes) or "nothing known"
+        raise ModelError(f"{file} asks for pooling by {asked}; known are {' and '.join(get_args(Pooling))}", name)
+    return "cls" if modes == ["cls"] else "mean"
+
+
+def _max_text_tokens(config: Any, tokenizer: Any, asked: Any, name: str) -> int:
+    """Tokens of the longest text: what the settings ask for within what the model has positions for."""
+    positions = int(config.max_position_embeddings)
+    if config.model_type in _COUNTS_POSITIONS_FROM_PADDING:
+        positions -= int(config.pad_token_id) + 1
+    limit = min(positions, int(tokenizer.model_max_length))
+    least = tokenizer.num_special_tokens_to_add() + 1
+    if asked is not None:
+        if not isinstance(asked, int) or asked < least:
+            raise ModelError(f"sentence_bert_config.json sets max_seq_length to {asked!r}; restore it", name)
+        limit = min(limit, asked)
+    return limit

@@ -1,0 +1,147 @@
+"""Pooled states of a vision-language model as an encoder: one prompt that holds texts and pictures together gives one vector (GME's way).
+
+Shapes: n texts, images or fragments of a call, B rows of a batch, L tokens of its longest row, H hidden size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ffr.dialogue import FilePrompt
+from ffr.embedding.interface import FragmentParts, check_parts
+from ffr.errors import DataError, ModelError, UsageError
+from ffr.models.vlm import Encoded, Vlm
+from ffr.prompt import IMAGE_MARK
+
+Pooling = Literal["last", "mean"]
+
+BATCH_TOKENS = 8192
+"""Tokens that go through the model at once, padding included; a longer prompt goes alone."""
+
+MAX_BATCH = 32
+
+
+class PooledEncoder:
+    """Encodes by the final hidden states of a VLM over a prompt with nothing but the parts, as the user's turn of its chat template.
+
+        last: v = h_L, the state where the answer would begin;  mean: v = (1/L) Σ_t h_t over all tokens of the prompt;  then v / |v|
+
+    Texts stand in lines of their own, pictures where they stand among them (in front of all texts where the chat template puts them so).
+    A vector may differ in its last bits with what else is in its batch, as matrix products do.
+
+    Args:
+        vlm: The model, as `ffr.models.vlm.load_vlm` gives it.
+        pooling: last or mean.
+        name: What the user called it.
+    """
+
+    takes_images = True
+
+    def __init__(self, vlm: Vlm, *, pooling: Pooling = "last", name: str) -> None:
+        if pooling not in get_args(Pooling):
+            raise UsageError(f"pooling {pooling!r} is not known; there are {', '.join(get_args(Pooling))}")
+        self.name = name
+        self.pooling = pooling
+        self._vlm = vlm
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the model's fingerprints, tokenizer, chat template, types, pooling and kind of device."""
+        vlm = self._vlm
+        template = getattr(vlm.processor, "chat_template", None) or vlm.tokenizer.chat_template
+        settings = [vlm.fingerprint, vlm.vision_fingerprint, template, str(vlm.base.dtype), self.pooling]
+        digest = hashlib.sha256(json.dumps([*settings, vlm.device.type], default=str).encode())
+        digest.update(vlm.tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """One vector a text, (n, H) float32 on the CPU, L2-normalised.
+
+        Raises:
+            DataError: where a text holds the mark of a picture, or is longer than the model's context.
+            ModelError: where a vector is not finite.
+        """
+        return self.embed_fragments([[text] for text in texts])
+
+    def embed_images(self, images: Sequence[str | Path]) -> Tensor:
+        """One vector a picture, (n, H) float32 on the CPU, L2-normalised.
+
+        Raises:
+            DataError: where a picture cannot be opened, or makes more tokens than the model's context.
+            ModelError: where a vector is not finite.
+        """
+        return self.embed_fragments([[Path(image)] for image in images])
+
+    @torch.no_grad()
+    def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
+        """One vector a fragment, (n, H) float32 on the CPU, L2-normalised: all its parts in one prompt.
+
+        Raises:
+            UsageError: where a fragment has no parts.
+            DataError: as `embed_texts` and `embed_images`.
+            ModelError: where a vector is not finite.
+        """
+        check_parts(fragments)
+        width = int(self._vlm.base.config.get_text_config().hidden_size)
+        vectors = torch.zeros((len(fragments), width))
+        # of like length together, so that little is padded; pictures are opened when their batch has its turn
+        order = sorted(range(len(fragments)), key=lambda index: self._rough_length(fragments[index]))
+        rows: list[Encoded] = []
+        chosen: list[int] = []
+        for index in order:
+            row = self._encode(fragments[index])
+            longest = max([row.num_tokens, *(item.num_tokens for item in rows)])
+            if rows and (len(rows) == MAX_BATCH or longest * (len(rows) + 1) > BATCH_TOKENS):
+                vectors[chosen] = self._embed(rows)
+                rows, chosen = [], []
+            rows.append(row)
+            chosen.append(index)
+        if rows:
+            vectors[chosen] = self._embed(rows)
+        return vectors
+
+    @staticmethod
+    def _rough_length(parts: FragmentParts) -> tuple[int, int]:
+        return sum(not isinstance(part, str) for part in parts), sum(len(str(part)) for part in parts)
+
+    def _encode(self, parts: FragmentParts) -> Encoded:
+        lines = []
+        for part in parts:
+            if isinstance(part, str) and (IMAGE_MARK in part or self._vlm.image_token in part):
+                raise DataError(
+                    f"a text holds {IMAGE_MARK if IMAGE_MARK in part else self._vlm.image_token}, "
+                    f"which stands for a picture in the prompt of {self.name}; take it out"
+                )
+            lines.append(part.encode("utf-8", "replace").decode() if isinstance(part, str) else IMAGE_MARK)
+        images = [part for part in parts if not isinstance(part, str)]
+        row = self._vlm.encode(FilePrompt("\n".join(lines)), images)
+        limit = self._vlm.max_context
+        if limit is not None and row.num_tokens > limit:
+            raise DataError(
+                f"a text or fragment makes {row.num_tokens} tokens, more than the {limit} of {self.name}; "
+                "cut it, or take a model with a longer context"
+            )
+        return row
+
+    def _embed(self, rows: list[Encoded]) -> Tensor:
+        # the padding stands behind, where no token of a causal decoder sees it
+        batch = self._vlm.collate(rows, padding_side="right")
+        hidden = self._vlm.core(**batch.inputs, use_cache=False).last_hidden_state.float()
+        mask = batch.inputs["attention_mask"]
+        if self.pooling == "last":
+            pooled = hidden[torch.arange(len(rows), device=hidden.device), mask.sum(1) - 1]
+        else:
+            pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        if not bool(pooled.isfinite().all()):
+            raise ModelError(
+                "gives vectors that are not finite; fetch its weights again or take another --dtype", self.name
+            )
+        return torch.nn.functional.normalize(pooled, dim=-1).cpu()

@@ -1,0 +1,192 @@
+"""`ffr bench` by exit code and text, on the embedded model and the baselines."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from ffr.cli.main import ffr
+
+from ffr.evaluation import bench as bench_module
+from ffr.suites import packaged_suites, suite_text
+
+
+def run(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(ffr, ["bench", *map(str, words)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+@pytest.fixture
+def folder(sample_home, tmp_path, monkeypatch):
+    """A fresh working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def outcome(out: Path) -> dict[str, object]:
+    """All files of a results folder, without time stamps."""
+    found: dict[str, object] = {}
+    for path in sorted(out.rglob("*")):
+        if path.is_file():
+            found[str(path.relative_to(out))] = path.read_bytes()
+            if path.name == "results.json":
+                found[str(path.relative_to(out))] = {**json.loads(path.read_text()), "provenance": None}
+    return found
+
+
+def test_list_and_show():
+    code, text = run("list")
+    assert code == 0
+    assert [line.split()[0] for line in text.splitlines()] == list(packaged_suites())
+    assert "ablation: without the F1 reward" in text
+    for name in packaged_suites():
+        assert run("show", name) == (0, suite_text(name))
+    code, text = run("show", "samples")
+    assert code == 2
+    assert "there is no suite samples (paper-ablation, paper-length, paper-main, sample); did you mean sample?" in text
+
+
+def test_the_small_suite_end_to_end(folder):
+    code, text = run("run", "sample", "--limit", 6)
+    assert code == 0, text
+    assert text.startswith("Suite sample: 6 rows on 2 data sets; results folder bench/sample-first-6\n")
+    assert "[12/12] word overlap on wechat-sample" in text
+    out = Path("bench/sample-first-6")
+    assert (out / "table.md").read_text(encoding="utf-8") in text
+    with (out / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 * 2 * 4
+    assert {row["status"] for row in rows} == {"measured"}
+    assert {row["num_answers"] for row in rows} == {"6"}
+    # the figures are those of `ffr eval` under the same settings
+    words = [
+        "--dataset",
+        "sample",
+        "--model",
+        "tiny",
+        "--limit",
+        "6",
+        "--constrained",
+        "--out",
+        "alone",
+        "--no-baselines",
+    ]
+    assert CliRunner().invoke(ffr, ["eval", *words]).exit_code == 0
+    alone = json.loads(Path("alone/results.json").read_text())
+    ours = {
+        row["figure"]: row
+        for row in rows
+        if (row["label"], row["setting"], row["dataset"]) == ("tiny", "constrained", "sample")
+    }
+    for figure in ("utterance_f1", "image_f1", "joint_f1"):
+        assert float(ours[figure]["value"]) == alone["summary"]["scores"][figure]
+        assert [float(ours[figure][end]) for end in ("low", "high")] == alone["intervals"]["scores"][figure]
+    assert ours["joint_f1"]["data_fingerprint"] == alone["data"]["fingerprint"]
+
+
+def test_missing_rows_make_exit_code_1(folder):
+    Path("my.yaml").write_text(
+        "figures: [joint_f1]\ndatasets: [{dataset: sample, limit: 3}, {label: gone, dataset: mldr}]\n"
+        "models: [{model: 'baseline:overlap'}, {label: trained, model: runs/paper/none}]\n"
+    )
+    code, text = run("run", "my.yaml")
+    assert code == 1
+    assert "MISSING: the set mldr is not here: fetch it with `ffr data download mldr" in text
+    assert "MISSING: runs/paper/none: no such model folder or run" in text
+    assert "3 of 4 cells are missing; the table says why" in text
+    assert "missing (1)" in Path("bench/my/table.tex").read_text(encoding="utf-8")
+    # a row that is there alone is no failure
+    code, text = run("run", "my.yaml", "--only", "trained", "--limit", 2)
+    assert code == 1
+    assert "2 of 4 cells are missing" in text
+    code, text = run("run", "my.yaml", "--only", "traind")
+    assert code == 2
+    assert "--only traind: the suite my has no such row; did you mean trained?" in text
+
+
+def test_bad_suites_make_exit_code_2(folder):
+    for content, sentence in (
+        ("figure: [joint_f1]\n", "bad.yaml:1: a suite has no key `figure`; did you mean figures?"),
+        ("", "bad.yaml: is empty"),
+        ("a: &x [1]\nb: [*x, *x]\n", "bad.yaml:2: not YAML (an alias (*name) is not taken; write it out)"),
+    ):
+        Path("bad.yaml").write_text(content)
+        code, text = run("run", "bad.yaml")
+        assert (code, text.count("\n")) == (2, 1)
+        assert sentence in text
+    assert not Path("bench").exists()
+
+
+def test_servers_and_keys_are_told_beforehand(folder, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "secret-word")
+    Path("my.yaml").write_text(
+        "figures: [joint_f1]\ndatasets: [{dataset: sample, limit: 1}]\n"
+        "models: [{label: m, model: 'api:http://127.0.0.1:9/v1#m', settings: {api_key_env: MY_API_KEY, max_retries: 0}}]\n"
+    )
+    code, text = run("run", "my.yaml")
+    assert code == 1
+    assert "\nhttp://127.0.0.1:9/v1 is sent the dialogues, and the key in MY_API_KEY where that is set\n" in text
+    assert "MISSING: " in text
+    assert not any(b"secret-word" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_ctrl_c_says_how_to_go_on(folder, monkeypatch):
+    real, calls = bench_module.evaluate, []
+
+    def evaluate(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    words = ("run", "sample", "--limit", 2, "--only", "everything", "--only", "nothing", "--out")
+    assert run(*words, "whole")[0] == 0
+    monkeypatch.setattr(bench_module, "evaluate", evaluate)
+    code, text = run(*words, "out")
+    assert code == 130
+    assert text.endswith("Stopped; the same command goes on from here.\n")
+    assert "…" in Path("out/table.md").read_text(encoding="utf-8")
+    assert run(*words, "out")[0] == 0
+    assert outcome(Path("out")) == outcome(Path("whole"))
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_taken_up(folder):
+    """The same files as without a kill, whenever the kill came."""
+    suite = yaml.safe_load(suite_text("sample"))
+    suite["models"], suite["datasets"] = suite["models"][:2], suite["datasets"][:1]
+    for dataset in suite["datasets"]:
+        dataset["limit"] = 24
+    suite["models"][0]["settings"] = {"batch_tokens": 1}  # one query a batch, so that kills come between batches
+    Path("my.yaml").write_text(yaml.safe_dump(suite))
+    command = [sys.executable, "-m", "ffr.cli.main", "bench", "run", "my.yaml", "--out"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*command, "whole"], check=True, **quiet)
+    num_kills, seen = 0, set()
+    for _ in range(60):
+        process = subprocess.Popen([*command, "out"], env=os.environ, **quiet)
+        begun = time.monotonic()
+        size = sum(path.stat().st_size for path in Path("out").rglob("predictions.jsonl"))
+        while process.poll() is None and time.monotonic() < begun + 120:
+            now = sum(path.stat().st_size for path in Path("out").rglob("predictions.jsonl"))
+            if now > size + 50_000 * (1 + num_kills):
+                process.send_signal(signal.SIGKILL)
+                num_kills += 1
+                break
+            time.sleep(0.005)
+        seen.add(process.wait())
+        if process.returncode != -signal.SIGKILL:
+            break
+    assert seen == {0, -signal.SIGKILL}
+    assert num_kills > 1
+    assert outcome(Path("out")) == outcome(Path("whole"))
