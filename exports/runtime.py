@@ -386,7 +386,7 @@ def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | 
     parts = {model.info.part: model for model in models}
     if not parts or set(parts) - set(ENCODER_PARTS):
         raise ModelError(
-            "holds no part of an encoder; name what `ffr export onnx --part text`, `image` or `fragment` wrote",
+            "holds no text or image encoder; name what `ffr export onnx --part text`, `image` or `fragment` wrote",
             str(folder),
         )
     if len({model.info.content["source"]["fingerprint"] for model in models}) > 1:

@@ -91,9 +91,10 @@ def measure(name: str, scratch: Path, options: argparse.Namespace, is_late: Any)
         "devices": {},
     }
     note(f"{name}: exported and equal to torch after {found['export_seconds']} s")
-    contenders: dict[str, tuple[str, ...]] = {"cpu": ("onnx", "torch")}
+    contenders: dict[str, tuple[str, ...]] = {}
     if torch.cuda.is_available():
         contenders["cuda"] = ("onnx", "torch") if found["without_cuda_because"] is None else ("torch",)
+    contenders["cpu"] = ("onnx", "torch")
     for device, names in contenders.items():
         if is_late():
             found.setdefault("skipped", []).append(device)

@@ -204,7 +204,7 @@ def test_parts_of_different_models_are_no_encoder(text_export: Path, tmp_path: P
     content = json.loads((text_export / "export.json").read_text(encoding="utf-8"))
     source = {**content["source"], "fingerprint": "0" * 64}
     _edit_info(tmp_path / "pair" / "image", part="image", source=source)
-    with pytest.raises(ModelError, match="holds a text and an image part of different models; export both from one"):
+    with pytest.raises(ModelError, match="holds parts of different models; export all from one"):
         load_onnx_encoder(tmp_path / "pair", device="cpu")
     (tmp_path / "none").mkdir()
     with pytest.raises(ModelError, match="holds no text or image encoder"):
