@@ -30,7 +30,9 @@ def write_fragment_graph(texts: Path, images: Path, path: Path, width: int, *, e
     from onnx import TensorProto, helper
 
     models = {"texts": onnx.load(str(texts)), "images": onnx.load(str(images))}
-    nodes, inputs, opsets = [], [], {}
+    nodes: list[Any] = []
+    inputs: list[Any] = []
+    opsets: dict[str, int] = {}
     for name, model in models.items():
         # the two graphs name their values alike
         model = onnx.compose.add_prefix(model, f"{name}/", rename_inputs=False)
