@@ -22,8 +22,8 @@ RESULT = HERE / "results" / "onnx.json"
 PARTS = ("clip-text", "clip-image", "qwen2-vl")
 
 
-def clip(folder: Path) -> Path:
-    """CLIP ViT-B/32 with a tokenizer of one token a word, near what a real one makes of English."""
+def clip(folder: Path, layers: int = 12) -> Path:
+    """CLIP ViT-B/32, or fewer layers of it, with a tokenizer of one token a word, near what a real one makes of English."""
     import torch
     from ffr.exports.contenders import WORDS
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -40,7 +40,9 @@ def clip(folder: Path) -> Path:
     )  # fmt: skip
     torch.manual_seed(0)
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": len(words) - 1}
-    CLIPModel(CLIPConfig(text_config={"vocab_size": 49_408, **ids})).save_pretrained(folder)
+    depth = {"num_hidden_layers": layers}
+    config = CLIPConfig(text_config={"vocab_size": 49_408, **ids, **depth}, vision_config=depth)
+    CLIPModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     cut = {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}
     settings = {"image_processor_type": "CLIPImageProcessor", **cut}

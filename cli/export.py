@@ -14,12 +14,17 @@ def export() -> None:
 
 
 @export.command()
-@click.option("--model", required=True, metavar="MODEL", help="A run, a folder, a hub id, or `tiny`.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="MODEL",
+    help="A run, a folder, a hub id, or `tiny`; for encoders also `tiny-clip`.",
+)
 @click.option(
     "--part",
-    type=click.Choice(["vision", "text", "image"]),
+    type=click.Choice(["vision", "text", "image", "fragment"]),
     required=True,
-    help="vision: the tower of an image-text model; text, image: those of an encoder.",
+    help="vision: the tower of an image-text model; text, image: those of an encoder; fragment: both in one graph.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write, whole or not at all."
@@ -41,9 +46,9 @@ def onnx(
 
     from ffr.runs import resolve_model
 
-    source = resolve_model(model)
     content = export_onnx(
-        source.location,
+        # encoders have names of their own
+        resolve_model(model).location if part == "vision" else model,
         cast("Part", part),
         out,
         adapter=adapter,
@@ -94,7 +99,9 @@ def bench(
     from ffr.runs import resolve_model
 
     info = check_folder(folder)
-    source = str(resolve_model(model or str(info.content["source"]["model"])).location)
+    source = model or str(info.content["source"]["model"])
+    if info.part == "vision":
+        source = resolve_model(source).location
     load = Load(str(folder), source, batch_sizes, threads, rounds, device, image_side)
     result = run_bench(load, ("onnx", "torch", *(("compile",) if with_compile else ())))
     click.echo(as_table(result))

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ffr.exports.encoder import OnnxTowers, load_dual
 from ffr.exports.parity import draw_picture
-from ffr.exports.runtime import OnnxTowers, load_onnx, read_info
+from ffr.exports.runtime import load_onnx, read_info
 
 if TYPE_CHECKING:
     from ffr.exports.benchmark import Load
 
 Calls = list[dict[str, torch.Tensor]]
-"""What a call of the contender works through: one item for encoders, one an image for towers."""
+"""What a call of the contender works through: one item for encoders, one an image for towers and one a fragment."""
 
 WORDS = [
     "the",
@@ -44,6 +45,11 @@ WORDS = [
     "bridge",
 ]
 """What the benchmark's texts are made of."""
+
+TEXTS_PER_FRAGMENT = 4
+"""Beside one picture."""
+
+IMAGE_INPUTS = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +90,22 @@ def write_inputs(load: Load, place: Path) -> None:
             for size in load.batch_sizes:
                 torch.save(calls[:size], place / f"{size}.pt")
             return
-        from ffr.exports.onnx import Recorder
-
-        from ffr.embedding import DualEncoder, load_dual_encoder
-
-        encoder = load_dual_encoder(load.model)
-        recorder = Recorder(encoder._model)
-        watched = DualEncoder(recorder, encoder._tokenizer, encoder._image_processor, name="inputs")
+        encoder = load_dual(load.model)
         for size in load.batch_sizes:
-            recorder.inputs.clear()
             if part == "text":
-                watched.embed_texts(texts(size))
+                calls = [encoder.text_inputs(texts(size))]
+            elif part == "image":
+                calls = [encoder.image_inputs(paths[:size])]
             else:
-                watched.embed_images(paths[:size])
-            torch.save(recorder.inputs, place / f"{size}.pt")
+                lines = texts(TEXTS_PER_FRAGMENT * size)
+                calls = [
+                    {
+                        **encoder.text_inputs(lines[TEXTS_PER_FRAGMENT * number :][:TEXTS_PER_FRAGMENT]),
+                        **encoder.image_inputs([path]),
+                    }
+                    for number, path in enumerate(paths[:size])
+                ]
+            torch.save(calls, place / f"{size}.pt")
 
 
 def prepare(name: str, load: Load) -> Contender:
@@ -109,6 +117,11 @@ def prepare(name: str, load: Load) -> Contender:
         about = {"provider": model.provider}
         if info.part == "vision":
             return Contender(lambda calls: [model.image_features(call) for call in calls], about)
+        if info.part == "fragment":
+            return Contender(
+                lambda calls: [model.run({name: value.numpy() for name, value in call.items()}) for call in calls],
+                about,
+            )
         towers = OnnxTowers({info.part: model}, None)
         of = towers.get_text_features if info.part == "text" else towers.get_image_features
         return Contender(lambda calls: [of(**call).pooler_output for call in calls], about)
@@ -148,13 +161,20 @@ def _torch_call(part: str, load: Load) -> tuple[Any, Callable[[dict[str, torch.T
             return tuple(pooled)
 
         return vlm.base, look
-    from ffr.embedding import load_dual_encoder
+    model = load_dual(load.model, device=load.device)._model
 
-    model = load_dual_encoder(load.model, device=load.device)._model
-    of = model.get_text_features if part == "text" else model.get_image_features
+    def vectors(of: Callable[..., Any], given: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.nn.functional.normalize(of(**given).pooler_output.float(), dim=-1)
 
     def embed(given: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        return (torch.nn.functional.normalize(of(**given).pooler_output.float(), dim=-1),)
+        if part == "text":
+            return (vectors(model.get_text_features, given),)
+        if part == "image":
+            return (vectors(model.get_image_features, given),)
+        of_image = {name: given[name] for name in given if name in IMAGE_INPUTS}
+        of_text = {name: given[name] for name in given if name not in IMAGE_INPUTS}
+        rows = torch.cat([vectors(model.get_text_features, of_text), vectors(model.get_image_features, of_image)])
+        return (torch.nn.functional.normalize(rows.mean(0, keepdim=True), dim=-1),)
 
     return model, embed
 

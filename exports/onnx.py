@@ -26,8 +26,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from ffr.exports import wrappers
+from ffr.exports.compose import write_fragment_graph
+from ffr.exports.encoder import load_dual
 from ffr.exports.graph_file import read_graph_file
 from ffr.exports.parity import (
+    FRAGMENTS,
     TEXTS,
     TOLERANCES,
     Call,
@@ -43,13 +46,13 @@ from torch import Tensor, nn
 
 from ffr import provenance
 from ffr.dialogue import FilePrompt
-from ffr.embedding import DualEncoder, load_dual_encoder
+from ffr.embedding import DualEncoder
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.vlm import Vlm, load_vlm
 
 _log = logging.getLogger(__name__)
 
-Part = Literal["vision", "text", "image"]
+Part = Literal["vision", "text", "image", "fragment"]
 DType = Literal["fp32", "fp16", "int8"]
 
 DEFAULT_OPSET = 20
@@ -68,7 +71,7 @@ class Plan:
     """What is to be exported.
 
     Args:
-        part: vision, text or image.
+        part: vision, text, image or fragment.
         kind: The model's architecture, by transformers' name.
         name: What the user called the model.
         fingerprint: Names its weights.
@@ -79,6 +82,7 @@ class Plan:
         settings: What else the part needs at run time.
         save_preprocessing: Writes the model's preprocessing into a folder.
         usage: Lines of Python for the README.
+        towers: For a fragment, the plans whose graphs are put together in the place of tracing the module.
     """
 
     part: Part
@@ -92,6 +96,7 @@ class Plan:
     save_preprocessing: Callable[[Path], None]
     usage: str
     settings: dict[str, Any] = field(default_factory=dict)
+    towers: tuple[Plan, ...] = ()
 
 
 # -- vision towers ------------------------------------------------------------------------------------------------------------
@@ -190,29 +195,6 @@ def _accepted(calls_of: Callable[[Sequence[Path]], list[Call]], paths: Sequence[
 # -- encoders -----------------------------------------------------------------------------------------------------------------
 
 
-class Recorder:
-    """transformers' model, keeping what it is asked.
-
-    Args:
-        model: The model.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self.inputs: list[dict[str, Tensor]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def get_text_features(self, **inputs: Tensor) -> Any:
-        self.inputs.append(inputs)
-        return self._model.get_text_features(**inputs)
-
-    def get_image_features(self, **inputs: Tensor) -> Any:
-        self.inputs.append(inputs)
-        return self._model.get_image_features(**inputs)
-
-
 _ENCODER_MODULES: dict[str, dict[str, Callable[[Any], nn.Module]]] = {
     "text": {
         "clip": wrappers.ClipTexts,
@@ -235,20 +217,19 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
     Raises:
         ModelError: where its tokenizer pads on the left.
     """
-    model, tokenizer, image_processor = encoder._model, encoder._tokenizer, encoder._image_processor
+    model, tokenizer = encoder._model, encoder._tokenizer
     kind = str(model.config.model_type)
     module = _ENCODER_MODULES[part][kind](model)
     if part == "text" and tokenizer.padding_side != "right":
-        raise ModelError("its tokenizer pads on the left; a text part that is exported pads on the right", encoder.name)
-    recorder = Recorder(model)
-    watched = DualEncoder(recorder, tokenizer, image_processor, name=encoder.name)
+        raise ModelError(
+            "its tokenizer pads on the left; texts of an exported part are padded on the right", encoder.name
+        )
     accepted = list(inspect.signature(module.forward).parameters)
 
     def calls_of(items: Sequence[Any]) -> list[Call]:
-        recorder.inputs.clear()
-        vectors = watched.embed_texts(items) if part == "text" else watched.embed_images(items)
-        (inputs,) = recorder.inputs
-        taken = {name: inputs[name].cpu().numpy() for name in accepted if name in inputs}
+        vectors = encoder.embed_texts(items) if part == "text" else encoder.embed_images(items)
+        given = encoder.text_inputs(items) if part == "text" else encoder.image_inputs(items)
+        taken = {name: given[name].cpu().numpy() for name in accepted if name in given}
         return [Call(taken, {"embeddings": vectors.numpy()})]
 
     def text_cases() -> Iterator[Case]:
@@ -260,18 +241,12 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
     else:
         with tempfile.TemporaryDirectory() as folder:
             example = calls_of([draw_picture(Path(folder) / f"{n}.png", 90, 60, seed=n) for n in range(2)])[0].inputs
-    batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
+    batch = torch.export.Dim(f"{part}s", min=1, max=_MAX_BATCH)
     open_axes: dict[str, dict[int, Any]] = {name: {0: batch} for name in example}
     if part == "text" and kind in ("clip", "chinese_clip"):
         # SigLIP's texts all have one length
         length = torch.export.Dim("length", min=1, max=int(model.config.text_config.max_position_embeddings))
         open_axes = {name: {0: batch, 1: length} for name in example}
-
-    def save_preprocessing(folder: Path) -> None:
-        model.config.save_pretrained(str(folder))
-        tokenizer.save_pretrained(str(folder))
-        image_processor.save_pretrained(str(folder))
-
     return Plan(
         part=part,
         kind=kind,
@@ -282,9 +257,60 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
         open_axes=open_axes,
         cases=text_cases if part == "text" else (lambda: _picture_cases(calls_of, 512 * 512)),
         settings={"pooling": "the model's own", "normalized": True},
-        save_preprocessing=save_preprocessing,
-        usage=_TEXT_USAGE if part == "text" else _IMAGE_USAGE,
+        save_preprocessing=lambda folder: _save_preprocessing(encoder, folder),
+        usage=_ENCODER_USAGE[part],
     )
+
+
+def _save_preprocessing(encoder: DualEncoder, folder: Path) -> None:
+    for part in (encoder._model.config, encoder._tokenizer, encoder._image_processor):
+        part.save_pretrained(str(folder))
+
+
+def plan_fragment(encoder: DualEncoder) -> Plan:
+    """Both towers of a dual encoder in one graph that gives the vector of a whole fragment.
+
+    Raises:
+        ModelError: where its tokenizer pads on the left.
+    """
+    texts, images = towers = plan_encoder(encoder, "text"), plan_encoder(encoder, "image")
+
+    def call_of(lines: Sequence[str], paths: Sequence[Path]) -> Call:
+        given = {**(encoder.text_inputs(lines) if lines else {}), **(encoder.image_inputs(paths) if paths else {})}
+        inputs = {
+            name: (given[name] if name in given else rows[:0]).cpu().numpy()
+            for tower in towers
+            for name, rows in tower.example.items()
+        }
+        return Call(inputs, {"embeddings": encoder.embed_fragments([[*lines, *paths]]).numpy()})
+
+    return Plan(
+        part="fragment",
+        kind=texts.kind,
+        name=encoder.name,
+        fingerprint=encoder.fingerprint,
+        module=wrappers.Fragments(texts.module, images.module, encoder.embed_texts([""]).shape[-1]),
+        example={**texts.example, **images.example},
+        open_axes={**texts.open_axes, **images.open_axes},
+        cases=lambda: _fragment_cases(call_of),
+        settings={"pooling": "mean of the normalised vectors of texts and images, normalised anew", "normalized": True},
+        save_preprocessing=texts.save_preprocessing,
+        usage=_ENCODER_USAGE["fragment"],
+        towers=towers,
+    )
+
+
+def _fragment_cases(call_of: Callable[[Sequence[str], Sequence[Path]], Call]) -> Iterator[Case]:
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, fragments) in enumerate(FRAGMENTS.items()):
+            calls = []
+            for index, (texts, sizes) in enumerate(fragments):
+                paths = [
+                    draw_picture(Path(folder) / f"{number}-{index}-{place}.png", *size, seed=1000 * number + place)
+                    for place, size in enumerate(sizes)
+                ]
+                calls.append(call_of(texts, paths))
+            yield Case(name, calls)
 
 
 # -- export -------------------------------------------------------------------------------------------------------------------
@@ -304,8 +330,8 @@ def export_onnx(
     """Exports a part of a model into a folder, which appears whole, or not at all where the graph is not right.
 
     Args:
-        model: A folder or a hub id; for `vision` also `tiny`.
-        part: vision, text or image.
+        model: A folder or a hub id; for `vision` also `tiny`, for the others `tiny-clip`.
+        part: vision, text, image or fragment.
         out: The folder to write.
         adapter: Folder of a peft adapter, merged into the model first; for `vision`.
         dtype: fp32; fp16 (weights and arithmetic); int8 (weights, and activations call by call).
@@ -328,7 +354,8 @@ def export_onnx(
         return export_plan(plan_vision(vlm), out, dtype=dtype, device=device, opset=opset, replace=replace)
     if adapter is not None:
         raise UsageError(f"--adapter goes with --part vision; the {part} part has none")
-    plan = plan_encoder(load_dual_encoder(model), part)
+    encoder = load_dual(model)
+    plan = plan_fragment(encoder) if part == "fragment" else plan_encoder(encoder, part)
     return export_plan(plan, out, dtype=dtype, device=device, opset=opset, replace=replace)
 
 
@@ -373,9 +400,7 @@ def export_plan(
         raise UsageError(f"{out}: cannot be written ({error.strerror}); name another folder") from error
     try:
         plan.save_preprocessing(scratch)
-        _trace(plan, scratch / GRAPH_FILE, is_half=dtype == "fp16", opset=opset)
-        if dtype == "int8":
-            _quantize(scratch / GRAPH_FILE)
+        _write_graph(plan, scratch / GRAPH_FILE, dtype=dtype, opset=opset)
         _write_info(plan, scratch, dtype=dtype, opset=opset, figures=[], providers=[])
         session = load_onnx(scratch, device=device)
         one_item = plan.part == "vision"
@@ -415,6 +440,24 @@ def _quiet() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def _write_graph(plan: Plan, path: Path, *, dtype: str, opset: int) -> None:
+    """Writes the part's graph, traced or put together from those of its towers."""
+    if plan.towers:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            places = [Path(folder) / f"{tower.part}.onnx" for tower in plan.towers]
+            for tower, place in zip(plan.towers, places, strict=True):
+                _write_graph(tower, place, dtype=dtype, opset=opset)
+            texts, images = places
+            width = plan.module.width
+            assert isinstance(width, int)
+            size = sum(file.stat().st_size for file in Path(folder).iterdir())
+            write_fragment_graph(texts, images, path, width, external_data=size > MAX_INLINE_BYTES)
+        return
+    _trace(plan, path, is_half=dtype == "fp16", opset=opset)
+    if dtype == "int8":
+        _quantize(path)
 
 
 def _trace(plan: Plan, path: Path, *, is_half: bool, opset: int) -> None:
@@ -526,20 +569,20 @@ processor = AutoImageProcessor.from_pretrained("{folder}", backend="pil")
 inputs = processor(images=[Image.open("picture.jpg").convert("RGB")], return_tensors="np")
 features = model.image_features(inputs)[0]["pooled"]
 """
-_TEXT_USAGE = """\
+_ENCODER_USAGE = {
+    part: f"""\
 from pathlib import Path
 from ffr.exports.runtime import load_onnx_encoder
 
-encoder = load_onnx_encoder(Path("{folder}"), device="cpu")
-vectors = encoder.embed_texts(["a cat on a mat"])
+encoder = load_onnx_encoder(Path("{{folder}}"), device="cpu")
+vectors = encoder.{call}
 """
-_IMAGE_USAGE = """\
-from pathlib import Path
-from ffr.exports.runtime import load_onnx_encoder
-
-encoder = load_onnx_encoder(Path("{folder}"), device="cpu")
-vectors = encoder.embed_images(["picture.jpg"])
-"""
+    for part, call in {
+        "text": 'embed_texts(["a cat on a mat"])',
+        "image": 'embed_images(["picture.jpg"])',
+        "fragment": 'embed_fragments([["a cat on a mat", Path("picture.jpg")]])',
+    }.items()
+}
 
 
 def _readme(plan: Plan, content: dict[str, Any]) -> str:
@@ -551,7 +594,10 @@ def _readme(plan: Plan, content: dict[str, Any]) -> str:
         f"- `{name}` {entry['dtype']} ({', '.join(str(length) for length in entry['shape'])})"
         for name, entry in content["inputs"].items()
     )
-    a_call = "A call takes one image." if plan.part == "vision" else "A call takes any number of items."
+    a_call = {
+        "vision": "A call takes one image.",
+        "fragment": "A call takes the texts and images of one fragment; one kind may have no rows.",
+    }.get(plan.part, "A call takes any number of items.")
     return f"""# {plan.part} part of {plan.name} as ONNX
 
 {plan.kind}, {content["dtype"]}, opset {content["opset"]}, written by `ffr export onnx`. {a_call}

@@ -166,6 +166,21 @@ TEXTS: dict[str, list[str]] = {
 """What the text part is tried with."""
 
 
+FRAGMENTS: dict[str, list[tuple[list[str], list[tuple[int, int]]]]] = {
+    "one text": [(TEXTS["one text"], [])],
+    "one image": [([], [(224, 224)])],
+    "texts alone": [(TEXTS["texts of one length"], []), (TEXTS["texts of mixed lengths"], [])],
+    "images alone": [([], [(64, 64), (200, 90), (90, 230)])],
+    "texts and images": [
+        (TEXTS["one empty text"], [(120, 90)]),
+        (TEXTS["texts with rare signs"], [(16, 480), (120, 90), (1, 1)]),
+        (TEXTS["texts longer than the context"], [(113, 57)] * 2),
+    ],
+    "many texts and images": [([f"{'a dog ' * (number % 7)}{number}" for number in range(40)], [(60, 90)] * 12)],
+}
+"""What the fragment part is tried with: the texts of each fragment, and width and height of its images."""
+
+
 def picture_sizes(max_pixels: int) -> Iterator[tuple[str, list[tuple[int, int]]]]:
     """Widths and heights of the pictures that the vision and image parts are tried with, one kind after the other.
 

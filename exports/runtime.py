@@ -38,7 +38,7 @@ class ExportInfo:
     """What `export.json` says.
 
     Args:
-        part: vision, text or image.
+        part: vision, text, image or fragment.
         kind: The model's architecture, by transformers' name.
         opset: Version of the standard operators.
         dtype: fp32, fp16 or int8.
@@ -232,9 +232,9 @@ class OnnxModel:
         found: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return found
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> Arrays:
         """Runs a small input, so that the first call is not the one that allocates and, on a GPU, compiles."""
-        self.run({name: example_array(entry) for name, entry in self.info.warm_up.items()})
+        return self.run({name: example_array(entry) for name, entry in self.info.warm_up.items()})
 
     # -- vision towers --------------------------------------------------------------------------------------------------
 
@@ -266,13 +266,17 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
         settings: The export's.
 
     Raises:
-        ModelError: where tiles are filled in part, which no graph here takes.
+        ModelError: where tiles are filled in part, which no graph here takes, or patches and grids do not fit.
     """
     pixels = np.asarray(inputs["pixel_values"])
     calls: list[Arrays] = []
     if "image_grid_thw" in inputs:
         grids = np.asarray(inputs["image_grid_thw"])
         ends = np.cumsum(grids.prod(-1))
+        if (grids < 1).any() or ends[-1] != len(pixels):
+            raise ModelError(
+                f"was given {len(pixels)} patches for grids of {grids.tolist()}; hand on what its image processor gives"
+            )
         for grid, end in zip(grids, ends, strict=True):
             if grid[0] != 1:
                 raise ModelError("its graph takes images, not videos")
@@ -362,87 +366,34 @@ def _first_line(error: Exception) -> str:
 
 # -- encoders -----------------------------------------------------------------------------------------------------------------
 
-
-class OnnxTowers:
-    """Stands where `ffr.embedding.DualEncoder` holds transformers' model, so that texts and pictures are prepared by the very same code.
-
-    Args:
-        parts: The exported parts, by name; one may be missing.
-        config: The configuration of the model that was exported.
-        batch_size: Texts or images of one call; smaller pieces stay in the processor's caches.
-    """
-
-    def __init__(self, parts: Mapping[str, OnnxModel], config: Any, *, batch_size: int = 8) -> None:
-        import torch
-
-        self.config = config
-        self.device = torch.device("cpu")
-        self.dtype = torch.float32
-        self.batch_size = batch_size
-        self._parts = dict(parts)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Names the graphs: their checksums, where a model has its weights."""
-        import torch
-
-        return {
-            f"{part}.{name}": torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8)
-            for part, model in self._parts.items()
-            for name, digest in sorted(model.info.files.items())
-        }
-
-    def get_text_features(self, **inputs: Any) -> Any:
-        return self._run("text", inputs)
-
-    def get_image_features(self, **inputs: Any) -> Any:
-        return self._run("image", inputs)
-
-    def _run(self, part: str, inputs: Mapping[str, Any]) -> Any:
-        import torch
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-        if part not in self._parts:
-            raise UsageError(f"the {part} part was not exported; run `ffr export onnx --part {part}` beside the other")
-        arrays = {name: value.numpy() for name, value in inputs.items()}
-        size = len(next(iter(arrays.values())))
-        rows = [
-            self._parts[part].run({name: value[start : start + self.batch_size] for name, value in arrays.items()})
-            for start in range(0, size, self.batch_size)
-        ]
-        joined = np.concatenate([row["embeddings"] for row in rows])
-        return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(joined))
+ENCODER_PARTS = ("text", "image", "fragment")
 
 
 def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | None = None) -> Any:
-    """An encoder of exported parts: a folder that holds one part, or one that holds the folders `text` and `image`.
+    """An encoder of exported parts: a folder that holds one part, or one that holds folders `text`, `image` and `fragment`, or some of them.
 
     Raises:
         ModelError: where no part of an encoder lies there, or the parts are of different models.
         UsageError: where the device does not run.
     """
+    from ffr.exports.encoder import OnnxEncoder, OnnxTowers
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
-    from ffr.embedding import DualEncoder
     from ffr.model_files import loading_explained
 
-    places = [folder] if (folder / INFO_FILE).is_file() else [folder / part for part in ("text", "image")]
+    places = [folder] if (folder / INFO_FILE).is_file() else [folder / part for part in ENCODER_PARTS]
     models = [load_onnx(place, device=device, num_threads=num_threads) for place in places if place.is_dir()]
     parts = {model.info.part: model for model in models}
-    if not parts or set(parts) - {"text", "image"}:
+    if not parts or set(parts) - set(ENCODER_PARTS):
         raise ModelError(
-            "holds no text or image encoder; name what `ffr export onnx --part text` or `image` wrote", str(folder)
+            "holds no text or image encoder; name what `ffr export onnx --part text`, `image` or `fragment` wrote",
+            str(folder),
         )
     if len({model.info.content["source"]["fingerprint"] for model in models}) > 1:
-        raise ModelError("holds a text and an image part of different models; export both from one", str(folder))
+        raise ModelError("holds parts of different models; export all from one", str(folder))
     place = str(models[0].folder)
     with loading_explained(place, kind="an exported encoder"):
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         image_processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False, backend="pil")
-    return DualEncoder(
-        OnnxTowers(parts, config),
-        tokenizer,
-        image_processor,
-        name=f"onnx:{folder}",
-        takes_images="image" in parts,
-    )
+    return OnnxEncoder(OnnxTowers(parts, config), tokenizer, image_processor, name=f"onnx:{folder}")

@@ -183,7 +183,7 @@ class GrpoConfig(StageConfig):
     rewards: str | None = setting(None, "rewards of your own: `module:function=weight`, several with commas")
     encoder: str = setting(
         "policy",
-        "what embeds texts and images for the order reward: `policy`, a CLIP, SigLIP, Chinese-CLIP model, `onnx:DIR`, `vlm:MODEL`, "
+        "what embeds texts and images for the order reward: `policy`, `tiny-clip`, a CLIP, SigLIP, Chinese-CLIP model, `onnx:DIR`, `vlm:MODEL`, "
         "`vlm-mean:MODEL`",
     )
     encoder_cache_dir: str | None = setting(None, "folder that keeps embeddings between runs; none = memory only")

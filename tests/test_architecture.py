@@ -42,7 +42,7 @@ MAY_IMPORT = {
 }
 _BASE = MAY_IMPORT["ffr.data"] | {"ffr.provenance", "ffr.runs", "ffr.run_log"}
 MAY_IMPORT |= {
-    "ffr.embedding": {"ffr.errors", "ffr.images", "ffr.model_files"},
+    "ffr.embedding": {"ffr.errors", "ffr.images", "ffr.model_files", "ffr.models.tiny_clip"},
     "ffr.encoders": {"ffr.errors", "ffr.embedding", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.stage": _BASE | {"ffr.data", "ffr.models", "ffr.metrics"},
     "ffr.sft": _BASE | {"ffr.data", "ffr.models", "ffr.stage"},

@@ -77,22 +77,28 @@ class DualEncoder:
         """
         rows = []
         for start in range(0, len(texts), BATCH_SIZE):
-            batch = [as_text(text) for text in texts[start : start + BATCH_SIZE]]
-            inputs = self._tokenizer(
-                batch,
-                # SigLIP was trained on full rows of padding, without a mask
-                padding="max_length" if self._is_siglip else True,
-                truncation=True,
-                max_length=self.max_text_tokens,
-                return_tensors="pt",
-            )
-            self._cut_notice.look_at(inputs)
-            if self._is_siglip:
-                inputs = {"input_ids": inputs["input_ids"]}
-            if int(inputs["input_ids"].max()) >= self._vocabulary_size:
-                raise ModelError("its tokenizer has ids that the model does not know; fetch both again", self.name)
-            rows.append(self._features(self._model.get_text_features, dict(inputs)))
+            inputs = self.text_inputs(texts[start : start + BATCH_SIZE])
+            rows.append(self._features(self._model.get_text_features, inputs))
         return self._joined(rows)
+
+    def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """What the text tower takes for these texts, as one batch on the CPU.
+
+        Raises:
+            ModelError: where the tokenizer does not fit the model.
+        """
+        inputs = self._tokenizer(
+            [as_text(text) for text in texts],
+            # SigLIP was trained on full rows of padding, without a mask
+            padding="max_length" if self._is_siglip else True,
+            truncation=True,
+            max_length=self.max_text_tokens,
+            return_tensors="pt",
+        )
+        self._cut_notice.look_at(inputs)
+        if int(inputs["input_ids"].max()) >= self._vocabulary_size:
+            raise ModelError("its tokenizer has ids that the model does not know; fetch both again", self.name)
+        return {"input_ids": inputs["input_ids"]} if self._is_siglip else dict(inputs)
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[str | Path]) -> Tensor:
@@ -104,12 +110,21 @@ class DualEncoder:
         """
         rows = []
         for start in range(0, len(images), BATCH_SIZE):
-            # decoded one at a time: a batch of large photographs would fill the memory
-            inputs = [self._pixels(location) for location in images[start : start + BATCH_SIZE]]
-            joined = {key: torch.cat([item[key] for item in inputs]) for key in inputs[0]}
-            joined["pixel_values"] = joined["pixel_values"].to(self._model.dtype)
-            rows.append(self._features(self._model.get_image_features, joined))
+            inputs = self.image_inputs(images[start : start + BATCH_SIZE])
+            rows.append(self._features(self._model.get_image_features, inputs))
         return self._joined(rows)
+
+    def image_inputs(self, images: Sequence[str | Path]) -> dict[str, Tensor]:
+        """What the image tower takes for these pictures, as one batch on the CPU.
+
+        Raises:
+            DataError: where an image cannot be opened or the image processor cannot take it.
+        """
+        # decoded one at a time: a batch of large photographs would fill the memory
+        inputs = [self._pixels(location) for location in images]
+        joined = {key: torch.cat([item[key] for item in inputs]) for key in inputs[0]}
+        joined["pixel_values"] = joined["pixel_values"].to(self._model.dtype)
+        return joined
 
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
         """One vector a fragment, (n, H) float32 on the CPU, as `mean_of_parts` defines it.

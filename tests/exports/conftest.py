@@ -47,3 +47,13 @@ def text_export(tmp_path_factory: pytest.TempPathFactory, built: Callable[[str],
     out = tmp_path_factory.mktemp("exports") / "clip" / "text"
     export_onnx(built("clip"), "text", out)
     return out
+
+
+@pytest.fixture(scope="session")
+def fragment_export(tmp_path_factory: pytest.TempPathFactory, built: Callable[[str], Path]) -> Path:
+    """CLIP's fragment part, exported."""
+    from ffr.exports.onnx import export_onnx
+
+    out = tmp_path_factory.mktemp("exports") / "fragment"
+    export_onnx(built("clip"), "fragment", out)
+    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import torch
 from click.testing import CliRunner
 from ffr.cli.export import export
 from ffr.exports import onnx as exporting
-from ffr.exports.onnx import export_onnx, export_plan, plan_encoder, plan_vision
+from ffr.exports.graph_file import read_graph_file
+from ffr.exports.onnx import DEFAULT_OPSET, OPSETS, export_onnx, export_plan, plan_encoder, plan_vision
 from ffr.exports.runtime import load_onnx, load_onnx_encoder
 from model_builds import BUILDS, random_picture
 
 from ffr.dialogue import FilePrompt
 from ffr.embedding import load_dual_encoder
-from ffr.errors import ModelError, UsageError
+from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.vlm import load_vlm
 
 
@@ -40,6 +42,18 @@ def test_towers(name: str, built: Callable[[str], Path], tmp_path: Path) -> None
     assert [name for name in found if name != "pooled"] == [f"deepstack.{n}" for n in range(len(features.deepstack))]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [opset for opset in OPSETS if opset != DEFAULT_OPSET])
+@pytest.mark.parametrize(("name", "part"), [("clip", "text"), ("clip", "fragment"), ("qwen2-vl", "vision")])
+def test_every_opset_that_is_offered(
+    name: str, part: Any, opset: int, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    content = export_onnx(built(name), part, tmp_path / "out", opset=opset)
+    assert max(item["max_difference"] for item in content["parity"]) < 1e-4
+    assert read_graph_file(tmp_path / "out" / "model.onnx").opsets[""] == opset
+    assert load_onnx(tmp_path / "out", device="cpu").info.opset == opset
+
+
 def test_several_images_of_a_processor_call_are_taken_one_by_one(built: Callable[[str], Path], tmp_path: Path) -> None:
     vlm = load_vlm(built("qwen2-vl"))
     export_plan(plan_vision(vlm), tmp_path / "out")
@@ -51,6 +65,8 @@ def test_several_images_of_a_processor_call_are_taken_one_by_one(built: Callable
     }
     found = model.image_features(joined)
     assert len({item["pooled"].shape for item in found}) == 3
+    with pytest.raises(ModelError, match="patches for grids of"):
+        model.image_features({**joined, "pixel_values": joined["pixel_values"][:-4]})
     for image, item in zip(images, found, strict=True):
         assert np.allclose(item["pooled"], vlm.image_features(image).pooled, atol=1e-4)
 
@@ -58,7 +74,7 @@ def test_several_images_of_a_processor_call_are_taken_one_by_one(built: Callable
 def test_what_lies_in_the_folder(text_export: Path) -> None:
     content = json.loads((text_export / "export.json").read_text(encoding="utf-8"))
     assert content["opset"] == 20
-    assert content["inputs"] == {"input_ids": {"dtype": "int64", "shape": ["batch", "length"]}}
+    assert content["inputs"] == {"input_ids": {"dtype": "int64", "shape": ["texts", "length"]}}
     assert {"model.onnx", "config.json", "tokenizer.json", "preprocessor_config.json"} <= set(content["files"])
     assert content["versions"]["onnxscript"]
     assert len(content["parity"]) == 6
@@ -74,6 +90,80 @@ def test_the_encoder_of_an_export_equals_torch(text_export: Path, built: Callabl
     assert not encoder.takes_images
     with pytest.raises(UsageError, match="the image part was not exported"):
         encoder.embed_images([random_picture(tmp_path / "a.png", 40, 40)])
+
+
+def test_fragments_equal_torch_whatever_kinds_they_have(
+    fragment_export: Path, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    content = json.loads((fragment_export / "export.json").read_text(encoding="utf-8"))
+    assert max(item["max_difference"] for item in content["parity"]) < 1e-5
+    assert content["inputs"]["input_ids"]["shape"] == ["texts", "length"]
+    assert content["inputs"]["pixel_values"]["shape"] == ["images", 3, 32, 32]
+    assert sum(item["num_calls"] for item in content["parity"]) == 9
+    torch_encoder = load_dual_encoder(built("clip"))
+    encoder = load_onnx_encoder(fragment_export, device="cpu")
+    pictures = [random_picture(tmp_path / f"{n}.png", 40 + 20 * n, 60, n) for n in range(3)]
+    fragments = [
+        ["a dog", pictures[0], "and more about it", pictures[1]],
+        ["red"],
+        [pictures[2]],
+        ["twice", "twice", *pictures],
+    ]
+    found = encoder.embed_fragments(fragments)
+    assert torch.allclose(found, torch_encoder.embed_fragments(fragments), atol=1e-5)
+    assert not torch.allclose(found[0], found[3], atol=0.01)
+    assert encoder.embed_fragments([]).shape == (0, 16)
+    with pytest.raises(UsageError, match="fragment 1 has neither text nor picture"):
+        encoder.embed_fragments([["a"], []])
+    with pytest.raises(UsageError, match="the text part was not exported"):
+        encoder.embed_texts(["a"])
+
+
+def test_the_graph_skips_a_tower_without_rows(fragment_export: Path) -> None:
+    """Fused attention and each tower's weights lie inside the condition, so that a kind that is not there costs nothing."""
+    import onnx
+
+    graph = onnx.load(str(fragment_export / "model.onnx")).graph
+    branches = [
+        {attribute.name: attribute.g for attribute in node.attribute} for node in graph.node if node.op_type == "If"
+    ]
+    assert len(branches) == 2
+    assert len(graph.initializer) == 0
+    for branch in branches:
+        assert [node.op_type for node in branch["else_branch"].node] == ["Constant"]
+        assert sum(node.op_type == "MultiHeadAttention" for node in branch["then_branch"].node) == 2
+
+
+def test_fragments_of_parts_that_were_exported_apart(
+    text_export: Path, built: Callable[[str], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(text_export, tmp_path / "text")
+    export_onnx(built("clip"), "image", tmp_path / "image")
+    picture = random_picture(tmp_path / "a.png", 40, 60)
+    fragments = [["a dog", picture], ["red"]]
+    found = load_onnx_encoder(tmp_path, device="cpu").embed_fragments(fragments)
+    assert torch.allclose(found, load_dual_encoder(built("clip")).embed_fragments(fragments), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_large_weights_lie_beside_the_graph(
+    built: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "MAX_INLINE_BYTES", 1_000)
+    content = export_onnx(built("clip"), "fragment", tmp_path / "out")
+    assert "model.onnx.data" in content["files"]
+    assert read_graph_file(tmp_path / "out" / "model.onnx").weight_files == {"model.onnx.data"}
+    assert (tmp_path / "out" / "model.onnx.data").stat().st_size > 100_000
+    assert not [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "chinese_clip"])
+def test_fragments_of_every_kind(kind: str, dtype: Any, built: Callable[[str], Path], tmp_path: Path) -> None:
+    content = export_onnx(built(kind), "fragment", tmp_path / "out", dtype=dtype)
+    worst = max(item["max_difference"] for item in content["parity"])
+    assert worst < 1e-4 if dtype == "fp32" else worst > 1e-5
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "int8"])
@@ -92,6 +182,69 @@ def test_a_wrong_graph_is_not_written(
     with pytest.raises(ModelError, match=r"clip: its graph differs from torch by .* nothing was written"):
         export_plan(plan, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_goes_wrong_on_the_way_leaves_nothing(
+    built: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(plan: Any, path: Path, **options: Any) -> None:
+        path.write_bytes(b"half a graph")
+        raise OSError(28, "No space left on device")
+
+    def stopped(plan: Any, path: Path, **options: Any) -> None:
+        path.write_bytes(b"half a graph")
+        raise KeyboardInterrupt
+
+    plan = plan_encoder(load_dual_encoder(built("clip")), "text")
+    monkeypatch.setattr(exporting, "_trace", full)
+    with pytest.raises(
+        UsageError, match=r"out: cannot be written \(No space left on device\); free space or name another"
+    ):
+        export_plan(plan, tmp_path / "out")
+    monkeypatch.setattr(exporting, "_trace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        export_plan(plan, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_replaced_export_stays_until_the_new_one_is_right(
+    built: Callable[[str], Path], text_export: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(text_export, tmp_path / "out")
+    before = (tmp_path / "out" / "export.json").read_bytes()
+    plan = plan_encoder(load_dual_encoder(built("clip")), "text")
+    plan.module.after = torch.nn.Identity()  # type: ignore[assignment]
+    with pytest.raises(ModelError, match="differs from torch"):
+        export_plan(plan, tmp_path / "out", replace=True)
+    assert (tmp_path / "out" / "export.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_model_whose_tower_is_not_known(built: Callable[[str], Path]) -> None:
+    vlm = load_vlm(built("qwen2-vl"))
+    vlm.base.config.model_type = "glm4v"
+    with pytest.raises(ModelError, match=r"is a glm4v model, whose vision tower is not exported; those of qwen2_vl, "):
+        plan_vision(vlm)
+
+
+def test_images_beyond_limits(built: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    from ffr import images
+
+    export_onnx(built("clip"), "image", tmp_path / "image")
+    encoder = load_onnx_encoder(tmp_path, device="cpu")
+    Image.new("RGB", (3, 303)).save(tmp_path / "strip.png")
+    with pytest.raises(DataError, match=r"strip.png is a strip of 3×303 pixels, which onnx:.* cannot take; cut it"):
+        encoder.embed_images([tmp_path / "strip.png"])
+    monkeypatch.setattr(images, "MAX_DECODED_PIXELS", 1_000)
+    Image.new("RGB", (40, 40)).save(tmp_path / "large.png")
+    with pytest.raises(DataError, match=r"large\.png") as caught:
+        encoder.embed_images([tmp_path / "large.png"])
+    assert "\n" not in str(caught.value)
+    (tmp_path / "torn.png").write_bytes((tmp_path / "large.png").read_bytes()[:40])
+    with pytest.raises(DataError, match=r"torn\.png"):
+        encoder.embed_images([tmp_path / "torn.png"])
 
 
 def test_adapters_are_merged_first(built: Callable[[str], Path], tmp_path: Path) -> None:
@@ -152,4 +305,17 @@ def test_the_command(built: Callable[[str], Path], tmp_path: Path) -> None:
     rows = json.loads(figures.read_text())["results"][0]["contenders"]
     assert set(rows) == {"onnx", "torch"}
     assert all(row["median_seconds"] > 0 and row["peak_bytes"] > 0 for row in rows.values())
+    assert "| 2 | onnx |" in result.output
+
+
+@pytest.mark.slow
+def test_the_command_on_whole_fragments(tmp_path: Path) -> None:
+    arguments = ["onnx", "--model", "tiny-clip", "--part", "fragment", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(export, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "clip fragment, fp32, opset 20; equals torch on 9 calls of 6 kinds" in result.output
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["source"]["model"] == "tiny-clip"
+    arguments = ["bench", str(tmp_path / "out"), "--rounds", "2", "--batch-size", "2"]
+    result = CliRunner().invoke(export, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
     assert "| 2 | onnx |" in result.output

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ffr.exports import runtime
 from ffr.exports.graph_file import GraphFile, check_weight_files, read_graph_file
-from ffr.exports.runtime import check_running, choose_providers, file_digest, load_onnx
+from ffr.exports.runtime import check_running, choose_providers, file_digest, load_onnx, load_onnx_encoder
 
 from ffr.errors import ModelError, UsageError
 
@@ -153,6 +153,17 @@ def _other_opset(folder: Path) -> None:
     _edit_info(folder, opset=18)
 
 
+def _unknown_opset(folder: Path) -> None:
+    """A graph of operators that no ONNX Runtime has, with everything that stands beside it in accord."""
+    import onnx
+
+    model = onnx.load(str(folder / "model.onnx"))
+    next(item for item in model.opset_import if not item.domain).version = 99
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    _reseal(folder)
+    _edit_info(folder, opset=99)
+
+
 def _climbing_name(folder: Path) -> None:
     content = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     _edit_info(folder, files={**content["files"], "../../secret": "0" * 64})
@@ -167,6 +178,7 @@ def _climbing_name(folder: Path) -> None:
         (_by_link, r"wants weights from 'weights.bin', outside its folder"),
         (_other_graph, "its graph has other inputs or outputs than export.json says"),
         (_other_opset, "has operators of version 20 where export.json says 18"),
+        (_unknown_opset, "cannot be opened by ONNX Runtime"),
         (_climbing_name, "names '../../secret', outside its folder"),
         (lambda folder: (folder / "model.onnx").unlink(), "model.onnx is missing"),
         (lambda folder: (folder / "export.json").unlink(), "holds no export.json"),
@@ -184,6 +196,19 @@ def test_damaged_and_hostile_folders(
     with pytest.raises(ModelError, match=sentence) as caught:
         load_onnx(folder, device="cpu")
     assert "\n" not in str(caught.value)
+
+
+def test_parts_of_different_models_are_no_encoder(text_export: Path, tmp_path: Path) -> None:
+    for part in ("text", "image"):
+        shutil.copytree(text_export, tmp_path / "pair" / part)
+    content = json.loads((text_export / "export.json").read_text(encoding="utf-8"))
+    source = {**content["source"], "fingerprint": "0" * 64}
+    _edit_info(tmp_path / "pair" / "image", part="image", source=source)
+    with pytest.raises(ModelError, match="holds parts of different models; export all from one"):
+        load_onnx_encoder(tmp_path / "pair", device="cpu")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ModelError, match="holds no text or image encoder"):
+        load_onnx_encoder(tmp_path / "none", device="cpu")
 
 
 def test_a_graph_file_says_what_it_is(text_export: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from ffr.exports.onnx import plan_encoder, plan_vision
+from ffr.exports.onnx import plan_encoder, plan_fragment, plan_vision
 from ffr.exports.packing import TileSettings, tile_plan
 from ffr.exports.parity import Case, compare
 from model_builds import BUILDS
@@ -43,6 +43,11 @@ def test_towers_equal_transformers_on_every_kind_of_picture(name: str, built: Ca
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "chinese_clip"])
 def test_encoders_equal_transformers(kind: str, part: Any, built: Callable[[str], Path]) -> None:
     assert _largest_difference(plan_encoder(load_dual_encoder(built(kind)), part), one_item=False) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "chinese_clip"])
+def test_fragments_equal_the_mean_of_transformers_vectors(kind: str, built: Callable[[str], Path]) -> None:
+    assert _largest_difference(plan_fragment(load_dual_encoder(built(kind))), one_item=False) < 1e-5
 
 
 def test_a_wrong_window_is_noticed(built: Callable[[str], Path]) -> None:

@@ -1,0 +1,131 @@
+"""Exported parts of a dual encoder at work, with the same preparation of texts and pictures as transformers' model gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ffr.exports.runtime import Arrays, OnnxModel
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from ffr.embedding import KINDS, DualEncoder, FragmentParts, load_encoder
+from ffr.embedding.interface import check_parts
+from ffr.errors import ModelError, UsageError
+
+
+def load_dual(model: str | Path, *, device: str = "cpu") -> DualEncoder:
+    """The dual encoder of a name, with both towers; the only kind whose parts are exported.
+
+    Raises:
+        ModelError: where it is an encoder of texts alone, or as `ffr.embedding.load_encoder`.
+    """
+    encoder = load_encoder(model, device=device)
+    if not isinstance(encoder, DualEncoder):
+        raise ModelError(
+            f"is an encoder of texts alone, which is not exported; name one of {', '.join(KINDS)}", str(model)
+        )
+    return encoder
+
+
+class OnnxTowers:
+    """Stands where `ffr.embedding.DualEncoder` holds transformers' model, so that texts and pictures are prepared by the very same code.
+
+    Args:
+        parts: The exported parts, by name; one may be missing.
+        config: The configuration of the model that was exported.
+        batch_size: Texts or images of one call; smaller pieces stay in the processor's caches.
+    """
+
+    def __init__(self, parts: Mapping[str, OnnxModel], config: Any, *, batch_size: int = 8) -> None:
+        self.config = config
+        self.device = torch.device("cpu")
+        self.dtype = torch.float32
+        self.batch_size = batch_size
+        self.parts = dict(parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Names the graphs: their checksums, where a model has its weights."""
+        return {
+            f"{part}.{name}": torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8)
+            for part, model in self.parts.items()
+            for name, digest in sorted(model.info.files.items())
+        }
+
+    def get_text_features(self, **inputs: Any) -> Any:
+        return self._run("text", inputs)
+
+    def get_image_features(self, **inputs: Any) -> Any:
+        return self._run("image", inputs)
+
+    def _run(self, part: str, inputs: Mapping[str, Any]) -> Any:
+        if part not in self.parts:
+            raise UsageError(f"the {part} part was not exported; run `ffr export onnx --part {part}` beside the other")
+        arrays = {name: value.numpy() for name, value in inputs.items()}
+        size = len(next(iter(arrays.values())))
+        rows = [
+            self.parts[part].run({name: value[start : start + self.batch_size] for name, value in arrays.items()})
+            for start in range(0, size, self.batch_size)
+        ]
+        joined = np.concatenate([row["embeddings"] for row in rows])
+        return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(joined))
+
+
+class OnnxEncoder(DualEncoder):
+    """A dual encoder of exported parts. Made by `ffr.exports.runtime.load_onnx_encoder`.
+
+    Fragments go through the fragment part where there is one, else their texts and images through the other two.
+
+    Args:
+        towers: The exported parts.
+        tokenizer: The model's tokenizer.
+        image_processor: Its image processor.
+        name: What the user called it.
+    """
+
+    def __init__(self, towers: OnnxTowers, tokenizer: Any, image_processor: Any, *, name: str) -> None:
+        takes_images = bool({"image", "fragment"} & set(towers.parts))
+        super().__init__(towers, tokenizer, image_processor, name=name, takes_images=takes_images)
+        self._fragment = towers.parts.get("fragment")
+
+    def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
+        """One vector a fragment, (n, H) float32 on the CPU, L2-normalised.
+
+        Raises:
+            UsageError: where a fragment has no parts.
+            DataError: as `embed_images`.
+            ModelError: as `embed_texts`.
+        """
+        if self._fragment is None:
+            return super().embed_fragments(fragments)
+        check_parts(fragments)
+        rows = [self._fragment.run(self._inputs(self._fragment, parts))["embeddings"] for parts in fragments]
+        if not rows:
+            rows = [self._fragment.warm_up()["embeddings"][:0]]  # of no row, but of the right width
+        return torch.from_numpy(np.concatenate(rows))
+
+    def _inputs(self, model: OnnxModel, parts: FragmentParts) -> Arrays:
+        """A fragment's inputs, without rows for a kind that it lacks."""
+        texts = [part for part in parts if isinstance(part, str)]
+        images = [part for part in parts if not isinstance(part, str)]
+        given: dict[str, Tensor] = {}
+        if texts:
+            given |= self.text_inputs(texts)
+        if images:
+            given |= self.image_inputs(images)
+        return {
+            name: given[name].numpy() if name in given else empty_rows(entry)
+            for name, entry in model.info.inputs.items()
+        }
+
+
+def empty_rows(entry: Mapping[str, Any]) -> Any:
+    """No rows of an input that `export.json` describes.
+
+    >>> empty_rows({"dtype": "int64", "shape": ["texts", "length"]}).shape
+    (0, 1)
+    """
+    return np.zeros([0, *(1 if isinstance(length, str) else length for length in entry["shape"][1:])], entry["dtype"])
