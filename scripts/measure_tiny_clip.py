@@ -22,7 +22,7 @@ from ffr.metrics.functional import fragment_order_coherence
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
-from ffr.data.formats import open_dataset
+from ffr.data.dataset import open_dataset
 from ffr.data.sample.generate import write_sample
 from ffr.dialogue import Example, Fragment
 from ffr.embedding import Encoder, load_encoder

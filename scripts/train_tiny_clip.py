@@ -29,7 +29,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from ffr.data.formats import open_dataset
+from ffr.data.dataset import open_dataset
 from ffr.data.sample.generate import SAMPLE_NAMES, write_sample
 from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS, Topic
 from ffr.data.sample.pictures import draw
