@@ -4,6 +4,9 @@
 command, measures each model on some 450 unseen queries of `sample`'s world (its validation part and that of another generator seed),
 and writes `benchmarks/results/ablation.{json,md}`. Stopped, the same command goes on: what is finished is not done again.
 
+`--sft-epochs 1 --steps 64 --epochs 3 --name ablation-short-start` starts from a short cold start, as the paper's is, and lets all GRPO runs take as many
+steps, though the paper's curriculum leaves items out; `--conditions` picks some.
+
 GRPO runs start from the SFT run of their own seed, on the part `grpo` that SFT has not seen. `sft-more` is the control that GRPO must be
 held against: SFT on that same part instead, from the same run.
 """
@@ -78,7 +81,7 @@ def make_validation(out: Path) -> Path:
     return target
 
 
-def train(out: Path, name: str, seed: int, steps: int) -> str:
+def train(out: Path, name: str, seed: int, options: argparse.Namespace) -> str:
     """Trains a condition and returns the model it made."""
     if name == "base":
         return "tiny"
@@ -89,11 +92,13 @@ def train(out: Path, name: str, seed: int, steps: int) -> str:
             ffr(*words[:2], "--resume", str(run), log=out / f"{run.name}.log")
         return str(run)
     start = str(out / f"sft-{seed}")
+    if name == "sft" and options.sft_epochs is not None:
+        words += ["-o", f"epochs={options.sft_epochs}"]
     if name == "sft-more":
         words += ["--model", start]
     elif words[:2] == list(GRPO):
-        words += ["--from", start, "-o", f"max_steps={steps}", "-o", "val_examples=0"]
-        words += ["-o", "show_samples_every_steps=0"]
+        words += ["--from", start, "-o", f"max_steps={options.steps}", "-o", f"epochs={options.epochs}"]
+        words += ["-o", "val_examples=0", "-o", "show_samples_every_steps=0"]
     ffr(*words, "--seed", str(seed), "--out", str(run), "--no-progress", log=out / f"{run.name}.log")
     return str(run)
 
@@ -145,6 +150,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and evaluations")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=48, help="steps of each GRPO run")
+    parser.add_argument("--epochs", type=float, default=1, help="passes of each GRPO run over its data at most")
+    parser.add_argument("--sft-epochs", type=float, help="passes of SFT over its data; default: the recipe's")
+    parser.add_argument("--conditions", nargs="+", choices=list(CONDITIONS), default=list(CONDITIONS), metavar="NAME")
+    parser.add_argument("--name", default="ablation", help="what the files of the results are called")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once, one thread each")
     options = parser.parse_args()
     out: Path = options.out
@@ -154,11 +163,12 @@ def main() -> None:
 
     def do(job: tuple[str, int]) -> dict[str, float]:
         name, seed = job
-        return measure(out, validation, name, seed, train(out, name, seed, options.steps))
+        return measure(out, validation, name, seed, train(out, name, seed, options))
 
-    found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in CONDITIONS}
+    chosen = [name for name in CONDITIONS if name in ("base", "sft", *options.conditions)]
+    found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in chosen}
     first = [("sft", seed) for seed in options.seeds]
-    rest = [(name, seed) for name in CONDITIONS if name not in ("base", "sft") for seed in options.seeds]
+    rest = [(name, seed) for name in chosen if name not in ("base", "sft") for seed in options.seeds]
     found["base"] = dict.fromkeys(options.seeds, do(("base", options.seeds[0])))
     with ThreadPoolExecutor(options.workers) as pool:
         for jobs in (first, rest):
@@ -172,13 +182,15 @@ def main() -> None:
     report: dict[str, Any] = {
         "seeds": options.seeds,
         "grpo_steps": options.steps,
+        "grpo_epochs": options.epochs,
+        "sft_epochs": options.sft_epochs or "recipe",
         "validation": {"queries": len(data), "fingerprint": data.fingerprint, "generator_seeds": VALIDATION_SEEDS},
-        "conditions": {name: " ".join(words) for name, words in CONDITIONS.items()},
+        "conditions": {name: " ".join(CONDITIONS[name]) for name in chosen},
         "figures": found,
         "versions": versions(),
     }
-    (RESULTS / "ablation.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "ablation.md").write_text(text + "\n", encoding="utf-8")
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{options.name}.md").write_text(text + "\n", encoding="utf-8")
     print(text)
 
 

@@ -59,13 +59,13 @@ def test_list_and_show():
 def test_the_small_suite_end_to_end(folder):
     code, text = run("run", "sample", "--limit", 6)
     assert code == 0, text
-    assert text.startswith("Suite sample: 6 rows on 2 data sets; results folder bench/sample-first-6\n")
-    assert "[12/12] word overlap on wechat-sample" in text
+    assert text.startswith("Suite sample: 7 rows on 2 data sets; results folder bench/sample-first-6\n")
+    assert "[14/14] word overlap on wechat-sample" in text
     out = Path("bench/sample-first-6")
     assert (out / "table.md").read_text(encoding="utf-8") in text
     with (out / "table.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 6 * 2 * 4
+    assert len(rows) == 7 * 2 * 4
     assert {row["status"] for row in rows} == {"measured"}
     assert {row["num_answers"] for row in rows} == {"6"}
     # the figures are those of `ffr eval` under the same settings
