@@ -24,7 +24,7 @@ def export() -> None:
     "--part",
     type=click.Choice(["vision", "text", "image", "fragment"]),
     required=True,
-    help="vision: the tower of an image-text model; text, image: those of an encoder; fragment: both in one graph.",
+    help="vision: the tower of an image-text model; text, image: those of an encoder (text alone for sentence encoders); fragment: both in one graph.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write, whole or not at all."
@@ -44,8 +44,17 @@ def onnx(
     """Write a part of a model as an ONNX graph that equals it, or nothing."""
     from ffr.exports.onnx import DEFAULT_OPSET, DType, Part, export_onnx
 
+    from ffr.encoders import ONNX_PREFIX, VLM_PREFIXES
+    from ffr.errors import UsageError
     from ffr.runs import resolve_model
 
+    if model.startswith(tuple(VLM_PREFIXES)):
+        raise UsageError(
+            f"{model}: pooled states of a vision-language model are not exported; use it as it is, "
+            f"or export its vision tower with --model {model.partition(':')[2]} --part vision"
+        )
+    if model.startswith(ONNX_PREFIX):
+        raise UsageError(f"{model} is an export already; name the model that it came from")
     content = export_onnx(
         # encoders have names of their own
         resolve_model(model).location if part == "vision" else model,

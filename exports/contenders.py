@@ -18,6 +18,8 @@ from ffr.exports.encoder import OnnxTowers, load_dual
 from ffr.exports.parity import draw_picture
 from ffr.exports.runtime import load_onnx, read_info
 
+from ffr.embedding import SentenceEncoder, load_encoder
+
 if TYPE_CHECKING:
     from ffr.exports.benchmark import Load
 
@@ -90,11 +92,14 @@ def write_inputs(load: Load, place: Path) -> None:
             for size in load.batch_sizes:
                 torch.save(calls[:size], place / f"{size}.pt")
             return
-        encoder = load_dual(load.model)
+        if part == "text":
+            text_encoder = load_encoder(load.model)
+            for size in load.batch_sizes:
+                torch.save([text_encoder.text_inputs(texts(size))], place / f"{size}.pt")
+            return
+        encoder = load_dual(load.model, part=part)
         for size in load.batch_sizes:
-            if part == "text":
-                calls = [encoder.text_inputs(texts(size))]
-            elif part == "image":
+            if part == "image":
                 calls = [encoder.image_inputs(paths[:size])]
             else:
                 lines = texts(TEXTS_PER_FRAGMENT * size)
@@ -161,7 +166,11 @@ def _torch_call(part: str, load: Load) -> tuple[Any, Callable[[dict[str, torch.T
             return tuple(pooled)
 
         return vlm.base, look
-    model = load_dual(load.model, device=load.device)._model
+    encoder = load_encoder(load.model, device=load.device)
+    if isinstance(encoder, SentenceEncoder):
+        pooled = encoder.vectors
+        return encoder._model, lambda given: (pooled(given),)
+    model = encoder._model
 
     def vectors(of: Callable[..., Any], given: dict[str, torch.Tensor]) -> torch.Tensor:
         return torch.nn.functional.normalize(of(**given).pooler_output.float(), dim=-1)

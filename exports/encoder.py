@@ -1,10 +1,11 @@
-"""Exported parts of a dual encoder at work, with the same preparation of texts and pictures as transformers' model gets."""
+"""Exported parts of an encoder at work, with the same preparation of texts and pictures as transformers' model gets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -12,21 +13,23 @@ from ffr.exports.runtime import Arrays, OnnxModel
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ffr.embedding import KINDS, DualEncoder, FragmentParts, load_encoder
+from ffr.embedding import DualEncoder, FragmentParts, SentenceEncoder, load_encoder
 from ffr.embedding.interface import check_parts
+from ffr.embedding.sentence import Pooling
 from ffr.errors import ModelError, UsageError
 
 
-def load_dual(model: str | Path, *, device: str = "cpu") -> DualEncoder:
-    """The dual encoder of a name, with both towers; the only kind whose parts are exported.
+def load_dual(model: str | Path, *, part: str) -> DualEncoder:
+    """The dual encoder of a name, for a part that others lack.
 
     Raises:
         ModelError: where it is an encoder of texts alone, or as `ffr.embedding.load_encoder`.
     """
-    encoder = load_encoder(model, device=device)
+    encoder = load_encoder(model)
     if not isinstance(encoder, DualEncoder):
         raise ModelError(
-            f"is an encoder of texts alone, which is not exported; name one of {', '.join(KINDS)}", str(model)
+            f"encodes texts only and has no {part} part; export its text part (--part text), or name an encoder of texts and images",
+            str(model),
         )
     return encoder
 
@@ -120,6 +123,45 @@ class OnnxEncoder(DualEncoder):
             name: given[name].numpy() if name in given else empty_rows(entry)
             for name, entry in model.info.inputs.items()
         }
+
+
+class OnnxSentenceEncoder(SentenceEncoder):
+    """A sentence encoder whose model and pooling are a graph. Made by `ffr.exports.runtime.load_onnx_encoder`.
+
+    Args:
+        model: The exported text part.
+        config: The configuration of the model that was exported.
+        tokenizer: Its tokenizer.
+        name: What the user called it.
+
+    Raises:
+        ModelError: where the export's settings are not those of a sentence encoder.
+    """
+
+    def __init__(self, model: OnnxModel, config: Any, tokenizer: Any, *, name: str) -> None:
+        settings = model.info.settings
+        pooling, limit, is_lowered = (settings.get(key) for key in ("pooling", "max_text_tokens", "is_lowered"))
+        is_limit = isinstance(limit, int) and limit > tokenizer.num_special_tokens_to_add()
+        if pooling not in get_args(Pooling) or not is_limit or not isinstance(is_lowered, bool):
+            raise ModelError("its settings are not those of a sentence encoder; export the model again", name)
+        self._graph_inputs = set(model.info.inputs)
+        super().__init__(
+            OnnxTowers({"text": model}, config),
+            tokenizer,
+            name=name,
+            pooling=pooling,
+            max_text_tokens=limit,
+            is_lowered=is_lowered,
+        )
+
+    @cached_property
+    def _arguments(self) -> set[str]:
+        return self._graph_inputs
+
+    def vectors(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The vectors of one batch of `text_inputs`, (n, H) float32 on the CPU, L2-normalised."""
+        found: Tensor = self._model.get_text_features(**inputs).pooler_output
+        return found
 
 
 def empty_rows(entry: Mapping[str, Any]) -> Any:

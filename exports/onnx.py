@@ -46,7 +46,7 @@ from torch import Tensor, nn
 
 from ffr import provenance
 from ffr.dialogue import FilePrompt
-from ffr.embedding import DualEncoder
+from ffr.embedding import DualEncoder, SentenceEncoder, load_encoder
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.vlm import Vlm, load_vlm
 
@@ -83,6 +83,7 @@ class Plan:
         save_preprocessing: Writes the model's preprocessing into a folder.
         usage: Lines of Python for the README.
         towers: For a fragment, the plans whose graphs are put together in the place of tracing the module.
+        whole_weights: What the names of weights hold that int8 leaves in float32.
     """
 
     part: Part
@@ -97,6 +98,7 @@ class Plan:
     usage: str
     settings: dict[str, Any] = field(default_factory=dict)
     towers: tuple[Plan, ...] = ()
+    whole_weights: tuple[str, ...] = ()
 
 
 # -- vision towers ------------------------------------------------------------------------------------------------------------
@@ -200,7 +202,7 @@ _ENCODER_MODULES: dict[str, dict[str, Callable[[Any], nn.Module]]] = {
         "clip": wrappers.ClipTexts,
         "siglip": wrappers.SiglipTexts,
         "siglip2": wrappers.SiglipTexts,
-        "chinese_clip": wrappers.ChineseClipTexts,
+        "chinese_clip": lambda model: wrappers.BertTexts(model.text_model, "cls", model.text_projection),
     },
     "image": {
         "clip": wrappers.ClipImages,
@@ -217,54 +219,123 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
     Raises:
         ModelError: where its tokenizer pads on the left.
     """
-    model, tokenizer = encoder._model, encoder._tokenizer
+    model = encoder._model
     kind = str(model.config.model_type)
     module = _ENCODER_MODULES[part][kind](model)
-    if part == "text" and tokenizer.padding_side != "right":
-        raise ModelError(
-            "its tokenizer pads on the left; texts of an exported part are padded on the right", encoder.name
-        )
-    accepted = list(inspect.signature(module.forward).parameters)
-
-    def calls_of(items: Sequence[Any]) -> list[Call]:
-        vectors = encoder.embed_texts(items) if part == "text" else encoder.embed_images(items)
-        given = encoder.text_inputs(items) if part == "text" else encoder.image_inputs(items)
-        taken = {name: given[name].cpu().numpy() for name in accepted if name in given}
-        return [Call(taken, {"embeddings": vectors.numpy()})]
-
-    def text_cases() -> Iterator[Case]:
-        for name, texts in TEXTS.items():
-            yield Case(name, calls_of(texts))
-
+    saved = (model.config, encoder._tokenizer, encoder._image_processor)
+    settings = {"pooling": "the model's own", "normalized": True}
     if part == "text":
-        example = calls_of(["a cat on a mat", "a long text about the sea", "x"])[0].inputs
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            example = calls_of([draw_picture(Path(folder) / f"{n}.png", 90, 60, seed=n) for n in range(2)])[0].inputs
-    batch = torch.export.Dim(f"{part}s", min=1, max=_MAX_BATCH)
-    open_axes: dict[str, dict[int, Any]] = {name: {0: batch} for name in example}
-    if part == "text" and kind in ("clip", "chinese_clip"):
         # SigLIP's texts all have one length
-        length = torch.export.Dim("length", min=1, max=int(model.config.text_config.max_position_embeddings))
-        open_axes = {name: {0: batch, 1: length} for name in example}
+        length = None if kind.startswith("siglip") else int(model.config.text_config.max_position_embeddings)
+        return _plan_texts(encoder, module, max_length=length, settings=settings, saved=saved)
+
+    def calls_of(paths: Sequence[Path]) -> list[Call]:
+        vectors = encoder.embed_images(paths)
+        return [Call(_taken(module, encoder.image_inputs(paths)), {"embeddings": vectors.numpy()})]
+
+    with tempfile.TemporaryDirectory() as folder:
+        example = calls_of([draw_picture(Path(folder) / f"{n}.png", 90, 60, seed=n) for n in range(2)])[0].inputs
+    batch = torch.export.Dim("images", min=1, max=_MAX_BATCH)
     return Plan(
-        part=part,
+        part="image",
         kind=kind,
         name=encoder.name,
         fingerprint=encoder.fingerprint,
         module=module,
         example={name: torch.from_numpy(np.array(value)) for name, value in example.items()},
-        open_axes=open_axes,
-        cases=text_cases if part == "text" else (lambda: _picture_cases(calls_of, 512 * 512)),
-        settings={"pooling": "the model's own", "normalized": True},
-        save_preprocessing=lambda folder: _save_preprocessing(encoder, folder),
-        usage=_ENCODER_USAGE[part],
+        open_axes={name: {0: batch} for name in example},
+        cases=lambda: _picture_cases(calls_of, 512 * 512),
+        settings=settings,
+        save_preprocessing=_saves(saved),
+        usage=_ENCODER_USAGE["image"],
     )
 
 
-def _save_preprocessing(encoder: DualEncoder, folder: Path) -> None:
-    for part in (encoder._model.config, encoder._tokenizer, encoder._image_processor):
-        part.save_pretrained(str(folder))
+def plan_sentence_encoder(encoder: SentenceEncoder) -> Plan:
+    """A sentence encoder with its pooling.
+
+    Raises:
+        ModelError: where its tokenizer pads on the left.
+    """
+    model = encoder._model
+    return _plan_texts(
+        encoder,
+        wrappers.BertTexts(model, encoder.pooling),
+        max_length=int(model.config.max_position_embeddings),
+        settings={
+            "pooling": encoder.pooling,
+            "normalized": True,
+            "max_text_tokens": encoder.max_text_tokens,
+            "is_lowered": encoder.is_lowered,
+        },
+        saved=(model.config, encoder._tokenizer),
+        # a few activations of these are so large that one scale for all loses the others: MiniLM's cosine falls to 0.974
+        whole_weights=(".perceptron.",),
+    )
+
+
+def _plan_texts(
+    encoder: DualEncoder | SentenceEncoder,
+    module: nn.Module,
+    *,
+    max_length: int | None,
+    settings: dict[str, Any],
+    saved: Sequence[Any],
+    whole_weights: tuple[str, ...] = (),
+) -> Plan:
+    """A part that takes texts.
+
+    Args:
+        encoder: What it must equal.
+        module: The part.
+        max_length: Positions of the longest text; None where all have one length.
+        settings: What else it needs at run time.
+        saved: What lies beside it: configuration, tokenizer, image processor.
+        whole_weights: As `Plan` has it.
+
+    Raises:
+        ModelError: where its tokenizer pads on the left.
+    """
+    if encoder._tokenizer.padding_side != "right":
+        raise ModelError(
+            "its tokenizer pads on the left; texts of an exported part are padded on the right", encoder.name
+        )
+
+    def call_of(texts: Sequence[str]) -> Call:
+        vectors = encoder.embed_texts(texts)
+        return Call(_taken(module, encoder.text_inputs(texts)), {"embeddings": vectors.numpy()})
+
+    example = call_of(["a cat on a mat", "a long text about the sea", "x"]).inputs
+    open_axes: dict[int, Any] = {0: torch.export.Dim("texts", min=1, max=_MAX_BATCH)}
+    if max_length is not None:
+        open_axes[1] = torch.export.Dim("length", min=1, max=max_length)
+    return Plan(
+        part="text",
+        kind=str(encoder._model.config.model_type),
+        name=encoder.name,
+        fingerprint=encoder.fingerprint,
+        module=module,
+        example={name: torch.from_numpy(np.array(value)) for name, value in example.items()},
+        open_axes={name: dict(open_axes) for name in example},
+        cases=lambda: (Case(name, [call_of(texts)]) for name, texts in TEXTS.items()),
+        settings=settings,
+        save_preprocessing=_saves(saved),
+        usage=_ENCODER_USAGE["text"],
+        whole_weights=whole_weights,
+    )
+
+
+def _taken(module: nn.Module, given: dict[str, Tensor]) -> dict[str, Any]:
+    """What the part takes of an encoder's inputs."""
+    return {name: given[name].cpu().numpy() for name in inspect.signature(module.forward).parameters if name in given}
+
+
+def _saves(parts: Sequence[Any]) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        for part in parts:
+            part.save_pretrained(str(folder))
+
+    return save
 
 
 def plan_fragment(encoder: DualEncoder) -> Plan:
@@ -354,8 +425,12 @@ def export_onnx(
         return export_plan(plan_vision(vlm), out, dtype=dtype, device=device, opset=opset, replace=replace)
     if adapter is not None:
         raise UsageError(f"--adapter goes with --part vision; the {part} part has none")
-    encoder = load_dual(model)
-    plan = plan_fragment(encoder) if part == "fragment" else plan_encoder(encoder, part)
+    if part == "text":
+        encoder = load_encoder(model)
+        plan = plan_sentence_encoder(encoder) if isinstance(encoder, SentenceEncoder) else plan_encoder(encoder, "text")
+    else:
+        dual = load_dual(model, part=part)
+        plan = plan_fragment(dual) if part == "fragment" else plan_encoder(dual, "image")
     return export_plan(plan, out, dtype=dtype, device=device, opset=opset, replace=replace)
 
 
@@ -457,7 +532,7 @@ def _write_graph(plan: Plan, path: Path, *, dtype: str, opset: int) -> None:
         return
     _trace(plan, path, is_half=dtype == "fp16", opset=opset)
     if dtype == "int8":
-        _quantize(path)
+        _quantize(path, plan.whole_weights)
 
 
 def _trace(plan: Plan, path: Path, *, is_half: bool, opset: int) -> None:
@@ -483,8 +558,13 @@ def _trace(plan: Plan, path: Path, *, is_half: bool, opset: int) -> None:
         program.save(str(path), external_data=size > MAX_INLINE_BYTES)
 
 
-def _quantize(path: Path) -> None:
-    """Weights of matrix products as bytes, each output with its own scale; activations are rounded call by call."""
+def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
+    """Weights of matrix products as bytes, each output with its own scale; activations are rounded call by call.
+
+    Args:
+        path: The graph, which is written over.
+        whole_weights: As `Plan` has it.
+    """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -495,6 +575,12 @@ def _quantize(path: Path) -> None:
     kept = [item for item in model.graph.value_info if item.name not in weights]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
+    left_alone = [
+        name
+        for node in model.graph.node
+        if any(part in weight for weight in node.input for part in whole_weights)
+        for name in (node.name, f"{node.name}_MatMul")  # the quantizer names products with a bias anew
+    ]
     path.unlink()
     onnx.save(model, str(whole))
     data = path.with_name(f"{path.name}.data")
@@ -502,7 +588,7 @@ def _quantize(path: Path) -> None:
     with _quiet():
         quantize_dynamic(
             str(whole), str(path), weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=is_large,
-            op_types_to_quantize=["MatMul", "Gemm"],
+            op_types_to_quantize=["MatMul", "Gemm"], nodes_to_exclude=left_alone,
         )  # fmt: skip
     whole.unlink()
     if is_large and data.name not in read_graph_file(path).weight_files:

@@ -376,9 +376,10 @@ def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | 
         ModelError: where no part of an encoder lies there, or the parts are of different models.
         UsageError: where the device does not run.
     """
-    from ffr.exports.encoder import OnnxEncoder, OnnxTowers
+    from ffr.exports.encoder import OnnxEncoder, OnnxSentenceEncoder, OnnxTowers
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
+    from ffr.embedding import SENTENCE_KINDS
     from ffr.model_files import loading_explained
 
     places = [folder] if (folder / INFO_FILE).is_file() else [folder / part for part in ENCODER_PARTS]
@@ -391,9 +392,13 @@ def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | 
         )
     if len({model.info.content["source"]["fingerprint"] for model in models}) > 1:
         raise ModelError("holds parts of different models; export all from one", str(folder))
-    place = str(models[0].folder)
+    place, name = str(models[0].folder), f"onnx:{folder}"
     with loading_explained(place, kind="an exported encoder"):
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        if config.model_type in SENTENCE_KINDS:
+            if set(parts) != {"text"}:
+                raise ModelError("encodes texts only, but holds other parts than text; export the model again", place)
+            return OnnxSentenceEncoder(parts["text"], config, tokenizer, name=name)
         image_processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False, backend="pil")
-    return OnnxEncoder(OnnxTowers(parts, config), tokenizer, image_processor, name=f"onnx:{folder}")
+    return OnnxEncoder(OnnxTowers(parts, config), tokenizer, image_processor, name=name)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ffr.embedding.sentence import COUNTS_POSITIONS_FROM_PADDING, Pooling
 from ffr.errors import ModelError
 
 # -- operators --------------------------------------------------------------------------------------------------------------
@@ -560,60 +561,135 @@ class _BertLayer(nn.Module):
     """A layer that normalises after attention and after its perceptron.
 
     Args:
-        layer: transformers' layer.
+        attend: Linears for query, key, value and output.
+        norms: After attention, after the perceptron.
+        perceptron: What follows attention.
+        num_heads: Heads in D.
     """
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(
+        self,
+        attend: tuple[nn.Module, nn.Module, nn.Module, nn.Module],
+        norms: tuple[nn.Module, nn.Module],
+        perceptron: nn.Module,
+        num_heads: int,
+    ) -> None:
         super().__init__()
-        part = layer.attention.self
-        self.query, self.key, self.value = part.query, part.key, part.value
-        self.output, self.norm1 = layer.attention.output.dense, layer.attention.output.LayerNorm
-        self.inner, self.activation = layer.intermediate.dense, layer.intermediate.intermediate_act_fn
-        self.outer, self.norm2 = layer.output.dense, layer.output.LayerNorm
-        self.num_heads = int(part.num_attention_heads)
+        self.query, self.key, self.value, self.output = attend
+        self.norm1, self.norm2 = norms
+        self.perceptron = perceptron
+        self.num_heads = int(num_heads)
+
+    @classmethod
+    def of_bert(cls, layer: Any) -> _BertLayer:
+        """Of BERT, RoBERTa, XLM-RoBERTa and Chinese-CLIP's texts."""
+        part, after = layer.attention.self, layer.attention.output
+        return cls(
+            (part.query, part.key, part.value, after.dense),
+            (after.LayerNorm, layer.output.LayerNorm),
+            nn.Sequential(layer.intermediate.dense, layer.intermediate.intermediate_act_fn, layer.output.dense),
+            part.num_attention_heads,
+        )
+
+    @classmethod
+    def of_mpnet(cls, layer: Any) -> _BertLayer:
+        part = layer.attention.attn
+        return cls(
+            (part.q, part.k, part.v, part.o),
+            (layer.attention.LayerNorm, layer.output.LayerNorm),
+            nn.Sequential(layer.intermediate.dense, layer.intermediate.intermediate_act_fn, layer.output.dense),
+            part.num_attention_heads,
+        )
+
+    @classmethod
+    def of_distilbert(cls, layer: Any) -> _BertLayer:
+        part = layer.attention
+        return cls(
+            (part.q_lin, part.k_lin, part.v_lin, part.out_lin),
+            (layer.sa_layer_norm, layer.output_layer_norm),
+            nn.Sequential(layer.ffn.lin1, layer.ffn.activation, layer.ffn.lin2),
+            part.n_heads,
+        )
 
     def forward(self, rows: Tensor, slots: Tensor, places: Tensor, bias: Tensor, kept: Tensor | None = None) -> Tensor:
         """(T, D) → (T, D), or (B, D) with `kept`; arguments as of `Layer.forward`."""
         query = self.query(rows)[slots] if kept is None else self.query(rows[kept])[:, None]
-        bias = bias if kept is not None else bias.expand(-1, 1, slots.shape[1], -1)
         seen = attention(query, self.key(rows)[slots], self.value(rows)[slots], self.num_heads, bias=bias)
         seen = seen.flatten(0, 1)
         seen, rows = (seen[places], rows) if kept is None else (seen, rows[kept])
         rows = self.norm1(rows + self.output(seen))
-        found: Tensor = self.norm2(rows + self.outer(self.activation(self.inner(rows))))
+        found: Tensor = self.norm2(rows + self.perceptron(rows))
         return found
 
 
-class ChineseClipTexts(nn.Module):
-    """Chinese-CLIP's texts: a BERT, whose first token's vector stands for all.
+class BertTexts(nn.Module):
+    """Texts through a BERT or one of its kin: Chinese-CLIP's text tower and the sentence encoders.
 
     Args:
-        model: transformers' dual encoder.
+        tower: transformers' text model.
+        pooling: cls: the vector of the first token stands for all; mean: of all tokens.
+        projection: What follows pooling; None for nothing.
     """
 
     output_names = ("embeddings",)
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, tower: Any, pooling: Pooling, projection: nn.Module | None = None) -> None:
         super().__init__()
-        embeddings = model.text_model.embeddings
+        kind, embeddings = tower.config.model_type, tower.embeddings
         self.tokens, self.before = embeddings.word_embeddings, embeddings.LayerNorm
-        self.kinds, self.positions = embeddings.token_type_embeddings, embeddings.position_embeddings
-        self.layers = nn.ModuleList(_BertLayer(layer) for layer in model.text_model.encoder.layer)
-        self.projection = model.text_projection
+        self.positions = embeddings.position_embeddings
+        self.kinds = None if kind in ("mpnet", "distilbert") else embeddings.token_type_embeddings
+        # the id that these do not count, and whose place has the position of its own number
+        self.uncounted = int(embeddings.padding_idx) if kind in COUNTS_POSITIONS_FROM_PADDING else None
+        nearness = None
+        if kind == "mpnet":
+            layers = [_BertLayer.of_mpnet(layer) for layer in tower.encoder.layer]
+            furthest = self.positions.num_embeddings - 1
+            buckets = tower.encoder.relative_position_bucket(torch.arange(-furthest, furthest + 1))
+            nearness = tower.encoder.relative_attention_bias.weight.detach()[buckets]
+        elif kind == "distilbert":
+            layers = [_BertLayer.of_distilbert(layer) for layer in tower.transformer.layer]
+        else:
+            layers = [_BertLayer.of_bert(layer) for layer in tower.encoder.layer]
+        self.layers = nn.ModuleList(layers)
+        self.register_buffer("nearness", nearness)
+        self.pooling = pooling
+        self.projection = nn.Identity() if projection is None else projection
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> tuple[Tensor]:
         """(B, L) ids, mask and kinds, padded on the right → (B, H), L2-normalised float32."""
         size, length = input_ids.shape
         is_real = attention_mask > 0
         places, slots = _packing(is_real)
-        kinds = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        tokens = self.tokens(input_ids.flatten()[places]) + self.kinds(kinds.flatten()[places])
-        at = torch.arange(length, device=input_ids.device).expand(size, -1).flatten()[places]
-        rows = self.before(tokens + self.positions(at))
-        bias = torch.where(is_real, 0.0, _lowest(rows.dtype)).to(rows.dtype)[:, None, None]
+        place = torch.arange(length, device=input_ids.device)
+        if self.uncounted is None:
+            at = place.expand(size, -1)
+        else:
+            is_counted = (input_ids != self.uncounted).long()
+            at = is_counted.cumsum(1) * is_counted + self.uncounted
+        rows = self.tokens(input_ids.flatten()[places]) + self.positions(at.flatten()[places])
+        if self.kinds is not None:
+            kinds = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+            rows = rows + self.kinds(kinds.flatten()[places])
+        rows = self.before(rows)
+        bias = self._bias(is_real, place, rows.dtype)
         for layer in list(self.layers)[:-1]:
             rows = layer(rows, slots, places, bias)
-        return (_normalized(self.projection(self.layers[-1](rows, slots, places, bias, slots[:, 0]))),)
+        if self.pooling == "cls":
+            pooled = self.layers[-1](rows, slots, places, bias[:, :, :1], slots[:, 0])
+        else:
+            weights = is_real[..., None].float()
+            pooled = self.layers[-1](rows, slots, places, bias).float()[slots]
+            pooled = (pooled * weights).sum(1) / weights.sum(1)
+        return (_normalized(self.projection(pooled)),)
+
+    def _bias(self, is_real: Tensor, place: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B, heads or 1, L, L): nothing or MPNet's bias by distance, and padding is not seen."""
+        seen, nearness = is_real[:, None, None], self.nearness
+        if not isinstance(nearness, Tensor):
+            return torch.where(seen, 0.0, _lowest(dtype)).to(dtype).expand(-1, 1, place.shape[0], -1)
+        distance = place - place[:, None] + nearness.shape[0] // 2
+        return torch.where(seen, nearness[distance].permute(2, 0, 1)[None], _lowest(dtype)).to(dtype)
 
 
 # -- towers that take tiles ---------------------------------------------------------------------------------------------------

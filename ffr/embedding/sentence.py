@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -36,7 +36,9 @@ SENTENCE_KINDS = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
 BATCH_SIZE = 32
 """Texts that go through an encoder at once, those of like length together."""
 
-_COUNTS_POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "mpnet")
+COUNTS_POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "mpnet")
+"""Those whose first position is one after the padding's id, and which do not count ids of padding."""
+
 _POOLING_MODE = re.compile(r"pooling_mode_(\w+?)(?:_tokens?)?")
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -75,10 +77,14 @@ class SentenceEncoder:
         self.max_text_tokens = max_text_tokens
         self._model = model
         self._tokenizer = tokenizer
-        self._is_lowered = is_lowered
+        self.is_lowered = is_lowered
         self._cut_notice = CutNotice(name, max_text_tokens)
         self._vocabulary_size = int(model.config.vocab_size)
-        self._arguments = set(inspect.signature(model.forward).parameters)
+
+    @cached_property
+    def _arguments(self) -> set[str]:
+        """What the model takes of that which its tokenizer gives."""
+        return set(inspect.signature(self._model.forward).parameters)
 
     @property
     def device(self) -> torch.device:
@@ -88,7 +94,7 @@ class SentenceEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over weights, tokenizer, pooling, longest text, kind of model and kind of device."""
-        settings = {"pooling": self.pooling, "max_text_tokens": self.max_text_tokens, "is_lowered": self._is_lowered}
+        settings = {"pooling": self.pooling, "max_text_tokens": self.max_text_tokens, "is_lowered": self.is_lowered}
         return fingerprint_of(self._model, self._tokenizer, settings)
 
     @torch.no_grad()
@@ -102,26 +108,40 @@ class SentenceEncoder:
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # so that little is padded
         for start in range(0, len(order), BATCH_SIZE):
             chosen = order[start : start + BATCH_SIZE]
-            batch = [as_text(texts[index]) for index in chosen]
-            vectors[chosen] = self._embed([text.lower() for text in batch] if self._is_lowered else batch)
+            batch = self.vectors(self.text_inputs([texts[index] for index in chosen])).cpu()
+            if not bool(batch.isfinite().all()):
+                raise ModelError("gives vectors that are not finite; fetch its weights again", self.name)
+            vectors[chosen] = batch
         return vectors
 
-    def _embed(self, texts: list[str]) -> Tensor:
+    def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """What the model takes for these texts, as one batch on the CPU.
+
+        Raises:
+            ModelError: where the tokenizer does not fit the model.
+        """
+        batch = [as_text(text) for text in texts]
         inputs = self._tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_text_tokens, return_tensors="pt"
+            [text.lower() for text in batch] if self.is_lowered else batch,
+            padding=True,
+            truncation=True,
+            max_length=self.max_text_tokens,
+            return_tensors="pt",
         )
         self._cut_notice.look_at(inputs)
         if int(inputs["input_ids"].max()) >= self._vocabulary_size:
             raise ModelError("its tokenizer has ids that the model does not know; fetch both again", self.name)
-        given = {name: value.to(self.device) for name, value in inputs.items() if name in self._arguments}
+        return {name: value for name, value in inputs.items() if name in self._arguments}
+
+    def vectors(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The vectors of one batch of `text_inputs`, (n, H) float32 on the model's device, L2-normalised."""
+        given = {name: value.to(self.device) for name, value in inputs.items()}
         hidden = self._model(**given).last_hidden_state.float()
         pooled = hidden[:, 0]
         if self.pooling == "mean":
             mask = given["attention_mask"][..., None].float()
             pooled = (hidden * mask).sum(1) / mask.sum(1)
-        if not bool(pooled.isfinite().all()):
-            raise ModelError("gives vectors that are not finite; fetch its weights again", self.name)
-        return torch.nn.functional.normalize(pooled, dim=-1).cpu()
+        return torch.nn.functional.normalize(pooled, dim=-1)
 
     def embed_images(self, images: Sequence[str | Path]) -> Tensor:
         """Nothing but an error, where images are asked for.
@@ -229,7 +249,7 @@ def _read_pooling(name: str) -> Pooling:
 def _max_text_tokens(config: Any, tokenizer: Any, asked: Any, name: str) -> int:
     """Tokens of the longest text: what the settings ask for within what the model has positions for."""
     positions = int(config.max_position_embeddings)
-    if config.model_type in _COUNTS_POSITIONS_FROM_PADDING:
+    if config.model_type in COUNTS_POSITIONS_FROM_PADDING:
         positions -= int(config.pad_token_id) + 1
     limit = min(positions, int(tokenizer.model_max_length))
     least = tokenizer.num_special_tokens_to_add() + 1
