@@ -14,7 +14,7 @@ import pytest
 import torch
 from ffr.metrics.functional import fragment_order_coherence
 
-from ffr.data.formats import open_dataset
+from ffr.data.dataset import open_dataset
 from ffr.data.sample.lexicon import TOPICS
 from ffr.dialogue import Example
 from ffr.embedding import Encoder, load_encoder
