@@ -140,7 +140,9 @@ class OnnxSentenceEncoder(SentenceEncoder):
 
     def __init__(self, model: OnnxModel, config: Any, tokenizer: Any, *, name: str) -> None:
         settings = model.info.settings
-        pooling, limit, is_lowered = (settings.get(key) for key in ("pooling", "max_text_tokens", "is_lowered"))
+        pooling: Any = settings.get("pooling")
+        limit: Any = settings.get("max_text_tokens")
+        is_lowered: Any = settings.get("is_lowered")
         is_limit = isinstance(limit, int) and limit > tokenizer.num_special_tokens_to_add()
         if pooling not in get_args(Pooling) or not is_limit or not isinstance(is_lowered, bool):
             raise ModelError("its settings are not those of a sentence encoder; export the model again", name)
