@@ -16,14 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from ffr_command import ffr
 
 from ffr.data.catalog import load_dataset
 from ffr.data.sample import write_sample
@@ -48,20 +47,6 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
 }
 FIGURES = ("utterance_f1", "image_f1", "joint_f1", "strict_joint_f1", "coherence", "well_formed")
 VALIDATION_SEEDS = (0, 1)
-
-
-def ffr(*words: str, log: Path) -> None:
-    """Runs the command with one thread; its output goes to a file."""
-    with log.open("a", encoding="utf-8") as file:
-        done = subprocess.run(
-            [sys.executable, "-m", "ffr.cli.main", *words],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-    if done.returncode:
-        raise SystemExit(f"ffr {' '.join(words)} ended with {done.returncode}; see {log}")
 
 
 def make_validation(out: Path) -> Path:

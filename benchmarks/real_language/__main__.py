@@ -18,9 +18,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +30,9 @@ import yaml
 from baselines import baselines, sample_f1
 from dialogues import Paths, by_dialogue, kind_of, prepare_data
 from model import build
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # last: onnx.py there would hide the package
+from ffr_command import ffr
 
 from ffr.dialogue import Example
 from ffr.evaluation.scoring import ScoreTable, read_answer
@@ -61,20 +62,6 @@ TRAININGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
          "startup_check": "false"},
     ),
 }  # fmt: skip
-
-
-def ffr(*words: str, log: Path) -> None:
-    """Runs the command; its output goes to a file."""
-    with log.open("a", encoding="utf-8") as file:
-        done = subprocess.run(
-            [sys.executable, "-m", "ffr.cli.main", *words],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-    if done.returncode:
-        raise SystemExit(f"ffr {' '.join(words)} ended with {done.returncode}; see {log}; the same command goes on")
 
 
 def train(paths: Paths, name: str, seed: int, changes: Sequence[str]) -> dict[str, Any]:
