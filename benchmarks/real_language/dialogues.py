@@ -128,17 +128,22 @@ def pieces_of(examples: Sequence[Example]) -> list[ShortDialogue]:
     return pieces
 
 
-TOPIC_COUNTS = {2: 0.15, 3: 0.4, 4: 0.35, 5: 0.1}
+TOPIC_COUNTS = {2: 0.1, 3: 0.6, 4: 0.3}
 """Topics of a dialogue that is joined anew, with their shares: about as in the data."""
 
 
-def joined_anew(examples: Sequence[Example], num_dialogues: int, seed: int = 0) -> list[Example]:
+def joined_anew(examples: Sequence[Example], num_dialogues: int, max_lines: int, seed: int = 0) -> list[Example]:
     """Dialogues that the training part could have held: its pieces joined in other company.
 
     A model that sees a piece in ever new places cannot learn by heart where its lines stand. Two pieces of one source never
-    meet. Each piece is asked for twice, by a query from the data and by one made by rule, where it has both.
+    meet. Each piece is asked for by every query that it has.
+
+    Args:
+        examples: The training part, with made queries.
+        num_dialogues: How many are joined; those of more than `max_lines` lines are then left out.
+        max_lines: See `num_dialogues`.
+        seed: Of all that is drawn.
     """
-    draw = random.Random(seed)
     pieces = pieces_of(examples)
     made: list[Example] = []
     for num_topics, share in TOPIC_COUNTS.items():
@@ -152,17 +157,17 @@ def joined_anew(examples: Sequence[Example], num_dialogues: int, seed: int = 0) 
             seed=seed * 10 + num_topics,
         )
         for example in built:
+            if len(example.dialogue.utterances) > max_lines:
+                continue
             if example.fragment is None or example.fragment.is_empty:
                 made.append(replace(example, meta={"query_kind": "absent"}))
                 continue
             place = {item["topic"]: item["piece"] for item in example.meta["topics"]}
             piece = pieces[place[example.meta["query_topic"]]]
-            asked = list(zip(piece.queries, piece.meta["kinds"], strict=True))
-            for is_made in (False, True):
-                choices = [(query, kind) for query, kind in asked if (kind == "made") == is_made]
-                if choices:
-                    query, kind = draw.choice(choices)
-                    made.append(replace(example, query=query, meta={"query_kind": kind}))
+            made += [
+                replace(example, query=query, meta={"query_kind": kind})
+                for query, kind in zip(piece.queries, piece.meta["kinds"], strict=True)
+            ]
     return made
 
 
@@ -209,12 +214,12 @@ def prepare_data(paths: Paths, max_lines: int, num_joined: int) -> dict[str, Any
     Args:
         paths: Where things are.
         max_lines: Longer training dialogues are left out.
-        num_joined: Dialogues joined anew.
+        num_joined: Dialogues joined anew, before the longer ones are left out.
     """
     train = english_part(paths.dialogues / "train.jsonl.gz", max_lines=max_lines)
     dev = english_part(paths.dialogues / "dev.json")
     made = with_made_queries(train)
-    parts = {"train": train, "sft": [*made, *joined_anew(made, num_joined)], "dev": dev}
+    parts = {"train": train, "sft": [*made, *joined_anew(made, num_joined, max_lines)], "dev": dev}
     counts: dict[str, Any] = {"max_lines": max_lines, "joined_anew": num_joined, "pieces": len(pieces_of(made))}
     for name, examples in parts.items():
         # neighbours on one dialogue, wherever they were made

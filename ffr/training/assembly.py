@@ -21,6 +21,7 @@ from ffr.data.catalog import NAMED_SETS, load_dataset
 from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Example
 from ffr.errors import DataError, ModelError, UsageError
+from ffr.models.compiled import compile_layers
 from ffr.models.encode import ExampleEncoder
 from ffr.models.features import ImageFeatureCache
 from ffr.models.lora import add_lora
@@ -333,6 +334,8 @@ def make_trainable(config: StageConfig, vlm: Vlm) -> None:
         vlm.train_language_model()
     if config.gradient_checkpointing:
         vlm.enable_gradient_checkpointing()
+    if config.compile:
+        compile_layers(vlm)
 
 
 def _precision(config: StageConfig) -> str:
