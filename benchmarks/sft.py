@@ -26,19 +26,21 @@ PROMPT_TOKENS, ANSWER_TOKENS = 1_000, 40
 RESULT = Path(__file__).parent / "results" / "sft.json"
 
 
-def make_model(vocab: int) -> Any:
+def make_model(vocab: int, **sizes: int) -> Any:
+    """A Qwen2-VL with random weights; `sizes` are settings of its text part."""
     import torch
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
     torch.manual_seed(0)
+    text = {
+        "vocab_size": vocab, "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8192,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]},
+        "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": True, **sizes,
+    }  # fmt: skip
     config = Qwen2VLConfig(
-        text_config={
-            "vocab_size": vocab, "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8192,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]},
-            "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": True,
-        },
-        vision_config={"depth": 1, "embed_dim": 32, "hidden_size": 256, "num_heads": 2},
+        text_config=text,
+        vision_config={"depth": 1, "embed_dim": 32, "hidden_size": text["hidden_size"], "num_heads": 2},
         image_token_id=3, video_token_id=4, vision_start_token_id=5, vision_end_token_id=6, tie_word_embeddings=True,
     )  # fmt: skip
     return Qwen2VLForConditionalGeneration(config)

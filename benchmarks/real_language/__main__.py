@@ -64,8 +64,16 @@ TRAININGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 }  # fmt: skip
 
 
-def train(paths: Paths, name: str, seed: int, changes: Sequence[str]) -> dict[str, Any]:
-    """Runs a training to its end, from where it stands."""
+def train(paths: Paths, name: str, seed: int, start_seed: int | None, changes: Sequence[str]) -> dict[str, Any]:
+    """Runs a training to its end, from where it stands.
+
+    Args:
+        paths: Where things are.
+        name: Of `TRAININGS`.
+        seed: The training's seed.
+        start_seed: Seed of the SFT that GRPO starts from; None for the same seed.
+        changes: Settings, as KEY=VALUE.
+    """
     stage, data, start, settings = TRAININGS[name]
     run, log = paths.run(name, seed), paths.work / f"{name}-{seed}.log"
     run.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +81,7 @@ def train(paths: Paths, name: str, seed: int, changes: Sequence[str]) -> dict[st
         if RunRecord.load(run).status != "finished":
             ffr("train", stage, "--resume", str(run), "--no-progress", log=log)
     else:
-        source = str(paths.model if start == "model" else paths.run(start, seed))
+        source = str(paths.model if start == "model" else paths.run(start, seed if start_seed is None else start_seed))
         words = ["train", stage, "--from" if stage == "grpo" else "--model", source]
         words += ["--dataset", str(paths.data(data)), "--image-root", str(paths.dialogues)]
         asked = {**COMMON, **settings, "seed": str(seed), **dict(change.split("=", 1) for change in changes)}
@@ -187,15 +195,19 @@ def difference(
     Args:
         examples: The queries.
         first: Answers of the first method, one list a seed.
-        second: Answers of the second.
+        second: Answers of the second; where it has as many seeds, they go in pairs, else its mean counts.
     """
-    values = [
-        torch.stack([sample_f1(examples, [read_answer(text) for text in texts])[:, 0] for texts in runs]).mean(0)
+    one, other = (
+        torch.stack([sample_f1(examples, [read_answer(text) for text in texts])[:, 0] for texts in runs])
         for runs in (first, second)
-    ]
-    gap = values[0] - values[1]
+    )
+    gaps = one - (other if len(one) == len(other) else other.mean(0, keepdim=True))  # (seeds, queries)
     clusters = [example.dialogue.fingerprint for example in examples]
-    return {"mean_utterance_f1": round(float(gap.mean()), 4), "95": interval(gap, clusters)}
+    return {
+        "mean_utterance_f1": round(float(gaps.mean()), 4),
+        "95": interval(gaps.mean(0), clusters),
+        "each_seed": [round(float(gap.mean()), 4) for gap in gaps],
+    }
 
 
 def settings_of(run: Path) -> dict[str, Any]:
@@ -263,7 +275,8 @@ def report(paths: Paths, seeds: Sequence[int]) -> str:
     lines.append("")
     for name, gap in compared.items():
         low, high = gap["95"]
-        lines.append(f"{name}: {gap['mean_utterance_f1']:+.3f} ({low:+.3f} to {high:+.3f})  ")
+        each = ", ".join(f"{value:+.3f}" for value in gap["each_seed"])
+        lines.append(f"{name}: {gap['mean_utterance_f1']:+.3f} ({low:+.3f} to {high:+.3f}); each seed {each}  ")
     text = "\n".join(lines)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "real_language.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -284,6 +297,7 @@ def main() -> None:
     parser.add_argument("--max-lines", type=int, default=44, help="longer training dialogues are left out")
     parser.add_argument("--joined", type=int, default=2000, help="dialogues joined anew for SFT")
     parser.add_argument("--seeds", default="0,1,2", metavar="LIST", help="with commas")
+    parser.add_argument("--start-seed", type=int, help="GRPO starts from the SFT of this seed; none = of its own")
     parser.add_argument("--workers", type=int, default=1, help="trainings at once")
     parser.add_argument("-o", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="a setting of the trainings named")  # fmt: skip
     options = parser.parse_args()
@@ -320,7 +334,7 @@ def main() -> None:
         else:
 
             def do(seed: int, stage: str = stage) -> None:
-                once(f"{stage}-{seed}", lambda: train(paths, stage, seed, options.changes))
+                once(f"{stage}-{seed}", lambda: train(paths, stage, seed, options.start_seed, options.changes))
 
             with ThreadPoolExecutor(options.workers) as pool:
                 list(pool.map(do, seeds))
