@@ -2,8 +2,8 @@
 
 `python benchmarks/real_language --work DIR --dialogues DIR [--packages DIR] [STAGE …]` goes through the stages build, data,
 baselines, sft, grpo and eval, or those that are named; what is done already is not done again, and a training that was stopped goes
-on. It writes `benchmarks/results/real_language.{json,md}`, figures alone. SFT and GRPO are trained once a seed; on one H200 a seed takes
-minutes, on a CPU core about a day.
+on. It writes `benchmarks/results/real_language.{json,md}`, figures alone. SFT and GRPO are trained once a seed. All of the
+defaults are meant for a GPU; what a CPU did in an hour a seed is in `benchmarks/README.md`.
 
 DIALOGUES is a folder with `train.jsonl.gz` and `dev.json` (ms-swift form, one record a query; `meta.split` begins with `en` for English
 text, `meta.source_dialogue` names what a fragment was taken from) and their pictures. PACKAGES is where `pip install --no-deps --target
@@ -294,7 +294,7 @@ def main() -> None:
     parser.add_argument(
         "--packages", type=Path, help="folder that pip installed the packages to; default: this environment"
     )
-    parser.add_argument("--max-lines", type=int, default=44, help="longer training dialogues are left out")
+    parser.add_argument("--max-lines", type=int, default=36, help="longer training dialogues are left out")
     parser.add_argument("--joined", type=int, default=2000, help="dialogues joined anew for SFT")
     parser.add_argument("--seeds", default="0,1,2", metavar="LIST", help="with commas")
     parser.add_argument("--start-seed", type=int, help="GRPO starts from the SFT of this seed; none = of its own")
