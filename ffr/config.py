@@ -57,7 +57,7 @@ class StageConfig:
     trust_remote_code: bool = setting(False, "run code that comes with the model; only for a model you trust")
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto = bf16 on a GPU that has it, else fp32")
     gradient_checkpointing: bool = setting(True, "recompute activations in the backward pass to save memory")
-    compile: bool = setting(False, "compile the decoder's layers: quicker steps, after a minute or more of compiling")
+    compile: bool = setting(False, "compile the decoder's layers: quicker steps, after some time of compiling")
     feature_cache_mb: int = setting(
         512, "memory for image features, computed once by the frozen vision tower; 0 = off", low=0
     )
