@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from ffr.errors import UsageError
@@ -11,9 +14,12 @@ from ffr.models.vlm import Vlm
 def compile_layers(vlm: Vlm) -> None:
     """Lets PyTorch's compiler fuse what each decoder layer computes; names and values of the weights stay as they are.
 
+    Passes with a cache of keys and values, those that write answers, stay plain: the compiler would make code of its own for every
+    layer's place in the cache, and stop compiling at its limit.
+
     Args:
         vlm: The model, with its adapter where it gets one. It compiles when it is first called, once for all layers and again where
-            a call is of another kind (training, answering); lengths may change.
+            a call is of another kind (with or without gradients, with or without a mask); lengths may change.
 
     Raises:
         UsageError: where nothing can be compiled here, for want of a compiler for instance.
@@ -24,7 +30,18 @@ def compile_layers(vlm: Vlm) -> None:
         reason = str(error).splitlines()[0]
         raise UsageError(f"setting compile: nothing can be compiled here ({reason}); leave it false") from error
     for layer in vlm.language_model.layers:  # type: ignore[union-attr]
-        layer.compile(dynamic=True)
+        layer.forward = _compiled_without_cache(layer.forward)
+
+
+def _compiled_without_cache(plain: Callable[..., Any]) -> Callable[..., Any]:
+    compiled = torch.compile(plain, dynamic=True)
+
+    def forward(*arguments: Any, past_key_values: Any = None, **named: Any) -> Any:
+        if past_key_values is not None:
+            return plain(*arguments, past_key_values=past_key_values, **named)
+        return compiled(*arguments, **named)
+
+    return forward
 
 
 def _trial(values: torch.Tensor) -> torch.Tensor:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch._dynamo.utils import counters
 from vlm_reference import with_lora
 
+from ffr.config import SftConfig
 from ffr.dialogue import FilePrompt
 from ffr.models.compiled import compile_layers
 from ffr.models.generate import sample_answers
 from ffr.models.shared_prefix import PrefixSharing
+from ffr.models.tiny import TINY_FOLDER
 from ffr.models.vlm import Vlm
+from ffr.training.sft import train_sft
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]
 BRANCHES = [[[21, 22, 23, 24, 25], [31, 32]], [[41], [51, 52, 53]]]
@@ -40,18 +47,62 @@ def figures(vlm: Vlm, ask: Ask) -> tuple[torch.Tensor, dict[str, torch.Tensor], 
     return torch.cat(parts), found, [list(answer.token_ids) for group in groups for answer in group]
 
 
-@pytest.mark.slow
-def test_compiled_layers_change_nothing(folder: Path, ask: Ask) -> None:
-    plain, vlm = with_lora(folder), with_lora(folder)
+def assert_the_same(plain: Vlm, vlm: Vlm, ask: Ask) -> None:
+    """Whether a model whose layers are compiled gives what a plain one gives, and really ran compiled code."""
     names = list(vlm.base.state_dict())
     compile_layers(vlm)
     assert list(vlm.base.state_dict()) == names
-    (logprobs, gradients, answers), (expected, theirs, their_answers) = figures(vlm, ask), figures(plain, ask)
+    torch.compiler.reset()
+    counters.clear()
+    logprobs, gradients, answers = figures(vlm, ask)
+    assert counters["stats"]["unique_graphs"], "no layer was compiled"
+    assert not counters["unimplemented"]  # the limit of recompilations is one
+    expected, theirs, their_answers = figures(plain, ask)
     assert (logprobs - expected).abs().max() < 1e-4
     assert gradients.keys() == theirs.keys()
     for name, gradient in theirs.items():
         assert (gradients[name] - gradient).norm() < 1e-3 * gradient.norm(), name
     assert answers == their_answers
+
+
+@pytest.mark.slow
+def test_compiled_layers_change_nothing(folder: Path, ask: Ask) -> None:
+    assert_the_same(with_lora(folder), with_lora(folder), ask)
+
+
+@pytest.mark.slow
+def test_compiled_layers_are_recomputed_in_the_backward_pass(model_folder: Callable[[str], Path], ask: Ask) -> None:
+    vlm = with_lora(model_folder("qwen2-vl"))
+    vlm.enable_gradient_checkpointing()
+    assert_the_same(with_lora(model_folder("qwen2-vl")), vlm, ask)
+
+
+@pytest.mark.slow
+def test_a_compiled_training_is_resumed_up_to_rounding(sample_home: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "compile": True, "max_steps": 4, "batch_size": 2, "accumulate": 2, "val_examples": 0, "checkpoint_every_steps": 1,
+        "num_threads": 1, "gradient_checkpointing": False, "accelerator": "cpu",
+    }  # fmt: skip
+    whole = train_sft(SftConfig(**settings), run=tmp_path / "whole", echo=str, progress=False).run
+
+    def stop(line: str) -> None:
+        if line.startswith("step 2/"):
+            signal.raise_signal(signal.SIGTERM)
+
+    run = tmp_path / "run"
+    assert train_sft(SftConfig(**settings), run=run, echo=stop, progress=False).status == "interrupted"
+    done = subprocess.run(
+        [sys.executable, "-m", "ffr.cli.main", "train", "sft", "--resume", str(run)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "going on after step 2 of 4" in done.stdout
+    start, mine, theirs = (
+        load_file(folder / "model.safetensors") for folder in (TINY_FOLDER, run / "merged", whole / "merged")
+    )
+    moved = sum(float((theirs[name] - start[name]).square().sum()) for name in theirs)
+    apart = sum(float((theirs[name] - mine[name]).square().sum()) for name in theirs)
+    assert apart < 1e-6 * moved
 
 
 def test_without_a_compiler_the_setting_is_refused(
