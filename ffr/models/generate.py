@@ -9,16 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import (
-    DynamicCache,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedTokenizerBase,
-)
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from ffr.answer import AnswerGrammar, format_answer
 from ffr.dialogue import Fragment
 from ffr.errors import ModelError
+from ffr.models.cache import RoomyCache
 from ffr.models.positions import next_positions, token_positions
 from ffr.models.vlm import Encoded, Vlm
 
@@ -79,6 +75,7 @@ def generate_answers(
         pad_token_id=vlm.tokenizer.pad_token_id if vlm.tokenizer.pad_token_id is not None else vlm.stop_ids[0],
         return_dict_in_generate=True,
         output_logits=True,
+        past_key_values=RoomyCache(vlm.base.config.get_text_config()),
         use_cache=True,
     )
     vlm.train(was_training)
@@ -177,7 +174,7 @@ class _Decoder(ABC):
         self._has_three_positions = positions.ndim == 3
         self._mask: torch.Tensor = inputs["attention_mask"]  # (B, P)
         self._position = next_positions(positions, self._mask)  # (B,)
-        self._cache = DynamicCache(config=vlm.base.config.get_text_config())
+        self._cache = RoomyCache(vlm.base.config.get_text_config())
         hidden = vlm.core(**inputs, position_ids=positions, past_key_values=self._cache, use_cache=True)
         self._last_hidden = hidden.last_hidden_state[:, -1]
         self._num_steps = 0

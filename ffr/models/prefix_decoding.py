@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from transformers import DynamicCache
 
 from ffr.answer import AnswerGrammar
+from ffr.models.cache import RoomyCache
 from ffr.models.generate import Generated, _answer, _GrammarProcessor
 from ffr.models.positions import next_positions, token_positions
 from ffr.models.vlm import Encoded, Vlm
@@ -125,7 +125,7 @@ class _GroupDecoder:
         following = next_positions(positions, inputs["attention_mask"])  # (D,)
         # causal attention needs no mask where padding comes last: what it computes there, nobody is let see
         prefix_mask = inputs.pop("attention_mask").bool()  # (D, P)
-        self._cache = DynamicCache(config=vlm.base.config.get_text_config())
+        self._cache = RoomyCache(vlm.base.config.get_text_config())
         vlm.core(**inputs, position_ids=positions, past_key_values=self._cache, use_cache=True)
 
         width = max(sum(map(len, group)) for group in rests)
