@@ -160,7 +160,7 @@ def main() -> None:
     import transformers
 
     import ffr.evaluation.run  # noqa: F401 - imports are no part of what is measured
-    from ffr.models.vlm import load_vlm
+    from ffr.models.loading import load_vlm
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=["loop", "prefix", "both"], default="both")

@@ -315,12 +315,13 @@ def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) 
     """A GRPO module around a random policy, put together as `ffr.training.grpo` does it."""
     from ffr.config import GrpoConfig
     from ffr.grpo.module import GrpoModule
-    from ffr.grpo.rewards import RewardTerm
+    from ffr.grpo.reward_terms import RewardTerm
     from ffr.grpo.rollout import Sampler
     from ffr.models.features import ImageFeatureCache
+    from ffr.models.loading import load_vlm
     from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.tiny import TINY_FOLDER
-    from ffr.models.vlm import Vlm, load_vlm
+    from ffr.models.vlm import Vlm
     from ffr.training.assembly import make_trainable
 
     processor = load_vlm(TINY_FOLDER).processor  # its ids are not used: prompts come as ids and pixels

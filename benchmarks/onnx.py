@@ -85,7 +85,8 @@ def main() -> None:
     options = parser.parse_args()
 
     from ffr.exports.benchmark import Load, as_table, run_bench
-    from ffr.exports.onnx import export_plan, plan_encoder, plan_vision
+    from ffr.exports.onnx import export_plan
+    from ffr.exports.plans import plan_encoder, plan_vision
 
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -93,7 +94,7 @@ def main() -> None:
             place = Path(scratch) / name
             export = Path(scratch) / f"{name}-export"
             if name == "qwen2-vl":
-                from ffr.models.vlm import load_vlm
+                from ffr.models.loading import load_vlm
 
                 # the parity check's largest picture is kept small: here time is measured, tests hold the rest
                 model = load_vlm(qwen(place, options.depth), max_image_pixels=448 * 448)

@@ -59,9 +59,10 @@ def measure_ours(batch: int, steps: int, vocab: int) -> dict[str, float]:
     from lightning.pytorch.callbacks import Callback
 
     from ffr.config import SftConfig
+    from ffr.models.loading import load_vlm
     from ffr.models.lora import add_lora
     from ffr.models.tiny import TINY_FOLDER
-    from ffr.models.vlm import Encoded, Vlm, load_vlm
+    from ffr.models.vlm import Encoded, Vlm
     from ffr.sft.loader import StepLoader
     from ffr.sft.module import SftModule
     from ffr.sft.plan import TrainPlan

@@ -50,10 +50,11 @@ def train(form: str, steps: int, dialogue_tokens: int) -> tuple[list[float], flo
     from lightning.pytorch.callbacks import Callback
 
     from ffr.config import SftConfig
+    from ffr.models.loading import load_vlm
     from ffr.models.lora import add_lora
     from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.tiny import TINY_FOLDER
-    from ffr.models.vlm import Encoded, Vlm, load_vlm
+    from ffr.models.vlm import Encoded, Vlm
     from ffr.sft.loader import StepLoader
     from ffr.sft.module import SftModule
     from ffr.sft.packing import pack

@@ -42,7 +42,8 @@ def onnx(
     model: str, part: str, out: Path, adapter: Path | None, dtype: str, device: str, opset: int | None, replace: bool
 ) -> None:
     """Write a part of a model as an ONNX graph that equals it, or nothing."""
-    from ffr.exports.onnx import DEFAULT_OPSET, DType, Part, export_onnx
+    from ffr.exports.onnx import DEFAULT_OPSET, DType, export_onnx
+    from ffr.exports.plans import Part
 
     from ffr.encoders import ONNX_PREFIX, VLM_PREFIXES
     from ffr.errors import UsageError

@@ -13,7 +13,49 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 OUTPUT = "embeddings"
+
+
+class Fragments(nn.Module):
+    """One fragment's vector: the mean of the vectors of its texts and images, normalised anew.
+
+    Args:
+        texts: The text part.
+        images: The image part.
+        width: H.
+    """
+
+    output_names = ("embeddings",)
+
+    def __init__(self, texts: nn.Module, images: nn.Module, width: int) -> None:
+        super().__init__()
+        self.texts, self.images = texts, images
+        self.width = width
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        pixel_attention_mask: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+    ) -> tuple[Tensor]:
+        """Texts and images of one fragment, of which one kind may have no rows, as the parts take them → (1, H), L2-normalised float32."""
+        texts = self._sum(self.texts, input_ids, attention_mask, token_type_ids)
+        images = self._sum(self.images, pixel_values, pixel_attention_mask, spatial_shapes)
+        # the mean's length is lost again, so the sum does
+        return (nn.functional.normalize(texts + images, dim=-1),)
+
+    def _sum(self, tower: nn.Module, first: Tensor, *others: Tensor | None) -> Tensor:
+        """Sum of a tower's vectors over its rows, (1, H)."""
+        if not len(first):
+            return torch.zeros(1, self.width, device=first.device)
+        found: Tensor = tower(first, *(item for item in others if item is not None))[0].sum(0, keepdim=True)
+        return found
 
 
 def write_fragment_graph(texts: Path, images: Path, path: Path, width: int, *, external_data: bool) -> None:

@@ -84,7 +84,7 @@ def write_inputs(load: Load, place: Path) -> None:
         ]
         if part == "vision":
             from ffr.dialogue import FilePrompt
-            from ffr.models.vlm import load_vlm
+            from ffr.models.loading import load_vlm
 
             vlm = load_vlm(load.model)
             images = [vlm.encode(FilePrompt("<image>"), [path]).images[0].inputs or {} for path in paths]
@@ -155,7 +155,7 @@ def _torch_call(part: str, load: Load) -> tuple[Any, Callable[[dict[str, torch.T
     if part == "vision":
         import inspect
 
-        from ffr.models.vlm import load_vlm
+        from ffr.models.loading import load_vlm
 
         vlm = load_vlm(load.model, device=load.device)
         names = set(inspect.signature(vlm.core.get_image_features).parameters)

@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     if options.model == "policy":
-        from ffr.models.vlm import load_vlm
+        from ffr.models.loading import load_vlm
 
         encoder: Encoder = load_vlm("tiny")
     else:

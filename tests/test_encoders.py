@@ -15,8 +15,8 @@ from model_builds import build_model
 from ffr.embedding import SHIPPED, DualEncoder, SentenceEncoder
 from ffr.encoders import open_encoder
 from ffr.errors import FfrError, ModelError, UsageError
+from ffr.models.loading import load_vlm
 from ffr.models.pooled import PooledEncoder
-from ffr.models.vlm import load_vlm
 
 
 def test_every_kind_of_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

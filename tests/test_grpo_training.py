@@ -20,7 +20,7 @@ from ffr.cli.main import ffr
 from ffr.config import GrpoConfig
 from ffr.errors import ModelError, UsageError
 from ffr.grpo.module import GrpoModule
-from ffr.grpo.rewards import RewardError
+from ffr.grpo.reward_terms import RewardError
 from ffr.training.grpo import start_model, train_grpo
 
 SMALL = {

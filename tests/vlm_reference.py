@@ -11,8 +11,9 @@ from torch import nn
 from ffr.answer import format_answer
 from ffr.dialogue import FilePrompt, Fragment
 from ffr.images import open_image
+from ffr.models.loading import load_vlm
 from ffr.models.lora import add_lora
-from ffr.models.vlm import Encoded, Vlm, load_vlm
+from ffr.models.vlm import Encoded, Vlm
 from ffr.prompt import IMAGE_MARK
 
 ANSWERS = [

@@ -59,14 +59,15 @@ def measure(name: str, scratch: Path, options: argparse.Namespace, is_late: Any)
     """Exports one part, checks it, and measures it on each device."""
     import torch
     from ffr.exports.benchmark import Load, run_bench
-    from ffr.exports.onnx import export_plan, plan_encoder, plan_vision
+    from ffr.exports.onnx import export_plan
+    from ffr.exports.plans import plan_encoder, plan_vision
 
     builder = cpu_benchmark()
     place, export = scratch / name.split("-")[0], scratch / f"{name}-export"
     started = time.perf_counter()
     side = 56 if options.tiny else 448
     if name == "qwen2-vl":
-        from ffr.models.vlm import load_vlm
+        from ffr.models.loading import load_vlm
 
         # the parity check's largest picture is kept small: here time is measured, tests hold the rest
         plan = plan_vision(load_vlm(builder.qwen(place, 2 if options.tiny else 16), max_image_pixels=side * side))

@@ -23,7 +23,8 @@ from ffr.dialogue import Example
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import UsageError
-from ffr.evaluation.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, Limits, Prices, split_name
+from ffr.evaluation.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, Prices, split_name
+from ffr.evaluation.api_client import Limits
 from ffr.evaluation.embedding import (
     EMBEDDING_PREFIX,
     EmbeddingRetriever,
@@ -350,7 +351,7 @@ def vlm_retriever(
         ModelError: where the model cannot be loaded.
     """
     from ffr.models.features import ImageFeatureCache
-    from ffr.models.vlm import load_vlm
+    from ffr.models.loading import load_vlm
 
     device = usable_device(device)
     if dtype == "auto" and device == "cpu":

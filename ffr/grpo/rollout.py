@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ffr.config import GrpoConfig
 from ffr.grpo.advantages import has_signal
-from ffr.grpo.rewards import RewardTerm, compute_rewards, total_rewards
+from ffr.grpo.reward_terms import RewardTerm, compute_rewards, total_rewards
 from ffr.models.encode import ExampleEncoder
 from ffr.models.generate import Generated, sample_answers
 from ffr.models.vlm import Encoded, Vlm

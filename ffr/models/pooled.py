@@ -38,7 +38,7 @@ class PooledEncoder:
     A vector may differ in its last bits with what else is in its batch, as matrix products do.
 
     Args:
-        vlm: The model, as `ffr.models.vlm.load_vlm` gives it.
+        vlm: The model, as `ffr.models.loading.load_vlm` gives it.
         pooling: last or mean.
         name: What the user called it.
     """

@@ -24,8 +24,9 @@ from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.compiled import compile_layers
 from ffr.models.encode import ExampleEncoder
 from ffr.models.features import ImageFeatureCache
+from ffr.models.loading import load_vlm
 from ffr.models.lora import add_lora
-from ffr.models.vlm import Vlm, load_vlm
+from ffr.models.vlm import Vlm
 from ffr.provenance import command, now, versions
 from ffr.run_log import LOSS_CURVES, draw_curve, read_metrics
 from ffr.runs import ModelSource, RunRecord, Status, new_run_folder

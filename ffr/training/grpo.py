@@ -32,15 +32,8 @@ from ffr.errors import DataError, ModelError, UsageError
 from ffr.evaluation.retrievers import VlmRetriever
 from ffr.grpo.loader import PromptLoader
 from ffr.grpo.module import GrpoModule, figure_columns
-from ffr.grpo.rewards import (
-    FragmentF1Reward,
-    FragmentOrderReward,
-    OverlongPenalty,
-    RewardTerm,
-    format_reward,
-    fragment_mcc_reward,
-    load_reward,
-)
+from ffr.grpo.reward_terms import RewardTerm, load_reward
+from ffr.grpo.rewards import FragmentF1Reward, FragmentOrderReward, OverlongPenalty, format_reward, fragment_mcc_reward
 from ffr.grpo.rollout import Sampler, columns_of
 from ffr.grpo.samples import SampleLog
 from ffr.models.encode import ExampleEncoder

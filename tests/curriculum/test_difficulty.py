@@ -239,7 +239,7 @@ def test_tiny_on_the_sample_is_stopped_and_taken_up(sample_home, tmp_path):
     from ffr.data.catalog import load_dataset
     from ffr.evaluation.retrievers import VlmRetriever
     from ffr.evaluation.run import FirstExamples
-    from ffr.models.vlm import load_vlm
+    from ffr.models.loading import load_vlm
 
     data = FirstExamples(load_dataset("sample", split="train"), 8)
     vlm = load_vlm("tiny")

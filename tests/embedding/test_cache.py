@@ -213,7 +213,7 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_model_itself_is_an_encoder(tmp_path: Path) -> None:
-    from ffr.models.vlm import load_vlm
+    from ffr.models.loading import load_vlm
 
     vlm = load_vlm("tiny")
     cached = CachedEncoder(vlm, tmp_path, max_bytes=MIB)

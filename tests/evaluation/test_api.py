@@ -19,8 +19,9 @@ import pytest
 from ffr.answer import format_answer
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import DataError, FfrError, UsageError
-from ffr.evaluation import api
-from ffr.evaluation.api import ApiError, ApiRetriever, Limits, Prices, split_name
+from ffr.evaluation import api_client
+from ffr.evaluation.api import ApiRetriever, Prices, split_name
+from ffr.evaluation.api_client import ApiError, Limits
 from ffr.evaluation.run import evaluate
 from ffr.evaluation.windows import WindowedRetriever
 
@@ -337,7 +338,7 @@ def test_a_server_that_is_not_there(server: Server) -> None:
 
 
 def test_too_long_an_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "_MAX_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr(api_client, "_MAX_ANSWER_BYTES", 1 << 20)
     server.faults = [says(200, completion("x" * (3 << 20)))]
     with pytest.raises(ApiError, match="an answer of more than 1 MiB"):
         retriever(server, max_retries=0).answer(chats(1))

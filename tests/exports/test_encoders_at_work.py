@@ -17,7 +17,7 @@ from ffr.encoders import open_encoder
 from ffr.evaluation.embedding import EmbeddingRetriever, FragmentScorer, fit_selection
 from ffr.evaluation.results import Results
 from ffr.evaluation.run import evaluate
-from ffr.models.vlm import load_vlm
+from ffr.models.loading import load_vlm
 from ffr.training.grpo import reward_terms
 
 NUM_QUERIES = 24

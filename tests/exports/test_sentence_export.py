@@ -1,4 +1,4 @@
-"""Sentence encoders as graphs: wrappers against transformers, exported folders at work, and what is refused."""
+"""Sentence encoders as graphs: modules against transformers, exported folders at work, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from encoder_builds import SENTENCE_BUILDS, build_sentence_encoder, write_sentence_settings
 from ffr.cli.main import ffr
 from ffr.exports.encoder import OnnxSentenceEncoder
-from ffr.exports.onnx import export_onnx, export_plan, plan_sentence_encoder
+from ffr.exports.onnx import export_onnx, export_plan
 from ffr.exports.parity import compare
+from ffr.exports.plans import plan_sentence_encoder
 from ffr.exports.runtime import load_onnx_encoder
 from model_builds import random_picture
 

@@ -20,18 +20,14 @@ from ffr.answer import format_answer, wrap_answer
 from ffr.dialogue import Fragment
 from ffr.embedding import CachedEncoder
 from ffr.errors import DataError, FfrError, UsageError
+from ffr.grpo.reward_terms import RewardError, RewardTerm, compute_rewards, load_reward, total_rewards
 from ffr.grpo.rewards import (
     FragmentF1Reward,
     FragmentOrderReward,
     OverlongPenalty,
-    RewardError,
-    RewardTerm,
-    compute_rewards,
     format_reward,
     fragment_f1_reward,
     fragment_mcc_reward,
-    load_reward,
-    total_rewards,
 )
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "rewards.md"

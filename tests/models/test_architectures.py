@@ -13,8 +13,9 @@ from vlm_reference import ANSWERS, answer_loss, reference_inputs, with_lora
 
 from ffr.dialogue import FilePrompt
 from ffr.models.features import ImageFeatureCache
+from ffr.models.loading import load_vlm
 from ffr.models.lora import add_lora, language_model_linears
-from ffr.models.vlm import Vlm, load_vlm
+from ffr.models.vlm import Vlm
 from ffr.prompt import IMAGE_MARK
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]

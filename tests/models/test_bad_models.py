@@ -18,7 +18,7 @@ from vlm_reference import answer_loss, with_lora
 
 from ffr.dialogue import FilePrompt
 from ffr.errors import DataError, FfrError, ModelError, UsageError
-from ffr.models.vlm import load_vlm
+from ffr.models.loading import load_vlm
 
 Change = Callable[[Path], Any]
 WEIGHTS = "model.safetensors"

@@ -10,8 +10,8 @@ import pytest
 from vlm_reference import ANSWERS
 
 from ffr.dialogue import FilePrompt
+from ffr.models.loading import load_vlm
 from ffr.models.tiny import TINY_FOLDER
-from ffr.models.vlm import load_vlm
 from ffr.prompt import IMAGE_MARK
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]

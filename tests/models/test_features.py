@@ -17,7 +17,7 @@ from vlm_reference import ANSWERS, answer_loss, with_lora
 from ffr.dialogue import FilePrompt
 from ffr.errors import UsageError
 from ffr.models.features import ImageFeatureCache, ImageFeatures
-from ffr.models.vlm import load_vlm
+from ffr.models.loading import load_vlm
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]
 

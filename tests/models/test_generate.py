@@ -19,7 +19,8 @@ from ffr.answer import AnswerGrammar, format_answer, parse_strict
 from ffr.dialogue import Dialogue, FilePrompt, Fragment, Utterance
 from ffr.errors import ModelError
 from ffr.models.generate import _answer_vocabulary, _GrammarProcessor, _short_state, generate_answers
-from ffr.models.vlm import Vlm, load_vlm
+from ffr.models.loading import load_vlm
+from ffr.models.vlm import Vlm
 from ffr.prompt import render
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]

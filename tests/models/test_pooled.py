@@ -11,8 +11,8 @@ from ffr.dialogue import FilePrompt
 from ffr.embedding import CachedEncoder
 from ffr.errors import DataError, UsageError
 from ffr.models import pooled
+from ffr.models.loading import load_vlm
 from ffr.models.pooled import PooledEncoder
-from ffr.models.vlm import load_vlm
 
 
 def test_vectors_are_pooled_final_states(folder: Path, pictures: list[Path]) -> None:

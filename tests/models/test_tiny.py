@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from ffr.answer import format_answer
 from ffr.data.sample.lexicon import TOPICS
 from ffr.dialogue import Fragment
+from ffr.models.loading import load_vlm
 from ffr.models.tiny import TINY_FOLDER
-from ffr.models.vlm import Vlm, load_vlm
+from ffr.models.vlm import Vlm
 from ffr.prompt import TEMPLATES
 
 REPOSITORY = Path(__file__).resolve().parents[2]

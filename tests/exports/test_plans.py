@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from ffr.exports.onnx import plan_encoder, plan_fragment, plan_vision
 from ffr.exports.packing import TileSettings, tile_plan
 from ffr.exports.parity import Case, compare
+from ffr.exports.plans import plan_encoder, plan_fragment, plan_vision
 from model_builds import BUILDS
 
 from ffr.embedding import load_dual_encoder
-from ffr.models.vlm import load_vlm
+from ffr.models.loading import load_vlm
 
 
 def _largest_difference(plan: Any, *, one_item: bool) -> float:

@@ -1,0 +1,51 @@
+"""The README of an exported folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ffr.exports.plans import Plan
+from ffr.exports.runtime import INFO_FILE
+
+
+def readme_of(plan: Plan, content: dict[str, Any]) -> str:
+    """The text, in Markdown.
+
+    Args:
+        plan: What was exported.
+        content: Of `export.json`.
+    """
+    rows = "\n".join(
+        f"| {item['name']} | {item['num_calls']} | {item['max_difference']:.1e} | {item['min_cosine']:.6f} |"
+        for item in content["parity"]
+    )
+    inputs = "\n".join(
+        f"- `{name}` {entry['dtype']} ({', '.join(str(length) for length in entry['shape'])})"
+        for name, entry in content["inputs"].items()
+    )
+    a_call = {
+        "vision": "A call takes one image.",
+        "fragment": "A call takes the texts and images of one fragment; one kind may have no rows.",
+    }.get(plan.part, "A call takes any number of items.")
+    return f"""# {plan.part} part of {plan.name} as ONNX
+
+{plan.kind}, {content["dtype"]}, opset {content["opset"]}, written by `ffr export onnx`. {a_call}
+It needs ONNX Runtime: attention and rotary positions are operators of its own.
+
+Inputs:
+{inputs}
+
+Outputs: {", ".join(f"`{name}`" for name in content["outputs"])}, float32.
+
+```python
+{plan.usage.format(folder=".")}```
+
+Against torch, on inputs that it was not traced with ({", ".join(content["providers_tried"])}; allowed: difference
+{content["tolerance"]["max_difference"]}, cosine {content["tolerance"]["min_cosine"]}):
+
+| input | calls | largest difference / largest value | smallest cosine |
+|---|---|---|---|
+{rows}
+
+Measure its speed with `ffr export bench` on this folder. Versions and checksums stand in `{INFO_FILE}`.
+"""
