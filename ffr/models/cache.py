@@ -27,6 +27,8 @@ class RoomyCache(DynamicCache):  # type: ignore[misc]
     ([0.0, 1.0, 2.0], 3)
     """
 
+    layers: list[Any]
+
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config=config)
         # a subclass of the layer may keep more than keys and values
@@ -35,6 +37,9 @@ class RoomyCache(DynamicCache):  # type: ignore[misc]
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """One layer of `RoomyCache`; `keys` and `values` (B, heads, T, width) are views of the parts in use of larger tensors."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
