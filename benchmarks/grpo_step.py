@@ -374,7 +374,7 @@ def encode(case: Case, index: int, ids: list[int], num_images: int) -> Any:
 
 def sample_from_repeated_prompts(vlm: Any, prompts: Sequence[Any], *, num_samples: int, **options: Any) -> Any:
     """What `sample_answers` does, each prompt passing through the model once for each answer."""
-    from ffr.models.generate import sample_answers
+    from ffr.models.sampling import sample_answers
 
     repeated = [prompt for prompt in prompts for _ in range(num_samples)]
     answers = [group[0] for group in sample_answers(vlm, repeated, num_samples=1, **options)]

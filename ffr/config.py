@@ -116,10 +116,7 @@ class SftConfig(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pack_queries and self.query_position == "first":
-            raise UsageError(
-                "setting pack_queries: queries share a dialogue that stands before them; set query_position=last"
-            )
+        _check_packing(self)
 
 
 @dataclass(frozen=True)
@@ -158,6 +155,11 @@ class GrpoConfig(StageConfig):
     )
     prompt_sharing: Literal["auto", "off"] = setting(
         "auto", "prompts pass through the model once for all their answers; off = once for each, as others do it"
+    )
+    pack_queries: bool = setting(
+        False,
+        "keep the queries of a dialogue (16 at most) side by side in the order of the data, and take it through the model once for those "
+        "of a batch; needs query_position=last and goes without a curriculum",
     )
     startup_check: bool = setting(True, "take the longest prompt through a whole step before training")
 
@@ -204,6 +206,12 @@ class GrpoConfig(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_packing(self)
+        if self.pack_queries and self.curriculum is not None:
+            raise UsageError(
+                f"setting pack_queries: dialogues come in shuffled order with all their queries, and curriculum {self.curriculum} "
+                "orders queries one by one; leave one of the two out"
+            )
         if self.loss_type == "cispo" and self.clip_high < 1:
             raise UsageError(
                 f"setting clip_high: {self.clip_high} is too small for cispo, which takes it as the largest ratio; set about 5"
@@ -285,6 +293,13 @@ SETTINGS_OF_EMBEDDINGS = SETTINGS_OF_FITTING | {"neighbours", "threshold", "imag
 
 
 Config = TypeVar("Config", bound=StageConfig)
+
+
+def _check_packing(config: SftConfig | GrpoConfig) -> None:
+    if config.pack_queries and config.query_position == "first":
+        raise UsageError(
+            "setting pack_queries: queries share a dialogue that stands before them; set query_position=last"
+        )
 
 
 def _check(config: Any) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from ffr.config import GrpoConfig
 from ffr.errors import ModelError, UsageError
 from ffr.grpo.module import GrpoModule
 from ffr.grpo.reward_terms import RewardError
+from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
+from ffr.models.vlm import Encoded
 from ffr.training.grpo import start_model, train_grpo
 
 SMALL = {
@@ -158,6 +162,49 @@ def test_how_a_step_is_cut_does_not_matter(sample_home: Path, tmp_path: Path) ->
         for name in ("reward", "kl", "entropy", "answer_tokens"):
             assert float(row[name]) == pytest.approx(float(rows[0][name]), rel=1e-4, abs=1e-6), name
         assert float(row["grad_norm"]) == pytest.approx(float(rows[0]["grad_norm"]), rel=2e-3)
+
+
+def test_packed_queries_are_the_same_step(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All queries of a dialogue behind it, however the step is cut, against each prompt by itself: sampling, reference, update."""
+    beginnings: list[int] = []
+    score = PrefixSharing.score
+
+    def noted(self: PrefixSharing, prompts: Sequence[Encoded], branches: Any, **options: Any) -> BranchLogprobs:
+        beginnings.append(len(prompts))
+        assert sum(map(len, branches)) == 6 * 4
+        return score(self, prompts, branches, **options)
+
+    monkeypatch.setattr(PrefixSharing, "score", noted)
+    packed = {**ONE_STEP, "batch_size": 6, "rollout_batch": 6, "pack_queries": True}
+    whole = _rows(_train(tmp_path / "packed", **packed))[0]
+    assert max(beginnings) < 6
+    monkeypatch.setattr(PrefixSharing, "score", score)
+    for number, cut in enumerate(
+        [
+            {"prompt_sharing": "off"},
+            {"answers_per_pass": 3, "gradient_checkpointing": True},
+            {"batch_size": 2, "accumulate": 3},
+        ]
+    ):
+        row = _rows(_train(tmp_path / str(number), **{**packed, **cut}))[0]
+        for name in ("reward", "kl", "entropy", "answer_tokens"):
+            assert float(row[name]) == pytest.approx(float(whole[name]), rel=1e-4, abs=1e-6), name
+        assert float(row["grad_norm"]) == pytest.approx(float(whole["grad_norm"]), rel=2e-3)
+
+
+def test_a_packed_run_goes_on_where_it_stopped(sample_home: Path, tmp_path: Path) -> None:
+    settings = {"pack_queries": True, "max_steps": 3, "val_examples": 0}
+    whole = _train(tmp_path / "whole", **settings)
+    half = tmp_path / "half"
+    shutil.copytree(whole, half)
+    (half / "checkpoints" / "step-00000003.ckpt").unlink()
+    record = json.loads((half / "run.json").read_text(encoding="utf-8"))
+    (half / "run.json").write_text(json.dumps({**record, "status": "interrupted"}), encoding="utf-8")
+    shutil.rmtree(half / "merged")
+    done = _run("--resume", str(half))
+    assert done.exit_code == 0, done.output
+    assert _rows(half) == _rows(whole)
+    assert _weights(half) == _weights(whole)
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"])

@@ -58,7 +58,7 @@ TRAININGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
     "grpo": (
         "grpo", "train", "sft",
         {"learning_rate": "1e-5", "max_steps": "40", "batch_size": "16", "accumulate": "2", "rollout_batch": "32",
-         "num_generations": "8", "top_p": "1.0", "max_new_tokens": "96", "resample_attempts": "0", "order_weight": "0", "kl_coefficient": "0",
+         "pack_queries": "true", "num_generations": "8", "top_p": "1.0", "max_new_tokens": "96", "resample_attempts": "0", "order_weight": "0", "kl_coefficient": "0",
          "startup_check": "false"},
     ),
 }  # fmt: skip

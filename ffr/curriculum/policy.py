@@ -251,6 +251,28 @@ class ShuffledOrder(_PassOrder):
         return items
 
 
+class DialogueOrder(_PassOrder):
+    """No curriculum, dialogue by dialogue: each pass is all groups of items, shuffled anew, the items of a group side by side.
+
+    Args:
+        groups: Indices of the items of each group; every item of the data is in one.
+        seed: Seed of the shuffles.
+
+    >>> DialogueOrder([[0, 3], [1], [2, 4]], seed=0).draw(5)
+    [0, 3, 2, 4, 1]
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]], seed: int) -> None:
+        super().__init__(sum(map(len, groups)), [list(map(list, groups)), seed])
+        self._groups = groups
+        self._seed = seed
+
+    def _items_of_pass(self, number: int) -> list[int]:
+        groups = list(self._groups)
+        random.Random(f"{self._seed} {number}").shuffle(groups)
+        return [index for group in groups for index in group]
+
+
 class PaperOrder(_PassOrder):
     """The paper's way: the kept items from easy to hard, shuffled within their level; a further pass begins at easy again.
 

@@ -23,7 +23,8 @@ from ffr.grpo.advantages import group_advantages, has_signal
 from ffr.grpo.loader import StepPrompts
 from ffr.grpo.loss import policy_loss, token_weights
 from ffr.grpo.rollout import Rollout, Sampler
-from ffr.models.generate import sample_answers
+from ffr.models.prefix_decoding import common_prefix_length, neighbours_of
+from ffr.models.sampling import sample_answers
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
 from ffr.stage.module import StageModule
@@ -34,8 +35,9 @@ class _Pass:
     """Prompts and answers that go through the model at once.
 
     Args:
-        prompts: The prompts.
-        branches: The answers' ids to each.
+        prompts: The prompts; of prompts on one dialogue, what they have in common.
+        branches: The answers' ids to each, in front of them what a prompt has for itself.
+        num_scored: For each branch, how many of its ids are the answer.
         answers: Which of the step's N answers these are, in order.
         reference: (len(answers), C) log-probabilities under the model it started from; None where they are not needed.
         old: The same under the policy that sampled, known after the first update.
@@ -43,6 +45,7 @@ class _Pass:
 
     prompts: list[Encoded]
     branches: list[list[list[int]]]
+    num_scored: list[list[int]]
     answers: list[int]
     reference: Tensor | None = None
     old: Tensor | None = None
@@ -92,10 +95,10 @@ class GrpoModule(StageModule[GrpoConfig]):
         seed = (self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63
         torch.manual_seed(seed)
         clock = time.perf_counter()
-        rollout = self.sampler.roll_out(batch.indices, batch.prompts, seed=seed)
+        rollout = self.sampler.roll_out(batch.indices, batch.prompts, seed=seed, groups=batch.groups)
         clock = self._lap("rollout", clock)
         advantages = self._advantages(rollout.rewards)
-        passes = self._passes(batch.prompts, rollout)
+        passes = self._passes(batch, rollout)
         if self.config.kl_coefficient:
             for item in passes:
                 item.reference = self._reference(item)
@@ -122,19 +125,42 @@ class GrpoModule(StageModule[GrpoConfig]):
         everywhere = group_advantages(gathered, config.num_generations, scale="batch").cpu()
         return everywhere[self.global_rank * len(rewards) :][: len(rewards)]
 
-    def _passes(self, prompts: Sequence[Encoded], rollout: Rollout) -> list[_Pass]:
+    def _passes(self, batch: StepPrompts, rollout: Rollout) -> list[_Pass]:
         """Cuts the step into passes: `batch_size` prompts at once, and `answers_per_pass` answers behind each."""
-        size = self.config.num_generations
+        size, width = self.config.num_generations, self.config.batch_size
         at_once = self.config.answers_per_pass or size
+        ids = [list(answer.token_ids) for answer in rollout.answers]
         passes = []
-        for start in range(0, len(prompts), self.config.batch_size):
-            chosen = range(start, min(start + self.config.batch_size, len(prompts)))
+        for start in range(0, len(batch.prompts), width):
+            prompts, rests = self._shared(batch.prompts[start : start + width], batch.groups[start : start + width])
             for first in range(0, size, at_once):
-                groups = [[row * size + item for item in range(first, min(first + at_once, size))] for row in chosen]
-                branches = [[list(rollout.answers[item].token_ids) for item in group] for group in groups]
-                answers = [item for group in groups for item in group]
-                passes.append(_Pass([prompts[row] for row in chosen], branches, answers))
+                row, item = start, _Pass(prompts, [], [], [])
+                for part in rests:
+                    numbers = [
+                        [number * size + place for place in range(first, min(first + at_once, size))]
+                        for number in range(row, row + len(part))
+                    ]
+                    row += len(part)
+                    branches = [(rest, ids[number]) for rest, own in zip(part, numbers, strict=True) for number in own]
+                    item.branches.append([rest + answer for rest, answer in branches])
+                    item.num_scored.append([len(answer) for _, answer in branches])
+                    item.answers += [number for own in numbers for number in own]
+                passes.append(item)
         return passes
+
+    def _shared(self, prompts: Sequence[Encoded], groups: Sequence[int]) -> tuple[list[Encoded], list[list[list[int]]]]:
+        """What goes through the model once, and for each such beginning the rests of the prompts that have it."""
+        beginnings, rests = [], []
+        for part in neighbours_of(self.vlm, prompts, groups):
+            first = part[0]
+            if len(part) == 1 or not self.sharing.is_active:
+                beginnings += part
+                rests += [[[]] for _ in part]
+                continue
+            length = common_prefix_length([prompt.input_ids for prompt in part])
+            beginnings.append(Encoded(first.input_ids[:length], images=first.images))
+            rests.append([prompt.input_ids[length:] for prompt in part])
+        return beginnings, rests
 
     @torch.no_grad()
     def _reference(self, item: _Pass) -> Tensor:
@@ -142,7 +168,9 @@ class GrpoModule(StageModule[GrpoConfig]):
         was_training = self.vlm.training
         self.vlm.eval()
         with adapter:
-            logprobs = self.sharing.score(item.prompts, item.branches, temperature=self.config.temperature).logprobs
+            logprobs = self.sharing.score(
+                item.prompts, item.branches, num_scored=item.num_scored, temperature=self.config.temperature
+            ).logprobs
         self.vlm.train(was_training)
         return logprobs
 
@@ -170,7 +198,11 @@ class GrpoModule(StageModule[GrpoConfig]):
         optimizer.zero_grad()  # type: ignore[union-attr]
         for item in passes:
             scores = self.sharing.score(
-                item.prompts, item.branches, temperature=config.temperature, with_entropy=is_first
+                item.prompts,
+                item.branches,
+                num_scored=item.num_scored,
+                temperature=config.temperature,
+                with_entropy=is_first,
             )
             if is_first:
                 # no weight has moved since the rollout
@@ -295,6 +327,9 @@ class GrpoModule(StageModule[GrpoConfig]):
             is_cache_shared=self.sampler.is_cache_shared,
         )
         branches = [[[usable] * config.max_new_tokens] * at_once] * len(prompts)
+        if config.pack_queries:
+            # all of a batch may be on one dialogue; what each has for itself is short beside its answers
+            prompts, branches = [prompt], [branches[0] * len(prompts)]
         vlm.train()
         torch.autograd.backward(self.sharing.score(prompts, branches).logprobs.sum() * 0)
         self.zero_grad(set_to_none=True)

@@ -16,7 +16,8 @@ from ffr.config import GrpoConfig
 from ffr.grpo.advantages import has_signal
 from ffr.grpo.reward_terms import RewardTerm, compute_rewards, total_rewards
 from ffr.models.encode import ExampleEncoder
-from ffr.models.generate import Generated, sample_answers
+from ffr.models.generate import Generated
+from ffr.models.sampling import sample_answers
 from ffr.models.vlm import Encoded, Vlm
 
 RewardColumns = Callable[[int], dict[str, Any]]
@@ -70,20 +71,24 @@ class Sampler:
         self.columns = columns
         self.is_cache_shared = is_cache_shared
 
-    def roll_out(self, indices: Sequence[int], prompts: Sequence[Encoded], *, seed: int) -> Rollout:
+    def roll_out(
+        self, indices: Sequence[int], prompts: Sequence[Encoded], *, seed: int, groups: Sequence[int] | None = None
+    ) -> Rollout:
         """Answers prompts and rewards the answers.
 
         Args:
             indices: Index of each prompt in the data.
             prompts: B encoded prompts.
             seed: Seed of everything that is drawn here.
+            groups: Numbers of the prompts' dialogues, as `ffr.models.sampling.sample_answers` takes them.
 
         Raises:
             RewardError: where a reward fails; the sentence names the sample.
         """
         size = self.config.num_generations
         generator = torch.Generator(device=self.vlm.device).manual_seed(seed)
-        answers, values, rewards = self._attempt(indices, prompts, generator)
+        groups = list(indices) if groups is None else groups
+        answers, values, rewards = self._attempt(indices, prompts, groups, generator)
         dull = (~has_signal(rewards, size)).nonzero()[:, 0].tolist()
         num_without_signal, num_attempts = len(dull), 0
         for _ in range(self.config.resample_attempts):
@@ -91,7 +96,7 @@ class Sampler:
                 break
             num_attempts += len(dull)
             again, new_values, new_rewards = self._attempt(
-                [indices[item] for item in dull], [prompts[item] for item in dull], generator
+                *([part[item] for item in dull] for part in (indices, prompts, groups)), generator
             )
             still_dull = []
             for place, (item, found) in enumerate(zip(dull, has_signal(new_rewards, size).tolist(), strict=True)):
@@ -104,13 +109,13 @@ class Sampler:
         return Rollout(list(indices), answers, values, rewards, num_without_signal, num_attempts)
 
     def _attempt(
-        self, indices: Sequence[int], prompts: Sequence[Encoded], generator: torch.Generator
+        self, indices: Sequence[int], prompts: Sequence[Encoded], groups: Sequence[int], generator: torch.Generator
     ) -> tuple[list[Generated], Tensor, Tensor]:
         config = self.config
         answers: list[Generated] = []
         width = config.prompts_at_once
         for start in range(0, len(prompts), width):
-            groups = sample_answers(
+            answered = sample_answers(
                 self.vlm,
                 prompts[start : start + width],
                 num_samples=config.num_generations,
@@ -119,8 +124,9 @@ class Sampler:
                 top_p=config.top_p,
                 generator=generator,
                 is_cache_shared=self.is_cache_shared,
+                groups=groups[start : start + width],
             )
-            answers += [answer for group in groups for answer in group]
+            answers += [answer for group in answered for answer in group]
         rows = [self.columns(index) for index in indices for _ in range(config.num_generations)]
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
         columns["completion_ids"] = [list(answer.token_ids) for answer in answers]

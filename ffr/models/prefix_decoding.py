@@ -1,14 +1,15 @@
-"""Greedy answers to several queries on one dialogue: what their prompts begin with in common goes through the model once.
+"""Answers to several queries on one dialogue: what their prompts begin with in common goes through the model once.
 
-A row of the cache is [prefix | rest of prompt 1 | … | rest of prompt Q | step 1 of all | step 2 of all | …]; a mask lets each query see
+A row of the cache is [prefix | rest of prompt 1 | … | rest of prompt Q | step 1 of all | step 2 of all | …]; a mask lets each answer see
 the prefix, the rest of its own prompt and what it has written, and positions start anew behind the prefix for each. It is exact.
 
 Shapes: D groups of prompts (one dialogue each), P tokens of the longest prefix, N tokens of the longest packed rests, Q queries of the group
-that has most, V vocabulary.
+that has most, G answers to each query, V vocabulary.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 
 from ffr.answer import AnswerGrammar
 from ffr.models.cache import RoomyCache
-from ffr.models.generate import Generated, _answer, _GrammarProcessor
+from ffr.models.generate import Generated, _GrammarProcessor, answer_of
 from ffr.models.positions import next_positions, token_positions
 from ffr.models.vlm import Encoded, Vlm
 
@@ -43,6 +44,19 @@ def can_share(vlm: Vlm, prompts: Sequence[Encoded]) -> bool:
         and len(images) == 1
         and not any(item in placeholders for prompt in prompts for item in prompt.input_ids[length:])
     )
+
+
+def neighbours_of(vlm: Vlm, prompts: Sequence[Encoded], groups: Sequence[int]) -> list[list[Encoded]]:
+    """Prompts in parts: neighbours of one number together, each by itself where these cannot share what they begin with.
+
+    Args:
+        vlm: The model.
+        prompts: B prompts.
+        groups: B numbers.
+    """
+    numbered = zip(groups, prompts, strict=True)
+    parts = [[prompt for _, prompt in part] for _, part in itertools.groupby(numbered, key=lambda item: item[0])]
+    return [part for whole in parts for part in ([whole] if can_share(vlm, whole) else [[prompt] for prompt in whole])]
 
 
 @torch.no_grad()
@@ -76,7 +90,7 @@ def answer_groups(
         return []
     was_training = vlm.training
     vlm.eval()
-    decoder = _GroupDecoder(vlm, groups)
+    decoder = GroupDecoder(vlm, groups)
     stops = torch.tensor(vlm.stop_ids, device=vlm.device)
     num_rows = sum(map(len, groups))
     processor = None
@@ -95,16 +109,23 @@ def answer_groups(
         is_open = is_open & ~torch.isin(token, stops)
         if step + 1 == max_new_tokens or not is_open.any():
             break
-        logits = decoder.step(token, is_open)
+        decoder.drop_finished(is_open)
+        logits = decoder.step(token)
     vlm.train(was_training)
-    answers = iter([_answer(vlm, *row) for row in zip(written.tolist(), logprobs.tolist(), strict=True)])
+    answers = iter([answer_of(vlm, *row) for row in zip(written.tolist(), logprobs.tolist(), strict=True)])
     return [[next(answers) for _ in group] for group in groups]
 
 
-class _GroupDecoder:
-    """Groups of prompts that went through the model once, and the answers to them token by token."""
+class GroupDecoder:
+    """Groups of prompts that went through the model once, and the answers to them token by token.
 
-    def __init__(self, vlm: Vlm, groups: Sequence[Sequence[Encoded]]) -> None:
+    Args:
+        vlm: The model; in evaluation mode.
+        groups: D groups of prompts without answers.
+        num_samples: Answers to each prompt (G). A row is one answer: those to one prompt adjacent, prompt after prompt.
+    """
+
+    def __init__(self, vlm: Vlm, groups: Sequence[Sequence[Encoded]], num_samples: int = 1) -> None:
         self._vlm = vlm
         device = vlm.device
         lengths = [common_prefix_length([prompt.input_ids for prompt in group]) for group in groups]
@@ -113,10 +134,12 @@ class _GroupDecoder:
             for group, length in zip(groups, lengths, strict=True)
         ]
         rests = [[prompt.input_ids[length:] for prompt in group] for group, length in zip(groups, lengths, strict=True)]
-        num_groups, self._size = len(groups), max(map(len, groups))
-        # where each prompt's logits stand in (D, Q)
-        self._groups = torch.tensor([row for row, group in enumerate(groups) for _ in group], device=device)
-        self._places = torch.tensor([place for group in groups for place in range(len(group))], device=device)
+        num_groups, num_queries = len(groups), max(map(len, groups))
+        self._size = num_queries * num_samples
+        # where each answer's logits stand in (D, Q·G)
+        sizes = [num_samples * len(group) for group in groups]
+        self._groups = torch.tensor([row for row, size in enumerate(sizes) for _ in range(size)], device=device)
+        self._places = torch.tensor([place for size in sizes for place in range(size)], device=device)
         self._alive = torch.arange(num_groups, device=device)  # which group each row of the cache is
 
         inputs = vlm.collate(prefixes, padding_side="right").inputs
@@ -132,7 +155,7 @@ class _GroupDecoder:
         ids = torch.full((num_groups, width), vlm.stop_ids[0])
         number = torch.full((num_groups, width), -1)  # which prompt of the group a token is of; -1 on filling
         place = torch.zeros((num_groups, width), dtype=torch.long)
-        last = torch.zeros((num_groups, self._size), dtype=torch.long)
+        last = torch.zeros((num_groups, num_queries), dtype=torch.long)
         for row, group in enumerate(rests):
             start = 0
             for index, rest in enumerate(group):
@@ -149,29 +172,29 @@ class _GroupDecoder:
         mask = torch.cat([see_prefix.expand(-1, width, -1), own], dim=2)
         hidden = self._forward(ids, following[:, None] + place, mask)
         at = torch.arange(num_groups, device=device)[:, None]
-        self._first = self._logits(hidden[at, last])  # (D, Q, V)
-        # what a written token sees besides what its own answer has written: (D, Q, P + N)
-        its_rest = number[:, None, :] == torch.arange(self._size, device=device)[None, :, None]
-        self._mask = torch.cat([see_prefix.expand(-1, self._size, -1), its_rest], dim=2)
-        self._position = following[:, None] + place[at, last] + 1  # (D, Q)
+        # (D, Q, V), and then once for each answer
+        self._first = self._logits(hidden[at, last]).repeat_interleave(num_samples, dim=1)
+        # what a written token sees besides what its own answer has written: (D, Q·G, P + N)
+        its_rest = number[:, None, :] == torch.arange(num_queries, device=device)[None, :, None]
+        seen = torch.cat([see_prefix.expand(-1, num_queries, -1), its_rest], dim=2)
+        self._mask = seen.repeat_interleave(num_samples, dim=1)
+        self._position = (following[:, None] + place[at, last] + 1).repeat_interleave(num_samples, dim=1)  # (D, Q·G)
         self._num_steps = 0
 
     def first_logits(self) -> torch.Tensor:
-        """(prompts, V) float32: what the prompts' last tokens predict."""
+        """(rows, V) float32: what the prompts' last tokens predict."""
         logits, self._first = self._first[self._groups, self._places], torch.empty(0)
         return logits
 
-    def step(self, token: torch.Tensor, is_open: torch.Tensor) -> torch.Tensor:
+    def step(self, token: torch.Tensor) -> torch.Tensor:
         """What comes after one more token of each answer.
 
         Args:
-            token: (prompts,).
-            is_open: (prompts,) bool, True where the answer goes on.
+            token: (rows,).
 
         Returns:
-            (prompts, V) float32; those of answers that have ended have no meaning.
+            (rows, V) float32; those of groups that were dropped have no meaning.
         """
-        self._drop_finished(is_open)
         num_rows, size = len(self._alive), self._size
         packed = token.new_zeros((int(self._groups.max()) + 1, size))
         packed[self._groups, self._places] = token
@@ -183,15 +206,23 @@ class _GroupDecoder:
         row_of[self._alive] = torch.arange(num_rows, device=token.device)
         return self._logits(hidden[row_of[self._groups], self._places])
 
-    def _drop_finished(self, is_open: torch.Tensor) -> None:
-        """Goes on without groups whose answers have all ended, where that saves enough to be worth the copy."""
+    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+        """Goes on without groups whose answers have all ended, where that saves enough to be worth the copy.
+
+        Args:
+            is_open: (rows,) bool, True where the answer goes on.
+
+        Returns:
+            None: rows that have ended stay, and what `step` gives for them has no meaning.
+        """
         open_groups = torch.zeros(int(self._groups.max()) + 1, dtype=torch.bool, device=is_open.device)
         open_groups[self._groups[is_open]] = True
         kept = open_groups[self._alive].nonzero()[:, 0]
         if 4 * len(kept) > 3 * len(self._alive):
-            return
+            return None
         self._cache.batch_select_indices(kept)
         self._alive, self._mask, self._position = self._alive[kept], self._mask[kept], self._position[kept]
+        return None
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden: torch.Tensor = self._vlm.core(

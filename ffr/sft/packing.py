@@ -9,15 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from ffr.data.dataset import ExampleDataset
-from ffr.dialogue import Example
 from ffr.models.encode import ExampleEncoder
 from ffr.models.vlm import Encoded
-
-MAX_QUERIES = 16
-"""Most queries in a group: a bound on the tokens behind a dialogue, whatever the data."""
 
 
 @dataclass(slots=True)
@@ -95,28 +90,6 @@ def separate(rows: Sequence[Encoded]) -> QueryGroup:
         [[row.input_ids[size:]] for row, size in zip(rows, sizes, strict=True)],
         [[row.num_answer_tokens] for row in rows],
     )
-
-
-def group_queries(examples: Iterable[Example], *, max_queries: int = MAX_QUERIES) -> list[list[int]]:
-    """Indices of the examples, those on one dialogue together, wherever in the data they stand.
-
-    Args:
-        examples: The data.
-        max_queries: Most examples in a group; a dialogue with more is cut into groups of like size.
-
-    Returns:
-        Groups in the order of their first examples; each index is in one group.
-    """
-    of_dialogue: dict[str, list[int]] = {}
-    for index, example in enumerate(examples):
-        of_dialogue.setdefault(example.dialogue.fingerprint, []).append(index)
-    return sorted(part for indices in of_dialogue.values() for part in _cut(indices, max_queries))
-
-
-def _cut(indices: list[int], max_queries: int) -> list[list[int]]:
-    num_parts = -(-len(indices) // max_queries)
-    bounds = [len(indices) * part // num_parts for part in range(num_parts + 1)]
-    return [indices[start:end] for start, end in pairwise(bounds)]
 
 
 class GroupEncoder:

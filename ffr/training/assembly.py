@@ -357,6 +357,16 @@ def make_encoder(config: StageConfig, vlm: Vlm) -> ExampleEncoder:
     )
 
 
+def check_packing(encoder: ExampleEncoder) -> None:
+    """Raises UsageError where queries do not stand behind their dialogues, so that these cannot be shared."""
+    if encoder.query_position != "last":
+        found = "first" if encoder.query_position else "whatever the data file has"
+        raise UsageError(
+            f"setting pack_queries: queries share a dialogue that stands before them, but the model's query position is {found}; "
+            "set query_position=last"
+        )
+
+
 def example_length(example: Example) -> int:
     """About how long an example is, for grouping only."""
     lines = example.dialogue.utterances

@@ -16,6 +16,7 @@ from ffr.curriculum.difficulty import load_difficulties, score_dataset
 from ffr.curriculum.plot import draw_level_mix, draw_scatter
 from ffr.curriculum.policy import (
     DataOrder,
+    DialogueOrder,
     Difficulty,
     Level,
     OnlineOrder,
@@ -41,9 +42,11 @@ from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
 from ffr.run_log import REWARD_CURVES
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, newest_finished_run, resolve_model
+from ffr.stage.grouping import group_queries
 from ffr.training.assembly import (
     Preparation,
     TrainResult,
+    check_packing,
     example_length,
     fit_module,
     load_base,
@@ -128,6 +131,8 @@ def describe_grpo(config: GrpoConfig, *, recipe: str, root: Path = Path(RUNS_FOL
     make_trainable(config, vlm)
     sharing = PrefixSharing(vlm, is_wanted=config.prompt_sharing == "auto")
     encoder = make_encoder(config, vlm)
+    if config.pack_queries:
+        check_packing(encoder)
     terms = reward_terms(config, vlm)
     longest, encoded = _longest(train_data, encoder)
     num_steps = _num_steps(config, len(train_data))
@@ -231,6 +236,8 @@ def _longest(data: ExampleDataset, encoder: ExampleEncoder) -> tuple[int, Encode
 def _data_order(config: GrpoConfig, vlm: Vlm, preparation: Preparation) -> tuple[DataOrder, int, list[Level] | None]:
     """The order of the data, the steps of the training, and each item's level where it is known."""
     data = preparation.train_data
+    if config.pack_queries:
+        return DialogueOrder(group_queries(data), config.seed), _num_steps(config, len(data)), None
     if config.curriculum is None:
         return ShuffledOrder(len(data), config.seed), _num_steps(config, len(data)), None
     difficulties = _difficulties(config, vlm, preparation)
@@ -294,6 +301,8 @@ def _fit(config: GrpoConfig, preparation: Preparation) -> tuple[Status, dict[str
         say(f"prompts pass through the model once for each answer, which is slow: {sharing.reason}")
     vlm.train()
     encoder = make_encoder(config, vlm)
+    if config.pack_queries:
+        check_packing(encoder)
     terms = reward_terms(config, vlm)
     module = GrpoModule(
         vlm,
@@ -315,6 +324,7 @@ def _fit(config: GrpoConfig, preparation: Preparation) -> tuple[Status, dict[str
         process=int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))),
         num_processes=config.devices,
         num_workers=config.num_workers,
+        groups=_dialogue_numbers(data) if config.pack_queries else None,
     )
     if config.startup_check:
         _try_longest(config, module, encoder, data)
@@ -336,6 +346,15 @@ def _fit(config: GrpoConfig, preparation: Preparation) -> tuple[Status, dict[str
     if status == "finished" and levels is not None and module.global_rank == 0:
         draw_level_mix(preparation.run / "metrics.csv", preparation.run / "levels.png", title=preparation.run.name)
     return status, figures
+
+
+def _dialogue_numbers(data: ExampleDataset) -> list[int]:
+    """For each item the number of its group of queries on one dialogue."""
+    numbers = [0] * len(data)
+    for number, group in enumerate(group_queries(data)):
+        for index in group:
+            numbers[index] = number
+    return numbers
 
 
 def _check_truths(data: ExampleDataset) -> None:

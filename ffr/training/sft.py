@@ -10,18 +10,19 @@ import lightning as L
 
 from ffr.config import SftConfig, to_yaml
 from ffr.data.dataset import ExampleDataset
-from ffr.errors import UsageError
 from ffr.models.encode import ExampleEncoder
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded
 from ffr.runs import RUNS_FOLDER, Status, resolve_model
 from ffr.sft.loader import Item, StepLoader
 from ffr.sft.module import SftModule
-from ffr.sft.packing import MAX_QUERIES, GroupEncoder, group_queries
+from ffr.sft.packing import GroupEncoder
 from ffr.sft.plan import TrainPlan
+from ffr.stage.grouping import MAX_QUERIES, group_queries
 from ffr.training.assembly import (
     Preparation,
     TrainResult,
+    check_packing,
     example_length,
     fit_module,
     load_base,
@@ -136,12 +137,7 @@ def _groups(config: SftConfig, encoder: ExampleEncoder, data: ExampleDataset) ->
     """
     if not config.pack_queries:
         return [[index] for index in range(len(data))]
-    if encoder.query_position != "last":
-        found = "first" if encoder.query_position else "whatever the data file has"
-        raise UsageError(
-            f"setting pack_queries: queries share a dialogue that stands before them, but the model's query position is {found}; "
-            "set query_position=last"
-        )
+    check_packing(encoder)
     return group_queries(data)
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from transformers import DynamicCache, Qwen2Config
 from vlm_reference import with_lora
 
-import ffr.models.generate
+import ffr.models.sampling
 from ffr.models.cache import RoomyCache, RoomyLayer
-from ffr.models.generate import sample_answers
+from ffr.models.sampling import sample_answers
+from ffr.models.vlm import Vlm
 
 STEPS = st.lists(
     st.one_of(
@@ -84,5 +85,29 @@ def test_sampled_answers_are_the_same(
         )
 
     roomy = answers()
-    monkeypatch.setattr(ffr.models.generate, "RoomyCache", lambda config: DynamicCache(config=config))
+    monkeypatch.setattr(ffr.models.sampling, "RoomyCache", lambda config: DynamicCache(config=config))
     assert answers() == roomy
+
+
+def test_weights_that_were_cast_once_are_forgotten(folder: Path, ask: Callable[..., object]) -> None:
+    """Under autocast without a cache, as Lightning sets it: moved weights are seen at once, and sampling leaves nothing behind."""
+    vlm, other = with_lora(folder), with_lora(folder)
+    for each in (vlm, other):
+        each.train_language_model()
+    row = vlm.encode(*ask(1))  # type: ignore[misc]
+
+    def answers(of: Vlm) -> object:
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            found = sample_answers(
+                of, [row], num_samples=4, max_new_tokens=20, generator=torch.Generator().manual_seed(0)
+            )
+            assert not torch.is_autocast_cache_enabled()
+            return found
+
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        before = answers(vlm)
+        for each in (vlm, other):
+            with torch.no_grad():
+                for weight in each.language_model.parameters():
+                    weight.mul_(1.1)
+        assert answers(vlm) == answers(other) != before

@@ -18,7 +18,7 @@ from vlm_reference import with_lora
 from ffr.config import SftConfig
 from ffr.dialogue import FilePrompt
 from ffr.models.compiled import compile_layers
-from ffr.models.generate import sample_answers
+from ffr.models.sampling import sample_answers
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.tiny import TINY_FOLDER
 from ffr.models.vlm import Vlm

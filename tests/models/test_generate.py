@@ -223,7 +223,7 @@ def test_a_nucleus_is_that_of_transformers(top_p: float, width: int) -> None:
     """Every token of the set is drawn about as often as it should be, and none outside it; wide sets need the full sort."""
     from transformers import TopPLogitsWarper
 
-    from ffr.models.generate import draw_tokens
+    from ffr.models.sampling import draw_tokens
 
     logits = torch.randn(1, width, generator=torch.Generator().manual_seed(width)) * (0.3 if width == 400 else 2)
     logits[0, 0] = logits[0, -1] = -torch.inf

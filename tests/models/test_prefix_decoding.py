@@ -18,7 +18,8 @@ from ffr.evaluation.windows import WindowedRetriever
 from ffr.models import prefix_decoding
 from ffr.models.features import ImageFeatureCache
 from ffr.models.generate import Generated, generate_answers
-from ffr.models.prefix_decoding import answer_groups, can_share, common_prefix_length
+from ffr.models.prefix_decoding import answer_groups, can_share, common_prefix_length, neighbours_of
+from ffr.models.sampling import sample_answers
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
 from ffr.prompt import QueryPosition, render
@@ -223,3 +224,29 @@ def test_what_exceeds_the_context_is_named(model_folder: Callable[[str], Path], 
     assert alone.plan(queries[:1]) == [[0]]
     with pytest.raises(DataError, match="long one"):
         alone.plan(queries)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_sampled_answers_are_those_of_each_prompt_alone(
+    folder: Path, group: Callable[..., list[Encoded]], temperature: float
+) -> None:
+    """float32: the same random numbers give the same tokens, log-probabilities to 1e-4, three answers to each query."""
+    vlm = with_lora(folder)
+    assert PrefixSharing(vlm).is_active
+    groups = [
+        group(vlm, 1, 2, num_queries=3),
+        group(vlm, num_queries=1, words="long " * 40),
+        group(vlm, 3, num_queries=2, words="x", position="first"),  # shares nothing behind a picture
+    ]
+    prompts = [prompt for part in groups for prompt in part]
+    numbers = [number for number, part in enumerate(groups) for _ in part]
+    assert list(map(len, neighbours_of(vlm, prompts, numbers))) == [3, 1, 1, 1]
+
+    def answers(of: list[int] | None) -> list[list[Generated]]:
+        chance = torch.Generator().manual_seed(1)
+        return sample_answers(
+            vlm, prompts, num_samples=3, max_new_tokens=30, temperature=temperature, generator=chance, groups=of
+        )
+
+    for mine, theirs in zip(answers(numbers), answers(None), strict=True):
+        assert_same(mine, theirs)

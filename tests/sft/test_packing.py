@@ -33,8 +33,9 @@ from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
 from ffr.sft.loader import MicroBatch, StepLoader
 from ffr.sft.module import SftModule
-from ffr.sft.packing import GroupEncoder, QueryGroup, group_queries, pack
+from ffr.sft.packing import GroupEncoder, QueryGroup, pack
 from ffr.sft.plan import TrainPlan
+from ffr.stage.grouping import group_queries
 from ffr.training.sft import train_sft
 
 GROUP_SIZES = [1, 4, 2, 5, 3]
