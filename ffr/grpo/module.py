@@ -150,7 +150,8 @@ class GrpoModule(StageModule[GrpoConfig]):
 
     def _shared(self, prompts: Sequence[Encoded], groups: Sequence[int]) -> tuple[list[Encoded], list[list[list[int]]]]:
         """What goes through the model once, and for each such beginning the rests of the prompts that have it."""
-        beginnings, rests = [], []
+        beginnings: list[Encoded] = []
+        rests: list[list[list[int]]] = []
         for part in neighbours_of(self.vlm, prompts, groups):
             first = part[0]
             if len(part) == 1 or not self.sharing.is_active:

@@ -96,7 +96,10 @@ class Sampler:
                 break
             num_attempts += len(dull)
             again, new_values, new_rewards = self._attempt(
-                *([part[item] for item in dull] for part in (indices, prompts, groups)), generator
+                [indices[item] for item in dull],
+                [prompts[item] for item in dull],
+                [groups[item] for item in dull],
+                generator,
             )
             still_dull = []
             for place, (item, found) in enumerate(zip(dull, has_signal(new_rewards, size).tolist(), strict=True)):
