@@ -39,7 +39,7 @@ FORMS = ("plain", "cast_once", "cast_once_roomy", "packed")
 def roll_out(form: str, vlm: Vlm, prompts: list[Encoded]) -> float:
     """Seconds of a rollout in one form."""
     plain_cache = mock.patch.object(sampling, "RoomyCache", lambda config: DynamicCache(config=config))
-    cast_always = mock.patch.object(sampling, "_weights_cast_once", lambda device_type: nullcontext())
+    cast_always = mock.patch.object(sampling, "_weights_cast_once", return_value=nullcontext())
     with (
         plain_cache if form in ("plain", "cast_once") else nullcontext(),
         cast_always if form == "plain" else nullcontext(),
