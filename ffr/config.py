@@ -159,7 +159,7 @@ class GrpoConfig(StageConfig):
     pack_queries: bool = setting(
         False,
         "keep the queries of a dialogue (16 at most) side by side in the order of the data, and take it through the model once for those "
-        "of a batch; needs query_position=last and goes without a curriculum",
+        "that are answered (rollout_batch) or trained (batch_size) at once; needs query_position=last, and no curriculum",
     )
     startup_check: bool = setting(True, "take the longest prompt through a whole step before training")
 
