@@ -39,8 +39,8 @@ def load_reward(name: str) -> RewardFunction:
     Raises:
         UsageError: where the name has no colon, the module cannot be imported, or it holds no such function.
 
-    >>> load_reward("ffr.grpo.rewards:format_reward") is format_reward
-    True
+    >>> load_reward("ffr.grpo.rewards:format_reward").__name__
+    'format_reward'
     """
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
@@ -121,6 +121,7 @@ def compute_rewards(
 def total_rewards(values: Tensor, terms: Sequence[RewardTerm]) -> Tensor:
     """Weighted sum of the terms: (N, T) → (N,).
 
+    >>> from ffr.grpo.rewards import format_reward
     >>> terms = [RewardTerm("a", format_reward, 1.0), RewardTerm("b", format_reward, 0.5)]
     >>> total_rewards(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), terms)
     tensor([1.5000, 0.5000])
