@@ -20,14 +20,11 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from sft import make_model
-from sft_cpu import SIZES, VOCAB
+from sft_cpu import SIZES, VOCAB, make_vlm
 from transformers import DynamicCache
 
 from ffr.models import sampling
-from ffr.models.loading import load_vlm
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.tiny import TINY_FOLDER
 from ffr.models.vlm import Encoded, Vlm
 from ffr.provenance import now, versions
 
@@ -65,9 +62,7 @@ def main() -> None:
     def draw(number: int) -> list[int]:
         return [chance.randrange(10, VOCAB) for _ in range(number)]
 
-    tiny = load_vlm(TINY_FOLDER)  # for its tokenizer and processor only; its ids lie within the vocabulary
-    vlm = Vlm(make_model(VOCAB, **SIZES), tiny.tokenizer, tiny.processor, name="benchmark")
-    vlm.train_language_model()
+    vlm = make_vlm()
     assert PrefixSharing(vlm).is_active
     dialogue = draw(DIALOGUE_TOKENS)
     prompts = [Encoded(dialogue + draw(QUERY_TOKENS)) for _ in range(QUERIES)]

@@ -37,15 +37,21 @@ FORMS = {"fp32": (False, False), "bf16": (True, False), "bf16_compiled": (True, 
 RESULT = Path(__file__).parent / "results" / "sft_cpu.json"
 
 
+def make_vlm() -> Vlm:
+    """The model, all weights of its decoder trained."""
+    tiny = load_vlm(TINY_FOLDER)  # for its tokenizer and processor only; its ids lie within the vocabulary
+    vlm = Vlm(make_model(VOCAB, **SIZES), tiny.tokenizer, tiny.processor, name="benchmark")
+    vlm.train_language_model()
+    return vlm
+
+
 class Form:
     """One way to compute, with a model of its own."""
 
     def __init__(self, name: str) -> None:
         is_half, is_compiled = FORMS[name]
         self.is_half = is_half
-        tiny = load_vlm(TINY_FOLDER)  # for its tokenizer and processor only; its ids lie within the vocabulary
-        self.vlm = Vlm(make_model(VOCAB, **SIZES), tiny.tokenizer, tiny.processor, name="benchmark")
-        self.vlm.train_language_model()
+        self.vlm = make_vlm()
         self.sharing = PrefixSharing(self.vlm)
         if is_compiled:
             compile_layers(self.vlm)

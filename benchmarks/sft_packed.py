@@ -52,12 +52,12 @@ def train(form: str, steps: int, dialogue_tokens: int) -> tuple[list[float], flo
     from ffr.config import SftConfig
     from ffr.models.loading import load_vlm
     from ffr.models.lora import add_lora
+    from ffr.models.packing import pack
     from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.tiny import TINY_FOLDER
     from ffr.models.vlm import Encoded, Vlm
     from ffr.sft.loader import StepLoader
     from ffr.sft.module import SftModule
-    from ffr.sft.packing import pack
     from ffr.sft.plan import TrainPlan
 
     tiny = load_vlm(TINY_FOLDER)  # for its tokenizer and processor only; its ids lie within the vocabulary

@@ -23,7 +23,8 @@ from ffr.grpo.advantages import group_advantages, has_signal
 from ffr.grpo.loader import StepPrompts
 from ffr.grpo.loss import policy_loss, token_weights
 from ffr.grpo.rollout import Rollout, Sampler
-from ffr.models.prefix_decoding import common_prefix_length, neighbours_of
+from ffr.models.packing import pack
+from ffr.models.prefix_decoding import neighbours_of
 from ffr.models.sampling import sample_answers
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
@@ -95,7 +96,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         seed = (self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63
         torch.manual_seed(seed)
         clock = time.perf_counter()
-        rollout = self.sampler.roll_out(batch.indices, batch.prompts, seed=seed, groups=batch.groups)
+        rollout = self.sampler.roll_out(batch.indices, batch.prompts, batch.groups, seed=seed)
         clock = self._lap("rollout", clock)
         advantages = self._advantages(rollout.rewards)
         passes = self._passes(batch, rollout)
@@ -132,36 +133,27 @@ class GrpoModule(StageModule[GrpoConfig]):
         ids = [list(answer.token_ids) for answer in rollout.answers]
         passes = []
         for start in range(0, len(batch.prompts), width):
-            prompts, rests = self._shared(batch.prompts[start : start + width], batch.groups[start : start + width])
+            parts = neighbours_of(self.vlm, batch.prompts[start : start + width], batch.groups[start : start + width])
             for first in range(0, size, at_once):
-                row, item = start, _Pass(prompts, [], [], [])
-                for part in rests:
-                    numbers = [
-                        [number * size + place for place in range(first, min(first + at_once, size))]
-                        for number in range(row, row + len(part))
+                row, item = start, _Pass([], [], [], [])
+                for part in parts:
+                    answers = [
+                        (prompt, number * size + place)
+                        for number, prompt in enumerate(part, start=row)
+                        for place in range(first, min(first + at_once, size))
                     ]
                     row += len(part)
-                    branches = [(rest, ids[number]) for rest, own in zip(part, numbers, strict=True) for number in own]
-                    item.branches.append([rest + answer for rest, answer in branches])
-                    item.num_scored.append([len(answer) for _, answer in branches])
-                    item.answers += [number for own in numbers for number in own]
+                    rows = [
+                        Encoded(prompt.input_ids + ids[answer], len(ids[answer]), prompt.images)
+                        for prompt, answer in answers
+                    ]
+                    packed = pack(rows, self.vlm.placeholder_ids)
+                    item.prompts += packed.prompts
+                    item.branches += packed.branches
+                    item.num_scored += packed.num_scored
+                    item.answers += [answer for _, answer in answers]
                 passes.append(item)
         return passes
-
-    def _shared(self, prompts: Sequence[Encoded], groups: Sequence[int]) -> tuple[list[Encoded], list[list[list[int]]]]:
-        """What goes through the model once, and for each such beginning the rests of the prompts that have it."""
-        beginnings: list[Encoded] = []
-        rests: list[list[list[int]]] = []
-        for part in neighbours_of(self.vlm, prompts, groups):
-            first = part[0]
-            if len(part) == 1 or not self.sharing.is_active:
-                beginnings += part
-                rests += [[[]] for _ in part]
-                continue
-            length = common_prefix_length([prompt.input_ids for prompt in part])
-            beginnings.append(Encoded(first.input_ids[:length], images=first.images))
-            rests.append([prompt.input_ids[length:] for prompt in part])
-        return beginnings, rests
 
     @torch.no_grad()
     def _reference(self, item: _Pass) -> Tensor:

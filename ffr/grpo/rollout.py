@@ -72,22 +72,21 @@ class Sampler:
         self.is_cache_shared = is_cache_shared
 
     def roll_out(
-        self, indices: Sequence[int], prompts: Sequence[Encoded], *, seed: int, groups: Sequence[int] | None = None
+        self, indices: Sequence[int], prompts: Sequence[Encoded], groups: Sequence[int], *, seed: int
     ) -> Rollout:
         """Answers prompts and rewards the answers.
 
         Args:
             indices: Index of each prompt in the data.
             prompts: B encoded prompts.
-            seed: Seed of everything that is drawn here.
             groups: Numbers of the prompts' dialogues, as `ffr.models.sampling.sample_answers` takes them.
+            seed: Seed of everything that is drawn here.
 
         Raises:
             RewardError: where a reward fails; the sentence names the sample.
         """
         size = self.config.num_generations
         generator = torch.Generator(device=self.vlm.device).manual_seed(seed)
-        groups = list(indices) if groups is None else groups
         answers, values, rewards = self._attempt(indices, prompts, groups, generator)
         dull = (~has_signal(rewards, size)).nonzero()[:, 0].tolist()
         num_without_signal, num_attempts = len(dull), 0

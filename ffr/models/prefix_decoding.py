@@ -18,6 +18,7 @@ from torch import nn
 from ffr.answer import AnswerGrammar
 from ffr.models.cache import RoomyCache
 from ffr.models.generate import Generated, _GrammarProcessor, answer_of
+from ffr.models.packing import common_length
 from ffr.models.positions import next_positions, token_positions
 from ffr.models.vlm import Encoded, Vlm
 
@@ -28,10 +29,7 @@ def common_prefix_length(prompts: Sequence[list[int]]) -> int:
     >>> common_prefix_length([[1, 2, 3, 4], [1, 2, 5]]), common_prefix_length([[1, 2], [1, 2, 3]])
     (2, 1)
     """
-    # what the smallest and the largest begin with in common, all between them do
-    first, last = min(prompts), max(prompts)
-    limit = min(map(len, prompts)) - 1
-    return next((place for place in range(limit) if first[place] != last[place]), limit)
+    return min(common_length(prompts), min(map(len, prompts)) - 1)
 
 
 def can_share(vlm: Vlm, prompts: Sequence[Encoded]) -> bool:

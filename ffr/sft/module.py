@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from ffr.config import SftConfig
+from ffr.models.packing import QueryGroup
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded
 from ffr.sft.loader import MicroBatch
-from ffr.sft.packing import QueryGroup
 from ffr.stage.loss import answer_nll
 from ffr.stage.module import StageModule
 

@@ -29,11 +29,12 @@ from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import UsageError
 from ffr.models.encode import ExampleEncoder
 from ffr.models.features import ImageFeatureCache
+from ffr.models.packing import QueryGroup, pack
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
 from ffr.sft.loader import MicroBatch, StepLoader
 from ffr.sft.module import SftModule
-from ffr.sft.packing import GroupEncoder, QueryGroup, pack
+from ffr.sft.packing import GroupEncoder
 from ffr.sft.plan import TrainPlan
 from ffr.stage.grouping import group_queries
 from ffr.training.sft import train_sft
