@@ -8,7 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ffr.exports.layers import Layer, as_linear, attention, cut_patches, linear_of, lowest_score, normalized
+from ffr.exports.layers import (
+    Layer,
+    PatchEncoder,
+    as_linear,
+    attention,
+    cut_patches,
+    linear_of,
+    lowest_score,
+    normalized,
+)
 from torch import Tensor, nn
 
 from ffr.errors import ModelError
@@ -88,20 +97,12 @@ class SiglipImages(nn.Module):
         tower = model.vision_model
         if not tower.use_head:
             raise ModelError("its image tower has no pooling head and so gives no vectors")
-        self.patch = int(tower.embeddings.patch_size)
-        self.patches = as_linear(tower.embeddings.patch_embedding)
-        self.positions = nn.Buffer(tower.embeddings.position_embedding.weight.detach())
-        self.layers = nn.ModuleList(Layer.of_clip(layer) for layer in tower.encoder.layers)
+        self.rows = PatchEncoder(tower)
         self.after, self.head = tower.post_layernorm, _PoolingHead(tower.head)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor]:
         """(B, 3, side, side) → (B, H), L2-normalised float32."""
-        size = pixel_values.shape[0]
-        cut = cut_patches(pixel_values.to(self.positions.dtype), self.patch)
-        rows = (self.patches(cut.flatten(0, 1)).unflatten(0, (size, -1)) + self.positions).flatten(0, 1)
-        for layer in self.layers:
-            rows = layer(rows, size)
-        return (normalized(self.head(self.after(rows), size)),)
+        return (normalized(self.head(self.after(self.rows(pixel_values)), pixel_values.shape[0])),)
 
 
 class Siglip2Images(nn.Module):

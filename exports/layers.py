@@ -213,6 +213,30 @@ class Layer(nn.Module):
         return found
 
 
+class PatchEncoder(nn.Module):
+    """A vision transformer of SigLIP's form up to its last layer: patches with learned positions and no token of a class.
+
+    Args:
+        tower: transformers' tower.
+    """
+
+    def __init__(self, tower: Any) -> None:
+        super().__init__()
+        self.patch = int(tower.embeddings.patch_size)
+        self.patches = as_linear(tower.embeddings.patch_embedding)
+        self.positions = nn.Buffer(tower.embeddings.position_embedding.weight.detach())
+        self.layers = nn.ModuleList(Layer.of_clip(layer) for layer in tower.encoder.layers)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, side, side) → (B·L, D)."""
+        size = pixels.shape[0]
+        cut = cut_patches(pixels.to(self.positions.dtype), self.patch)
+        rows = (self.patches(cut.flatten(0, 1)).unflatten(0, (size, -1)) + self.positions).flatten(0, 1)
+        for layer in self.layers:
+            rows = layer(rows, size)
+        return rows
+
+
 def normalized(pooled: Tensor) -> Tensor:
     """(…, H) → the same, L2-normalised float32."""
     return nn.functional.normalize(pooled.float(), dim=-1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ffr.exports.layers import Layer, as_linear, cut_patches, lowest_score
+from ffr.exports.layers import Layer, PatchEncoder, as_linear, cut_patches, lowest_score
 from torch import Tensor, nn
 
 from ffr.errors import ModelError
@@ -185,22 +185,13 @@ class SmolVlmTower(nn.Module):
     def __init__(self, core: Any) -> None:
         super().__init__()
         tower = core.vision_model
-        self.patch = int(tower.embeddings.patch_size)
-        self.patches = as_linear(tower.embeddings.patch_embedding)
-        self.positions = nn.Buffer(tower.embeddings.position_embedding.weight.detach())
-        self.layers = nn.ModuleList(Layer.of_clip(layer) for layer in tower.encoder.layers)
+        self.tiles = PatchEncoder(tower)
         self.after, self.projection = tower.post_layernorm, core.connector.modality_projection
         self.side, self.step = int(tower.embeddings.num_patches_per_side), int(core.connector.scale_factor)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor]:
         """(1, tiles, 3, side, side) → (tiles · patches / step², H) float32."""
-        tiles = pixel_values[0].to(self.positions.dtype)
-        size = tiles.shape[0]
-        rows = self.patches(cut_patches(tiles, self.patch).flatten(0, 1)).unflatten(0, (size, -1)) + self.positions
-        rows = rows.flatten(0, 1)
-        for layer in self.layers:
-            rows = layer(rows, size)
-        rows = self.after(rows).unflatten(0, (size, -1))
+        rows = self.after(self.tiles(pixel_values[0])).unflatten(0, (pixel_values.shape[1], -1))
         return (self.projection(_merged(rows, self.side, self.step)).flatten(0, 1).float(),)
 
 
@@ -218,10 +209,7 @@ class LlavaTower(nn.Module):
         tower, config = core.vision_tower, core.config
         if config.vision_feature_layer != -1 or config.vision_feature_select_strategy != "full":
             raise ModelError("reads another layer of its vision tower than the last, which is not exported")
-        self.patch = int(tower.embeddings.patch_size)
-        self.patches = as_linear(tower.embeddings.patch_embedding)
-        self.positions = nn.Buffer(tower.embeddings.position_embedding.weight.detach())
-        self.layers = nn.ModuleList(Layer.of_clip(layer) for layer in tower.encoder.layers)
+        self.tiles = PatchEncoder(tower)
         self.projector = core.multi_modal_projector
         self.newline = nn.Buffer(core.image_newline.detach()[None])
 
@@ -236,11 +224,5 @@ class LlavaTower(nn.Module):
         Returns:
             (P, H) float32.
         """
-        tiles = pixel_values[0].to(self.positions.dtype)
-        size = tiles.shape[0]
-        rows = self.patches(cut_patches(tiles, self.patch).flatten(0, 1)).unflatten(0, (size, -1)) + self.positions
-        rows = rows.flatten(0, 1)
-        for layer in self.layers:
-            rows = layer(rows, size)
-        found = torch.cat([self.projector(rows), self.newline]).float()
+        found = torch.cat([self.projector(self.tiles(pixel_values[0])), self.newline]).float()
         return ((found[taps] * shares[..., None]).sum(1),)
