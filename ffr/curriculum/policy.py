@@ -235,36 +235,19 @@ class ShuffledOrder(_PassOrder):
     Args:
         num_examples: Size of the data.
         seed: Seed of the shuffles.
+        groups: Indices of items that stay side by side, such as the queries on a dialogue, every item in one group; None shuffles
+            them one by one.
 
     >>> order = ShuffledOrder(3, seed=0)
     >>> sorted(order.draw(3)), sorted(order.draw(3))
     ([0, 1, 2], [0, 1, 2])
-    """
-
-    def __init__(self, num_examples: int, seed: int) -> None:
-        super().__init__(num_examples, [seed])
-        self._seed = seed
-
-    def _items_of_pass(self, number: int) -> list[int]:
-        items = list(range(self.num_items))
-        random.Random(f"{self._seed} {number}").shuffle(items)
-        return items
-
-
-class DialogueOrder(_PassOrder):
-    """No curriculum, dialogue by dialogue: each pass is all groups of items, shuffled anew, the items of a group side by side.
-
-    Args:
-        groups: Indices of the items of each group; every item of the data is in one.
-        seed: Seed of the shuffles.
-
-    >>> DialogueOrder([[0, 3], [1], [2, 4]], seed=0).draw(5)
+    >>> ShuffledOrder(5, seed=0, groups=[[0, 3], [1], [2, 4]]).draw(5)
     [0, 3, 2, 4, 1]
     """
 
-    def __init__(self, groups: Sequence[Sequence[int]], seed: int) -> None:
-        super().__init__(sum(map(len, groups)), [list(map(list, groups)), seed])
-        self._groups = groups
+    def __init__(self, num_examples: int, seed: int, groups: Sequence[Sequence[int]] | None = None) -> None:
+        super().__init__(num_examples, [seed] if groups is None else [seed, [list(group) for group in groups]])
+        self._groups = [[index] for index in range(num_examples)] if groups is None else list(groups)
         self._seed = seed
 
     def _items_of_pass(self, number: int) -> list[int]:

@@ -16,7 +16,6 @@ from ffr.curriculum.difficulty import load_difficulties, score_dataset
 from ffr.curriculum.plot import draw_level_mix, draw_scatter
 from ffr.curriculum.policy import (
     DataOrder,
-    DialogueOrder,
     Difficulty,
     Level,
     OnlineOrder,
@@ -236,10 +235,9 @@ def _longest(data: ExampleDataset, encoder: ExampleEncoder) -> tuple[int, Encode
 def _data_order(config: GrpoConfig, vlm: Vlm, preparation: Preparation) -> tuple[DataOrder, int, list[Level] | None]:
     """The order of the data, the steps of the training, and each item's level where it is known."""
     data = preparation.train_data
-    if config.pack_queries:
-        return DialogueOrder(group_queries(data), config.seed), _num_steps(config, len(data)), None
     if config.curriculum is None:
-        return ShuffledOrder(len(data), config.seed), _num_steps(config, len(data)), None
+        groups = group_queries(data) if config.pack_queries else None
+        return ShuffledOrder(len(data), config.seed, groups), _num_steps(config, len(data)), None
     difficulties = _difficulties(config, vlm, preparation)
     levels = assign_levels(difficulties)
     kept = kept_items(difficulties, levels) if config.curriculum == "paper" else list(range(len(data)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -115,16 +116,23 @@ def test_level_shares():
     assert shares == {"level_easy": 0.25, "level_medium": 0.5, "level_confusing": 0.0, "level_hard": 0.25}
 
 
+def groups_of(num_items: int) -> list[list[int]]:
+    """Every third item in one group, far from each other in the data."""
+    return [list(range(start, num_items, 3)) for start in range(min(3, num_items))]
+
+
 def order_of(kind: str, items: list[Difficulty], seed: int = 0, num_draws: int = 40) -> DataOrder:
     if kind == "shuffled":
         return ShuffledOrder(len(items), seed)
+    if kind == "grouped":
+        return ShuffledOrder(len(items), seed, groups_of(len(items)))
     if kind == "paper":
         levels = assign_levels(items)
         return PaperOrder(levels, kept_items(items, levels), seed)
     return {"paced": PacedOrder, "online": OnlineOrder}[kind](items, num_draws, seed)
 
 
-KINDS = ("shuffled", "paper", "paced", "online")
+KINDS = ("shuffled", "grouped", "paper", "paced", "online")
 outcome = st.tuples(st.floats(-2, 2), st.floats(0, 2))
 
 
@@ -170,7 +178,7 @@ def test_seed_decides_the_draws(kind):
     assert len({tuple(draws(seed)) for seed in range(8)}) > 1
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "paper", "paced"])
+@pytest.mark.parametrize("kind", ["shuffled", "grouped", "paper", "paced"])
 def test_draws_do_not_depend_on_how_they_are_asked_for(kind):
     whole, parts = order_of(kind, DIFFICULTIES), order_of(kind, DIFFICULTIES)
     assert whole.draw(30) == [index for num in (1, 0, 7, 22) for index in parts.draw(num)]
@@ -181,7 +189,7 @@ def test_state_of_another_order_is_refused(kind):
     state = order_of(kind, DIFFICULTIES).state_dict()
     others = [order_of(kind, DIFFICULTIES, seed=1), order_of(kind, DIFFICULTIES[:7])]
     others += [order_of(other, DIFFICULTIES) for other in KINDS if other != kind]
-    if kind != "shuffled":
+    if kind in ("paper", "paced", "online"):
         # the level of the last item changes
         others.append(order_of(kind, [*DIFFICULTIES[:8], Difficulty(1.0, 0.1, False)]))
     for other in others:
@@ -197,7 +205,7 @@ def test_nothing_to_draw_from_is_refused():
 
 
 def test_states_stay_small():
-    for kind in ("shuffled", "paper", "paced"):
+    for kind in ("shuffled", "grouped", "paper", "paced"):
         order = order_of(kind, DIFFICULTIES * 50)
         order.draw(5000)
         assert len(json.dumps(order.state_dict())) < 80
@@ -209,6 +217,17 @@ def test_shuffled_takes_each_item_once_a_pass():
     assert all(sorted(items) == list(range(20)) for items in passes)
     assert len(set(map(tuple, passes))) == 3
     assert order.num_items == 20
+
+
+def test_groups_stay_side_by_side():
+    order = ShuffledOrder(20, 3, groups_of(20))
+    passes = [order.draw(20) for _ in range(12)]
+    starts = set()
+    for items in passes:
+        assert sorted(items) == list(range(20))
+        assert sum(one % 3 != other % 3 for one, other in itertools.pairwise(items)) == 2
+        starts.add(items[0])
+    assert starts == {0, 1, 2}
 
 
 def test_paper_goes_from_easy_to_hard_and_begins_again():
