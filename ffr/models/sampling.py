@@ -51,20 +51,34 @@ def sample_answers(
     """
     was_training = vlm.training
     vlm.eval()
+    num_rows = len(prompts) * num_samples
+    choose = _Chooser(vlm, temperature=temperature, top_p=top_p, generator=generator, num_rows=num_rows)
+    stops = torch.tensor(vlm.stop_ids, device=vlm.device)
+    ids: list[list[int]] = [[] for _ in range(num_rows)]
+    logprobs: list[list[float]] = [[] for _ in range(num_rows)]
+    alive = torch.arange(num_rows, device=vlm.device)  # which answer each row of the decoder writes
+    is_open = torch.ones(num_rows, dtype=torch.bool, device=vlm.device)
     with _weights_cast_once(vlm.device.type):
-        answers = _sample(
-            vlm,
-            prompts,
-            num_samples=num_samples,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            generator=generator,
-            is_cache_shared=is_cache_shared,
-            groups=groups,
-        )
+        decoder = _decoder(vlm, prompts, num_samples, groups, is_cache_shared)
+        logits = decoder.first_logits()
+        for step in range(max_new_tokens):
+            token, logprob = choose(logits, alive)
+            for number, item, value, goes_on in zip(
+                alive.tolist(), token.tolist(), logprob.tolist(), is_open.tolist(), strict=True
+            ):
+                if goes_on:
+                    ids[number].append(item)
+                    logprobs[number].append(value)
+            is_open = is_open & ~torch.isin(token, stops)
+            if step + 1 == max_new_tokens or not is_open.any():
+                break
+            kept = decoder.drop_finished(is_open)
+            if kept is not None:
+                alive, is_open, token = alive[kept], is_open[kept], token[kept]
+            logits = decoder.step(token)
     vlm.train(was_training)
-    return [answers[start : start + num_samples] for start in range(0, len(answers), num_samples)]
+    answers = [answer_of(vlm, row, values) for row, values in zip(ids, logprobs, strict=True)]
+    return [answers[start : start + num_samples] for start in range(0, num_rows, num_samples)]
 
 
 @contextmanager
@@ -83,51 +97,10 @@ def _weights_cast_once(device_type: str) -> Iterator[None]:
         torch.clear_autocast_cache()
 
 
-def _sample(
-    vlm: Vlm,
-    prompts: Sequence[Encoded],
-    *,
-    num_samples: int,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    generator: torch.Generator | None,
-    is_cache_shared: bool,
-    groups: Sequence[int] | None,
-) -> list[Generated]:
-    decoder = _decoder(vlm, prompts, num_samples, groups if is_cache_shared else None, is_cache_shared)
-    choose = _Chooser(
-        vlm, temperature=temperature, top_p=top_p, generator=generator, num_rows=len(prompts) * num_samples
-    )
-    stops = torch.tensor(vlm.stop_ids, device=vlm.device)
-    num_rows = len(prompts) * num_samples
-    ids: list[list[int]] = [[] for _ in range(num_rows)]
-    logprobs: list[list[float]] = [[] for _ in range(num_rows)]
-    alive = torch.arange(num_rows, device=vlm.device)  # which answer each row of the decoder writes
-    is_open = torch.ones(num_rows, dtype=torch.bool, device=vlm.device)
-    logits = decoder.first_logits()
-    for step in range(max_new_tokens):
-        token, logprob = choose(logits, alive)
-        for number, item, value, goes_on in zip(
-            alive.tolist(), token.tolist(), logprob.tolist(), is_open.tolist(), strict=True
-        ):
-            if goes_on:
-                ids[number].append(item)
-                logprobs[number].append(value)
-        is_open = is_open & ~torch.isin(token, stops)
-        if step + 1 == max_new_tokens or not is_open.any():
-            break
-        kept = decoder.drop_finished(is_open)
-        if kept is not None:
-            alive, is_open, token = alive[kept], is_open[kept], token[kept]
-        logits = decoder.step(token)
-    return [answer_of(vlm, row, values) for row, values in zip(ids, logprobs, strict=True)]
-
-
 def _decoder(
     vlm: Vlm, prompts: Sequence[Encoded], num_samples: int, groups: Sequence[int] | None, is_cache_shared: bool
 ) -> _Decoder | GroupDecoder:
-    if groups is not None:
+    if groups is not None and is_cache_shared:
         parts = neighbours_of(vlm, prompts, groups)
         if len(parts) < len(prompts):
             return GroupDecoder(vlm, parts, num_samples)
