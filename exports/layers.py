@@ -231,7 +231,7 @@ class PatchEncoder(nn.Module):
         """(B, 3, side, side) → (B·L, D)."""
         size = pixels.shape[0]
         cut = cut_patches(pixels.to(self.positions.dtype), self.patch)
-        rows = (self.patches(cut.flatten(0, 1)).unflatten(0, (size, -1)) + self.positions).flatten(0, 1)
+        rows: Tensor = (self.patches(cut.flatten(0, 1)).unflatten(0, (size, -1)) + self.positions).flatten(0, 1)
         for layer in self.layers:
             rows = layer(rows, size)
         return rows
