@@ -116,7 +116,13 @@ def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
             assert rewards.index(max(rewards)) == advantages.index(max(advantages))
 
 
-@pytest.mark.parametrize(("number", "after"), [(signal.SIGKILL, 1), (signal.SIGTERM, 2)], ids=["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [
+        pytest.param(signal.SIGKILL, 1, id="SIGKILL"),
+        pytest.param(signal.SIGTERM, 2, id="SIGTERM", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_and_resumed_is_the_same_to_the_bit(
     whole_run: Path, tmp_path: Path, table: Path, number: signal.Signals, after: int
 ) -> None:
@@ -164,6 +170,7 @@ def test_how_a_step_is_cut_does_not_matter(sample_home: Path, tmp_path: Path) ->
         assert float(row["grad_norm"]) == pytest.approx(float(rows[0]["grad_norm"]), rel=2e-3)
 
 
+@pytest.mark.slow
 def test_packed_queries_are_the_same_step(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All queries of a dialogue behind it, however the step is cut, against each prompt by itself: sampling, reference, update."""
     beginnings: list[int] = []
@@ -192,6 +199,7 @@ def test_packed_queries_are_the_same_step(sample_home: Path, tmp_path: Path, mon
         assert float(row["grad_norm"]) == pytest.approx(float(whole["grad_norm"]), rel=2e-3)
 
 
+@pytest.mark.slow
 def test_a_packed_run_goes_on_where_it_stopped(sample_home: Path, tmp_path: Path) -> None:
     settings = {"pack_queries": True, "max_steps": 3, "val_examples": 0}
     whole = _train(tmp_path / "whole", **settings)
@@ -238,6 +246,7 @@ def own_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
+@pytest.mark.slow
 def test_it_learns_what_is_rewarded(sample_home: Path, tmp_path: Path, own_rewards: str) -> None:
     """With nothing rewarded but brevity answers get shorter, with length longer: the sign and the sampler are right."""
     lengths = {}
