@@ -296,6 +296,7 @@ def main() -> None:
     )
     parser.add_argument("--max-lines", type=int, default=36, help="longer training dialogues are left out")
     parser.add_argument("--joined", type=int, default=2000, help="dialogues joined anew for SFT")
+    parser.add_argument("--joined-seed", type=int, default=0, help="of what is joined anew")
     parser.add_argument("--seeds", default="0,1,2", metavar="LIST", help="with commas")
     parser.add_argument("--start-seed", type=int, help="GRPO starts from the SFT of this seed; none = of its own")
     parser.add_argument("--workers", type=int, default=1, help="trainings at once")
@@ -323,7 +324,7 @@ def main() -> None:
         if stage == "build":
             once(stage, lambda: build(paths.model))
         elif stage == "data":
-            once(stage, lambda: prepare_data(paths, options.max_lines, options.joined))
+            once(stage, lambda: prepare_data(paths, options.max_lines, options.joined, options.joined_seed))
         elif stage == "baselines":
             once(stage, lambda: baselines(paths))
         elif stage == "eval":

@@ -208,19 +208,25 @@ class Paths:
         return list(open_dataset(self.data(name), image_root=self.dialogues))
 
 
-def prepare_data(paths: Paths, max_lines: int, num_joined: int) -> dict[str, Any]:
+def prepare_data(paths: Paths, max_lines: int, num_joined: int, seed: int = 0) -> dict[str, Any]:
     """Writes the English part of both files, and what SFT reads: the training part and its pieces joined anew, with made queries.
 
     Args:
         paths: Where things are.
         max_lines: Longer training dialogues are left out.
         num_joined: Dialogues joined anew, before the longer ones are left out.
+        seed: Of what is joined anew: another one gives the same pieces other company.
     """
     train = english_part(paths.dialogues / "train.jsonl.gz", max_lines=max_lines)
     dev = english_part(paths.dialogues / "dev.json")
     made = with_made_queries(train)
-    parts = {"train": train, "sft": [*made, *joined_anew(made, num_joined, max_lines)], "dev": dev}
-    counts: dict[str, Any] = {"max_lines": max_lines, "joined_anew": num_joined, "pieces": len(pieces_of(made))}
+    parts = {"train": train, "sft": [*made, *joined_anew(made, num_joined, max_lines, seed)], "dev": dev}
+    counts: dict[str, Any] = {
+        "max_lines": max_lines,
+        "joined_anew": num_joined,
+        "joined_seed": seed,
+        "pieces": len(pieces_of(made)),
+    }
     for name, examples in parts.items():
         # neighbours on one dialogue, wherever they were made
         ordered = [example for group in by_dialogue(examples).values() for example in group]

@@ -2,10 +2,12 @@
 
 A row is packed as [prompt | branch 1 | … | branch G]: a branch's tokens see the prompt and the branch itself, and their positions
 go on from the prompt's end, each branch anew. Every value and gradient is that of the prompt repeated before each branch. The
-prompt's tokens run in plain causal attention; only the branches' rows carry a mask.
+prompt's tokens run in plain causal attention; only the branches' rows carry a mask. Where the branches are many beside the prompt,
+whole branches stand in blocks of one size, and a block attends to the prompt and itself: branches then cost what they see, not
+what stands in the row.
 
 Shapes: B prompts, P tokens of the longest, R branches over all prompts, C tokens of the longest branch (of its scored end), N branch
-tokens of the prompt that has most, H hidden size, V vocabulary.
+tokens of the prompt that has most, S tokens of a block (N where all stand in one), H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from ffr.models.vlm import Encoded, Vlm
 
 _log = logging.getLogger(__name__)
 ATTENTION_NAME = "ffr_shared_prefix"
+SMALLEST_BLOCK = 128
+"""Tokens of a block of branches, at least: smaller ones leave a matrix unit idle."""
 
 
 def shared_prefix_attention(
@@ -44,7 +48,8 @@ def shared_prefix_attention(
         query: (B, heads, T, width); `key` and `value` with as many tokens or, beside a cache, more.
         key: See `query`.
         value: See `query`.
-        attention_mask: (B, 1, n, T) with n < T for a packed sequence; as transformers makes it for everything else.
+        attention_mask: (B, 1, N, P + S) for a packed sequence of T = P + N tokens, S a divisor of N; as transformers makes it for
+            everything else.
         options: Passed on.
 
     Returns:
@@ -61,8 +66,32 @@ def shared_prefix_attention(
     prompt = sdpa_attention_forward(
         module, query[:, :, :start], key[:, :, :start], value[:, :, :start], None, **options
     )[0]
-    branches = sdpa_attention_forward(module, query[:, :, start:], key, value, attention_mask, **options)[0]
-    return torch.cat([prompt, branches], dim=1), None
+    block = attention_mask.shape[3] - start
+    branches = sdpa_attention_forward(
+        module,
+        _in_blocks(query[:, :, start:], block),
+        _behind_prompt(key, start, block),
+        _behind_prompt(value, start, block),
+        _in_blocks(attention_mask, block),
+        **options,
+    )[0]  # (B · blocks, S, heads, width)
+    return torch.cat([prompt, branches.reshape(prompt.shape[0], -1, *prompt.shape[2:])], dim=1), None
+
+
+def _in_blocks(rows: torch.Tensor, block: int) -> torch.Tensor:
+    """(B, heads, N, …) as (B · N / S, heads, S, …)."""
+    if rows.shape[2] == block:
+        return rows
+    return rows.unflatten(2, (-1, block)).transpose(1, 2).flatten(0, 1)
+
+
+def _behind_prompt(states: torch.Tensor, start: int, block: int) -> torch.Tensor:
+    """(B, heads, P + N, width) as (B · N / S, heads, P + S, width): each block behind the prompt, which ends at `start`."""
+    if states.shape[2] == start + block:
+        return states
+    own = _in_blocks(states[:, :, start:], block)
+    prompt = states[:, :, :start].repeat_interleave(own.shape[0] // states.shape[0], dim=0)
+    return torch.cat([prompt, own], dim=2)
 
 
 def _grouped_attention(
@@ -177,6 +206,8 @@ class PrefixSharing:
         counts: Sequence[Sequence[int]],
         temperature: float = 1.0,
         with_entropy: bool = False,
+        *,
+        block: int | None = None,
     ) -> BranchLogprobs:
         inputs = self._vlm.collate(prompts, padding_side="right").inputs
         device = inputs["input_ids"].device
@@ -185,7 +216,9 @@ class PrefixSharing:
         following = next_positions(positions, prompt_mask)
         ends = prompt_mask.sum(1)  # each prompt's length
         num_prompts, width = prompt_mask.shape
-        size = max(sum(len(branch) for branch in group) for group in branches)
+        if block is None:
+            block = _block_size(branches, width, self._vlm.base.config.get_text_config().hidden_size)
+        starts, size = _places(branches, block)
 
         # token by token of the packed rows, on the host: id, branch (-1 on filling), place in the branch
         ids = torch.zeros((num_prompts, size), dtype=torch.long)
@@ -194,8 +227,7 @@ class PrefixSharing:
         predictors: list[list[int]] = []  # of each branch's scored tokens: which packed token predicts them
         rows: list[int] = []
         for row, group in enumerate(branches):
-            start = 0
-            for index, branch in enumerate(group):
+            for index, (branch, start) in enumerate(zip(group, starts[row], strict=True)):
                 end = start + len(branch)
                 ids[row, start:end] = torch.tensor(list(branch), dtype=torch.long)
                 number[row, start:end] = index
@@ -204,7 +236,6 @@ class PrefixSharing:
                 before = [int(ends[row]) - 1, *range(width + start, width + end - 1)]
                 predictors.append(before[first_scored - start : len(branch)])
                 rows.append(row)
-                start = end
         ids, number, place = ids.to(device), number.to(device), place.to(device)
 
         inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
@@ -216,7 +247,7 @@ class PrefixSharing:
         hidden = self._vlm.core(
             **inputs,
             position_ids=torch.cat([positions, branch_positions], dim=-1),
-            attention_mask=self._branch_mask(prompt_mask, number, place),
+            attention_mask=self._branch_mask(prompt_mask, number, place, block),
             use_cache=False,
         ).last_hidden_state
         at_row = torch.tensor([row for row, places in zip(rows, predictors, strict=True) for _ in places])
@@ -226,12 +257,13 @@ class PrefixSharing:
         return self._read(chosen, targets, [len(places) for places in predictors], temperature, with_entropy)
 
     @staticmethod
-    def _branch_mask(prompt_mask: torch.Tensor, number: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-        """(B, 1, N, P + N) bool: a branch's token sees the prompt, and its own branch up to itself."""
-        same = number[:, :, None] == number[:, None, :]
-        own = same & (place[:, :, None] >= place[:, None, :])
-        # filling sees itself and what is filled before it, so that no row is empty
-        see_prompt = prompt_mask[:, None, :].expand(-1, number.shape[1], -1)
+    def _branch_mask(prompt_mask: torch.Tensor, number: torch.Tensor, place: torch.Tensor, block: int) -> torch.Tensor:
+        """(B, 1, N, P + S) bool: a branch's token sees the prompt, and of its block its own branch up to itself."""
+        number, place = number.unflatten(1, (-1, block)), place.unflatten(1, (-1, block))  # (B, blocks, S)
+        same = number[..., :, None] == number[..., None, :]
+        own = (same & (place[..., :, None] >= place[..., None, :])).flatten(1, 2)
+        # filling sees the filling of its block, so that no row is empty
+        see_prompt = prompt_mask[:, None, :].expand(-1, own.shape[1], -1)
         return torch.cat([see_prompt, own], dim=2)[:, None]
 
     # -- the repeated form ----------------------------------------------------------------------------------------------
@@ -308,14 +340,56 @@ class PrefixSharing:
         special = set(vlm.tokenizer.all_special_ids) | set(vlm.placeholder_ids)
         size = min(len(vlm.tokenizer), vlm.base.get_input_embeddings().weight.shape[0])
         usable = [item for item in range(size) if item not in special]
-        ids = [usable[item] for item in torch.randint(len(usable), (24,), generator=draw).tolist()]
+        ids = [usable[item] for item in torch.randint(len(usable), (28,), generator=draw).tolist()]
         prompts = [Encoded(ids[:9]), Encoded(ids[9:14])]
-        branches = [[ids[14:17], ids[17:19]], [ids[19:20], ids[20:24]]]
+        branches = [[ids[14:17], ids[17:19], ids[19:23]], [ids[23:24], ids[24:28]]]
         counts = [[len(branch) for branch in group] for group in branches]
-        shared = self._score_shared(prompts, branches, counts).logprobs
         repeated = self._score_repeated(prompts, branches, counts).logprobs
+        in_one, in_blocks = (self._score_shared(prompts, branches, counts, block=block).logprobs for block in (None, 4))
         vlm.train(was_training)
-        return float((shared - repeated).abs().max())
+        return float(torch.stack([in_one - repeated, in_blocks - repeated]).abs().max())
+
+
+def _block_size(branches: Sequence[Sequence[Sequence[int]]], prompt_size: int, hidden_size: int) -> int:
+    """S for the least work, where filling counts.
+
+    A block is half as long as the prompt at least, so that the prompt's keys, copied for each block, take less room than what is kept
+    of the branches themselves.
+
+    Args:
+        branches: For each prompt, the ids of each branch.
+        prompt_size: P.
+        hidden_size: H; with it, what a token costs apart from attention is put in pairs of tokens that attend (of 4H operations a
+            layer): about 6H.
+
+    >>> _block_size([[[0] * 65] * 32], 825, 576), _block_size([[[0] * 40] * 8], 825, 576)
+    (540, 320)
+    """
+    longest = max(len(branch) for group in branches for branch in group)
+    total = max(1, *(sum(map(len, group)) for group in branches))
+    least = max(longest, prompt_size // 2, SMALLEST_BLOCK)
+    sizes = [total, *(size for sixteenths in range(16, 33) if 2 * (size := least * sixteenths // 16) < total)]
+    return min(sizes, key=lambda size: _places(branches, size)[1] * (prompt_size + size + 6 * hidden_size))
+
+
+def _places(branches: Sequence[Sequence[Sequence[int]]], block: int) -> tuple[list[list[int]], int]:
+    """Where each branch starts behind its prompt, none across the border of a block; and N.
+
+    >>> _places([[[1, 2, 3], [4, 5], [6]], [[7, 8]]], 4)
+    ([[0, 4, 6], [0]], 8)
+    """
+    starts: list[list[int]] = []
+    size = block
+    for group in branches:
+        places, end = [], 0
+        for branch in group:
+            room = -end % block
+            start = end if len(branch) <= room or not end % block else end + room
+            places.append(start)
+            end = start + len(branch)
+        starts.append(places)
+        size = max(size, -(-end // block) * block)
+    return starts, size
 
 
 def _scored_tokens(

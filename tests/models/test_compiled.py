@@ -17,6 +17,7 @@ from vlm_reference import with_lora
 
 from ffr.config import SftConfig
 from ffr.dialogue import FilePrompt
+from ffr.models import shared_prefix
 from ffr.models.compiled import compile_layers
 from ffr.models.sampling import sample_answers
 from ffr.models.shared_prefix import PrefixSharing
@@ -68,6 +69,14 @@ def assert_the_same(plain: Vlm, vlm: Vlm, ask: Ask) -> None:
 @pytest.mark.slow
 def test_compiled_layers_change_nothing(folder: Path, ask: Ask) -> None:
     assert_the_same(with_lora(folder), with_lora(folder), ask)
+
+
+@pytest.mark.slow
+def test_compiled_layers_take_branches_in_blocks(
+    model_folder: Callable[[str], Path], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_prefix, "_block_size", lambda *_: 5)
+    assert_the_same(with_lora(model_folder("qwen2-vl")), with_lora(model_folder("qwen2-vl")), ask)
 
 
 @pytest.mark.slow

@@ -87,6 +87,36 @@ def test_packed_equals_repeated(folder: Path, ask: Ask, chosen: list[tuple[int, 
     assert worst(mine, theirs) < 1e-3
 
 
+@pytest.mark.parametrize("is_checkpointed", [False, True], ids=["plain", "checkpointed"])
+def test_branches_in_blocks_equal_repeated(
+    folder: Path, ask: Ask, is_checkpointed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More branch tokens than the prompt has: they attend block by block; a second prompt fills one block and part of another."""
+    vlm = with_lora(folder)
+    if is_checkpointed:
+        vlm.enable_gradient_checkpointing()
+        vlm.train()
+    prompts = [vlm.encode(*ask(0)), vlm.encode(*ask(words="看 " * 5))]
+    longest = max(prompt.num_tokens for prompt in prompts)
+    lengths = [[longest // 3, 1, 12, 0, longest // 2, 9, longest // 2, 15], [longest // 2, 9, 2]]
+    branches = random_branches(vlm, lengths)
+    expected = PrefixSharing(vlm)._score_shared(prompts, branches, lengths).logprobs
+    blocks = set()
+    original = shared_prefix._in_blocks
+
+    def noted(rows: torch.Tensor, block: int) -> torch.Tensor:
+        blocks.add(rows.shape[2] // block)
+        return original(rows, block)
+
+    monkeypatch.setattr(shared_prefix, "_in_blocks", noted)
+    monkeypatch.setattr(shared_prefix, "_block_size", lambda *_: longest // 2)
+    (shared, mine), (repeated, theirs) = both_ways(vlm, prompts, branches, with_entropy=True)
+    assert max(blocks) >= 4
+    assert (shared.logprobs - expected).abs().max() < 1e-4
+    assert (shared.logprobs - repeated.logprobs).abs().max() < 1e-4
+    assert worst(mine, theirs) < 1e-3
+
+
 def test_packed_equals_repeated_in_double_precision(folder: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left in float64 comes from transformers' own norms and rotations, which compute in float32."""
     vlm = with_lora(folder).double()
