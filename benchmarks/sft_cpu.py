@@ -37,10 +37,10 @@ FORMS = {"fp32": (False, False), "bf16": (True, False), "bf16_compiled": (True, 
 RESULT = Path(__file__).parent / "results" / "sft_cpu.json"
 
 
-def make_vlm() -> Vlm:
-    """The model, all weights of its decoder trained."""
+def make_vlm(**changes: int) -> Vlm:
+    """The model, all weights of its decoder trained; `changes` of `SIZES`."""
     tiny = load_vlm(TINY_FOLDER)  # for its tokenizer and processor only; its ids lie within the vocabulary
-    vlm = Vlm(make_model(VOCAB, **SIZES), tiny.tokenizer, tiny.processor, name="benchmark")
+    vlm = Vlm(make_model(VOCAB, **{**SIZES, **changes}), tiny.tokenizer, tiny.processor, name="benchmark")
     vlm.train_language_model()
     return vlm
 

@@ -87,6 +87,11 @@ class StageConfig:
     devices: int = setting(1, "processes, one a device", low=1)
     strategy: str = setting("auto", "Lightning strategy by name: auto, ddp, fsdp, deepspeed_stage_2, …")
     num_threads: int | None = setting(None, "CPU threads a process uses; none = torch's choice", low=1)
+    pad_to_multiple_of: int = setting(
+        1,
+        "packed sequences are filled up to a multiple of these tokens: fewer different lengths, for which a CPU keeps less memory (64)",
+        low=1,
+    )
     num_workers: int = setting(2, "threads that read and encode ahead of training", low=0)
     wandb_project: str | None = setting(None, "also log to this Weights & Biases project (extra `wandb`)")
 

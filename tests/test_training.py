@@ -18,7 +18,7 @@ from ffr.cli.main import ffr
 
 from ffr.config import SftConfig
 from ffr.errors import DataError, ModelError, UsageError
-from ffr.training.assembly import newest_checkpoint
+from ffr.training.assembly import KERNELS_KEPT, newest_checkpoint
 from ffr.training.sft import train_sft
 
 SMALL = {
@@ -275,3 +275,16 @@ def test_all_weights_of_the_language_model_can_be_trained(sample_home: Path, tmp
 
 def test_environment_is_left_clean() -> None:
     assert os.environ.get("FFR_RUN_FOLDER") is None
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "128"), ("7", "7")])
+def test_few_kernels_are_kept_unless_told(
+    given: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = KERNELS_KEPT[0]
+    monkeypatch.setenv(name, given or "")
+    if given is None:
+        monkeypatch.delenv(name)
+    with pytest.raises(UsageError):
+        train_sft(SftConfig(dataset=str(tmp_path / "none.jsonl")), run=tmp_path / "run", echo=str, progress=False)
+    assert os.environ[name] == expected

@@ -150,10 +150,13 @@ class PrefixSharing:
         vlm: The model; its decoder's attention implementation is set and stays so, since a backward pass with gradient
             checkpointing runs the attention again.
         is_wanted: False uses the repeated form.
+        pad_to_multiple_of: Prompts and blocks of branches are filled up to a multiple of these tokens, so that passes have fewer
+            different shapes.
     """
 
-    def __init__(self, vlm: Vlm, *, is_wanted: bool = True) -> None:
+    def __init__(self, vlm: Vlm, *, is_wanted: bool = True, pad_to_multiple_of: int = 1) -> None:
         self._vlm = vlm
+        self._multiple = pad_to_multiple_of
         self.reason: str | None = None if is_wanted else "it is turned off"
         """Why prompts are repeated; None where they are shared."""
         if is_wanted:
@@ -209,7 +212,7 @@ class PrefixSharing:
         *,
         block: int | None = None,
     ) -> BranchLogprobs:
-        inputs = self._vlm.collate(prompts, padding_side="right").inputs
+        inputs = self._vlm.collate(prompts, padding_side="right", pad_to_multiple_of=self._multiple).inputs
         device = inputs["input_ids"].device
         prompt_mask = inputs.pop("attention_mask").bool()
         positions = token_positions(self._vlm, {**inputs, "attention_mask": prompt_mask})
@@ -217,7 +220,8 @@ class PrefixSharing:
         ends = prompt_mask.sum(1)  # each prompt's length
         num_prompts, width = prompt_mask.shape
         if block is None:
-            block = _block_size(branches, width, self._vlm.base.config.get_text_config().hidden_size)
+            hidden_size = self._vlm.base.config.get_text_config().hidden_size
+            block = _block_size(branches, width, hidden_size, self._multiple)
         starts, size = _places(branches, block)
 
         # token by token of the packed rows, on the host: id, branch (-1 on filling), place in the branch
@@ -350,7 +354,9 @@ class PrefixSharing:
         return float(torch.stack([in_one - repeated, in_blocks - repeated]).abs().max())
 
 
-def _block_size(branches: Sequence[Sequence[Sequence[int]]], prompt_size: int, hidden_size: int) -> int:
+def _block_size(
+    branches: Sequence[Sequence[Sequence[int]]], prompt_size: int, hidden_size: int, multiple: int = 1
+) -> int:
     """S for the least work, where filling counts.
 
     A block is half as long as the prompt at least, so that the prompt's keys, copied for each block, take less room than what is kept
@@ -361,15 +367,20 @@ def _block_size(branches: Sequence[Sequence[Sequence[int]]], prompt_size: int, h
         prompt_size: P.
         hidden_size: H; with it, what a token costs apart from attention is put in pairs of tokens that attend (of 4H operations a
             layer): about 6H.
+        multiple: Of which S is one.
 
-    >>> _block_size([[[0] * 65] * 32], 825, 576), _block_size([[[0] * 40] * 8], 825, 576)
-    (540, 320)
+    >>> many, few = [[[0] * 65] * 32], [[[0] * 40] * 8]
+    >>> _block_size(many, 825, 576), _block_size(few, 825, 576), _block_size(many, 832, 576, 64)
+    (540, 320, 576)
     """
     longest = max(len(branch) for group in branches for branch in group)
     total = max(1, *(sum(map(len, group)) for group in branches))
     least = max(longest, prompt_size // 2, SMALLEST_BLOCK)
     sizes = [total, *(size for sixteenths in range(16, 33) if 2 * (size := least * sixteenths // 16) < total)]
-    return min(sizes, key=lambda size: _places(branches, size)[1] * (prompt_size + size + 6 * hidden_size))
+    return min(
+        (size + -size % multiple for size in sizes),
+        key=lambda size: _places(branches, size)[1] * (prompt_size + size + 6 * hidden_size),
+    )
 
 
 def _places(branches: Sequence[Sequence[Sequence[int]]], block: int) -> tuple[list[list[int]], int]:

@@ -427,15 +427,19 @@ class Vlm(nn.Module):
 
     # -- batches --------------------------------------------------------------------------------------------------------
 
-    def collate(self, rows: Sequence[Encoded], *, padding_side: Literal["left", "right"]) -> Batch:
+    def collate(
+        self, rows: Sequence[Encoded], *, padding_side: Literal["left", "right"], pad_to_multiple_of: int = 1
+    ) -> Batch:
         """Pads rows to one length, on the model's device, with the features of their images.
 
         Args:
             rows: Encoded examples, B of them.
             padding_side: `right` for training, `left` for generation.
+            pad_to_multiple_of: Of which the length is a multiple.
         """
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.stop_ids[0]
-        length = max(row.num_tokens for row in rows)
+        longest = max(row.num_tokens for row in rows)
+        length = longest + -longest % pad_to_multiple_of
         ids = torch.full((len(rows), length), pad, dtype=torch.long)
         attention = torch.zeros((len(rows), length), dtype=torch.long)
         answer = torch.zeros((len(rows), length), dtype=torch.bool)

@@ -74,6 +74,10 @@ class Preparation:
     progress: bool
 
 
+KERNELS_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+"""How many kernels, one a shape, oneDNN keeps on a CPU where the environment says nothing: it reads this at its first kernel. Of its own it
+keeps 1,024, and steps of ever new lengths fill the memory with them."""
+
 Fit = Callable[[Preparation], tuple[Status, dict[str, float]]]
 
 
@@ -109,6 +113,7 @@ def run_stage(
     say: Echo = echo if is_first_process else _silent
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+    os.environ.setdefault(*KERNELS_KEPT)
     train_data, val_data = load_data(config, say)
     run = _run_folder(run, root, config, recipe, is_first_process)
     say(

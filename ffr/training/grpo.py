@@ -128,7 +128,9 @@ def describe_grpo(config: GrpoConfig, *, recipe: str, root: Path = Path(RUNS_FOL
     train_data, val_data = load_data(config, echo)
     vlm = load_base(config, source.location)
     make_trainable(config, vlm)
-    sharing = PrefixSharing(vlm, is_wanted=config.prompt_sharing == "auto")
+    sharing = PrefixSharing(
+        vlm, is_wanted=config.prompt_sharing == "auto", pad_to_multiple_of=config.pad_to_multiple_of
+    )
     encoder = make_encoder(config, vlm)
     if config.pack_queries:
         check_packing(encoder)
@@ -294,7 +296,9 @@ def _fit(config: GrpoConfig, preparation: Preparation) -> tuple[Status, dict[str
     vlm.name = preparation.source.label
     order, num_steps, levels = _data_order(config, vlm, preparation)
     make_trainable(config, vlm)
-    sharing = PrefixSharing(vlm, is_wanted=config.prompt_sharing == "auto")
+    sharing = PrefixSharing(
+        vlm, is_wanted=config.prompt_sharing == "auto", pad_to_multiple_of=config.pad_to_multiple_of
+    )
     if sharing.reason is not None:
         say(f"prompts pass through the model once for each answer, which is slow: {sharing.reason}")
     vlm.train()

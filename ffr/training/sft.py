@@ -142,7 +142,7 @@ def _groups(config: SftConfig, encoder: ExampleEncoder, data: ExampleDataset) ->
 
 
 def _sharing(config: SftConfig, encoder: ExampleEncoder) -> PrefixSharing | None:
-    return PrefixSharing(encoder.vlm) if config.pack_queries else None
+    return PrefixSharing(encoder.vlm, pad_to_multiple_of=config.pad_to_multiple_of) if config.pack_queries else None
 
 
 def _why_repeated(reason: str) -> str:

@@ -117,6 +117,28 @@ def test_branches_in_blocks_equal_repeated(
     assert worst(mine, theirs) < 1e-3
 
 
+def test_lengths_may_be_filled_up(folder: Path, ask: Ask) -> None:
+    """To multiples of 32, prompts and branches: nothing but the shapes changes, and few are left."""
+    vlm = with_lora(folder)
+    prompts = [vlm.encode(*ask(0, 2)), vlm.encode(*ask(words="看 " * 5))]
+    branches = random_branches(vlm, RAGGED)
+    plain, padded = PrefixSharing(vlm), PrefixSharing(vlm, pad_to_multiple_of=32)
+    expected = plain.score(prompts, branches)
+    loss_of(expected).backward()
+    theirs = gradients(vlm)
+    shapes = set()
+    hook = vlm.language_model.register_forward_hook(
+        lambda module, arguments, output: shapes.add(tuple(output.last_hidden_state.shape[:2]))
+    )
+    scores = padded.score(prompts, branches)
+    hook.remove()
+    loss_of(scores).backward()
+    assert all(width % 32 == 0 for _, width in shapes)
+    assert shapes
+    assert (scores.logprobs - expected.logprobs).abs().max() < 1e-4
+    assert worst(gradients(vlm), theirs) < 1e-3
+
+
 def test_packed_equals_repeated_in_double_precision(folder: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left in float64 comes from transformers' own norms and rotations, which compute in float32."""
     vlm = with_lora(folder).double()
