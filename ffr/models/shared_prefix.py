@@ -79,10 +79,11 @@ def shared_prefix_attention(
 
 
 def _in_blocks(rows: torch.Tensor, block: int) -> torch.Tensor:
-    """(B, heads, N, …) as (B · N / S, heads, S, …)."""
-    if rows.shape[2] == block:
+    """(B, heads, N, width) as (B · N / S, heads, S, width)."""
+    num_rows, heads, size, width = rows.shape
+    if size == block:
         return rows
-    return rows.unflatten(2, (-1, block)).transpose(1, 2).flatten(0, 1)
+    return rows.reshape(num_rows, heads, -1, block, width).transpose(1, 2).flatten(0, 1)
 
 
 def _behind_prompt(states: torch.Tensor, start: int, block: int) -> torch.Tensor:
@@ -263,7 +264,7 @@ class PrefixSharing:
     @staticmethod
     def _branch_mask(prompt_mask: torch.Tensor, number: torch.Tensor, place: torch.Tensor, block: int) -> torch.Tensor:
         """(B, 1, N, P + S) bool: a branch's token sees the prompt, and of its block its own branch up to itself."""
-        number, place = number.unflatten(1, (-1, block)), place.unflatten(1, (-1, block))  # (B, blocks, S)
+        number, place = (item.reshape(len(item), -1, block) for item in (number, place))  # (B, blocks, S)
         same = number[..., :, None] == number[..., None, :]
         own = (same & (place[..., :, None] >= place[..., None, :])).flatten(1, 2)
         # filling sees the filling of its block, so that no row is empty
