@@ -212,8 +212,8 @@ def test_an_architecture_that_does_not_fit_is_repeated_and_says_so(
     expected = PrefixSharing(vlm, is_wanted=False).score(prompts, branches)
     # an attention that lets branches see each other: the trial pass must notice
     monkeypatch.setattr(
-        PrefixSharing, "_branch_mask", staticmethod(lambda mask, number, place: torch.ones(
-            len(mask), 1, number.shape[1], mask.shape[1] + number.shape[1], dtype=torch.bool))
+        PrefixSharing, "_branch_mask", staticmethod(lambda mask, number, place, block: torch.ones(
+            len(mask), 1, number.shape[1], mask.shape[1] + block, dtype=torch.bool))
     )  # fmt: skip
     sharing = PrefixSharing(vlm)
     assert not sharing.is_active
