@@ -122,6 +122,8 @@ class SftConfig(StageConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_packing(self)
+        if self.pad_to_multiple_of > 1 and not self.pack_queries:
+            raise UsageError(f"setting pad_to_multiple_of: {_NOT_PACKED}; set pack_queries=true")
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,8 @@ class GrpoConfig(StageConfig):
                 f"setting pack_queries: dialogues come in shuffled order with all their queries, and curriculum {self.curriculum} "
                 "orders queries one by one; leave one of the two out"
             )
+        if self.pad_to_multiple_of > 1 and self.prompt_sharing == "off":
+            raise UsageError(f"setting pad_to_multiple_of: {_NOT_PACKED}; leave prompt_sharing at auto")
         if self.loss_type == "cispo" and self.clip_high < 1:
             raise UsageError(
                 f"setting clip_high: {self.clip_high} is too small for cispo, which takes it as the largest ratio; set about 5"
@@ -298,6 +302,9 @@ SETTINGS_OF_EMBEDDINGS = SETTINGS_OF_FITTING | {"neighbours", "threshold", "imag
 
 
 Config = TypeVar("Config", bound=StageConfig)
+
+
+_NOT_PACKED = "only packed sequences are filled up, and these settings pack none"
 
 
 def _check_packing(config: SftConfig | GrpoConfig) -> None:

@@ -18,12 +18,14 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from ffr.cli.main import ffr
+from safetensors.torch import load_file
 
 from ffr.config import GrpoConfig
 from ffr.errors import ModelError, UsageError
 from ffr.grpo.module import GrpoModule
 from ffr.grpo.reward_terms import RewardError
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
+from ffr.models.tiny import TINY_FOLDER
 from ffr.models.vlm import Encoded
 from ffr.training.grpo import start_model, train_grpo
 
@@ -173,18 +175,23 @@ def test_how_a_step_is_cut_does_not_matter(sample_home: Path, tmp_path: Path) ->
 @pytest.mark.slow
 def test_packed_queries_are_the_same_step(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All queries of a dialogue behind it, however the step is cut, against each prompt by itself: sampling, reference, update."""
-    beginnings: list[int] = []
+    answers: list[int] = []
     score = PrefixSharing.score
 
     def noted(self: PrefixSharing, prompts: Sequence[Encoded], branches: Any, **options: Any) -> BranchLogprobs:
-        beginnings.append(len(prompts))
-        assert sum(map(len, branches)) == 6 * 4
+        assert len(prompts) == 1
+        answers.append(sum(map(len, branches)))
         return score(self, prompts, branches, **options)
 
     monkeypatch.setattr(PrefixSharing, "score", noted)
     packed = {**ONE_STEP, "batch_size": 6, "rollout_batch": 6, "pack_queries": True}
     whole = _rows(_train(tmp_path / "packed", **packed))[0]
-    assert max(beginnings) < 6
+    assert answers.pop(0) == 6 * 4, "the start-up check takes as many prompts at once as a pass may hold"
+    # a pass a dialogue: the reference's passes, then the update's
+    num_passes = len(answers) // 2
+    assert num_passes < 6
+    assert answers[:num_passes] == answers[num_passes:]
+    assert sum(answers[:num_passes]) == 6 * 4
     monkeypatch.setattr(PrefixSharing, "score", score)
     for number, cut in enumerate(
         [
@@ -213,6 +220,30 @@ def test_a_packed_run_goes_on_where_it_stopped(sample_home: Path, tmp_path: Path
     assert done.exit_code == 0, done.output
     assert _rows(half) == _rows(whole)
     assert _weights(half) == _weights(whole)
+
+
+@pytest.mark.slow
+def test_processes_may_have_unlike_numbers_of_passes(sample_home: Path, tmp_path: Path) -> None:
+    """Packed, a process has as many passes as its prompts have dialogues; one prompt a pass gives the same gradient, and weights."""
+    found = []
+    for name, cut in (("packed", {}), ("one_by_one", {"batch_size": 1, "accumulate": 6})):
+        run = tmp_path / name
+        settings = {**ONE_STEP, "batch_size": 6, "accumulate": 1, "rollout_batch": 6, "pack_queries": True, **cut}
+        words = _options(**settings, devices=2, strategy="ddp", accelerator="cpu")
+        done = subprocess.run(
+            _command(*words, "--out", str(run)),
+            capture_output=True, text=True, check=False, timeout=400, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append((_rows(run)[0], load_file(run / "merged" / "model.safetensors")))
+    (packed, weights), (single, their_weights) = found
+    assert float(packed["reward"]) == pytest.approx(float(single["reward"]), rel=1e-4)
+    assert float(packed["grad_norm"]) == pytest.approx(float(single["grad_norm"]), rel=2e-3)
+    start = load_file(TINY_FOLDER / "model.safetensors")
+    moved = sum(float((weights[name] - start[name]).square().sum()) for name in start)
+    apart = sum(float((weights[name] - their_weights[name]).square().sum()) for name in start)
+    assert moved > 0
+    assert apart < 1e-2 * moved
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"])

@@ -8,12 +8,14 @@ Shapes: B prompts of the process, G answers to each, N = B·G answers, C tokens 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
 from ffr.config import GrpoConfig
@@ -127,33 +129,38 @@ class GrpoModule(StageModule[GrpoConfig]):
         return everywhere[self.global_rank * len(rewards) :][: len(rewards)]
 
     def _passes(self, batch: StepPrompts, rollout: Rollout) -> list[_Pass]:
-        """Cuts the step into passes: `batch_size` prompts at once, and `answers_per_pass` answers behind each."""
+        """Cuts the step into passes: `batch_size` prompts at once, and `answers_per_pass` answers behind each.
+
+        Where prompts on one dialogue are packed, each dialogue has its own pass: beside another one its row would be filled up.
+        """
         size, width = self.config.num_generations, self.config.batch_size
         at_once = self.config.answers_per_pass or size
-        ids = [list(answer.token_ids) for answer in rollout.answers]
         passes = []
         for start in range(0, len(batch.prompts), width):
             parts = neighbours_of(self.vlm, batch.prompts[start : start + width], batch.groups[start : start + width])
-            for first in range(0, size, at_once):
-                row, item = start, _Pass([], [], [], [])
-                for part in parts:
-                    answers = [
-                        (prompt, number * size + place)
-                        for number, prompt in enumerate(part, start=row)
-                        for place in range(first, min(first + at_once, size))
-                    ]
-                    row += len(part)
-                    rows = [
-                        Encoded(prompt.input_ids + ids[answer], len(ids[answer]), prompt.images)
-                        for prompt, answer in answers
-                    ]
-                    packed = pack(rows, self.vlm.placeholder_ids)
-                    item.prompts += packed.prompts
-                    item.branches += packed.branches
-                    item.num_scored += packed.num_scored
-                    item.answers += [answer for _, answer in answers]
-                passes.append(item)
+            numbers = itertools.count(start)
+            numbered = [[(next(numbers), prompt) for prompt in part] for part in parts]
+            for together in [[part] for part in numbered] if self.config.pack_queries else [numbered]:
+                for first in range(0, size, at_once):
+                    places = range(first, min(first + at_once, size))
+                    passes.append(self._pass(together, places, rollout))
         return passes
+
+    def _pass(self, parts: list[list[tuple[int, Encoded]]], places: range, rollout: Rollout) -> _Pass:
+        """Some of the answers to prompts, of which those of a part stand behind one dialogue."""
+        item = _Pass([], [], [], [])
+        for part in parts:
+            rows = []
+            for number, prompt in part:
+                answers = [number * self.config.num_generations + place for place in places]
+                for ids in (list(rollout.answers[answer].token_ids) for answer in answers):
+                    rows.append(Encoded(prompt.input_ids + ids, len(ids), prompt.images))
+                item.answers += answers
+            packed = pack(rows, self.vlm.placeholder_ids)
+            item.prompts += packed.prompts
+            item.branches += packed.branches
+            item.num_scored += packed.num_scored
+        return item
 
     @torch.no_grad()
     def _reference(self, item: _Pass) -> Tensor:
@@ -189,7 +196,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         rollout = self.last_rollout
         assert rollout is not None
         optimizer.zero_grad()  # type: ignore[union-attr]
-        for item in passes:
+        for item, is_last in zip(passes, [*[False] * (len(passes) - 1), True], strict=True):
             scores = self.sharing.score(
                 item.prompts,
                 item.branches,
@@ -222,8 +229,9 @@ class GrpoModule(StageModule[GrpoConfig]):
                 kl_coefficient=config.kl_coefficient,
                 reference_logprobs=item.reference,
             )
-            # data-parallel strategies take the mean of the processes' gradients
-            self.manual_backward(loss * self.trainer.world_size)
+            # data-parallel strategies take the mean of the processes' gradients: once a step, whatever number of passes each has
+            with nullcontext() if is_last else self._unsynchronized():
+                self.manual_backward(loss * self.trainer.world_size)
             if scores.entropy is not None:
                 self._add(loss=float(loss.detach()), entropy=float(scores.entropy.sum()))
                 self._add(num_scored=float(scores.mask.sum()))
@@ -237,6 +245,11 @@ class GrpoModule(StageModule[GrpoConfig]):
         if config.max_grad_norm:
             self.clip_gradients(optimizer, gradient_clip_val=config.max_grad_norm, gradient_clip_algorithm="norm")
         optimizer.step()  # type: ignore[union-attr]
+
+    def _unsynchronized(self) -> AbstractContextManager[None]:
+        """Gradients of a backward pass stay with the process, to be added to those of its next."""
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
 
     # -- what is said of it ---------------------------------------------------------------------------------------------
 

@@ -116,10 +116,8 @@ def run_stage(
     os.environ.setdefault(*KERNELS_KEPT)
     train_data, val_data = load_data(config, say)
     run = _run_folder(run, root, config, recipe, is_first_process)
-    say(
-        f"Training {source.label} on {config.dataset} ({len(train_data)} examples, {config.split}) "
-        f"with recipe {recipe} → {run}" + (" (resumed)" if resume else "")
-    )
+    how = "resumed" if resume else f"with recipe {recipe}"
+    say(f"Training {source.label} on {config.dataset} ({len(train_data)} examples, {config.split}) {how} → {run}")
     fingerprints = {"configuration": config_fingerprint(config), "data": train_data.fingerprint}
     record = _start_record(run, config, fingerprints, train_data, val_data, source.label, resume, is_first_process)
     preparation = Preparation(run, source, train_data, val_data, fingerprints, resume, say, progress)
