@@ -60,7 +60,7 @@ def plain_loop(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
     import torch
 
     from ffr.images import open_image
-    from ffr.models.encode import ExampleEncoder
+    from ffr.models.prompts import ExampleEncoder
     from ffr.prompt import IMAGE_MARK
 
     prompt_of = ExampleEncoder(vlm).prompt
@@ -90,9 +90,9 @@ def plain_loop(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
 
 def ffr_eval(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
     """What `ffr eval --no-baselines` does once the model is there."""
-    from ffr.data.predictions import read_predictions
-    from ffr.evaluation.retrievers import VlmRetriever
+    from ffr.data.forms.predictions import read_predictions
     from ffr.evaluation.run import evaluate
+    from ffr.retrieval.interface import VlmRetriever
 
     with tempfile.TemporaryDirectory() as folder:
         retriever = VlmRetriever(vlm, name="tiny", max_new_tokens=max_new_tokens)
@@ -101,7 +101,7 @@ def ffr_eval(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
 
 
 def retriever_answers(vlm: Any, examples: list[Any], max_new_tokens: int, *, is_prefix_shared: bool) -> list[str]:
-    from ffr.evaluation.retrievers import VlmRetriever
+    from ffr.retrieval.interface import VlmRetriever
 
     retriever = VlmRetriever(
         vlm, name="tiny", query_position="last", max_new_tokens=max_new_tokens, is_prefix_shared=is_prefix_shared
@@ -114,7 +114,7 @@ def retriever_answers(vlm: Any, examples: list[Any], max_new_tokens: int, *, is_
 
 
 def num_prompt_tokens(vlm: Any, example: Any) -> int:
-    from ffr.models.encode import ExampleEncoder
+    from ffr.models.prompts import ExampleEncoder
 
     return ExampleEncoder(vlm, query_position="last")(example).num_tokens
 

@@ -273,8 +273,8 @@ def work_ours(case: Case, *, is_shared: bool, has_feature_cache: bool = True) ->
     import lightning as L
     from lightning.pytorch.callbacks import Callback
 
-    from ffr.grpo import rollout
-    from ffr.grpo.loader import PromptLoader
+    from ffr.training.grpo import rollout
+    from ffr.training.grpo.loader import PromptLoader
 
     if not is_shared:
         rollout.sample_answers = sample_from_repeated_prompts
@@ -312,17 +312,17 @@ def work_ours(case: Case, *, is_shared: bool, has_feature_cache: bool = True) ->
 
 
 def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) -> Any:
-    """A GRPO module around a random policy, put together as `ffr.training.grpo` does it."""
+    """A GRPO module around a random policy, put together as `ffr.training.grpo.stage` does it."""
     from ffr.config import GrpoConfig
-    from ffr.grpo.module import GrpoModule
-    from ffr.grpo.reward_terms import RewardTerm
-    from ffr.grpo.rollout import Sampler
     from ffr.models.features import ImageFeatureCache
     from ffr.models.loading import load_vlm
     from ffr.models.shared_prefix import PrefixSharing
-    from ffr.models.tiny import TINY_FOLDER
     from ffr.models.vlm import Vlm
-    from ffr.training.assembly import make_trainable
+    from ffr.shipped.tiny import TINY_FOLDER
+    from ffr.training.common.assembly import make_trainable
+    from ffr.training.grpo.module import GrpoModule
+    from ffr.training.grpo.reward_terms import RewardTerm
+    from ffr.training.grpo.rollout import Sampler
 
     processor = load_vlm(TINY_FOLDER).processor  # its ids are not used: prompts come as ids and pixels
     tokenizer = make_tokenizer(case.model_size.vocab)
@@ -374,7 +374,7 @@ def encode(case: Case, index: int, ids: list[int], num_images: int) -> Any:
 
 def sample_from_repeated_prompts(vlm: Any, prompts: Sequence[Any], *, num_samples: int, **options: Any) -> Any:
     """What `sample_answers` does, each prompt passing through the model once for each answer."""
-    from ffr.models.sampling import sample_answers
+    from ffr.models.decoding.sampling import sample_answers
 
     repeated = [prompt for prompt in prompts for _ in range(num_samples)]
     answers = [group[0] for group in sample_answers(vlm, repeated, num_samples=1, **options)]
@@ -505,7 +505,7 @@ def compare_losses(case: Case) -> dict[str, float]:
     import torch
     from torch.nn import functional as F
 
-    from ffr.grpo.loss import policy_loss, token_weights
+    from ffr.training.grpo.loss import policy_loss, token_weights
 
     module = make_module(case, is_shared=True)
     with tempfile.TemporaryDirectory() as folder:

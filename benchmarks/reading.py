@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ffr.data.dataset import open_dataset
+from ffr.data.forms.ms_swift import example_to_record
 from ffr.data.index import RecordFile
-from ffr.data.ms_swift import example_to_record
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
 _WORDS = [

@@ -23,7 +23,7 @@ import torch
 from sft_cpu import SIZES, VOCAB, make_vlm
 from transformers import DynamicCache
 
-from ffr.models import sampling
+from ffr.models.decoding import sampling
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
 from ffr.provenance import now, versions

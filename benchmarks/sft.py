@@ -61,11 +61,11 @@ def measure_ours(batch: int, steps: int, vocab: int) -> dict[str, float]:
     from ffr.config import SftConfig
     from ffr.models.loading import load_vlm
     from ffr.models.lora import add_lora
-    from ffr.models.tiny import TINY_FOLDER
     from ffr.models.vlm import Encoded, Vlm
-    from ffr.sft.loader import StepLoader
-    from ffr.sft.module import SftModule
-    from ffr.sft.plan import TrainPlan
+    from ffr.shipped.tiny import TINY_FOLDER
+    from ffr.training.sft.loader import StepLoader
+    from ffr.training.sft.module import SftModule
+    from ffr.training.sft.plan import TrainPlan
 
     tiny = load_vlm(TINY_FOLDER)  # for its tokenizer and processor only; its ids lie within the vocabulary
     vlm = Vlm(make_model(vocab), tiny.tokenizer, tiny.processor, name="benchmark")
@@ -99,7 +99,7 @@ def measure_trl(batch: int, steps: int, vocab: int) -> dict[str, float]:
     from transformers import AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from ffr.models.tiny import TINY_FOLDER
+    from ffr.shipped.tiny import TINY_FOLDER
 
     times: list[float] = []
 

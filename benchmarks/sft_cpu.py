@@ -24,9 +24,9 @@ from sft import make_model
 from ffr.models.compiled import compile_layers
 from ffr.models.loading import load_vlm
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.tiny import TINY_FOLDER
 from ffr.models.vlm import Encoded, Vlm
 from ffr.provenance import now, versions
+from ffr.shipped.tiny import TINY_FOLDER
 
 DIALOGUE_TOKENS, QUERIES, QUERY_TOKENS, ANSWER_TOKENS, VOCAB = 1_000, 8, 20, 30, 32_000
 SIZES = {

@@ -54,11 +54,11 @@ def train(form: str, steps: int, dialogue_tokens: int) -> tuple[list[float], flo
     from ffr.models.lora import add_lora
     from ffr.models.packing import pack
     from ffr.models.shared_prefix import PrefixSharing
-    from ffr.models.tiny import TINY_FOLDER
     from ffr.models.vlm import Encoded, Vlm
-    from ffr.sft.loader import StepLoader
-    from ffr.sft.module import SftModule
-    from ffr.sft.plan import TrainPlan
+    from ffr.shipped.tiny import TINY_FOLDER
+    from ffr.training.sft.loader import StepLoader
+    from ffr.training.sft.module import SftModule
+    from ffr.training.sft.plan import TrainPlan
 
     tiny = load_vlm(TINY_FOLDER)  # for its tokenizer and processor only; its ids lie within the vocabulary
     vlm = Vlm(make_model(VOCAB), tiny.tokenizer, tiny.processor, name="benchmark")

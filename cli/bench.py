@@ -12,7 +12,7 @@ from ffr.errors import UsageError
 
 if TYPE_CHECKING:
     from ffr.evaluation.run import Progress
-    from ffr.evaluation.suite import Suite
+    from ffr.suites.suite import Suite
 
 
 @click.group()
@@ -47,8 +47,8 @@ def run(
     """
     from ffr.cli.model_options import progress_bar
 
-    from ffr.evaluation.bench import TABLE_FILES, run_suite
-    from ffr.evaluation.suite import load_suite
+    from ffr.suites.run import TABLE_FILES, run_suite
+    from ffr.suites.suite import load_suite
 
     found = load_suite(suite)
     folder = out or Path("bench") / (found.name + (f"-first-{limit}" if limit is not None else ""))
@@ -78,8 +78,8 @@ def run(
 
 def _servers(suite: Suite, only: tuple[str, ...]) -> list[str]:
     """Which servers are asked, and whose keys they get: a suite may come from someone else."""
-    from ffr.evaluation.api import DEFAULT_KEY_VARIABLE, split_name
-    from ffr.evaluation.choice import kind_of
+    from ffr.retrieval.api import DEFAULT_KEY_VARIABLE, split_name
+    from ffr.retrieval.opening import kind_of
 
     found: dict[str, None] = {}
     for row in suite.rows_of(only):

@@ -71,7 +71,7 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
     from rich.text import Text
 
     from ffr.evaluation.compare import HEADLINE_FIGURES
-    from ffr.evaluation.report import slice_label
+    from ffr.report.tables import slice_label
 
     table = _table(f"{letter} against A, in percent")
     table.add_column("", no_wrap=True)

@@ -29,8 +29,8 @@ from ffr.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ffr.curriculum.policy import Difficulty
     from ffr.runs import ModelSource
+    from ffr.training.curriculum.order import Difficulty
 
 
 @click.group()
@@ -89,11 +89,11 @@ def score(
     label, source = _choose(model)
     is_file = Path(dataset).is_file()
     click.echo(f"Scoring {label} on {dataset}" + ("" if is_file else f" ({split})"))
-    from ffr.curriculum.difficulty import DIFFICULTY_FILE, score_dataset
-    from ffr.curriculum.plot import draw_scatter
     from ffr.data.catalog import load_dataset
-    from ffr.evaluation.choice import vlm_retriever
     from ffr.evaluation.run import FirstExamples
+    from ffr.retrieval.opening import vlm_retriever
+    from ffr.training.curriculum.difficulty import DIFFICULTY_FILE, score_dataset
+    from ffr.training.curriculum.plot import draw_scatter
 
     data = load_dataset(dataset, split=split, image_root=image_root, skip_bad=skip_bad, echo=click.echo)
     examples = data if limit is None else FirstExamples(data, limit)
@@ -150,7 +150,7 @@ def _level_table(difficulties: Sequence[Difficulty]) -> Table:
     from rich import box
     from rich.table import Table
 
-    from ffr.curriculum.policy import LEVELS, assign_levels, kept_items
+    from ffr.training.curriculum.order import LEVELS, assign_levels, kept_items
 
     levels = assign_levels(difficulties)
     kept = set(kept_items(difficulties, levels))

@@ -343,7 +343,7 @@ def download(
 def _write(
     target: Path, examples: Iterable[Example], form: str, template: str, query_position: str, drop_prompts: bool
 ) -> int:
-    from ffr.data.formats import write_examples
+    from ffr.data.forms.formats import write_examples
 
     return write_examples(
         target,

@@ -151,8 +151,8 @@ def _data() -> list[Finding]:
 def _models() -> list[Finding]:
     from pathlib import Path
 
-    from ffr.models.tiny import TINY_FOLDER
     from ffr.runs import RUNS_FOLDER, newest_finished_run
+    from ffr.shipped.tiny import TINY_FOLDER
 
     lines = []
     if (TINY_FOLDER / "model.safetensors").is_file():

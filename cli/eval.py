@@ -20,9 +20,9 @@ from ffr.errors import UsageError
 if TYPE_CHECKING:
     from ffr.dialogue import Example
     from ffr.embedding import Encoder
-    from ffr.evaluation.choice import ModelChoice, OpenModel
     from ffr.evaluation.results import Results
     from ffr.evaluation.run import Progress
+    from ffr.retrieval.opening import ModelChoice, OpenModel
 
 Say = Callable[[str], None]
 
@@ -51,7 +51,7 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
             say(f"Results: {results.save(call.out)}")
         _show(results, call.as_json)
         return
-    from ffr.evaluation.choice import choose_model
+    from ffr.retrieval.opening import choose_model
 
     choice = choose_model(call.model)
     if call.coherence and call.encoder is None and choice.source is None and call.embedding is None:
@@ -71,9 +71,9 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
 def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, Path]:
     """Asks and scores as the options say, and tells where the results lie."""
     from ffr.data.catalog import load_dataset
-    from ffr.evaluation.choice import AskedData, open_model
-    from ffr.evaluation.retrievers import BASELINES
     from ffr.evaluation.run import FirstExamples, WrongPictures, evaluate
+    from ffr.retrieval.interface import BASELINES
+    from ffr.retrieval.opening import AskedData, open_model
 
     name = choice.name + (" (wrong pictures)" if call.wrong_pictures else "")
 
@@ -125,7 +125,7 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
 
 def _coherence_encoder(call: EvalCall, policy: Encoder | None, examples: Sequence[Example]) -> Encoder:
     """What makes the vectors of coherence: `--encoder`, else the retriever's own."""
-    from ffr.evaluation.choice import open_encoder_of
+    from ffr.retrieval.opening import open_encoder_of
 
     if call.encoder is not None:
         encoder = open_encoder_of(call.encoder, call.asking, policy)
@@ -165,6 +165,6 @@ def _show(results: Results, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from ffr.evaluation.report import print_report
+    from ffr.report.tables import print_report
 
     print_report(results, Console())

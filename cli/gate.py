@@ -97,7 +97,7 @@ def _table(outcomes: list[Outcome]) -> Table:
 
 
 def _write(path: Path, content: bytes) -> None:
-    from ffr.data.files import replaced_file
+    from ffr.files import replaced_file
 
     with replaced_file(path) as write:
         write(content)

@@ -35,9 +35,9 @@ def quickstart(
 
     from ffr.config import GrpoConfig, SftConfig, load_config
     from ffr.data.catalog import locate
-    from ffr.training.assembly import TrainResult
-    from ffr.training.grpo import train_grpo
-    from ffr.training.sft import train_sft
+    from ffr.training.common.assembly import TrainResult
+    from ffr.training.grpo.stage import train_grpo
+    from ffr.training.sft.stage import train_sft
 
     started = time.monotonic()
 

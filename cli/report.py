@@ -26,8 +26,8 @@ def report(results: Path, out: Path | None, dataset: str | None, split: str | No
     RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. The page needs nothing beside itself and
     fetches nothing. Where it would be larger than 48 MB, the dialogues go on in FILE-2.html and so on.
     """
-    from ffr.evaluation.answered import open_evaluation
-    from ffr.evaluation.html.page import write_report
+    from ffr.report.answered import open_evaluation
+    from ffr.report.html.page import write_report
 
     evaluation = open_evaluation(results, dataset=dataset, split=split, image_root=image_root, echo=click.echo)
     folder = results if results.is_dir() else results.parent

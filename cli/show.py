@@ -23,8 +23,8 @@ def show(results: Path, wanted: str, plain: bool, dataset: str | None, split: st
     """
     from rich.console import Console
 
-    from ffr.evaluation.answered import open_evaluation
-    from ffr.evaluation.terminal import find_answers, print_answer
+    from ffr.report.answered import open_evaluation
+    from ffr.report.dialogue import find_answers, print_answer
 
     evaluation = open_evaluation(results, dataset=dataset, split=split)
     chosen, others = find_answers(evaluation, wanted)

@@ -138,10 +138,10 @@ def _run_stage(
 def _stage_functions(kind: type[StageConfig]) -> tuple[Callable[..., object], Callable[..., None]]:
     """What trains a stage, and what describes it."""
     if kind.stage == "sft":
-        from ffr.training.sft import describe_sft, train_sft
+        from ffr.training.sft.stage import describe_sft, train_sft
 
         return train_sft, describe_sft
-    from ffr.training.grpo import describe_grpo, train_grpo
+    from ffr.training.grpo.stage import describe_grpo, train_grpo
 
     return train_grpo, describe_grpo
 
@@ -177,7 +177,7 @@ def _resume(
     if record.status == "finished":
         click.echo(f"{run} is finished; nothing is left to train")
         return
-    from ffr.training.assembly import load_run_config
+    from ffr.training.common.assembly import load_run_config
 
     config = load_run_config(kind, run)
     train_stage, _ = _stage_functions(kind)
@@ -194,7 +194,7 @@ def _wants_progress(asked: bool | None) -> bool:
 
 
 def _finish(kind: type[StageConfig], result: object) -> None:
-    from ffr.training.assembly import TrainResult
+    from ffr.training.common.assembly import TrainResult
 
     assert isinstance(result, TrainResult)
     if result.status == "interrupted":

@@ -402,7 +402,7 @@ def nearest(word: str, words: Iterable[Any]) -> str:
 def recipes(stage: str) -> dict[str, str]:
     """The recipes that come with ffr for a stage, by name, with the first comment line of each."""
     found: dict[str, str] = {}
-    for item in sorted((resources.files("ffr.recipes") / stage).iterdir(), key=lambda entry: entry.name):
+    for item in sorted((resources.files("ffr.shipped.recipes") / stage).iterdir(), key=lambda entry: entry.name):
         if item.name.endswith(".yaml"):
             first = item.read_text(encoding="utf-8").splitlines()[0]
             found[item.name.removesuffix(".yaml")] = first.lstrip("# ").strip()
@@ -438,7 +438,7 @@ def load_config(
     name = source or "tiny"
     known = recipes(kind.stage)
     if name in known:
-        text = (resources.files("ffr.recipes") / kind.stage / f"{name}.yaml").read_text(encoding="utf-8")
+        text = (resources.files("ffr.shipped.recipes") / kind.stage / f"{name}.yaml").read_text(encoding="utf-8")
     else:
         path = Path(name)
         if not path.is_file():

@@ -117,7 +117,7 @@ def resolve_model(spec: str) -> ModelSource:
     'Qwen/Qwen2-VL-2B-Instruct'
     """
     if spec == "tiny":
-        from ffr.models.tiny import TINY_FOLDER
+        from ffr.shipped.tiny import TINY_FOLDER
 
         return ModelSource(str(TINY_FOLDER), "tiny")
     path = Path(spec)

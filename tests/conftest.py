@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from hypothesis import HealthCheck, settings
+
+from ffr.answer import format_answer
+from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment, Image, Utterance
+from ffr.prompt import prompt_of, render
+from ffr.retrieval.interface import Answer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -51,3 +57,99 @@ def sample_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["FFR_DATA_HOME"]
     else:
         os.environ["FFR_DATA_HOME"] = before
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> list[Example]:
+    """Five dialogues of 4 to 40 lines, two queries each; each dialogue has pictures of its own."""
+    found = []
+    for number in range(5):
+        lines, root = [], tmp_path / "pictures"
+        root.mkdir(exist_ok=True)
+        for index in range(4 + 9 * number):
+            if index % 4 == 3:
+                name = f"{number}-{index}.png"
+                PIL.Image.new("RGB", (8, 8), (40 * number, 5 * index, 90)).save(root / name)
+                lines.append(Utterance("b", (Image(name),)))
+            else:
+                lines.append(Utterance("a", (f"line {index} of talk {number}",)))
+        chat = Dialogue(f"d{number}", tuple(lines))
+        found.append(Example(chat, "talk about lines", Fragment((0, 1), (0,)), image_root=root))
+        found.append(Example(chat, "nothing of the kind", Fragment(), image_root=root))
+    return found
+
+
+class FakeRetriever:
+    """Answers the truth for even lengths and talks past the point otherwise; can stop after some batches."""
+
+    def __init__(self, stop_after: int | None = None, batch: int = 3, flavour: str = "plain") -> None:
+        self.stop_after, self.batch, self.flavour = stop_after, batch, flavour
+        self.num_asked = 0
+
+    @property
+    def name(self) -> str:
+        return "fake"
+
+    @property
+    def identity(self) -> dict[str, object]:
+        return {"kind": "fake", "flavour": self.flavour}
+
+    def plan(self, examples):
+        order = sorted(range(len(examples)), key=lambda index: (-len(examples[index].dialogue.utterances), index))
+        return [order[start : start + self.batch] for start in range(0, len(order), self.batch)]
+
+    def prompt(self, example):
+        return prompt_of(example)
+
+    def answer(self, examples):
+        if self.stop_after is not None:
+            if self.stop_after == 0:
+                raise KeyboardInterrupt
+            self.stop_after -= 1
+        self.num_asked += len(examples)
+        return [
+            Answer(format_answer(example.fragment) if len(example.query) % 2 == 0 else "well…", (-0.5, -0.25), False)
+            for example in examples
+        ]
+
+
+@pytest.fixture
+def fake_retriever() -> type[FakeRetriever]:
+    return FakeRetriever
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of an architecture's tiny model; built when first asked for."""
+    from model_builds import build_model
+
+    root = tmp_path_factory.mktemp("architectures")
+
+    def folder(name: str) -> Path:
+        path = root / name
+        return path if path.is_dir() else build_model(name, path)
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four pictures of other shapes, so that they make other numbers of tokens."""
+    from model_builds import random_picture
+
+    root = tmp_path_factory.mktemp("pictures")
+    sizes = [(60, 90), (112, 56), (57, 57), (130, 100)]
+    return [random_picture(root / f"{number}.png", *size, seed=number) for number, size in enumerate(sizes)]
+
+
+@pytest.fixture(scope="session")
+def ask(pictures: list[Path]) -> Callable[..., tuple[FilePrompt, list[Path]]]:
+    """Makes a prompt with the named pictures: `ask(0, 2)` has pictures 0 and 2; `words` sets its length."""
+
+    def make(*chosen: int, words: str = "看 this", query: str = "a picture") -> tuple[FilePrompt, list[Path]]:
+        turns = [Utterance("user1", (f"{words} & <b>ok</b>  two  blanks",))]
+        turns += [Utterance("user2", (f"no. {number} ", Image(str(pictures[number])), " tail")) for number in chosen]
+        turns.append(Utterance("user1", ("bye 🙂\t.",)))
+        return render(Dialogue("d", tuple(turns)), query), [pictures[number] for number in chosen]
+
+    return make

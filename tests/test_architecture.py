@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "ffr.images": {"ffr.errors"},
     "ffr.config": {"ffr.errors"},
     "ffr.model_files": {"ffr.errors"},
-    "ffr.runs": {"ffr.errors", "ffr.models.tiny"},
-    "ffr.recipes": set(),
+    "ffr.runs": {"ffr.errors", "ffr.shipped.tiny"},
+    "ffr.shipped.recipes": set(),
     "ffr.suites": set(),
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": {"ffr.errors", "ffr.config", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.images"},
@@ -42,26 +42,33 @@ MAY_IMPORT = {
 }
 _BASE = MAY_IMPORT["ffr.data"] | {"ffr.provenance", "ffr.runs", "ffr.run_log"}
 MAY_IMPORT |= {
-    "ffr.embedding": {"ffr.errors", "ffr.images", "ffr.model_files", "ffr.models.tiny_clip"},
+    "ffr.embedding": {"ffr.errors", "ffr.images", "ffr.model_files", "ffr.shipped.tiny_clip"},
     "ffr.encoders": {"ffr.errors", "ffr.embedding", "ffr.exports", "ffr.models", "ffr.runs"},
-    "ffr.stage": _BASE | {"ffr.data", "ffr.models", "ffr.metrics"},
-    "ffr.sft": _BASE | {"ffr.data", "ffr.models", "ffr.stage"},
-    "ffr.grpo": _BASE
-    | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.stage", "ffr.curriculum.policy", "ffr.embedding"},
+    "ffr.training.common": _BASE | {"ffr.data", "ffr.models", "ffr.metrics"},
+    "ffr.training.sft": _BASE | {"ffr.data", "ffr.models", "ffr.training.common"},
+    "ffr.training.grpo": _BASE
+    | {
+        "ffr.data",
+        "ffr.models",
+        "ffr.metrics",
+        "ffr.training.common",
+        "ffr.training.curriculum.order",
+        "ffr.embedding",
+    },
     "ffr.evaluation": _BASE
     | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.embedding", "ffr.encoders", "ffr.suites", "ffr"},
-    "ffr.curriculum": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.evaluation"},
-    "ffr.curriculum.policy": {"ffr.errors", "ffr.dialogue"},
+    "ffr.training.curriculum": _BASE | {"ffr.data", "ffr.models", "ffr.metrics", "ffr.evaluation"},
+    "ffr.training.curriculum.order": {"ffr.errors", "ffr.dialogue"},
     "ffr.exports": _BASE | {"ffr.models", "ffr.embedding", "ffr.model_files", "ffr"},
     "ffr.training": _BASE
     | {
         "ffr.data",
         "ffr.models",
         "ffr.metrics",
-        "ffr.stage",
-        "ffr.sft",
-        "ffr.grpo",
-        "ffr.curriculum",
+        "ffr.training.common",
+        "ffr.training.sft",
+        "ffr.training.grpo",
+        "ffr.training.curriculum",
         "ffr.embedding",
         "ffr.encoders",
         "ffr.evaluation",

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from encoder_builds import build_encoder, build_sentence_encoder
 from model_builds import build_model
 
 from ffr.embedding import SHIPPED, DualEncoder, SentenceEncoder
+from ffr.embedding.pooled import PooledEncoder
 from ffr.encoders import open_encoder
 from ffr.errors import FfrError, ModelError, UsageError
 from ffr.models.loading import load_vlm
-from ffr.models.pooled import PooledEncoder
 
 
 def test_every_kind_of_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +55,7 @@ def test_names_that_open_nothing(name: str, kind: type[FfrError], message: str, 
 
 def test_the_order_reward_refuses_an_encoder_of_texts(tmp_path: Path) -> None:
     from ffr.config import GrpoConfig
-    from ffr.training.grpo import reward_terms
+    from ffr.training.grpo.stage import reward_terms
 
     bert = build_sentence_encoder("bert", tmp_path / "bert")
     vlm = load_vlm("tiny")

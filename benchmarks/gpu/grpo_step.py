@@ -26,7 +26,7 @@ NEEDED = {
     "transformers": "pip install transformers",
     "peft": "pip install peft",
     "lightning": "pip install lightning",
-    "ffr.grpo.module": "pip install -e . in the repository",
+    "ffr.training.grpo.module": "pip install -e . in the repository",
 }
 
 

@@ -14,8 +14,8 @@ from model import package_folder
 from ffr.answer import format_answer
 from ffr.dialogue import Example, Fragment
 from ffr.embedding import Encoder, load_encoder
-from ffr.evaluation.embedding import FragmentScorer
-from ffr.evaluation.retrievers import BaselineRetriever
+from ffr.retrieval.embedding import FragmentScorer
+from ffr.retrieval.interface import BaselineRetriever
 
 NEIGHBOURS = 2
 FIT_DIALOGUES = 120

@@ -12,9 +12,9 @@ from typing import Any
 
 from ffr.data.build import ShortDialogue, build_long
 from ffr.data.dataset import open_dataset
-from ffr.data.formats import write_examples
+from ffr.data.forms.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment
-from ffr.evaluation.retrievers import overlap_terms
+from ffr.retrieval.interface import overlap_terms
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 QUOTE_WORDS = ('the part in which "{}" is said', 'where they say "{}"', 'the exchange with the words "{}"')

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ffr.data.findings import Finding
-from ffr.data.formats import read_record
+from ffr.data.forms.formats import read_record
+from ffr.data.forms.predictions import PredictionRecord, example_of_prediction, prediction_from_json
 from ffr.data.index import RecordFile, parse_record
-from ffr.data.predictions import PredictionRecord, example_of_prediction, prediction_from_json
 from ffr.dialogue import Example
 from ffr.errors import DataError
 from ffr.images import find_image, is_url, probe_image

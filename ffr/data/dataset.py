@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import overload
 
 from ffr.answer import format_answer
-from ffr.data.formats import read_record
+from ffr.data.forms.formats import read_record
 from ffr.data.index import RecordFile, parse_record
 from ffr.dialogue import Example
 from ffr.errors import DataError

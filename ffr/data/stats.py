@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ffr.data.fields import EXTRA_KEYS
-from ffr.data.raw import EXTRA_LINE_KEYS
+from ffr.data.forms.fields import EXTRA_KEYS
+from ffr.data.forms.raw import EXTRA_LINE_KEYS
 from ffr.dialogue import Dialogue, Example
 
 LENGTH_BOUNDS = (35, 65)

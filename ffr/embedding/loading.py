@@ -9,7 +9,7 @@ from ffr.embedding.files import check_device
 from ffr.embedding.sentence import SENTENCE_KINDS, SentenceEncoder, load_sentence_encoder
 from ffr.errors import ModelError
 from ffr.model_files import check_model_folder, loading_explained
-from ffr.models.tiny_clip import TINY_CLIP_FOLDER
+from ffr.shipped.tiny_clip import TINY_CLIP_FOLDER
 
 SHIPPED: dict[str, Path] = {"tiny-clip": TINY_CLIP_FOLDER}
 """Encoders that come with ffr: name → folder. A name here goes before a folder and a hub id of the same name."""

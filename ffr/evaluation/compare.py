@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ffr.data.predictions import PredictionFile, example_of_prediction
+from ffr.data.forms.predictions import PredictionFile, example_of_prediction
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError, UsageError
 from ffr.evaluation.bootstrap import (

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from ffr.errors import DataError, UsageError
 from ffr.evaluation.bootstrap import FIGURE_NAMES
 from ffr.evaluation.compare import check_comparable
-from ffr.evaluation.markup import markdown_text
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import STRICT_PREFIX
+from ffr.markup import markdown_text
 
 RuleKind = Literal["max-drop", "min"]
 

@@ -20,8 +20,7 @@ from typing import Any
 
 from ffr.answer import format_answer
 from ffr.data.dataset import ExampleDataset
-from ffr.data.files import dump_record, replaced_file
-from ffr.data.predictions import PredictionRecord, prediction_to_json
+from ffr.data.forms.predictions import PredictionRecord, prediction_to_json
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.embedding import Encoder
@@ -29,7 +28,10 @@ from ffr.errors import DataError, UsageError
 from ffr.evaluation.bootstrap import interval_table, undefined_note
 from ffr.evaluation.coherence import CoherenceMeter
 from ffr.evaluation.results import PREDICTIONS_FILE, Results
-from ffr.evaluation.retrievers import (
+from ffr.evaluation.scoring import ScoreTable, read_answer
+from ffr.files import dump_record, replaced_file
+from ffr.provenance import command, now, versions
+from ffr.retrieval.interface import (
     BASELINE_PREFIX,
     BASELINES,
     Answer,
@@ -38,8 +40,6 @@ from ffr.evaluation.retrievers import (
     add_usage,
     answers_of,
 )
-from ffr.evaluation.scoring import ScoreTable, read_answer
-from ffr.provenance import command, now, versions
 
 IDENTITY_FILE = "evaluation.json"
 

@@ -16,8 +16,8 @@ import yaml
 from click.testing import CliRunner
 from ffr.cli.main import ffr
 
-from ffr.evaluation import bench as bench_module
 from ffr.suites import packaged_suites, suite_text
+from ffr.suites import run as bench_module
 
 
 def run(*words: object) -> tuple[int, str]:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from ffr.cli.main import ffr
 
-from ffr.data.formats import write_examples
+from ffr.data.forms.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment, Utterance
 
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from ffr.cli.main import ffr
 
 from ffr.data.dataset import open_dataset
-from ffr.data.ms_swift import example_to_record
+from ffr.data.forms.ms_swift import example_to_record
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
 

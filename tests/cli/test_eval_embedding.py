@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import PIL.Image
@@ -11,11 +10,9 @@ import pytest
 from click.testing import CliRunner
 from ffr.cli.main import ffr
 
-from ffr.data.formats import write_examples
-from ffr.data.predictions import read_predictions
+from ffr.data.forms.formats import write_examples
+from ffr.data.forms.predictions import read_predictions
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 def run(*words: object) -> tuple[int, str]:

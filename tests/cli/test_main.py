@@ -78,10 +78,10 @@ def test_doctor_lists_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_doctor_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ffr.models.tiny
+    import ffr.shipped.tiny
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ffr.models.tiny, "TINY_FOLDER", tmp_path)
+    monkeypatch.setattr(ffr.shipped.tiny, "TINY_FOLDER", tmp_path)
     result = CliRunner().invoke(main_module.ffr, ["doctor", "--json"])
     assert result.exit_code == 1
     missing = [finding for finding in json.loads(result.output) if finding["status"] == "missing"]

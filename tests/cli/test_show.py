@@ -11,11 +11,11 @@ from ffr.cli.main import ffr
 from rich.console import Console
 
 from ffr.answer import format_answer
-from ffr.data.predictions import PredictionRecord, write_predictions
+from ffr.data.forms.predictions import PredictionRecord, write_predictions
 from ffr.dialogue import Dialogue, Fragment, Image, Utterance
-from ffr.evaluation.answered import open_evaluation
-from ffr.evaluation.terminal import find_answers, print_answer
 from ffr.prompt import render
+from ffr.report.answered import open_evaluation
+from ffr.report.dialogue import find_answers, print_answer
 
 CHAT = Dialogue(
     "chat",

@@ -11,7 +11,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from ffr.data.ms_swift import example_to_record
+from ffr.data.forms.ms_swift import example_to_record
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
 Record = dict[str, Any]

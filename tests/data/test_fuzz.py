@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from ffr.data.check import check_file
 from ffr.data.dataset import open_dataset
-from ffr.data.formats import read_record
-from ffr.data.ms_swift import example_to_record
-from ffr.data.predictions import prediction_from_json, read_predictions
-from ffr.data.raw import examples_to_raw_record
+from ffr.data.forms.formats import read_record
+from ffr.data.forms.ms_swift import example_to_record
+from ffr.data.forms.predictions import prediction_from_json, read_predictions
+from ffr.data.forms.raw import examples_to_raw_record
 from ffr.data.stats import dataset_stats
 from ffr.errors import FfrError
 

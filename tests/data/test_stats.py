@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ffr.data.dataset import open_dataset
-from ffr.data.fields import EXTRA_KEYS
-from ffr.data.raw import EXTRA_LINE_KEYS
+from ffr.data.forms.fields import EXTRA_KEYS
+from ffr.data.forms.raw import EXTRA_LINE_KEYS
 from ffr.data.stats import Summary, dataset_stats, language_of, num_topics_of
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-
-TESTS = str(Path(__file__).resolve().parent.parent)
-if TESTS not in sys.path:
-    sys.path.insert(0, TESTS)  # for the builds
-
-from encoder_builds import SENTENCE_BUILDS, build_encoder, build_sentence_encoder  # noqa: E402
-from model_builds import random_picture  # noqa: E402
+from encoder_builds import SENTENCE_BUILDS, build_encoder, build_sentence_encoder
+from model_builds import random_picture
 
 
 @pytest.fixture(autouse=True, scope="session")

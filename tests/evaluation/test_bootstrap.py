@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-import sys
-from pathlib import Path
 
+import bootstrap_reference
+import fragment_reference
 import numpy as np
 import pytest
 import torch
@@ -27,10 +27,6 @@ from ffr.evaluation.bootstrap import (
 from ffr.evaluation.results import Results
 from ffr.evaluation.run import evaluate
 from ffr.evaluation.scoring import SLICES, ScoredRows, ScoreTable
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "references"))
-import bootstrap_reference
-import fragment_reference
 
 
 def made_answers(num_dialogues, seed):

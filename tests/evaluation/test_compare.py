@@ -15,9 +15,9 @@ from ffr.errors import DataError, UsageError
 from ffr.evaluation.bootstrap import FIGURE_NAMES
 from ffr.evaluation.compare import compare, comparison_to_json, load_run, p_value
 from ffr.evaluation.results import Results
-from ffr.evaluation.retrievers import Answer
 from ffr.evaluation.run import FirstExamples, WrongPictures, evaluate
 from ffr.prompt import prompt_of
+from ffr.retrieval.interface import Answer
 
 
 class Scripted:

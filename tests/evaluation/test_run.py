@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ffr.data.predictions import read_predictions
+from ffr.data.forms.predictions import read_predictions
 from ffr.errors import DataError, UsageError
 from ffr.evaluation.results import Results
 from ffr.evaluation.run import FirstExamples, WrongPictures, data_fingerprint, evaluate

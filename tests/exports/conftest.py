@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-
-TESTS = str(Path(__file__).resolve().parent.parent)
-if TESTS not in sys.path:
-    sys.path.insert(0, TESTS)  # for the builds
-
-from encoder_builds import build_encoder  # noqa: E402
-from model_builds import BUILDS, build_model  # noqa: E402
+from encoder_builds import build_encoder
+from model_builds import BUILDS, build_model
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -14,11 +14,11 @@ from ffr.config import GrpoConfig
 from ffr.data.catalog import load_dataset
 from ffr.dialogue import Example
 from ffr.encoders import open_encoder
-from ffr.evaluation.embedding import EmbeddingRetriever, FragmentScorer, fit_selection
 from ffr.evaluation.results import Results
 from ffr.evaluation.run import evaluate
 from ffr.models.loading import load_vlm
-from ffr.training.grpo import reward_terms
+from ffr.retrieval.embedding import EmbeddingRetriever, FragmentScorer, fit_selection
+from ffr.training.grpo.stage import reward_terms
 
 NUM_QUERIES = 24
 

@@ -11,8 +11,8 @@ from vlm_reference import ANSWERS
 
 from ffr.dialogue import FilePrompt
 from ffr.models.loading import load_vlm
-from ffr.models.tiny import TINY_FOLDER
 from ffr.prompt import IMAGE_MARK
+from ffr.shipped.tiny import TINY_FOLDER
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]
 

@@ -19,11 +19,11 @@ from ffr.config import SftConfig
 from ffr.dialogue import FilePrompt
 from ffr.models import shared_prefix
 from ffr.models.compiled import compile_layers
-from ffr.models.sampling import sample_answers
+from ffr.models.decoding.sampling import sample_answers
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.tiny import TINY_FOLDER
 from ffr.models.vlm import Vlm
-from ffr.training.sft import train_sft
+from ffr.shipped.tiny import TINY_FOLDER
+from ffr.training.sft.stage import train_sft
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]
 BRANCHES = [[[21, 22, 23, 24, 25], [31, 32]], [[41], [51, 52, 53]]]

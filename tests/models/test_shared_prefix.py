@@ -11,9 +11,9 @@ from vlm_reference import with_lora
 
 from ffr.dialogue import FilePrompt
 from ffr.models import shared_prefix
-from ffr.models.generate import generate_answers
+from ffr.models.decoding.greedy import generate_answers
+from ffr.models.decoding.sampling import sample_answers
 from ffr.models.loading import load_vlm
-from ffr.models.sampling import sample_answers
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.data.build import ShortDialogue, build_long
-from ffr.data.formats import write_examples
+from ffr.data.forms.formats import write_examples
 from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS, Topic
 from ffr.data.sample.pictures import draw
 from ffr.dialogue import Example, Image, Utterance

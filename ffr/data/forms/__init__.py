@@ -1,0 +1,1 @@
+"""The forms a file of dialogues can have: ms-swift, raw, predictions."""

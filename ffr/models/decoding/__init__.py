@@ -1,0 +1,1 @@
+"""How answers are written token by token: greedy, sampled, many behind one dialogue."""

@@ -1,0 +1,175 @@
+"""One answered query in the terminal: its dialogue with hit, missed and wrong lines marked, and the other queries on it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ffr.dialogue import Fragment, Image
+from ffr.errors import UsageError
+from ffr.report.answered import AnsweredQuery
+
+_STYLES = {"hit": "bold green", "missed": "bold yellow", "wrong": "bold red", "answered": "bold blue"}
+_SIGNS = {"hit": "+ hit", "missed": "- missed", "wrong": "x wrong", "answered": "* answered"}
+_LIST_LENGTH = 200
+_SPEAKER_WIDTH = 24
+# what turns the direction of a line round, or hides in it
+_UNSEEN = {*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF}
+
+
+def visible(text: str) -> str:
+    r"""A text that cannot steer a terminal: control characters stand there as signs, direction marks by their numbers.
+
+    >>> visible("a\x1b[31mb\u202ec\n")
+    'a␛[31mb⟨U+202E⟩c\n'
+    """
+    return "".join(map(_visible_char, text))
+
+
+def _visible_char(char: str) -> str:
+    code = ord(char)
+    if char in "\n\t" or (32 <= code < 127):
+        return char
+    if code < 32:
+        return chr(0x2400 + code)
+    if 127 <= code < 160 or code in _UNSEEN or 0xD800 <= code < 0xE000:
+        return f"⟨U+{code:04X}⟩"
+    return char
+
+
+def find_answers(answers: Iterable[AnsweredQuery], wanted: str) -> tuple[AnsweredQuery, list[AnsweredQuery]]:
+    """The query that an id or index means, and all queries on its dialogue (itself among them).
+
+    Args:
+        answers: The evaluation.
+        wanted: A dialogue's id (its first query is taken), or the index of a query.
+
+    Raises:
+        UsageError: where there is no such dialogue or query; with the ids that look like it.
+    """
+    everything = list(answers)
+    by_id = next((answer for answer in everything if answer.dialogue_id == wanted), None)
+    chosen = by_id or next((answer for answer in everything if str(answer.index) == wanted), None)
+    if chosen is None:
+        ids = list(dict.fromkeys(answer.dialogue_id for answer in everything))
+        near = difflib.get_close_matches(wanted, ids, 3, 0.5) or ids[:3]
+        raise UsageError(
+            f"no dialogue {visible(wanted)!r}; ids are like {', '.join(map(visible, near))}, and indices go from 0 to "
+            f"{max((answer.index for answer in everything), default=0)}"
+        )
+    if chosen.dialogue is None:
+        return chosen, [chosen]
+    fingerprint = chosen.dialogue.fingerprint
+    return chosen, [
+        answer for answer in everything if answer.dialogue is not None and answer.dialogue.fingerprint == fingerprint
+    ]
+
+
+def print_answer(answer: AnsweredQuery, others: Sequence[AnsweredQuery], console: Console) -> None:
+    """Prints a query, its figures, its dialogue with marks, and the other queries on it."""
+    console.print(Text(f"Query {answer.index} on {visible(answer.dialogue_id)}: {visible(answer.query)}", style="bold"))
+    for line in _figure_lines(answer):
+        console.print(line)
+    console.print()
+    if answer.dialogue is None:
+        console.print(Text("The prompt cannot be read as a dialogue; here it stands as it is:", style="dim"))
+        console.print(Text(visible(answer.prompt)))
+    else:
+        _print_dialogue(answer, console)
+    beyond = _beyond(answer)
+    if beyond:
+        console.print(Text(f"x wrong: ids that the dialogue does not have: {beyond}", style=_STYLES["wrong"]))
+    if len(others) > 1:
+        console.print()
+        console.print(Text(f"{len(others)} queries on this dialogue (--id INDEX):", style="bold"))
+        for other in others[:_LIST_LENGTH]:
+            f1 = "    -" if other.joint_f1 is None else f"{100 * other.joint_f1:5.1f}"
+            here = ">" if other.index == answer.index else " "
+            console.print(Text(f"{here} {other.index:>6}  F1 {f1}  {visible(other.query)}"))
+        if len(others) > _LIST_LENGTH:
+            console.print(Text(f"  … and {len(others) - _LIST_LENGTH} more"))
+
+
+def _figure_lines(answer: AnsweredQuery) -> list[Text]:
+    lines: list[Text] = []
+    if answer.figures is None:
+        lines.append(Text("The true answer is unknown."))
+    else:
+        assert answer.truth is not None
+        for name, (precision, recall, f1), truth, found in (
+            ("utterances", answer.figures[0], answer.truth.utterance_ids, answer.prediction.utterance_ids),
+            ("images", answer.figures[1], answer.truth.image_ids, answer.prediction.image_ids),
+        ):
+            hit, missed, wrong = (len(part) for part in _split(truth, found))
+            line = Text(f"{name:<11}P {100 * precision:5.1f}  R {100 * recall:5.1f}  F1 {100 * f1:5.1f}   ")
+            for kind, num in (("hit", hit), ("missed", missed), ("wrong", wrong)):
+                line.append(f"{num} {kind}  ", style=_STYLES[kind] if num else "dim")
+            lines.append(line)
+        if answer.truth.is_empty:
+            lines.append(Text("The true answer is empty: nothing in the dialogue fits the query."))
+    problems = [*answer.problems, *(["cut off at the longest length"] if answer.is_cut_off else [])]
+    if problems:
+        lines.append(Text(f"The answer: {', '.join(problems)}", style="yellow"))
+        lines.append(Text(f"As it came: {visible(answer.response) or '(nothing)'}", style="dim"))
+    return lines
+
+
+def _split(truth: Sequence[int], found: Sequence[int]) -> tuple[set[int], set[int], set[int]]:
+    return set(truth) & set(found), set(truth) - set(found), set(found) - set(truth)
+
+
+def _marks(truth: Fragment | None, found: Fragment, part: str) -> dict[int, str]:
+    answered: Sequence[int] = getattr(found, part)
+    if truth is None:
+        return dict.fromkeys(answered, "answered")
+    kinds = zip(("hit", "missed", "wrong"), _split(getattr(truth, part), answered), strict=True)
+    return {number: kind for kind, numbers in kinds for number in numbers}
+
+
+def _beyond(answer: AnsweredQuery) -> str:
+    if answer.dialogue is None:
+        return ""
+    parts = []
+    for name, ids, size in (
+        ("utterance", answer.prediction.utterance_ids, answer.sizes[0]),
+        ("image", answer.prediction.image_ids, answer.sizes[1]),
+    ):
+        outside = [number for number in ids if number >= size]
+        if outside:
+            more = ", …" if len(outside) > _LIST_LENGTH else ""
+            parts.append(f"{name} {', '.join(map(str, outside[:_LIST_LENGTH]))}{more}")
+    return "; ".join(parts)
+
+
+def _print_dialogue(answer: AnsweredQuery, console: Console) -> None:
+    assert answer.dialogue is not None
+    of_utterances = _marks(answer.truth, answer.prediction, "utterance_ids")
+    of_images = _marks(answer.truth, answer.prediction, "image_ids")
+    table = Table.grid(padding=(0, 1))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(max_width=_SPEAKER_WIDTH, overflow="fold")
+    table.add_column(overflow="fold")
+    image_id = 0
+    for index, utterance in enumerate(answer.dialogue.utterances):
+        kind = of_utterances.get(index)
+        style = _STYLES.get(kind or "", "")
+        line = Text()
+        for part in utterance.segments:
+            if not isinstance(part, Image):
+                line.append(visible(part), style=style)
+                continue
+            its_kind = of_images.get(image_id)
+            mark = f" {_SIGNS[its_kind]}" if its_kind else ""
+            caption = f" ({visible(part.caption)})" if part.caption else ""
+            line.append(
+                f"[image {image_id}{mark}: {visible(part.source)}{caption}]", style=_STYLES.get(its_kind or "", "dim")
+            )
+            image_id += 1
+        sign = Text(_SIGNS[kind] if kind else "", style=style)
+        table.add_row(sign, Text(str(index), style="dim"), Text(f"{visible(utterance.speaker)}:", style="bold"), line)
+    console.print(table)

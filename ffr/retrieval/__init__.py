@@ -1,0 +1,1 @@
+"""Who answers a query about a dialogue: models, servers, encoders, baselines."""

@@ -1,0 +1,329 @@
+"""Requests to a chat-completions endpoint: paced, repeated after passing faults, bounded in time and size, refusals in a sentence.
+
+The key is read from the environment and goes into the request's header alone: never into a file, a log or an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import socket
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from ffr.errors import FfrError, UsageError
+from ffr.retrieval.interface import Answer
+
+CHAT_PATH = "/chat/completions"
+_MAX_ANSWER_BYTES = 16 << 20
+_LONGEST_WAIT = 60.0
+"""Seconds that a back-off grows to; a server's own Retry-After may be longer."""
+_LONGEST_RETRY_AFTER = 900.0
+"""Seconds: a server that wants a longer wait is given up."""
+_CONNECT_TIMEOUT = 30.0
+_PASSING_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+_CONTEXT_WORDS = ("context length", "context_length", "maximum context", "max_model_len", "too long", "too many tokens")
+
+
+class ApiError(FfrError):
+    """A server that does not answer as it should; the sentence says what it did and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a server is treated.
+
+    Args:
+        concurrency: Requests under way at a time.
+        requests_per_minute: Requests begun in a minute at most, repeated ones included; None for no bound.
+        timeout_s: Seconds from the beginning of a request to the last byte of its answer.
+        max_retries: How often a request is repeated after a passing fault.
+        first_wait_s: Seconds before the first repetition; doubled each time, up to a minute, and shortened by chance by up to a half.
+    """
+
+    concurrency: int = 8
+    requests_per_minute: float | None = None
+    timeout_s: float = 300.0
+    max_retries: int = 6
+    first_wait_s: float = 1.0
+
+
+class PassingError(Exception):
+    """What may go by itself; `wait_s` is how long the server wants to be left alone."""
+
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+class MalformedError(PassingError):
+    """An answer that is not in the protocol."""
+
+
+class RefusedError(Exception):
+    """A request that the server will not take, however often it is repeated."""
+
+    def __init__(self, status: int, reason: str, advice: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.advice = status, reason, advice
+
+    def explained(self, where: str) -> ApiError:
+        return ApiError(f"{where}: the server refused with {self.status} ({short_line(self.reason)}); {self.advice}")
+
+
+class ChatClient:
+    """Posts requests to one URL, within limits, from several threads."""
+
+    def __init__(self, url: str, key_variable: str, limits: Limits) -> None:
+        self._parts = urllib.parse.urlsplit(url + CHAT_PATH)
+        self._limits = limits
+        self._key_variable = key_variable
+        self._key = os.environ.get(key_variable, "").strip()
+        if any(ord(character) < 33 or ord(character) > 126 for character in self._key):
+            raise UsageError(f"the key in {key_variable} holds characters that no key has; set it again")
+        self._proxy = self._find_proxy()
+        self._lock = threading.Lock()
+        self._next_start = 0.0  # of the monotonic clock
+        self._gives_up = threading.Event()
+        self._is_over = threading.Event()
+        self._open: set[socket.socket] = set()
+
+    def _find_proxy(self) -> urllib.parse.SplitResult | None:
+        host = self._parts.hostname or ""
+        found = urllib.request.getproxies().get(self._parts.scheme)
+        return urllib.parse.urlsplit(found) if found and not urllib.request.proxy_bypass(host) else None
+
+    def reset(self) -> None:
+        """Ready for more, after a failure or an interruption."""
+        self._gives_up.clear()
+        self._is_over.clear()
+
+    def stop_retrying(self) -> None:
+        """Lets what is under way end, and repeats nothing."""
+        self._gives_up.set()
+
+    def cut_off(self) -> None:
+        """Ends what is under way."""
+        self._gives_up.set()
+        self._is_over.set()
+        with self._lock:
+            sockets = list(self._open)
+        for item in sockets:
+            _shut(item)
+
+    def post(self, body: Mapping[str, Any], where: str, read: Any) -> Answer:
+        """Sends a request until it is answered.
+
+        Raises:
+            ApiError: where it fails for good, or too often.
+            RefusedError: where the server will not take it.
+        """
+        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        for attempt in range(self._limits.max_retries + 1):
+            self._wait_for_turn()
+            try:
+                answer: Answer = read(self._post_once(content))
+                return answer
+            except RefusedError as error:
+                error.reason = self._without_key(error.reason)
+                raise
+            except PassingError as error:
+                reason, wait_s = self._without_key(str(error)), error.wait_s
+            if wait_s is not None and wait_s > _LONGEST_RETRY_AFTER:
+                raise ApiError(
+                    f"{where}: the server sent {short_line(reason)} and wants {wait_s:,.0f} s of rest; go on later"
+                )
+            if attempt == self._limits.max_retries or self._gives_up.is_set():
+                break
+            backoff = min(self._limits.first_wait_s * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1)
+            if wait_s is not None:
+                backoff = max(wait_s, 0.0) + backoff * 0.1
+                self._hold_back(wait_s)
+            if self._gives_up.wait(backoff):
+                break
+        times = f"{attempt + 1} times" if attempt else "once"
+        raise ApiError(
+            f"{where}: the server was asked {times} and gave no answer, at last {short_line(reason)}; see whether it runs at "
+            f"{self._parts.scheme}://{self._parts.netloc}, and go on by the same command (answers so far are kept)"
+        )
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if self._key else text
+
+    def _hold_back(self, seconds: float) -> None:
+        """A server that wants rest gets it from all threads."""
+        with self._lock:
+            self._next_start = max(self._next_start, time.monotonic() + seconds)
+
+    def _wait_for_turn(self) -> None:
+        pace = 60 / self._limits.requests_per_minute if self._limits.requests_per_minute else 0.0
+        with self._lock:
+            start = max(self._next_start, time.monotonic())
+            if pace:
+                self._next_start = start + pace
+        seconds = start - time.monotonic()
+        if seconds > 0 and self._gives_up.wait(seconds):
+            raise ApiError("stopped before it was asked")
+
+    def _post_once(self, content: bytes) -> Any:
+        """What the server sent, as read from JSON."""
+        deadline = _Deadline(self._limits.timeout_s)
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "Connection": "close"}
+        headers["User-Agent"] = "ffr"
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        connection, path = self._connection()
+        opened: socket.socket | None = None
+        try:
+            connection.connect()
+            opened = connection.sock
+            opened.settimeout(self._limits.timeout_s)
+            with self._lock:
+                self._open.add(opened)
+            if self._is_over.is_set():
+                raise PassingError("nothing: the work was stopped")
+            # a server that drips bytes keeps every single wait short: the whole is bounded by cutting the connection
+            with deadline.cuts(opened):
+                connection.request("POST", path, body=content, headers=headers)
+                response = connection.getresponse()
+                received = response.read(_MAX_ANSWER_BYTES + 1)
+                missing = response.length if len(received) <= _MAX_ANSWER_BYTES else 0
+            if deadline.is_over:
+                raise PassingError(f"no whole answer within {self._limits.timeout_s:g} s")
+            if missing:
+                raise PassingError(f"a cut connection ({missing} bytes short)")
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            if deadline.is_over or isinstance(error, TimeoutError):
+                raise PassingError(f"no whole answer within {self._limits.timeout_s:g} s") from None
+            what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise PassingError(f"a cut connection ({what})") from None
+        finally:
+            if opened is not None:
+                with self._lock:
+                    self._open.discard(opened)
+            connection.close()
+        return self._checked(response, received)
+
+    def _connection(self) -> tuple[http.client.HTTPConnection, str]:
+        parts, timeout = self._parts, min(self._limits.timeout_s, _CONNECT_TIMEOUT)
+        host, port = parts.hostname or "", parts.port
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        if self._proxy is None:
+            return kind(host, port, timeout=timeout), parts.path
+        connection = kind(self._proxy.hostname or "", self._proxy.port, timeout=timeout)
+        if parts.scheme == "http":
+            return connection, parts.geturl()
+        connection.set_tunnel(host, port)
+        return connection, parts.path
+
+    def _checked(self, response: http.client.HTTPResponse, received: bytes) -> Any:
+        status = response.status
+        kind = (response.headers.get_content_type() or "").lower()
+        if 300 <= status < 400:
+            raise RefusedError(status, "it sends on to another address", "name that address in api:URL#MODEL")
+        if status != 200:
+            reason = (
+                error_text(_json_or_none(received)) or received[:2000].decode("utf-8", "replace") or response.reason
+            )
+            if status in _PASSING_STATUSES and "insufficient_quota" not in reason:
+                raise PassingError(
+                    f"{status} ({short_line(reason)})", _retry_after(response.headers.get("Retry-After"))
+                )
+            raise RefusedError(status, reason, self._advice(status, reason))
+        if len(received) > _MAX_ANSWER_BYTES:
+            raise MalformedError(f"an answer of more than {_MAX_ANSWER_BYTES >> 20} MiB")
+        try:
+            return json.loads(received)
+        except (ValueError, RecursionError):
+            raise MalformedError(f"{kind} that is not JSON ({len(received)} bytes)") from None
+
+    def _advice(self, status: int, reason: str) -> str:
+        if status in (401, 403):
+            state = "is not set" if not self._key else "is not taken"
+            return f"the key in {self._key_variable} {state}; set the right one (--api-key-env names another variable)"
+        if any(words in reason.lower() for words in _CONTEXT_WORDS):
+            return "cut long dialogues by --window, lower --max-new-tokens, or take a model with a longer context"
+        if status == 404:
+            return "see whether URL and model are right; the URL ends before /chat/completions, often in /v1"
+        return "correct what it names"
+
+
+class _Deadline:
+    """Cuts a connection when its time is up."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self.is_over = False
+
+    @contextlib.contextmanager
+    def cuts(self, opened: socket.socket) -> Iterator[None]:
+        def end() -> None:
+            self.is_over = True
+            _shut(opened)
+
+        timer = threading.Timer(max(0.0, self._end - time.monotonic()), end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _shut(opened: socket.socket) -> None:
+    # the plain socket's method: that of TLS would take the session from under the thread that reads
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds in a Retry-After header: a number, or a date.
+
+    >>> _retry_after("2.5"), _retry_after("soon"), _retry_after("Thu, 01 Jan 1970 00:00:00 GMT")
+    (2.5, None, 0.0)
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(0.0, seconds) if seconds == seconds else None
+
+
+def _json_or_none(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def error_text(answer: Any) -> str:
+    """What an error answer says, whichever of the usual shapes it has."""
+    error = answer.get("error", answer) if isinstance(answer, dict) else None
+    if isinstance(error, dict):
+        parts = [error.get(name) for name in ("message", "detail", "code", "type")]
+        return "; ".join(str(part) for part in parts if isinstance(part, str | int) and part)
+    return error if isinstance(error, str) else ""
+
+
+def short_line(text: str) -> str:
+    """One line of at most 300 characters.
+
+    >>> short_line("a  b "), len(short_line("x" * 1000))
+    ('a b', 300)
+    """
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= 300 else line[:299] + "…"

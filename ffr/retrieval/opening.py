@@ -1,0 +1,367 @@
+"""From what `--model` names (a folder, a run, api:URL#MODEL, embedding:ENCODER, baseline:NAME) to the retriever that answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+
+from ffr.config import (
+    SETTINGS_OF_APIS,
+    SETTINGS_OF_EMBEDDINGS,
+    SETTINGS_OF_PROMPTS,
+    SETTINGS_OF_VLMS,
+    AnswerConfig,
+)
+from ffr.data.catalog import load_dataset
+from ffr.dialogue import Example
+from ffr.embedding import CachedEncoder, Encoder
+from ffr.encoders import open_encoder
+from ffr.errors import UsageError
+from ffr.evaluation.run import FirstExamples, Progress
+from ffr.retrieval.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, Prices, split_name
+from ffr.retrieval.api_client import Limits
+from ffr.retrieval.embedding import (
+    EMBEDDING_PREFIX,
+    EmbeddingRetriever,
+    FragmentScorer,
+    Selection,
+    check_fit_part,
+    fitted_selection,
+)
+from ffr.retrieval.interface import BASELINE_PREFIX, BASELINES, BaselineRetriever, Retriever, VlmRetriever
+from ffr.retrieval.windows import WindowedRetriever
+from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model
+
+Kind = Literal["vlm", "api", "embedding", "baseline"]
+Say = Callable[[str], None]
+Bar = Callable[[int], AbstractContextManager[Progress | None]]
+
+_CACHE_BYTES = 2**30
+_OF_EMBEDDINGS = SETTINGS_OF_EMBEDDINGS | {"encoder_cache"}
+_OF_READERS = SETTINGS_OF_PROMPTS - {"window", "overlap"}
+
+SETTINGS_WITHOUT_EFFECT: dict[Kind, frozenset[str]] = {
+    "vlm": SETTINGS_OF_APIS | _OF_EMBEDDINGS,
+    "api": SETTINGS_OF_VLMS | _OF_EMBEDDINGS | {"device"},
+    "embedding": SETTINGS_OF_VLMS | SETTINGS_OF_PROMPTS | SETTINGS_OF_APIS,
+    "baseline": SETTINGS_OF_VLMS | SETTINGS_OF_APIS | _OF_EMBEDDINGS | _OF_READERS | {"device"},
+}
+"""For each kind of model the settings that change nothing of it."""
+
+SETTINGS_OF_DATA = SETTINGS_OF_EMBEDDINGS - {"neighbours"} | {"window", "overlap"}
+"""Settings that may differ from one data set to the next without loading the model anew."""
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What a person named as the model, found but not loaded.
+
+    Args:
+        kind: What answers.
+        spec: What they wrote.
+        label: What the first line of an evaluation calls it.
+        source: Where the model is; None for what is no vision-language model here.
+    """
+
+    kind: Kind
+    spec: str
+    label: str
+    source: ModelSource | None = None
+
+    @property
+    def takes_images(self) -> bool | None:
+        """Whether it looks at pictures; None where that is known once it is loaded."""
+        return None if self.kind == "embedding" else self.kind != "baseline"
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return self.label if self.source is None else self.source.label
+
+
+@dataclass(frozen=True)
+class AskedData:
+    """The data that is asked, as a retriever needs to know it that is fitted on other data.
+
+    Args:
+        examples: What is asked.
+        dataset: What the user called the data.
+        split: Part of a named set; None for a file.
+        image_root: Folder that its image paths are relative to.
+        skip_bad: Leave bad records out.
+    """
+
+    examples: Sequence[Example]
+    dataset: str
+    split: str | None
+    image_root: str | Path | None = None
+    skip_bad: bool = False
+
+
+class OpenModel(Protocol):
+    """A model that is loaded, or what else answers, before it is known what it is asked."""
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it looks at pictures."""
+        ...
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What makes vectors of its own; None where it has none."""
+        ...
+
+    def retriever(self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar) -> Retriever:
+        """What answers on this data.
+
+        Args:
+            asked: The data.
+            settings: How it is asked there; only those of `SETTINGS_OF_DATA` may differ from what it was opened with.
+            say: Gets a line about what is fitted.
+            progress: Makes the bar of a fit from its number of queries.
+        """
+        ...
+
+
+def kind_of(model: str) -> Kind:
+    """What kind of model a text names; it need not exist.
+
+    >>> kind_of("baseline:overlap"), kind_of("runs/sft-tiny-001")
+    ('baseline', 'vlm')
+    """
+    prefixes: dict[str, Kind] = {API_PREFIX: "api", EMBEDDING_PREFIX: "embedding", BASELINE_PREFIX: "baseline"}
+    return next((kind for prefix, kind in prefixes.items() if model.startswith(prefix)), "vlm")
+
+
+def choose_model(model: str | None) -> ModelChoice:
+    """Finds what is meant.
+
+    Args:
+        model: What `--model` was given; None = the newest finished run under ./runs, else `tiny`.
+
+    Raises:
+        UsageError: where there is no such model.
+    """
+    if model is None:
+        run = newest_finished_run(Path(RUNS_FOLDER))
+        if run is None:
+            return ModelChoice("vlm", "tiny", "tiny (no finished run under ./runs)", resolve_model("tiny"))
+        return ModelChoice("vlm", str(run), f"the newest finished run {run}", resolve_model(str(run)))
+    kind = kind_of(model)
+    if kind == "api":
+        return ModelChoice(kind, model, API_PREFIX + split_name(model)[1])
+    if kind == "embedding":
+        if model == EMBEDDING_PREFIX:
+            raise UsageError("--model embedding: names no encoder; write embedding:ENCODER, with what --encoder takes")
+        return ModelChoice(kind, model, model)
+    if kind == "baseline":
+        name = model.removeprefix(BASELINE_PREFIX)
+        if name not in BASELINES:
+            raise UsageError(f"no baseline {name!r}; there are {', '.join(BASELINES)}")
+        return ModelChoice(kind, model, model)
+    return ModelChoice(kind, model, model, resolve_model(model))
+
+
+def open_model(
+    choice: ModelChoice, settings: AnswerConfig, *, name: str, seed: int = 0, trust_remote_code: bool = False
+) -> OpenModel:
+    """Loads the model, or makes ready what else answers.
+
+    Args:
+        choice: What `choose_model` found.
+        settings: How it is asked; those of `SETTINGS_WITHOUT_EFFECT` change nothing.
+        name: What tables call it; a baseline keeps its own name.
+        seed: Seed of the random baseline.
+        trust_remote_code: Run code that comes with the model.
+
+    Raises:
+        UsageError: where the device is not here, or the variable of the key is not set.
+        ModelError: where the model cannot be loaded.
+    """
+    if settings.api_key_env is not None and not os.environ.get(settings.api_key_env, "").strip():
+        raise UsageError(f"--api-key-env {settings.api_key_env}: no such variable is set")
+    if choice.kind == "embedding":
+        encoder = open_encoder_of(choice.spec.removeprefix(EMBEDDING_PREFIX), settings)
+        return OpenEncoder(FragmentScorer(encoder, settings.neighbours), name=name)
+    if choice.kind == "api":
+        retriever: Retriever = ApiRetriever(
+            choice.spec,
+            key_variable=settings.api_key_env or DEFAULT_KEY_VARIABLE,
+            template=settings.template,
+            query_position=settings.query_position,
+            max_new_tokens=settings.max_new_tokens,
+            with_logprobs=settings.logprobs,
+            limits=Limits(settings.concurrency, settings.requests_per_minute, settings.timeout, settings.max_retries),
+            prices=Prices(settings.price_in, settings.price_out),
+            label=name,
+        )
+    elif choice.source is None:
+        retriever = BaselineRetriever(choice.spec.removeprefix(BASELINE_PREFIX), seed=seed)
+    else:
+        retriever = vlm_retriever(
+            choice.source,
+            name=name,
+            device=settings.device,
+            dtype=settings.dtype,
+            trust_remote_code=trust_remote_code,
+            template=settings.template,
+            query_position=settings.query_position,
+            is_constrained=settings.constrained,
+            max_new_tokens=settings.max_new_tokens,
+            batch_tokens=settings.batch_tokens,
+            with_logprobs=settings.logprobs,
+        )
+    return OpenReader(retriever, takes_images=choice.kind != "baseline")
+
+
+class OpenReader:
+    """What answers by itself, whatever the data: an `OpenModel`.
+
+    Args:
+        reader: What answers.
+        takes_images: Whether it looks at pictures.
+    """
+
+    def __init__(self, reader: Retriever, *, takes_images: bool) -> None:
+        self._reader = reader
+        self.takes_images = takes_images
+
+    @property
+    def encoder(self) -> Encoder | None:
+        return self._reader.vlm if isinstance(self._reader, VlmRetriever) else None
+
+    def retriever(self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar) -> Retriever:
+        if not settings.window:
+            return self._reader
+        return WindowedRetriever(self._reader, window=settings.window, overlap=settings.overlap)
+
+
+class OpenEncoder:
+    """An encoder that retrieves what is similar enough, which is fitted on data that is not asked: an `OpenModel`.
+
+    Args:
+        scorer: The encoder with its way of scoring.
+        name: What tables call it.
+    """
+
+    def __init__(self, scorer: FragmentScorer, *, name: str) -> None:
+        self._scorer = scorer
+        self._name = name
+
+    @property
+    def takes_images(self) -> bool:
+        return self._scorer.encoder.takes_images
+
+    @property
+    def encoder(self) -> Encoder:
+        return self._scorer.encoder
+
+    def retriever(self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar) -> Retriever:
+        return EmbeddingRetriever(self._scorer, self._selection(asked, settings, say, progress), name=self._name)
+
+    def _selection(self, asked: AskedData, settings: AnswerConfig, say: Say, progress: Bar) -> Selection:
+        """The rule: as given, or fitted on data that is not asked."""
+        if settings.threshold is not None:
+            if settings.image_threshold is not None and not self.takes_images:
+                raise UsageError(
+                    "--image-threshold has no meaning beside an encoder of texts, with which pictures follow their lines"
+                )
+            image = settings.threshold if settings.image_threshold is None else settings.image_threshold
+            return Selection("threshold", settings.threshold, image if self.takes_images else None)
+        if settings.fit_dataset is None and asked.split is None:
+            raise UsageError(
+                f"what is similar enough is fitted on data that is not evaluated, and {asked.dataset} is all there is; name some "
+                "with --fit-dataset, or give --threshold"
+            )
+        dataset = settings.fit_dataset or asked.dataset
+        own_root = (
+            settings.fit_image_root if settings.fit_dataset is not None else settings.fit_image_root or asked.image_root
+        )
+        data = load_dataset(
+            dataset,
+            split=settings.fit_split,
+            image_root=own_root,
+            skip_bad=asked.skip_bad,
+            require_images=self.takes_images,
+            echo=say,
+        )
+        fit = data if settings.fit_limit is None else FirstExamples(data, settings.fit_limit)
+        check_fit_part(asked.examples, fit, takes_images=self.takes_images)
+        split = None if Path(dataset).is_file() else settings.fit_split
+        part = f" ({split})" if split is not None else ""
+        say(f"Fitting {settings.select} on {dataset}{part}, {len(fit)} queries")
+        with progress(len(fit)) as advance:
+            return fitted_selection(self._scorer, fit, settings.select, dataset=dataset, split=split, progress=advance)
+
+
+def open_encoder_of(name: str, settings: AnswerConfig, policy: Encoder | None = None) -> Encoder:
+    """The encoder of a name, with its cache where the settings have one.
+
+    Args:
+        name: As `ffr.encoders.open_encoder` takes it.
+        settings: Device and cache.
+        policy: What `policy` means.
+
+    Raises:
+        UsageError: where the device is not here, or the name means nothing.
+        ModelError: where it cannot be loaded.
+    """
+    device = settings.device if settings.device == "auto" else usable_device(settings.device)
+    encoder = open_encoder(name, device=device, policy=policy)
+    if settings.encoder_cache is None:
+        return encoder
+    return CachedEncoder(encoder, Path(settings.encoder_cache), max_bytes=_CACHE_BYTES)
+
+
+def usable_device(device: str) -> str:
+    """The device that `--device` means.
+
+    Raises:
+        UsageError: where torch cannot use it here.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from None
+    return device
+
+
+def vlm_retriever(
+    source: ModelSource, *, device: str, dtype: str, trust_remote_code: bool, **options: object
+) -> VlmRetriever:
+    """Loads a vision-language model and puts a retriever around it.
+
+    Args:
+        source: Where it is.
+        device: `auto`, or a device of torch.
+        dtype: `auto`, or a type of its weights.
+        trust_remote_code: Run code that comes with the model.
+        options: What `VlmRetriever` takes.
+
+    Raises:
+        UsageError: where the device is not here.
+        ModelError: where the model cannot be loaded.
+    """
+    from ffr.models.features import ImageFeatureCache
+    from ffr.models.loading import load_vlm
+
+    device = usable_device(device)
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"
+    vlm = load_vlm(
+        source.location,
+        dtype=dtype,  # type: ignore[arg-type]
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
+    vlm.name = source.label
+    vlm.feature_cache = ImageFeatureCache(memory_bytes=512 << 20)
+    return VlmRetriever(vlm, **options)  # type: ignore[arg-type]

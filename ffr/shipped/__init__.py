@@ -1,0 +1,1 @@
+"""Files that come with ffr: models, encoders, recipes; data only, imports nothing."""

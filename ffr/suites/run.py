@@ -1,0 +1,257 @@
+"""Runs a suite: every row on every data set, each cell an evaluation with a folder of its own, taken up where it stopped.
+
+The results folder holds `cells/ROW/DATASET/` (what `ffr eval` writes, and `cell.json`: what was asked for), the table as `table.md`,
+`table.csv` and `table.tex`, and `results.json`. The table is written anew after every cell.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ffr.config import AnswerConfig
+from ffr.data.catalog import load_dataset
+from ffr.data.dataset import ExampleDataset
+from ffr.errors import DataError, FfrError, UsageError
+from ffr.evaluation.results import RESULTS_FILE, Results
+from ffr.evaluation.run import FirstExamples, evaluate
+from ffr.files import replaced_file
+from ffr.provenance import command, now, versions
+from ffr.retrieval.opening import SETTINGS_OF_DATA, AskedData, Bar, OpenModel, Say, choose_model, open_model
+from ffr.suites.suite import Suite, SuiteDataset, SuiteRow
+from ffr.suites.table import Bench, Cell, bench_json, csv_table, latex_table, markdown_table
+
+CELLS_FOLDER = "cells"
+CELL_FILE = "cell.json"
+TABLE_FILES = ("table.md", "table.csv", "table.tex")
+
+
+def _no_bar(num_queries: int) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def run_suite(
+    suite: Suite,
+    out: Path,
+    *,
+    only: Collection[str] = (),
+    trust_remote_code: bool = False,
+    say: Say = lambda text: None,
+    progress: Bar = _no_bar,
+) -> Bench:
+    """Measures what is not measured yet and writes the table.
+
+    Args:
+        suite: The suite.
+        out: The results folder.
+        only: Labels of models or rows; the other rows are shown as they lie in the folder.
+        trust_remote_code: Run code that comes with the models.
+        say: Gets a line about every cell.
+        progress: Makes the bar of a cell from its number of queries.
+
+    Returns:
+        All cells. One that cannot be measured does not keep the others from it: it says why.
+
+    Raises:
+        UsageError: where `only` names no row, or the folder holds something else.
+        DataError: where the folder cannot be written to.
+    """
+    started = now()
+    chosen = suite.rows_of(only)
+    _check_folder(out)
+    bench = Bench(suite, {})
+    for row in suite.rows:
+        for dataset in suite.datasets:
+            bench.cells[row.label, dataset.label] = _cell_at_hand(suite, row, dataset, out, is_chosen=row in chosen)
+    data = _Data(say)
+    todo = [(row, dataset) for row in chosen if row.model.model is not None for dataset in suite.datasets]
+    models = _Models(suite, trust_remote_code)
+    for number, (row, dataset) in enumerate(todo, start=1):
+        say(f"[{number}/{len(todo)}] {row.label} on {dataset.label}")
+        try:
+            cell = _measure(suite, row, dataset, out, data, models, say, progress)
+        except FfrError as error:
+            cell = Cell("missing", reason=str(error))
+        except torch.OutOfMemoryError as error:
+            cell = Cell("missing", reason=f"the device ran out of memory ({str(error).splitlines()[0]})")
+        if cell.status == "missing":
+            say(f"MISSING: {cell.reason}")
+        bench.cells[row.label, dataset.label] = cell
+        _write(bench, out, started)
+    if not todo:
+        _write(bench, out, started)
+    return bench
+
+
+def cell_folder(out: Path, row: SuiteRow, dataset: SuiteDataset) -> Path:
+    """Where a cell's evaluation lies; its name depends on the labels alone."""
+    return out / CELLS_FOLDER / _slug(row.label) / _slug(dataset.label)
+
+
+def _slug(label: str) -> str:
+    """A folder's name for a label: itself where it can be one, else with a digest, so that no two share a name.
+
+    >>> _slug("tiny"), _slug("F2RVLM 7B")
+    ('tiny', 'F2RVLM-7B-a85edba6')
+    """
+    plain = re.sub(r"[^\w.-]+", "-", label, flags=re.ASCII).strip("-.")[:60]
+    return plain if plain == label else f"{plain}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+
+
+def _check_folder(out: Path) -> None:
+    path = out / RESULTS_FILE
+    if not path.exists():
+        return
+    try:
+        is_ours = "suite" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        raise UsageError(f"{out} holds a {RESULTS_FILE} of something else; pass another --out")
+
+
+def _asked(suite: Suite, row: SuiteRow, dataset: SuiteDataset) -> dict[str, Any]:
+    """What a cell is asked for, as far as it is known without loading anything."""
+    data = {key: value for key, value in asdict(dataset).items() if key not in ("label", "settings")}
+    settings = asdict(suite.settings_of(row, dataset))
+    return {"model": row.model.model, "settings": settings, "data": data, "seed": suite.seed}
+
+
+def _cell_at_hand(suite: Suite, row: SuiteRow, dataset: SuiteDataset, out: Path, *, is_chosen: bool) -> Cell:
+    """A cell before anything is done: those of rows that are not chosen, as the folder has them."""
+    if row.model.model is None:
+        return Cell("reported")
+    folder = cell_folder(out, row, dataset)
+    if is_chosen or not (folder / CELL_FILE).is_file():
+        return Cell("waiting")
+    try:
+        asked = json.loads((folder / CELL_FILE).read_text(encoding="utf-8"))
+        results = Results.load(folder)
+    except (OSError, ValueError, RecursionError, DataError):
+        return Cell("waiting")
+    return Cell("earlier", results) if asked == _asked(suite, row, dataset) else Cell("waiting")
+
+
+class _Data:
+    """The data sets of a suite, each opened once."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._found: dict[tuple[str, bool], ExampleDataset | FfrError] = {}
+
+    def __call__(self, dataset: SuiteDataset, *, needs_images: bool) -> ExampleDataset:
+        key = dataset.label, needs_images
+        if key not in self._found:
+            try:
+                self._found[key] = load_dataset(
+                    dataset.dataset,
+                    split=dataset.split,
+                    image_root=dataset.image_root,
+                    skip_bad=dataset.skip_bad,
+                    require_images=needs_images,
+                    echo=self._say,
+                )
+            except FfrError as error:
+                self._found[key] = error
+        found = self._found[key]
+        if isinstance(found, FfrError):
+            raise found
+        return found
+
+
+class _Models:
+    """The model of one row at a time, loaded once for all data sets that ask it in the same way."""
+
+    def __init__(self, suite: Suite, trust_remote_code: bool) -> None:
+        self._suite = suite
+        self._trust_remote_code = trust_remote_code
+        self._key: tuple[str, AnswerConfig] | None = None
+        self._found: OpenModel | FfrError | None = None
+
+    def __call__(self, row: SuiteRow, settings: AnswerConfig) -> OpenModel:
+        assert row.model.model is not None
+        key = row.label, replace(settings, **{name: getattr(AnswerConfig, name) for name in SETTINGS_OF_DATA})
+        if key != self._key:
+            self._make_room()
+            try:
+                choice = choose_model(row.model.model)
+                self._found = open_model(
+                    choice, key[1], name=row.label, seed=self._suite.seed, trust_remote_code=self._trust_remote_code
+                )
+            except FfrError as error:
+                self._found = error
+            self._key = key
+        if isinstance(self._found, FfrError):
+            raise self._found
+        assert self._found is not None
+        return self._found
+
+    def _make_room(self) -> None:
+        """Gives the memory of the model before back."""
+        held_a_model = (
+            self._found is not None and not isinstance(self._found, FfrError) and self._found.encoder is not None
+        )
+        self._key = self._found = None
+        if held_a_model:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def _measure(
+    suite: Suite, row: SuiteRow, dataset: SuiteDataset, out: Path, data: _Data, models: _Models, say: Say, progress: Bar
+) -> Cell:
+    assert row.model.model is not None
+    settings = suite.settings_of(row, dataset)
+    takes_images = choose_model(row.model.model).takes_images
+    if takes_images is None:
+        takes_images = models(row, settings).takes_images
+    # data that is not here is found out before a model is loaded
+    found = data(dataset, needs_images=takes_images)
+    examples = found if dataset.limit is None else FirstExamples(found, dataset.limit)
+    split = None if Path(dataset.dataset).is_file() else dataset.split
+    asked = AskedData(examples, dataset.dataset, split, dataset.image_root, dataset.skip_bad)
+    retriever = models(row, settings).retriever(asked, settings, say=say, progress=progress)
+    folder = cell_folder(out, row, dataset)
+    with progress(len(examples)) as advance:
+        results = evaluate(
+            examples,
+            retriever,
+            folder,
+            dataset=dataset.dataset,
+            split=split,
+            num_left_out=found.num_left_out,
+            seed=suite.seed,
+            baselines=(),
+            progress=advance,
+        )
+    with replaced_file(folder / CELL_FILE) as write:
+        write(_json(_asked(suite, row, dataset)))
+    return Cell("measured", results)
+
+
+def _write(bench: Bench, out: Path, started: str) -> None:
+    content = bench_json(bench) | {
+        "versions": versions(),
+        "provenance": {"command": command(), "started_at": started, "finished_at": now()},
+    }
+    texts = (markdown_table(bench), csv_table(bench), latex_table(bench))
+    for name, text in zip(TABLE_FILES, texts, strict=True):
+        with replaced_file(out / name) as write:
+            write(text.encode("utf-8", "backslashreplace"))
+    with replaced_file(out / RESULTS_FILE) as write:
+        write(_json(content))
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,166 @@
+"""What happens at the end of each step of a stage: figures, validation, log, checkpoint, stop; and the progress bar."""
+
+from __future__ import annotations
+
+import signal
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+from ffr.run_log import MetricsFile
+from ffr.training.common.module import StageModule
+
+Echo = Callable[[str], None]
+
+
+class StepBar(RichProgressBar):
+    """Lightning's bar with loss, F1 and tokens a second, without the logger's version."""
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        metrics: dict[str, int | str | float | dict[str, float]] = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+
+class StageCallback(Callback):
+    """What happens at the end of each optimizer step, in this order: figures, validation, log, checkpoint, stop.
+
+    The first SIGTERM or Ctrl-C lets the step end, writes a checkpoint and stops; a second Ctrl-C stops at once.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        *,
+        columns: tuple[str, ...],
+        num_steps: int,
+        last_step: int,
+        validate_every: int,
+        run_validation: Callable[[], dict[str, float]],
+        more_figures: Callable[[], dict[str, float]],
+        checkpoint_every: int,
+        keep_checkpoints: int,
+        say: Echo,
+        speak_every: int,
+    ) -> None:
+        self.run = run
+        self.columns = columns
+        self.num_steps = num_steps
+        self.last_step = last_step
+        self.validate_every = validate_every
+        self.run_validation = run_validation
+        self.more_figures = more_figures
+        self.checkpoint_every = checkpoint_every
+        self.keep_checkpoints = keep_checkpoints
+        self.say = say
+        self.speak_every = speak_every
+        self.was_interrupted = False
+        self._stop_asked = False
+        self._at_step_end = True
+        self._step = last_step
+        self._metrics: MetricsFile | None = None
+        self._handlers: dict[int, Any] = {}
+        self._step_started = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._metrics = MetricsFile(self.run / "metrics.csv", self.columns, last_step=self.last_step)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._ask_to_stop)
+        self._step_started = time.perf_counter()
+
+    def _ask_to_stop(self, number: int, frame: types.FrameType | None) -> None:
+        if self._stop_asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._stop_asked = True
+        self.say("stopping after this step; its checkpoint is written first")
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._at_step_end = False
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not batch.ends_step:
+            return
+        assert isinstance(pl_module, StageModule)
+        step = pl_module.steps_done
+        seconds = time.perf_counter() - self._step_started
+        figures = {**pl_module.take_step_figures(batch), **self.more_figures()}
+        figures["tokens_per_second"] = figures["num_tokens"] / seconds
+        figures["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        figures["peak_memory_mb"] = _peak_memory_mb()
+        if step % self.validate_every == 0 or step == self.num_steps:
+            figures.update(self.run_validation())
+        self._log(trainer, pl_module, step, figures)
+        self._at_step_end, self._step = True, step
+        stop = self._agreed(trainer, self._stop_asked)
+        if stop or step % self.checkpoint_every == 0 or step == self.num_steps:
+            self._save(trainer, step)
+        if stop and step < self.num_steps:
+            self.was_interrupted = True
+            trainer.should_stop = True
+        self._step_started = time.perf_counter()
+
+    def _log(self, trainer: L.Trainer, module: StageModule[Any], step: int, figures: dict[str, float]) -> None:
+        if self._metrics is not None:
+            self._metrics.append(step, figures)
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step)
+        shown = {
+            name: figures[name] for name in ("loss", "reward", "val_utterance_f1", "val_image_f1") if name in figures
+        }
+        module.log_dict(shown, prog_bar=True, logger=False, rank_zero_only=True)
+        module.log("tok/s", figures["tokens_per_second"], prog_bar=True, logger=False, rank_zero_only=True)
+        if self.speak_every and (step % self.speak_every == 0 or "val_loss" in figures or step == self.num_steps):
+            words = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            self.say(f"step {step}/{self.num_steps}  {words}  {figures['tokens_per_second']:.0f} tok/s")
+
+    @staticmethod
+    def _agreed(trainer: L.Trainer, flag: bool) -> bool:
+        """Whether any process was asked to stop: all must stop at the same step."""
+        if trainer.world_size == 1:
+            return flag
+        found: bool = trainer.strategy.reduce_boolean_decision(flag, all=False)
+        return found
+
+    def _save(self, trainer: L.Trainer, step: int) -> None:
+        folder = self.run / "checkpoints"
+        trainer.save_checkpoint(folder / f"step-{step:08d}.ckpt", weights_only=False)
+        if trainer.is_global_zero:
+            for old in sorted(folder.glob("step-*.ckpt"))[: -self.keep_checkpoints]:
+                old.unlink()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """A fault between two steps (a picture that cannot be read, say) must not cost the steps that were done."""
+        if self._at_step_end and trainer.world_size == 1 and self._step > self.last_step:
+            self._save(trainer, self._step)
+        self._restore_handlers()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+
+def _peak_memory_mb() -> float:
+    """Largest memory so far: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    import psutil
+
+    info = psutil.Process().memory_info()
+    return float(getattr(info, "peak_wset", info.rss)) / 2**20

@@ -1,0 +1,99 @@
+"""What the LightningModules of all training stages share: checkpoints of the trained weights alone, optimizer and learning rate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+
+from ffr.config import StageConfig
+from ffr.errors import ModelError
+from ffr.models.vlm import Vlm
+from ffr.training.common.loss import warmup_cosine
+
+_CHECKPOINT_KEY = "ffr"
+Config = TypeVar("Config", bound=StageConfig)
+
+
+class StageModule(L.LightningModule, ABC, Generic[Config]):
+    """A model that is trained; knows no file, no folder and no command line.
+
+    Args:
+        vlm: The model, with its adapter.
+        config: Settings of the stage.
+        num_steps: Optimizer steps of the whole training; the learning rate follows them.
+        fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one is refused.
+    """
+
+    def __init__(self, vlm: Vlm, config: Config, *, num_steps: int, fingerprints: dict[str, str]) -> None:
+        super().__init__()
+        self.strict_loading = False  # checkpoints hold the trained weights only
+        self.vlm = vlm
+        self.config = config
+        self.num_steps = num_steps
+        self.fingerprints = fingerprints
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the stage's plan that are done."""
+        return int(self.trainer.global_step)
+
+    @abstractmethod
+    def take_step_figures(self, batch: Any) -> dict[str, float]:
+        """Figures of the step that `batch` ended, summed over processes; counting starts anew."""
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leaves the batch where it is: `collate` makes its tensors on the model's device."""
+        return batch
+
+    def sum_over_processes(self, sums: list[float]) -> list[float]:
+        """Adds up figures over all processes, in double precision where the device has it."""
+        # MPS has no float64; its sums are made on the host
+        device = torch.device("cpu") if self.device.type == "mps" else self.device
+        tensor = torch.tensor(sums, dtype=torch.float64, device=device)
+        found: list[float] = self.trainer.strategy.reduce(tensor, reduce_op="sum").tolist()
+        return found
+
+    def gradient_norm(self) -> float:
+        """Norm of all gradients together."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.config.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=self.config.learning_rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: warmup_cosine(step, num_steps=self.num_steps, warmup_share=self.config.warmup_share),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the trained weights only: the frozen ones are where they were loaded from."""
+        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
+        checkpoint[_CHECKPOINT_KEY] = dict(self.fingerprints)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of other settings, data or weights.
+
+        Raises:
+            ModelError: with what differs.
+        """
+        found = checkpoint.get(_CHECKPOINT_KEY, {})
+        for name, expected in self.fingerprints.items():
+            if found.get(name) != expected:
+                raise ModelError(f"the checkpoint belongs to another {name}; start a new run instead of resuming")
+        trained = {name: p.shape for name, p in self.named_parameters() if p.requires_grad}
+        shapes = {name: value.shape for name, value in checkpoint["state_dict"].items()}
+        if trained != shapes:
+            raise ModelError(
+                "the checkpoint holds other weights than this run trains; start a new run instead of resuming"
+            )

@@ -1,0 +1,263 @@
+"""How hard each item of a data set is for a model: it answers every item once; the F1 and the entropy of the answers are kept.
+
+A folder of scores is a folder of `ffr.evaluation.run` (so it is taken up where it was stopped, and a finished one asks the model
+nothing) with the table `difficulty.csv` in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffr.answer import format_answer
+from ffr.data.catalog import data_home
+from ffr.data.forms.predictions import PredictionFile
+from ffr.dialogue import Example, Fragment
+from ffr.errors import DataError
+from ffr.evaluation.results import PREDICTIONS_FILE
+from ffr.evaluation.run import Progress, data_fingerprint, evaluate
+from ffr.evaluation.scoring import read_answer
+from ffr.files import replaced_file
+from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
+from ffr.provenance import versions
+from ffr.retrieval.interface import Retriever, VlmRetriever
+from ffr.training.curriculum.order import Difficulty, assign_levels, kept_items
+
+DIFFICULTY_FILE = "difficulty.csv"
+COLUMNS = ("index", "dialogue_id", "key", "truth", "f1", "entropy", "is_empty", "level", "kept")
+
+_F1 = 2  # column of F1 among (precision, recall, f1, mcc)
+
+
+@dataclass(frozen=True)
+class ScoredDataset:
+    """The difficulties of a data set, and the folder that holds them.
+
+    Args:
+        folder: Has `difficulty.csv`, and the answers that it was made of.
+        difficulties: One for each example, in the order of the data.
+    """
+
+    folder: Path
+    difficulties: list[Difficulty]
+
+    @property
+    def table(self) -> Path:
+        """The file that `load_difficulties` reads."""
+        return self.folder / DIFFICULTY_FILE
+
+
+def entropy_of_tokens(logprobs: Sequence[float]) -> float:
+    """Entropy of an answer's token probabilities after they are made to sum to one, in nats; 0 for an empty answer.
+
+    H = −Σ_i q_i ln q_i with q_i = p_i / Σ_j p_j, where p_i is the probability of the answer's i-th token (the end of the turn is one of
+    them). Source: paper F2RVLM. n tokens that are equally probable give ln n, so that longer answers tend to have more.
+
+    Raises:
+        ValueError: where a value is no log-probability: above 0, infinite or not a number.
+
+    >>> round(entropy_of_tokens([math.log(0.6), math.log(0.2)]), 4)  # q = (0.75, 0.25)
+    0.5623
+    """
+    if not logprobs:
+        return 0.0
+    if not all(math.isfinite(value) and value <= 1e-6 for value in logprobs):
+        raise ValueError("a log-probability is a finite number of at most 0")
+    # relative to the largest, so that no probability underflows that matters
+    highest = max(logprobs)
+    parts = [math.exp(value - highest) for value in logprobs]
+    total = math.fsum(parts)
+    mean = math.fsum(part * (value - highest) for part, value in zip(parts, logprobs, strict=True)) / total
+    return max(0.0, math.log(total) - mean)
+
+
+def difficulty_of(response: str, truth: Fragment, logprobs: Sequence[float]) -> Difficulty:
+    """The difficulty of an item from the model's answer to it.
+
+    F1 is the mean of the utterances' and the images' F1 of this one answer, read leniently; a modality whose truth is empty scores 1
+    where the answer names none of it and 0 otherwise, as in `ffr.metrics`.
+
+    >>> answer = "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+    >>> difficulty_of(answer, Fragment((1,)), [0.0, 0.0])  # F1 is 2/3 for utterances and 1 for images
+    Difficulty(f1=0.8333333333333333, entropy=0.6931471805599453, is_empty=False)
+    """
+    # F1 does not look at true negatives, so the dialogue's size is of no matter
+    figures = sample_figures_from_counts(fragment_counts([read_answer(response)], [truth], [0], [0]))
+    return Difficulty(float(figures[0, :, _F1].mean()), entropy_of_tokens(logprobs), truth.is_empty)
+
+
+def default_cache_folder(model_fingerprint: str, data_fingerprint: str) -> Path:
+    """Where the scores of a model on a data set lie unless told otherwise: `difficulty/` beside the folder of the named sets.
+
+    Args:
+        model_fingerprint: Hex digits that name the model and all else that decides its answers; see `answers_fingerprint`.
+        data_fingerprint: Hex digits that name the data.
+    """
+    return data_home().parent / "difficulty" / f"{model_fingerprint[:16]}-{data_fingerprint[:16]}"
+
+
+def answers_fingerprint(retriever: Retriever) -> str:
+    """SHA-256 over all that decides a retriever's answers: its identity, and the versions of the packages."""
+    found = {name: version for name, version in versions().items() if name != "platform"}
+    return hashlib.sha256(json.dumps([retriever.identity, found], sort_keys=True).encode()).hexdigest()
+
+
+def score_dataset(
+    examples: Sequence[Example],
+    retriever: Retriever,
+    out: Path | None = None,
+    *,
+    dataset: str,
+    split: str | None = None,
+    num_left_out: int = 0,
+    progress: Progress | None = None,
+) -> ScoredDataset:
+    """Lets a model answer every item of a data set and writes `difficulty.csv`.
+
+    Args:
+        examples: The data, with the true answers.
+        retriever: The model; its answers must carry log-probabilities.
+        out: The folder; None = `default_cache_folder`.
+        dataset: What the user called the data.
+        split: The part of a named set.
+        num_left_out: Records that were left out on reading.
+        progress: Is told how far the work is.
+
+    Raises:
+        DataError: where an example has no true answer, an answer no log-probabilities, or the folder cannot be used.
+        UsageError: where the folder holds another evaluation.
+        ValueError: where weights of the model are trainable.
+    """
+    if isinstance(retriever, VlmRetriever) and any(weight.requires_grad for weight in retriever.vlm.parameters()):
+        # the model's fingerprint leaves trainable weights out: answers of other weights would be taken for its own
+        raise ValueError("score a model before its weights are made trainable or adapters are added")
+    for index, example in enumerate(examples):
+        if example.fragment is None:
+            raise DataError(
+                "it has no true answer, and difficulty is measured against one; choose data with answers",
+                where=f"example {index} (dialogue {example.dialogue.id!r})",
+            )
+    if out is None:
+        out = default_cache_folder(answers_fingerprint(retriever), data_fingerprint(examples))
+    evaluate(
+        examples,
+        retriever,
+        out,
+        dataset=dataset,
+        split=split,
+        num_left_out=num_left_out,
+        baselines=(),
+        progress=progress,
+    )
+    path = out / PREDICTIONS_FILE
+    difficulties: list[Difficulty] = []
+    for number, (example, prediction) in enumerate(zip(examples, PredictionFile(path), strict=True), start=1):
+        if prediction.logprobs is None:
+            raise DataError(
+                "the answer has no log-probabilities, of which entropy is made; let the retriever give them",
+                where=f"{path}:{number}",
+            )
+        assert example.fragment is not None
+        difficulties.append(difficulty_of(prediction.response, example.fragment, prediction.logprobs))
+    scored = ScoredDataset(out, difficulties)
+    write_difficulties(scored.table, examples, difficulties)
+    return scored
+
+
+def write_difficulties(path: Path, examples: Sequence[Example], difficulties: Sequence[Difficulty]) -> None:
+    """Writes the table of a data set: one row an example, numbers with all their digits; the file appears whole or not at all.
+
+    Raises:
+        DataError: where it cannot be written.
+    """
+    levels = assign_levels(difficulties)
+    kept = set(kept_items(difficulties, levels))
+    text = io.StringIO()
+    # texts are quoted, since an id may hold any character
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(COLUMNS)
+    for index, (example, item, level) in enumerate(zip(examples, difficulties, levels, strict=True)):
+        writer.writerow(
+            [index, *_facts_of(example), item.f1, item.entropy, int(item.is_empty), level, int(index in kept)]
+        )
+    with replaced_file(path) as write:
+        write(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _facts_of(example: Example) -> tuple[str, str, str]:
+    truth = "" if example.fragment is None else format_answer(example.fragment)
+    return example.dialogue.id, example.key, truth
+
+
+def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficulty]:
+    """Reads the table of a data set.
+
+    Args:
+        path: The file, or the folder it is in.
+        examples: The data that it must be of: the same dialogues, queries and true answers in the same order.
+
+    Raises:
+        DataError: where it is missing, damaged, or of other data.
+    """
+    path = path / DIFFICULTY_FILE if path.is_dir() else path
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = tuple(reader.fieldnames or ())
+            rows = list(reader)
+    except FileNotFoundError:
+        raise DataError("not found; `ffr curriculum score` writes it", where=str(path)) from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"cannot be read as a table ({error}); write it anew with `ffr curriculum score`", where=str(path)
+        ) from error
+    if header != COLUMNS:
+        raise DataError(
+            "is not a table of difficulties (its columns differ); write it anew with `ffr curriculum score`",
+            where=str(path),
+        )
+    if len(rows) != len(examples):
+        raise DataError(
+            f"has {len(rows)} items, but the data has {len(examples)}; score this data with `ffr curriculum score`",
+            where=str(path),
+        )
+    difficulties: list[Difficulty] = []
+    for index, (row, example) in enumerate(zip(rows, examples, strict=True)):
+        _, key, truth = _facts_of(example)
+        if (row["key"], row["truth"]) != (key, truth):
+            raise DataError(
+                f"item {index} is of other data (the query or answer of dialogue {example.dialogue.id!r} differs); score "
+                "this data with `ffr curriculum score`",
+                where=str(path),
+            )
+        difficulties.append(_difficulty_of_row(row, path, index))
+    levels = assign_levels(difficulties)
+    kept = set(kept_items(difficulties, levels))
+    for index, (row, level) in enumerate(zip(rows, levels, strict=True)):
+        # a level that was changed by hand would be passed over by all that makes levels from f1 and entropy
+        if (row["level"], row["kept"]) != (level, str(int(index in kept))):
+            raise DataError(
+                f"item {index} stands as {row['level']!r}, kept {row['kept']}, but its f1 and entropy make it {level!r}, kept "
+                f"{int(index in kept)}; write it anew with `ffr curriculum score`",
+                where=str(path),
+            )
+    return difficulties
+
+
+def _difficulty_of_row(row: dict[str, str], path: Path, index: int) -> Difficulty:
+    try:
+        item = Difficulty(float(row["f1"]), float(row["entropy"]), {"0": False, "1": True}[row["is_empty"]])
+        is_right = row["index"] == str(index) and 0 <= item.f1 <= 1 and 0 <= item.entropy < math.inf
+    except (ValueError, KeyError, TypeError):
+        is_right = False
+    if not is_right:
+        raise DataError(
+            f"item {index} has a number that cannot be; write it anew with `ffr curriculum score`", where=str(path)
+        )
+    return item

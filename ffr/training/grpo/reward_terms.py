@@ -1,0 +1,191 @@
+"""The terms of the reward: a user's own function by its name, and the weighted sum of all.
+
+Shapes: N completions, T terms.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import numbers
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ffr.errors import FfrError, UsageError
+from ffr.training.grpo.rewards import Completion, RewardFunction
+
+
+class RewardError(FfrError):
+    """A reward failed or gave what is no finite number; taking 0 instead would hide a fault as a bad answer."""
+
+
+# -- a user's own -----------------------------------------------------------------------------------------------------------
+
+
+def load_reward(name: str) -> RewardFunction:
+    """The reward function at `module:function`.
+
+    The module is looked for as Python does, and in the current folder, which is put at the end of `sys.path` for good, so
+    that what the module imports later is found as well. Importing runs the module's code.
+
+    Raises:
+        UsageError: where the name has no colon, the module cannot be imported, or it holds no such function.
+
+    >>> load_reward("ffr.training.grpo.rewards:format_reward").__name__
+    'format_reward'
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise UsageError(f"reward {name!r} is not of the form module:function, such as my_rewards:brevity")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"reward {name!r}: module {module_name} cannot be imported ({_reason(error)}); correct its name or its code"
+        ) from error
+    if not hasattr(module, attribute):
+        raise UsageError(f"reward {name!r}: module {module_name} has no {attribute}; correct its name")
+    found = getattr(module, attribute)
+    if not callable(found) or inspect.isclass(found):
+        kind = "a class" if inspect.isclass(found) else f"of type {type(found).__name__}"
+        raise UsageError(f"reward {name!r}: {attribute} is {kind}; name a function or an object that can be called")
+    function: RewardFunction = found
+    return function
+
+
+# -- sums -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RewardTerm:
+    """One term of the weighted sum.
+
+    Args:
+        name: What logs and errors call it.
+        function: With TRL's signature.
+        weight: Its factor.
+    """
+
+    name: str
+    function: RewardFunction
+    weight: float = 1.0
+
+
+def compute_rewards(
+    terms: Sequence[RewardTerm],
+    prompts: Sequence[Any],
+    completions: Sequence[Completion],
+    columns: Mapping[str, Sequence[Any]],
+    sample_ids: Sequence[str],
+) -> Tensor:
+    """The value of each term for each completion, unweighted.
+
+    Args:
+        terms: T rewards.
+        prompts: N prompts.
+        completions: N completions.
+        columns: What the rewards may look at; N entries each.
+        sample_ids: What errors call the completions.
+
+    Returns:
+        (N, T) float32 on the CPU, finite.
+
+    Raises:
+        RewardError: where a reward raises, or does not give one finite number for each completion; the sentence names reward and
+            sample, and the reward's own error is chained.
+    """
+    values = torch.empty((len(completions), len(terms)), dtype=torch.float32)
+    for number, term in enumerate(terms):
+        try:
+            given = term.function(prompts=prompts, completions=completions, **columns)
+        except Exception as error:
+            sample, reason = _first_to_fail(term, prompts, completions, columns, sample_ids, error)
+            raise RewardError(
+                f"reward {term.name} failed on {sample}: {_reason(reason)}; correct the reward"
+            ) from reason
+        values[:, number] = torch.tensor(_checked(term, given, sample_ids))
+    return values
+
+
+def total_rewards(values: Tensor, terms: Sequence[RewardTerm]) -> Tensor:
+    """Weighted sum of the terms: (N, T) → (N,).
+
+    >>> from ffr.training.grpo.rewards import format_reward
+    >>> terms = [RewardTerm("a", format_reward, 1.0), RewardTerm("b", format_reward, 0.5)]
+    >>> total_rewards(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), terms)
+    tensor([1.5000, 0.5000])
+    """
+    weights = torch.tensor([term.weight for term in terms], dtype=values.dtype, device=values.device)
+    return (values * weights).sum(-1)
+
+
+def _first_to_fail(
+    term: RewardTerm,
+    prompts: Sequence[Any],
+    completions: Sequence[Completion],
+    columns: Mapping[str, Sequence[Any]],
+    sample_ids: Sequence[str],
+    error: Exception,
+) -> tuple[str, Exception]:
+    """Which completion a reward fails on, found by asking for one at a time, and how."""
+    for row, sample_id in enumerate(sample_ids):
+        try:
+            term.function(
+                prompts=prompts[row : row + 1],
+                completions=completions[row : row + 1],
+                **{key: column[row : row + 1] for key, column in columns.items()},
+            )
+        except Exception as own:
+            return f"sample {sample_id}", own
+    return f"samples {sample_ids[0]} … {sample_ids[-1]} together" if sample_ids else "no samples", error
+
+
+def _checked(term: RewardTerm, given: Any, sample_ids: Sequence[str]) -> list[float]:
+    if inspect.iscoroutine(given):
+        given.close()
+        raise RewardError(f"reward {term.name} is asynchronous, which is not waited for; write a plain function")
+    if not isinstance(given, list | tuple | Tensor | np.ndarray) or getattr(given, "ndim", 1) != 1:
+        raise RewardError(
+            f"reward {term.name} gave a {type(given).__name__} instead of a list of numbers; return one for each completion"
+        )
+    if len(given) != len(sample_ids):
+        first = f", the first of them sample {sample_ids[0]}" if sample_ids else ""
+        raise RewardError(
+            f"reward {term.name} gave {len(given)} numbers for {len(sample_ids)} completions{first}; "
+            "return one for each completion"
+        )
+    found: list[float] = []
+    for value, sample_id in zip(given, sample_ids, strict=True):
+        number = math.nan
+        if isinstance(value, numbers.Real) or (
+            isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex()
+        ):
+            try:
+                # as it will be kept: what overflows there is not finite either
+                number = float(torch.tensor(float(value), dtype=torch.float32))
+            except (OverflowError, RuntimeError):
+                number = math.inf
+        if not math.isfinite(number):
+            raise RewardError(
+                f"reward {term.name} gave {str(value)[:100]!r} for sample {sample_id}; return a finite number"
+            )
+        found.append(number)
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    # a KeyError or an assertion says little without its name
+    text = text if isinstance(error, FfrError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "…"

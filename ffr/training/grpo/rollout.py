@@ -1,0 +1,165 @@
+"""Answers to a step's prompts with their rewards; prompts whose answers all earn the same are answered anew, up to a bound.
+
+Shapes: B prompts, G answers to each (answers of one prompt adjacent), N = B·G answers, T reward terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ffr.config import GrpoConfig
+from ffr.models.decoding.greedy import Generated
+from ffr.models.decoding.sampling import sample_answers
+from ffr.models.prompts import ExampleEncoder
+from ffr.models.vlm import Encoded, Vlm
+from ffr.training.grpo.advantages import has_signal
+from ffr.training.grpo.reward_terms import RewardTerm, compute_rewards, total_rewards
+
+RewardColumns = Callable[[int], dict[str, Any]]
+"""From an index of the data to what the rewards may look at: one value a column; see `ffr.training.grpo.rewards`."""
+
+
+@dataclass
+class Rollout:
+    """What was answered and earned.
+
+    Args:
+        indices: Index in the data of each prompt, B of them.
+        answers: N answers.
+        values: (N, T) unweighted rewards.
+        rewards: (N,) weighted sums.
+        num_without_signal: Prompts whose answers all earned the same at first.
+        num_attempts: Further attempts that were made for them, summed over prompts.
+    """
+
+    indices: list[int]
+    answers: list[Generated]
+    values: Tensor
+    rewards: Tensor
+    num_without_signal: int
+    num_attempts: int
+
+
+class Sampler:
+    """Makes rollouts.
+
+    Args:
+        vlm: The model.
+        config: Settings.
+        terms: The rewards.
+        columns: What they may look at.
+        is_cache_shared: Whether answers read one copy of their prompt's keys and values.
+    """
+
+    def __init__(
+        self,
+        vlm: Vlm,
+        config: GrpoConfig,
+        terms: Sequence[RewardTerm],
+        columns: RewardColumns,
+        *,
+        is_cache_shared: bool = True,
+    ) -> None:
+        self.vlm = vlm
+        self.config = config
+        self.terms = list(terms)
+        self.columns = columns
+        self.is_cache_shared = is_cache_shared
+
+    def roll_out(
+        self, indices: Sequence[int], prompts: Sequence[Encoded], groups: Sequence[int], *, seed: int
+    ) -> Rollout:
+        """Answers prompts and rewards the answers.
+
+        Args:
+            indices: Index of each prompt in the data.
+            prompts: B encoded prompts.
+            groups: Numbers of the prompts' dialogues, as `ffr.models.decoding.sampling.sample_answers` takes them.
+            seed: Seed of everything that is drawn here.
+
+        Raises:
+            RewardError: where a reward fails; the sentence names the sample.
+        """
+        size = self.config.num_generations
+        generator = torch.Generator(device=self.vlm.device).manual_seed(seed)
+        answers, values, rewards = self._attempt(indices, prompts, groups, generator)
+        dull = (~has_signal(rewards, size)).nonzero()[:, 0].tolist()
+        num_without_signal, num_attempts = len(dull), 0
+        for _ in range(self.config.resample_attempts):
+            if not dull:
+                break
+            num_attempts += len(dull)
+            again, new_values, new_rewards = self._attempt(
+                [indices[item] for item in dull],
+                [prompts[item] for item in dull],
+                [groups[item] for item in dull],
+                generator,
+            )
+            still_dull = []
+            for place, (item, found) in enumerate(zip(dull, has_signal(new_rewards, size).tolist(), strict=True)):
+                if not found:
+                    still_dull.append(item)
+                    continue
+                old, new = slice(item * size, (item + 1) * size), slice(place * size, (place + 1) * size)
+                answers[old], values[old], rewards[old] = again[new], new_values[new], new_rewards[new]
+            dull = still_dull
+        return Rollout(list(indices), answers, values, rewards, num_without_signal, num_attempts)
+
+    def _attempt(
+        self, indices: Sequence[int], prompts: Sequence[Encoded], groups: Sequence[int], generator: torch.Generator
+    ) -> tuple[list[Generated], Tensor, Tensor]:
+        config = self.config
+        answers: list[Generated] = []
+        width = config.prompts_at_once
+        for start in range(0, len(prompts), width):
+            answered = sample_answers(
+                self.vlm,
+                prompts[start : start + width],
+                num_samples=config.num_generations,
+                max_new_tokens=config.max_new_tokens,
+                temperature=config.temperature,
+                top_p=config.top_p,
+                generator=generator,
+                is_cache_shared=self.is_cache_shared,
+                groups=groups[start : start + width],
+            )
+            answers += [answer for group in answered for answer in group]
+        rows = [self.columns(index) for index in indices for _ in range(config.num_generations)]
+        columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
+        columns["completion_ids"] = [list(answer.token_ids) for answer in answers]
+        columns["answer_style"] = [config.answer_style] * len(answers)
+        asked = columns.pop("prompt")
+        names = [f"dialogue {row['dialogue_id']!r}, query {row['query']!r}" for row in rows]
+        values = compute_rewards(self.terms, asked, [answer.text for answer in answers], columns, names)
+        return answers, values, total_rewards(values, self.terms)
+
+
+def columns_of(encoder: ExampleEncoder, data: Any) -> RewardColumns:
+    """What rewards may look at, from a data set of examples.
+
+    Args:
+        encoder: Knows the prompt each example is asked with.
+        data: The data set.
+    """
+    from ffr.answer import format_answer
+
+    def columns(index: int) -> dict[str, Any]:
+        example = data[index]
+        dialogue = example.dialogue
+        assert example.fragment is not None
+        return {
+            "prompt": encoder.prompt(example).user,
+            "solution": format_answer(example.fragment),
+            "dialogue_id": dialogue.id,
+            "query": example.query,
+            "utterances": [line.text for line in dialogue.utterances],
+            "images": [str(location) for location in example.image_locations()],
+            "image_utterance_ids": list(dialogue.image_utterance_ids),
+        }
+
+    return columns

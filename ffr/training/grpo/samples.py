@@ -1,0 +1,95 @@
+"""Answers with their rewards, written out while a policy trains: to `samples.jsonl`, and a few lines for a person."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from ffr.training.grpo.module import GrpoModule
+from ffr.training.grpo.rollout import Rollout
+
+SAMPLES_FILE = "samples.jsonl"
+
+
+class SampleLog(L.Callback):
+    """Writes out the answers to a step's prompts every so many steps.
+
+    Args:
+        run: The run folder; lines of `samples.jsonl` after `last_step` are dropped, so that a resumed run writes each once.
+        every_steps: How often; 0 = never.
+        last_step: Last step that is kept.
+        say: Takes the lines for a person: one prompt's best and worst answer.
+    """
+
+    def __init__(self, run: Path, *, every_steps: int, last_step: int, say: Callable[[str], None]) -> None:
+        self._path = run / SAMPLES_FILE
+        self._every_steps = every_steps
+        self._last_step = last_step
+        self._say = say
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero or not self._path.exists():
+            return
+        scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        with self._path.open(encoding="utf-8") as old, scratch.open("w", encoding="utf-8") as new:
+            # a torn last line has no newline
+            new.writelines(line for line in old if line.endswith("\n") and json.loads(line)["step"] <= self._last_step)
+        scratch.replace(self._path)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, GrpoModule)
+        step, rollout = pl_module.steps_done, pl_module.last_rollout
+        if not trainer.is_global_zero or not self._every_steps or rollout is None:
+            return
+        if step != 1 and step % self._every_steps:
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            for number in range(len(rollout.indices)):
+                line = _sample(pl_module, rollout, number, step)
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                if number == 0:
+                    self._show(line)
+
+    def _show(self, line: dict[str, Any]) -> None:
+        answers = sorted(line["answers"], key=lambda answer: -answer["reward"])
+        self._say(f"step {line['step']}, dialogue {line['dialogue_id']!r}, query {line['query']!r}")
+        self._say(f"  truth          {line['truth']}")
+        for name, answer in (("best", answers[0]), ("worst", answers[-1])):
+            terms = ", ".join(f"{term} {value:.2f}" for term, value in answer["terms"].items())
+            text = " ".join(answer["text"].split())
+            self._say(
+                f"  {name:<5} {answer['reward']:>6.2f}   {text if len(text) <= 200 else text[:199] + '…'}  ({terms})"
+            )
+
+
+def _sample(module: GrpoModule, rollout: Rollout, number: int, step: int) -> dict[str, Any]:
+    size = module.config.num_generations
+    assert module.last_advantages is not None
+    facts = module.sampler.columns(rollout.indices[number])
+    answers = [
+        {
+            "text": rollout.answers[place].text,
+            "reward": round(float(rollout.rewards[place]), 6),
+            "advantage": round(float(module.last_advantages[place]), 6),
+            "terms": {
+                term.name: round(float(value), 6)
+                for term, value in zip(module.sampler.terms, rollout.values[place], strict=True)
+            },
+        }
+        for place in range(number * size, (number + 1) * size)
+    ]
+    return {
+        "step": step,
+        "index": rollout.indices[number],
+        "dialogue_id": facts["dialogue_id"],
+        "query": facts["query"],
+        "truth": facts["solution"],
+        "answers": answers,
+    }

@@ -1,0 +1,239 @@
+"""Greedy answers against transformers' own; constrained answers are well-formed whatever the model would say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from model_builds import BUILDS
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from vlm_reference import ANSWERS, reference_inputs, with_lora
+
+from ffr.answer import AnswerGrammar, format_answer, parse_strict
+from ffr.dialogue import Dialogue, FilePrompt, Fragment, Utterance
+from ffr.errors import ModelError
+from ffr.models.decoding.greedy import _answer_vocabulary, _GrammarProcessor, _short_state, generate_answers
+from ffr.models.loading import load_vlm
+from ffr.models.vlm import Vlm
+from ffr.prompt import render
+
+Ask = Callable[..., tuple[FilePrompt, list[Path]]]
+
+
+def assert_well_formed(text: str, num_utterances: int, num_images: int) -> None:
+    fragment = parse_strict(text)
+    assert fragment is not None, text
+    for ids, limit in ((fragment.utterance_ids, num_utterances), (fragment.image_ids, num_images)):
+        assert list(ids) == sorted(set(ids)), text
+        assert all(item < limit for item in ids), text
+
+
+@pytest.mark.parametrize("chosen", [(), (0,), (1, 2)])
+def test_greedy_answer_is_that_of_transformers(folder: Path, ask: Ask, chosen: tuple[int, ...]) -> None:
+    vlm = with_lora(folder)
+    prompt, images = ask(*chosen)
+    inputs = reference_inputs(vlm, prompt, images)
+    expected = vlm.base.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    [answer] = generate_answers(vlm, [vlm.encode(prompt, images)], max_new_tokens=12)
+    assert list(answer.token_ids) == expected.tolist()
+
+
+def test_batch_is_its_rows(folder: Path, ask: Ask) -> None:
+    """float32: the same tokens, log-probabilities to 1e-4; with no, one and three images beside each other."""
+    vlm = with_lora(folder)
+    rows = [vlm.encode(*ask(*chosen, words="x" * 9 * len(chosen))) for chosen in ((), (3,), (1, 2, 0))]
+    grammars = [AnswerGrammar(number + 2, number) for number in range(3)]
+    for some in (None, grammars):
+        together = generate_answers(vlm, rows, max_new_tokens=90, grammars=some)
+        for number, row in enumerate(rows):
+            [alone] = generate_answers(vlm, [row], max_new_tokens=90, grammars=some and some[number : number + 1])
+            assert alone.token_ids == together[number].token_ids
+            assert alone.text == together[number].text
+            assert alone.logprobs == pytest.approx(together[number].logprobs, abs=1e-4)
+
+
+def test_logprobs_are_those_of_the_unconstrained_model(folder: Path, ask: Ask) -> None:
+    """float32, to 1e-4: what `answer_logits` gives for the same answer, constrained or not."""
+    vlm = with_lora(folder)
+    question = ask(2, 0)
+    for grammars in (None, [AnswerGrammar(4, 2)]):
+        [answer] = generate_answers(vlm, [vlm.encode(*question)], max_new_tokens=60, grammars=grammars)
+        row = vlm.encode(*question)
+        row.input_ids = row.input_ids + list(answer.token_ids)
+        row.num_answer_tokens = len(answer.token_ids)
+        with torch.no_grad():
+            logits, targets, _ = vlm.answer_logits(vlm.collate([row], padding_side="right"))
+        expected = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0].tolist()
+        assert answer.logprobs == pytest.approx(expected, abs=1e-4)
+        if grammars:
+            assert_well_formed(answer.text, 4, 2)
+            assert answer.token_ids[-1] == vlm.end_of_turn_id
+
+
+def test_modes_are_left_as_they_were(model_folder: Callable[[str], Path], ask: Ask) -> None:
+    vlm = with_lora(model_folder("qwen2-vl"))
+    vlm.enable_gradient_checkpointing()
+    row = vlm.encode(*ask(0))
+    vlm.eval()
+    expected = generate_answers(vlm, [row], max_new_tokens=8)
+    vlm.train()
+    assert generate_answers(vlm, [row], max_new_tokens=8) == expected
+    assert vlm.training
+    assert vlm.model.training
+    assert generate_answers(vlm, [], max_new_tokens=8) == []
+
+
+@pytest.fixture(scope="module")
+def small(model_folder: Callable[[str], Path]) -> Vlm:
+    return load_vlm(model_folder("qwen2-vl"))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), min_size=1, max_size=4), seed=st.integers(0, 99)
+)
+def test_a_random_model_answers_in_the_grammar(small: Vlm, sizes: list[tuple[int, int]], seed: int) -> None:
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        small.base.lm_head.weight.normal_(0, 3)
+    prompts = [
+        render(Dialogue("d", tuple(Utterance("u", ("x",)) for _ in range(max(1, number)))), "q") for number, _ in sizes
+    ]
+    rows = [small.encode(prompt, []) for prompt in prompts]
+    grammars = [AnswerGrammar(*size) for size in sizes]
+    for answer, size in zip(generate_answers(small, rows, max_new_tokens=400, grammars=grammars), sizes, strict=True):
+        assert_well_formed(answer.text, *size)
+
+
+def metaspace_tokenizer() -> PreTrainedTokenizerFast:
+    """The kind of Llama 2 and Mistral: blanks are parts of pieces, bytes stand in for unknown letters."""
+    bpe = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    bpe.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))],
+        show_progress=False,
+    )
+    texts = [format_answer(Fragment(tuple(range(0, 60, step)), (0, step))) for step in range(1, 20)]
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="</s>", unk_token="<unk>")
+
+
+def marker_tokenizer() -> PreTrainedTokenizerFast:
+    """The task's markers as tokens of their own, like `tiny`."""
+    fast = BUILDS["qwen2-vl"]()[1]
+    fast.add_tokens(["<|utt_ids_start|>", "<|utt_ids_end|>", "<|img_ids_start|>", "<|img_ids_end|>", "[]", ", 1"])
+    return fast
+
+
+TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
+    **{name: (lambda build=build: build()[1]) for name, build in BUILDS.items()},
+    "metaspace": metaspace_tokenizer,
+    "markers": marker_tokenizer,
+}
+
+
+@pytest.fixture(scope="module", params=sorted(TOKENIZERS))
+def any_tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
+    return TOKENIZERS[request.param]()
+
+
+def decode_at_random(tokenizer: PreTrainedTokenizerBase, sizes: list[tuple[int, int]], seed: int) -> list[str]:
+    """Texts of rows whose every next token is drawn at random from what the grammar leaves."""
+    generator = torch.Generator().manual_seed(seed)
+    stop = tokenizer.eos_token_id
+    model = SimpleNamespace(tokenizer=tokenizer, end_of_turn_id=stop, name="random")
+    processor = _GrammarProcessor(model, [AnswerGrammar(*size) for size in sizes], 1)  # type: ignore[arg-type]
+    ids = torch.zeros((len(sizes), 1), dtype=torch.long)
+    while not (ids[:, 1:] == stop).any(1).all():
+        assert ids.shape[1] < 1500
+        scores = torch.randn((len(sizes), len(tokenizer)), generator=generator)
+        done = (ids[:, 1:] == stop).any(1)
+        chosen = processor(ids, scores).argmax(-1)  # type: ignore[arg-type]
+        ids = torch.cat([ids, torch.where(done, 0, chosen)[:, None]], 1)
+    ends = [row.index(stop) for row in ids[:, 1:].tolist()]
+    return [
+        tokenizer.decode(row[1 : 1 + end], clean_up_tokenization_spaces=False)
+        for row, end in zip(ids.tolist(), ends, strict=True)
+    ]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 130), st.integers(0, 25)), min_size=1, max_size=3),
+    seed=st.integers(0, 10_000),
+)
+def test_every_tokenizer_spells_only_well_formed_answers(
+    any_tokenizer: PreTrainedTokenizerBase, sizes: list[tuple[int, int]], seed: int
+) -> None:
+    for text, size in zip(decode_at_random(any_tokenizer, sizes, seed), sizes, strict=True):
+        assert_well_formed(text, *size)
+
+
+def test_the_true_answers_own_tokens_are_allowed(any_tokenizer: PreTrainedTokenizerBase) -> None:
+    """The grammar never forbids the spelling that training teaches."""
+    vocabulary = _answer_vocabulary(any_tokenizer)
+    for fragment in (Fragment((), ()), Fragment((0, 9, 10, 11, 100), (1,)), Fragment((7,), (0, 2, 19))):
+        ids: list[int] = any_tokenizer(format_answer(fragment), add_special_tokens=False).input_ids
+        grammar = AnswerGrammar(120, 20)
+        text = vocabulary.first[ids[0]]
+        for item in ids[1:]:
+            assert grammar.allows(text)
+            text = _short_state(text + vocabulary.later[item])
+        assert grammar.is_complete(text)
+
+
+@given(
+    utterances=st.sets(st.integers(0, 40)), images=st.sets(st.integers(0, 12)), cut=st.integers(0, 400),
+    more=st.text("0123456789, ]<|;", max_size=3),
+)  # fmt: skip
+def test_short_state_has_the_same_continuations(utterances: set[int], images: set[int], cut: int, more: str) -> None:
+    grammar = AnswerGrammar(41, 13)
+    text = format_answer(Fragment(tuple(sorted(utterances)), tuple(sorted(images))))[:cut]
+    assert grammar.allows(_short_state(text)) is grammar.allows(text) is True
+    assert grammar.allows(_short_state(text) + more) is grammar.allows(text + more)
+    assert grammar.is_complete(_short_state(text) + more) is grammar.is_complete(text + more)
+
+
+def test_a_tokenizer_that_cannot_spell_the_answer_is_named() -> None:
+    words = Tokenizer(models.WordLevel({"<s>": 0, "<|utt_ids_start|>": 1, "<unk>": 2, ";": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<s>", unk_token="<unk>")
+    with pytest.raises(ModelError, match=r"^random: its tokenizer has no tokens that spell the answer; "):
+        decode_at_random(fast, [(3, 1)], 0)
+
+
+def test_answers_of_the_tests_are_well_formed() -> None:
+    for text in ANSWERS:
+        assert_well_formed(text, 4, 2)
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.85, 0.999, 1.0])
+@pytest.mark.parametrize("width", [3, 50, 400])
+def test_a_nucleus_is_that_of_transformers(top_p: float, width: int) -> None:
+    """Every token of the set is drawn about as often as it should be, and none outside it; wide sets need the full sort."""
+    from transformers import TopPLogitsWarper
+
+    from ffr.models.decoding.sampling import draw_tokens
+
+    logits = torch.randn(1, width, generator=torch.Generator().manual_seed(width)) * (0.3 if width == 400 else 2)
+    logits[0, 0] = logits[0, -1] = -torch.inf
+    kept = logits if top_p == 1 else TopPLogitsWarper(top_p)(None, logits.clone())
+    expected = kept.softmax(1)[0]
+    draws = 20_000
+    generator = torch.Generator().manual_seed(1)
+    points = 1 - torch.rand(draws, generator=generator)
+    points[:2] = torch.tensor([1e-30, 1.0])  # the ends must stay within the set, too
+    drawn = draw_tokens(logits.softmax(1).expand(draws, -1), points, top_p=top_p)
+    share = torch.bincount(drawn, minlength=width) / draws
+    assert not share[expected == 0].any()
+    assert (share - expected).abs().max() < 0.02

@@ -1,0 +1,556 @@
+"""The endpoint client against a local server that speaks the protocol, with its faults."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+from ffr.answer import format_answer
+from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
+from ffr.errors import DataError, FfrError, UsageError
+from ffr.evaluation.run import evaluate
+from ffr.retrieval import api_client
+from ffr.retrieval.api import ApiRetriever, Prices, split_name
+from ffr.retrieval.api_client import ApiError, Limits
+from ffr.retrieval.windows import WindowedRetriever
+
+KEY = "sk-secret-0123456789abcdef"
+GOOD = format_answer(Fragment((0,), ()))
+
+
+def completion(text: Any = GOOD, **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}, **more}
+    return {"id": "x", "choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+
+
+def send(handler: BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:
+    handler.send_response(status)
+    for name, value in {"Content_Type": "application/json", "Content_Length": str(len(body)), **headers}.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+Fault = Callable[[BaseHTTPRequestHandler], None]
+
+
+def says(status: int, content: Any = None, **headers: str) -> Fault:
+    body = json.dumps({"error": {"message": "no"}} if content is None else content).encode()
+    return lambda handler: send(handler, status, body, **headers)
+
+
+def cut_at_once(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.close()
+
+
+def cut_in_the_middle(handler: BaseHTTPRequestHandler) -> None:
+    body = json.dumps(completion()).encode()
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body[: len(body) // 2])
+
+
+def html(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, 200, b"<html>Welcome</html>", Content_Type="text/html")
+
+
+def broken_json(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, 200, b'{"choices": [{"mess')
+
+
+def drip(handler: BaseHTTPRequestHandler) -> None:
+    """A byte now and then, each well within any single wait; longer than the whole may take."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    for _ in range(200):
+        try:
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+        except OSError:
+            return
+        time.sleep(0.05)
+
+
+def drip_headers(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    for _ in range(200):
+        try:
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+        except OSError:
+            return
+        time.sleep(0.05)
+
+
+class Server:
+    """Answers `GOOD`, after the faults that were put in its way; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.always: Callable[[dict[str, Any]], Fault | None] = lambda body: None
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.times: list[float] = []
+        self.most_at_a_time = 0
+        self._num_open = 0
+        self._lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                with outer._lock:
+                    outer._num_open += 1
+                    outer.most_at_a_time = max(outer.most_at_a_time, outer._num_open)
+                    body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                    outer.bodies.append(body)
+                    outer.headers.append(dict(self.headers))
+                    outer.paths.append(self.path)
+                    outer.times.append(time.monotonic())
+                    fault = outer.faults.pop(0) if outer.faults else outer.always(body)
+                try:
+                    (fault or says(200, completion()))(self)
+                finally:
+                    with outer._lock:
+                        outer._num_open -= 1
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    made = Server()
+    yield made
+    made.close()
+
+
+def chats(number: int) -> list[Example]:
+    return [
+        Example(
+            Dialogue(f"d{index}", (Utterance("a", (f"talk {index}",)), Utterance("b", ("hm",)))), "q", Fragment((0,))
+        )
+        for index in range(number)
+    ]
+
+
+def retriever(server: Server, **options: Any) -> ApiRetriever:
+    limits = {"concurrency": 4, "timeout_s": 20.0, "first_wait_s": 0.01, "max_retries": 3}
+    limits |= {name: options.pop(name) for name in list(options) if name in (*limits, "requests_per_minute")}
+    return ApiRetriever(f"api:{server.url}#org/model", limits=Limits(**limits), **options)  # type: ignore[arg-type]
+
+
+# -- what is sent -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictured(tmp_path: Path) -> Example:
+    PIL.Image.new("RGB", (400, 200), (255, 0, 0)).save(tmp_path / "red.png")
+    PIL.Image.new("RGB", (30, 20), (0, 0, 255)).save(tmp_path / "blue.jpg", quality=95)
+    lines = (Utterance("A", ("see ", Image("red.png"), " and ", Image("blue.jpg"))), Utterance("b", ("ok",)))
+    return Example(Dialogue("d", lines), "colours", Fragment((0,), (0, 1)), image_root=tmp_path)
+
+
+def test_a_request(server: Server, pictured: Example) -> None:
+    client = retriever(server, max_image_pixels=5_000, max_new_tokens=99, template="en", query_position="last")
+    assert client.answer([pictured])[0].response == GOOD
+    [body], [headers] = server.bodies, server.headers
+    assert server.paths == ["/v1/chat/completions"]
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert (body["model"], body["temperature"], body["max_tokens"]) == ("org/model", 0, 99)
+    assert "logprobs" not in body
+    system, user = body["messages"]
+    assert system["content"] == "You are a multimodal information retrieval assistant."
+    shown, prompt = "", client.prompt(pictured).user
+    pictures = []
+    for part in user["content"]:
+        if part["type"] == "text":
+            shown += part["text"]
+        else:
+            shown += "<image>"
+            kind, _, content = part["image_url"]["url"].partition(";base64,")
+            pictures.append((kind, PIL.Image.open(io.BytesIO(base64.b64decode(content)))))
+    assert shown == prompt
+    (first_kind, first), (second_kind, second) = pictures
+    assert (first_kind, first.size, first.getpixel((0, 0))) == ("data:image/png", (100, 50), (255, 0, 0))
+    assert (second_kind, second.size) == ("data:image/jpeg", (30, 20))
+
+
+def test_words_alone_are_one_text(server: Server) -> None:
+    [example] = chats(1)
+    client = retriever(server)
+    client.answer([example])
+    assert server.bodies[0]["messages"][1] == {"role": "user", "content": client.prompt(example).user}
+
+
+def test_log_probabilities_where_asked_and_given(server: Server) -> None:
+    server.faults = [
+        says(200, completion(logprobs={"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1}]}))
+    ]
+    asked = retriever(server, with_logprobs=True)
+    assert asked.answer(chats(1))[0].logprobs == (-0.5, -1.0)
+    assert server.bodies[0]["logprobs"] is True
+    assert asked.answer(chats(1))[0].logprobs is None  # not given
+
+
+def test_ends_and_refusals(server: Server) -> None:
+    server.faults = [
+        says(200, completion("cut", finish_reason="length")),
+        says(200, completion(None, finish_reason="content_filter")),
+    ]
+    first, second = (retriever(server, concurrency=1).answer(chats(1))[0] for _ in range(2))
+    assert (first.response, first.is_cut_off) == ("cut", True)
+    assert (second.response, second.is_cut_off, second.extra["finish_reason"]) == ("", False, "content_filter")
+
+
+def test_tokens_and_cost(server: Server) -> None:
+    priced = retriever(server, prices=Prices(2.0, 8.0)).answer(chats(1))[0]
+    assert priced.extra["usage"] == {"prompt_tokens": 100, "completion_tokens": 10, "cost": 0.00028}
+    assert retriever(server).answer(chats(1))[0].extra["usage"] == {"prompt_tokens": 100, "completion_tokens": 10}
+    server.faults = [says(200, {**completion(), "usage": usage}) for usage in (None, {"prompt_tokens": "many"}, [])]
+    assert all(not answer.extra for answer in retriever(server).answer(chats(3)))
+
+
+def test_no_key_no_header(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    retriever(server).answer(chats(1))
+    assert "Authorization" not in server.headers[0]
+    monkeypatch.setenv("OTHER_KEY", "other")
+    retriever(server, key_variable="OTHER_KEY").answer(chats(1))
+    assert server.headers[1]["Authorization"] == "Bearer other"
+
+
+def test_length_under_its_second_name(server: Server) -> None:
+    message = {"error": {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}}
+    server.always = lambda body: says(400, message) if "max_tokens" in body else None
+    client = retriever(server, max_new_tokens=7, concurrency=1)
+    assert [answer.response for answer in client.answer(chats(2))] == [GOOD] * 2
+    assert [("max_tokens" in body, body.get("max_completion_tokens")) for body in server.bodies] == [
+        (True, None), (False, 7), (False, 7),
+    ]  # fmt: skip
+
+
+def test_through_a_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))
+    monkeypatch.setenv("no_proxy", "")
+    client = ApiRetriever("api:http://models.example:81/v1#m", limits=Limits(max_retries=0))
+    assert client.answer(chats(1))[0].response == GOOD
+    assert server.paths == ["http://models.example:81/v1/chat/completions"]
+
+
+# -- faults that pass ---------------------------------------------------------------------------------------------------------
+
+PASSING: dict[str, Fault] = {
+    "429": says(429),
+    "500": says(500, {"error": "boom"}),
+    "503": says(503, {"detail": "starting"}),
+    "cut at once": cut_at_once,
+    "cut in the middle": cut_in_the_middle,
+    "broken JSON": broken_json,
+    "HTML": html,
+    "no choices": says(200, {"choices": []}),
+    "a list": says(200, []),
+    "a number for an answer": says(200, completion(7)),
+    "an error with 200": says(200, {"error": {"message": "overloaded"}}),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_passing_fault_is_passed_over(server: Server, fault: str) -> None:
+    server.faults = [PASSING[fault], PASSING[fault]]
+    assert retriever(server).answer(chats(1))[0].response == GOOD
+    assert len(server.bodies) == 3
+
+
+SENTENCES = {
+    "429": "429 (no)",
+    "500": "500 (boom)",
+    "503": "503 (starting)",
+    "cut at once": "a cut connection (",
+    "cut in the middle": "a cut connection (",
+    "broken JSON": "application/json that is not JSON (19 bytes)",
+    "HTML": "text/html that is not JSON (20 bytes)",
+    "no choices": "JSON that is no chat completion",
+    "a list": "JSON that is no chat completion",
+    "a number for an answer": "a chat completion whose content is no text",
+    "an error with 200": "an error in the place of an answer (overloaded)",
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_fault_that_does_not_pass(server: Server, fault: str) -> None:
+    server.always = lambda body: PASSING[fault]
+    with pytest.raises(ApiError) as caught:
+        retriever(server).answer(chats(1))
+    assert str(caught.value).startswith(
+        f"dialogue 'd0': the server was asked 4 times and gave no answer, at last {SENTENCES[fault]}"
+    ), caught.value
+    assert str(caught.value).endswith("go on by the same command (answers so far are kept)")
+    assert len(server.bodies) == 4
+
+
+def test_json_under_another_content_type_is_taken(server: Server) -> None:
+    server.faults = [says(200, completion("fine"), Content_Type="text/plain")]
+    assert retriever(server).answer(chats(1))[0].response == "fine"
+
+
+@pytest.mark.parametrize("slow", [drip, drip_headers])
+def test_a_slow_drip_is_cut_off(server: Server, slow: Fault) -> None:
+    server.faults = [slow]
+    begin = time.monotonic()
+    assert retriever(server, timeout_s=0.5).answer(chats(1))[0].response == GOOD
+    assert 0.5 <= time.monotonic() - begin < 5
+    server.always = lambda body: slow
+    with pytest.raises(ApiError, match=r"at last no whole answer within 0\.5 s"):
+        retriever(server, timeout_s=0.5, max_retries=0).answer(chats(1))
+
+
+def test_a_server_that_is_not_there(server: Server) -> None:
+    url = server.url
+    server.close()
+    with pytest.raises(ApiError, match=r"a cut connection \(ConnectionRefusedError.*see whether it runs at http://127"):
+        ApiRetriever(f"api:{url}#m", limits=Limits(max_retries=1, first_wait_s=0.01)).answer(chats(1))
+
+
+def test_too_long_an_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_client, "_MAX_ANSWER_BYTES", 1 << 20)
+    server.faults = [says(200, completion("x" * (3 << 20)))]
+    with pytest.raises(ApiError, match="an answer of more than 1 MiB"):
+        retriever(server, max_retries=0).answer(chats(1))
+
+
+def test_retry_after_is_kept_by_all(server: Server) -> None:
+    """One 429 with Retry-After holds back every thread: nothing is begun before the second is over."""
+    server.faults = [says(429, Retry_After="1")]
+    client = retriever(server, concurrency=1)
+    client.answer(chats(3))
+    first, *later = server.times
+    assert all(moment - first >= 1.0 for moment in later)
+    server.faults = [says(503, Retry_After="3600")]
+    with pytest.raises(ApiError, match=r"the server sent 503 \(no\) and wants 3,600 s of rest"):
+        client.answer(chats(1))
+
+
+def test_waits_double_with_jitter(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    client = retriever(server, max_retries=9, first_wait_s=1.0)
+    monkeypatch.setattr(client._client._gives_up, "wait", lambda seconds: waits.append(seconds))
+    server.always = lambda body: says(500)
+    with pytest.raises(ApiError, match="asked 10 times"):
+        client.answer(chats(1))
+    assert len(waits) == 9
+    assert all(
+        0.5 * longest <= wait <= longest for wait, longest in zip(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60], strict=True)
+    )
+    assert len({wait / 2**number for number, wait in enumerate(waits[:6])}) == 6
+
+
+def test_requests_per_minute(server: Server) -> None:
+    """1,200 a minute is one every 50 ms, whatever the concurrency; a repeated request counts."""
+    server.faults = [says(500)]
+    retriever(server, requests_per_minute=1200, concurrency=4).answer(chats(7))
+    assert len(server.times) == 8
+    assert server.times[-1] - server.times[0] >= 7 * 0.05 - 0.02
+
+
+def test_concurrency(server: Server) -> None:
+    """Requests wait for one another in the server: as many come in as are allowed, and no more."""
+    barrier = threading.Barrier(3)
+
+    def together(handler: BaseHTTPRequestHandler) -> None:
+        barrier.wait(10)
+        says(200, completion())(handler)
+
+    server.always = lambda body: together
+    retriever(server, concurrency=3, max_retries=0).answer(chats(9))
+    assert server.most_at_a_time == 3
+
+
+# -- faults that do not pass --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (says(401, {"error": {"message": f"Incorrect API key provided: {KEY}."}}), "the key in OPENAI_API_KEY is not taken"),
+        (says(404), "the URL ends before /chat/completions"),
+        (says(400, {"error": {"message": "This model's maximum context length is 4096 tokens."}}), "cut long dialogues by --window"),
+        (says(422, {"detail": "no such field"}), r"refused with 422 \(no such field\); correct what it names"),
+        (says(307, {}, Location="http://elsewhere.example/"), "name that address in api:URL#MODEL"),
+        (says(429, {"error": {"message": "pay", "code": "insufficient_quota"}}), r"refused with 429 \(pay; insufficient_quota\)"),
+    ],
+)  # fmt: skip
+def test_refusals_are_not_repeated(server: Server, fault: Fault, sentence: str) -> None:
+    server.always = lambda body: fault
+    with pytest.raises(ApiError, match=sentence) as caught:
+        retriever(server).answer(chats(1))
+    assert str(caught.value).startswith("dialogue 'd0': the server refused with ")
+    assert KEY not in str(caught.value)
+    assert len(server.bodies) == 1
+
+
+def test_a_picture_that_cannot_be_opened(server: Server, pictured: Example, tmp_path: Path) -> None:
+    (tmp_path / "red.png").write_bytes(b"none")
+    with pytest.raises(DataError, match=r"dialogue 'd': image .*red\.png"):
+        retriever(server).answer([pictured])
+    assert not server.bodies
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("api:http://localhost:8000/v1", "api:URL#MODEL"),
+        ("api:localhost:8000#m", "begins with http"),
+        ("api:ftp://host/v1#m", "begins with http"),
+        ("api:http://:80/#m", "begins with http"),
+        ("api:http://host:99999/#m", "begins with http"),
+        (f"api:https://me:{KEY}@host/v1#m", "holds a user name"),
+        (f"api:https://host/v1?key={KEY}#m", "holds a user name, a password or a query"),
+        ("api:http://host/a\r\nX: y#m", "begins with http"),
+    ],
+)
+def test_wrong_names(name: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence) as caught:
+        split_name(name)
+    assert KEY not in str(caught.value)
+
+
+def test_a_key_with_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nHost: x")
+    with pytest.raises(UsageError, match="the key in OPENAI_API_KEY holds characters that no key has") as caught:
+        ApiRetriever("api:http://host/v1#m")
+    assert KEY not in str(caught.value)
+
+
+# -- in an evaluation ---------------------------------------------------------------------------------------------------------
+
+
+def answered(folder: Path) -> set[int]:
+    path = folder / "predictions.jsonl"
+    return {json.loads(line)["index"] for line in path.read_text().splitlines()} if path.exists() else set()
+
+
+def fails_at(text: str, fault: Fault) -> Callable[[dict[str, Any]], Fault | None]:
+    return lambda body: fault if text in json.dumps(body["messages"]) else None
+
+
+def test_a_failure_loses_nothing_that_was_answered(server: Server, tmp_path: Path) -> None:
+    """Requests that were under way beside the failing one are written down; the same command asks the rest."""
+    gate = threading.Event()
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        gate.wait(10)
+        says(200, completion())(handler)
+
+    def at_last(handler: BaseHTTPRequestHandler) -> None:
+        threading.Timer(0.3, gate.set).start()
+        says(422)(handler)
+
+    # 0, 2 and 3 answer after 1 has failed
+    server.always = lambda body: at_last if "talk 1\\n" in json.dumps(body["messages"]) else slow
+    with pytest.raises(ApiError, match="dialogue 'd1'"):
+        evaluate(chats(12), retriever(server, concurrency=4), tmp_path / "out", dataset="made")
+    assert answered(tmp_path / "out") == {0, 2, 3}
+    assert len(server.bodies) == 4
+    server.always = lambda body: None
+    results = evaluate(chats(12), retriever(server), tmp_path / "out", dataset="made")
+    assert results.provenance["num_answers_resumed"] == 3
+    assert len(server.bodies) == 4 + 9
+    evaluate(chats(12), retriever(server), tmp_path / "whole", dataset="made")
+    assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == (
+        tmp_path / "whole" / "predictions.jsonl"
+    ).read_bytes()
+
+
+def test_a_hanging_server_does_not_hold_what_failed(server: Server) -> None:
+    """A request in its back-off when another fails for good gives up at once."""
+    server.always = lambda body: says(422) if "talk 1" in json.dumps(body) else says(500)
+    begin = time.monotonic()
+    with pytest.raises(ApiError):
+        retriever(server, first_wait_s=60.0).answer(chats(2))
+    assert time.monotonic() - begin < 15
+
+
+def test_tokens_and_cost_add_up_over_an_interruption(server: Server, tmp_path: Path) -> None:
+    server.always = fails_at("talk 4", says(401))
+    options: dict[str, Any] = {"prices": Prices(1.0, 10.0), "concurrency": 1}
+    with pytest.raises(ApiError):
+        evaluate(chats(6), retriever(server, **options), tmp_path, dataset="made")
+    server.always = lambda body: None
+    results = evaluate(chats(6), retriever(server, **options), tmp_path, dataset="made")
+    usage = results.summary["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (600, 60)
+    assert usage["cost"] == pytest.approx(600e-6 + 600e-6)
+
+
+def test_windows_over_a_server(server: Server, tmp_path: Path) -> None:
+    """Pieces of all dialogues are under way together: each waits in the server until three have come."""
+    barrier = threading.Barrier(3)
+
+    def together(handler: BaseHTTPRequestHandler) -> None:
+        barrier.wait(10)
+        says(200, completion())(handler)
+
+    server.always = lambda body: together
+    examples = [
+        Example(Dialogue(f"d{number}", tuple(Utterance("a", (f"{number}.{line}",)) for line in range(7))), "q", Fragment((0, 3, 6)))
+        for number in range(3)
+    ]  # fmt: skip
+    windowed = WindowedRetriever(retriever(server, concurrency=3, max_retries=0), window=3)
+    results = evaluate(examples, windowed, tmp_path, dataset="made")
+    assert len(server.bodies) == 9
+    assert results.summary["scores"]["utterance_f1"] == 1
+    assert results.summary["usage"]["prompt_tokens"] == 900
+
+
+def test_the_key_is_nowhere(
+    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that repeats the key in everything it says: it stands in no file, no log, no error."""
+    caplog.set_level(logging.DEBUG)
+    leak = {"error": {"message": f"your key {KEY} is bad, header Bearer {KEY}"}}
+    raised: list[FfrError] = []
+    for number, fault in enumerate(
+        [says(401, leak), says(500, leak), says(200, leak), says(429, leak, Retry_After="9999"), says(307, leak)]
+    ):
+        server.always = fails_at("talk 2", fault)
+        with pytest.raises(FfrError) as caught:
+            evaluate(chats(4), retriever(server, max_retries=1), tmp_path / str(number), dataset="made")
+        raised.append(caught.value)
+    server.always = lambda body: None
+    evaluate(chats(4), retriever(server), tmp_path / "good", dataset="made")
+    assert all(headers["Authorization"].endswith(KEY) for headers in server.headers)
+    import traceback
+
+    texts = ["".join(traceback.format_exception(error)) for error in raised]
+    texts += [*capfd.readouterr(), caplog.text]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 6
+    texts += [path.read_text() for path in files]
+    assert not any(KEY in text for text in texts)
+    assert any("[key]" in text for text in texts)

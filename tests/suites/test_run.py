@@ -1,0 +1,419 @@
+"""Suites that are run, stopped, taken up and run in part; and tables against results that were made by hand."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+
+import pytest
+import torch
+
+from ffr.data.forms.formats import write_examples
+from ffr.errors import UsageError
+from ffr.evaluation import run as run_module
+from ffr.evaluation.bootstrap import interval_table
+from ffr.evaluation.results import Results
+from ffr.markup import latex_text, markdown_text
+from ffr.retrieval.opening import OpenReader
+from ffr.suites import run as bench_module
+from ffr.suites.run import TABLE_FILES, cell_folder, run_suite
+from ffr.suites.suite import read_suite
+from ffr.suites.table import Bench, Cell, bench_json, columns, csv_table, latex_table, markdown_table, notes
+
+# -- tables -----------------------------------------------------------------------------------------------------------------
+
+TEXT = """\
+title: 50 % of "it" & more
+figures: [joint_f1, strict_joint_f1]
+slices: [all, by_length]
+datasets:
+  - {label: A_1, dataset: a.jsonl}
+models:
+  - {group: Old | new, label: m#1, model: tiny}
+  - {group: Old | new, label: m2, model: tiny}
+  - {group: Others, label: m3, model: tiny}
+  - {group: Others, label: paper, reported: {A_1: {joint_f1: 87.25}}}
+"""
+
+
+def made(f1: float, *, short: float | None = None, fingerprint: str = "f" * 64, interval=(0.25, 0.75)) -> Results:
+    """Results with one figure in the whole and, where `short` says so, in the slice of short dialogues."""
+    slices = {name: {"num_answers": 0, "num_dialogues": 0} for name in ("<35", "35-65", ">65")}
+    spans: dict[str, object] = dict.fromkeys(slices)
+    if short is not None:
+        slices["<35"] = {"num_answers": 2, "num_dialogues": 2, "joint_f1": short, "strict_joint_f1": short / 2}
+        spans["<35"] = {"joint_f1": [0.125, 0.5], "strict_joint_f1": [0.0, 0.25]}
+    return Results(
+        model={"label": "m", "kind": "vlm"},
+        data={"dataset": "a.jsonl", "fingerprint": fingerprint, "num_examples": 4, "num_left_out": 1},
+        settings={},
+        summary={
+            "answers": {"num_scored": 4, "num_dialogues": 3},
+            "scores": {"joint_f1": f1},
+            "strict_scores": {"joint_f1": f1 / 2},
+            "by_length": slices,
+        },
+        intervals={"scores": interval and {"joint_f1": list(interval)}, "strict_scores": None, "by_length": spans},
+    )
+
+
+def table_of(*cells: Cell, text: str = TEXT) -> Bench:
+    suite = read_suite(text, name="t", where="t.yaml")
+    return Bench(suite, {(row.label, "A_1"): cell for row, cell in zip(suite.rows, cells, strict=True)})
+
+
+@pytest.fixture
+def table():
+    return table_of(
+        Cell("measured", made(0.5, short=0.25)),
+        Cell("earlier", made(0.625, interval=None)),
+        Cell("missing", reason="no such model_folder"),
+        Cell("reported"),
+    )
+
+
+def markdown_rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.replace(r"\|", "¦").strip("|").split("|")] for line in lines]
+
+
+def test_markdown(table):
+    text = markdown_table(table)
+    assert text.startswith('# 50 % of "it" \\& more\n\n|')
+    header, rule, *rows = markdown_rows(text)
+    assert header[:5] == ["kind", "model", r"A\_1: joint F1", r"A\_1: strict joint F1", r"A\_1, length \<35: joint F1"]
+    assert len(header) == 2 + 2 * 4
+    assert {cell[-1] for cell in rule[2:]} == {":"}
+    empty = ["-"] * 4
+    assert rows == [
+        ["Old ¦ new", "m#1", "50.00 (25.0–75.0)", "25.00", "25.00 (12.5–50.0)", "12.50 (0.0–25.0)", *empty],
+        ["Old ¦ new", "m2", r"**62.50**\*", r"**31.25**\*", "-", "-", *empty],
+        ["Others", "m3", *["missing (1)"] * 8],
+        ["Others", "paper", "87.25†", *["-"] * 7],
+    ]
+    assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
+    assert "\n- (1) missing: no such model\\_folder\n" in text
+    assert (
+        "- A\\_1: the 4 queries on 3 dialogues of a.jsonl, fingerprint ffffffffffff, 1 bad records left out.\n" in text
+    )
+
+
+def test_best_is_told_among_the_same_data_only(table):
+    assert "Bold: the best measured on the same data." in notes(table)
+    # one measured row is not the best of anything
+    alone = table_of(Cell("measured", made(0.5)), *[Cell("waiting")] * 2, Cell("reported"))
+    assert "**" not in markdown_table(alone)
+    assert markdown_rows(markdown_table(alone))[3][2:] == ["…"] * 8
+    # equally good ones are both
+    even = table_of(Cell("measured", made(0.5)), Cell("measured", made(0.5)), Cell("waiting"), Cell("reported"))
+    assert markdown_table(even).count("**50.00**") == 2
+    other = table_of(
+        Cell("measured", made(0.5)),
+        Cell("earlier", made(0.75, fingerprint="e" * 64)),
+        Cell("waiting"),
+        Cell("reported"),
+    )
+    text = markdown_table(other)
+    assert "**50.00" not in text
+    assert "**75.00" not in text
+    assert (
+        "- **A\\_1: its figures were measured on different data (fingerprints eeeeeeeeeeee, ffffffffffff), so none is marked "
+        "as best; measure all rows again.**\n"
+    ) in text
+    assert r"\textbf" not in latex_table(other)
+    assert bench_json(other)["warnings"] == other.warnings() != []
+    assert bench_json(table)["warnings"] == []
+
+
+def test_latex(table):
+    text = latex_table(table)
+    for line in (
+        r"  \caption{50 \% of \textquotedbl{}it\textquotedbl{} \& more}",
+        r"  \label{tab:t}",
+        r"  \begin{tabular}{lrrrrrrrr}",
+        r"     & \multicolumn{2}{c}{A\_1} & \multicolumn{2}{c}{A\_1, length \textless{}35} & "
+        r"\multicolumn{2}{c}{A\_1, length 35-65} & \multicolumn{2}{c}{A\_1, length \textgreater{}65} \\",
+        r"    \cmidrule(lr){2-3} \cmidrule(lr){4-5} \cmidrule(lr){6-7} \cmidrule(lr){8-9}",
+        r"    Model & joint F1 & strict joint F1 & joint F1 & strict joint F1 & joint F1 & strict joint F1 & joint F1 & strict joint F1 \\",
+        r"    \multicolumn{9}{l}{\textit{Old \textbar{} new}} \\",
+        r"    m\#1 & 50.00 {\scriptsize (25.0--75.0)} & 25.00 & 25.00 {\scriptsize (12.5--50.0)} & 12.50 {\scriptsize (0.0--25.0)}"
+        r" & -- & -- & -- & -- \\",
+        r"    m2 & \textbf{62.50}\rlap{\textsuperscript{*}} & \textbf{31.25}\rlap{\textsuperscript{*}} & -- & -- & -- & -- & -- & -- \\",
+        r"    paper & 87.25\rlap{\textsuperscript{\dag{}}} & -- & -- & -- & -- & -- & -- & -- \\",
+        r"  (1) missing: no such model\_folder\par",
+    ):
+        assert line in text.splitlines()
+    assert text.count(r"\midrule") == 2
+    assert [text.count(f"{word}{{table}}") for word in (r"\begin", r"\end")] == [1, 1]
+    assert text.count("{") == text.count("}") + text.count(r"\{") - text.count(r"\}")
+
+
+@pytest.mark.parametrize(
+    ("text", "latex", "markdown"),
+    [
+        ("a_b", r"a\_b", r"a\_b"),
+        (r"\input{/etc/passwd}", r"\textbackslash{}input\{/etc/passwd\}", r"\\input{/etc/passwd}"),
+        ("$x^2$ ~ 5%", r"\$x\textasciicircum{}2\$ \textasciitilde{} 5\%", r"$x^2$ \~ 5%"),
+        ("a\n  b & #c", r"a b \& \#c", r"a b \& #c"),
+        ("<b>|</b>", r"\textless{}b\textgreater{}\textbar{}\textless{}/b\textgreater{}", r"\<b\>\|\</b\>"),
+        ("why?`so", "why?{}`so", r"why?\`so"),
+        ("[x](y) **z**", "[x](y) **z**", r"\[x\](y) \*\*z\*\*"),
+        ("- a", "- a", r"\- a"),
+        ("12. a", "12. a", r"12\. a"),
+        ("对话", "对话", "对话"),
+    ],
+)
+def test_escapes(text, latex, markdown):
+    assert latex_text(text) == latex
+    assert markdown_text(text) == markdown
+
+
+def test_csv(table):
+    rows = list(csv.DictReader(io.StringIO(csv_table(table))))
+    assert len(rows) == 3 * 8 + 1  # of the reported row only what is reported
+    first = rows[0]
+    expected = {
+        "group": "Old | new", "label": "m#1", "setting": "", "model": "tiny", "dataset": "A_1", "split": "val", "slice": "all",
+        "figure": "joint_f1", "value": "0.5", "low": "0.25", "high": "0.75", "num_answers": "4", "is_best": "0",
+        "status": "measured", "reason": "", "data_fingerprint": "f" * 64,
+    }  # fmt: skip
+    assert first == expected
+    by_key = {(row["label"], row["slice"], row["figure"]): row for row in rows}
+    short = by_key["m#1", "by_length <35", "strict_joint_f1"]
+    assert [short[name] for name in ("value", "low", "high", "num_answers")] == ["0.125", "0.0", "0.25", "2"]
+    best = by_key["m2", "all", "joint_f1"]
+    assert [best[name] for name in ("value", "low", "is_best", "status")] == ["0.625", "", "1", "earlier"]
+    gone = by_key["m3", "all", "joint_f1"]
+    assert [gone[name] for name in ("value", "status", "reason")] == ["", "missing", "no such model_folder"]
+    assert by_key["paper", "all", "joint_f1"]["value"] == "0.8725"
+
+
+def test_json(table):
+    found = bench_json(table)
+    assert json.loads(json.dumps(found, allow_nan=False))["num_missing"] == 1
+    assert found["suite"]["fingerprint"] == table.suite.fingerprint
+    cell = found["rows"][0]["cells"][0]
+    assert cell["settings"]["max_new_tokens"] == 512
+    assert cell["data"]["fingerprint"] == "f" * 64
+    assert cell["figures"][0] == {
+        "slice": "all", "figure": "joint_f1", "share": 0.5, "interval": (0.25, 0.75), "num_answers": 4, "is_reported": False,
+        "is_best": False,
+    }  # fmt: skip
+    assert [len(row["cells"][0]["figures"]) for row in found["rows"]] == [4, 2, 0, 1]
+
+
+def test_columns_go_by_data_part_and_figure():
+    suite = table_of(*[Cell("waiting")] * 4).suite
+    assert [(column.name, column.figure_words) for column in columns(suite)][:4] == [
+        ("all", "joint F1"),
+        ("all", "strict joint F1"),
+        ("<35", "joint F1"),
+        ("<35", "strict joint F1"),
+    ]
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------------
+
+RUN = """\
+figures: [utterance_f1, joint_f1]
+seed: 3
+settings: [{label: whole}, {label: cut, window: 50, overlap: 2}]
+datasets:
+  - {label: made, dataset: data.jsonl, image_root: pictures}
+  - {label: first four, dataset: data.jsonl, image_root: pictures, limit: 4}
+models:
+  - {label: fake, model: tiny}
+  - {label: random, model: "baseline:random-third"}
+"""
+
+
+@pytest.fixture
+def suite(examples, tmp_path, monkeypatch):
+    """A suite over ten queries on five dialogues; the working folder is a fresh one, and intervals are coarse for speed."""
+    monkeypatch.setattr(run_module, "interval_table", functools.partial(interval_table, num_resamples=50))
+    write_examples(tmp_path / "data.jsonl", examples)
+    monkeypatch.chdir(tmp_path)
+    return read_suite(RUN, name="run", where="run.yaml")
+
+
+@pytest.fixture
+def fakes(monkeypatch, fake_retriever):
+    """`tiny` is answered by fakes of these arguments, one a row; what was made of them comes back."""
+    arguments: list[dict[str, object]] = []
+    opened: list[object] = []
+    real = bench_module.open_model
+
+    def open_model(choice, settings, **options):
+        if choice.kind != "vlm":
+            return real(choice, settings, **options)
+        opened.append(fake_retriever(**(arguments.pop(0) if arguments else {})))
+        return OpenReader(opened[-1], takes_images=True)
+
+    monkeypatch.setattr(bench_module, "open_model", open_model)
+    return arguments, opened
+
+
+def files(out):
+    """All files of a results folder without their time stamps."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            if path.name == "results.json":
+                parsed = json.loads(content)
+                parsed.pop("provenance")
+                content = json.dumps(parsed).encode()
+            found[str(path.relative_to(out))] = content
+    return found
+
+
+def test_a_suite_from_start_to_finish(suite, fakes, tmp_path):
+    said = []
+    done = run_suite(suite, tmp_path / "out", say=said.append)
+    assert [line for line in said if line.startswith("[")] == [
+        "[1/8] fake, whole on made", "[2/8] fake, whole on first four", "[3/8] fake, cut on made", "[4/8] fake, cut on first four",
+        "[5/8] random, whole on made", "[6/8] random, whole on first four", "[7/8] random, cut on made",
+        "[8/8] random, cut on first four",
+    ]  # fmt: skip
+    assert done.num_of("measured") == 8
+    assert len(fakes[1]) == 2  # one a row, for both data sets
+    for row in suite.rows:
+        for dataset, number in zip(suite.datasets, (10, 4), strict=True):
+            results = Results.load(cell_folder(tmp_path / "out", row, dataset))
+            assert results.data["num_examples"] == number
+            assert results.settings["seed"] == 3
+            assert results.baselines == {}
+            figure = results.summary["scores"]["joint_f1"]
+            assert f"{100 * figure:.2f}" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    again = run_suite(suite, tmp_path / "again")
+    assert files(tmp_path / "again") == files(tmp_path / "out")
+    assert again.cells.keys() == done.cells.keys()
+
+
+@pytest.mark.parametrize("num_batches", [0, 2, 5])
+def test_stopped_and_taken_up(suite, fakes, tmp_path, num_batches):
+    run_suite(suite, tmp_path / "whole")
+    arguments, opened = fakes
+    opened.clear()
+    arguments.append({"stop_after": num_batches})
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(suite, tmp_path / "out")
+    assert len(opened) == 1
+    if num_batches == 5:  # the first cell has four batches: the table knows it already
+        table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+        assert table.count("…") > 1
+    run_suite(suite, tmp_path / "out")
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    # nothing is asked twice: ten and four queries, less what the first call has written down
+    assert opened[1].num_asked == 14 - opened[0].num_asked
+    num_asked = [fake.num_asked for fake in opened[1:]]
+    run_suite(suite, tmp_path / "out")
+    assert [fake.num_asked for fake in opened[1:]] == [*num_asked, 0, 0]
+
+
+def test_other_settings_and_data_are_not_taken_for_done(suite, fakes, examples, tmp_path):
+    out = tmp_path / "out"
+    run_suite(suite, out)
+    fakes[0].append({"flavour": "another"})
+    done = run_suite(suite, out, only=["fake, whole"])
+    cell = done.cells["fake, whole", "made"]
+    assert cell.status == "missing"
+    assert "holds an evaluation that differs in model flavour; pass another --out, or delete the folder" in cell.reason
+    write_examples(tmp_path / "data.jsonl", examples[:8])
+    done = run_suite(suite, out, only=["random"])
+    assert "differs in data_fingerprint" in done.cells["random, whole", "made"].reason
+    assert done.cells["random, whole", "first four"].status == "measured"
+
+
+def test_what_is_missing_does_not_sink_the_rest(suite, fakes, tmp_path):
+    text = RUN + "  - {label: gone, model: ./runs/nowhere}\n"
+    text = text.replace("models:", "  - {label: absent, dataset: nothing.jsonl}\nmodels:")
+    bad = read_suite(text, name="run", where="run.yaml")
+    said = []
+    done = run_suite(bad, tmp_path / "out", say=said.append)
+    status = {key: cell.status for key, cell in done.cells.items()}
+    missing = {key for key, value in status.items() if value == "missing"}
+    assert missing == {(row.label, data.label) for row in bad.rows for data in bad.datasets
+                       if row.model.label == "gone" or data.label == "absent"}  # fmt: skip
+    assert done.num_of("measured") == 8
+    assert done.cells["gone, whole", "made"].reason.startswith("./runs/nowhere: no such model folder or run")
+    assert done.cells["fake, cut", "absent"].reason.startswith("no data file or set 'nothing.jsonl'")
+    assert sum(line.startswith("MISSING: ") for line in said) == len(missing) == 10
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert content["num_missing"] == 10
+    assert content["versions"]["torch"]
+    assert content["suite"]["seed"] == 3
+
+
+def test_a_full_device_is_a_reason(suite, fakes, tmp_path, monkeypatch, fake_retriever):
+    calls = []
+
+    def answer(self, examples):
+        calls.append(1)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore")
+        return whole(self, examples)
+
+    whole = fake_retriever.answer
+    monkeypatch.setattr(fake_retriever, "answer", answer)
+    done = run_suite(suite, tmp_path / "out")
+    assert done.cells["fake, whole", "made"].reason == (
+        "the device ran out of memory (CUDA out of memory. Tried to allocate 9 GiB)"
+    )
+    assert done.num_of("measured") == 7
+
+
+def test_only_some_rows(suite, fakes, examples, tmp_path):
+    out = tmp_path / "out"
+    done = run_suite(suite, out, only=["random, whole"])
+    assert [done.num_of(status) for status in ("measured", "waiting", "missing")] == [2, 6, 0]
+    assert "…: not measured yet." in (out / "table.md").read_text(encoding="utf-8")
+    done = run_suite(suite, out, only=["fake"])
+    assert [done.num_of(status) for status in ("measured", "earlier", "waiting")] == [4, 2, 2]
+    # what was asked otherwise is not shown as if it were this suite's
+    other = read_suite(RUN.replace("seed: 3", "seed: 4"), name="run", where="run.yaml")
+    done = run_suite(other, out, only=["random, cut"])
+    assert [done.num_of(status) for status in ("measured", "earlier", "waiting")] == [2, 0, 6]
+    # rows of different times on different data: shown, and warned of
+    write_examples(tmp_path / "data.jsonl", examples[2:])
+    out = tmp_path / "mixed"
+    run_suite(suite, out, only=["random, whole"])
+    write_examples(tmp_path / "data.jsonl", examples)
+    done = run_suite(suite, out, only=["random, cut"])
+    assert [line.partition(":")[0] for line in done.warnings()] == ["made", "first four"]
+    assert "so none is marked as best" in (out / "table.tex").read_text(encoding="utf-8")
+
+
+def test_folders_of_others_are_left_alone(suite, fakes, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for content in ("{}", "[", "[]", "7"):
+        (out / "results.json").write_text(content)
+        with pytest.raises(UsageError, match=r"holds a results\.json of something else; pass another --out"):
+            run_suite(suite, out)
+        assert (out / "results.json").read_text() == content
+    assert not (out / "cells").exists()
+    with pytest.raises(UsageError, match="the suite run has no such row"):
+        run_suite(suite, tmp_path / "new", only=["nobody"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_labels_become_folders_that_no_two_share(tmp_path):
+    text = (
+        RUN.replace("label: fake", "label: A/B")
+        .replace("label: random", "label: A-B")
+        .replace("label: made", "label: " + "'../..'")
+    )
+    suite = read_suite(text, name="run", where="run.yaml")
+    found = [cell_folder(tmp_path, row, dataset) for row in suite.rows for dataset in suite.datasets]
+    assert len(set(found)) == 8
+    for folder in found:
+        assert folder.resolve().relative_to(tmp_path / "cells").parts == folder.relative_to(tmp_path / "cells").parts
+        assert len(folder.relative_to(tmp_path / "cells").parts) == 2
+
+
+def test_the_table_is_written_whole(suite, fakes, tmp_path):
+    run_suite(suite, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*TABLE_FILES, "results.json", "cells"}

@@ -1,0 +1,633 @@
+"""Rewards: worked numbers, properties, hostile answers, a user's own functions, and TRL's trainer."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ffr.metrics.functional import fragment_order_coherence
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ffr.answer import format_answer, wrap_answer
+from ffr.dialogue import Fragment
+from ffr.embedding import CachedEncoder
+from ffr.errors import DataError, FfrError, UsageError
+from ffr.training.grpo.reward_terms import RewardError, RewardTerm, compute_rewards, load_reward, total_rewards
+from ffr.training.grpo.rewards import (
+    FragmentF1Reward,
+    FragmentOrderReward,
+    OverlongPenalty,
+    format_reward,
+    fragment_f1_reward,
+    fragment_mcc_reward,
+)
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "rewards.md"
+
+
+def answer(utterance_ids: Sequence[int] = (), image_ids: Sequence[int] = ()) -> str:
+    return format_answer(Fragment(tuple(utterance_ids), tuple(image_ids)))
+
+
+def f1(text: str, truth: str, reward: FragmentF1Reward = fragment_f1_reward) -> float:
+    return reward([""], [text], solution=[truth])[0]
+
+
+def mcc(text: str, truth: str, num_utterances: int, num_images: int) -> float:
+    return fragment_mcc_reward(
+        [""], [text], solution=[truth], utterances=[["x"] * num_utterances], images=[["x"] * num_images]
+    )[0]
+
+
+VECTORS = {"left": [1.0, 0.0], "both": [0.6, 0.8], "down": [0.0, -1.0], "p.png": [0.0, 1.0], "q.png": [1.0, 0.0]}
+
+
+class Known:
+    """Vectors written down by name."""
+
+    name = "known"
+    fingerprint = "known"
+
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([VECTORS[text] for text in texts])
+
+    def embed_images(self, images: Sequence[str | Path]) -> torch.Tensor:
+        return torch.tensor([VECTORS[Path(image).name] for image in images])
+
+
+def order(text: str, truth: str, *, reward: FragmentOrderReward | None = None, **columns: Any) -> float:
+    """The order reward in a dialogue left+p.png+q.png, both, down, left."""
+    dialogue = {
+        "utterances": [["left", "both", "down", "left"]],
+        "images": [["p.png", "q.png"]],
+        "image_utterance_ids": [[0, 0]],
+    }
+    return (reward or FragmentOrderReward(Known()))([""], [text], solution=[truth], **dialogue | columns)[0]
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_worked_numbers_of_the_docs() -> None:
+    truth, text = answer([1, 2, 4], [0]), answer([1, 2, 3, 5], [0])
+    assert format_reward([""], [text]) == [1.0]
+    assert f1(text, truth) == pytest.approx(0.5 * (4 / 7 * 0.95 + 1))
+    assert mcc(text, truth, 8, 3) == pytest.approx(0.5 * (4 / 240**0.5 + 1))
+    by_hand = {"utterances": [["left", "down", "both"]], "images": [["p.png"]], "image_utterance_ids": [[0]]}
+    coherence = order(answer([0, 2], [0]), answer([0]), **by_hand)
+    assert coherence == pytest.approx(0.4)
+    overlong = OverlongPenalty(1024, 256)([""], [text], completion_ids=[[7] * 896])
+    assert overlong == [-0.5]
+    if DOCS.is_file():
+        table = DOCS.read_text(encoding="utf-8")
+        for cell in (
+            "| 0 or 1 | 1 |",
+            f"| {f1(text, truth):.6f} |",
+            f"| {mcc(text, truth, 8, 3):.6f} |",
+            f"| {coherence:.1f} |",
+            f"| −{-overlong[0]} |",
+        ):
+            assert cell in table
+
+
+MALFORMED = [
+    "",
+    "[1]",
+    answer([1]) + "\n",
+    " " + answer([1]),
+    answer([1]).replace("]<|utt", ",]<|utt", 1),
+    answer([1]) * 2,
+    wrap_answer(answer([1]), "think", "hm"),
+]
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_what_is_not_in_the_format_earns_nothing(text: str) -> None:
+    for truth in (answer([1]), answer()):
+        assert format_reward([""], [text]) == [0.0]
+        assert f1(text, truth) == mcc(text, truth, 4, 2) == order(text, truth) == 0.0
+
+
+def test_both_styles_earn_the_same() -> None:
+    truth = answer([0, 1], [0])
+    texts = [answer([0, 1], [0]), answer([1], [0, 1])]
+    thought = [wrap_answer(text, "think", "so\nbe it") for text in texts]
+    columns = {
+        "solution": [truth] * 2,
+        "utterances": [["left", "both", "down", "left"]] * 2,
+        "images": [["p.png", "q.png"]] * 2,
+        "image_utterance_ids": [[0, 0]] * 2,
+    }
+    rewards: list[Callable[..., list[float]]] = [
+        format_reward,
+        fragment_f1_reward,
+        fragment_mcc_reward,
+        FragmentOrderReward(Known()),
+    ]
+    for reward in rewards:
+        bare = reward([""] * 2, texts, answer_style=["bare", "bare"], **columns)
+        assert reward([""] * 2, thought, answer_style=["think", "think"], **columns) == bare
+        assert reward([""] * 2, texts, **columns) == bare
+        # each in the other's style is malformed
+        assert reward([""] * 2, [texts[0], thought[1]], answer_style=["think", "bare"], **columns) == [0.0, 0.0]
+
+
+def test_repeated_ids() -> None:
+    repeated, clean = answer([1, 1, 2], [0]), answer([1, 2], [0])
+    assert format_reward([""], [repeated, clean, answer([], [3, 3])]) == [0.0, 1.0, 0.0]
+    assert f1(repeated, clean) == pytest.approx(0.5 * (0.95 + 1))
+    # a repeat that hits the true length still has a miss to pay
+    assert f1(answer([1, 1], [0]), clean) == pytest.approx(0.5 * (2 / 3 + 1))
+    assert mcc(repeated, clean, 5, 2) == 1.0
+    assert order(answer([0, 1, 1, 0]), clean) == order(answer([0, 1]), clean)
+
+
+@pytest.mark.parametrize(
+    ("text", "truth", "expected"),
+    [
+        (answer(), answer(), 1.0),
+        (answer([3]), answer(), 0.5),
+        (answer(), answer([3]), 0.5),
+        (answer(), answer([3], [1]), 0.0),
+        (answer([3], [1]), answer([3], [1]), 1.0),
+        (answer([3, 4], [1]), answer([5], [2]), 0.0),
+        (answer([99]), answer([3]), 0.5),
+        (answer(range(10)), answer([3]), 0.5 * (2 / 11 * 0.95**9 + 1)),
+    ],
+)
+def test_f1_by_hand(text: str, truth: str, expected: float) -> None:
+    assert f1(text, truth) == pytest.approx(expected)
+
+
+def test_f_beta_and_discount_by_hand() -> None:
+    text, truth = answer([1, 2, 3, 5], [0]), answer([1, 2, 4], [0])
+    # TP 2, FP 2, FN 1: (1+4)·2 / (5·2 + 4·1 + 2)
+    assert f1(text, truth, FragmentF1Reward(beta=2, length_discount=0.5)) == pytest.approx(0.5 * (10 / 16 * 0.5 + 1))
+    for wrong in ({"beta": 0}, {"beta": float("nan")}, {"length_discount": 0}, {"length_discount": 1.1}):
+        with pytest.raises(ValueError, match="it must be over 0"):
+            FragmentF1Reward(**wrong)
+
+
+_IDS = st.lists(st.integers(0, 7), max_size=6)
+
+
+@given(_IDS, _IDS, _IDS, _IDS)
+def test_f1_is_best_for_the_truth_alone(a: list[int], b: list[int], c: list[int], d: list[int]) -> None:
+    truth = Fragment.of(c, d)
+    earned = f1(answer(a, b), format_answer(truth))
+    assert 0 <= earned <= 1
+    is_truth = sorted(a) == list(truth.utterance_ids) and sorted(b) == list(truth.image_ids)
+    assert (earned == 1) is is_truth
+    # repeating an id of the answer never pays
+    if a and len(a) >= len(truth.utterance_ids):
+        assert f1(answer([*a, a[0]], b), format_answer(truth)) <= earned
+
+
+@given(_IDS, _IDS)
+def test_mcc_is_that_of_the_ids_as_labels(predicted: list[int], true: list[int]) -> None:
+    x = np.array([index in predicted for index in range(8)], dtype=float)
+    y = np.array([index in true for index in range(8)], dtype=float)
+    if (x == y).all():
+        expected = 1.0
+    elif x.std() == 0 or y.std() == 0:
+        expected = 0.0
+    else:
+        expected = float(np.corrcoef(x, y)[0, 1])
+    assert mcc(answer(predicted), answer(set(true)), 8, 0) == pytest.approx(0.5 * expected + 0.5)
+
+
+def test_mcc_at_the_edges() -> None:
+    assert mcc(answer([], [0]), answer([], [0]), 3, 1) == 1.0  # the only image
+    assert mcc(answer([0, 1, 2]), answer([0, 1, 2]), 3, 0) == 1.0
+    assert mcc(answer([0]), answer(), 3, 0) == 0.5
+    assert mcc(answer([0]), answer([1]), 2, 0) == 0.0  # -1 and 1
+    assert mcc(answer([9]), answer([1]), 2, 0) < 0.5  # an id that is not there is no true negative
+
+
+@pytest.mark.parametrize(
+    ("text", "truth", "expected"),
+    [
+        (answer(), answer(), 1.0),
+        (answer(), answer([1]), 0.0),
+        (answer([1]), answer(), 0.0),
+        (answer([1]), answer([0]), 0.5),
+        (answer([], [1]), answer([0]), 0.5),
+        (answer([], [0, 1]), answer([0]), 0.5),  # both hang on one utterance: one element
+        (answer([1, 0]), answer([0]), 0.6),  # text alone
+        (answer([0, 1, 2]), answer([0]), (0.6 - 0.8) / 2),
+        (answer([0, 1], [0]), answer([0]), (0.0 + 0.8) / 2),
+        (answer([0], [0, 1]), answer([0]), 0.5**0.5),  # the mean of the two images
+        (answer([0, 1, 50], [7]), answer([0]), 0.6),
+        (answer([50], [7]), answer([0]), 0.0),
+        (answer([50], [7]), answer(), 0.0),  # naming what is not there is not naming nothing
+        (answer([1], [9]), answer([0]), 0.5),
+    ],
+)
+def test_order_by_hand(text: str, truth: str, expected: float) -> None:
+    assert order(text, truth) == pytest.approx(expected, abs=1e-6)
+
+
+class Spread:
+    """A vector of its own for every text and picture."""
+
+    name = fingerprint = "spread"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        self.asked += map(str, texts)
+        rows = [torch.randn(6, generator=torch.Generator().manual_seed(sum(map(ord, str(text))))) for text in texts]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+    embed_images = embed_texts
+
+
+def _batch(chance: random.Random, num_prompts: int, group_size: int) -> tuple[list[str], dict[str, list[Any]]]:
+    texts: list[str] = []
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("solution", "utterances", "images", "image_utterance_ids", "answer_style")
+    }
+    for prompt in range(num_prompts):
+        lines = [f"{prompt} says {line}" for line in range(chance.randint(0, 30))]
+        pictures = [f"{prompt}/{number}.png" for number in range(chance.randint(0, 5) if lines else 0)]
+        hangs_on = sorted(chance.choices(range(len(lines)), k=len(pictures)))
+        truth = answer(chance.sample(range(8), 2) if chance.random() < 0.8 else [])
+        for _ in range(group_size):
+            texts.append(
+                answer(chance.sample(range(35), chance.randint(0, 6)), chance.sample(range(7), chance.randint(0, 3)))
+            )
+            row = (truth, list(lines), list(pictures), list(hangs_on), "bare")
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+    return texts, columns
+
+
+def test_order_is_the_metric_whatever_is_in_the_batch() -> None:
+    from ffr.answer import parse_strict
+
+    encoder = Spread()
+    texts, columns = _batch(random.Random(0), 40, 4)
+    found = FragmentOrderReward(encoder)(texts, texts, **columns)
+    num_compared = 0
+    for row, text in enumerate(texts):
+        truth, lines, pictures, hangs_on, _ = (column[row] for column in columns.values())
+        predicted, true = parse_strict(text), parse_strict(truth)
+        assert predicted is not None
+        assert true is not None
+        utterance_ids = [item for item in predicted.utterance_ids if item < len(lines)]
+        image_ids = [item for item in predicted.image_ids if item < len(pictures)]
+        if true.is_empty and not predicted.is_empty and not utterance_ids and not image_ids:
+            expected = 0.0
+        else:
+            expected = float(
+                fragment_order_coherence(
+                    utterance_ids,
+                    encoder.embed_texts([lines[item] for item in utterance_ids] or [""])[: len(utterance_ids)],
+                    [hangs_on[item] for item in image_ids],
+                    encoder.embed_images([pictures[item] for item in image_ids] or [""])[: len(image_ids)],
+                    is_target_empty=true.is_empty,
+                )
+            )
+            num_compared += 1
+        assert found[row] == pytest.approx(expected, abs=1e-6)
+    assert num_compared > 100
+    assert len({round(value, 6) for value in found}) > 50
+
+
+def test_the_same_content_hung_elsewhere_counts_for_itself() -> None:
+    columns = {
+        "solution": [answer([0])] * 2,
+        "utterances": [["left", "both"]] * 2,
+        "images": [["p.png"]] * 2,
+        "image_utterance_ids": [[0], [1]],
+    }
+    texts = [answer([0, 1], [0])] * 2
+    # left, p.png, both: (0 + 0.8) / 2; left, both, p.png: (0.6 + 0.8) / 2
+    assert FragmentOrderReward(Known())(texts, texts, **columns) == pytest.approx([0.4, 0.7])
+
+
+def test_a_dialogue_is_encoded_once(tmp_path: Path) -> None:
+    encoder = Spread()
+    reward = FragmentOrderReward(encoder, max_dialogues=3)
+    texts, columns = _batch(random.Random(1), 3, 4)
+    first = reward(texts, texts, **columns)
+    asked = list(encoder.asked)
+    assert len(asked) == len(set(asked))
+    assert reward(texts, texts, **columns) == first
+    assert encoder.asked == asked
+    # a fourth dialogue takes the place of the one that was not asked for longest
+    one = {
+        "solution": [answer([0])], "utterances": [["new", "newer"]], "images": [[]], "image_utterance_ids": [[]],
+    }  # fmt: skip
+    reward([""], [answer([0, 1])], **one)
+    assert len(reward._kept) == 3
+    # another dialogue id, or no other than the content: the same vectors
+    reward([""], [answer([0])], dialogue_id=["other"], **one)
+    assert encoder.asked == [*asked, "new", "newer"]
+
+
+def test_vectors_come_from_the_cache_folder(tmp_path: Path) -> None:
+    columns = {"solution": [answer([0])], "utterances": [["new", "newer"]], "images": [[]], "image_utterance_ids": [[]]}
+    values = []
+    for expected in (["new", "newer"], ["a"]):  # the second run asks for the width alone
+        encoder = Spread()
+        reward = FragmentOrderReward(CachedEncoder(encoder, tmp_path, max_bytes=2**20))
+        values.append(reward([""], [answer([0, 1])], **columns))
+        assert encoder.asked == expected
+    assert values[0] == values[1]
+
+
+def test_rewards_of_a_large_step_are_cheap() -> None:
+    texts, columns = _batch(random.Random(2), 64, 8)
+    reward = FragmentOrderReward(Spread())
+    reward(texts, texts, **columns)
+    for function in (reward, fragment_f1_reward, fragment_mcc_reward, format_reward):
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            function(texts, texts, **columns)
+            seconds.append(time.perf_counter() - start)
+        assert min(seconds) < 0.25  # 2 to 20 ms on a quiet machine
+
+
+def test_overlong_by_hand() -> None:
+    penalty = OverlongPenalty(10, 4)
+    ids = [[0] * length for length in (0, 6, 7, 9, 10, 12)]
+    assert penalty([""] * 6, [""] * 6, completion_ids=ids) == [0.0, 0.0, -0.25, -0.75, -1.0, -1.0]
+    for buffer in (0, 11):
+        with pytest.raises(ValueError, match="from 1 to max_new_tokens, 10"):
+            OverlongPenalty(10, buffer)
+
+
+def test_a_true_answer_out_of_format_is_said() -> None:
+    with pytest.raises(DataError, match="the true answer 'nonsense' is not in the answer format"):
+        f1(answer(), "nonsense")
+
+
+@pytest.mark.parametrize("reward", [format_reward, fragment_f1_reward])
+def test_columns_of_another_length_are_refused(reward: Callable[..., list[float]]) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        reward([""], [answer()], solution=[answer()] * 2, answer_style=["bare"] * 2)
+
+
+# -- TRL's way --------------------------------------------------------------------------------------------------------------
+
+
+def test_rewards_are_called_as_trl_calls_them() -> None:
+    text, truth = answer([0, 1], [0]), answer([0, 1], [0])
+    columns: dict[str, Any] = {
+        "solution": [truth] * 2,
+        "utterances": [["left", "both"]] * 2,
+        "images": [["p.png"]] * 2,
+        "image_utterance_ids": [[0]] * 2,
+        "trainer_state": object(),
+        "log_extra": print,
+        "log_metric": print,
+    }
+    conversation = [{"role": "assistant", "content": text}]
+    in_parts = [
+        {"role": "assistant", "content": [{"type": "text", "text": text[:5]}, {"type": "text", "text": text[5:]}]}
+    ]
+    for reward, expected in (
+        (format_reward, 1.0),
+        (fragment_f1_reward, 1.0),
+        (fragment_mcc_reward, 1.0),
+        (FragmentOrderReward(Known()), 0.4),
+        (OverlongPenalty(4, 2), -0.5),
+    ):
+        for completions in ([text, text], [conversation, in_parts]):
+            values = reward(prompts=["p"] * 2, completions=completions, completion_ids=[[1, 2, 3]] * 2, **columns)
+            assert values == pytest.approx([expected] * 2)
+            assert isinstance(values, list)
+    # as docs/rewards.md hands on a column of another name
+    order_reward = FragmentOrderReward(Known())
+    image_files = columns.pop("images")
+    assert order_reward(["p"] * 2, [text, text], images=image_files, **columns) == pytest.approx([0.4] * 2)
+    names = [item.__name__ for item in (format_reward, fragment_f1_reward, fragment_mcc_reward)]
+    names += [FragmentOrderReward(Known()).__name__, OverlongPenalty(4, 2).__name__]
+    assert names == [
+        "format_reward", "fragment_f1_reward", "fragment_mcc_reward", "fragment_order_reward", "overlong_penalty",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_trl_trains_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from trl import GRPOConfig, GRPOTrainer
+
+    (tmp_path / "my_rewards.py").write_text(
+        "def last_ids(prompts, completions, *, completion_ids, solution, **columns):\n"
+        "    assert len(prompts) == len(completions) == len(solution)\n"
+        "    return [ids[-1] / 10 for ids in completion_ids]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    mine = load_reward("my_rewards:last_ids")
+
+    words = ["<pad>", "<eos>", answer([0]), answer([1], [0]), answer(), *(f"t{number}" for number in range(5))]
+    tokens = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>"))
+    tokens.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokens, pad_token="<pad>", eos_token="<eos>", unk_token="<pad>", padding_side="left"
+    )
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=1, max_position_embeddings=64, eos_token_id=1, pad_token_id=0, bos_token_id=None,
+        )
+    )  # fmt: skip
+    seen: dict[str, list[list[float]]] = {"format": [], "f1": []}
+
+    def watched(name: str, reward: Callable[..., list[float]]) -> Callable[..., list[float]]:
+        def call(**arguments: Any) -> list[float]:
+            values = reward(**arguments)
+            seen[name].append(values)
+            return values
+
+        call.__name__ = name
+        return call
+
+    before = [weight.detach().clone() for weight in model.parameters()]
+    trainer = GRPOTrainer(
+        model=model,
+        reward_funcs=[
+            format_reward, fragment_f1_reward, mine, watched("format", format_reward), watched("f1", fragment_f1_reward),
+        ],
+        args=GRPOConfig(
+            output_dir=str(tmp_path / "out"), per_device_train_batch_size=8, num_generations=8, max_completion_length=1,
+            max_steps=1, learning_rate=1e-2, reward_weights=[0.3, 1.0, 1.0, 0.0, 0.0], report_to=[], save_strategy="no",
+            logging_steps=1, bf16=False, use_cpu=True, gradient_checkpointing=False, disable_tqdm=True, seed=0,
+        ),
+        train_dataset=Dataset.from_dict({"prompt": ["t1 t2 t3"] * 4, "solution": [answer([0])] * 4}),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert {"rewards/format_reward/mean", "rewards/fragment_f1_reward/mean", "rewards/last_ids/mean"} <= set(logged)
+    assert logged["rewards/last_ids/std"] > 0
+    assert [len(values) for values in seen["f1"]] == [8]
+    assert logged["rewards/fragment_f1_reward/mean"] == pytest.approx(sum(seen["f1"][0]) / 8)
+    assert logged["rewards/format_reward/mean"] == pytest.approx(sum(seen["format"][0]) / 8)
+    assert 0 < logged["rewards/format_reward/mean"] < 1  # some of the eight are answers
+    assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+# -- a user's own -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def test_a_function_of_the_current_folder(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (in_folder / "own_reward_a.py").write_text(
+        "limit = 3\n"
+        "class Both:\n"
+        "    def __call__(self, **columns): return [1.0]\n"
+        "both = Both()\n"
+        "def late(completions, **columns):\n"
+        "    from own_reward_b import value\n"
+        "    return [value] * len(completions)\n"
+        "async def later(completions, **columns):\n"
+        "    return [0.0]\n"
+    )
+    (in_folder / "own_reward_b.py").write_text("value = 2.5\n")
+    late = load_reward("own_reward_a:late")
+    monkeypatch.chdir("/")
+    assert late(completions=["x", "y"]) == [2.5, 2.5]
+    assert load_reward("own_reward_a:both")() == [1.0]
+    for name, message in (
+        ("own_reward_a:none", "module own_reward_a has no none"),
+        ("own_reward_a:limit", "limit is of type int"),
+        ("own_reward_a:Both", "Both is a class"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            load_reward(name)
+    with pytest.raises(RewardError, match="reward later is asynchronous"):
+        compute_rewards([RewardTerm("later", load_reward("own_reward_a:later"))], ["p"], ["c"], {}, ["a"])
+
+
+@pytest.mark.parametrize("name", ["", "plain", "module:", ":function", ":"])
+def test_names_without_a_module_or_a_function(name: str) -> None:
+    with pytest.raises(UsageError, match="is not of the form module:function"):
+        load_reward(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "kind"),
+    [
+        (None, "ModuleNotFoundError: No module named", ModuleNotFoundError),
+        ("import no_such_module_at_all", "No module named 'no_such_module_at_all'", ModuleNotFoundError),
+        ("def f(:", "SyntaxError", SyntaxError),
+        ("1 / 0", "ZeroDivisionError: division by zero", ZeroDivisionError),
+        ("raise SystemExit(0)", "SystemExit", SystemExit),
+    ],
+)
+def test_modules_that_cannot_be_imported(
+    content: str | None, reason: str, kind: type[BaseException], in_folder: Path
+) -> None:
+    if content is not None:
+        (in_folder / "own_reward_broken.py").write_text(content)
+    with pytest.raises(UsageError, match="own_reward_broken cannot be imported") as caught:
+        load_reward("own_reward_broken:f")
+    assert reason in str(caught.value)
+    assert isinstance(caught.value.__cause__, kind)
+    assert "\n" not in str(caught.value)
+
+
+# -- sums -------------------------------------------------------------------------------------------------------------------
+
+
+def _compute(function: Callable[..., Any], num: int = 3) -> torch.Tensor:
+    texts = [f"c{row}" for row in range(num)]
+    ids = [f"d{row}" for row in range(num)]
+    return compute_rewards([RewardTerm("mine", function)], texts, texts, {"number": list(range(num))}, ids)
+
+
+def test_values_of_all_terms() -> None:
+    texts = [answer([0]), answer([1]), "no"]
+    terms = [
+        RewardTerm("f1", fragment_f1_reward, 1.0),
+        RewardTerm("format", format_reward, 0.3),
+        RewardTerm("tensor", lambda completions, **columns: torch.arange(3), 2.0),
+        RewardTerm("mixed", lambda completions, **columns: [True, np.float32(0.5), torch.tensor(-1)], -1.0),
+        RewardTerm("array", lambda completions, **columns: np.array([1, 2, 3]), 0.0),
+    ]
+    values = compute_rewards(terms, texts, texts, {"solution": [answer([0])] * 3}, ["a", "b", "c"])
+    assert values.dtype == torch.float32
+    expected = [[1.0, 1.0, 0.0, 1.0, 1.0], [0.5, 1.0, 1.0, 0.5, 2.0], [0.0, 0.0, 2.0, -1.0, 3.0]]
+    torch.testing.assert_close(values, torch.tensor(expected))
+    torch.testing.assert_close(total_rewards(values, terms), torch.tensor([0.3, 2.3, 5.0]))
+    assert compute_rewards([], texts, texts, {}, ["a", "b", "c"]).shape == (3, 0)
+    assert total_rewards(torch.zeros(3, 0), []).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), -float("inf"), None, "1", 1e300, 10**400, 1j, [1.0], torch.tensor(float("nan"))],
+)
+def test_what_is_no_finite_number(value: Any) -> None:
+    with pytest.raises(RewardError, match=r"reward mine gave .* for sample d1; return a finite number"):
+        _compute(lambda **columns: [0.0, value, 0.0])
+
+
+@pytest.mark.parametrize(
+    "given", [None, 1.0, "abc", {"a": 1}, (item for item in "abc"), torch.zeros(3, 1), torch.tensor(1)]
+)
+def test_what_is_no_list_of_numbers(given: Any) -> None:
+    with pytest.raises(RewardError, match=r"reward mine gave a .* instead of a list of numbers"):
+        _compute(lambda **columns: given)
+
+
+def test_lists_of_another_length() -> None:
+    with pytest.raises(RewardError, match="reward mine gave 2 numbers for 3 completions, the first of them sample d0"):
+        _compute(lambda **columns: [1.0, 2.0])
+
+
+def test_a_reward_that_raises_is_named_with_the_sample() -> None:
+    def fails(completions: Sequence[str], number: Sequence[int], **columns: Any) -> list[float]:
+        return [1 / (item - 1) for item in number]
+
+    with pytest.raises(
+        RewardError, match="reward mine failed on sample d1: ZeroDivisionError: division by zero"
+    ) as caught:
+        _compute(fails)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert isinstance(caught.value, FfrError)
+    assert caught.value.exit_code == 1
+
+    def only_together(completions: Sequence[str], **columns: Any) -> list[float]:
+        if len(completions) > 1:
+            raise KeyError("rank\nof a group")
+        return [0.0]
+
+    with pytest.raises(RewardError, match="failed on samples d0 … d2 together: KeyError: 'rank") as caught:
+        _compute(only_together)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert "\n" not in str(caught.value)
+
+    with pytest.raises(RewardError, match="missing 1 required keyword-only argument: 'solution'"):
+        _compute(fragment_f1_reward)
+
+
+def test_an_interrupt_is_no_fault_of_the_reward() -> None:
+    def stops(**columns: Any) -> list[float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _compute(stops)

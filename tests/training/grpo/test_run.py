@@ -1,0 +1,399 @@
+"""GRPO from settings to a run folder: killed and resumed bit for bit, learning what is rewarded, and with every guard tripped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from ffr.cli.main import ffr
+from safetensors.torch import load_file
+
+from ffr.config import GrpoConfig
+from ffr.errors import ModelError, UsageError
+from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
+from ffr.models.vlm import Encoded
+from ffr.shipped.tiny import TINY_FOLDER
+from ffr.training.grpo.module import GrpoModule
+from ffr.training.grpo.reward_terms import RewardError
+from ffr.training.grpo.stage import start_model, train_grpo
+
+SMALL = {
+    "model": "tiny", "max_steps": 4, "batch_size": 2, "accumulate": 2, "num_generations": 4, "updates_per_rollout": 2,
+    "max_new_tokens": 24, "val_examples": 3, "val_every_steps": 2, "checkpoint_every_steps": 1, "learning_rate": 1e-3,
+    "lora_dropout": 0.1, "num_threads": 1, "gradient_checkpointing": False, "show_samples_every_steps": 2,
+    "resample_attempts": 1, "order_weight": 1.0,
+}  # fmt: skip
+NOT_REPEATABLE = {"tokens_per_second", "peak_memory_mb", "seconds_rollout", "seconds_reference", "seconds_update"}
+
+
+def _options(**settings: object) -> list[str]:
+    return [word for name, value in {**SMALL, **settings}.items() for word in ("-o", f"{name}={value}")]
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "ffr.cli.main", "train", "grpo", *words]
+
+
+def _train(run: Path, **settings: Any) -> Path:
+    return train_grpo(GrpoConfig(**{**SMALL, **settings}), run=run, echo=lambda text: None, progress=False).run
+
+
+def _rows(run: Path) -> list[dict[str, str]]:
+    """The figures that must be the same to the last bit: all but speed and memory."""
+    with (run / "metrics.csv").open(encoding="utf-8") as file:
+        return [{name: row[name] for name in row if name not in NOT_REPEATABLE} for row in csv.DictReader(file)]
+
+
+def _weights(run: Path) -> bytes:
+    return (run / "merged" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory, sample_home: Path) -> Path:
+    """A table of difficulties that looks like a real one; making a real one takes minutes."""
+    from ffr.data.catalog import load_dataset
+    from ffr.training.curriculum.difficulty import write_difficulties
+    from ffr.training.curriculum.order import Difficulty
+
+    data = list(load_dataset("sample", split="grpo"))
+    path = tmp_path_factory.mktemp("table") / "difficulty.csv"
+    facts = [
+        Difficulty((index * 7 % 11) / 10, (index * 5 % 13) / 4, bool(example.fragment and example.fragment.is_empty))
+        for index, example in enumerate(data)
+    ]
+    write_difficulties(path, data, facts)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory, table: Path) -> Path:
+    """A run that nothing disturbed, in a process of its own, with an order that looks at the rewards."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    words = [*_options(difficulty=table), "--curriculum", "online", "--out", str(run)]
+    done = subprocess.run(_command(*words), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Training tiny on sample" in done.stdout.splitlines()[0]
+    return run
+
+
+def test_a_run_leaves_what_it_promises(whole_run: Path) -> None:
+    names = ("config.yaml", "metrics.csv", "curve.png", "levels.png", "samples.jsonl", "merged/config.json")
+    for name in (*names, "adapter/adapter_model.safetensors"):
+        assert (whole_run / name).is_file(), name
+    record = json.loads((whole_run / "run.json").read_text(encoding="utf-8"))
+    assert (record["stage"], record["status"], record["model"]) == ("grpo", "finished", "tiny")
+    rows = _rows(whole_run)
+    assert [row["step"] for row in rows] == list("1234")
+    assert [bool(row["val_loss"]) for row in rows] == [False, True, False, True]
+    for row in rows:
+        shares = [float(row[f"level_{level}"]) for level in ("easy", "medium", "confusing", "hard")]
+        assert sum(shares) == pytest.approx(1)
+        total = 0.3 * float(row["reward_format"]) + float(row["reward_f1"]) + float(row["reward_order"])
+        assert float(row["reward"]) == pytest.approx(total, rel=1e-5)
+        assert float(row["kl"]) >= 0
+    assert float(rows[0]["entropy"]) > 0
+
+
+def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
+    lines = [json.loads(line) for line in (whole_run / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in lines] == [1] * 4 + [2] * 4 + [4] * 4
+    for line in lines:
+        assert line["dialogue_id"].startswith("sample_grpo")
+        assert len(line["answers"]) == 4
+        rewards = [answer["reward"] for answer in line["answers"]]
+        advantages = [answer["advantage"] for answer in line["answers"]]
+        if max(rewards) - min(rewards) > 1e-5:
+            assert rewards.index(max(rewards)) == advantages.index(max(advantages))
+
+
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [
+        pytest.param(signal.SIGKILL, 1, id="SIGKILL"),
+        pytest.param(signal.SIGTERM, 2, id="SIGTERM", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_and_resumed_is_the_same_to_the_bit(
+    whole_run: Path, tmp_path: Path, table: Path, number: signal.Signals, after: int
+) -> None:
+    """Two updates a rollout, accumulation, dropout, validation and an order with state."""
+    run = tmp_path / "run"
+    words = [*_options(difficulty=table), "--curriculum", "online", "--out", str(run)]
+    process = subprocess.Popen(_command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not list(run.glob(f"checkpoints/step-*{after}.ckpt")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.2)  # somewhere inside the next step
+    process.send_signal(number)
+    code = process.wait(100)
+    if code == 0:
+        pytest.skip("the run was done before the signal came")
+    assert code == (-9 if number == signal.SIGKILL else 130)
+    done = subprocess.run(_command("--resume", str(run)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in done.stdout
+    assert _rows(run) == _rows(whole_run)
+    assert _weights(run) == _weights(whole_run)
+    assert (run / "samples.jsonl").read_bytes() == (whole_run / "samples.jsonl").read_bytes()
+
+
+ONE_STEP = {
+    "max_steps": 1, "batch_size": 4, "accumulate": 1, "lora_dropout": 0.0, "val_examples": 0, "updates_per_rollout": 1,
+    "rollout_batch": 4, "show_samples_every_steps": 0, "resample_attempts": 0,
+}  # fmt: skip
+
+
+def test_how_a_step_is_cut_does_not_matter(sample_home: Path, tmp_path: Path) -> None:
+    """All prompts at once, one by one, few answers at a time, prompts repeated for each answer, activations computed again."""
+    cuts: list[dict[str, Any]] = [
+        {},
+        {"batch_size": 1, "accumulate": 4},
+        {"answers_per_pass": 3},
+        {"prompt_sharing": "off"},
+        {"gradient_checkpointing": True},
+    ]
+    rows = [_rows(_train(tmp_path / str(number), **{**ONE_STEP, **cut}))[0] for number, cut in enumerate(cuts)]
+    for row in rows[1:]:
+        for name in ("reward", "kl", "entropy", "answer_tokens"):
+            assert float(row[name]) == pytest.approx(float(rows[0][name]), rel=1e-4, abs=1e-6), name
+        assert float(row["grad_norm"]) == pytest.approx(float(rows[0]["grad_norm"]), rel=2e-3)
+
+
+@pytest.mark.slow
+def test_packed_queries_are_the_same_step(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All queries of a dialogue behind it, however the step is cut, against each prompt by itself: sampling, reference, update."""
+    answers: list[int] = []
+    score = PrefixSharing.score
+
+    def noted(self: PrefixSharing, prompts: Sequence[Encoded], branches: Any, **options: Any) -> BranchLogprobs:
+        assert len(prompts) == 1
+        answers.append(sum(map(len, branches)))
+        return score(self, prompts, branches, **options)
+
+    monkeypatch.setattr(PrefixSharing, "score", noted)
+    packed = {**ONE_STEP, "batch_size": 6, "rollout_batch": 6, "pack_queries": True}
+    whole = _rows(_train(tmp_path / "packed", **packed))[0]
+    assert answers.pop(0) == 6 * 4, "the start-up check takes as many prompts at once as a pass may hold"
+    # a pass a dialogue: the reference's passes, then the update's
+    num_passes = len(answers) // 2
+    assert num_passes < 6
+    assert answers[:num_passes] == answers[num_passes:]
+    assert sum(answers[:num_passes]) == 6 * 4
+    monkeypatch.setattr(PrefixSharing, "score", score)
+    for number, cut in enumerate(
+        [
+            {"prompt_sharing": "off"},
+            {"answers_per_pass": 3, "gradient_checkpointing": True},
+            {"batch_size": 2, "accumulate": 3},
+        ]
+    ):
+        row = _rows(_train(tmp_path / str(number), **{**packed, **cut}))[0]
+        for name in ("reward", "kl", "entropy", "answer_tokens"):
+            assert float(row[name]) == pytest.approx(float(whole[name]), rel=1e-4, abs=1e-6), name
+        assert float(row["grad_norm"]) == pytest.approx(float(whole["grad_norm"]), rel=2e-3)
+
+
+@pytest.mark.slow
+def test_a_packed_run_goes_on_where_it_stopped(sample_home: Path, tmp_path: Path) -> None:
+    settings = {"pack_queries": True, "max_steps": 3, "val_examples": 0}
+    whole = _train(tmp_path / "whole", **settings)
+    half = tmp_path / "half"
+    shutil.copytree(whole, half)
+    (half / "checkpoints" / "step-00000003.ckpt").unlink()
+    record = json.loads((half / "run.json").read_text(encoding="utf-8"))
+    (half / "run.json").write_text(json.dumps({**record, "status": "interrupted"}), encoding="utf-8")
+    shutil.rmtree(half / "merged")
+    done = _run("--resume", str(half))
+    assert done.exit_code == 0, done.output
+    assert _rows(half) == _rows(whole)
+    assert _weights(half) == _weights(whole)
+
+
+@pytest.mark.slow
+def test_processes_may_have_unlike_numbers_of_passes(sample_home: Path, tmp_path: Path) -> None:
+    """Packed, a process has as many passes as its prompts have dialogues; one prompt a pass gives the same gradient, and weights."""
+    found = []
+    for name, cut in (("packed", {}), ("one_by_one", {"batch_size": 1, "accumulate": 6})):
+        run = tmp_path / name
+        settings = {**ONE_STEP, "batch_size": 6, "accumulate": 1, "rollout_batch": 6, "pack_queries": True, **cut}
+        words = _options(**settings, devices=2, strategy="ddp", accelerator="cpu")
+        done = subprocess.run(
+            _command(*words, "--out", str(run)),
+            capture_output=True, text=True, check=False, timeout=400, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append((_rows(run)[0], load_file(run / "merged" / "model.safetensors")))
+    (packed, weights), (single, their_weights) = found
+    assert float(packed["reward"]) == pytest.approx(float(single["reward"]), rel=1e-4)
+    assert float(packed["grad_norm"]) == pytest.approx(float(single["grad_norm"]), rel=2e-3)
+    start = load_file(TINY_FOLDER / "model.safetensors")
+    moved = sum(float((weights[name] - start[name]).square().sum()) for name in start)
+    apart = sum(float((weights[name] - their_weights[name]).square().sum()) for name in start)
+    assert moved > 0
+    assert apart < 1e-2 * moved
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"])
+def test_every_objective_trains(sample_home: Path, tmp_path: Path, loss_type: str) -> None:
+    options = {**ONE_STEP, "updates_per_rollout": 2, "max_steps": 2, "scale_advantages": "batch", "mask_cut_off": True}
+    run = _train(tmp_path / "run", loss_type=loss_type, clip_high=5.0 if loss_type == "cispo" else 0.28, **options)
+    assert all(float(row["grad_norm"]) > 0 for row in _rows(run))
+
+
+REWARDS = """
+def brief(prompts, completions, completion_ids, **columns):
+    assert len(prompts) == len(completions) == len(completion_ids)
+    return [-len(ids) / 10 for ids in completion_ids]
+
+def lengthy(prompts, completions, completion_ids, **columns):
+    return [len(ids) / 10 for ids in completion_ids]
+
+def broken(prompts, completions, **columns):
+    raise KeyError("colour")
+
+def not_a_number(prompts, completions, **columns):
+    return [float("nan")] * len(completions)
+"""
+
+
+@pytest.fixture
+def own_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"own_rewards_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(REWARDS, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+@pytest.mark.slow
+def test_it_learns_what_is_rewarded(sample_home: Path, tmp_path: Path, own_rewards: str) -> None:
+    """With nothing rewarded but brevity answers get shorter, with length longer: the sign and the sampler are right."""
+    lengths = {}
+    for wish in ("brief", "lengthy"):
+        run = _train(
+            tmp_path / wish, rewards=f"{own_rewards}:{wish}=0.5", f1_weight=0, order_weight=0, format_weight=0,
+            kl_coefficient=0, max_steps=10, batch_size=8, accumulate=1, num_generations=8, max_new_tokens=48,
+            updates_per_rollout=1, learning_rate=3e-3, lora_dropout=0, val_examples=0, warmup_share=0, resample_attempts=0,
+        )  # fmt: skip
+        rows = _rows(run)
+        assert float(rows[0]["reward"]) == pytest.approx(0.5 * float(rows[0][f"reward_{wish}"]), rel=1e-5)
+        assert not rows[0]["kl"]
+        lengths[wish] = sum(float(row["answer_tokens"]) for row in rows[-3:]) / 3
+    assert lengths["brief"] < 0.8 * lengths["lengthy"]
+
+
+@pytest.mark.parametrize("name", ["broken", "not_a_number"])
+def test_a_reward_that_fails_names_its_sample(sample_home: Path, tmp_path: Path, own_rewards: str, name: str) -> None:
+    with pytest.raises(RewardError, match=rf"{name} .*dialogue 'sample_train"):
+        _train(tmp_path / "run", rewards=f"{own_rewards}:{name}")
+    record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert record["status"] == "failed"
+
+
+def test_too_little_memory_names_the_dialogue(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(GrpoModule, "try_longest", fail)
+    with pytest.raises(ModelError, match=r"not enough memory .* dialogue 'sample_train.*\d+ tokens.*answers_per_pass"):
+        _train(tmp_path / "run")
+
+
+def test_trying_the_longest_prompt_changes_nothing(sample_home: Path, tmp_path: Path) -> None:
+    runs = [_train(tmp_path / str(check), **ONE_STEP, startup_check=check) for check in (True, False)]
+    assert _rows(runs[0]) == _rows(runs[1])
+    assert _weights(runs[0]) == _weights(runs[1])
+
+
+def test_it_starts_from_the_newest_sft_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no finished SFT run .* `ffr train sft` first"):
+        start_model(GrpoConfig(), tmp_path)
+    for number, stage in enumerate(("sft", "sft", "grpo")):
+        run = tmp_path / f"{stage}-tiny-{number}"
+        (run / "merged").mkdir(parents=True)
+        (run / "merged" / "config.json").touch()
+        record = {"stage": stage, "status": "finished", "started_at": "", "seed": 0, "model": "", "dataset": ""}
+        record["finished_at"] = f"2026-01-0{number + 1}"
+        (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    config, source = start_model(GrpoConfig(), tmp_path)
+    assert source.label == "sft-tiny-1"
+    assert config.model == str(tmp_path / "sft-tiny-1")
+    assert start_model(GrpoConfig(model="tiny"), tmp_path)[1].label == "tiny"
+
+
+def _run(*words: str) -> Result:
+    return CliRunner().invoke(ffr, ["train", "grpo", *words])
+
+
+def test_a_dry_run_says_what_would_be_done(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = _run("--dry-run", *_options())
+    assert result.exit_code == 0, result.output
+    assert "4 steps of 4 prompts with 4 answers each" in result.output
+    assert "rewards: format × 0.3, f1 × 1, order × 1" in result.output
+    assert "prompts pass through the model once" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_wrong_call_says(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_run: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words, code, sentence in (
+        ([], 2, "no finished SFT run"),
+        (["--from", "./nowhere"], 2, "no such model folder or run"),
+        (["--from", "tiny", "-o", "lora_rank=0"], 2, "set lora_rank, or kl_coefficient=0"),
+        (["--from", "tiny", "-o", "loss_type=cispo"], 2, "too small for cispo"),
+        (["--from", "tiny", "-o", "loss_type=gpro"], 2, "did you mean"),
+        (["--from", "tiny", "-o", "rewards=nowhere:nothing"], 2, "nowhere"),
+        (["--from", "tiny", "-o", "rewards=math:sqrt=much"], 2, "'much'"),
+        (
+            ["--from", "tiny", "-o", "f1_weight=0", "-o", "order_weight=0", "-o", "format_weight=0"],
+            2,
+            "no reward has a",
+        ),
+        (["--from", "tiny", "--curriculum", "-o", "difficulty=none.csv"], 1, "none.csv"),
+        (["--from", "tiny", "-o", "order_weight=1", "-o", "encoder=./nowhere"], 1, "./nowhere"),
+        (["--from", "tiny", "-o", "num_generations=1"], 2, "at least 2"),
+        (["--resume", str(whole_run), "--seed", "1"], 2, "takes its settings from the run"),
+    ):
+        result = _run(*words, *(() if "--resume" in words else ("--out", str(tmp_path / "run"))))
+        assert (result.exit_code, sentence in result.output) == (code, True), (words, result.output)
+        assert "Traceback" not in result.output
+        for path in (tmp_path / "run").glob("*"):
+            path.unlink()
+    other = CliRunner().invoke(ffr, ["train", "sft", "--resume", str(whole_run)])
+    assert other.exit_code == 2
+    assert "ffr train grpo --resume" in other.output
+    assert "nothing is left" in _run("--resume", str(whole_run)).output
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_policy(sample_home: Path, tmp_path: Path, table: Path) -> None:
+    """DDP over gloo: different prompts and answers on each process, one order of the data, one set of weights."""
+    run = tmp_path / "run"
+    words = _options(devices=2, strategy="ddp", accelerator="cpu", difficulty=table, scale_advantages="batch")
+    done = subprocess.run(
+        _command(*words, "--curriculum", "online", "--out", str(run)),
+        capture_output=True, text=True, check=False, timeout=400, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = _rows(run)
+    assert len(rows) == 4
+    assert all(float(row["grad_norm"]) > 0 for row in rows)
+    lines = [json.loads(line) for line in (run / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 3 * 4
