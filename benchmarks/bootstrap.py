@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ffr.metrics.functional import figures_from_counts, name_figures
 
 from ffr.answer import format_answer
 from ffr.dialogue import Fragment
 from ffr.evaluation.bootstrap import NUM_RESAMPLES, interval_table
 from ffr.evaluation.scoring import ScoredRows, ScoreTable
+from ffr.metrics.functional import figures_from_counts, name_figures
 
 NUM_ANSWERS = 10_000
 

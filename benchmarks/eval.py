@@ -92,7 +92,7 @@ def ffr_eval(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
     """What `ffr eval --no-baselines` does once the model is there."""
     from ffr.data.forms.predictions import read_predictions
     from ffr.evaluation.run import evaluate
-    from ffr.retrieval.interface import VlmRetriever
+    from ffr.retrieval.vlm import VlmRetriever
 
     with tempfile.TemporaryDirectory() as folder:
         retriever = VlmRetriever(vlm, name="tiny", max_new_tokens=max_new_tokens)
@@ -101,7 +101,7 @@ def ffr_eval(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
 
 
 def retriever_answers(vlm: Any, examples: list[Any], max_new_tokens: int, *, is_prefix_shared: bool) -> list[str]:
-    from ffr.retrieval.interface import VlmRetriever
+    from ffr.retrieval.vlm import VlmRetriever
 
     retriever = VlmRetriever(
         vlm, name="tiny", query_position="last", max_new_tokens=max_new_tokens, is_prefix_shared=is_prefix_shared

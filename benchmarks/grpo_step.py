@@ -313,11 +313,11 @@ def work_ours(case: Case, *, is_shared: bool, has_feature_cache: bool = True) ->
 
 def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) -> Any:
     """A GRPO module around a random policy, put together as `ffr.training.grpo.stage` does it."""
-    from ffr.config import GrpoConfig
     from ffr.models.features import ImageFeatureCache
     from ffr.models.loading import load_vlm
     from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.vlm import Vlm
+    from ffr.settings import GrpoConfig
     from ffr.shipped.tiny import TINY_FOLDER
     from ffr.training.common.assembly import make_trainable
     from ffr.training.grpo.module import GrpoModule

@@ -25,9 +25,10 @@ PARTS = ("clip-text", "clip-image", "qwen2-vl")
 def clip(folder: Path, layers: int = 12) -> Path:
     """CLIP ViT-B/32, or fewer layers of it, with a tokenizer of one token a word, near what a real one makes of English."""
     import torch
-    from ffr.exports.contenders import WORDS
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+
+    from ffr.exports.contenders import WORDS
 
     words = {word: index for index, word in enumerate(["<pad>", "<start>", "<other>", *WORDS, "<end>"])}
     tokens = Tokenizer(models.WordLevel(words, unk_token="<other>"))

@@ -58,10 +58,10 @@ def measure_ours(batch: int, steps: int, vocab: int) -> dict[str, float]:
     import lightning as L
     from lightning.pytorch.callbacks import Callback
 
-    from ffr.config import SftConfig
     from ffr.models.loading import load_vlm
     from ffr.models.lora import add_lora
     from ffr.models.vlm import Encoded, Vlm
+    from ffr.settings import SftConfig
     from ffr.shipped.tiny import TINY_FOLDER
     from ffr.training.sft.loader import StepLoader
     from ffr.training.sft.module import SftModule

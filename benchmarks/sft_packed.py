@@ -49,12 +49,12 @@ def train(form: str, steps: int, dialogue_tokens: int) -> tuple[list[float], flo
     import lightning as L
     from lightning.pytorch.callbacks import Callback
 
-    from ffr.config import SftConfig
     from ffr.models.loading import load_vlm
     from ffr.models.lora import add_lora
     from ffr.models.packing import pack
     from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.vlm import Encoded, Vlm
+    from ffr.settings import SftConfig
     from ffr.shipped.tiny import TINY_FOLDER
     from ffr.training.sft.loader import StepLoader
     from ffr.training.sft.module import SftModule

@@ -11,7 +11,7 @@ import click
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
-    from ffr.evaluation.run import Progress
+    from ffr.progress import Progress
     from ffr.suites.suite import Suite
 
 
@@ -46,7 +46,6 @@ def run(
     the table says why, and the exit code is 1.
     """
     from ffr.cli.model_options import progress_bar
-
     from ffr.suites.run import TABLE_FILES, run_suite
     from ffr.suites.suite import load_suite
 
@@ -108,7 +107,7 @@ def list_command() -> None:
 @click.argument("name", metavar="NAME")
 def show(name: str) -> None:
     """Print a suite that comes with ffr, to be copied and edited."""
-    from ffr.config import nearest
+    from ffr.settings import nearest
     from ffr.suites import packaged_suites, suite_text
 
     known = packaged_suites()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from ffr.cli.model_options import (
     BATCH_TOKENS,
     DEVICE,
@@ -23,7 +24,6 @@ from ffr.cli.model_options import (
     progress_bar,
     with_options,
 )
-
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def score(
     is_file = Path(dataset).is_file()
     click.echo(f"Scoring {label} on {dataset}" + ("" if is_file else f" ({split})"))
     from ffr.data.catalog import load_dataset
-    from ffr.evaluation.run import FirstExamples
+    from ffr.data.dataset import FirstExamples
     from ffr.retrieval.opening import vlm_retriever
     from ffr.training.curriculum.difficulty import DIFFICULTY_FILE, score_dataset
     from ffr.training.curriculum.plot import draw_scatter

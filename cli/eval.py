@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from ffr.cli.eval_options import (
     EVAL_OPTIONS,
     EvalCall,
     check_call,
 )
 from ffr.cli.model_options import progress_bar, with_options
-
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
     from ffr.dialogue import Example
     from ffr.embedding import Encoder
     from ffr.evaluation.results import Results
-    from ffr.evaluation.run import Progress
+    from ffr.progress import Progress
     from ffr.retrieval.opening import ModelChoice, OpenModel
 
 Say = Callable[[str], None]
@@ -71,8 +71,10 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
 def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, Path]:
     """Asks and scores as the options say, and tells where the results lie."""
     from ffr.data.catalog import load_dataset
-    from ffr.evaluation.run import FirstExamples, WrongPictures, evaluate
-    from ffr.retrieval.interface import BASELINES
+    from ffr.data.dataset import FirstExamples
+    from ffr.evaluation.controls import WrongPictures
+    from ffr.evaluation.run import evaluate
+    from ffr.retrieval.lexical import BASELINES
     from ffr.retrieval.opening import AskedData, open_model
 
     name = choice.name + (" (wrong pictures)" if call.wrong_pictures else "")

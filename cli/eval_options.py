@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+
 from ffr.cli.model_options import (
     BATCH_TOKENS,
     DEVICE,
@@ -24,8 +25,8 @@ from ffr.cli.model_options import (
     Option,
     data_options,
 )
-
-from ffr.config import (
+from ffr.errors import UsageError
+from ffr.settings import (
     SETTINGS_OF_APIS,
     SETTINGS_OF_EMBEDDINGS,
     SETTINGS_OF_FITTING,
@@ -33,7 +34,6 @@ from ffr.config import (
     SETTINGS_OF_VLMS,
     AnswerConfig,
 )
-from ffr.errors import UsageError
 
 # as ffr.evaluation has them, which help pages do not import
 API_PREFIX = "api:"

@@ -42,11 +42,10 @@ def onnx(
     model: str, part: str, out: Path, adapter: Path | None, dtype: str, device: str, opset: int | None, replace: bool
 ) -> None:
     """Write a part of a model as an ONNX graph that equals it, or nothing."""
-    from ffr.exports.onnx import DEFAULT_OPSET, DType, export_onnx
-    from ffr.exports.plans import Part
-
     from ffr.encoders import ONNX_PREFIX, VLM_PREFIXES
     from ffr.errors import UsageError
+    from ffr.exports.onnx import DEFAULT_OPSET, DType, export_onnx
+    from ffr.exports.plans import Part
     from ffr.runs import resolve_model
 
     if model.startswith(tuple(VLM_PREFIXES)):
@@ -105,7 +104,6 @@ def bench(
 
     from ffr.exports.benchmark import Load, as_table, run_bench
     from ffr.exports.runtime import check_folder
-
     from ffr.runs import resolve_model
 
     info = check_folder(folder)

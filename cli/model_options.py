@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ffr.evaluation.run import Progress
+    from ffr.progress import Progress
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -12,7 +12,7 @@ import click
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
-    from ffr.config import StageConfig
+    from ffr.settings import StageConfig
 
 Command = Callable[..., None]
 
@@ -62,7 +62,7 @@ def sft(model: str | None, **options: Any) -> None:
     Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder holds settings, figures,
     checkpoints, the adapter and a merged model that `ffr eval` and plain transformers load.
     """
-    from ffr.config import SftConfig
+    from ffr.settings import SftConfig
 
     _run_stage(SftConfig, settings={"model": model}, **options)
 
@@ -85,7 +85,7 @@ def grpo(model: str | None, curriculum: str | None, **options: Any) -> None:
     Bare `ffr train grpo` goes on from the newest finished SFT run under ./runs, on the bundled sample. Each prompt passes
     through the model once for all answers to it. Kill it at any point; --resume goes on to the bit.
     """
-    from ffr.config import GrpoConfig
+    from ffr.settings import GrpoConfig
 
     _run_stage(GrpoConfig, settings={"model": model, "curriculum": curriculum}, **options)
 
@@ -108,7 +108,7 @@ def _run_stage(
     progress: bool | None,
 ) -> None:
     """Does what the options of a stage's command ask for."""
-    from ffr.config import load_config
+    from ffr.settings import load_config
 
     if list_settings:
         _list_settings(kind)
@@ -147,7 +147,7 @@ def _stage_functions(kind: type[StageConfig]) -> tuple[Callable[..., object], Ca
 
 
 def _list_settings(kind: type[StageConfig]) -> None:
-    from ffr.config import describe, recipes
+    from ffr.settings import describe, recipes
 
     width = max(len(name) for name, _, _ in describe(kind))
     for name, default, text in describe(kind):

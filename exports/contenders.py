@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from ffr.embedding import SentenceEncoder, load_encoder
 from ffr.exports.encoder import OnnxTowers, load_dual
 from ffr.exports.parity import draw_picture
 from ffr.exports.runtime import load_onnx, read_info
-
-from ffr.embedding import SentenceEncoder, load_encoder
 
 if TYPE_CHECKING:
     from ffr.exports.benchmark import Load

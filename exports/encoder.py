@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from ffr.exports.runtime import Arrays, OnnxModel
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -17,6 +16,7 @@ from ffr.embedding import DualEncoder, FragmentParts, SentenceEncoder, load_enco
 from ffr.embedding.interface import check_parts
 from ffr.embedding.sentence import Pooling
 from ffr.errors import ModelError, UsageError
+from ffr.exports.runtime import ENCODER_PARTS, INFO_FILE, Arrays, OnnxModel, load_onnx
 
 
 def load_dual(model: str | Path, *, part: str) -> DualEncoder:
@@ -173,3 +173,37 @@ def empty_rows(entry: Mapping[str, Any]) -> Any:
     (0, 1)
     """
     return np.zeros([0, *(1 if isinstance(length, str) else length for length in entry["shape"][1:])], entry["dtype"])
+
+
+def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | None = None) -> Any:
+    """An encoder of exported parts: a folder that holds one part, or one that holds folders `text`, `image` and `fragment`, or some of them.
+
+    Raises:
+        ModelError: where no part of an encoder lies there, or the parts are of different models.
+        UsageError: where the device does not run.
+    """
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+
+    from ffr.embedding import SENTENCE_KINDS
+    from ffr.model_files import loading_explained
+
+    places = [folder] if (folder / INFO_FILE).is_file() else [folder / part for part in ENCODER_PARTS]
+    models = [load_onnx(place, device=device, num_threads=num_threads) for place in places if place.is_dir()]
+    parts = {model.info.part: model for model in models}
+    if not parts or set(parts) - set(ENCODER_PARTS):
+        raise ModelError(
+            "holds no text or image encoder; name what `ffr export onnx --part text`, `image` or `fragment` wrote",
+            str(folder),
+        )
+    if len({model.info.content["source"]["fingerprint"] for model in models}) > 1:
+        raise ModelError("holds parts of different models; export all from one", str(folder))
+    place, name = str(models[0].folder), f"onnx:{folder}"
+    with loading_explained(place, kind="an exported encoder"):
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        if config.model_type in SENTENCE_KINDS:
+            if set(parts) != {"text"}:
+                raise ModelError("encodes texts only, but holds other parts than text; export the model again", place)
+            return OnnxSentenceEncoder(parts["text"], config, tokenizer, name=name)
+        image_processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False, backend="pil")
+    return OnnxEncoder(OnnxTowers(parts, config), tokenizer, image_processor, name=name)

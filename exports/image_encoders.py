@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
+from ffr.errors import ModelError
 from ffr.exports.layers import (
     Layer,
     PatchEncoder,
@@ -18,9 +21,6 @@ from ffr.exports.layers import (
     lowest_score,
     normalized,
 )
-from torch import Tensor, nn
-
-from ffr.errors import ModelError
 
 
 class ClipImages(nn.Module):

@@ -22,6 +22,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
+
+from ffr import provenance
+from ffr.embedding import SentenceEncoder, load_encoder
+from ffr.errors import ModelError, UsageError
 from ffr.exports.compose import write_fragment_graph
 from ffr.exports.encoder import load_dual
 from ffr.exports.graph_file import read_graph_file
@@ -30,11 +35,6 @@ from ffr.exports.plans import Part, Plan, plan_encoder, plan_fragment, plan_sent
 from ffr.exports.readme import readme_of
 from ffr.exports.runtime import FORMAT, GRAPH_FILE, INFO_FILE, file_digest, load_onnx
 from ffr.exports.vision_towers import QwenTower
-from torch import Tensor
-
-from ffr import provenance
-from ffr.embedding import SentenceEncoder, load_encoder
-from ffr.errors import ModelError, UsageError
 from ffr.models.loading import load_vlm
 from ffr.models.vlm import Vlm
 

@@ -12,17 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
+from ffr.dialogue import FilePrompt
+from ffr.embedding import DualEncoder, SentenceEncoder
+from ffr.errors import DataError, ModelError
 from ffr.exports.compose import Fragments
 from ffr.exports.image_encoders import ClipImages, Siglip2Images, SiglipImages
 from ffr.exports.parity import FRAGMENTS, TEXTS, Call, Case, draw_picture, picture_sizes
 from ffr.exports.runtime import split_images
 from ffr.exports.text_encoders import BertTexts, ClipTexts, SiglipTexts
 from ffr.exports.vision_towers import InternVlTower, LlavaTower, QwenTower, SmolVlmTower
-from torch import Tensor, nn
-
-from ffr.dialogue import FilePrompt
-from ffr.embedding import DualEncoder, SentenceEncoder
-from ffr.errors import DataError, ModelError
 from ffr.models.vlm import Vlm
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ features = model.image_features(inputs)[0]["pooled"]
 _ENCODER_USAGE = {
     part: f"""\
 from pathlib import Path
-from ffr.exports.runtime import load_onnx_encoder
+from ffr.exports.encoder import load_onnx_encoder
 
 encoder = load_onnx_encoder(Path("{{folder}}"), device="cpu")
 vectors = encoder.{call}

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ffr.exports.graph_file import check_weight_files, read_graph_file
-from ffr.exports.packing import TileSettings, tile_plan
 from numpy.typing import NDArray
 
 from ffr.errors import FfrError, ModelError, UsageError
+from ffr.exports.graph_file import check_weight_files, read_graph_file
+from ffr.exports.packing import TileSettings, tile_plan
 
 _log = logging.getLogger(__name__)
 
@@ -367,38 +367,3 @@ def _first_line(error: Exception) -> str:
 # -- encoders -----------------------------------------------------------------------------------------------------------------
 
 ENCODER_PARTS = ("text", "image", "fragment")
-
-
-def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | None = None) -> Any:
-    """An encoder of exported parts: a folder that holds one part, or one that holds folders `text`, `image` and `fragment`, or some of them.
-
-    Raises:
-        ModelError: where no part of an encoder lies there, or the parts are of different models.
-        UsageError: where the device does not run.
-    """
-    from ffr.exports.encoder import OnnxEncoder, OnnxSentenceEncoder, OnnxTowers
-    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
-
-    from ffr.embedding import SENTENCE_KINDS
-    from ffr.model_files import loading_explained
-
-    places = [folder] if (folder / INFO_FILE).is_file() else [folder / part for part in ENCODER_PARTS]
-    models = [load_onnx(place, device=device, num_threads=num_threads) for place in places if place.is_dir()]
-    parts = {model.info.part: model for model in models}
-    if not parts or set(parts) - set(ENCODER_PARTS):
-        raise ModelError(
-            "holds no text or image encoder; name what `ffr export onnx --part text`, `image` or `fragment` wrote",
-            str(folder),
-        )
-    if len({model.info.content["source"]["fingerprint"] for model in models}) > 1:
-        raise ModelError("holds parts of different models; export all from one", str(folder))
-    place, name = str(models[0].folder), f"onnx:{folder}"
-    with loading_explained(place, kind="an exported encoder"):
-        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        if config.model_type in SENTENCE_KINDS:
-            if set(parts) != {"text"}:
-                raise ModelError("encodes texts only, but holds other parts than text; export the model again", place)
-            return OnnxSentenceEncoder(parts["text"], config, tokenizer, name=name)
-        image_processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False, backend="pil")
-    return OnnxEncoder(OnnxTowers(parts, config), tokenizer, image_processor, name=name)

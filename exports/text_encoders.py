@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ffr.exports.layers import Layer, attention, lowest_score, normalized
 from torch import Tensor, nn
 
 from ffr.embedding.sentence import COUNTS_POSITIONS_FROM_PADDING, Pooling
+from ffr.exports.layers import Layer, attention, lowest_score, normalized
 
 
 def _packing(is_real: Tensor) -> tuple[Tensor, Tensor]:

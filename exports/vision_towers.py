@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ffr.exports.layers import Layer, PatchEncoder, as_linear, cut_patches, lowest_score
 from torch import Tensor, nn
 
 from ffr.errors import ModelError
+from ffr.exports.layers import Layer, PatchEncoder, as_linear, cut_patches, lowest_score
 
 
 class QwenTower(nn.Module):

@@ -271,3 +271,28 @@ class AnswerGrammar:
 
 def _is_id(text: str) -> bool:
     return len(text) <= 9 and text.isascii() and text.isdigit() and (text == "0" or not text.startswith("0"))
+
+
+def is_well_formed(response: str) -> bool:
+    """Whether an answer keeps to the format to the byte and repeats no id; ids the dialogue lacks are wrong, not malformed.
+
+    >>> is_well_formed("<|utt_ids_start|>[3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    True
+    >>> is_well_formed("<|utt_ids_start|>[3, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    False
+    """
+    fragment = parse_strict(without_thought(response))
+    return fragment is not None and all(
+        len(set(ids)) == len(ids) for ids in (fragment.utterance_ids, fragment.image_ids)
+    )
+
+
+def read_answer(response: str) -> Fragment:
+    """Reads an answer for scoring: what stands between the markers counts, each id once.
+
+    Ids that the dialogue does not have are kept, so that an invented id costs precision as any wrong one does.
+
+    >>> read_answer("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    Fragment(utterance_ids=(3, 99), image_ids=())
+    """
+    return parse_lenient(without_thought(response)).fragment

@@ -45,7 +45,7 @@ def open_encoder(name: str, *, device: str = "cpu", policy: Encoder | None = Non
                 f"encoder {name!r} names nothing; write {prefix}{'DIR' if prefix == ONNX_PREFIX else 'MODEL'}"
             )
     if name.startswith(ONNX_PREFIX):
-        from ffr.exports.runtime import load_onnx_encoder
+        from ffr.exports.encoder import load_onnx_encoder
 
         exported = load_onnx_encoder(Path(name.removeprefix(ONNX_PREFIX)), device=device.partition(":")[0])
         return cast("Encoder", exported)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from ffr.metrics.functional.answer import _exact_match_update, _share_compute
-from ffr.metrics.functional.fragment import FragmentLike
 from torch import Tensor
 from torchmetrics import Metric
+
+from ffr.metrics.functional.answer import _exact_match_update, _share_compute
+from ffr.metrics.functional.fragment import FragmentLike
 
 
 class _Share(Metric):  # type: ignore[misc]

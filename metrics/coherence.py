@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from ffr.metrics.functional.coherence import fragment_order_coherence
-from ffr.metrics.functional.fragment import _fixed_point_mean, _fixed_point_sum
 from torch import Tensor
 from torchmetrics import Metric
+
+from ffr.metrics.functional.coherence import fragment_order_coherence
+from ffr.metrics.functional.fragment import _fixed_point_mean, _fixed_point_sum
 
 
 class FragmentOrderCoherence(Metric):  # type: ignore[misc]

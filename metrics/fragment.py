@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
+from torchmetrics import Metric
+
 from ffr.metrics.functional.fragment import (
     Average,
     FragmentLike,
@@ -17,8 +20,6 @@ from ffr.metrics.functional.fragment import (
     _fragment_update,
     _score_name,
 )
-from torch import Tensor
-from torchmetrics import Metric
 
 
 class FragmentScores(Metric):  # type: ignore[misc]

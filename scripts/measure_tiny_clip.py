@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ffr.metrics.functional import fragment_order_coherence
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
@@ -26,6 +25,7 @@ from ffr.data.dataset import open_dataset
 from ffr.data.sample.generate import write_sample
 from ffr.dialogue import Example, Fragment
 from ffr.embedding import Encoder, load_encoder
+from ffr.metrics.functional import fragment_order_coherence
 
 NUM_TRAIN = 300
 """Queries of `train` that a threshold is fitted on."""

@@ -44,9 +44,8 @@ def note(text: str) -> None:
 
 def cuda_provider(export: Path) -> str | None:
     """Why ONNX Runtime does not run a graph on CUDA; None where it does."""
-    from ffr.exports.runtime import load_onnx
-
     from ffr.errors import FfrError
+    from ffr.exports.runtime import load_onnx
 
     try:
         load_onnx(export, device="cuda")
@@ -58,6 +57,7 @@ def cuda_provider(export: Path) -> str | None:
 def measure(name: str, scratch: Path, options: argparse.Namespace, is_late: Any) -> dict[str, Any]:
     """Exports one part, checks it, and measures it on each device."""
     import torch
+
     from ffr.exports.benchmark import Load, run_bench
     from ffr.exports.onnx import export_plan
     from ffr.exports.plans import plan_encoder, plan_vision

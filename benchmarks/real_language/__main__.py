@@ -34,8 +34,9 @@ from model import build
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # last: onnx.py there would hide the package
 from ffr_command import ffr
 
+from ffr.answer import read_answer
 from ffr.dialogue import Example
-from ffr.evaluation.scoring import ScoreTable, read_answer
+from ffr.evaluation.scoring import ScoreTable
 from ffr.provenance import versions
 from ffr.runs import RunRecord
 

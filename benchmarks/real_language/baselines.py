@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from dialogues import Paths, by_dialogue
-from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
 from model import package_folder
 
 from ffr.answer import format_answer
 from ffr.dialogue import Example, Fragment
 from ffr.embedding import Encoder, load_encoder
+from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
 from ffr.retrieval.embedding import FragmentScorer
-from ffr.retrieval.interface import BaselineRetriever
+from ffr.retrieval.lexical import BaselineRetriever
 
 NEIGHBOURS = 2
 FIT_DIALOGUES = 120

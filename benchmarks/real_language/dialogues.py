@@ -14,7 +14,7 @@ from ffr.data.build import ShortDialogue, build_long
 from ffr.data.dataset import open_dataset
 from ffr.data.forms.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment
-from ffr.retrieval.interface import overlap_terms
+from ffr.retrieval.lexical import overlap_terms
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 QUOTE_WORDS = ('the part in which "{}" is said', 'where they say "{}"', 'the exchange with the words "{}"')

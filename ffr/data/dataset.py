@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from ffr.answer import format_answer
 from ffr.data.forms.formats import read_record
@@ -59,9 +60,7 @@ class ExampleDataset(Sequence[Example]):
             for part, example in enumerate(examples):
                 self._record_of.append(index)
                 self._part_of.append(part)
-                answer = "" if example.fragment is None else format_answer(example.fragment)
-                content = json.dumps([example.dialogue.fingerprint, example.query, answer], ensure_ascii=False)
-                digest.update(content.encode("utf-8") + b"\n")
+                digest.update(fingerprint_line(example))
         if self._records.tail_fault is not None:
             leave_out(self._records.tail_fault)
         if not self._record_of:
@@ -159,3 +158,49 @@ def open_dataset(
         skip_bad=skip_bad,
         require_images=require_images,
     )
+
+
+class FirstExamples(Sequence[Example]):
+    """The first examples of a data set.
+
+    Args:
+        examples: The data set.
+        num_examples: How many; all where there are fewer.
+    """
+
+    def __init__(self, examples: Sequence[Example], num_examples: int) -> None:
+        self._examples = examples
+        self._num_examples = min(num_examples, len(examples))
+
+    def __len__(self) -> int:
+        return self._num_examples
+
+    def __iter__(self) -> Iterator[Example]:
+        return itertools.islice(iter(self._examples), self._num_examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        return self._examples[range(self._num_examples)[index]]
+
+
+def data_fingerprint(examples: Iterable[Example]) -> str:
+    """SHA-256 over dialogue, query and answer of every example in order.
+
+    >>> chat = Dialogue("d", (Utterance("a", ("hi",)),))
+    >>> data_fingerprint([Example(chat, "greeting")]) == data_fingerprint([Example(chat, "farewell")])
+    False
+    """
+    if isinstance(examples, ExampleDataset):
+        return examples.fingerprint
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(fingerprint_line(example))
+    return digest.hexdigest()
+
+
+def fingerprint_line(example: Example) -> bytes:
+    """What one example adds to the fingerprint of the data."""
+    answer = "" if example.fragment is None else format_answer(example.fragment)
+    content = json.dumps([example.dialogue.fingerprint, example.query, answer], ensure_ascii=False)
+    return content.encode("utf-8", "surrogatepass") + b"\n"

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ffr.answer import read_answer
 from ffr.data.forms.predictions import PredictionFile, example_of_prediction
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError, UsageError
@@ -30,9 +31,10 @@ from ffr.evaluation.bootstrap import (
     percentile_interval,
     resample_figures,
 )
-from ffr.evaluation.results import PREDICTIONS_FILE, Results
+from ffr.evaluation.results import Results
 from ffr.evaluation.run import add_answer
-from ffr.evaluation.scoring import SLICES, ScoredRows, ScoreTable, read_answer
+from ffr.evaluation.scoring import SLICES, ScoredRows, ScoreTable
+from ffr.retrieval.answer_log import PREDICTIONS_FILE
 
 SCHEMA = 1
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ffr.answer import parse_lenient
+from ffr.data.dataset import fingerprint_line
 from ffr.data.forms.predictions import example_of_prediction, prediction_from_json
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
@@ -18,11 +19,10 @@ from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
 from ffr.evaluation.bootstrap import interval_table, undefined_note
 from ffr.evaluation.results import Results
-from ffr.evaluation.run import fingerprint_line
 from ffr.evaluation.scoring import ScoreTable
 from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
 from ffr.provenance import command, now, versions
-from ffr.retrieval.interface import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
 
 _MAX_SHOWN_FAULTS = 10
 _UTTERANCE_MARK = re.compile(re.escape(UTT_ID_START) + r"([0-9]{1,6})" + re.escape(UTT_ID_END))

@@ -11,7 +11,6 @@ from ffr.errors import DataError
 from ffr.files import replaced_file
 
 RESULTS_FILE = "results.json"
-PREDICTIONS_FILE = "predictions.jsonl"
 SCHEMA = 1
 
 

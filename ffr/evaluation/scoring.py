@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffr.answer import parse_lenient, parse_strict, without_thought
+from ffr.answer import is_well_formed, parse_lenient, read_answer, without_thought
 from ffr.dialogue import Fragment
 from ffr.metrics.functional import fragment_counts, name_figures, sample_figures_from_counts, scores_from_counts
 
@@ -60,31 +60,6 @@ def density_slice(truth: Fragment, num_utterances: int) -> str | None:
         return None
     density = len(set(truth.utterance_ids)) / max(num_utterances, 1)
     return DENSITY_SLICES[(density >= 0.15) + (density > 0.3)]
-
-
-def is_well_formed(response: str) -> bool:
-    """Whether an answer keeps to the format to the byte and repeats no id; ids the dialogue lacks are wrong, not malformed.
-
-    >>> is_well_formed("<|utt_ids_start|>[3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
-    True
-    >>> is_well_formed("<|utt_ids_start|>[3, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
-    False
-    """
-    fragment = parse_strict(without_thought(response))
-    return fragment is not None and all(
-        len(set(ids)) == len(ids) for ids in (fragment.utterance_ids, fragment.image_ids)
-    )
-
-
-def read_answer(response: str) -> Fragment:
-    """Reads an answer for scoring: what stands between the markers counts, each id once.
-
-    Ids that the dialogue does not have are kept, so that an invented id costs precision as any wrong one does.
-
-    >>> read_answer("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
-    Fragment(utterance_ids=(3, 99), image_ids=())
-    """
-    return parse_lenient(without_thought(response)).fragment
 
 
 @dataclass(frozen=True, eq=False)

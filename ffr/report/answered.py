@@ -10,18 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ffr.answer import parse_lenient, without_thought
+from ffr.answer import is_well_formed, parse_lenient, read_answer, without_thought
 from ffr.data.catalog import load_dataset
-from ffr.data.dataset import ExampleDataset
+from ffr.data.dataset import ExampleDataset, FirstExamples, data_fingerprint
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Fragment
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.predictions import example_of_record, score_predictions, truth_of_record
-from ffr.evaluation.results import PREDICTIONS_FILE, RESULTS_FILE, Results
-from ffr.evaluation.run import FirstExamples, data_fingerprint
-from ffr.evaluation.scoring import TRUTH_SLICES, density_slice, is_well_formed, length_slice, read_answer
+from ffr.evaluation.results import RESULTS_FILE, Results
+from ffr.evaluation.scoring import TRUTH_SLICES, density_slice, length_slice
 from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
+from ffr.retrieval.answer_log import PREDICTIONS_FILE
 from ffr.runs import RECORD_FILE
 
 METRICS_FILE = "metrics.csv"
@@ -37,7 +37,7 @@ class AnsweredQuery:
         index: Its position in the evaluation, from 0.
         dialogue_id: The dialogue's id, as the record has it.
         response: The answer's text.
-        prediction: What `ffr.evaluation.scoring.read_answer` reads from it.
+        prediction: What `ffr.answer.read_answer` reads from it.
         truth: The true fragment; None where it is unknown.
         example: Dialogue and query; None where the record's prompt cannot be read as a dialogue.
         prompt: The prompt's text, where there is no example.

@@ -24,12 +24,13 @@ from torch import Tensor
 
 from ffr.answer import format_answer
 from ffr.data.catalog import data_home
+from ffr.data.dataset import data_fingerprint
 from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
 from ffr.errors import UsageError
-from ffr.evaluation.run import Progress, data_fingerprint
 from ffr.files import replaced_file
 from ffr.metrics.functional import sample_figures_from_counts
+from ffr.progress import Progress
 from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer
 

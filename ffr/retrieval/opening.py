@@ -11,19 +11,13 @@ from typing import Literal, Protocol
 
 import torch
 
-from ffr.config import (
-    SETTINGS_OF_APIS,
-    SETTINGS_OF_EMBEDDINGS,
-    SETTINGS_OF_PROMPTS,
-    SETTINGS_OF_VLMS,
-    AnswerConfig,
-)
 from ffr.data.catalog import load_dataset
+from ffr.data.dataset import FirstExamples
 from ffr.dialogue import Example
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import UsageError
-from ffr.evaluation.run import FirstExamples, Progress
+from ffr.progress import Progress
 from ffr.retrieval.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, Prices, split_name
 from ffr.retrieval.api_client import Limits
 from ffr.retrieval.embedding import (
@@ -34,9 +28,18 @@ from ffr.retrieval.embedding import (
     check_fit_part,
     fitted_selection,
 )
-from ffr.retrieval.interface import BASELINE_PREFIX, BASELINES, BaselineRetriever, Retriever, VlmRetriever
+from ffr.retrieval.interface import Retriever
+from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model
+from ffr.settings import (
+    SETTINGS_OF_APIS,
+    SETTINGS_OF_EMBEDDINGS,
+    SETTINGS_OF_PROMPTS,
+    SETTINGS_OF_VLMS,
+    AnswerConfig,
+)
 
 Kind = Literal["vlm", "api", "embedding", "baseline"]
 Say = Callable[[str], None]

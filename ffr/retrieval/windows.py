@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ffr.answer import format_answer
+from ffr.answer import format_answer, is_well_formed, read_answer
 from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment
 from ffr.errors import DataError, UsageError
-from ffr.evaluation.scoring import is_well_formed, read_answer
 from ffr.prompt import IMAGE_MARK, IMG_ID_END, IMG_ID_START, QUERY_START, UTT_ID_END, UTT_ID_START
 from ffr.retrieval.interface import Answer, ParallelRetriever, Retriever, add_usage, answers_of
 

@@ -18,15 +18,15 @@ from typing import Any
 
 import torch
 
-from ffr.config import AnswerConfig
 from ffr.data.catalog import load_dataset
-from ffr.data.dataset import ExampleDataset
+from ffr.data.dataset import ExampleDataset, FirstExamples
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.results import RESULTS_FILE, Results
-from ffr.evaluation.run import FirstExamples, evaluate
+from ffr.evaluation.run import evaluate
 from ffr.files import replaced_file
 from ffr.provenance import command, now, versions
 from ffr.retrieval.opening import SETTINGS_OF_DATA, AskedData, Bar, OpenModel, Say, choose_model, open_model
+from ffr.settings import AnswerConfig
 from ffr.suites.suite import Suite, SuiteDataset, SuiteRow
 from ffr.suites.table import Bench, Cell, bench_json, csv_table, latex_table, markdown_table
 

@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 
 import yaml
 
-from ffr.config import AnswerConfig, checked_setting, nearest
 from ffr.errors import UsageError
 from ffr.evaluation.bootstrap import FIGURE_NAMES
 from ffr.evaluation.scoring import SLICES
 from ffr.retrieval.opening import SETTINGS_WITHOUT_EFFECT, choose_model, kind_of
+from ffr.settings import AnswerConfig, checked_setting, nearest
 from ffr.suites import packaged_suites, suite_text
 
 WHOLE = "all"

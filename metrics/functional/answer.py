@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from ffr.metrics.functional.fragment import FragmentLike, _divide, _id_sets
 from torch import Tensor
+
+from ffr.metrics.functional.fragment import FragmentLike, _divide, _id_sets
 
 
 def _exact_match_update(preds: Sequence[FragmentLike], targets: Sequence[FragmentLike]) -> tuple[int, int]:

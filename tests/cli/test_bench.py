@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from ffr.cli.main import ffr
 
+from ffr.cli.main import ffr
 from ffr.suites import packaged_suites, suite_text
 from ffr.suites import run as bench_module
 

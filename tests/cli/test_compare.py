@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from ffr.cli.main import ffr
 
+from ffr.cli.main import ffr
 from ffr.data.forms.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment, Utterance
 

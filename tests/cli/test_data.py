@@ -14,8 +14,8 @@ from typing import Any
 import PIL.Image
 import pytest
 from click.testing import CliRunner, Result
-from ffr.cli.main import ffr
 
+from ffr.cli.main import ffr
 from ffr.data.dataset import open_dataset
 from ffr.data.forms.ms_swift import example_to_record
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance

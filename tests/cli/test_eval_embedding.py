@@ -8,8 +8,8 @@ from pathlib import Path
 import PIL.Image
 import pytest
 from click.testing import CliRunner
-from ffr.cli.main import ffr
 
+from ffr.cli.main import ffr
 from ffr.data.forms.formats import write_examples
 from ffr.data.forms.predictions import read_predictions
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from ffr.cli.main import ffr
 
 BASELINE = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "baselines" / "sample-tiny.json"

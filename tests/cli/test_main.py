@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+
 from ffr.cli import main as main_module
 from ffr.cli.main import ffr
-
 from ffr.errors import DataError, FfrError, ModelError, UsageError
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from ffr.cli.main import ffr
 from rich.console import Console
 
 from ffr.answer import format_answer
+from ffr.cli.main import ffr
 from ffr.data.forms.predictions import PredictionRecord, write_predictions
 from ffr.dialogue import Dialogue, Fragment, Image, Utterance
 from ffr.prompt import render

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from ffr.answer import format_answer
+from ffr.data.dataset import FirstExamples
 from ffr.dialogue import Dialogue, Example, Fragment, Utterance
 from ffr.errors import DataError, UsageError
 from ffr.evaluation.bootstrap import FIGURE_NAMES
 from ffr.evaluation.compare import compare, comparison_to_json, load_run, p_value
+from ffr.evaluation.controls import WrongPictures
 from ffr.evaluation.results import Results
-from ffr.evaluation.run import FirstExamples, WrongPictures, evaluate
+from ffr.evaluation.run import evaluate
 from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer
 

@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+from ffr.data.dataset import FirstExamples, data_fingerprint
 from ffr.data.forms.predictions import read_predictions
 from ffr.errors import DataError, UsageError
+from ffr.evaluation.controls import WrongPictures
 from ffr.evaluation.results import Results
-from ffr.evaluation.run import FirstExamples, WrongPictures, data_fingerprint, evaluate
+from ffr.evaluation.run import evaluate
 
 
 def outcome(folder):

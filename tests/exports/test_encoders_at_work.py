@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from ffr.exports.onnx import export_onnx
 
-from ffr.config import GrpoConfig
 from ffr.data.catalog import load_dataset
 from ffr.dialogue import Example
 from ffr.encoders import open_encoder
 from ffr.evaluation.results import Results
 from ffr.evaluation.run import evaluate
+from ffr.exports.onnx import export_onnx
 from ffr.models.loading import load_vlm
 from ffr.retrieval.embedding import EmbeddingRetriever, FragmentScorer, fit_selection
+from ffr.settings import GrpoConfig
 from ffr.training.grpo.stage import reward_terms
 
 NUM_QUERIES = 24

@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from ffr.cli.export import export
-from ffr.exports import onnx as exporting
-from ffr.exports.graph_file import read_graph_file
-from ffr.exports.onnx import DEFAULT_OPSET, OPSETS, export_onnx, export_plan
-from ffr.exports.plans import plan_encoder, plan_vision
-from ffr.exports.runtime import load_onnx, load_onnx_encoder
 from model_builds import BUILDS, random_picture
 
+from ffr.cli.export import export
 from ffr.dialogue import FilePrompt
 from ffr.embedding import load_dual_encoder
 from ffr.errors import DataError, ModelError, UsageError
+from ffr.exports import onnx as exporting
+from ffr.exports.encoder import load_onnx_encoder
+from ffr.exports.graph_file import read_graph_file
+from ffr.exports.onnx import DEFAULT_OPSET, OPSETS, export_onnx, export_plan
+from ffr.exports.plans import plan_encoder, plan_vision
+from ffr.exports.runtime import load_onnx
 from ffr.models.loading import load_vlm
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ffr.exports import runtime
-from ffr.exports.graph_file import GraphFile, check_weight_files, read_graph_file
-from ffr.exports.runtime import check_running, choose_providers, file_digest, load_onnx, load_onnx_encoder
 
 from ffr.errors import ModelError, UsageError
+from ffr.exports import runtime
+from ffr.exports.encoder import load_onnx_encoder
+from ffr.exports.graph_file import GraphFile, check_weight_files, read_graph_file
+from ffr.exports.runtime import check_running, choose_providers, file_digest, load_onnx
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 

@@ -12,17 +12,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 from encoder_builds import SENTENCE_BUILDS, build_sentence_encoder, write_sentence_settings
-from ffr.cli.main import ffr
-from ffr.exports.encoder import OnnxSentenceEncoder
-from ffr.exports.onnx import export_onnx, export_plan
-from ffr.exports.parity import compare
-from ffr.exports.plans import plan_sentence_encoder
-from ffr.exports.runtime import load_onnx_encoder
 from model_builds import random_picture
 
+from ffr.cli.main import ffr
 from ffr.embedding import load_encoder, load_sentence_encoder
 from ffr.encoders import open_encoder
 from ffr.errors import ModelError, UsageError
+from ffr.exports.encoder import OnnxSentenceEncoder, load_onnx_encoder
+from ffr.exports.onnx import export_onnx, export_plan
+from ffr.exports.parity import compare
+from ffr.exports.plans import plan_sentence_encoder
 
 SETTINGS = {"mean": "mean_tokens", "cls": "cls_token"}
 TEXTS = ["a cat", "", "一只猫在垫子上", "x", "The CAT sat on the mat", "[PAD] [SEP]", "long " * 20]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+
 from ffr.metrics import AnswerFormatValidity, FragmentExactMatch
 from ffr.metrics.functional import answer_format_validity, fragment_exact_match
 

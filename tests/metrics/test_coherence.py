@@ -7,10 +7,11 @@ import pickle
 import fragment_reference as reference
 import pytest
 import torch
-from ffr.metrics import FragmentOrderCoherence
-from ffr.metrics.functional import fragment_elements, fragment_order_coherence, query_fragment_similarity
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ffr.metrics import FragmentOrderCoherence
+from ffr.metrics.functional import fragment_elements, fragment_order_coherence, query_fragment_similarity
 
 NONE = torch.zeros(0, 2)
 

@@ -10,6 +10,10 @@ import fragment_ddp
 import fragment_reference as reference
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ffr.dialogue import Fragment
 from ffr.metrics import FragmentExactMatch, FragmentF1, FragmentMcc, FragmentPrecision, FragmentRecall, FragmentScores
 from ffr.metrics.functional import (
     fragment_counts,
@@ -21,10 +25,6 @@ from ffr.metrics.functional import (
     fragment_scores,
     scores_from_counts,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from ffr.dialogue import Fragment
 
 ids = st.lists(st.integers(0, 9), max_size=8).map(tuple)
 fragments = st.tuples(ids, ids)

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 from vlm_reference import with_lora
 
-from ffr.config import SftConfig
 from ffr.dialogue import FilePrompt
 from ffr.models import shared_prefix
 from ffr.models.compiled import compile_layers
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
+from ffr.settings import SftConfig
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.training.sft.stage import train_sft
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed
+
 from ffr.metrics import FragmentExactMatch, FragmentScores
 
 

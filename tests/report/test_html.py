@@ -22,8 +22,8 @@ from ffr.data.forms.formats import write_examples
 from ffr.data.forms.predictions import PredictionRecord, write_predictions
 from ffr.dialogue import Dialogue, Fragment, Image, Utterance
 from ffr.errors import DataError, UsageError
+from ffr.evaluation.controls import WrongPictures as WrongPictureSet
 from ffr.evaluation.predictions import score_predictions
-from ffr.evaluation.run import WrongPictures as WrongPictureSet
 from ffr.evaluation.run import evaluate
 from ffr.prompt import render
 from ffr.report.answered import open_evaluation

@@ -10,13 +10,13 @@ from pathlib import Path
 import PIL.Image
 import pytest
 import torch
-from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
 
+from ffr.answer import read_answer
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import UsageError
 from ffr.evaluation.results import Results
 from ffr.evaluation.run import evaluate
-from ffr.evaluation.scoring import read_answer
+from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
 from ffr.report.tables import report_lines
 from ffr.retrieval.embedding import (
     EmbeddingRetriever,
@@ -29,7 +29,7 @@ from ffr.retrieval.embedding import (
     fitted_selection,
     selection_line,
 )
-from ffr.retrieval.interface import BaselineRetriever
+from ffr.retrieval.lexical import BaselineRetriever
 
 
 class Compass:

@@ -8,7 +8,7 @@ from ffr.answer import parse_strict
 from ffr.data.dataset import open_dataset
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import UsageError
-from ffr.retrieval.interface import BASELINES, BaselineRetriever, overlap_terms
+from ffr.retrieval.lexical import BASELINES, BaselineRetriever, overlap_terms
 
 CHAT = Dialogue(
     "d",

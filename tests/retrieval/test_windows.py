@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffr.answer import format_answer, parse_lenient
+from ffr.answer import format_answer, is_well_formed, parse_lenient, read_answer
 from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment, Image, Utterance
 from ffr.errors import DataError, UsageError
 from ffr.evaluation.run import evaluate
-from ffr.evaluation.scoring import is_well_formed, read_answer
 from ffr.prompt import parse_user_prompt, prompt_of, render
-from ffr.retrieval.interface import Answer, BaselineRetriever
+from ffr.retrieval.interface import Answer
+from ffr.retrieval.lexical import BaselineRetriever
 from ffr.retrieval.windows import WindowedRetriever, cut, merge, window_ranges
 
 

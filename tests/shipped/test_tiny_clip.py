@@ -12,12 +12,12 @@ from types import ModuleType
 
 import pytest
 import torch
-from ffr.metrics.functional import fragment_order_coherence
 
 from ffr.data.dataset import open_dataset
 from ffr.data.sample.lexicon import TOPICS
 from ffr.dialogue import Example
 from ffr.embedding import Encoder, load_encoder
+from ffr.metrics.functional import fragment_order_coherence
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.shipped.tiny_clip import TINY_CLIP_FOLDER
 

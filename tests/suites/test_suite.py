@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffr.config import AnswerConfig
 from ffr.errors import UsageError
+from ffr.settings import AnswerConfig
 from ffr.suites import packaged_suites, suite_text
 from ffr.suites.suite import load_suite, read_suite
 

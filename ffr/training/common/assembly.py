@@ -16,7 +16,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ffr.config import StageConfig, config_fingerprint, load_config, to_yaml
 from ffr.data.catalog import NAMED_SETS, load_dataset
 from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Example
@@ -30,6 +29,7 @@ from ffr.models.vlm import Vlm
 from ffr.provenance import command, now, versions
 from ffr.run_log import LOSS_CURVES, draw_curve, read_metrics
 from ffr.runs import ModelSource, RunRecord, Status, new_run_folder
+from ffr.settings import StageConfig, config_fingerprint, load_config, to_yaml
 from ffr.training.common.callback import Echo, StageCallback, StepBar
 from ffr.training.common.module import StageModule
 from ffr.training.common.validation import validate

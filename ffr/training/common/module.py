@@ -9,9 +9,9 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
-from ffr.config import StageConfig
 from ffr.errors import ModelError
 from ffr.models.vlm import Vlm
+from ffr.settings import StageConfig
 from ffr.training.common.loss import warmup_cosine
 
 _CHECKPOINT_KEY = "ffr"

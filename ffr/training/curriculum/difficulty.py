@@ -15,18 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffr.answer import format_answer
+from ffr.answer import format_answer, read_answer
 from ffr.data.catalog import data_home
+from ffr.data.dataset import data_fingerprint
 from ffr.data.forms.predictions import PredictionFile
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
-from ffr.evaluation.results import PREDICTIONS_FILE
-from ffr.evaluation.run import Progress, data_fingerprint, evaluate
-from ffr.evaluation.scoring import read_answer
+from ffr.evaluation.run import evaluate
 from ffr.files import replaced_file
 from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
+from ffr.progress import Progress
 from ffr.provenance import versions
-from ffr.retrieval.interface import Retriever, VlmRetriever
+from ffr.retrieval.answer_log import PREDICTIONS_FILE
+from ffr.retrieval.interface import Retriever
+from ffr.retrieval.vlm import VlmRetriever
 from ffr.training.curriculum.order import Difficulty, assign_levels, kept_items
 
 DIFFICULTY_FILE = "difficulty.csv"

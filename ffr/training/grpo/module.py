@@ -18,13 +18,13 @@ import torch
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
-from ffr.config import GrpoConfig
 from ffr.errors import ModelError
 from ffr.models.decoding.grouped import neighbours_of
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.packing import pack
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
+from ffr.settings import GrpoConfig
 from ffr.training.common.module import StageModule
 from ffr.training.curriculum.order import GroupOutcomes
 from ffr.training.grpo.advantages import group_advantages, has_signal

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffr.config import GrpoConfig
 from ffr.models.decoding.greedy import Generated
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.prompts import ExampleEncoder
 from ffr.models.vlm import Encoded, Vlm
+from ffr.settings import GrpoConfig
 from ffr.training.grpo.advantages import has_signal
 from ffr.training.grpo.reward_terms import RewardTerm, compute_rewards, total_rewards
 

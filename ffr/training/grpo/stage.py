@@ -10,7 +10,6 @@ from pathlib import Path
 import lightning as L
 import torch
 
-from ffr.config import GrpoConfig, to_yaml
 from ffr.data.dataset import ExampleDataset
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
@@ -18,9 +17,10 @@ from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.prompts import ExampleEncoder
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
-from ffr.retrieval.interface import VlmRetriever
+from ffr.retrieval.vlm import VlmRetriever
 from ffr.run_log import REWARD_CURVES
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, newest_finished_run, resolve_model
+from ffr.settings import GrpoConfig, to_yaml
 from ffr.training.common.assembly import (
     Preparation,
     TrainResult,

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from ffr.config import SftConfig
 from ffr.models.packing import QueryGroup
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded
+from ffr.settings import SftConfig
 from ffr.training.common.loss import answer_nll
 from ffr.training.common.module import StageModule
 from ffr.training.sft.loader import MicroBatch

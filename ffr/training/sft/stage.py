@@ -8,12 +8,12 @@ from pathlib import Path
 
 import lightning as L
 
-from ffr.config import SftConfig, to_yaml
 from ffr.data.dataset import ExampleDataset
 from ffr.models.prompts import ExampleEncoder
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded
 from ffr.runs import RUNS_FOLDER, Status, resolve_model
+from ffr.settings import SftConfig, to_yaml
 from ffr.training.common.assembly import (
     Preparation,
     TrainResult,

@@ -21,7 +21,8 @@ from ffr.models.features import ImageFeatureCache
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
 from ffr.prompt import QueryPosition, render
-from ffr.retrieval.interface import Answer, Retriever, VlmRetriever
+from ffr.retrieval.interface import Answer, Retriever
+from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 
 QUERIES = ["a picture", "公交车晚点", "x", "what was said about the weather that day", "a picture"]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from ffr.cli.curriculum import curriculum
 
+from ffr.cli.curriculum import curriculum
 from ffr.data.catalog import load_dataset
+from ffr.data.dataset import FirstExamples
 from ffr.errors import FfrError
-from ffr.evaluation.run import FirstExamples
 from ffr.training.curriculum.difficulty import load_difficulties
 
 
@@ -49,7 +49,7 @@ def test_score_from_start_to_finish(in_folder, monkeypatch):
     assert Path("scores/scatter.png").read_bytes().startswith(b"\x89PNG")
     assert lines[-1] == "Table: scores/difficulty.csv  ·  picture: scores/scatter.png"
 
-    from ffr.retrieval.interface import VlmRetriever
+    from ffr.retrieval.vlm import VlmRetriever
 
     def answer(self, examples):
         raise AssertionError("the model is asked again")
@@ -61,7 +61,7 @@ def test_score_from_start_to_finish(in_folder, monkeypatch):
 
 
 def test_interrupted(in_folder, monkeypatch):
-    from ffr.retrieval.interface import VlmRetriever
+    from ffr.retrieval.vlm import VlmRetriever
 
     def answer(self, examples):
         raise KeyboardInterrupt

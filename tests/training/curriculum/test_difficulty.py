@@ -237,9 +237,9 @@ def test_a_torn_table_is_refused_at_any_byte(examples, tmp_path):
 
 def test_tiny_on_the_sample_is_stopped_and_taken_up(sample_home, tmp_path):
     from ffr.data.catalog import load_dataset
-    from ffr.evaluation.run import FirstExamples
+    from ffr.data.dataset import FirstExamples
     from ffr.models.loading import load_vlm
-    from ffr.retrieval.interface import VlmRetriever
+    from ffr.retrieval.vlm import VlmRetriever
 
     data = FirstExamples(load_dataset("sample", split="train"), 8)
     vlm = load_vlm("tiny")

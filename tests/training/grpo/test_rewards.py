@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ffr.metrics.functional import fragment_order_coherence
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from ffr.answer import format_answer, wrap_answer
 from ffr.dialogue import Fragment
 from ffr.embedding import CachedEncoder
 from ffr.errors import DataError, FfrError, UsageError
+from ffr.metrics.functional import fragment_order_coherence
 from ffr.training.grpo.reward_terms import RewardError, RewardTerm, compute_rewards, load_reward, total_rewards
 from ffr.training.grpo.rewards import (
     FragmentF1Reward,

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from ffr.cli.main import ffr
 from safetensors.torch import load_file
 
-from ffr.config import GrpoConfig
+from ffr.cli.main import ffr
 from ffr.errors import ModelError, UsageError
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
 from ffr.models.vlm import Encoded
+from ffr.settings import GrpoConfig
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.reward_terms import RewardError

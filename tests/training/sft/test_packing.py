@@ -16,13 +16,12 @@ import lightning as L
 import pytest
 import torch
 from click.testing import CliRunner
-from ffr.cli.main import ffr
 from hypothesis import given
 from hypothesis import strategies as st
 from model_builds import build_model, random_picture
 from vlm_reference import with_lora
 
-from ffr.config import SftConfig
+from ffr.cli.main import ffr
 from ffr.data.dataset import ExampleDataset, open_dataset
 from ffr.data.forms.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
@@ -32,6 +31,7 @@ from ffr.models.packing import QueryGroup, pack
 from ffr.models.prompts import ExampleEncoder
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
+from ffr.settings import SftConfig
 from ffr.training.common.grouping import group_queries
 from ffr.training.sft.loader import MicroBatch, StepLoader
 from ffr.training.sft.module import SftModule

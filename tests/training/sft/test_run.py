@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from ffr.cli.main import ffr
 
-from ffr.config import SftConfig
+from ffr.cli.main import ffr
 from ffr.errors import DataError, ModelError, UsageError
+from ffr.settings import SftConfig
 from ffr.training.common.assembly import KERNELS_KEPT, newest_checkpoint
 from ffr.training.sft.stage import train_sft
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffr.config import SftConfig, config_fingerprint, describe, load_config, recipes, to_yaml
 from ffr.errors import UsageError
+from ffr.settings import SftConfig, config_fingerprint, describe, load_config, recipes, to_yaml
 
 
 @pytest.mark.parametrize("name", recipes("sft"))

@@ -1,0 +1,235 @@
+"""The answers of a retriever on disk: asked in batches, written as they come, taken up where they stopped.
+
+A folder holds `evaluation.json` (what is asked of whom: a later call that differs is refused) and `predictions.jsonl` (in the
+order of the work while it runs, in the order of the data at the end).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from ffr.answer import format_answer
+from ffr.data.forms.predictions import PredictionRecord, prediction_to_json
+from ffr.dialogue import Example
+from ffr.errors import DataError, UsageError
+from ffr.files import dump_record, replaced_file
+from ffr.progress import Progress
+from ffr.retrieval.interface import (
+    Answer,
+    Retriever,
+    answers_of,
+)
+
+IDENTITY_FILE = "evaluation.json"
+PREDICTIONS_FILE = "predictions.jsonl"
+
+
+def ask_all(
+    examples: Sequence[Example],
+    shown: Sequence[Example],
+    retriever: Retriever,
+    log: AnswerLog,
+    progress: Progress | None,
+) -> None:
+    """Asks a retriever what the log does not have yet, and writes the answers as they come.
+
+    Args:
+        examples: The data.
+        shown: What the retriever sees in place of it, one for one.
+        retriever: What answers.
+        log: Takes the answers.
+        progress: Is told how far the work is.
+    """
+    if progress is not None:
+        progress(log.num_answers, len(examples))
+    if log.num_answers == len(examples):
+        return
+    # the same batches as without an interruption, so that the answers are the same to the bit
+    batches = [batch for batch in retriever.plan(shown) if not log.has_all(batch)]
+    with closing(answers_of(retriever, batches, shown)) as stream:
+        for number, answers in stream:
+            lines = [
+                _line(index, examples[index], shown[index], retriever, answer)
+                for index, answer in zip(batches[number], answers, strict=True)
+            ]
+            log.append(batches[number], lines)
+            if progress is not None:
+                progress(log.num_answers, len(examples))
+
+
+def _line(index: int, example: Example, shown: Example, retriever: Retriever, answer: Answer) -> bytes:
+    prompt = retriever.prompt(shown)
+    messages = [{"role": "system", "content": prompt.system}] if prompt.system is not None else []
+    messages += [{"role": "user", "content": prompt.user}, {"role": "assistant", "content": answer.response}]
+    sources = tuple(image.source for image in example.dialogue.images)
+    shown_sources = tuple(image.source for image in shown.dialogue.images)
+    prediction = PredictionRecord(
+        dialogue_id=example.dialogue.id,
+        response=answer.response,
+        labels=None if example.fragment is None else format_answer(example.fragment),
+        messages=tuple(messages),
+        images=sources,
+        logprobs=answer.logprobs,
+        extra={
+            "key": example.key,
+            "index": index,
+            **({"is_cut_off": True} if answer.is_cut_off else {}),
+            **answer.extra,
+            **({"shown_images": list(shown_sources)} if shown_sources != sources else {}),
+        },
+    )
+    return dump_record(prediction_to_json(prediction), where=f"the answer for dialogue {example.dialogue.id!r}") + b"\n"
+
+
+class AnswerLog:
+    """The answers of a retriever on disk: one line each, a batch at a time, found again after an interruption."""
+
+    def __init__(self, path: Path, num_examples: int) -> None:
+        self._path = path
+        self._offsets: dict[int, tuple[int, int]] = {}  # index → where its line begins, its length
+        self._num_examples = num_examples
+        end = self._read()
+        if path.exists() and path.stat().st_size > end:
+            # a last line that was being written when the evaluation stopped
+            os.truncate(path, end)
+        self._file = path.open("ab")
+
+    @property
+    def num_answers(self) -> int:
+        return len(self._offsets)
+
+    def has_all(self, batch: Sequence[int]) -> bool:
+        return all(index in self._offsets for index in batch)
+
+    def _read(self) -> int:
+        """Finds the lines and returns where the last whole one ends."""
+        position = 0
+        if not self._path.exists():
+            return 0
+        with self._path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    index = json.loads(line)["index"]
+                    is_ours = isinstance(index, int) and 0 <= index < self._num_examples
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    is_ours = False
+                if not is_ours:
+                    raise DataError(
+                        "is not a line of this evaluation; delete the folder to evaluate again, or pass another --out",
+                        where=f"{self._path}:{number}",
+                    )
+                self._offsets[index] = (position, len(line))
+                position += len(line)
+        return position
+
+    def append(self, batch: Sequence[int], lines: Sequence[bytes]) -> None:
+        """Writes the lines of a batch through to the disk."""
+        position = self._file.seek(0, os.SEEK_END)
+        self._file.write(b"".join(lines))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        for index, line in zip(batch, lines, strict=True):
+            self._offsets[index] = (position, len(line))
+            position += len(line)
+
+    def in_order(self, examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
+        """The answers in the order of the data."""
+        for index, (example, line) in enumerate(zip(examples, self._lines(), strict=True)):
+            record: dict[str, Any] = json.loads(line)
+            if record.get("key") != example.key or not isinstance(record.get("response"), str):
+                raise DataError(
+                    f"the answer of index {index} is not one to this data; delete the folder to evaluate again",
+                    where=str(self._path),
+                )
+            yield record
+
+    def _lines(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            for index in range(self._num_examples):
+                offset, length = self._offsets[index]
+                file.seek(offset)
+                yield file.read(length)
+
+    def finish(self) -> None:
+        """Puts the file in the order of the data."""
+        self._file.close()
+        offsets = [self._offsets[index][0] for index in range(self._num_examples)]
+        is_whole = sum(length for _, length in self._offsets.values()) == self._path.stat().st_size
+        if is_whole and offsets == sorted(offsets):
+            return
+        with replaced_file(self._path) as write:
+            for line in self._lines():
+                write(line)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def open_answer_log(out: Path, identity: dict[str, Any], num_examples: int) -> Iterator[AnswerLog]:
+    """The log of a folder, opened to be added to and closed at the end.
+
+    Args:
+        out: The folder; made where it is missing.
+        identity: What decides the answers; a folder that holds answers of another one is refused.
+        num_examples: How many answers there will be.
+
+    Raises:
+        UsageError: where the folder holds another evaluation.
+        DataError: where it cannot be used.
+    """
+    path = out / IDENTITY_FILE
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _compare(path, identity)
+        elif (out / PREDICTIONS_FILE).exists():
+            raise UsageError(
+                f"{out} holds a {PREDICTIONS_FILE} of something else; pass another --out, or score it with --predictions"
+            )
+        else:
+            with replaced_file(path) as write:
+                write((json.dumps(identity, ensure_ascii=False, indent=2) + "\n").encode())
+        log = AnswerLog(out / PREDICTIONS_FILE, num_examples)
+    except OSError as error:
+        raise DataError(
+            f"cannot be used as output folder ({error.strerror}); pass another --out", where=str(out)
+        ) from error
+    try:
+        yield log
+    except OSError as error:
+        raise DataError(f"cannot be written to ({error.strerror}); is there room?", where=str(out)) from error
+    finally:
+        log.close()
+
+
+def _compare(path: Path, identity: dict[str, Any]) -> None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError("cannot be read; delete the folder to evaluate again", where=str(path)) from error
+    if found == identity:
+        return
+    names = sorted(_differences(found, identity)) or ["all"]
+    raise UsageError(
+        f"{path.parent} holds an evaluation that differs in {', '.join(names)}; pass another --out, or delete the folder"
+    )
+
+
+def _differences(found: Any, asked: dict[str, Any]) -> set[str]:
+    if not isinstance(found, dict):
+        return set()
+    different = {key for key in found.keys() | asked.keys() if found.get(key) != asked.get(key)}
+    if different & {"model", "settings", "versions"}:
+        for part in ("model", "settings", "versions"):
+            if part in different and isinstance(found.get(part), dict):
+                different.remove(part)
+                different |= {f"{part} {name}" for name in _differences(found[part], asked[part])}
+    return different

@@ -1,0 +1,227 @@
+"""A vision-language model as a retriever: it writes the answer, and queries on one dialogue share its pass."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ffr.answer import AnswerGrammar
+from ffr.dialogue import Example, FilePrompt
+from ffr.errors import DataError
+from ffr.prompt import IMAGE_MARK, QUERY_START, UTT_ID_START, QueryPosition
+
+if TYPE_CHECKING:
+    from ffr.models.decoding.greedy import Generated
+    from ffr.models.shared_prefix import PrefixSharing
+    from ffr.models.vlm import Encoded, Vlm
+from ffr.retrieval.interface import Answer
+
+MAX_SHARED_QUERIES = 16
+"""How many queries on one dialogue are answered behind one copy of it at most."""
+
+
+def _query_line(user: str) -> int:
+    """Where the line of the query begins in a prompt."""
+    return user.rfind("\n", 0, max(0, user.rfind(QUERY_START))) + 1
+
+
+class VlmRetriever:
+    """A vision-language model that reads the whole dialogue and writes the answer, greedily.
+
+    Where the query stands behind the dialogue, the queries on one dialogue are answered together, and the dialogue passes through the
+    model once for all of them. That is exact, but for the order of floating-point sums.
+
+    Args:
+        vlm: The model; its decoder's attention is set to one that can share prefixes where that is of use.
+        name: What tables call it.
+        template: Prompt template; None = the model's own setting, else the file's prompt text.
+        query_position: Query before or after the dialogue; None likewise.
+        is_constrained: Decode within the answer grammar, so that every answer is well-formed.
+        max_new_tokens: Longest answer.
+        batch_tokens: Prompt tokens answered at once, padding included; a longer prompt goes alone.
+        with_logprobs: Whether answers carry the log-probabilities of their tokens.
+        is_prefix_shared: False sends the dialogue through the model once for each query.
+    """
+
+    def __init__(
+        self,
+        vlm: Vlm,
+        *,
+        name: str,
+        template: str | None = None,
+        query_position: QueryPosition | None = None,
+        is_constrained: bool = False,
+        max_new_tokens: int = 512,
+        batch_tokens: int = 16_384,
+        with_logprobs: bool = False,
+        is_prefix_shared: bool = True,
+    ) -> None:
+        from ffr.models.prompts import ExampleEncoder
+
+        self.vlm = vlm
+        self._name = name
+        self._encode = ExampleEncoder(vlm, template=template, query_position=query_position)
+        self._is_constrained = is_constrained
+        self._max_new_tokens = max_new_tokens
+        self._batch_tokens = batch_tokens
+        self._with_logprobs = with_logprobs
+        self._is_prefix_shared = is_prefix_shared
+        self._sharing: PrefixSharing | None = None
+        self._image_tokens: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "kind": "vlm",
+            "name": self._name,
+            "fingerprint": self.vlm.fingerprint,
+            "dtype": str(next(self.vlm.parameters()).dtype).removeprefix("torch."),
+            "device": self.vlm.device.type,
+            "max_image_pixels": self.vlm.max_image_pixels,
+            "template": self._encode.template,
+            "query_position": self._encode.query_position,
+            "answer_style": self._encode.answer_style,
+            "constrained": self._is_constrained,
+            "max_new_tokens": self._max_new_tokens,
+            "batch_tokens": self._batch_tokens,
+            "logprobs": self._with_logprobs,
+            # answers are the same but for the last bits of floating-point sums
+            **({} if self._is_prefix_shared else {"prefix_shared": False}),
+        }
+
+    def plan(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Batches of like length within the token budget, the longest first: what does not fit in memory shows at once.
+
+        Queries that share their dialogue stay together and count for what they put into the model.
+        """
+        units = self._units(examples)
+        sizes = [self._unit_size([examples[index] for index in unit]) for unit in units]
+        order = sorted(range(len(units)), key=lambda number: (-sizes[number], units[number]))
+        batches: list[list[int]] = []
+        longest, num_units = 0, 0
+        for number in order:
+            # padded to the longest of the batch, which is its first
+            if batches and (num_units + 1) * longest <= self._batch_tokens:
+                batches[-1] += units[number]
+                num_units += 1
+            else:
+                batches.append(list(units[number]))
+                longest, num_units = sizes[number], 1
+        return batches
+
+    def _units(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Indices that are answered behind one copy of a dialogue; each alone where nothing can be shared."""
+        groups: dict[Any, list[int]] = {}
+        for index, example in enumerate(examples):
+            prompt = self.prompt(example)
+            head = prompt.user[: _query_line(prompt.user)] if self._is_prefix_shared else ""
+            key: Any = index
+            if UTT_ID_START in head:  # the dialogue stands before the query
+                content = repr((prompt.system, head, [str(location) for location in example.image_locations()]))
+                key = hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
+            groups.setdefault(key, []).append(index)
+        if len(groups) == len(examples) or not self._can_share():
+            return [[index] for index in range(len(examples))]
+        return [
+            group[start : start + MAX_SHARED_QUERIES]
+            for group in groups.values()
+            for start in range(0, len(group), MAX_SHARED_QUERIES)
+        ]
+
+    def _can_share(self) -> bool:
+        from ffr.models.shared_prefix import PrefixSharing
+
+        if self._sharing is None:
+            self._sharing = PrefixSharing(self.vlm)
+        return self._sharing.is_active
+
+    def _unit_size(self, examples: Sequence[Example]) -> int:
+        """Tokens that a unit puts into the model: a whole prompt, and of each further query its line."""
+        whole = self._num_tokens(examples[0])
+        lines = [self._num_line_tokens(example) for example in examples] if len(examples) > 1 else [0]
+        for example, line in zip(examples, lines, strict=True):
+            self._check_length(example, whole + line - lines[0])
+        return whole + sum(lines[1:])
+
+    def _num_line_tokens(self, example: Example) -> int:
+        user = self.prompt(example).user
+        return len(self.vlm.tokenizer(user[_query_line(user) :], add_special_tokens=False).input_ids)
+
+    def _num_tokens(self, example: Example) -> int:
+        # each picture is opened once, however many queries its dialogue has
+        where = f"dialogue {example.dialogue.id!r}"
+        prompt = self.prompt(example)
+        text = FilePrompt(prompt.user.replace(IMAGE_MARK, ""), prompt.system)
+        num_tokens = self.vlm.encode(text, [], where=where).num_tokens
+        for location in example.image_locations():
+            key = str(location)
+            if key not in self._image_tokens:
+                empty = self.vlm.encode(FilePrompt("", prompt.system), []).num_tokens
+                picture = self.vlm.encode(FilePrompt(IMAGE_MARK, prompt.system), [location], where=where)
+                self._image_tokens[key] = picture.num_tokens - empty
+            num_tokens += self._image_tokens[key]
+        return num_tokens
+
+    def _check_length(self, example: Example, num_tokens: int) -> None:
+        limit = self.vlm.max_context
+        if limit is not None and num_tokens + self._max_new_tokens > limit:
+            raise DataError(
+                f"its prompt of {num_tokens} tokens and an answer of up to {self._max_new_tokens} exceed the model's {limit}; "
+                "lower --max-new-tokens, cut long dialogues by --window, or take a model with a longer context",
+                where=f"dialogue {example.dialogue.id!r}",
+            )
+
+    def prompt(self, example: Example) -> FilePrompt:
+        return self._encode.prompt(example)
+
+    def answer(self, examples: Sequence[Example]) -> list[Answer]:
+        stops = set(self.vlm.stop_ids)
+        return [
+            Answer(
+                response=item.text,
+                logprobs=item.logprobs if self._with_logprobs else None,
+                is_cut_off=not item.token_ids or item.token_ids[-1] not in stops,
+            )
+            for item in self._generate(examples)
+        ]
+
+    def _encoded(self, example: Example) -> Encoded:
+        prompt = self._encode(example)
+        if self.vlm.feature_cache is not None:
+            # so that the next query on the dialogue need not open its pictures again
+            for image in prompt.images:
+                self.vlm.image_features(image)
+                image.inputs = None
+        return prompt
+
+    def _generate(self, examples: Sequence[Example]) -> list[Generated]:
+        from ffr.models.decoding.greedy import generate_answers
+        from ffr.models.decoding.grouped import answer_groups, can_share
+
+        prompts = [self._encoded(example) for example in examples]
+        grammars = None
+        if self._is_constrained:
+            grammars = [
+                AnswerGrammar(len(example.dialogue.utterances), len(example.dialogue.images)) for example in examples
+            ]
+        units: list[list[int]] = []
+        for unit in self._units(examples):
+            # a tokenizer that joins what goes before with the query could leave a picture behind the common part
+            is_one = can_share(self.vlm, [prompts[index] for index in unit])
+            units += [unit] if is_one else [[index] for index in unit]
+        if len(units) == len(examples):
+            return generate_answers(self.vlm, prompts, max_new_tokens=self._max_new_tokens, grammars=grammars)
+        groups = answer_groups(
+            self.vlm,
+            [[prompts[index] for index in unit] for unit in units],
+            max_new_tokens=self._max_new_tokens,
+            grammars=None if grammars is None else [[grammars[index] for index in unit] for unit in units],
+        )
+        found = dict(zip(itertools.chain(*units), itertools.chain(*groups), strict=True))
+        return [found[index] for index in range(len(examples))]
