@@ -354,7 +354,7 @@ def encode(case: Case, index: int, ids: list[int], num_images: int) -> Any:
     """A prompt as the model takes it, its images random pixels that no other prompt has."""
     import torch
 
-    from ffr.models.vlm import Encoded, EncodedImage
+    from ffr.models.rows import Encoded, EncodedImage
 
     patches = case.model_size.image_side // 14
     draw = torch.Generator().manual_seed(index)

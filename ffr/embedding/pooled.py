@@ -18,7 +18,8 @@ from torch import Tensor
 from ffr.dialogue import FilePrompt
 from ffr.embedding.interface import FragmentParts, check_parts
 from ffr.errors import DataError, ModelError, UsageError
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 from ffr.prompt import IMAGE_MARK
 
 Pooling = Literal["last", "mean"]

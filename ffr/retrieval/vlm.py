@@ -14,8 +14,9 @@ from ffr.prompt import IMAGE_MARK, QUERY_START, UTT_ID_START, QueryPosition
 
 if TYPE_CHECKING:
     from ffr.models.decoding.greedy import Generated
+    from ffr.models.rows import Encoded
     from ffr.models.shared_prefix import PrefixSharing
-    from ffr.models.vlm import Encoded, Vlm
+    from ffr.models.vlm import Vlm
 from ffr.retrieval.interface import Answer
 
 MAX_SHARED_QUERIES = 16

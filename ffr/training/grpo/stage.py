@@ -15,8 +15,9 @@ from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.run_log import REWARD_CURVES
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, newest_finished_run, resolve_model

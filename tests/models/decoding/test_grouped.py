@@ -18,8 +18,9 @@ from ffr.models.decoding.greedy import Generated, generate_answers
 from ffr.models.decoding.grouped import answer_groups, can_share, common_prefix_length, neighbours_of
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.features import ImageFeatureCache
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.prompt import QueryPosition, render
 from ffr.retrieval.interface import Answer, Retriever
 from ffr.retrieval.vlm import VlmRetriever

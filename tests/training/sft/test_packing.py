@@ -29,8 +29,9 @@ from ffr.errors import UsageError
 from ffr.models.features import ImageFeatureCache
 from ffr.models.packing import PackedQueries, pack
 from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.settings import SftConfig
 from ffr.training.common.grouping import group_queries
 from ffr.training.sft.loader import MicroBatch, StepLoader
