@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -57,3 +58,40 @@ class Batch:
 
     inputs: dict[str, Any]
     answer_mask: torch.Tensor
+
+
+def padded(
+    rows: Sequence[Encoded],
+    padding_id: int,
+    *,
+    padding_side: Literal["left", "right"],
+    multiple: int = 1,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows of one length, on the host.
+
+    Args:
+        rows: B rows.
+        padding_id: Stands where there is no token.
+        padding_side: Where the padding goes.
+        multiple: Of which the length L is one.
+
+    Returns:
+        (B, L) ids; (B, L) int64, 1 on tokens and 0 on padding; (B, L) bool, True on answer tokens.
+
+    >>> ids, attention, answer = padded([Encoded([5, 6, 7], 1), Encoded([8])], 0, padding_side="left")
+    >>> ids.tolist(), attention.tolist(), answer[0].tolist()
+    ([[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]], [False, False, True])
+    """
+    longest = max(row.num_tokens for row in rows)
+    length = longest + -longest % multiple
+    ids = torch.full((len(rows), length), padding_id, dtype=torch.long)
+    attention = torch.zeros((len(rows), length), dtype=torch.long)
+    answer = torch.zeros((len(rows), length), dtype=torch.bool)
+    for number, row in enumerate(rows):
+        start = length - row.num_tokens if padding_side == "left" else 0
+        end = start + row.num_tokens
+        ids[number, start:end] = torch.tensor(row.input_ids)
+        attention[number, start:end] = 1
+        # the answer is the end of its row
+        answer[number, end - row.num_answer_tokens : end] = True
+    return ids, attention, answer

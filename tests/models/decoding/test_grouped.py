@@ -169,7 +169,7 @@ def test_a_retriever_shares_dialogues_and_answers_the_same(
     model_folder: Callable[[str], Path], asked: list[Example], is_constrained: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=64 << 20)
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=64 << 20)
     options: dict[str, Any] = {"name": "m", "query_position": "last", "max_new_tokens": 40, "with_logprobs": True}
     options["is_constrained"] = is_constrained
     repeated = answers_of(VlmRetriever(vlm, is_prefix_shared=False, **options), asked)

@@ -117,7 +117,7 @@ def test_packed_step_equals_separate_sequences(
 ) -> None:
     """Groups of 1 to 5 queries, pictures of mixed sizes, ragged answers; float32: loss 1e-4, gradients 1e-3 of their norm."""
     vlm = with_lora(model_folder(name))
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=2**20) if is_checkpointed else None
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=2**20) if is_checkpointed else None
     if is_checkpointed:
         vlm.enable_gradient_checkpointing()
     vlm.train()
