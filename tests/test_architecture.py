@@ -30,15 +30,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.progress": set(),
     "ffr.provenance": set(),
     "ffr.model_files": {"ffr.errors"},
-    "ffr.run_log": {"ffr.errors"},
-    "ffr.runs": {"ffr.errors", "ffr.shipped"},
+    "ffr.run_log": {"ffr.files"},
+    "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
     "ffr.settings": {"ffr.errors"},
     "ffr.shipped": set(),
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
-    "ffr.models": _DOORS | {"ffr.images", "ffr.model_files", "ffr.embedding.interface", "ffr.shipped"},
-    "ffr.embedding": _DOORS | {"ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
-    "ffr.exports": _DOORS | {"ffr.embedding", "ffr.model_files", "ffr.models", "ffr.provenance"},
+    "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.embedding.interface", "ffr.shipped"},
+    "ffr.embedding": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
+    "ffr.exports": _DOORS | {"ffr.embedding", "ffr.files", "ffr.model_files", "ffr.models", "ffr.provenance"},
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.retrieval": _DOORS
     | {
@@ -67,6 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.common": _DOORS
     | {
         "ffr.data",
+        "ffr.files",
         "ffr.metrics",
         "ffr.models",
         "ffr.provenance",
@@ -80,6 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data",
         "ffr.embedding",
         "ffr.encoders",
+        "ffr.files",
         "ffr.metrics",
         "ffr.models",
         "ffr.retrieval",
