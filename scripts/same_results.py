@@ -122,7 +122,9 @@ def vectors_of(folder: Path) -> dict[str, Any]:
     import numpy as np
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), quiet, providers=["CPUExecutionProvider"])
     draw = np.random.default_rng(0)
     feed = {}
     for item in session.get_inputs():
@@ -132,10 +134,12 @@ def vectors_of(folder: Path) -> dict[str, Any]:
         else:
             feed[item.name] = draw.standard_normal(shape).astype(np.float32)
     try:
-        found = [hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest()[:16] for part in session.run(None, feed)]
+        found = [
+            hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest()[:16] for part in session.run(None, feed)
+        ]
     except Exception as error:  # a shape that the graph does not take says nothing of the checkout
         found = [type(error).__name__]
-    return {"vectors": found, "checked": json.loads((folder / "export.json").read_text(encoding="utf-8")).get("parity")}
+    return {"vectors": found, "parity": json.loads((folder / "export.json").read_text(encoding="utf-8")).get("parity")}
 
 
 def look(job: str, folder: Path) -> dict[str, Any]:
@@ -154,7 +158,9 @@ def main() -> None:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--mended", default="", help="figures that are meant to differ, with commas")
-    parser.add_argument("--jobs", default=",".join(JOBS), help="which jobs, with commas; trainings and evaluations need sft")
+    parser.add_argument(
+        "--jobs", default=",".join(JOBS), help="which jobs, with commas; trainings and evaluations need sft"
+    )
     options = parser.parse_args()
     mended = set(options.mended.split(",")) - {""}
     num_equal, different = 0, []
@@ -171,7 +177,9 @@ def main() -> None:
             names = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
             num_equal += len(before.keys() | after.keys()) - len(names)
             wrong = sorted(set(names) - mended)
-            different += [f"{job}: {name}: {str(before.get(name))[:160]} → {str(after.get(name))[:160]}" for name in wrong]
+            different += [
+                f"{job}: {name}: {str(before.get(name))[:160]} → {str(after.get(name))[:160]}" for name in wrong
+            ]
             note = f" (mended: {', '.join(sorted(set(names) & mended))})" if set(names) & mended else ""
             print(f"{job:18} {'DIFFERS in ' + ', '.join(wrong) if wrong else 'equal'}{note}", flush=True)
     for line in different:
