@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
+from ffr.files import replaced_folder, write_text
 from ffr.models.vlm import Vlm
 
 SETTINGS_FILE = "ffr.json"
@@ -17,8 +16,14 @@ SETTINGS_FILE = "ffr.json"
 
 
 def save_adapter(vlm: Vlm, folder: Path) -> None:
-    """Writes the adapter as peft does."""
-    vlm.model.save_pretrained(str(folder))
+    """Writes the adapter as peft does.
+
+    Args:
+        vlm: The model.
+        folder: The folder; it appears whole or not at all.
+    """
+    with replaced_folder(folder) as scratch:
+        vlm.model.save_pretrained(str(scratch))
 
 
 def save_merged(vlm: Vlm, folder: Path, *, prompt_settings: dict[str, Any] | None = None) -> None:
@@ -29,19 +34,18 @@ def save_merged(vlm: Vlm, folder: Path, *, prompt_settings: dict[str, Any] | Non
         folder: The folder; it appears whole or not at all.
         prompt_settings: Template and query position to note in `ffr.json`; None keeps the model's.
     """
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    _with_merged_weights(vlm).save_pretrained(str(scratch))
-    vlm.tokenizer.save_pretrained(str(scratch))
-    vlm.processor.image_processor.save_pretrained(str(scratch))
+    processor = vlm.processor
     settings = prompt_settings if prompt_settings is not None else vlm.prompt_settings
-    _write_json(scratch / SETTINGS_FILE, {"prompt": settings})
-    _write_json(scratch / "processor_config.json", _processor_settings(vlm.processor), in_order=True)
-    template = getattr(vlm.processor, "chat_template", None)
-    if template and not (scratch / "chat_template.jinja").exists():
-        (scratch / "chat_template.jinja").write_text(template, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    scratch.replace(folder)
+    with replaced_folder(folder) as scratch:
+        _with_merged_weights(vlm).save_pretrained(str(scratch))
+        vlm.tokenizer.save_pretrained(str(scratch))
+        processor.image_processor.save_pretrained(str(scratch))
+        write_text(scratch / SETTINGS_FILE, json.dumps({"prompt": settings}, indent=2) + "\n")
+        content = json.dumps(_processor_settings(processor), indent=2, sort_keys=True)
+        write_text(scratch / "processor_config.json", content + "\n")
+        template = getattr(processor, "chat_template", None)
+        if template and not (scratch / "chat_template.jinja").exists():
+            write_text(scratch / "chat_template.jinja", template)
 
 
 def _with_merged_weights(vlm: Vlm) -> Any:
@@ -58,8 +62,3 @@ def _processor_settings(processor: Any) -> dict[str, Any]:
     values = {name: getattr(processor, name, None) for name in names}
     plain = {name: value for name, value in values.items() if isinstance(value, str | int | float)}
     return {"processor_class": type(processor).__name__, **plain}
-
-
-def _write_json(path: Path, content: dict[str, Any], *, in_order: bool = False) -> None:
-    text = json.dumps(content, indent=2, sort_keys=in_order)
-    path.write_text(text + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from ffr.data.catalog import NAMED_SETS, load_dataset
 from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Example
 from ffr.errors import DataError, ModelError, UsageError
+from ffr.files import make_folder, replace_text
 from ffr.models.compiled import compile_layers
 from ffr.models.features import ImageFeatureCache
 from ffr.models.loading import load_vlm
@@ -268,7 +269,7 @@ def _run_folder(run: Path | None, root: Path, config: StageConfig, recipe: str, 
         return run or Path(str(handed))
     if run is None:
         run = new_run_folder(root, config.stage, Path(recipe).stem)
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
     return run
 
@@ -303,7 +304,7 @@ def _start_record(
         record.started_at = before.started_at
     if is_first_process:
         if not resume:
-            (run / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+            replace_text(run / "config.yaml", to_yaml(config))
         record.save(run)
     return record
 
