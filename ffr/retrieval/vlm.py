@@ -203,7 +203,8 @@ class VlmRetriever:
 
     def _generate(self, examples: Sequence[Example]) -> list[Generated]:
         from ffr.models.decoding.greedy import generate_answers
-        from ffr.models.decoding.grouped import answer_groups, can_share
+        from ffr.models.decoding.grouped import answer_groups
+        from ffr.models.packing import shared_beginning
 
         prompts = [self._encoded(example) for example in examples]
         grammars = None
@@ -214,8 +215,8 @@ class VlmRetriever:
         units: list[list[int]] = []
         for unit in self._units(examples):
             # a tokenizer that joins what goes before with the query could leave a picture behind the common part
-            is_one = can_share(self.vlm, [prompts[index] for index in unit])
-            units += [unit] if is_one else [[index] for index in unit]
+            length = shared_beginning([prompts[index] for index in unit], self.vlm.placeholder_ids)
+            units += [unit] if length is not None else [[index] for index in unit]
         if len(units) == len(examples):
             return generate_answers(self.vlm, prompts, max_new_tokens=self._max_new_tokens, grammars=grammars)
         groups = answer_groups(

@@ -9,7 +9,6 @@ that has most, G answers to each query, V vocabulary.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -18,44 +17,10 @@ from torch import nn
 from ffr.answer import AnswerGrammar
 from ffr.models.decoding.cache import RoomyCache
 from ffr.models.decoding.greedy import Generated, _GrammarProcessor, answer_of
-from ffr.models.packing import common_length
+from ffr.models.packing import PackedRows, shared_beginning
 from ffr.models.positions import next_positions, token_positions
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
-
-
-def common_prefix_length(prompts: Sequence[list[int]]) -> int:
-    """How many tokens all prompts begin with in common, at least one being left to each.
-
-    >>> common_prefix_length([[1, 2, 3, 4], [1, 2, 5]]), common_prefix_length([[1, 2], [1, 2, 3]])
-    (2, 1)
-    """
-    return min(common_length(prompts), min(map(len, prompts)) - 1)
-
-
-def can_share(vlm: Vlm, prompts: Sequence[Encoded]) -> bool:
-    """Whether all images of a group of prompts stand in what the prompts begin with in common."""
-    length = common_prefix_length([prompt.input_ids for prompt in prompts])
-    images = {tuple(image.digest for image in prompt.images) for prompt in prompts}
-    placeholders = vlm.placeholder_ids
-    return (
-        length > 0
-        and len(images) == 1
-        and not any(item in placeholders for prompt in prompts for item in prompt.input_ids[length:])
-    )
-
-
-def neighbours_of(vlm: Vlm, prompts: Sequence[Encoded], dialogue_numbers: Sequence[int]) -> list[list[Encoded]]:
-    """Prompts in parts: neighbours of one number together, each by itself where these cannot share what they begin with.
-
-    Args:
-        vlm: The model.
-        prompts: B prompts.
-        dialogue_numbers: B numbers.
-    """
-    numbered = zip(dialogue_numbers, prompts, strict=True)
-    parts = [[prompt for _, prompt in part] for _, part in itertools.groupby(numbered, key=lambda item: item[0])]
-    return [part for whole in parts for part in ([whole] if can_share(vlm, whole) else [[prompt] for prompt in whole])]
 
 
 @torch.no_grad()
@@ -73,7 +38,7 @@ def answer_groups(
 
     Args:
         vlm: The model; in evaluation mode while it answers.
-        groups: D groups of prompts without answers, each of which `can_share`.
+        groups: D groups of prompts without answers, each with a `shared_beginning`.
         max_new_tokens: Longest answer, the end of the turn included.
         grammars: The grammar of each prompt; None for free writing.
 
@@ -83,7 +48,7 @@ def answer_groups(
     Raises:
         ValueError: where an image stands behind what the prompts of a group have in common.
     """
-    if not all(can_share(vlm, group) for group in groups):
+    if any(shared_beginning(group, vlm.placeholder_ids) is None for group in groups):
         raise ValueError("an image stands behind what the prompts of a group have in common")
     if not groups:
         return []
@@ -127,7 +92,7 @@ class GroupDecoder:
     def __init__(self, vlm: Vlm, groups: Sequence[Sequence[Encoded]], num_samples: int = 1) -> None:
         self._vlm = vlm
         device = vlm.device
-        lengths = [common_prefix_length([prompt.input_ids for prompt in group]) for group in groups]
+        lengths = [shared_beginning(group, vlm.placeholder_ids) or 0 for group in groups]
         prefixes = [
             Encoded(group[0].input_ids[:length], images=group[0].images)
             for group, length in zip(groups, lengths, strict=True)
@@ -150,34 +115,26 @@ class GroupDecoder:
         self._cache = RoomyCache(vlm.base.config.get_text_config())
         vlm.core(**inputs, position_ids=positions, past_key_values=self._cache, use_cache=True)
 
-        width = max(sum(map(len, group)) for group in rests)
-        ids = torch.full((num_groups, width), vlm.stop_ids[0])
-        number = torch.full((num_groups, width), -1)  # which prompt of the group a token is of; -1 on filling
-        place = torch.zeros((num_groups, width), dtype=torch.long)
+        packed = PackedRows.of(rests, filling_id=vlm.stop_ids[0], device=device)
         last = torch.zeros((num_groups, num_queries), dtype=torch.long)
         for row, group in enumerate(rests):
-            start = 0
-            for index, rest in enumerate(group):
-                end = start + len(rest)
-                ids[row, start:end] = torch.tensor(rest)
-                number[row, start:end] = index
-                place[row, start:end] = torch.arange(len(rest))
-                last[row, index] = end - 1
-                start = end
-        ids, number, place, last = ids.to(device), number.to(device), place.to(device), last.to(device)
-        same = number[:, :, None] == number[:, None, :]
-        own = same & (place[:, :, None] >= place[:, None, :])
-        see_prefix = prefix_mask[:, None, :]  # (D, 1, P)
-        mask = torch.cat([see_prefix.expand(-1, width, -1), own], dim=2)
-        hidden = self._forward(ids, following[:, None] + place, mask)
+            for number, rest in enumerate(group):
+                last[row, number] = packed.starts[row][number] + len(rest) - 1
+        last = last.to(device)
+        mask = packed.mask(prefix_mask)
+        hidden = self._forward(packed.ids, following[:, None] + packed.place, mask)
         at = torch.arange(num_groups, device=device)[:, None]
         # (D, Q, V), and then once for each answer
         self._first = self._logits(hidden[at, last]).repeat_interleave(num_samples, dim=1)
         # what a written token sees besides what its own answer has written: (D, Q·G, P + N)
-        its_rest = number[:, None, :] == torch.arange(num_queries, device=device)[None, :, None]
-        seen = torch.cat([see_prefix.expand(-1, num_queries, -1), its_rest], dim=2)
+        numbers = torch.arange(num_queries, device=device)
+        its_rest = packed.owner[:, None, :] == numbers[None, :, None]
+        of_prefix = prefix_mask[:, None, :].expand(-1, num_queries, -1)
+        seen = torch.cat([of_prefix, its_rest], dim=2)
         self._mask = seen.repeat_interleave(num_samples, dim=1)
-        self._position = (following[:, None] + place[at, last] + 1).repeat_interleave(num_samples, dim=1)  # (D, Q·G)
+        self._position = (following[:, None] + packed.place[at, last] + 1).repeat_interleave(
+            num_samples, dim=1
+        )  # (D, Q·G)
         self._num_steps = 0
 
     def first_logits(self) -> torch.Tensor:
@@ -199,7 +156,7 @@ class GroupDecoder:
         packed[self._groups, self._places] = token
         self._num_steps += 1
         own = torch.eye(size, dtype=torch.bool, device=token.device).repeat(1, self._num_steps)
-        mask = torch.cat([self._mask, own.expand(num_rows, -1, -1)], dim=2)
+        mask = torch.cat([self._mask, own.expand(num_rows, -1, -1)], dim=2)[:, None]
         hidden = self._forward(packed[self._alive], self._position + self._num_steps - 1, mask)
         row_of = torch.zeros(len(packed), dtype=torch.long, device=token.device)
         row_of[self._alive] = torch.arange(num_rows, device=token.device)
@@ -227,7 +184,7 @@ class GroupDecoder:
         hidden: torch.Tensor = self._vlm.core(
             input_ids=ids,
             position_ids=positions.expand(3, -1, -1) if self._has_three_positions else positions,
-            attention_mask=mask[:, None],
+            attention_mask=mask,
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state

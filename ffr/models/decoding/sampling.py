@@ -10,7 +10,8 @@ import torch
 
 from ffr.models.decoding.cache import RoomyCache
 from ffr.models.decoding.greedy import Generated, answer_of
-from ffr.models.decoding.grouped import GroupDecoder, neighbours_of
+from ffr.models.decoding.grouped import GroupDecoder
+from ffr.models.packing import neighbours_of
 from ffr.models.positions import next_positions, token_positions
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
@@ -106,7 +107,7 @@ def _decoder(
     is_cache_shared: bool,
 ) -> _Decoder | GroupDecoder:
     if dialogue_numbers is not None and is_cache_shared:
-        parts = neighbours_of(vlm, prompts, dialogue_numbers)
+        parts = neighbours_of(prompts, dialogue_numbers, vlm.placeholder_ids)
         if len(parts) < len(prompts):
             return GroupDecoder(vlm, parts, num_samples)
     return (_SharedDecoder if is_cache_shared else _ExpandedDecoder)(vlm, prompts, num_samples)

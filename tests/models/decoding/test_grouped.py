@@ -15,9 +15,10 @@ from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.errors import DataError
 from ffr.models.decoding import grouped as prefix_decoding
 from ffr.models.decoding.greedy import Generated, generate_answers
-from ffr.models.decoding.grouped import answer_groups, can_share, common_prefix_length, neighbours_of
+from ffr.models.decoding.grouped import answer_groups
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.features import ImageFeatureCache
+from ffr.models.packing import neighbours_of, shared_beginning
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
@@ -124,20 +125,16 @@ def test_pictures_behind_the_query_are_refused(
 ) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     first = group(vlm, 0, num_queries=2, position="first")
-    assert not can_share(vlm, first)
+    placeholders = vlm.placeholder_ids
+    assert shared_beginning(first, placeholders) is None
     with pytest.raises(ValueError, match="behind what the prompts of a group have in common"):
         answer_groups(vlm, [first], max_new_tokens=3)
-    assert can_share(vlm, group(vlm, 0, num_queries=2))
+    assert shared_beginning(group(vlm, 0, num_queries=2), placeholders) is not None
     # the same ids with another picture of the same size behind them are not the same prefix
     one, other = (group(vlm, 0, num_queries=2), group(vlm, 0, num_queries=2))
     other[1].images[0].digest = "another"
-    assert can_share(vlm, one)
-    assert not can_share(vlm, other)
-
-
-def test_a_repeated_prompt_leaves_a_token_to_each() -> None:
-    assert common_prefix_length([[5, 6, 7], [5, 6, 7]]) == 2
-    assert common_prefix_length([[5]]) == 0
+    assert shared_beginning(one, placeholders) is not None
+    assert shared_beginning(other, placeholders) is None
 
 
 # -- in an evaluation ---------------------------------------------------------------------------------------------------------
@@ -242,7 +239,7 @@ def test_sampled_answers_are_those_of_each_prompt_alone(
     ]
     prompts = [prompt for part in groups for prompt in part]
     numbers = [number for number, part in enumerate(groups) for _ in part]
-    assert list(map(len, neighbours_of(vlm, prompts, numbers))) == [3, 1, 1, 1]
+    assert list(map(len, neighbours_of(prompts, numbers, vlm.placeholder_ids))) == [3, 1, 1, 1]
 
     def answers(of: list[int] | None) -> list[list[Generated]]:
         chance = torch.Generator().manual_seed(1)
