@@ -83,8 +83,8 @@ def score(
 ) -> None:
     """Let a model answer every item once, and divide the items into levels by the F1 and the entropy of the answers.
 
-    The output folder gets difficulty.csv and scatter.png beside the answers; the same command goes on where it was stopped, and asks
-    the model nothing where it had finished.
+    The output folder gets difficulty.csv and scatter.png beside the answers; the same command
+    goes on where it was stopped, and asks the model nothing where it had finished.
     """
     label, source = _choose(model)
     is_file = Path(dataset).is_file()
@@ -112,15 +112,7 @@ def score(
     click.echo(f"{len(examples)} queries")
     with progress_bar(progress, len(examples)) as advance:
         try:
-            scored = score_dataset(
-                examples,
-                retriever,
-                out,
-                dataset=dataset,
-                split=None if is_file else split,
-                num_left_out=data.num_left_out,
-                progress=advance,
-            )
+            scored = score_dataset(examples, retriever, out, progress=advance)
         except KeyboardInterrupt:
             click.echo("\nStopped; the same command goes on from here.")
             raise click.exceptions.Exit(130) from None

@@ -1,7 +1,7 @@
 """How hard each item of a data set is for a model: it answers every item once; the F1 and the entropy of the answers are kept.
 
-A folder of scores is a folder of `ffr.evaluation.run` (so it is taken up where it was stopped, and a finished one asks the model
-nothing) with the table `difficulty.csv` in it.
+A folder of scores is a folder of `ffr.retrieval.answer_log` (so it is taken up where it was stopped,
+and a finished one asks the model nothing) with the table `difficulty.csv` in it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from ffr.data.dataset import data_fingerprint
 from ffr.data.forms.predictions import PredictionFile
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
-from ffr.evaluation.run import evaluate
 from ffr.files import replaced_file
 from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
 from ffr.progress import Progress
 from ffr.provenance import versions
-from ffr.retrieval.answer_log import PREDICTIONS_FILE
+from ffr.retrieval.answer_log import PREDICTIONS_FILE, ask_all, open_answer_log
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.training.curriculum.order import Difficulty, assign_levels, kept_items
@@ -106,8 +105,12 @@ def default_cache_folder(model_fingerprint: str, data_fingerprint: str) -> Path:
 
 def answers_fingerprint(retriever: Retriever) -> str:
     """SHA-256 over all that decides a retriever's answers: its identity, and the versions of the packages."""
-    found = {name: version for name, version in versions().items() if name != "platform"}
-    return hashlib.sha256(json.dumps([retriever.identity, found], sort_keys=True).encode()).hexdigest()
+    content = json.dumps([retriever.identity, _package_versions()], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _package_versions() -> dict[str, str]:
+    return {name: version for name, version in versions().items() if name != "platform"}
 
 
 def score_dataset(
@@ -115,9 +118,6 @@ def score_dataset(
     retriever: Retriever,
     out: Path | None = None,
     *,
-    dataset: str,
-    split: str | None = None,
-    num_left_out: int = 0,
     progress: Progress | None = None,
 ) -> ScoredDataset:
     """Lets a model answer every item of a data set and writes `difficulty.csv`.
@@ -126,18 +126,17 @@ def score_dataset(
         examples: The data, with the true answers.
         retriever: The model; its answers must carry log-probabilities.
         out: The folder; None = `default_cache_folder`.
-        dataset: What the user called the data.
-        split: The part of a named set.
-        num_left_out: Records that were left out on reading.
         progress: Is told how far the work is.
 
     Raises:
-        DataError: where an example has no true answer, an answer no log-probabilities, or the folder cannot be used.
-        UsageError: where the folder holds another evaluation.
+        DataError: where an example has no true answer, an answer no log-probabilities, or the
+            folder cannot be used.
+        UsageError: where the folder holds the answers of another model, or to other data.
         ValueError: where weights of the model are trainable.
     """
     if isinstance(retriever, VlmRetriever) and any(weight.requires_grad for weight in retriever.vlm.parameters()):
-        # the model's fingerprint leaves trainable weights out: answers of other weights would be taken for its own
+        # the model's fingerprint leaves trainable weights out: answers of other weights would be
+        # taken for its own
         raise ValueError("score a model before its weights are made trainable or adapters are added")
     for index, example in enumerate(examples):
         if example.fragment is None:
@@ -145,18 +144,22 @@ def score_dataset(
                 "it has no true answer, and difficulty is measured against one; choose data with answers",
                 where=f"example {index} (dialogue {example.dialogue.id!r})",
             )
+    fingerprint = data_fingerprint(examples)
     if out is None:
-        out = default_cache_folder(answers_fingerprint(retriever), data_fingerprint(examples))
-    evaluate(
-        examples,
-        retriever,
-        out,
-        dataset=dataset,
-        split=split,
-        num_left_out=num_left_out,
-        baselines=(),
-        progress=progress,
-    )
+        out = default_cache_folder(answers_fingerprint(retriever), fingerprint)
+    identity = {
+        "model": retriever.identity,
+        "data_fingerprint": fingerprint,
+        # nothing is drawn and no picture is another one's; they stand here as in the folders of
+        # `ffr eval`, so that folders that were begun as such are gone on with
+        "settings": {"seed": 0, "wrong_pictures": False},
+        "versions": _package_versions(),
+    }
+    with open_answer_log(out, json.loads(json.dumps(identity)), len(examples)) as log:
+        ask_all(examples, examples, retriever, log, progress)
+        for _ in log.in_order(examples):
+            pass  # refuses a line that is no answer to this data
+        log.finish()
     path = out / PREDICTIONS_FILE
     difficulties: list[Difficulty] = []
     for number, (example, prediction) in enumerate(zip(examples, PredictionFile(path), strict=True), start=1):

@@ -1,4 +1,4 @@
-"""The terms of the reward: a user's own function by its name, and the weighted sum of all.
+"""The terms of the reward: which ones the settings ask for, a user's own, and their weighted sum.
 
 Shapes: N completions, T terms.
 """
@@ -19,8 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ffr.embedding import CachedEncoder, Encoder
+from ffr.encoders import open_encoder
 from ffr.errors import FfrError, UsageError
-from ffr.training.grpo.rewards import Completion, RewardFunction
+from ffr.models.vlm import Vlm
+from ffr.settings import GrpoConfig
+from ffr.training.grpo.rewards import (
+    Completion,
+    FragmentF1Reward,
+    FragmentOrderReward,
+    RewardFunction,
+    format_reward,
+    fragment_mcc_reward,
+)
 
 
 class RewardError(FfrError):
@@ -128,6 +139,80 @@ def total_rewards(values: Tensor, terms: Sequence[RewardTerm]) -> Tensor:
     """
     weights = torch.tensor([term.weight for term in terms], dtype=values.dtype, device=values.device)
     return (values * weights).sum(-1)
+
+
+# -- what the settings ask for ---------------------------------------------------------------------
+
+
+def reward_terms(config: GrpoConfig, vlm: Vlm) -> list[RewardTerm]:
+    """The rewards that the settings ask for, with their weights.
+
+    Args:
+        config: The settings.
+        vlm: The policy, whose features the order reward takes where `encoder=policy`.
+
+    Raises:
+        UsageError: where none has a weight, or one of the user's own cannot be found.
+    """
+    terms = [
+        RewardTerm("format", format_reward, config.format_weight),
+        RewardTerm("f1", FragmentF1Reward(config.f1_beta, config.length_discount), config.f1_weight),
+    ]
+    if config.order_weight:
+        reward = FragmentOrderReward(_reward_encoder(config, vlm))
+        terms.append(RewardTerm("order", reward, config.order_weight))
+    terms.append(RewardTerm("mcc", fragment_mcc_reward, config.mcc_weight))
+    if config.overlong_tokens:
+        terms.append(_overlong_term(config))
+    weighted = [term for term in terms + _own_rewards(config.rewards) if term.weight]
+    if not weighted:
+        raise UsageError("no reward has a weight; set f1_weight, order_weight, format_weight, mcc_weight or rewards")
+    return weighted
+
+
+def _overlong_term(config: GrpoConfig) -> RewardTerm:
+    """TRL's penalty, which is -1 at its largest; so its weight is 1."""
+    if config.overlong_tokens > config.max_new_tokens:
+        raise UsageError(
+            f"setting overlong_tokens: {config.overlong_tokens} is more than the {config.max_new_tokens} "
+            "tokens of the longest answer; lower it, or raise max_new_tokens"
+        )
+    # here and not above: importing trl takes half a second
+    from trl.rewards import get_soft_overlong_punishment
+
+    penalty = get_soft_overlong_punishment(config.max_new_tokens, config.overlong_tokens)
+    return RewardTerm("overlong", penalty, 1.0)
+
+
+def _own_rewards(text: str | None) -> list[RewardTerm]:
+    terms = []
+    for part in filter(None, (item.strip() for item in (text or "").split(","))):
+        name, equals, weight = part.partition("=")
+        try:
+            value = float(weight) if equals else 1.0
+        except ValueError:
+            raise UsageError(f"setting rewards: {weight!r} in {part!r} is not a number") from None
+        terms.append(RewardTerm(name.rpartition(":")[2], load_reward(name), value))
+    return terms
+
+
+def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
+    # an export beside a policy on a GPU may work on the CPU, where ONNX Runtime cannot use the GPU
+    device = "auto" if vlm.device.type == "cuda" else vlm.device.type
+    encoder = open_encoder(config.encoder, device=device, policy=vlm)
+    if not encoder.takes_images:
+        raise UsageError(
+            f"setting encoder: {config.encoder} encodes texts only, and the order reward compares texts with pictures; "
+            "name an encoder of both, or set order_weight=0"
+        )
+    if config.encoder_cache_dir is None:
+        return encoder
+    # a policy's fingerprint names its weights alone, and its vectors of images depend on their size too
+    folder = Path(config.encoder_cache_dir) / f"{config.max_image_pixels}-pixels"
+    return CachedEncoder(encoder, folder, max_bytes=config.encoder_cache_mb * 2**20)
+
+
+# -- faults ---------------------------------------------------------------------------------------
 
 
 def _first_to_fail(

@@ -11,8 +11,6 @@ import lightning as L
 import torch
 
 from ffr.data.dataset import ExampleDataset
-from ffr.embedding import CachedEncoder, Encoder
-from ffr.encoders import open_encoder
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.prompts import ExampleEncoder
 from ffr.models.shared_prefix import PrefixSharing
@@ -53,14 +51,7 @@ from ffr.training.curriculum.order import (
 from ffr.training.curriculum.plot import draw_level_mix, draw_scatter
 from ffr.training.grpo.loader import PromptLoader
 from ffr.training.grpo.module import GrpoModule, figure_columns
-from ffr.training.grpo.reward_terms import RewardTerm, load_reward
-from ffr.training.grpo.rewards import (
-    FragmentF1Reward,
-    FragmentOrderReward,
-    OverlongPenalty,
-    format_reward,
-    fragment_mcc_reward,
-)
+from ffr.training.grpo.reward_terms import reward_terms
 from ffr.training.grpo.rollout import Sampler, columns_of
 from ffr.training.grpo.samples import SampleLog
 
@@ -170,58 +161,6 @@ def _check_settings(config: GrpoConfig) -> None:
         )
 
 
-def reward_terms(config: GrpoConfig, vlm: Vlm) -> list[RewardTerm]:
-    """The rewards that the settings ask for, with their weights.
-
-    Raises:
-        UsageError: where none has a weight, or one of the user's own cannot be found.
-    """
-    terms = [
-        RewardTerm("format", format_reward, config.format_weight),
-        RewardTerm("f1", FragmentF1Reward(config.f1_beta, config.length_discount), config.f1_weight),
-        RewardTerm("order", FragmentOrderReward(_reward_encoder(config, vlm)), config.order_weight)
-        if config.order_weight
-        else None,
-        RewardTerm("mcc", fragment_mcc_reward, config.mcc_weight),
-        RewardTerm("overlong", OverlongPenalty(config.max_new_tokens, config.overlong_tokens), 1.0)
-        if config.overlong_tokens
-        else None,
-        *_own_rewards(config.rewards),
-    ]
-    weighted = [term for term in terms if term is not None and term.weight]
-    if not weighted:
-        raise UsageError("no reward has a weight; set f1_weight, order_weight, format_weight, mcc_weight or rewards")
-    return weighted
-
-
-def _own_rewards(text: str | None) -> list[RewardTerm]:
-    terms = []
-    for part in filter(None, (item.strip() for item in (text or "").split(","))):
-        name, equals, weight = part.partition("=")
-        try:
-            value = float(weight) if equals else 1.0
-        except ValueError:
-            raise UsageError(f"setting rewards: {weight!r} in {part!r} is not a number") from None
-        terms.append(RewardTerm(name.rpartition(":")[2], load_reward(name), value))
-    return terms
-
-
-def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
-    # an export beside a policy on a GPU may work on the CPU, where ONNX Runtime cannot use the GPU
-    device = "auto" if vlm.device.type == "cuda" else vlm.device.type
-    encoder = open_encoder(config.encoder, device=device, policy=vlm)
-    if not encoder.takes_images:
-        raise UsageError(
-            f"setting encoder: {config.encoder} encodes texts only, and the order reward compares texts with pictures; "
-            "name an encoder of both, or set order_weight=0"
-        )
-    if config.encoder_cache_dir is None:
-        return encoder
-    # a policy's fingerprint names its weights alone, and its vectors of images depend on their size too
-    folder = Path(config.encoder_cache_dir) / f"{config.max_image_pixels}-pixels"
-    return CachedEncoder(encoder, folder, max_bytes=config.encoder_cache_mb * 2**20)
-
-
 def _prompts_per_step(config: GrpoConfig) -> int:
     return config.batch_size * config.accumulate * config.devices
 
@@ -274,7 +213,7 @@ def _difficulties(config: GrpoConfig, vlm: Vlm, preparation: Preparation) -> lis
         batch_tokens=config.val_batch_tokens,
         with_logprobs=True,
     )
-    scored = score_dataset(data, retriever, dataset=config.dataset, split=config.split, progress=_told_by_tenths(say))
+    scored = score_dataset(data, retriever, progress=_told_by_tenths(say))
     say(f"difficulties: {scored.table}")
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         draw_scatter(scored.difficulties, preparation.run / "difficulty.png", title=preparation.run.name)

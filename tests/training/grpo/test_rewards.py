@@ -20,16 +20,26 @@ from ffr.dialogue import Fragment
 from ffr.embedding import CachedEncoder
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.metrics.functional import fragment_order_coherence
-from ffr.training.grpo.reward_terms import RewardError, RewardTerm, compute_rewards, load_reward, total_rewards
+from ffr.settings import GrpoConfig
+from ffr.training.grpo.reward_terms import (
+    RewardError,
+    RewardTerm,
+    compute_rewards,
+    load_reward,
+    reward_terms,
+    total_rewards,
+)
 from ffr.training.grpo.rewards import (
     FragmentF1Reward,
     FragmentOrderReward,
-    OverlongPenalty,
+    RewardFunction,
     format_reward,
     fragment_f1_reward,
     fragment_mcc_reward,
 )
 
+NO_MODEL: Any = None
+"""In place of the policy, where no reward looks at it."""
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "rewards.md"
 
 
@@ -84,7 +94,7 @@ def test_the_worked_numbers_of_the_docs() -> None:
     by_hand = {"utterances": [["left", "down", "both"]], "images": [["p.png"]], "image_utterance_ids": [[0]]}
     coherence = order(answer([0, 2], [0]), answer([0]), **by_hand)
     assert coherence == pytest.approx(0.4)
-    overlong = OverlongPenalty(1024, 256)([""], [text], completion_ids=[[7] * 896])
+    overlong = overlong_penalty(1024, 256)([""], [text], completion_ids=[[7] * 896])
     assert overlong == [-0.5]
     if DOCS.is_file():
         table = DOCS.read_text(encoding="utf-8")
@@ -359,13 +369,38 @@ def test_rewards_of_a_large_step_are_cheap() -> None:
         assert min(seconds) < 0.25  # 2 to 20 ms on a quiet machine
 
 
+def overlong_penalty(max_new_tokens: int, overlong_tokens: int) -> RewardFunction:
+    """The reward that the setting makes, which is TRL's."""
+    config = GrpoConfig(
+        max_new_tokens=max_new_tokens, overlong_tokens=overlong_tokens, order_weight=0.0, format_weight=0.0
+    )
+    terms = {term.name: term for term in reward_terms(config, NO_MODEL)}
+    assert terms["overlong"].weight == 1
+    return terms["overlong"].function
+
+
 def test_overlong_by_hand() -> None:
-    penalty = OverlongPenalty(10, 4)
+    penalty = overlong_penalty(10, 4)
     ids = [[0] * length for length in (0, 6, 7, 9, 10, 12)]
-    assert penalty([""] * 6, [""] * 6, completion_ids=ids) == [0.0, 0.0, -0.25, -0.75, -1.0, -1.0]
-    for buffer in (0, 11):
-        with pytest.raises(ValueError, match="from 1 to max_new_tokens, 10"):
-            OverlongPenalty(10, buffer)
+    found = penalty(prompts=[""] * 6, completions=[""] * 6, completion_ids=ids)
+    assert found == [0.0, 0.0, -0.25, -0.75, -1.0, -1.0]
+    with pytest.raises(UsageError, match="overlong_tokens: 11 is more than the 10 tokens of the longest answer"):
+        overlong_penalty(10, 11)
+
+
+def test_weights_choose_the_terms() -> None:
+    """A term with a weight of 0 is left out; beta and discount reach the F1 reward."""
+    off = {"f1_weight": 0.0, "format_weight": 0.0, "order_weight": 0.0}
+    found = reward_terms(GrpoConfig(**{**off, "mcc_weight": 0.5, "f1_weight": 2.0, "f1_beta": 2.0}), NO_MODEL)
+    assert [(term.name, term.weight) for term in found] == [("f1", 2.0), ("mcc", 0.5)]
+    # one of two true ids is named: recall 1/2 and precision 1 give F2 = 5/9, one id too few x 0.95;
+    # the pictures' lists are both empty
+    text, truth = answer([1]), answer([1, 2])
+    assert found[0].function(prompts=[""], completions=[text], solution=[truth]) == pytest.approx(
+        [0.5 * (5 / 9 * 0.95 + 1)]
+    )
+    with pytest.raises(UsageError, match="no reward has a weight"):
+        reward_terms(GrpoConfig(**off), NO_MODEL)
 
 
 def test_a_true_answer_out_of_format_is_said() -> None:
@@ -402,7 +437,7 @@ def test_rewards_are_called_as_trl_calls_them() -> None:
         (fragment_f1_reward, 1.0),
         (fragment_mcc_reward, 1.0),
         (FragmentOrderReward(Known()), 0.4),
-        (OverlongPenalty(4, 2), -0.5),
+        (overlong_penalty(4, 2), -0.5),
     ):
         for completions in ([text, text], [conversation, in_parts]):
             values = reward(prompts=["p"] * 2, completions=completions, completion_ids=[[1, 2, 3]] * 2, **columns)
@@ -413,10 +448,8 @@ def test_rewards_are_called_as_trl_calls_them() -> None:
     image_files = columns.pop("images")
     assert order_reward(["p"] * 2, [text, text], images=image_files, **columns) == pytest.approx([0.4] * 2)
     names = [item.__name__ for item in (format_reward, fragment_f1_reward, fragment_mcc_reward)]
-    names += [FragmentOrderReward(Known()).__name__, OverlongPenalty(4, 2).__name__]
-    assert names == [
-        "format_reward", "fragment_f1_reward", "fragment_mcc_reward", "fragment_order_reward", "overlong_penalty",
-    ]  # fmt: skip
+    names += [FragmentOrderReward(Known()).__name__]
+    assert names == ["format_reward", "fragment_f1_reward", "fragment_mcc_reward", "fragment_order_reward"]
 
 
 @pytest.mark.slow
