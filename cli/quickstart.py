@@ -34,7 +34,7 @@ def quickstart(
     from ffr.cli.eval import eval_command
     from ffr.data.catalog import locate
     from ffr.settings import GrpoConfig, SftConfig, load_config
-    from ffr.training.common.assembly import TrainResult
+    from ffr.training.common.run import TrainResult
     from ffr.training.grpo.stage import train_grpo
     from ffr.training.sft.stage import train_sft
 

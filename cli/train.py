@@ -177,7 +177,7 @@ def _resume(
     if record.status == "finished":
         click.echo(f"{run} is finished; nothing is left to train")
         return
-    from ffr.training.common.assembly import load_run_config
+    from ffr.training.common.run import load_run_config
 
     config = load_run_config(kind, run)
     train_stage, _ = _stage_functions(kind)
@@ -194,7 +194,7 @@ def _wants_progress(asked: bool | None) -> bool:
 
 
 def _finish(kind: type[StageConfig], result: object) -> None:
-    from ffr.training.common.assembly import TrainResult
+    from ffr.training.common.run import TrainResult
 
     assert isinstance(result, TrainResult)
     if result.status == "interrupted":

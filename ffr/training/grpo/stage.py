@@ -19,22 +19,13 @@ from ffr.retrieval.vlm import VlmRetriever
 from ffr.run_log import REWARD_CURVES
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, newest_finished_run, resolve_model
 from ffr.settings import GrpoConfig, to_yaml
-from ffr.training.common.assembly import (
-    Preparation,
-    TrainResult,
-    check_packing,
-    example_length,
-    fit_module,
-    load_base,
-    load_data,
-    make_prompt_builder,
-    make_trainable,
-    newest_step,
-    quiet_libraries,
-    run_stage,
-)
+from ffr.training.common.assembly import Preparation, fit_module, newest_step, run_stage
 from ffr.training.common.callback import Echo
+from ffr.training.common.data import example_length, load_data
 from ffr.training.common.grouping import group_queries
+from ffr.training.common.run import TrainResult
+from ffr.training.common.setup import check_packing, load_base, make_prompt_builder, make_trainable
+from ffr.training.common.trainer import quiet_libraries
 from ffr.training.curriculum.callback import CurriculumCallback
 from ffr.training.curriculum.difficulty import load_difficulties, score_dataset
 from ffr.training.curriculum.order import (

@@ -14,21 +14,13 @@ from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded
 from ffr.runs import RUNS_FOLDER, Status, resolve_model
 from ffr.settings import SftConfig, to_yaml
-from ffr.training.common.assembly import (
-    Preparation,
-    TrainResult,
-    check_packing,
-    example_length,
-    fit_module,
-    load_base,
-    load_data,
-    make_prompt_builder,
-    make_trainable,
-    quiet_libraries,
-    run_stage,
-)
+from ffr.training.common.assembly import Preparation, fit_module, run_stage
 from ffr.training.common.callback import Echo
+from ffr.training.common.data import example_length, load_data
 from ffr.training.common.grouping import MAX_QUERIES, group_queries
+from ffr.training.common.run import TrainResult
+from ffr.training.common.setup import check_packing, load_base, make_prompt_builder, make_trainable
+from ffr.training.common.trainer import quiet_libraries
 from ffr.training.sft.loader import Item, StepLoader
 from ffr.training.sft.module import SftModule
 from ffr.training.sft.packing import QueryPacker

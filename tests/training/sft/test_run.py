@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 from ffr.cli.main import ffr
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.settings import SftConfig
-from ffr.training.common.assembly import KERNELS_KEPT, newest_checkpoint
+from ffr.training.common.assembly import KERNELS_KEPT
+from ffr.training.common.run import newest_checkpoint
 from ffr.training.sft.stage import train_sft
 
 SMALL = {
