@@ -13,6 +13,8 @@ from ffr.errors import UsageError
 
 if TYPE_CHECKING:
     from ffr.settings import StageConfig
+    from ffr.training.common.run import TrainResult
+    from ffr.training.common.stage import Stage
 
 Command = Callable[..., None]
 
@@ -120,30 +122,40 @@ def _run_stage(
         "skip_bad": skip_bad,
         "seed": seed,
     }
+    job = {"say": click.echo, "progress": _wants_progress(progress)}
     if resume is not None:
-        _resume(kind, resume, source, {**settings, "out": out}, overrides, progress)
+        config = _resumed_config(kind, resume, source, {**settings, "out": out}, overrides)
+        if config is None:
+            click.echo(f"{resume} is finished; nothing is left to train")
+            return
+        _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
         return
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
-    recipe = source or "tiny"
     # a process that the first one started finds the folder made by it
     if out is not None and "LOCAL_RANK" not in os.environ and any(out.glob("*")):
         raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
-    run, describe = _stage_functions(kind)
+    _start(config, dry_run=dry_run, recipe=source or "tiny", run=out, **job)
+
+
+def _start(config: StageConfig, *, dry_run: bool, **job: Any) -> None:
+    """Trains, or says what would be trained; `job` is what `ffr.training.common.stage.Job` takes."""
+    from ffr.training.common.stage import Job, describe, train
+
+    stage = _stage(config.stage)
     if dry_run:
-        describe(config, recipe=recipe, echo=click.echo)
+        describe(stage, config, Job(**job))
         return
-    _finish(kind, run(config, recipe=recipe, run=out, echo=click.echo, progress=_wants_progress(progress)))
+    _finish(config.stage, train(stage, config, Job(**job)))
 
 
-def _stage_functions(kind: type[StageConfig]) -> tuple[Callable[..., object], Callable[..., None]]:
-    """What trains a stage, and what describes it."""
-    if kind.stage == "sft":
-        from ffr.training.sft.stage import describe_sft, train_sft
+def _stage(name: str) -> Stage[Any]:
+    if name == "sft":
+        from ffr.training.sft.stage import SftStage
 
-        return train_sft, describe_sft
-    from ffr.training.grpo.stage import describe_grpo, train_grpo
+        return SftStage()
+    from ffr.training.grpo.stage import GrpoStage
 
-    return train_grpo, describe_grpo
+    return GrpoStage()
 
 
 def _list_settings(kind: type[StageConfig]) -> None:
@@ -157,14 +169,14 @@ def _list_settings(kind: type[StageConfig]) -> None:
         click.echo(f"{name:<{width}}  {text}")
 
 
-def _resume(
+def _resumed_config(
     kind: type[StageConfig],
     run: Path,
     source: str | None,
     settings: dict[str, object],
     overrides: tuple[str, ...],
-    progress: bool | None,
-) -> None:
+) -> StageConfig | None:
+    """The settings of the run that --resume names; None where it is finished."""
     from ffr.runs import RunRecord
 
     if source is not None or overrides or any(value is not None for value in settings.values()):
@@ -175,16 +187,10 @@ def _resume(
     if record.stage != kind.stage:
         raise UsageError(f"{run} is a run of another stage; go on with it by `ffr train {record.stage} --resume {run}`")
     if record.status == "finished":
-        click.echo(f"{run} is finished; nothing is left to train")
-        return
+        return None
     from ffr.training.common.run import load_run_config
 
-    config = load_run_config(kind, run)
-    train_stage, _ = _stage_functions(kind)
-    _finish(
-        kind,
-        train_stage(config, recipe=run.name, run=run, resume=True, echo=click.echo, progress=_wants_progress(progress)),
-    )
+    return load_run_config(kind, run)
 
 
 def _wants_progress(asked: bool | None) -> bool:
@@ -193,18 +199,14 @@ def _wants_progress(asked: bool | None) -> bool:
     return sys.stdout.isatty() if asked is None else asked
 
 
-def _finish(kind: type[StageConfig], result: object) -> None:
-    from ffr.training.common.run import TrainResult
-
-    assert isinstance(result, TrainResult)
+def _finish(stage: str, result: TrainResult) -> None:
     if result.status == "interrupted":
-        click.echo(f"stopped; go on with `ffr train {kind.stage} --resume {result.run}`")
+        click.echo(f"stopped; go on with `ffr train {stage} --resume {result.run}`")
         raise click.exceptions.Exit(130)
     figures = result.figures
     if "val_joint_f1" in figures:
-        click.echo(
-            f"finished: validation F1 {figures['val_utterance_f1']:.3f} (utterances), {figures['val_image_f1']:.3f} (images)"
-        )
+        utterances, images = figures["val_utterance_f1"], figures["val_image_f1"]
+        click.echo(f"finished: validation F1 {utterances:.3f} (utterances), {images:.3f} (images)")
     else:
         click.echo("finished")
     click.echo(f"the run: {result.run}  ·  next: ffr eval --model {result.run}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -61,8 +61,16 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-LOSS_CURVES = {"loss": "-", "val_loss": "o-"}
-REWARD_CURVES = {"reward": "-", "reward_f1": "-", "reward_order": "-", "reward_format": "-"}
+def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Names of the rewards in a run's rows: the sum first, then its terms, a user's own among them.
+
+    >>> reward_figures([{"step": 1, "loss": 0.5, "reward": 1.3, "reward_std": 0.2, "reward_f1": 1.0}])
+    ['reward', 'reward_f1']
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    # a deviation is on another scale
+    terms = [name for name in names if name.startswith("reward_") and name != "reward_std"]
+    return [*(["reward"] if "reward" in names else []), *terms]
 
 
 def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, str], label: str) -> None:

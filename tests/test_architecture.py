@@ -75,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.runs",
         "ffr.settings",
     },
-    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.runs", "ffr.settings", "ffr.training.common"},
+    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.settings", "ffr.training.common"},
     "ffr.training.grpo": _DOORS
     | {
         "ffr.data",
@@ -84,7 +84,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.metrics",
         "ffr.models",
         "ffr.retrieval",
-        "ffr.run_log",
         "ffr.runs",
         "ffr.settings",
         "ffr.training.common",

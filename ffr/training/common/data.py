@@ -1,7 +1,8 @@
-"""The data of a training: what the settings name, read and measured."""
+"""The data of a training: what the settings name, read and checked."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ _CHARACTERS_PER_IMAGE = 400
 """What a picture adds to an example's length when batches are grouped, in characters of prompt."""
 
 
-def load_data(config: StageConfig, echo: Echo) -> tuple[ExampleDataset, ExampleDataset | None]:
+def load_data(config: StageConfig, say: Echo) -> tuple[ExampleDataset, ExampleDataset | None]:
     """Training and validation data that the settings name; None where there is nothing to validate on.
 
     Raises:
         FfrError: where they cannot be used.
     """
     image_root = Path(config.image_root) if config.image_root else None
-    options: dict[str, Any] = {"image_root": image_root, "skip_bad": config.skip_bad, "echo": echo}
+    options: dict[str, Any] = {"image_root": image_root, "skip_bad": config.skip_bad, "echo": say}
     train_data = load_dataset(config.dataset, split=config.split, **options)
     if len(train_data) == 0:
         raise DataError("holds no usable example to train on", where=config.dataset)
@@ -31,8 +32,25 @@ def load_data(config: StageConfig, echo: Echo) -> tuple[ExampleDataset, ExampleD
         return train_data, load_dataset(config.val_dataset, split=config.val_split, **options)
     if config.dataset in NAMED_SETS and config.val_split in NAMED_SETS[config.dataset].splits:
         return train_data, load_dataset(config.dataset, split=config.val_split, **options)
-    echo("no validation data: name some with `-o val_dataset=…` to see F1 while training")
+    say("no validation data: name some with `-o val_dataset=…` to see F1 while training")
     return train_data, None
+
+
+def check_truths(data: ExampleDataset, reason: str, indices: Iterable[int] | None = None) -> None:
+    """Sees that examples have true answers, before hours are spent on those that stand before one without.
+
+    Args:
+        data: The data.
+        reason: What the answer is needed for, as the end of "has no true answer …".
+        indices: The examples that are looked at; None = all.
+
+    Raises:
+        DataError: with the place of the first that has none.
+    """
+    examples = enumerate(data) if indices is None else ((index, data[index]) for index in indices)
+    for index, example in examples:
+        if example.fragment is None:
+            raise DataError(f"has no true answer {reason}; leave it out or add `solution`", where=data.where(index))
 
 
 def example_length(example: Example) -> int:

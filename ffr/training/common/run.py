@@ -1,10 +1,13 @@
-"""A training's run folder and record: made at the start, true at every moment, found again on resuming."""
+"""A training's run folder and record: made at the start, true whatever happens, found again on resuming."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -12,10 +15,10 @@ from ffr.data.dataset import ExampleDataset
 from ffr.errors import ModelError, UsageError
 from ffr.provenance import command, now, versions
 from ffr.run_log import read_metrics
-from ffr.runs import RunRecord, Status, new_run_folder
-from ffr.settings import StageConfig, load_config, to_yaml
-from ffr.training.common.assembly import Config
+from ffr.runs import ModelSource, RunRecord, Status, new_run_folder
+from ffr.settings import StageConfig, config_fingerprint, load_config, to_yaml
 
+Config = TypeVar("Config", bound=StageConfig)
 _RUN_FOLDER_VARIABLE = "FFR_RUN_FOLDER"
 
 
@@ -26,6 +29,108 @@ class TrainResult:
     run: Path
     status: Status
     figures: dict[str, float]
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks and writes for all."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+@contextmanager
+def run_folder(run: Path | None, root: Path, stage: str, recipe: str) -> Iterator[Path]:
+    """The run's folder, the same one in all processes: the first makes it and hands its name to those it starts.
+
+    Args:
+        run: The folder; None makes the next one under `root`.
+        root: Folder of the runs.
+        stage: Stands in the name of a new folder.
+        recipe: Likewise.
+
+    Raises:
+        UsageError: where processes were started from outside, so that none could hand a name on.
+    """
+    handed = os.environ.get(_RUN_FOLDER_VARIABLE)
+    if not is_first_process() or (handed and int(os.environ.get("WORLD_SIZE", "1")) > 1):
+        if run is None and not handed:
+            raise UsageError("several processes were started from outside; name the run's folder with --out")
+        yield run or Path(str(handed))
+        return
+    if run is None:
+        run = new_run_folder(root, stage, Path(recipe).stem)
+    run.mkdir(parents=True, exist_ok=True)
+    os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
+    try:
+        yield run
+    finally:
+        os.environ.pop(_RUN_FOLDER_VARIABLE, None)
+
+
+def check_resumed(run: Path, data_fingerprint: str) -> RunRecord:
+    """The record of a run that is gone on with.
+
+    Raises:
+        ModelError: where the data is not what the run began with.
+    """
+    record = RunRecord.load(run)
+    if record.data_fingerprint != data_fingerprint:
+        raise ModelError("the training data changed since the run began; start a new run", str(run))
+    return record
+
+
+@contextmanager
+def kept_record(
+    run: Path,
+    config: StageConfig,
+    source: ModelSource,
+    data: tuple[ExampleDataset, ExampleDataset | None],
+    *,
+    resume: bool,
+) -> Iterator[RunRecord]:
+    """Writes `config.yaml` and the record of a run that begins, and the record again when it ends.
+
+    The caller sets `status` and `results`; an exception makes the status `failed`. Only the first
+    process writes.
+
+    Args:
+        run: The run folder.
+        config: The settings.
+        source: The model it starts from.
+        data: Training data; validation data, if any.
+        resume: Whether the run is gone on with.
+
+    Raises:
+        ModelError: where it is resumed with other data than it began with.
+    """
+    train_data, val_data = data
+    record = RunRecord(
+        stage=config.stage,
+        status="running",
+        started_at=now(),
+        seed=config.seed,
+        model=source.label,
+        dataset=config.dataset,
+        data_fingerprint=train_data.fingerprint,
+        val_fingerprint=val_data.fingerprint if val_data is not None else "",
+        config_fingerprint=config_fingerprint(config),
+        versions=versions(),
+        command=command(),
+    )
+    if resume:
+        record.started_at = check_resumed(run, record.data_fingerprint).started_at
+    writes = is_first_process()
+    if writes:
+        if not resume:
+            (run / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        record.save(run)
+    try:
+        yield record
+    except BaseException as error:
+        record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if writes:
+            record.finished_at = now()
+            record.save(run)
 
 
 def load_run_config(kind: type[Config], run: Path) -> Config:
@@ -41,56 +146,7 @@ def load_run_config(kind: type[Config], run: Path) -> Config:
     return load_config(kind, source=str(path))
 
 
-def _run_folder(run: Path | None, root: Path, config: StageConfig, recipe: str, is_first_process: bool) -> Path:
-    """The run's folder, the same one in all processes: the first makes it and hands its name to those it starts."""
-    handed = os.environ.get(_RUN_FOLDER_VARIABLE)
-    if not is_first_process or (handed and int(os.environ.get("WORLD_SIZE", "1")) > 1):
-        if run is None and not handed:
-            raise UsageError("several processes were started from outside; name the run's folder with --out")
-        return run or Path(str(handed))
-    if run is None:
-        run = new_run_folder(root, config.stage, Path(recipe).stem)
-    run.mkdir(parents=True, exist_ok=True)
-    os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
-    return run
-
-
-def _start_record(
-    run: Path,
-    config: StageConfig,
-    fingerprints: dict[str, str],
-    train_data: ExampleDataset,
-    val_data: ExampleDataset | None,
-    label: str,
-    resume: bool,
-    is_first_process: bool,
-) -> RunRecord:
-    record = RunRecord(
-        stage=config.stage,
-        status="running",
-        started_at=now(),
-        seed=config.seed,
-        model=label,
-        dataset=config.dataset,
-        data_fingerprint=train_data.fingerprint,
-        val_fingerprint=val_data.fingerprint if val_data is not None else "",
-        config_fingerprint=fingerprints["configuration"],
-        versions=versions(),
-        command=command(),
-    )
-    if resume:
-        before = RunRecord.load(run)
-        if before.data_fingerprint != record.data_fingerprint:
-            raise ModelError("the training data changed since the run began; start a new run", str(run))
-        record.started_at = before.started_at
-    if is_first_process:
-        if not resume:
-            (run / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-        record.save(run)
-    return record
-
-
-def _last_figures(metrics: Path) -> dict[str, float]:
+def last_figures(metrics: Path) -> dict[str, float]:
     """The newest value of each figure."""
     figures: dict[str, float] = {}
     for row in read_metrics(metrics):
@@ -106,7 +162,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
         except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError):
             continue
         except Exception as error:
-            # unpickling may raise its own kinds; they all mean that the file is not a checkpoint of ours
+            # unpickling may raise its own kinds; they all mean that the file is no checkpoint of ours
             if type(error).__module__ not in ("pickle", "_pickle"):
                 raise
             continue
@@ -114,5 +170,6 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def _step_of(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written."""
     return int(checkpoint.stem.removeprefix("step-"))

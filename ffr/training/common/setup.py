@@ -16,12 +16,25 @@ from ffr.models.prompts import PromptBuilder
 from ffr.models.vlm import Vlm
 from ffr.settings import StageConfig
 
+KERNELS_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+"""How many kernels, one a shape, oneDNN keeps on a CPU where the environment says nothing: it reads
+this at its first kernel. Of its own it keeps 1,024, and steps of ever new lengths fill the memory
+with them."""
+
+
+def prepare_process(config: StageConfig) -> None:
+    """Threads and kernels of this process, as the settings and the environment say."""
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    os.environ.setdefault(*KERNELS_KEPT)
+
 
 def load_base(config: StageConfig, location: str) -> Vlm:
     """The model as its files have it, frozen, with its feature cache."""
     device = "cuda" if config.accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu"
-    # weights that are trained themselves stay in float32: steps of 1e-5 are lost in bfloat16; autocast computes in it all the same
-    is_half = _precision(config) == "bf16" and bool(config.lora_rank)
+    # weights that are trained themselves stay in float32: steps of 1e-5 are lost in bfloat16;
+    # autocast computes in it all the same
+    is_half = precision_of(config) == "bf16" and bool(config.lora_rank)
     vlm = load_vlm(
         location,
         dtype="bfloat16" if is_half else "float32",
@@ -52,7 +65,8 @@ def make_trainable(config: StageConfig, vlm: Vlm) -> None:
         compile_layers(vlm)
 
 
-def _precision(config: StageConfig) -> str:
+def precision_of(config: StageConfig) -> str:
+    """`fp32` or `bf16`: what the settings say, or what suits the device."""
     if config.precision != "auto":
         return config.precision
     on_gpu = config.accelerator in ("auto", "gpu") and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -71,10 +85,14 @@ def make_prompt_builder(config: StageConfig, vlm: Vlm) -> PromptBuilder:
 
 
 def check_packing(builder: PromptBuilder) -> None:
-    """Raises UsageError where queries do not stand behind their dialogues, so that these cannot be shared."""
+    """Sees that queries stand behind their dialogues, so that these can be shared.
+
+    Raises:
+        UsageError: where they do not.
+    """
     if builder.query_position != "last":
         found = "first" if builder.query_position else "whatever the data file has"
         raise UsageError(
-            f"setting pack_queries: queries share a dialogue that stands before them, but the model's query position is {found}; "
-            "set query_position=last"
+            "setting pack_queries: queries share a dialogue that stands before them, but the model's query position is "
+            f"{found}; set query_position=last"
         )

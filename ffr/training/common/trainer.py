@@ -1,9 +1,10 @@
-"""Lightning's Trainer of a stage."""
+"""Lightning's Trainer of a stage, from its settings."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -13,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ffr.errors import UsageError
 from ffr.settings import StageConfig
-from ffr.training.common.setup import _precision
+from ffr.training.common.setup import precision_of
 
 
 def quiet_libraries() -> None:
@@ -27,22 +28,39 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
 
 
-def _trainer(
-    config: StageConfig, run: Path, callbacks: list[Callback], last_step: int, progress: bool, is_manual: bool
+def make_trainer(
+    config: StageConfig,
+    run: Path,
+    callbacks: Sequence[Callback],
+    *,
+    last_step: int,
+    progress: bool,
+    is_manual: bool,
 ) -> L.Trainer:
-    """Lightning's trainer, or a sentence where devices and strategy do not go together here."""
+    """The trainer; it writes nothing before it fits.
+
+    Args:
+        config: The settings.
+        run: The run folder, which callbacks find as `trainer.default_root_dir`.
+        callbacks: What happens at the end of a step, in this order.
+        last_step: Last step that is done; what TensorBoard was told of later ones is dropped.
+        progress: Whether a progress bar is drawn.
+        is_manual: Whether the module takes its optimizer steps itself; it accumulates and clips itself then.
+
+    Raises:
+        UsageError: where devices, strategy and loggers do not go together here.
+    """
     loggers = _loggers(config, run, last_step)
     try:
         return L.Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
             strategy=config.strategy,
-            precision="bf16-mixed" if _precision(config) == "bf16" else "32-true",
+            precision="bf16-mixed" if precision_of(config) == "bf16" else "32-true",
             max_epochs=1,
-            # a module that takes its steps itself accumulates and clips itself
             accumulate_grad_batches=1 if is_manual else config.accumulate,
             gradient_clip_val=None if is_manual else config.max_grad_norm or None,
-            callbacks=callbacks,
+            callbacks=list(callbacks),
             logger=loggers,
             enable_checkpointing=False,
             enable_progress_bar=progress,
@@ -54,8 +72,8 @@ def _trainer(
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
-            f"accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy} cannot be set up here: "
-            f"{reason}"
+            f"accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy} cannot be set up "
+            f"here: {reason}"
         ) from None
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -27,7 +26,7 @@ from ffr.models.vlm import Encoded, Vlm
 from ffr.settings import GrpoConfig
 from ffr.training.common.module import StageModule
 from ffr.training.curriculum.order import GroupOutcomes
-from ffr.training.grpo.advantages import group_advantages, has_signal
+from ffr.training.grpo.advantages import group_advantages
 from ffr.training.grpo.loader import StepPrompts
 from ffr.training.grpo.loss import policy_loss, token_weights
 from ffr.training.grpo.rollout import Rollout, Sampler
@@ -91,6 +90,23 @@ class GrpoModule(StageModule[GrpoConfig]):
         # Lightning counts optimizer steps
         return int(self.trainer.global_step) // self.config.updates_per_rollout
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (
+            "loss", "reward", "reward_std", *(f"reward_{term.name}" for term in self.sampler.terms), "kl",
+            "clipped_low_share", "clipped_high_share", "entropy", "answer_tokens", "cut_off_share",
+            "no_signal_share", "resampled", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens",
+            "seconds_rollout", "seconds_reference", "seconds_update", "peak_memory_mb",
+            "level_easy", "level_medium", "level_confusing", "level_hard",
+            "val_loss", "val_utterance_f1", "val_image_f1", "val_joint_f1", "val_malformed_share",
+        )  # fmt: skip
+
+    curves_label = "reward"
+
+    @property
+    def curves(self) -> dict[str, str]:
+        return {"reward": "-", **{f"reward_{term.name}": "-" for term in self.sampler.terms}}
+
     # -- one step -------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: StepPrompts, batch_idx: int) -> None:
@@ -109,7 +125,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         self._note(batch, rollout, advantages)
         num_answers, num_tokens = self._step_size(rollout)
         for number in range(self.config.updates_per_rollout):
-            self._update(passes, advantages, num_answers, num_tokens, is_first=number == 0)
+            self._update(rollout, passes, advantages, num_answers, num_tokens, is_first=number == 0)
         self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
         self._lap("update", clock)
 
@@ -191,12 +207,17 @@ class GrpoModule(StageModule[GrpoConfig]):
         return rollout.answers[number].token_ids[-1] not in self.vlm.stop_ids
 
     def _update(
-        self, passes: list[_Pass], advantages: Tensor, num_answers: int, num_tokens: int, *, is_first: bool
+        self,
+        rollout: Rollout,
+        passes: list[_Pass],
+        advantages: Tensor,
+        num_answers: int,
+        num_tokens: int,
+        *,
+        is_first: bool,
     ) -> None:
         config = self.config
         optimizer = self.optimizers()
-        rollout = self.last_rollout
-        assert rollout is not None
         optimizer.zero_grad()  # type: ignore[union-attr]
         for item, is_last in zip(passes, [*[False] * (len(passes) - 1), True], strict=True):
             scores = self.sharing.score(
@@ -272,7 +293,6 @@ class GrpoModule(StageModule[GrpoConfig]):
             [int(item) for item in outcomes[0].tolist()], outcomes[1].tolist(), outcomes[2].tolist()
         )
         numbers = range(len(rollout.answers))
-        num_dull = int((~has_signal(rollout.rewards, self.config.num_generations)).sum())
         self._add(
             num_answers=float(len(rollout.answers)),
             num_prompts=float(len(rollout.indices)),
@@ -280,7 +300,7 @@ class GrpoModule(StageModule[GrpoConfig]):
             reward_std=float(stds.sum()),
             answer_tokens=float(sum(len(answer.token_ids) for answer in rollout.answers)),
             cut_off=float(sum(self._is_cut_off(rollout, number) for number in numbers)),
-            dull=float(num_dull),
+            dull=float(rollout.num_without_signal),
             attempts=float(rollout.num_attempts),
             prompt_tokens=float(sum(prompt.num_tokens for prompt in batch.prompts)),
             **{
@@ -341,18 +361,3 @@ class GrpoModule(StageModule[GrpoConfig]):
         vlm.train()
         torch.autograd.backward(self.sharing.score(prompts, branches).logprobs.sum() * 0)
         self.zero_grad(set_to_none=True)
-
-
-def figure_columns(terms: Iterator[str] | Sequence[str]) -> tuple[str, ...]:
-    """Names of the figures that a step may have, in the order of `metrics.csv`.
-
-    Args:
-        terms: Names of the reward terms.
-    """
-    return (
-        "loss", "reward", "reward_std", *(f"reward_{name}" for name in terms), "kl", "clipped_low_share",
-        "clipped_high_share", "entropy", "answer_tokens", "cut_off_share", "no_signal_share", "resampled",
-        "learning_rate", "grad_norm", "tokens_per_second", "num_tokens", "seconds_rollout", "seconds_reference",
-        "seconds_update", "peak_memory_mb", "level_easy", "level_medium", "level_confusing", "level_hard",
-        "val_loss", "val_utterance_f1", "val_image_f1", "val_joint_f1", "val_malformed_share",
-    )  # fmt: skip

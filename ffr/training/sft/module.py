@@ -14,6 +14,11 @@ from ffr.training.common.loss import answer_nll
 from ffr.training.common.module import StageModule
 from ffr.training.sft.loader import MicroBatch
 
+_COLUMNS = (
+    "loss", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens", "peak_memory_mb",
+    "val_loss", "val_utterance_f1", "val_image_f1", "val_joint_f1", "val_malformed_share",
+)  # fmt: skip
+
 
 class SftModule(StageModule[SftConfig]):
     """Trains a model to answer.
@@ -37,6 +42,10 @@ class SftModule(StageModule[SftConfig]):
         self._step_nll = 0.0
         self._step_tokens = 0
         self._grad_norm = 0.0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return _COLUMNS
 
     def on_train_batch_start(self, batch: MicroBatch[Any], batch_idx: int) -> None:
         """Seeds what is drawn in this micro-batch (dropout) by its number and the process."""

@@ -18,9 +18,10 @@ from click.testing import CliRunner, Result
 from ffr.cli.main import ffr
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.settings import SftConfig
-from ffr.training.common.assembly import KERNELS_KEPT
 from ffr.training.common.run import newest_checkpoint
-from ffr.training.sft.stage import train_sft
+from ffr.training.common.setup import KERNELS_KEPT
+from ffr.training.common.stage import Job, train
+from ffr.training.sft.stage import SftStage
 
 SMALL = {
     "max_steps": 6, "batch_size": 3, "accumulate": 2, "val_examples": 3, "val_every_steps": 3, "max_new_tokens": 12,
@@ -132,7 +133,7 @@ def test_micro_batches_do_not_change_the_step(sample_home: Path, tmp_path: Path)
     for batch_size, accumulate in ((6, 1), (2, 3)):
         run = tmp_path / f"{batch_size}"
         settings = {**SMALL, "batch_size": batch_size, "accumulate": accumulate, "max_steps": 2, "lora_dropout": 0.0}
-        train_sft(SftConfig(**{**settings, "val_examples": 0}), run=run, echo=str, progress=False)
+        train(SftStage(), SftConfig(**{**settings, "val_examples": 0}), Job(run=run, say=str, progress=False))
         rows[batch_size] = [(float(row["loss"]), float(row["grad_norm"])) for row in _rows(run)]
     for one, other in zip(rows[6], rows[2], strict=True):
         assert one == pytest.approx(other, rel=2e-4)
@@ -165,7 +166,7 @@ def test_cached_features_change_nothing(sample_home: Path, tmp_path: Path) -> No
     for cache in (0, 64):
         run = tmp_path / str(cache)
         settings = {**SMALL, "feature_cache_mb": cache, "max_steps": 2, "val_examples": 0}
-        train_sft(SftConfig(**settings), run=run, echo=str, progress=False)
+        train(SftStage(), SftConfig(**settings), Job(run=run, say=str, progress=False))
         runs.append(run)
     assert _rows(runs[0]) == _rows(runs[1])
     assert _weights(runs[0]) == _weights(runs[1])
@@ -219,12 +220,12 @@ def test_changed_data_is_not_resumed(sample_home: Path, tmp_path: Path) -> None:
     data.write_text("\n".join(records) + "\n", encoding="utf-8")
     settings = {**SMALL, "dataset": str(data), "image_root": str(sample_home / "sample"), "max_steps": 2}
     run = tmp_path / "run"
-    train_sft(SftConfig(**settings), run=run, echo=str, progress=False)
+    train(SftStage(), SftConfig(**settings), Job(run=run, say=str, progress=False))
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     (run / "run.json").write_text(json.dumps({**record, "status": "interrupted"}), encoding="utf-8")
     data.write_text("\n".join(records[:11]) + "\n", encoding="utf-8")
     with pytest.raises(ModelError, match="the training data changed"):
-        train_sft(SftConfig(**settings), run=run, resume=True, echo=str, progress=False)
+        train(SftStage(), SftConfig(**settings), Job(run=run, resume=True, say=str, progress=False))
 
 
 def test_a_fault_in_mid_run_keeps_the_steps_done(sample_home: Path, tmp_path: Path) -> None:
@@ -254,7 +255,7 @@ def test_a_fault_in_mid_run_keeps_the_steps_done(sample_home: Path, tmp_path: Pa
                 path.write_bytes(b"no picture")
 
     with pytest.raises(DataError, match=r"train\.jsonl:\d+"):
-        train_sft(SftConfig(**settings), run=run, echo=spoil, progress=False)
+        train(SftStage(), SftConfig(**settings), Job(run=run, say=spoil, progress=False))
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "failed"
     assert newest_checkpoint(run / "checkpoints") == run / "checkpoints" / "step-00000003.ckpt"
 
@@ -263,13 +264,13 @@ def test_processes_from_outside_need_a_folder(sample_home: Path, monkeypatch: py
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.delenv("FFR_RUN_FOLDER", raising=False)
     with pytest.raises(UsageError, match="name the run's folder with --out"):
-        train_sft(SftConfig(**SMALL), echo=str, progress=False)
+        train(SftStage(), SftConfig(**SMALL), Job(say=str, progress=False))
 
 
 def test_all_weights_of_the_language_model_can_be_trained(sample_home: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = {**SMALL, "lora_rank": 0, "max_steps": 2, "val_examples": 0}
-    train_sft(SftConfig(**settings), run=run, echo=str, progress=False)
+    train(SftStage(), SftConfig(**settings), Job(run=run, say=str, progress=False))
     assert not (run / "adapter").exists()
     assert (run / "merged" / "model.safetensors").is_file()
 
@@ -287,5 +288,9 @@ def test_few_kernels_are_kept_unless_told(
     if given is None:
         monkeypatch.delenv(name)
     with pytest.raises(UsageError):
-        train_sft(SftConfig(dataset=str(tmp_path / "none.jsonl")), run=tmp_path / "run", echo=str, progress=False)
+        train(
+            SftStage(),
+            SftConfig(dataset=str(tmp_path / "none.jsonl")),
+            Job(run=tmp_path / "run", say=str, progress=False),
+        )
     assert os.environ[name] == expected
