@@ -94,7 +94,7 @@ def test_the_worked_numbers_of_the_docs() -> None:
     by_hand = {"utterances": [["left", "down", "both"]], "images": [["p.png"]], "image_utterance_ids": [[0]]}
     coherence = order(answer([0, 2], [0]), answer([0]), **by_hand)
     assert coherence == pytest.approx(0.4)
-    overlong = overlong_penalty(1024, 256)([""], [text], completion_ids=[[7] * 896])
+    overlong = overlong_penalty(1024, 256)(prompts=[""], completions=[text], completion_ids=[[7] * 896])
     assert overlong == [-0.5]
     if DOCS.is_file():
         table = DOCS.read_text(encoding="utf-8")
