@@ -13,6 +13,7 @@ import torch
 
 from ffr.data.dataset import ExampleDataset
 from ffr.errors import ModelError, UsageError
+from ffr.files import make_folder, replace_text
 from ffr.provenance import command, now, versions
 from ffr.run_log import read_metrics
 from ffr.runs import ModelSource, RunRecord, Status, new_run_folder
@@ -57,7 +58,7 @@ def run_folder(run: Path | None, root: Path, stage: str, recipe: str) -> Iterato
         return
     if run is None:
         run = new_run_folder(root, stage, Path(recipe).stem)
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
     try:
         yield run
@@ -120,7 +121,7 @@ def kept_record(
     writes = is_first_process()
     if writes:
         if not resume:
-            (run / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+            replace_text(run / "config.yaml", to_yaml(config))
         record.save(run)
     try:
         yield record

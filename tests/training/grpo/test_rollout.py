@@ -73,7 +73,11 @@ def roll_out(**settings: Any) -> Rollout:
 
 def test_prompts_without_signal_are_answered_anew_and_replaced(script: Script) -> None:
     found = roll_out(resample_attempts=2, batch_size=4)
-    assert script.asked == [[(10, 70), (11, 71), (12, 72), (13, 73)], [(11, 71), (12, 72), (13, 73)], [(11, 71), (12, 72)]]
+    assert script.asked == [
+        [(10, 70), (11, 71), (12, 72), (13, 73)],
+        [(11, 71), (12, 72), (13, 73)],
+        [(11, 71), (12, 72)],
+    ]
     assert [answer.text for answer in found.answers] == ["1", "0", "3", "4", "5", "5", "1", "2"]
     assert found.values.tolist() == [[1, 3], [0, 3], [3, 4], [4, 4], [5, 5], [5, 5], [1, 6], [2, 6]]
     assert found.rewards.tolist() == [32, 30, 46, 48, 60, 60, 62, 64]
