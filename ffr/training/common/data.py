@@ -36,12 +36,12 @@ def load_data(config: StageConfig, say: Echo) -> tuple[ExampleDataset, ExampleDa
     return train_data, None
 
 
-def check_truths(data: ExampleDataset, reason: str, indices: Iterable[int] | None = None) -> None:
+def check_truths(data: ExampleDataset, fault: str, indices: Iterable[int] | None = None) -> None:
     """Sees that examples have true answers, before hours are spent on those that stand before one without.
 
     Args:
         data: The data.
-        reason: What the answer is needed for, as the end of "has no true answer …".
+        fault: What is said of one that has none, and what an answer is needed for.
         indices: The examples that are looked at; None = all.
 
     Raises:
@@ -50,7 +50,7 @@ def check_truths(data: ExampleDataset, reason: str, indices: Iterable[int] | Non
     examples = enumerate(data) if indices is None else ((index, data[index]) for index in indices)
     for index, example in examples:
         if example.fragment is None:
-            raise DataError(f"has no true answer {reason}; leave it out or add `solution`", where=data.where(index))
+            raise DataError(f"{fault}; leave it out or add `solution`", where=data.where(index))
 
 
 def example_length(example: Example) -> int:

@@ -217,7 +217,7 @@ def _prepare(stage: Stage[Config], start: Start[Config], job: Job) -> _Ready:
     L.seed_everything(config.seed, verbose=False)
     if start.val_data is not None:
         answered = range(min(config.val_examples, len(start.val_data)))
-        check_truths(start.val_data, "to validate on", answered)
+        check_truths(start.val_data, "has no true answer to validate on", answered)
     built = stage.build(start, job)
     module = built.module
     # where none is made, a folder is only named: the Trainer writes nothing before it fits

@@ -26,6 +26,8 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing` is deprecated.*")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+    # the module leaves batches where they are, whoever gives them
+    warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device` in")
 
 
 def make_trainer(

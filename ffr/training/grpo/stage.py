@@ -49,7 +49,7 @@ class GrpoStage(Stage[GrpoConfig]):
             raise UsageError(
                 "the divergence is taken from the model without its adapter: set lora_rank, or kl_coefficient=0"
             )
-        check_truths(start.train_data, "which the rewards need")
+        check_truths(start.train_data, "has no true answer, which the rewards need")
         vlm = load_base(config, start.source.location)
         vlm.name = start.source.label
         chosen = choose_order(start, vlm, job)

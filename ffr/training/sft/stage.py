@@ -19,7 +19,7 @@ class SftStage(Stage[SftConfig]):
 
     def build(self, start: Start[SftConfig], job: Job) -> Built:
         config = start.config
-        check_truths(start.train_data, "to train on")
+        check_truths(start.train_data, "has no true answer to train on")
         vlm = load_base(config, start.source.location)
         builder = make_prompt_builder(config, vlm)
         make_trainable(config, vlm)

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from ffr.run_log import read_metrics
 from ffr.settings import SftConfig
@@ -56,7 +57,7 @@ def run(folder: Path, num_steps: int, **settings: Any) -> tuple[Module, list[str
 
     callback = StageCallback(run_validation, say=said.append, speaks=True)
     trainer = make_trainer(config, folder, [Levels(), callback], last_step=0, progress=False, is_manual=False)
-    trainer.fit(module, [Batch() for _ in range(num_steps)])
+    trainer.fit(module, DataLoader([Batch() for _ in range(num_steps)], batch_size=None))
     return module, said, validated
 
 

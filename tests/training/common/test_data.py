@@ -29,10 +29,10 @@ def data(tmp_path: Path) -> ExampleDataset:
 
 def test_the_first_example_without_an_answer_is_named(data: ExampleDataset) -> None:
     with pytest.raises(DataError, match=r"data\.jsonl:3.*: has no true answer to test with; leave it out or add"):
-        check_truths(data, "to test with")
-    check_truths(data, "to test with", [0, 1, 3])
+        check_truths(data, "has no true answer to test with")
+    check_truths(data, "has no true answer to test with", [0, 1, 3])
     with pytest.raises(DataError, match=r"data\.jsonl:3"):
-        check_truths(data, "to test with", range(3))
+        check_truths(data, "has no true answer to test with", range(3))
 
 
 def test_a_named_set_brings_its_validation_part(sample_home: Path) -> None:
@@ -55,9 +55,3 @@ def test_validation_data_of_its_own(sample_home: Path, data: ExampleDataset, tmp
     assert len(train) == 4
     assert val is not None
     assert val.fingerprint == open_dataset(sample_home / "sample" / "val.jsonl").fingerprint
-
-
-def test_no_usable_example(tmp_path: Path) -> None:
-    (tmp_path / "empty.jsonl").write_text("{}\n", encoding="utf-8")
-    with pytest.raises(DataError, match="holds no usable example to train on"):
-        load_data(SftConfig(dataset=str(tmp_path / "empty.jsonl"), skip_bad=True), str)

@@ -74,7 +74,7 @@ CASES: list[tuple[str, list[str], dict[str, Any], int, str]] = [
     ("sft", [], {"strategy": "foo"}, 2, "strategy=foo cannot be set up here: "),
     ("sft", [], {"wandb_project": "x"}, 2, "wandb is not installed"),
     ("sft", [], LACK_4BIT, 2, "bitsandbytes"),
-    ("sft", [], {"pack_queries": True}, 2, "set query_position=last"),
+    ("sft", [], {"pack_queries": True, "query_position": "first"}, 2, "set query_position=last"),
     ("sft", ["--model", "./nowhere"], {}, 2, "no such model folder or run"),
     ("grpo", [], {"dataset": "third.jsonl"}, 1, "third.jsonl:3: has no true answer, which the rewards need"),
     ("grpo", [], {"accelerator": "gpu"}, 2, "accelerator=gpu, devices=1, strategy=auto cannot be set up here: "),
@@ -157,7 +157,7 @@ def test_a_dry_run_of_a_resumed_run(call: Callable[..., Result], tmp_path: Path)
     assert f"Would train tiny on {tmp_path / 'good.jsonl'} (4 examples, train) resuming run" in dry.output
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     settings = (run / "config.yaml").read_text(encoding="utf-8")
-    (run / "config.yaml").write_text(settings.replace("learning_rate: 0.0001", "learning_rate: 0.1"), encoding="utf-8")
+    (run / "config.yaml").write_text(settings.replace("\nseed: 0\n", "\nseed: 1\n"), encoding="utf-8")
     for refused in (resume("--dry-run"), resume("--no-progress")):
         assert refused.exit_code == 1, refused.output
         assert "the checkpoint belongs to another configuration; start a new run" in refused.output

@@ -62,8 +62,8 @@ def test_the_paper_drops_items_and_the_steps_follow(data: list[Example], table: 
 
 
 def test_a_pool_starts_with_its_share(data: list[Example], table: Path) -> None:
-    """Of a large training's first draws: the easiest item alone, the easiest half, or all."""
-    for share, first in ((0.1, {0}), (0.5, set(range(5))), (1.0, set(range(10)))):
+    """Of a large training's first draws: the pool has just begun to grow from 1 item, from 5, or has all."""
+    for share, first in ((0.1, {0, 1}), (0.5, set(range(6))), (1.0, set(range(10)))):
         settings = {"curriculum": "paced", "difficulty": str(table), "pace_start_share": share, "epochs": 1000.0}
         order = choose(data, **settings).order
         assert isinstance(order, PacedOrder)

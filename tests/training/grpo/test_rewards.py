@@ -437,7 +437,7 @@ def test_rewards_are_called_as_trl_calls_them() -> None:
         (fragment_f1_reward, 1.0),
         (fragment_mcc_reward, 1.0),
         (FragmentOrderReward(Known()), 0.4),
-        (overlong_penalty(4, 2), -0.5),
+        (overlong_penalty(8, 6), -1 / 6),
     ):
         for completions in ([text, text], [conversation, in_parts]):
             values = reward(prompts=["p"] * 2, completions=completions, completion_ids=[[1, 2, 3]] * 2, **columns)

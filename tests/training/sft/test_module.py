@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from ffr.settings import SftConfig
 from ffr.training.common.trainer import make_trainer
@@ -60,7 +61,7 @@ def test_the_figures_of_a_step_by_hand(tmp_path: Path, largest_norm: float) -> N
         taken.append(module.gradient_norm())
 
     module.clip_gradients = noted
-    trainer.fit(module, batches)
+    trainer.fit(module, DataLoader(batches, batch_size=None))
     assert told.figures["loss"] == pytest.approx(math.log(4))
     assert told.figures["num_tokens"] == 30
     # probabilities less shares: 1/4 - 1/3 three times, and 1/4
