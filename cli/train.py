@@ -61,8 +61,9 @@ def train() -> None:
 def sft(model: str | None, **options: Any) -> None:
     """Cold start: supervised fine-tuning on dialogues with true answers.
 
-    Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder holds settings, figures,
-    checkpoints, the adapter and a merged model that `ffr eval` and plain transformers load.
+    Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder
+    holds settings, figures, checkpoints, the adapter and a merged model that `ffr eval` and plain
+    transformers load.
     """
     from ffr.settings import SftConfig
 
@@ -84,8 +85,9 @@ def sft(model: str | None, **options: Any) -> None:
 def grpo(model: str | None, curriculum: str | None, **options: Any) -> None:
     """Second stage: GRPO, which trains a model on the rewards of its own answers.
 
-    Bare `ffr train grpo` goes on from the newest finished SFT run under ./runs, on the bundled sample. Each prompt passes
-    through the model once for all answers to it. Kill it at any point; --resume goes on to the bit.
+    Bare `ffr train grpo` goes on from the newest finished SFT run under ./runs, on the bundled
+    sample. Each prompt passes through the model once for all answers to it. Kill it at any point;
+    --resume goes on to the bit.
     """
     from ffr.settings import GrpoConfig
 

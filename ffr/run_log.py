@@ -14,7 +14,8 @@ class MetricsFile:
     """Rows of figures by step in a CSV file; missing figures are empty cells.
 
     Args:
-        path: The file; its rows after `last_step` are dropped, so that a resumed run writes each step once.
+        path: The file; its rows after `last_step` are dropped, so that a resumed run writes each
+            step once.
         columns: Names of the figures, besides `step`.
         last_step: Last step whose row is kept.
     """
@@ -82,7 +83,8 @@ def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, 
         metrics: The run's `metrics.csv`.
         target: The PNG to write.
         title: Title of the plot.
-        curves: Figures of the left axis, each with its line style; those that the file lacks are left out.
+        curves: Figures of the left axis, each with its line style; those that the file lacks are
+            left out.
         label: What the left axis shows.
     """
     import matplotlib

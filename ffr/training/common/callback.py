@@ -34,8 +34,8 @@ class StepBar(RichProgressBar):
 class StageCallback(Callback):
     """What happens at the end of each optimizer step, in this order: figures, validation, log, checkpoint, stop.
 
-    The first SIGTERM or Ctrl-C lets the step end, writes a checkpoint and stops; a second Ctrl-C stops
-    at once. The run folder is the Trainer's `default_root_dir`.
+    The first SIGTERM or Ctrl-C lets the step end, writes a checkpoint and stops; a second Ctrl-C
+    stops at once. The run folder is the Trainer's `default_root_dir`.
 
     Args:
         run_validation: Gives the figures of a validation; empty where there is none.

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 def answer_nll(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """Sum over answer tokens of −log p(token), computed in float32.
 
-    The sum, not the mean, so that a step's loss is the mean over all its answer tokens however the step is cut into
-    micro-batches and processes: divide by the step's number of tokens.
+    The sum, not the mean, so that a step's loss is the mean over all its answer tokens however the
+    step is cut into micro-batches and processes: divide by the step's number of tokens.
 
     Args:
         logits: (N, V), any floating type.

@@ -25,7 +25,8 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
         vlm: The model, with its adapter.
         config: Settings of the stage.
         num_steps: Optimizer steps of the whole training; the learning rate follows them.
-        fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one is refused.
+        fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one
+            is refused.
     """
 
     def __init__(self, vlm: Vlm, config: Config, *, num_steps: int, fingerprints: dict[str, str]) -> None:

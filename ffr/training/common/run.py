@@ -163,7 +163,8 @@ def newest_checkpoint(folder: Path) -> Path | None:
         except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError):
             continue
         except Exception as error:
-            # unpickling may raise its own kinds; they all mean that the file is no checkpoint of ours
+            # unpickling may raise its own kinds; they all mean that the file is no checkpoint of
+            # ours
             if type(error).__module__ not in ("pickle", "_pickle"):
                 raise
             continue

@@ -1,7 +1,7 @@
 """A training from settings to a run folder: a stage builds it once, and it is then trained or only described.
 
-`train` and `describe` build the same things by the same code, so that whatever would stop a training
-at its start stops the description of it too, with the same sentence.
+`train` and `describe` build the same things by the same code, so that whatever would stop a
+training at its start stops the description of it too, with the same sentence.
 """
 
 from __future__ import annotations
@@ -133,12 +133,12 @@ def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
         job: Folder, record and voice.
 
     Returns:
-        The run folder, its status (`finished`, or `interrupted` after SIGTERM or Ctrl-C) and the last
-        figures.
+        The run folder, its status (`finished`, or `interrupted` after SIGTERM or Ctrl-C) and the
+        last figures.
 
     Raises:
-        FfrError: for anything wrong with settings, data or model, before any training where it can be
-            known before.
+        FfrError: for anything wrong with settings, data or model, before any training where it can
+            be known before.
     """
     start, job = _start(stage, config, job)
     with run_folder(job.run, job.root, config.stage, job.recipe) as run:

@@ -47,7 +47,8 @@ def make_trainer(
         callbacks: What happens at the end of a step, in this order.
         last_step: Last step that is done; what TensorBoard was told of later ones is dropped.
         progress: Whether a progress bar is drawn.
-        is_manual: Whether the module takes its optimizer steps itself; it accumulates and clips itself then.
+        is_manual: Whether the module takes its optimizer steps itself; it accumulates and clips
+            itself then.
 
     Raises:
         UsageError: where devices, strategy and loggers do not go together here.

@@ -15,11 +15,11 @@ from ffr.training.curriculum.plot import draw_level_mix, draw_scatter
 class CurriculumCallback(L.Callback):
     """Keeps a data order in step with a training.
 
-    The module has `last_groups`: the `GroupOutcomes` of the batch that has just ended, or None where it
-    ended no step; and `further_figures`, which takes the shares of the levels in the step, as
-    `ffr.training.curriculum.order.LEVEL_COLUMNS` names them. The callback must stand before the one
-    that logs figures, and items must be drawn only when their step begins: a saved state holds what
-    was drawn, not what was trained on.
+    The module has `last_groups`: the `GroupOutcomes` of the batch that has just ended, or None
+    where it ended no step; and `further_figures`, which takes the shares of the levels in the step,
+    as `ffr.training.curriculum.order.LEVEL_COLUMNS` names them. The callback must stand before the
+    one that logs figures, and items must be drawn only when their step begins: a saved state holds
+    what was drawn, not what was trained on.
 
     Args:
         order: The data order; its state goes into every checkpoint.

@@ -1,7 +1,7 @@
 """How hard each item of a data set is for a model: it answers every item once; the F1 and the entropy of the answers are kept.
 
-A folder of scores is a folder of `ffr.retrieval.answer_log` (so it is taken up where it was stopped,
-and a finished one asks the model nothing) with the table `difficulty.csv` in it.
+A folder of scores is a folder of `ffr.retrieval.answer_log` (so it is taken up where it was
+stopped, and a finished one asks the model nothing) with the table `difficulty.csv` in it.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ class ScoredDataset:
 def entropy_of_tokens(logprobs: Sequence[float]) -> float:
     """Entropy of an answer's token probabilities after they are made to sum to one, in nats; 0 for an empty answer.
 
-    H = −Σ_i q_i ln q_i with q_i = p_i / Σ_j p_j, where p_i is the probability of the answer's i-th token (the end of the turn is one of
-    them). Source: paper F2RVLM. n tokens that are equally probable give ln n, so that longer answers tend to have more.
+    H = −Σ_i q_i ln q_i with q_i = p_i / Σ_j p_j, where p_i is the probability of the answer's i-th
+    token (the end of the turn is one of them). Source: paper F2RVLM. n tokens that are equally
+    probable give ln n, so that longer answers tend to have more.
 
     Raises:
         ValueError: where a value is no log-probability: above 0, infinite or not a number.
@@ -81,8 +82,9 @@ def entropy_of_tokens(logprobs: Sequence[float]) -> float:
 def difficulty_of(response: str, truth: Fragment, logprobs: Sequence[float]) -> Difficulty:
     """The difficulty of an item from the model's answer to it.
 
-    F1 is the mean of the utterances' and the images' F1 of this one answer, read leniently; a modality whose truth is empty scores 1
-    where the answer names none of it and 0 otherwise, as in `ffr.metrics`.
+    F1 is the mean of the utterances' and the images' F1 of this one answer, read leniently; a
+    modality whose truth is empty scores 1 where the answer names none of it and 0 otherwise, as in
+    `ffr.metrics`.
 
     >>> answer = "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
     >>> difficulty_of(answer, Fragment((1,)), [0.0, 0.0])  # F1 is 2/3 for utterances and 1 for images
@@ -97,7 +99,8 @@ def default_cache_folder(model_fingerprint: str, data_fingerprint: str) -> Path:
     """Where the scores of a model on a data set lie unless told otherwise: `difficulty/` beside the folder of the named sets.
 
     Args:
-        model_fingerprint: Hex digits that name the model and all else that decides its answers; see `answers_fingerprint`.
+        model_fingerprint: Hex digits that name the model and all else that decides its answers; see
+            `answers_fingerprint`.
         data_fingerprint: Hex digits that name the data.
     """
     return data_home().parent / "difficulty" / f"{model_fingerprint[:16]}-{data_fingerprint[:16]}"
@@ -205,7 +208,8 @@ def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficult
 
     Args:
         path: The file, or the folder it is in.
-        examples: The data that it must be of: the same dialogues, queries and true answers in the same order.
+        examples: The data that it must be of: the same dialogues, queries and true answers in the
+            same order.
 
     Raises:
         DataError: where it is missing, damaged, or of other data.
@@ -245,7 +249,8 @@ def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficult
     levels = assign_levels(difficulties)
     kept = set(kept_items(difficulties, levels))
     for index, (row, level) in enumerate(zip(rows, levels, strict=True)):
-        # a level that was changed by hand would be passed over by all that makes levels from f1 and entropy
+        # a level that was changed by hand would be passed over by all that makes levels from f1 and
+        # entropy
         if (row["level"], row["kept"]) != (level, str(int(index in kept))):
             raise DataError(
                 f"item {index} stands as {row['level']!r}, kept {row['kept']}, but its f1 and entropy make it {level!r}, kept "

@@ -1,7 +1,8 @@
 """Which items a training takes next: the paper's difficulty levels, and orders of the data that can be saved and restored.
 
-Everything here is plain Python. An order's randomness comes from its seed and from how much it has drawn, so that its state is a few
-numbers and what is drawn after a restore is what would have been drawn without one.
+Everything here is plain Python. An order's randomness comes from its seed and from how much it has
+drawn, so that its state is a few numbers and what is drawn after a restore is what would have been
+drawn without one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Difficulty:
 
     Args:
         f1: Mean of utterance and image F1 of its answer, in [0, 1].
-        entropy: Entropy of the answer's token probabilities after they are made to sum to one, in nats.
+        entropy: Entropy of the answer's token probabilities after they are made to sum to one, in
+            nats.
         is_empty: Whether the true answer is empty.
     """
 
@@ -81,8 +83,8 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 def assign_levels(difficulties: Sequence[Difficulty]) -> list[Level]:
     """Divides items into levels by the quartiles of F1 and entropy H over all of them (paper F2RVLM, arXiv 2508.17714).
 
-    easy: f1 ≥ q75(f1) and H ≤ q25(H); else medium: f1 ≥ q50 and H ≤ q50; else confusing: f1 ≥ q25 and H ≤ q75; else hard. A value
-    that is equal to a quartile is on its easier side.
+    easy: f1 ≥ q75(f1) and H ≤ q25(H); else medium: f1 ≥ q50 and H ≤ q50; else confusing: f1 ≥ q25
+    and H ≤ q75; else hard. A value that is equal to a quartile is on its easier side.
 
     >>> assign_levels([Difficulty(f1, 1 - f1, False) for f1 in (1.0, 0.6, 0.4, 0.0)])
     ['easy', 'medium', 'confusing', 'hard']
@@ -107,9 +109,9 @@ def assign_levels(difficulties: Sequence[Difficulty]) -> list[Level]:
 def kept_items(difficulties: Sequence[Difficulty], levels: Sequence[Level]) -> list[int]:
     """Indices of the items that the paper trains on, ascending.
 
-    Easy and medium items with an empty truth are dropped. Of what is left: all easy, the best tenth of medium by F1, the better half
-    of confusing by F1, all hard. Shares are rounded up; of items with the same F1 the one with less entropy is better, then the
-    one that comes first in the data.
+    Easy and medium items with an empty truth are dropped. Of what is left: all easy, the best tenth
+    of medium by F1, the better half of confusing by F1, all hard. Shares are rounded up; of items
+    with the same F1 the one with less entropy is better, then the one that comes first in the data.
 
     >>> items = [Difficulty(0.5, 0.1 * number, False) for number in range(4)]
     >>> kept_items(items, ["confusing"] * 4)
@@ -144,7 +146,8 @@ class DataOrder(ABC):
 
     Args:
         num_items: Items of one pass.
-        made_of: All that decides the draws besides how many there were; JSON-ready. A state is restored only where it is the same.
+        made_of: All that decides the draws besides how many there were; JSON-ready. A state is
+            restored only where it is the same.
 
     Raises:
         UsageError: where there is no item.
@@ -186,7 +189,8 @@ class DataOrder(ABC):
         """Goes on from a saved state: the draws that follow are the very same.
 
         Raises:
-            UsageError: where the state is of another order: other data, difficulties, seed or settings.
+            UsageError: where the state is of another order: other data, difficulties, seed or
+                settings.
         """
         if state.get("made_of") != self._fingerprint:
             raise UsageError(
@@ -235,8 +239,8 @@ class ShuffledOrder(_PassOrder):
     Args:
         num_examples: Size of the data.
         seed: Seed of the shuffles.
-        groups: Indices of items that stay side by side, such as the queries on a dialogue, every item in one group; None shuffles
-            them one by one.
+        groups: Indices of items that stay side by side, such as the queries on a dialogue, every
+            item in one group; None shuffles them one by one.
 
     >>> order = ShuffledOrder(3, seed=0)
     >>> sorted(order.draw(3)), sorted(order.draw(3))
@@ -293,9 +297,10 @@ def _facts(difficulties: Sequence[Difficulty]) -> list[Any]:
 class PacedOrder(DataOrder):
     """Draws from a pool of the easiest items that grows until it holds all of them.
 
-    Items are ranked by level, then by falling F1, then by rising entropy, then as in the data. Before draw t (from 0) of
-    `num_draws` the pool is the easiest ceil(s·n) items, s = start_share + (1 − start_share) · min(1, t / (0.8 · num_draws)). An item
-    is drawn from those of the pool that were not drawn since the pool was last used up, all equally likely. No item is dropped.
+    Items are ranked by level, then by falling F1, then by rising entropy, then as in the data.
+    Before draw t (from 0) of `num_draws` the pool is the easiest ceil(s·n) items, s = start_share +
+    (1 − start_share) · min(1, t / (0.8 · num_draws)). An item is drawn from those of the pool that
+    were not drawn since the pool was last used up, all equally likely. No item is dropped.
 
     Args:
         difficulties: Difficulty of every item of the data.
@@ -365,7 +370,8 @@ class PacedOrder(DataOrder):
         return {"num_drawn": self._num_drawn}
 
     def _restore(self, state: dict[str, Any]) -> None:
-        # the draws so far are made once more (about a million a second), so that the state stays one number
+        # the draws so far are made once more (about a million a second), so that the state stays
+        # one number
         self._begin()
         self.draw(state["num_drawn"])
 
@@ -373,14 +379,16 @@ class PacedOrder(DataOrder):
 class OnlineOrder(DataOrder):
     """Prefers items whose sampled answers earn unequal rewards: only such groups have a gradient.
 
-    For each item it estimates the mean m and the standard deviation s of its answers' rewards. Before anything is seen m = f1 and
-    s = sqrt(f1 · (1 − f1)), the spread of answers that are right with probability f1. What is observed moves both half of the way to
-    the new value (exponential moving average). Item i is drawn with the weight
+    For each item it estimates the mean m and the standard deviation s of its answers' rewards.
+    Before anything is seen m = f1 and s = sqrt(f1 · (1 − f1)), the spread of answers that are right
+    with probability f1. What is observed moves both half of the way to the new value (exponential
+    moving average). Item i is drawn with the weight
 
         w_i = (1 − e) · s_i / Σ s + e / n        (1 / n where Σ s = 0)
 
-    where e, the share of exploring draws, falls from 0.5 to 0.1 over the first 80 % of `num_draws`, as estimates get to rest on what
-    was seen. The items of one call of `draw` differ from each other as long as there are enough.
+    where e, the share of exploring draws, falls from 0.5 to 0.1 over the first 80 % of `num_draws`,
+    as estimates get to rest on what was seen. The items of one call of `draw` differ from each
+    other as long as there are enough.
 
     Args:
         difficulties: Difficulty of every item of the data.
@@ -427,8 +435,9 @@ class OnlineOrder(DataOrder):
         chance = random.Random(f"{self._seed} {self._num_calls}")
         drawn: list[int] = []
         while len(drawn) < num:
-            # the item with the smallest exponential variate of rate w comes first with probability w / Σ w (Efraimidis and
-            # Spirakis 2006); the next is then drawn likewise from the others
+            # the item with the smallest exponential variate of rate w comes first with probability
+            # w / Σ w (Efraimidis and Spirakis 2006); the next is then drawn likewise from the
+            # others
             arrivals = [-math.log(1 - chance.random()) / weight for weight in weights]
             drawn += heapq.nsmallest(num - len(drawn), range(self.num_items), key=arrivals.__getitem__)
         self._num_calls += 1
@@ -439,7 +448,8 @@ class OnlineOrder(DataOrder):
         """Moves the estimates of these items towards what their answers earned.
 
         Raises:
-            ValueError: where the three differ in length, an index is no item, or a number is not finite.
+            ValueError: where the three differ in length, an index is no item, or a number is not
+                finite.
         """
         for index, *seen in zip(indices, mean_rewards, reward_stds, strict=True):
             if not 0 <= index < self.num_items or not all(map(math.isfinite, seen)):

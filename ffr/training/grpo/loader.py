@@ -23,7 +23,8 @@ class StepPrompts:
     Args:
         indices: Indices in the data of this process's prompts.
         prompts: Them, encoded, without answers.
-        dialogue_numbers: A number for each: neighbours of one number are queries on one dialogue, which goes through the model once for all.
+        dialogue_numbers: A number for each: neighbours of one number are queries on one dialogue,
+            which goes through the model once for all.
         ends_step: Always true: a batch is a whole step.
     """
 
@@ -46,7 +47,8 @@ class PromptLoader:
         process: Number of this process.
         num_processes: Processes that train together.
         num_workers: Threads that encode; 0 encodes in the caller's.
-        dialogue_numbers: A number for each item of the data, as `StepPrompts` has them; None where each has its own.
+        dialogue_numbers: A number for each item of the data, as `StepPrompts` has them; None where
+            each has its own.
     """
 
     def __init__(

@@ -1,9 +1,11 @@
 """The LightningModule of GRPO: answers are sampled, rewarded, compared within their group, and the policy is moved towards the better.
 
-One batch is one step of the plan: a rollout of this process's prompts, then one or several optimizer steps on it. Everything that is
-drawn comes from a seed of step and process, so that a step can be done again bit for bit after a kill at any point in it.
+One batch is one step of the plan: a rollout of this process's prompts, then one or several
+optimizer steps on it. Everything that is drawn comes from a seed of step and process, so that a
+step can be done again bit for bit after a kill at any point in it.
 
-Shapes: B prompts of the process, G answers to each, N = B·G answers, C tokens of the longest answer of a pass.
+Shapes: B prompts of the process, G answers to each, N = B·G answers, C tokens of the longest answer
+of a pass.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class _Pass:
         branches: The answers' ids to each, in front of them what a prompt has for itself.
         num_scored: For each branch, how many of its ids are the answer.
         answers: Which of the step's N answers these are, in order.
-        reference: (len(answers), C) log-probabilities under the model it started from; None where they are not needed.
+        reference: (len(answers), C) log-probabilities under the model it started from; None where
+            they are not needed.
         old: The same under the policy that sampled, known after the first update.
     """
 
@@ -57,10 +60,12 @@ class GrpoModule(StageModule[GrpoConfig]):
     """Trains a policy on the rewards of its own answers.
 
     Args:
-        vlm: The model, with an adapter; the adapter off is the model it started from, the reference of the divergence.
+        vlm: The model, with an adapter; the adapter off is the model it started from, the reference
+            of the divergence.
         config: Settings.
         num_steps: Steps of the whole training; the learning rate follows them.
-        fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one is refused.
+        fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one
+            is refused.
         sharing: Scores answers behind their prompts.
         sampler: Makes rollouts.
     """
@@ -107,7 +112,7 @@ class GrpoModule(StageModule[GrpoConfig]):
     def curves(self) -> dict[str, str]:
         return {"reward": "-", **{f"reward_{term.name}": "-" for term in self.sampler.terms}}
 
-    # -- one step -------------------------------------------------------------------------------------------------------
+    # -- one step ----------------------------------------------------------------------------------
 
     def training_step(self, batch: StepPrompts, batch_idx: int) -> None:
         """A whole step: rollout, reference, updates."""
@@ -147,7 +152,8 @@ class GrpoModule(StageModule[GrpoConfig]):
     def _passes(self, batch: StepPrompts, rollout: Rollout) -> list[_Pass]:
         """Cuts the step into passes: `batch_size` prompts at once, and `answers_per_pass` answers behind each.
 
-        Where prompts on one dialogue are packed, each dialogue has its own pass: beside another one its row would be filled up.
+        Where prompts on one dialogue are packed, each dialogue has its own pass: beside another one
+        its row would be filled up.
         """
         size, width = self.config.num_generations, self.config.batch_size
         at_once = self.config.answers_per_pass or size
@@ -252,7 +258,8 @@ class GrpoModule(StageModule[GrpoConfig]):
                 kl_coefficient=config.kl_coefficient,
                 reference_logprobs=item.reference,
             )
-            # data-parallel strategies take the mean of the processes' gradients: once a step, whatever number of passes each has
+            # data-parallel strategies take the mean of the processes' gradients: once a step,
+            # whatever number of passes each has
             with nullcontext() if is_last else self._unsynchronized():
                 self.manual_backward(loss * self.trainer.world_size)
             if scores.entropy is not None:
@@ -274,7 +281,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
 
-    # -- what is said of it ---------------------------------------------------------------------------------------------
+    # -- what is said of it ------------------------------------------------------------------------
 
     def _add(self, **figures: float) -> None:
         for name, value in figures.items():
@@ -335,7 +342,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         self._sums, self._seconds = {}, {}
         return figures
 
-    # -- before the first step ------------------------------------------------------------------------------------------
+    # -- before the first step ---------------------------------------------------------------------
 
     def try_longest(self, prompt: Encoded) -> None:
         """Takes a prompt through sampling's prefill and a backward pass with answers of the greatest length, and changes nothing.
@@ -356,7 +363,8 @@ class GrpoModule(StageModule[GrpoConfig]):
         )
         branches = [[[usable] * config.max_new_tokens] * at_once] * len(prompts)
         if config.pack_queries:
-            # all of a batch may be on one dialogue; what each has for itself is short beside its answers
+            # all of a batch may be on one dialogue; what each has for itself is short beside its
+            # answers
             prompts, branches = [prompt], [branches[0] * len(prompts)]
         vlm.train()
         torch.autograd.backward(self.sharing.score(prompts, branches).logprobs.sum() * 0)

@@ -38,17 +38,19 @@ class RewardError(FfrError):
     """A reward failed or gave what is no finite number; taking 0 instead would hide a fault as a bad answer."""
 
 
-# -- a user's own -----------------------------------------------------------------------------------------------------------
+# -- a user's own ----------------------------------------------------------------------------------
 
 
 def load_reward(name: str) -> RewardFunction:
     """The reward function at `module:function`.
 
-    The module is looked for as Python does, and in the current folder, which is put at the end of `sys.path` for good, so
-    that what the module imports later is found as well. Importing runs the module's code.
+    The module is looked for as Python does, and in the current folder, which is put at the end of
+    `sys.path` for good, so that what the module imports later is found as well. Importing runs the
+    module's code.
 
     Raises:
-        UsageError: where the name has no colon, the module cannot be imported, or it holds no such function.
+        UsageError: where the name has no colon, the module cannot be imported, or it holds no such
+            function.
 
     >>> load_reward("ffr.training.grpo.rewards:format_reward").__name__
     'format_reward'
@@ -75,7 +77,7 @@ def load_reward(name: str) -> RewardFunction:
     return function
 
 
-# -- sums -------------------------------------------------------------------------------------------------------------------
+# -- sums ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,8 @@ def compute_rewards(
         (N, T) float32 on the CPU, finite.
 
     Raises:
-        RewardError: where a reward raises, or does not give one finite number for each completion; the sentence names reward and
-            sample, and the reward's own error is chained.
+        RewardError: where a reward raises, or does not give one finite number for each completion;
+            the sentence names reward and sample, and the reward's own error is chained.
     """
     values = torch.empty((len(completions), len(terms)), dtype=torch.float32)
     for number, term in enumerate(terms):
@@ -207,7 +209,8 @@ def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
         )
     if config.encoder_cache_dir is None:
         return encoder
-    # a policy's fingerprint names its weights alone, and its vectors of images depend on their size too
+    # a policy's fingerprint names its weights alone, and its vectors of images depend on their size
+    # too
     folder = Path(config.encoder_cache_dir) / f"{config.max_image_pixels}-pixels"
     return CachedEncoder(encoder, folder, max_bytes=config.encoder_cache_mb * 2**20)
 

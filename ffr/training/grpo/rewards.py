@@ -1,7 +1,8 @@
 """Rewards of sampled answers: the rules of F2RVLM.
 
-A reward has TRL's signature, `reward(prompts, completions, **columns) -> list[float]`, and works there unchanged. Completions are
-texts, or TRL's conversations `[{"role": …, "content": …}]`; each column is a list with one entry a completion.
+A reward has TRL's signature, `reward(prompts, completions, **columns) -> list[float]`, and works
+there unchanged. Completions are texts, or TRL's conversations `[{"role": …, "content": …}]`; each
+column is a list with one entry a completion.
 
 Shapes: N completions.
 """
@@ -30,7 +31,7 @@ Completion = str | Sequence[Mapping[str, Any]]
 RewardFunction = Callable[..., Sequence[float]]
 
 
-# -- reading ----------------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def completion_text(completion: Completion) -> str:
@@ -69,7 +70,7 @@ def _truths(solution: Sequence[str]) -> list[Fragment]:
     return [known[text] for text in solution]
 
 
-# -- rules ------------------------------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 def format_reward(
@@ -104,10 +105,11 @@ def format_reward(
 class FragmentF1Reward:
     """How well the ids agree, with a discount on lists of the wrong length.
 
-    Σ over m in {utterances, images} of 0.5 · F_β(pred_m, true_m) · d^abs(len(pred_m) - len(true_m)), F_β = 1 where both lists are empty; 0
-    for a completion that does not match the answer pattern. F_β compares the lists as sets, so an id counts once, but the
-    discount takes the predicted list's length as written: repeating an id costs, and never pays. An id that the dialogue does
-    not have is a false positive.
+    Σ over m in {utterances, images} of 0.5 · F_β(pred_m, true_m) · d^abs(len(pred_m) -
+    len(true_m)), F_β = 1 where both lists are empty; 0 for a completion that does not match the
+    answer pattern. F_β compares the lists as sets, so an id counts once, but the discount takes the
+    predicted list's length as written: repeating an id costs, and never pays. An id that the
+    dialogue does not have is a false positive.
 
     Args:
         beta: Weight of recall against precision in F_β = (1+β²)·TP / ((1+β²)·TP + β²·FN + FP).
@@ -180,9 +182,10 @@ def fragment_mcc_reward(
 ) -> list[float]:
     """Σ over m in {utterances, images} of 0.5 · MCC(pred_m, true_m) over the ids 0 … n-1 of the dialogue; from -1 to 1.
 
-    1 where a modality's two lists name the same ids, also where MCC itself is 0/0 (both empty, or both the whole dialogue); any
-    other 0/0 is 0. Lists count as sets and there is no discount, since every id too many takes a true negative away. 0 for
-    a completion that does not match the answer pattern.
+    1 where a modality's two lists name the same ids, also where MCC itself is 0/0 (both empty, or
+    both the whole dialogue); any other 0/0 is 0. Lists count as sets and there is no discount,
+    since every id too many takes a true negative away. 0 for a completion that does not match the
+    answer pattern.
 
     Args:
         prompts: Not looked at.
@@ -208,14 +211,17 @@ def fragment_mcc_reward(
 class FragmentOrderReward:
     """Coherence of the predicted fragment: mean cosine similarity of neighbours in dialogue order.
 
-    The same figure as `ffr.metrics.functional.fragment_order_coherence`; ids outside the dialogue are left out. Prediction and
-    truth both empty: 1. Exactly one of them empty, as written or after leaving ids out: 0. One element: 0.5. A
-    completion that does not match the answer pattern: 0. Fragments without an image count like any other.
+    The same figure as `ffr.metrics.functional.fragment_order_coherence`; ids outside the dialogue
+    are left out. Prediction and truth both empty: 1. Exactly one of them empty, as written or after
+    leaving ids out: 0. One element: 0.5. A completion that does not match the answer pattern: 0.
+    Fragments without an image count like any other.
 
-    All vectors of a dialogue are made at its first completion and kept, so that its other completions cost no encoding.
+    All vectors of a dialogue are made at its first completion and kept, so that its other
+    completions cost no encoding.
 
     Args:
-        encoder: Makes the vectors; wrapped in `ffr.embedding.CachedEncoder` it keeps them between runs.
+        encoder: Makes the vectors; wrapped in `ffr.embedding.CachedEncoder` it keeps them between
+            runs.
         max_dialogues: Dialogues whose vectors are kept in memory; the least recently used go first.
     """
 
@@ -250,7 +256,8 @@ class FragmentOrderReward:
             columns: Not looked at.
 
         Raises:
-            DataError: where a true answer is not in the answer format, or an image cannot be opened.
+            DataError: where a true answer is not in the answer format, or an image cannot be
+                opened.
         """
         rewards: list[float] = []
         # samples of one prompt are often the same answer: each fragment is worked out once
@@ -319,7 +326,8 @@ class _Placed(NamedTuple):
 def _coherences(fragments: Sequence[_Placed]) -> list[float]:
     """Coherence of each fragment, 0 for one without parts: `fragment_order_coherence` for many at the price of one.
 
-    The fragments are laid out as if they were pieces of one long dialogue, and similarities across their borders left out.
+    The fragments are laid out as if they were pieces of one long dialogue, and similarities across
+    their borders left out.
     """
     offset = 1 + max(
         (max((*item.utterance_ids, *item.image_utterance_ids), default=0) for item in fragments), default=0

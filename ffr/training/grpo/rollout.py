@@ -1,6 +1,7 @@
 """Answers to a step's prompts with their rewards; prompts whose answers all earn the same are answered anew, up to a bound.
 
-Shapes: B prompts, G answers to each (answers of one prompt adjacent), N = B·G answers, T reward terms.
+Shapes: B prompts, G answers to each (answers of one prompt adjacent), N = B·G answers, T reward
+terms.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class Sampler:
         Args:
             indices: Index of each prompt in the data.
             prompts: B encoded prompts.
-            dialogue_numbers: Numbers of the prompts' dialogues, as `ffr.models.decoding.sampling.sample_answers` takes them.
+            dialogue_numbers: Numbers of the prompts' dialogues, as
+                `ffr.models.decoding.sampling.sample_answers` takes them.
             seed: Seed of everything that is drawn here.
 
         Raises:

@@ -23,16 +23,17 @@ _COLUMNS = (
 class SftModule(StageModule[SftConfig]):
     """Trains a model to answer.
 
-    The loss of an optimizer step is the mean negative log-likelihood over all its answer tokens, whatever the number of
-    micro-batches and processes. Random numbers (dropout) are drawn from a seed of step and process, so that a resumed run
-    draws the same.
+    The loss of an optimizer step is the mean negative log-likelihood over all its answer tokens,
+    whatever the number of micro-batches and processes. Random numbers (dropout) are drawn from a
+    seed of step and process, so that a resumed run draws the same.
 
-    Packed queries have the losses and gradients of separate sequences; only dropout differs, since what is dropped in front of the
-    dialogue is then the same for all its queries.
+    Packed queries have the losses and gradients of separate sequences; only dropout differs, since
+    what is dropped in front of the dialogue is then the same for all its queries.
 
     Args:
         arguments: As for `StageModule`.
-        sharing: Scores packed queries, and the items are groups then; None where the items are single examples.
+        sharing: Scores packed queries, and the items are groups then; None where the items are
+            single examples.
         named: As for `StageModule`.
     """
 
@@ -58,7 +59,8 @@ class SftModule(StageModule[SftConfig]):
             nll = nll * 0
         self._step_nll += float(nll.detach())
         self._step_tokens += 0 if batch.is_padding else batch.num_tokens
-        # Lightning divides by its number of accumulated batches, and data-parallel strategies by the number of processes
+        # Lightning divides by its number of accumulated batches, and data-parallel strategies by
+        # the number of processes
         share: float = self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.num_step_tokens
         return nll * share
 

@@ -1,8 +1,9 @@
 """Which items each optimizer step of a training takes: a function of seed and sizes alone, so that any step can be resumed.
 
-An item is an example, or a group of queries on one dialogue where these are packed. A step is `accumulate` micro-batches on each of
-`num_processes` processes. Items of like length are put in one step, so that little is padded; the order of the steps is shuffled.
-Over a whole epoch each item is taken exactly once.
+An item is an example, or a group of queries on one dialogue where these are packed. A step is
+`accumulate` micro-batches on each of `num_processes` processes. Items of like length are put in one
+step, so that little is padded; the order of the steps is shuffled. Over a whole epoch each item is
+taken exactly once.
 """
 
 from __future__ import annotations
