@@ -1,4 +1,4 @@
-"""`ffr curriculum`: how hard each item of a training set is for a model, and into which level that puts it."""
+"""`ffr curriculum`: how hard each item of a training set is for a model, and its level."""
 
 from __future__ import annotations
 
@@ -81,8 +81,9 @@ def score(
     trust_remote_code: bool,
     progress: bool | None,
 ) -> None:
-    """Let a model answer every item once, and divide the items into levels by the F1 and the entropy of the answers.
+    """Let a model answer every item once, and divide the items into levels by how it did.
 
+    Levels follow from the F1 and the entropy of the answers.
     The output folder gets difficulty.csv and scatter.png beside the answers; the same command
     goes on where it was stopped, and asks the model nothing where it had finished.
     """

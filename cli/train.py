@@ -140,7 +140,7 @@ def _run_stage(
 
 
 def _start(config: StageConfig, *, dry_run: bool, **job: Any) -> None:
-    """Trains, or says what would be trained; `job` is what `ffr.training.common.stage.Job` takes."""
+    """Trains, or says what would be trained; `job` is what a `Job` takes."""
     from ffr.training.common.stage import Job, describe, train
 
     stage = _stage(config.stage)

@@ -1,4 +1,4 @@
-"""The run's own record of its figures: `metrics.csv`, one row a step, cut back to the checkpoint when a run is resumed."""
+"""The run's own record of its figures: `metrics.csv`, one row a step, cut back on resuming."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:
     """Names of the rewards in a run's rows: the sum first, then its terms, a user's own among them.
 
-    >>> reward_figures([{"step": 1, "loss": 0.5, "reward": 1.3, "reward_std": 0.2, "reward_f1": 1.0}])
+    >>> reward_figures([{"step": 1, "reward": 1.3, "reward_std": 0.2, "reward_f1": 1.0}])
     ['reward', 'reward_f1']
     """
     names = dict.fromkeys(name for row in rows for name in row)

@@ -1,4 +1,4 @@
-"""What happens at the end of each step of a stage: figures, validation, log, checkpoint, stop; and the progress bar."""
+"""What happens at the end of each step of a stage, and the progress bar."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StepBar(RichProgressBar):
 
 
 class StageCallback(Callback):
-    """What happens at the end of each optimizer step, in this order: figures, validation, log, checkpoint, stop.
+    """At the end of each step, in this order: figures, validation, log, checkpoint, stop.
 
     The first SIGTERM or Ctrl-C lets the step end, writes a checkpoint and stops; a second Ctrl-C
     stops at once. The run folder is the Trainer's `default_root_dir`.
@@ -133,7 +133,7 @@ class StageCallback(Callback):
                 remove(old)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """A fault between two steps (a picture that cannot be read, say) must not cost the steps that were done."""
+        """A fault between two steps (an unreadable picture, say) must not cost the steps done."""
         assert isinstance(pl_module, StageModule)
         if self._at_step_end and trainer.world_size == 1 and self._step > self._first_step:
             self._save(trainer, self._step, pl_module.config.keep_checkpoints)

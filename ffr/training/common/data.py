@@ -18,7 +18,7 @@ _CHARACTERS_PER_IMAGE = 400
 
 
 def load_data(config: StageConfig, say: Echo) -> tuple[ExampleDataset, ExampleDataset | None]:
-    """Training and validation data that the settings name; None where there is nothing to validate on.
+    """Training and validation data that the settings name; None for no validation data.
 
     Raises:
         FfrError: where they cannot be used.
@@ -37,7 +37,7 @@ def load_data(config: StageConfig, say: Echo) -> tuple[ExampleDataset, ExampleDa
 
 
 def check_truths(data: ExampleDataset, fault: str, indices: Iterable[int] | None = None) -> None:
-    """Sees that examples have true answers, before hours are spent on those that stand before one without.
+    """Sees that examples have true answers, before hours are spent in front of one without.
 
     Args:
         data: The data.

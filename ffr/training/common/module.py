@@ -1,4 +1,4 @@
-"""What the LightningModules of all training stages share: checkpoints of the trained weights alone, optimizer and learning rate."""
+"""What all stages' modules share: checkpoints of trained weights alone, optimizer, rate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
         self.step_learning_rate = 0.0
         """The rate that the last optimizer step was taken with."""
         self.further_figures: dict[str, float] = {}
-        """What callbacks say of the step that has just ended; it is written beside the module's own figures."""
+        """What callbacks say of the step that has just ended, beside the module's own figures."""
 
     @property
     def steps_done(self) -> int:
@@ -94,7 +94,7 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Notes the step's learning rate: at the end of the step the scheduler has gone on to the next one's."""
+        """Notes the step's rate: the scheduler goes on to the next before the step ends."""
         self.step_learning_rate = float(optimizer.param_groups[0]["lr"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A training's run folder and record: made at the start, true whatever happens, found again on resuming."""
+"""A training's run folder and record: made at the start, kept true, found again on resuming."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def is_first_process() -> bool:
 
 @contextmanager
 def run_folder(run: Path | None, root: Path, stage: str, recipe: str) -> Iterator[Path]:
-    """The run's folder, the same one in all processes: the first makes it and hands its name to those it starts.
+    """The run's folder, the same one in all processes.
+
+    The first process makes it and hands its name to those that it starts.
 
     Args:
         run: The folder; None makes the next one under `root`.

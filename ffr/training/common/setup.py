@@ -53,7 +53,7 @@ def load_base(config: StageConfig, location: str) -> Vlm:
 
 
 def make_trainable(config: StageConfig, vlm: Vlm) -> None:
-    """Adds the adapter, drawn from the seed, or makes the language model's own weights trainable."""
+    """Adds the adapter, drawn from the seed, or frees the language model's own weights."""
     torch.manual_seed(config.seed)
     if config.lora_rank:
         add_lora(vlm, r=config.lora_rank, alpha=config.lora_alpha, dropout=config.lora_dropout)

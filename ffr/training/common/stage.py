@@ -1,4 +1,4 @@
-"""A training from settings to a run folder: a stage builds it once, and it is then trained or only described.
+"""A training from settings to a run folder: built once, and then trained or only described.
 
 `train` and `describe` build the same things by the same code, so that whatever would stop a
 training at its start stops the description of it too, with the same sentence.
@@ -125,7 +125,7 @@ class Stage(ABC, Generic[Config]):
 
 
 def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
-    """Trains from settings to a run folder with a merged model; the run's record is kept true whatever happens.
+    """Trains from settings to a run folder with a merged model, and keeps the run's record true.
 
     Args:
         stage: What is trained.

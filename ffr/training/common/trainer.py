@@ -18,7 +18,7 @@ from ffr.training.common.setup import precision_of
 
 
 def quiet_libraries() -> None:
-    """Turns off the progress bars and tips of libraries, which would hide our own lines; warnings of theirs stay."""
+    """Turns off progress bars and tips of libraries, which would hide our lines; warnings stay."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""The curriculum in a training: the data order is told what answers earned and saved; levels are logged and drawn."""
+"""The curriculum in a training: the order is told what was earned, and saved; levels are shown."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CurriculumCallback(L.Callback):
 
 
 class CurriculumPlots(L.Callback):
-    """Draws `difficulty.png` when a training begins and `levels.png` when it has done its last step.
+    """Draws `difficulty.png` when a training begins and `levels.png` after its last step.
 
     Args:
         measured: The difficulties that were measured for this training; None where there are none.

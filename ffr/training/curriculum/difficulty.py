@@ -1,4 +1,4 @@
-"""How hard each item of a data set is for a model: it answers every item once; the F1 and the entropy of the answers are kept.
+"""How hard each item of a data set is for a model: F1 and entropy of its one answer to each.
 
 A folder of scores is a folder of `ffr.retrieval.answer_log` (so it is taken up where it was
 stopped, and a finished one asks the model nothing) with the table `difficulty.csv` in it.
@@ -55,7 +55,9 @@ class ScoredDataset:
 
 
 def entropy_of_tokens(logprobs: Sequence[float]) -> float:
-    """Entropy of an answer's token probabilities after they are made to sum to one, in nats; 0 for an empty answer.
+    """Entropy of an answer's token probabilities after they are made to sum to one, in nats.
+
+    0 for an empty answer.
 
     H = −Σ_i q_i ln q_i with q_i = p_i / Σ_j p_j, where p_i is the probability of the answer's i-th
     token (the end of the turn is one of them). Source: paper F2RVLM. n tokens that are equally
@@ -87,7 +89,7 @@ def difficulty_of(response: str, truth: Fragment, logprobs: Sequence[float]) -> 
     `ffr.metrics`.
 
     >>> answer = "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
-    >>> difficulty_of(answer, Fragment((1,)), [0.0, 0.0])  # F1 is 2/3 for utterances and 1 for images
+    >>> difficulty_of(answer, Fragment((1,)), [0.0, 0.0])  # F1 is 2/3 (utterances) and 1 (images)
     Difficulty(f1=0.8333333333333333, entropy=0.6931471805599453, is_empty=False)
     """
     # F1 does not look at true negatives, so the dialogue's size is of no matter
@@ -96,7 +98,7 @@ def difficulty_of(response: str, truth: Fragment, logprobs: Sequence[float]) -> 
 
 
 def default_cache_folder(model_fingerprint: str, data_fingerprint: str) -> Path:
-    """Where the scores of a model on a data set lie unless told otherwise: `difficulty/` beside the folder of the named sets.
+    """Where the scores of a model on a data set lie: `difficulty/` beside the named sets' folder.
 
     Args:
         model_fingerprint: Hex digits that name the model and all else that decides its answers; see
@@ -107,7 +109,7 @@ def default_cache_folder(model_fingerprint: str, data_fingerprint: str) -> Path:
 
 
 def answers_fingerprint(retriever: Retriever) -> str:
-    """SHA-256 over all that decides a retriever's answers: its identity, and the versions of the packages."""
+    """SHA-256 over all that decides a retriever's answers: its identity, and package versions."""
     content = json.dumps([retriever.identity, _package_versions()], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -179,7 +181,9 @@ def score_dataset(
 
 
 def write_difficulties(path: Path, examples: Sequence[Example], difficulties: Sequence[Difficulty]) -> None:
-    """Writes the table of a data set: one row an example, numbers with all their digits; the file appears whole or not at all.
+    """Writes the table of a data set: one row an example, numbers with all their digits.
+
+    The file appears whole or not at all.
 
     Raises:
         DataError: where it cannot be written.

@@ -1,4 +1,4 @@
-"""Which items a training takes next: the paper's difficulty levels, and orders of the data that can be saved and restored.
+"""Which items a training takes next: the paper's levels, and orders that can be saved.
 
 Everything here is plain Python. An order's randomness comes from its seed and from how much it has
 drawn, so that its state is a few numbers and what is drawn after a restore is what would have been
@@ -26,7 +26,7 @@ LEVEL_COLUMNS = tuple(f"level_{level}" for level in LEVELS)
 """Names of the figures that say how the items of a step divide among the levels."""
 
 PACING_END = 0.8
-"""Share of the draws after which a paced order takes from all items, and an online one explores least."""
+"""Share of the draws after which a paced order has all items and an online one explores least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,10 @@ class GroupOutcomes:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """The three quartiles, linearly interpolated: the q-quantile stands at place q·(n − 1) of the sorted values.
+    """The three quartiles, linearly interpolated.
 
-    The same numbers as `numpy.quantile` gives by default.
+    The q-quantile stands at place q·(n − 1) of the sorted values: the same numbers as
+    `numpy.quantile` gives by default.
 
     >>> quartiles([4.0, 1.0, 3.0, 2.0])
     (1.75, 2.5, 3.25)
@@ -81,10 +82,11 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def assign_levels(difficulties: Sequence[Difficulty]) -> list[Level]:
-    """Divides items into levels by the quartiles of F1 and entropy H over all of them (paper F2RVLM, arXiv 2508.17714).
+    """Divides items into levels by the quartiles of F1 and entropy H over all of them.
 
-    easy: f1 ≥ q75(f1) and H ≤ q25(H); else medium: f1 ≥ q50 and H ≤ q50; else confusing: f1 ≥ q25
-    and H ≤ q75; else hard. A value that is equal to a quartile is on its easier side.
+    As in F2RVLM (arXiv 2508.17714). easy: f1 ≥ q75(f1) and H ≤ q25(H); else medium: f1 ≥ q50 and H
+    ≤ q50; else confusing: f1 ≥ q25 and H ≤ q75; else hard. A value that is equal to a quartile is
+    on its easier side.
 
     >>> assign_levels([Difficulty(f1, 1 - f1, False) for f1 in (1.0, 0.6, 0.4, 0.0)])
     ['easy', 'medium', 'confusing', 'hard']
@@ -130,7 +132,7 @@ def kept_items(difficulties: Sequence[Difficulty], levels: Sequence[Level]) -> l
 
 
 def level_shares(levels: Iterable[Level]) -> dict[str, float]:
-    """Share of each level, under the names of `LEVEL_COLUMNS`; empty where there is nothing to share.
+    """Share of each level, under the names of `LEVEL_COLUMNS`; empty where there are no levels.
 
     >>> level_shares(["easy", "hard", "hard", "hard"])
     {'level_easy': 0.25, 'level_medium': 0.0, 'level_confusing': 0.0, 'level_hard': 0.75}
@@ -201,7 +203,7 @@ class DataOrder(ABC):
 
 
 class _PassOrder(DataOrder):
-    """Goes through the data pass by pass, each item once a pass; what is observed changes nothing."""
+    """Goes through the data pass by pass, each item once; what is observed changes nothing."""
 
     def __init__(self, num_items: int, made_of: list[Any]) -> None:
         super().__init__(num_items, made_of)
@@ -261,7 +263,9 @@ class ShuffledOrder(_PassOrder):
 
 
 class PaperOrder(_PassOrder):
-    """The paper's way: the kept items from easy to hard, shuffled within their level; a further pass begins at easy again.
+    """The paper's way: the kept items from easy to hard, shuffled within their level.
+
+    A further pass begins at easy again.
 
     Args:
         levels: Level of every item of the data.
@@ -398,7 +402,8 @@ class OnlineOrder(DataOrder):
     Raises:
         UsageError: where there is no item.
 
-    >>> order = OnlineOrder([Difficulty(0.5, 1.0, False), Difficulty(1.0, 0.0, False)], num_draws=100, seed=0)
+    >>> items = [Difficulty(0.5, 1.0, False), Difficulty(1.0, 0.0, False)]
+    >>> order = OnlineOrder(items, num_draws=100, seed=0)
     >>> order.observe([1], [0.5], [0.25])
     >>> order.estimate(1)
     (0.75, 0.125)

@@ -1,4 +1,4 @@
-"""How much better an answer was rewarded than the other answers to its prompt: the advantages of GRPO.
+"""How much better an answer was rewarded than the others to its prompt: GRPO's advantages.
 
 Shapes: G answers to each of P prompts make N = P * G answers; the answers to one prompt lie next to
 each other.

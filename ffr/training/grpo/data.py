@@ -74,7 +74,7 @@ class GrpoData(L.LightningDataModule):
         return self._loader
 
     def longest(self) -> tuple[int, Encoded]:
-        """The index of the longest prompt, and the prompt: the longest in tokens of those that look longest.
+        """The index of the longest prompt, in tokens, of those that look longest, and the prompt.
 
         Raises:
             DataError: where one of them cannot be encoded or is too long.

@@ -105,7 +105,7 @@ def _drops(config: GrpoConfig) -> bool:
 
 
 def _measure(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> list[Difficulty] | None:
-    """The difficulties for the start model, from the cache where it has answered before; None where a dry job has none."""
+    """The difficulties for the start model; None where a dry job finds none in the cache."""
     config, data = start.config, start.train_data
     retriever = VlmRetriever(
         vlm,

@@ -1,4 +1,4 @@
-"""Feeds a process its share of each step's prompts, drawn from a data order when the step begins and not before."""
+"""Feeds a process its share of each step's prompts, drawn from an order when the step begins."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ class StepPrompts:
 
 
 class PromptLoader:
-    """An iterable of `StepPrompts`, sized, whose position is saved and restored; the order saves its own state.
+    """An iterable of `StepPrompts`, sized, whose position is saved and restored.
 
-    Nothing is drawn ahead: an order may look at what the last step's answers earned.
+    The order saves its own state. Nothing is drawn ahead: an order may look at what the last step's
+    answers earned.
 
     Args:
         order: Decides which items come next; the same on every process.

@@ -1,16 +1,16 @@
-"""The objectives of GRPO and its kin: what each token weighs in an optimizer step, and the clipped policy loss.
+"""The objectives of GRPO and its kin: what each token weighs in a step, and the clipped loss.
 
-The loss of a step is the sum over all its answer tokens of `weight * (surrogate + kl_coefficient *
-KL)`. The weights know the whole step, so that cutting it into micro-batches or over processes
-changes nothing.
+The loss of a step is the sum over all its answer tokens of
+`weight * (surrogate + kl_coefficient * KL)`. The weights know the whole step, so that cutting it
+into micro-batches or over processes changes nothing.
 
 Shapes: N answers of a micro-batch, C tokens of its longest answer; the mask is True on answer
 tokens, False on padding.
 Notation: `A` advantage of the answer, `r = exp(logprob - old_logprob)` of a token, `n` answers of
 the step, `T` its answer tokens, `|o|` tokens of the answer.
 
-- grpo (DeepSeekMath, arXiv 2402.03300): `-1/n sum_o 1/|o| sum_t min(r A, clip(r, 1 - low, 1 + high)
-  A)`
+- grpo (DeepSeekMath, arXiv 2402.03300):
+  `-1/n sum_o 1/|o| sum_t min(r A, clip(r, 1 - low, 1 + high) A)`
 - bnpo: the same minimum, `-1/T sum_o sum_t`
 - dr_grpo (Dr. GRPO, arXiv 2503.20783): the same minimum, `-1/(n max_new_tokens) sum_o sum_t`
 - dapo (DAPO, arXiv 2503.14476): the same minimum, `-1/T sum_o sum_t`
@@ -129,9 +129,10 @@ def policy_loss(
 
     >>> old = torch.tensor([[-1.0, -2.0]])
     >>> mask = torch.ones(1, 2, dtype=torch.bool)
-    >>> weights = token_weights(mask, "grpo", num_step_answers=1, num_step_tokens=2, max_new_tokens=2)
-    >>> loss, sums = policy_loss(old + 0.5, old, torch.tensor([2.0]), mask, weights, loss_type="grpo")
-    >>> round(loss.item(), 4), sums["clipped_high"].item()  # exp(0.5) is over 1.28, so both tokens give 1.28 * 2
+    >>> weights = torch.full((1, 2), 0.5)  # grpo: one answer of two tokens
+    >>> advantages = torch.tensor([2.0])
+    >>> loss, sums = policy_loss(old + 0.5, old, advantages, mask, weights, loss_type="grpo")
+    >>> round(loss.item(), 4), sums["clipped_high"].item()  # exp(0.5) > 1.28: each gives 1.28 * 2
     (-2.56, 2.0)
     """
     _check_loss_type(loss_type)

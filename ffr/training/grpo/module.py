@@ -1,5 +1,6 @@
-"""The LightningModule of GRPO: answers are sampled, rewarded, compared within their group, and the policy is moved towards the better.
+"""The LightningModule of GRPO: a policy is moved towards the better of its own answers.
 
+Answers are sampled, rewarded, and compared within their group, which is all answers to one prompt.
 One batch is one step of the plan: a rollout of this process's prompts, then one or several
 optimizer steps on it. Everything that is drawn comes from a seed of step and process, so that a
 step can be done again bit for bit after a kill at any point in it.
@@ -150,7 +151,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         return everywhere[self.global_rank * len(rewards) :][: len(rewards)]
 
     def _passes(self, batch: StepPrompts, rollout: Rollout) -> list[_Pass]:
-        """Cuts the step into passes: `batch_size` prompts at once, and `answers_per_pass` answers behind each.
+        """Cuts the step into passes of `batch_size` prompts, each with `answers_per_pass` answers.
 
         Where prompts on one dialogue are packed, each dialogue has its own pass: beside another one
         its row would be filled up.
@@ -345,7 +346,7 @@ class GrpoModule(StageModule[GrpoConfig]):
     # -- before the first step ---------------------------------------------------------------------
 
     def try_longest(self, prompt: Encoded) -> None:
-        """Takes a prompt through sampling's prefill and a backward pass with answers of the greatest length, and changes nothing.
+        """Takes a prompt through prefill and a backward pass with longest answers; changes nothing.
 
         Args:
             prompt: The longest prompt; as many copies are taken as go through the model at once.

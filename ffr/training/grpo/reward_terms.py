@@ -35,7 +35,7 @@ from ffr.training.grpo.rewards import (
 
 
 class RewardError(FfrError):
-    """A reward failed or gave what is no finite number; taking 0 instead would hide a fault as a bad answer."""
+    """A reward failed or gave no finite number; 0 instead would hide a fault as a bad answer."""
 
 
 # -- a user's own ----------------------------------------------------------------------------------

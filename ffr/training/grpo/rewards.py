@@ -80,7 +80,7 @@ def format_reward(
     answer_style: Sequence[AnswerStyle] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """1 where the whole completion matches the answer pattern and neither list repeats an id, else 0.
+    """1 where all of a completion matches the answer pattern and no list repeats an id, else 0.
 
     Args:
         prompts: Not looked at.
@@ -88,7 +88,8 @@ def format_reward(
         answer_style: `bare` or `think` for each; None = all bare.
         columns: Not looked at.
 
-    >>> format_reward([], ["<|utt_ids_start|>[0, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>", "0 and 3"])
+    >>> answer = "<|utt_ids_start|>[0, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+    >>> format_reward([], [answer, "0 and 3"])
     [1.0, 0.0]
     """
     return [
@@ -180,12 +181,12 @@ def fragment_mcc_reward(
     answer_style: Sequence[AnswerStyle] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """Σ over m in {utterances, images} of 0.5 · MCC(pred_m, true_m) over the ids 0 … n-1 of the dialogue; from -1 to 1.
+    """Σ over m in {utterances, images} of 0.5 · MCC(pred_m, true_m); from -1 to 1.
 
-    1 where a modality's two lists name the same ids, also where MCC itself is 0/0 (both empty, or
-    both the whole dialogue); any other 0/0 is 0. Lists count as sets and there is no discount,
-    since every id too many takes a true negative away. 0 for a completion that does not match the
-    answer pattern.
+    MCC is taken over the ids 0 … n-1 of the dialogue. 1 where a modality's two lists name the same
+    ids, also where MCC itself is 0/0 (both empty, or both the whole dialogue); any other 0/0 is 0.
+    Lists count as sets and there is no discount, since every id too many takes a true negative
+    away. 0 for a completion that does not match the answer pattern.
 
     Args:
         prompts: Not looked at.
@@ -315,7 +316,7 @@ _Content = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class _Placed(NamedTuple):
-    """The parts of a fragment in any order: utterances with their vectors, images with the utterance they hang on."""
+    """A fragment's parts in any order, with vectors; images with the utterance they hang on."""
 
     utterance_ids: list[int]
     utterance_vectors: list[Tensor]
@@ -324,7 +325,9 @@ class _Placed(NamedTuple):
 
 
 def _coherences(fragments: Sequence[_Placed]) -> list[float]:
-    """Coherence of each fragment, 0 for one without parts: `fragment_order_coherence` for many at the price of one.
+    """Coherence of each fragment: `fragment_order_coherence` for many at the price of one.
+
+    0 for a fragment without parts.
 
     The fragments are laid out as if they were pieces of one long dialogue, and similarities across
     their borders left out.

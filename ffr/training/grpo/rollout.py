@@ -1,4 +1,6 @@
-"""Answers to a step's prompts with their rewards; prompts whose answers all earn the same are answered anew, up to a bound.
+"""Answers to a step's prompts with their rewards.
+
+Prompts whose answers all earn the same are answered anew, up to a bound.
 
 Shapes: B prompts, G answers to each (answers of one prompt adjacent), N = B·G answers, T reward
 terms.
@@ -22,7 +24,7 @@ from ffr.training.grpo.advantages import has_signal
 from ffr.training.grpo.reward_terms import RewardTerm, compute_rewards, total_rewards
 
 RewardColumns = Callable[[int], dict[str, Any]]
-"""From an index of the data to what the rewards may look at: one value a column; see `ffr.training.grpo.rewards`."""
+"""From an index of the data to what the rewards may look at, one value a column."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Answers with their rewards, written out while a policy trains: to `samples.jsonl`, and a few lines for a person."""
+"""Answers with their rewards, written out while a policy trains, for later and for a person."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAMPLES_FILE = "samples.jsonl"
 
 
 class SampleLog(L.Callback):
-    """Writes out the answers to a step's prompts every `show_samples_every_steps` steps, and at the first.
+    """Writes answers of the first and every `show_samples_every_steps`th step.
 
     On a resumed run the lines of steps that are done again are dropped, so that each is there once.
 

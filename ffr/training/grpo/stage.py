@@ -1,4 +1,4 @@
-"""GRPO from its settings: start model, order of the data, rewards, module, and the try of the longest prompt."""
+"""GRPO from its settings: start model, order of the data, rewards, module, longest prompt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class GrpoStage(Stage[GrpoConfig]):
     """Training on the rewards of the model's own answers."""
 
     def choose_model(self, config: GrpoConfig, root: Path) -> tuple[GrpoConfig, ModelSource]:
-        """The settings with the start model named, and where it is; `newest` is the newest finished SFT run.
+        """The settings with the start model named, and where it is.
+
+        `newest` is the newest finished SFT run.
 
         Raises:
             UsageError: where there is no such run, or the model is not here.
@@ -99,7 +101,7 @@ def _notes(module: GrpoModule) -> Iterator[str]:
 
 
 def _try(module: GrpoModule, prompt: Encoded, start: Start[GrpoConfig], index: int) -> None:
-    """Takes the longest prompt through a pass at once, so that a lack of memory shows before anything is trained.
+    """Takes the longest prompt through a pass, so that a lack of memory shows before training.
 
     Raises:
         ModelError: naming the dialogue.

@@ -21,8 +21,8 @@ from ffr.training.sft.packing import QueryPacker
 from ffr.training.sft.plan import TrainPlan
 
 _CHARACTERS_PER_ANSWER = 80
-"""What an answer and the marks around its query add to a group's length when batches are grouped, in
-characters of prompt."""
+"""What an answer and the marks around its query add to a group's length when batches are grouped,
+in characters of prompt."""
 
 
 class SftData(L.LightningDataModule):

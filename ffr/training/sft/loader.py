@@ -1,4 +1,4 @@
-"""Feeds a process its micro-batches in the order of the plan, from any step on, encoded ahead of time in threads.
+"""Feeds a process its micro-batches in the plan's order, from any step on, encoded ahead.
 
 One-process-per-thread reading is enough: decoding and resizing pictures, the slow part, runs
 outside Python's lock.
@@ -82,7 +82,7 @@ class StepLoader(Generic[AnyItem]):
         self._steps_given = 0
 
     def __len__(self) -> int:
-        """Micro-batches of the whole training, those already trained included: Lightning counts on from them."""
+        """Micro-batches of the whole training, done ones too: Lightning counts on from them."""
         return sum(-(-len(step) // self._num_processes) for step in self._steps)
 
     def state_dict(self) -> dict[str, int]:

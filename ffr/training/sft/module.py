@@ -1,4 +1,4 @@
-"""The LightningModule of the cold start: answer-only loss over LoRA weights, exact over micro-batches and processes."""
+"""The LightningModule of the cold start: loss on answers, exact over batches and processes."""
 
 from __future__ import annotations
 
