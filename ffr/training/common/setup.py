@@ -44,7 +44,7 @@ def load_base(config: StageConfig, location: str) -> Vlm:
         max_image_pixels=config.max_image_pixels,
     )
     if config.feature_cache_mb:
-        vlm.feature_cache = ImageFeatureCache(
+        vlm.tower.cache = ImageFeatureCache(
             memory_bytes=config.feature_cache_mb * 2**20,
             disk_folder=Path(config.feature_cache_dir) if config.feature_cache_dir else None,
             disk_bytes=config.feature_cache_dir_mb * 2**20,

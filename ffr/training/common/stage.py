@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 
 from ffr.data.dataset import ExampleDataset
 from ffr.models.prompts import PromptBuilder
+from ffr.models.saving import save_adapter, save_merged
 from ffr.run_log import draw_curve
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, resolve_model
 from ffr.settings import config_fingerprint, to_yaml
@@ -259,8 +260,8 @@ def _fit(ready: _Ready) -> tuple[Status, dict[str, float]]:
         vlm = module.vlm
         vlm.eval()
         if module.config.lora_rank:
-            vlm.save_adapter(run / "adapter")
-        vlm.save_merged(run / "merged", prompt_settings=ready.built.builder.prompt_settings)
+            save_adapter(vlm, run / "adapter")
+        save_merged(vlm, run / "merged", prompt_settings=ready.built.builder.prompt_settings)
         draw_curve(metrics, run / "curve.png", title=run.name, curves=module.curves, label=module.curves_label)
     figures = last_figures(metrics) if trainer.is_global_zero else {}
     trainer.strategy.barrier()

@@ -8,7 +8,7 @@ import lightning as L
 
 from ffr.data.dataset import ExampleDataset
 from ffr.models.prompts import PromptBuilder
-from ffr.models.vlm import Encoded
+from ffr.models.rows import Encoded
 from ffr.settings import GrpoConfig
 from ffr.training.common.data import example_length
 from ffr.training.common.grouping import group_queries

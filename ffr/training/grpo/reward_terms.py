@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ffr.embedding import CachedEncoder, Encoder
+from ffr.embedding.policy import PolicyEncoder
 from ffr.encoders import open_encoder
 from ffr.errors import FfrError, UsageError
 from ffr.models.vlm import Vlm
@@ -201,7 +202,7 @@ def _own_rewards(text: str | None) -> list[RewardTerm]:
 def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
     # an export beside a policy on a GPU may work on the CPU, where ONNX Runtime cannot use the GPU
     device = "auto" if vlm.device.type == "cuda" else vlm.device.type
-    encoder = open_encoder(config.encoder, device=device, policy=vlm)
+    encoder = open_encoder(config.encoder, device=device, policy=PolicyEncoder(vlm))
     if not encoder.takes_images:
         raise UsageError(
             f"setting encoder: {config.encoder} encodes texts only, and the order reward compares texts with pictures; "

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from ffr.errors import ModelError, UsageError
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded
 from ffr.runs import ModelSource, newest_finished_run, resolve_model
 from ffr.settings import GrpoConfig
 from ffr.training.common.data import check_truths

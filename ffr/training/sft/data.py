@@ -9,8 +9,8 @@ import lightning as L
 
 from ffr.data.dataset import ExampleDataset
 from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded
 from ffr.settings import SftConfig
 from ffr.training.common.callback import Echo
 from ffr.training.common.data import example_length

@@ -35,7 +35,7 @@ def test_image_features_are_kept_where_the_settings_say(sample_home: Path, tmp_p
         vlm = load_base(config, "tiny")
         builder = make_prompt_builder(config, vlm)
         vlm.collate([builder(example, with_answer=True)], padding_side="right")
-        found[name] = vlm.feature_cache
+        found[name] = vlm.tower.cache
     assert found["off"] is None
     assert found["memory"] is not None
     assert found["folder"] is not None

@@ -13,7 +13,7 @@ import torch
 from ffr.answer import format_answer
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.models.decoding.greedy import Generated
-from ffr.models.vlm import Encoded
+from ffr.models.rows import Encoded
 from ffr.settings import SftConfig
 from ffr.training.common import validation
 from ffr.training.common.module import StageModule

@@ -16,8 +16,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from ffr.models.decoding.greedy import Generated
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs
-from ffr.models.vlm import Encoded
 from ffr.settings import GrpoConfig
 from ffr.training.common.trainer import make_trainer
 from ffr.training.grpo.loader import StepPrompts

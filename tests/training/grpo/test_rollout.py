@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ffr.models.decoding.greedy import Generated
-from ffr.models.vlm import Encoded
+from ffr.models.rows import Encoded
 from ffr.settings import GrpoConfig
 from ffr.training.grpo import rollout as rollout_module
 from ffr.training.grpo.reward_terms import RewardTerm
