@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
 from ffr.cli.main import ffr
-from ffr.errors import ModelError, UsageError
+from ffr.errors import UsageError
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
 from ffr.settings import GrpoConfig
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.training.common.stage import Job, train
-from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.reward_terms import RewardError
 from ffr.training.grpo.stage import GrpoStage
 
@@ -303,17 +301,6 @@ def test_a_reward_that_fails_names_its_sample(sample_home: Path, tmp_path: Path,
         _train(tmp_path / "run", rewards=f"{own_rewards}:{name}")
     record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert record["status"] == "failed"
-
-
-def test_too_little_memory_names_the_dialogue(
-    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(GrpoModule, "try_longest", fail)
-    with pytest.raises(ModelError, match=r"not enough memory .* dialogue 'sample_train.*\d+ tokens.*answers_per_pass"):
-        _train(tmp_path / "run")
 
 
 def test_trying_the_longest_prompt_changes_nothing(sample_home: Path, tmp_path: Path) -> None:
