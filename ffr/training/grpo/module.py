@@ -147,6 +147,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         config = self.config
         if config.scale_advantages != "batch" or self.trainer.world_size == 1:
             return group_advantages(rewards, config.num_generations, scale=config.scale_advantages)
+        # (processes, N) → all rewards of the step, those of one process side by side
         gathered = self.all_gather(rewards.to(self.device)).reshape(-1)
         everywhere = group_advantages(gathered, config.num_generations, scale="batch").cpu()
         return everywhere[self.global_rank * len(rewards) :][: len(rewards)]
@@ -164,6 +165,7 @@ class GrpoModule(StageModule[GrpoConfig]):
             parts = neighbours_of(
                 self.vlm, batch.prompts[start : start + width], batch.dialogue_numbers[start : start + width]
             )
+            # prompts keep their number in the step: their answers lie at number · G
             numbers = itertools.count(start)
             numbered = [[(next(numbers), prompt) for prompt in part] for part in parts]
             for together in [[part] for part in numbered] if self.config.pack_queries else [numbered]:
@@ -179,6 +181,7 @@ class GrpoModule(StageModule[GrpoConfig]):
             rows = []
             for number, prompt in part:
                 answers = [number * self.config.num_generations + place for place in places]
+                # answers of a prompt lie side by side, so that `answers` gives rows of advantages
                 for ids in (list(rollout.answers[answer].token_ids) for answer in answers):
                     rows.append(Encoded(prompt.input_ids + ids, len(ids), prompt.images))
                 item.answers += answers
@@ -240,6 +243,7 @@ class GrpoModule(StageModule[GrpoConfig]):
                 item.old = scores.logprobs.detach()
             assert item.old is not None
             counts = torch.tensor([self._counts(rollout, number) for number in item.answers], device=scores.mask.device)
+            # a masked answer keeps its row, so that rows go on matching `item.answers`
             mask = scores.mask & counts[:, None]
             weights = token_weights(
                 mask,
@@ -363,11 +367,13 @@ class GrpoModule(StageModule[GrpoConfig]):
             max_new_tokens=2,
             is_cache_shared=self.sampler.is_cache_shared,
         )
+        # B prompts, each with the answers of a pass, each of the greatest length
         branches = [[[usable] * config.max_new_tokens] * at_once] * len(prompts)
         if config.pack_queries:
             # all of a batch may be on one dialogue; what each has for itself is short beside its
             # answers
             prompts, branches = [prompt], [branches[0] * len(prompts)]
         vlm.train()
+        # times 0: the memory of a backward pass, and gradients that move nothing
         torch.autograd.backward(self.sharing.score(prompts, branches).logprobs.sum() * 0)
         self.zero_grad(set_to_none=True)

@@ -110,6 +110,8 @@ class Sampler:
                 if not found:
                     still_dull.append(item)
                     continue
+                # prompt `item` of the step is prompt `place` of this attempt; G answers of each lie
+                # side by side
                 old, new = slice(item * size, (item + 1) * size), slice(place * size, (place + 1) * size)
                 answers[old], values[old], rewards[old] = again[new], new_values[new], new_rewards[new]
             dull = still_dull
@@ -138,6 +140,7 @@ class Sampler:
                 dialogue_numbers=dialogue_numbers[start : start + width],
             )
             answers += [answer for group in answered for answer in group]
+        # a row an answer: a prompt's columns stand G times, side by side
         rows = [self.columns(index) for index in indices for _ in range(config.num_generations)]
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
         columns["completion_ids"] = [list(answer.token_ids) for answer in answers]
