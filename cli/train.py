@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ffr.cli.output import say
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -130,9 +131,9 @@ def _run_stage(
         raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
     run, describe = _stage_functions(kind)
     if dry_run:
-        describe(config, recipe=recipe, echo=click.echo)
+        describe(config, recipe=recipe, echo=say)
         return
-    _finish(kind, run(config, recipe=recipe, run=out, echo=click.echo, progress=_wants_progress(progress)))
+    _finish(kind, run(config, recipe=recipe, run=out, echo=say, progress=_wants_progress(progress)))
 
 
 def _stage_functions(kind: type[StageConfig]) -> tuple[Callable[..., object], Callable[..., None]]:
@@ -151,10 +152,10 @@ def _list_settings(kind: type[StageConfig]) -> None:
 
     width = max(len(name) for name, _, _ in describe(kind))
     for name, default, text in describe(kind):
-        click.echo(f"{name:<{width}}  {text} [{default}]")
-    click.echo("\nrecipes:")
+        say(f"{name:<{width}}  {text} [{default}]")
+    say("\nrecipes:")
     for name, text in recipes(kind.stage).items():
-        click.echo(f"{name:<{width}}  {text}")
+        say(f"{name:<{width}}  {text}")
 
 
 def _resume(
@@ -175,7 +176,7 @@ def _resume(
     if record.stage != kind.stage:
         raise UsageError(f"{run} is a run of another stage; go on with it by `ffr train {record.stage} --resume {run}`")
     if record.status == "finished":
-        click.echo(f"{run} is finished; nothing is left to train")
+        say(f"{run} is finished; nothing is left to train")
         return
     from ffr.training.common.assembly import load_run_config
 
@@ -183,7 +184,7 @@ def _resume(
     train_stage, _ = _stage_functions(kind)
     _finish(
         kind,
-        train_stage(config, recipe=run.name, run=run, resume=True, echo=click.echo, progress=_wants_progress(progress)),
+        train_stage(config, recipe=run.name, run=run, resume=True, echo=say, progress=_wants_progress(progress)),
     )
 
 
@@ -198,13 +199,13 @@ def _finish(kind: type[StageConfig], result: object) -> None:
 
     assert isinstance(result, TrainResult)
     if result.status == "interrupted":
-        click.echo(f"stopped; go on with `ffr train {kind.stage} --resume {result.run}`")
+        say(f"stopped; go on with `ffr train {kind.stage} --resume {result.run}`")
         raise click.exceptions.Exit(130)
     figures = result.figures
     if "val_joint_f1" in figures:
-        click.echo(
+        say(
             f"finished: validation F1 {figures['val_utterance_f1']:.3f} (utterances), {figures['val_image_f1']:.3f} (images)"
         )
     else:
-        click.echo("finished")
-    click.echo(f"the run: {result.run}  ·  next: ffr eval --model {result.run}")
+        say("finished")
+    say(f"the run: {result.run}  ·  next: ffr eval --model {result.run}")

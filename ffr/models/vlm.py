@@ -33,9 +33,9 @@ from ffr.embedding.interface import FragmentParts, mean_of_parts
 from ffr.errors import DataError, ModelError
 from ffr.files import replaced_folder, write_text
 from ffr.images import MAX_IMAGE_PIXELS, image_digest, open_image
-from ffr.model_files import short_reason
 from ffr.models.features import ImageFeatureCache, ImageFeatures
 from ffr.prompt import IMAGE_MARK
+from ffr.text import one_line
 
 SETTINGS_FILE = "ffr.json"
 
@@ -248,7 +248,7 @@ class Vlm(nn.Module):
                 messages, chat_template=template, tokenize=False, add_generation_prompt=ask
             )
         except (ValueError, AttributeError, TypeError, TemplateError) as error:
-            raise ModelError(f"its chat template cannot be used ({short_reason(error)})", self.name) from None
+            raise ModelError(f"its chat template cannot be used ({one_line(error)})", self.name) from None
         return text
 
     def encode(
@@ -331,9 +331,7 @@ class Vlm(nn.Module):
         try:
             inputs = dict(self.processor.image_processor(images=pictures, return_tensors="pt", **self._image_options))
         except ValueError as error:
-            raise DataError(
-                f"image {location}: the model cannot take it ({short_reason(error)})", where=where
-            ) from None
+            raise DataError(f"image {location}: the model cannot take it ({one_line(error)})", where=where) from None
         if is_among_several:
             inputs["pixel_values"], inputs["image_sizes"] = inputs["pixel_values"][:1], inputs["image_sizes"][:1]
         return inputs

@@ -17,7 +17,7 @@ from ffr.dialogue import Example
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import UsageError
-from ffr.progress import Progress
+from ffr.progress import Progress, Say
 from ffr.retrieval.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, Prices, split_name
 from ffr.retrieval.api_client import Limits
 from ffr.retrieval.embedding import (
@@ -40,9 +40,9 @@ from ffr.settings import (
     SETTINGS_OF_VLMS,
     AnswerConfig,
 )
+from ffr.text import one_line
 
 Kind = Literal["vlm", "api", "embedding", "baseline"]
-Say = Callable[[str], None]
 Bar = Callable[[int], AbstractContextManager[Progress | None]]
 
 _CACHE_BYTES = 2**30
@@ -333,7 +333,7 @@ def usable_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"--device {device} cannot be used here ({one_line(error)})") from None
     return device
 
 

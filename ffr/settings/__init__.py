@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, Union
 
 from ffr.errors import UsageError
+from ffr.shipped import purposes
+from ffr.text import one_line
 
 
 def setting(
@@ -401,12 +403,7 @@ def nearest(word: str, words: Iterable[Any]) -> str:
 
 def recipes(stage: str) -> dict[str, str]:
     """The recipes that come with ffr for a stage, by name, with the first comment line of each."""
-    found: dict[str, str] = {}
-    for item in sorted((resources.files("ffr.shipped.recipes") / stage).iterdir(), key=lambda entry: entry.name):
-        if item.name.endswith(".yaml"):
-            first = item.read_text(encoding="utf-8").splitlines()[0]
-            found[item.name.removesuffix(".yaml")] = first.lstrip("# ").strip()
-    return found
+    return purposes(resources.files("ffr.shipped.recipes") / stage)
 
 
 def load_config(
@@ -450,7 +447,7 @@ def load_config(
     try:
         values = yaml.safe_load(text) or {}
     except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{name}: not YAML ({' '.join(str(error).split())})") from None
+        raise UsageError(f"{name}: not YAML ({one_line(error)})") from None
     if not isinstance(values, dict):
         raise UsageError(f"{name}: holds no settings; write `key: value` lines")
     merged = _known_keys(kind, values, name)

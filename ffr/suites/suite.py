@@ -16,6 +16,7 @@ from ffr.evaluation.scoring import SLICES
 from ffr.retrieval.opening import SETTINGS_WITHOUT_EFFECT, choose_model, kind_of
 from ffr.settings import AnswerConfig, checked_setting, nearest
 from ffr.suites import packaged_suites, suite_text
+from ffr.text import one_line
 
 WHOLE = "all"
 """Stands for the whole data among the slices of a suite."""
@@ -245,9 +246,11 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = f"{self._where}:{mark.line + 1}" if mark is not None else self._where
-            raise UsageError(f"{place}: not YAML ({_line(error.problem or error.context or 'damaged')})") from None
+            raise UsageError(
+                f"{place}: not YAML ({one_line(error.problem or error.context or 'damaged', 120)})"
+            ) from None
         except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise UsageError(f"{self._where}: not YAML ({_line(str(error))})") from None
+            raise UsageError(f"{self._where}: not YAML ({one_line(error, 120)})") from None
         if node is None:
             raise UsageError(f"{self._where}: is empty; `ffr bench show sample` prints a suite to begin with")
         return node
@@ -263,7 +266,7 @@ class _Reader:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self.fail(key, f"a key of {what} is no text")
-            name = _line(key.value)
+            name = one_line(key.value, 120)
             if known is not None and name not in known:
                 self.fail(key, f"{what} has no key `{name}`{nearest(name, known)}")
             if name in found:
@@ -289,12 +292,12 @@ class _Reader:
             return self._constructor.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             reason = getattr(error, "problem", None) or str(error)
-            self.fail(node, f"`{what}` cannot be read ({_line(str(reason))})")
+            self.fail(node, f"`{what}` cannot be read ({one_line(reason, 120)})")
 
     def text(self, node: yaml.Node, what: str, *, most: int = _MAX_LABEL) -> str:
         value = self.value(node, what)
         if not isinstance(value, str):
-            self.fail(node, f"`{what}` is {_line(str(value))}, not a text; put it into quotes")
+            self.fail(node, f"`{what}` is {one_line(value, 120)}, not a text; put it into quotes")
         value = value.strip()
         if not value or not value.isprintable() or len(value) > most:
             self.fail(node, f"`{what}` must be one line of 1 to {most} characters that can be printed")
@@ -303,7 +306,7 @@ class _Reader:
     def whole(self, node: yaml.Node, what: str, *, low: int) -> int:
         value = self.value(node, what)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**32:
-            self.fail(node, f"`{what}` is {_line(str(value))}, not a whole number from {low} to {2**32 - 1}")
+            self.fail(node, f"`{what}` is {one_line(value, 120)}, not a whole number from {low} to {2**32 - 1}")
         return value
 
     def names(self, node: yaml.Node, what: str, known: Iterable[str]) -> tuple[str, ...]:
@@ -333,7 +336,7 @@ class _Reader:
             try:
                 found[name] = checked_setting(AnswerConfig, name, plain)
             except UsageError as error:
-                self.fail(value, _line(str(error)))
+                self.fail(value, one_line(error, 120))
             if name == "api_key_env" and found[name] is not None and not found[name].endswith(_KEY_ENDING):
                 self.fail(
                     value,
@@ -435,7 +438,7 @@ class _Reader:
             for figure, value in self.mapping(values, f"`reported` of {label}", figures).items():
                 percent = self.value(value, figure)
                 if isinstance(percent, bool) or not isinstance(percent, int | float) or not -100 <= percent <= 100:
-                    self.fail(value, f"`{figure}` is {_line(str(percent))}, not a number of percent")
+                    self.fail(value, f"`{figure}` is {one_line(percent, 120)}, not a number of percent")
                 found[label][figure] = round(percent / 100, 12)
         return found
 
@@ -470,9 +473,3 @@ class _Reader:
                 self.fail(node, f"two rows would be called {row.label}; choose other labels")
             taken.add(row.label.casefold())
         return tuple(rows), notes
-
-
-def _line(text: str) -> str:
-    """One line of at most 120 characters that can be printed."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text[:1000]).split())
-    return line if len(line) <= 120 else line[:119] + "…"

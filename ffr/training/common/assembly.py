@@ -27,11 +27,13 @@ from ffr.models.loading import load_vlm
 from ffr.models.lora import add_lora
 from ffr.models.prompts import PromptBuilder
 from ffr.models.vlm import Vlm
+from ffr.progress import Say
 from ffr.provenance import command, now, versions
 from ffr.run_log import LOSS_CURVES, draw_curve, read_metrics
 from ffr.runs import ModelSource, RunRecord, Status, new_run_folder
 from ffr.settings import StageConfig, config_fingerprint, load_config, to_yaml
-from ffr.training.common.callback import Echo, StageCallback, StepBar
+from ffr.text import one_line
+from ffr.training.common.callback import StageCallback, StepBar
 from ffr.training.common.module import StageModule
 from ffr.training.common.validation import validate
 
@@ -71,7 +73,7 @@ class Preparation:
     val_data: ExampleDataset | None
     fingerprints: dict[str, str]
     resume: bool
-    say: Echo
+    say: Say
     progress: bool
 
 
@@ -91,7 +93,7 @@ def run_stage(
     run: Path | None,
     resume: bool,
     root: Path,
-    echo: Echo,
+    echo: Say,
     progress: bool,
 ) -> TrainResult:
     """Runs one stage in a run folder, with its record kept true whatever happens.
@@ -111,7 +113,7 @@ def run_stage(
         FfrError: for anything wrong with settings, data or model.
     """
     is_first_process = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    say: Echo = echo if is_first_process else _silent
+    say: Say = echo if is_first_process else _silent
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     os.environ.setdefault(*KERNELS_KEPT)
@@ -240,7 +242,7 @@ def _silent(_: str) -> None:
     """Says nothing: only the first process speaks."""
 
 
-def load_data(config: StageConfig, echo: Echo) -> tuple[ExampleDataset, ExampleDataset | None]:
+def load_data(config: StageConfig, echo: Say) -> tuple[ExampleDataset, ExampleDataset | None]:
     """Training and validation data that the settings name; None where there is nothing to validate on.
 
     Raises:
@@ -402,7 +404,7 @@ def _trainer(
             default_root_dir=str(run),
         )
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = one_line(error)
         raise UsageError(
             f"accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy} cannot be set up here: "
             f"{reason}"
