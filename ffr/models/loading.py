@@ -21,7 +21,8 @@ from transformers import (
 from ffr.errors import ModelError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS
 from ffr.model_files import check_model_folder, loading_explained
-from ffr.models.vlm import SETTINGS_FILE, Vlm
+from ffr.models.saving import SETTINGS_FILE
+from ffr.models.vlm import Vlm
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.text import one_line
 
