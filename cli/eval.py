@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffr.cli.eval_options import (
-    EVAL_OPTIONS,
     EvalCall,
-    check_call,
+    eval_options,
+    read_call,
 )
 from ffr.cli.model_options import progress_bar, with_options
 from ffr.errors import UsageError
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 @click.command("eval")
-@with_options(*EVAL_OPTIONS)
+@with_options(*eval_options())
 @click.pass_context
 def eval_command(ctx: click.Context, /, **options: Any) -> None:
     """Measure a model, a server, an encoder, a trivial baseline, or anyone's prediction file.
@@ -36,12 +36,11 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     Bare `ffr eval` takes the newest finished run under ./runs, or `tiny` where there is none, on the bundled sample. The
     output folder gets predictions.jsonl and results.json; the same command goes on where it was stopped.
     """
-    call = EvalCall(**options)
+    call = read_call(ctx, options)
 
     def say(text: str) -> None:
         click.echo(text, err=call.as_json)
 
-    check_call(ctx, call)
     if call.predictions is not None:
         from ffr.evaluation.predictions import score_predictions
 
@@ -54,7 +53,7 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     from ffr.retrieval.opening import choose_model
 
     choice = choose_model(call.model)
-    if call.coherence and call.encoder is None and choice.source is None and call.embedding is None:
+    if call.coherence and call.encoder is None and choice.source is None and call.kind != "embedding":
         raise UsageError("--coherence takes the vectors of a model, and this one has none here; name an --encoder")
     say(f"Evaluating {choice.label} on {call.dataset}" + (f" ({call.split})" if call.data_split is not None else ""))
     if call.wrong_pictures:

@@ -147,7 +147,7 @@ def values(bench: Bench, column: Column) -> list[Value | None]:
     for row in bench.suite.rows:
         cell = bench.cell(row, column.dataset)
         if cell.status == "reported":
-            share = row.model.reported.get(column.dataset.label, {}).get(column.figure)
+            share = (row.model.reported or {}).get(column.dataset.label, {}).get(column.figure)
             is_there = share is not None and column.table == WHOLE
             found.append(Value(share, is_reported=True) if share is not None and is_there else None)
         else:
@@ -353,7 +353,7 @@ def csv_table(bench: Bench) -> str:
             low, high = (None, None) if value is None or value.interval is None else value.interval
             writer.writerow(
                 [
-                    row.model.group, row.model.label, row.setting.label, row.model.model, column.dataset.label,
+                    row.model.group, row.model.label, row.setting, row.model.model, column.dataset.label,
                     column.dataset.split, column.name if column.table == WHOLE else f"{column.table} {column.name}",
                     column.figure, None if value is None else repr(value.share), low, high,
                     None if value is None else value.num_answers, int(value is not None and value.is_best), cell.status,
@@ -378,7 +378,7 @@ def bench_json(bench: Bench) -> dict[str, Any]:
                 "label": row.label,
                 "group": row.model.group,
                 "model": row.model.model,
-                "setting": row.setting.label,
+                "setting": row.setting,
                 "cells": [
                     _cell_json(bench, row, dataset, [(column, found[number]) for column, found in by_column])
                     for dataset in suite.datasets
