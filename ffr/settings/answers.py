@@ -59,7 +59,7 @@ class AnswerConfig(Settings):
     logprobs: bool = setting(False, "write the log-probability of every answer token", of=_READERS)
     window: int = setting(
         0,
-        "answer dialogues of more than N utterances in pieces of N and merge the answers; 0 never cuts",
+        "cut dialogues of more than N utterances into pieces, and merge the answers; 0 never cuts",
         low=0,
         unit="N",
         of=(*_READERS, "baseline"),

@@ -33,8 +33,8 @@ _PARTIAL = "partial"
 _NONE_WORDS = ("none", "null", "")
 
 CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
-"""What all settings classes share: no unknown names, no number that is not finite, and no time spent
-on checks that a help page does not need."""
+"""What all settings classes share: no unknown names, no number that is not finite, and checks that
+are built when they are first needed, which a help page never does."""
 
 
 @plain_dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,9 +165,10 @@ class Settings:
         """
         for name, item in declared(type(self)).items():
             needed = item.about.needs
-            if needed is None or getattr(self, name) == item.default or getattr(self, needed):
+            if needed is None or getattr(self, name) == item.default:
                 continue
-            if getattr(self, needed) in (None, False):
+            # a needed 0.0 is there
+            if getattr(self, needed) is None or getattr(self, needed) is False:
                 raise UsageError(f"{self.called(name)} has no meaning without {self.called(needed)}; give both")
 
     @field_validator("*", mode="before")

@@ -114,9 +114,7 @@ def resumed_fingerprint(config: StageConfig, file: Path, recorded: str) -> str:
     former = _digest({name: getattr(begun, name) for name in document.value or {}})
     if recorded == former and config_fingerprint(begun) == config_fingerprint(config):
         return recorded
-    raise UsageError(
-        f"{file}: these are not the settings that the run began with; restore the file, or start a new run"
-    )
+    raise UsageError(f"{file}: not the settings that the run began with; restore the file, or start a new run")
 
 
 def _recorded_config(kind: type[Config], document: Document) -> Config:
@@ -175,10 +173,8 @@ def _refuse_grants(
         item = declared(kind)[name]
         if item.about.typed_only and value != item.default and name not in typed:
             text = "true" if value is True else shown(value)
-            document.fail(
-                f"{name} lets code run, which no file decides on; if you trust it, say so with -o {name}={text}",
-                name,
-            )
+            why = f"{name} lets code run, which no file decides on"
+            document.fail(f"{why}; if you trust it, say so with -o {name}={text}", name)
 
 
 def to_yaml(config: StageConfig) -> str:

@@ -183,7 +183,7 @@ class GrpoConfig(StageConfig):
     )
     prompt_sharing: Literal["auto", "off"] = setting(
         "auto",
-        "prompts pass through the model once for all their answers; off = once for each, as others do it",
+        "take a prompt through the model once for all its answers; off = once for each",
     )
     pack_queries: bool = setting(
         False,
@@ -253,7 +253,7 @@ class GrpoConfig(StageConfig):
         _check_packing(self)
         if self.pack_queries and self.curriculum is not None:
             raise UsageError(
-                "setting pack_queries: dialogues come in shuffled order with all their queries, and "
+                "setting pack_queries: dialogues come shuffled with all their queries, and "
                 f"curriculum {self.curriculum} orders queries one by one; leave one of the two out"
             )
         if self.pad_to_multiple_of > 1 and self.prompt_sharing == "off":
@@ -272,6 +272,4 @@ class GrpoConfig(StageConfig):
 
 def _check_packing(config: SftConfig | GrpoConfig) -> None:
     if config.pack_queries and config.query_position == "first":
-        raise UsageError(
-            "setting pack_queries: queries share a dialogue that stands before them; set query_position=last"
-        )
+        raise UsageError("setting pack_queries: the dialogue must stand before them; set query_position=last")

@@ -1,4 +1,4 @@
-"""What is wrong with a value, in one sentence of ours: pydantic finds the fault, its own wording reaches nobody."""
+"""What is wrong with a value, in our words: pydantic finds the fault, its words reach nobody."""
 
 from __future__ import annotations
 

@@ -217,6 +217,15 @@ _NUMBER = re.compile(rf"^(?:{_INT.pattern}|{_FLOAT.pattern})$")
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
+def _dump_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # only double quotes have escapes; in others some line breaks of Unicode come back as others
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _dump_text)
+
+
 def write_yaml(values: dict[str, Any]) -> str:
     r"""`key: value` lines that `read_yaml` reads back.
 

@@ -145,6 +145,16 @@ def test_which_model_has_which_setting() -> None:
     assert all(item.about.of for item in declared(AnswerConfig).values())
 
 
+def test_a_setting_may_need_another() -> None:
+    assert AnswerConfig(threshold=0.0, image_threshold=0.5).image_threshold == 0.5
+    with pytest.raises(UsageError, match="image_threshold has no meaning without setting threshold"):
+        AnswerConfig(image_threshold=0.5)
+    assert EvalCall(coherence=True, encoder="x").encoder == "x"
+    with pytest.raises(UsageError) as caught:
+        EvalCall(encoder="x")
+    assert str(caught.value) == "--encoder has no meaning without --coherence; give both"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_defaults_keep_their_own_bounds(kind: type[Any]) -> None:
     names = [item.name for item in dataclasses.fields(kind)]

@@ -66,7 +66,9 @@ SCALARS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
     st.text(alphabet="0123456789eE+-._:~xo", max_size=8),
-    st.sampled_from(["yes", "no", "null", "1e5", "0o7", "2020-01-01", "1:30", "=", "<<", "-"]),
+    st.sampled_from(
+        ["\x85", "a\u2028b", "a\n\nb", " a ", "yes", "no", "null", "1e5", "0o7", "2020-01-01", "1:30", "=", "<<", "-"]
+    ),
 )
 
 
