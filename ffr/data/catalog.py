@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.data.dataset import ExampleDataset, open_dataset
 from ffr.errors import DataError, UsageError
+from ffr.files import remove, replaced_folder
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -113,7 +112,7 @@ def locate(
         if is_outdated(folder):
             if echo is not None:
                 echo(f"The set {entry.name} in {folder} was made by another version of ffr; it is made anew")
-            shutil.rmtree(folder)
+            remove(folder)
         if not folder.is_dir():
             if echo is not None:
                 echo(f"Generating the set {entry.name} (seed {SAMPLE_SEED}) into {folder}")
@@ -202,23 +201,12 @@ def generate_sample(name: str, folder: Path, seed: int = SAMPLE_SEED) -> None:
     from ffr.data.sample import write_sample
 
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+        # another process may be quicker with the same content
+        with replaced_folder(folder, keep_existing=True) as scratch:
+            write_sample(scratch, name, seed)
     except OSError as error:
         raise DataError(
-            f"cannot be written to ({error.strerror}); choose another folder (FFR_DATA_HOME for named sets)",
-            where=str(folder.parent),
+            f"cannot be written ({error.strerror}); see that there is room, or choose another folder "
+            "(FFR_DATA_HOME for named sets)",
+            where=str(folder),
         ) from error
-    try:
-        temporary.chmod(0o755)
-        write_sample(temporary, name, seed)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            # another process was quicker with the same content; anything else is an error
-            if not folder.is_dir():
-                raise
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror}); is there room?", where=str(folder)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
