@@ -27,7 +27,8 @@ from ffr.files import replaced_file
 from ffr.provenance import command, now, versions
 from ffr.retrieval.opening import AskedData, Bar, OpenModel, Say, choose_model, open_model
 from ffr.settings import AnswerConfig, declared, settings_of_data
-from ffr.suites.suite import Suite, SuiteDataset, SuiteRow
+from ffr.suites.file import SuiteDataset
+from ffr.suites.suite import Suite, SuiteRow
 from ffr.suites.table import Bench, Cell, bench_json, csv_table, latex_table, markdown_table
 
 CELLS_FOLDER = "cells"

@@ -16,7 +16,8 @@ from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import SLICES, STRICT_PREFIX
 from ffr.markup import latex_text, markdown_text
 from ffr.report.tables import interval_text
-from ffr.suites.suite import WHOLE, Suite, SuiteDataset, SuiteRow
+from ffr.suites.file import WHOLE, SuiteDataset
+from ffr.suites.suite import Suite, SuiteRow
 
 SCHEMA = 1
 
