@@ -78,7 +78,7 @@ def run(
 def _servers(suite: Suite, only: tuple[str, ...]) -> list[str]:
     """Which servers are asked, and whose keys they get: a suite may come from someone else."""
     from ffr.retrieval.api import DEFAULT_KEY_VARIABLE, split_name
-    from ffr.retrieval.opening import kind_of
+    from ffr.settings import kind_of
 
     found: dict[str, None] = {}
     for row in suite.rows_of(only):

@@ -8,22 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffr.cli.model_options import (
-    BATCH_TOKENS,
-    DEVICE,
-    DTYPE,
-    IMAGE_ROOT,
-    LIMIT,
-    MAX_NEW_TOKENS,
-    PROGRESS,
-    QUERY_POSITION,
-    SKIP_BAD,
-    TEMPLATE,
-    TRUST_REMOTE_CODE,
-    data_options,
-    with_options,
-)
+from ffr.cli.eval_options import EvalCall
+from ffr.cli.model_options import with_options
 from ffr.cli.output import progress_bar, say
+from ffr.cli.setting_options import setting_options
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +21,12 @@ if TYPE_CHECKING:
     from ffr.training.curriculum.order import Difficulty
 
 
+_ASKING = (
+    "batch_tokens", "max_new_tokens", "device", "dtype", "limit", "skip_bad", "image_root",
+    "template", "query_position", "trust_remote_code", "progress",
+)  # fmt: skip
+
+
 @click.group()
 def curriculum() -> None:
     """Order training data by difficulty; `ffr curriculum score` measures it."""
@@ -40,7 +34,8 @@ def curriculum() -> None:
 
 @curriculum.command()
 @with_options(
-    *data_options(split="train"),
+    *setting_options(EvalCall, ["dataset"]),
+    click.option("--split", default="train", show_default=True, help="Part of a named set."),
     click.option(
         "--model",
         metavar="MODEL",
@@ -52,17 +47,7 @@ def curriculum() -> None:
         metavar="DIR",
         help="Output folder. [default: the user's cache, by model, data and settings]",
     ),
-    BATCH_TOKENS,
-    MAX_NEW_TOKENS,
-    DEVICE,
-    DTYPE,
-    LIMIT,
-    SKIP_BAD,
-    IMAGE_ROOT,
-    TEMPLATE,
-    QUERY_POSITION,
-    TRUST_REMOTE_CODE,
-    PROGRESS,
+    *setting_options(EvalCall, _ASKING),
 )
 def score(
     dataset: str,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffr.cli.eval_options import (
-    EVAL_OPTIONS,
     EvalCall,
-    check_call,
+    eval_options,
+    read_call,
 )
 from ffr.cli.model_options import with_options
 from ffr.cli.output import print_json, progress_bar, say, say_aside
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@with_options(*EVAL_OPTIONS)
+@with_options(*eval_options())
 @click.pass_context
 def eval_command(ctx: click.Context, /, **options: Any) -> None:
     """Measure a model, a server, an encoder, a trivial baseline, or anyone's prediction file.
@@ -37,10 +37,9 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     Bare `ffr eval` takes the newest finished run under ./runs, or `tiny` where there is none, on the bundled sample. The
     output folder gets predictions.jsonl and results.json; the same command goes on where it was stopped.
     """
-    call = EvalCall(**options)
+    call = read_call(ctx, options)
 
     tell = say_aside if call.as_json else say
-    check_call(ctx, call)
     if call.predictions is not None:
         from ffr.evaluation.predictions import score_predictions
 
@@ -53,7 +52,7 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     from ffr.retrieval.opening import choose_model
 
     choice = choose_model(call.model)
-    if call.coherence and call.encoder is None and choice.source is None and call.embedding is None:
+    if call.coherence and call.encoder is None and choice.source is None and call.kind != "embedding":
         raise UsageError("--coherence takes the vectors of a model, and this one has none here; name an --encoder")
     tell(f"Evaluating {choice.label} on {call.dataset}" + (f" ({call.split})" if call.data_split is not None else ""))
     if call.wrong_pictures:

@@ -5,31 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from ffr.cli.model_options import Option, with_options
 from ffr.cli.output import say
+from ffr.cli.setting_options import setting_options
 from ffr.errors import UsageError
+from ffr.settings import GrpoConfig, SftConfig, StageConfig, describe, load_config, recipes
 
-if TYPE_CHECKING:
-    from ffr.settings import StageConfig
+_NAMED = ("dataset", "val_dataset", "image_root", "skip_bad", "seed")
+"""Settings with an option of their own in every stage."""
 
-Command = Callable[..., None]
-
-_OPTIONS = (
+_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--config",
         "source",
         metavar="RECIPE|FILE",
         help="A recipe that comes with ffr, or a YAML file. [default: tiny]",
     ),
-    click.option("--dataset", metavar="NAME|PATH", help="A named set (sample, mldr, …) or a file."),
-    click.option("--val-dataset", metavar="NAME|PATH", help="Validation data; a named set brings its own."),
-    click.option("--image-root", metavar="DIR", help="Folder that image paths are relative to."),
-    click.option("--skip-bad", is_flag=True, default=None, help="Leave bad records out, counted, instead of stopping."),
-    click.option("-o", "overrides", metavar="KEY=VALUE", multiple=True, help="Set any setting; see --list-settings."),
-    click.option("--seed", type=int, help="Seed of data order, adapter and whatever is drawn."),
+    *setting_options(StageConfig, _NAMED, of_recipe=True),
+    click.option(
+        "-o",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Set any setting; see --list-settings.",
+    ),
     click.option(
         "--out", type=click.Path(path_type=Path, file_okay=False), help="The run's folder. [default: runs/STAGE-…]"
     ),
@@ -42,87 +45,54 @@ _OPTIONS = (
 )
 
 
-def _stage_options(command: Command) -> Command:
-    """The options that every stage has."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
 @click.group()
 def train() -> None:
     """Train a model: `ffr train sft` is the cold start, `ffr train grpo` comes after it."""
 
 
 @train.command()
-@click.option("--model", metavar="MODEL", help="`tiny`, a folder, a run, or a hub id.")
-@_stage_options
-def sft(model: str | None, **options: Any) -> None:
+@with_options(*setting_options(SftConfig, ["model"], of_recipe=True), *_OPTIONS)
+def sft(**options: Any) -> None:
     """Cold start: supervised fine-tuning on dialogues with true answers.
 
-    Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder holds settings, figures,
-    checkpoints, the adapter and a merged model that `ffr eval` and plain transformers load.
+    Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder
+    holds settings, figures, checkpoints, the adapter and a merged model that `ffr eval` and plain
+    transformers load.
     """
-    from ffr.settings import SftConfig
-
-    _run_stage(SftConfig, settings={"model": model}, **options)
+    _run_stage(SftConfig, **options)
 
 
 @train.command()
-@click.option(
-    "--from", "model", metavar="MODEL", help="A run, a folder, or a hub id. [default: the newest finished SFT run]"
-)
-@click.option(
-    "--curriculum",
-    is_flag=False,
-    flag_value="paper",
-    type=click.Choice(["paper", "paced", "online"]),
-    help="Order the data by difficulty; alone it does the paper's way, easy to hard.",
-)
-@_stage_options
-def grpo(model: str | None, curriculum: str | None, **options: Any) -> None:
+@with_options(*setting_options(GrpoConfig, ["model", "curriculum"], of_recipe=True), *_OPTIONS)
+def grpo(**options: Any) -> None:
     """Second stage: GRPO, which trains a model on the rewards of its own answers.
 
-    Bare `ffr train grpo` goes on from the newest finished SFT run under ./runs, on the bundled sample. Each prompt passes
-    through the model once for all answers to it. Kill it at any point; --resume goes on to the bit.
+    Bare `ffr train grpo` goes on from the newest finished SFT run under ./runs, on the bundled
+    sample. Each prompt passes through the model once for all answers to it. Kill it at any point;
+    --resume goes on to the bit.
     """
-    from ffr.settings import GrpoConfig
-
-    _run_stage(GrpoConfig, settings={"model": model, "curriculum": curriculum}, **options)
+    _run_stage(GrpoConfig, **options)
 
 
 def _run_stage(
     kind: type[StageConfig],
     *,
-    settings: dict[str, object],
     source: str | None,
-    dataset: str | None,
-    val_dataset: str | None,
-    image_root: str | None,
-    skip_bad: bool | None,
     overrides: tuple[str, ...],
-    seed: int | None,
     out: Path | None,
     resume: Path | None,
     dry_run: bool,
     list_settings: bool,
     progress: bool | None,
+    **settings: object,
 ) -> None:
-    """Does what the options of a stage's command ask for."""
-    from ffr.settings import load_config
-
+    """Does what the options of a stage's command ask for; the rest of them are settings."""
     if list_settings:
         _list_settings(kind)
         return
-    settings |= {
-        "dataset": dataset,
-        "val_dataset": val_dataset,
-        "image_root": image_root,
-        "skip_bad": skip_bad,
-        "seed": seed,
-    }
     if resume is not None:
-        _resume(kind, resume, source, {**settings, "out": out}, overrides, progress)
+        given = source is not None or any(value is not None for value in (*settings.values(), out))
+        _resume(kind, resume, overrides, progress, others_given=given)
         return
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
     recipe = source or "tiny"
@@ -148,8 +118,6 @@ def _stage_functions(kind: type[StageConfig]) -> tuple[Callable[..., object], Ca
 
 
 def _list_settings(kind: type[StageConfig]) -> None:
-    from ffr.settings import describe, recipes
-
     width = max(len(name) for name, _, _ in describe(kind))
     for name, default, text in describe(kind):
         say(f"{name:<{width}}  {text} [{default}]")
@@ -161,14 +129,14 @@ def _list_settings(kind: type[StageConfig]) -> None:
 def _resume(
     kind: type[StageConfig],
     run: Path,
-    source: str | None,
-    settings: dict[str, object],
     overrides: tuple[str, ...],
     progress: bool | None,
+    *,
+    others_given: bool,
 ) -> None:
     from ffr.runs import RunRecord
 
-    if source is not None or overrides or any(value is not None for value in settings.values()):
+    if others_given:
         raise UsageError("--resume takes its settings from the run; give no others, or start a new run")
     if not run.is_dir():
         raise UsageError(f"{run}: no such run folder")
@@ -180,7 +148,7 @@ def _resume(
         return
     from ffr.training.common.assembly import load_run_config
 
-    config = load_run_config(kind, run)
+    config = load_run_config(kind, run, overrides)
     train_stage, _ = _stage_functions(kind)
     _finish(
         kind,

@@ -26,9 +26,10 @@ from ffr.evaluation.run import evaluate
 from ffr.files import replaced_file
 from ffr.progress import Say
 from ffr.provenance import command, now, versions
-from ffr.retrieval.opening import SETTINGS_OF_DATA, AskedData, Bar, OpenModel, choose_model, open_model
-from ffr.settings import AnswerConfig
-from ffr.suites.suite import Suite, SuiteDataset, SuiteRow
+from ffr.retrieval.opening import AskedData, Bar, OpenModel, choose_model, open_model
+from ffr.settings import AnswerConfig, declared, settings_of_data
+from ffr.suites.file import SuiteDataset
+from ffr.suites.suite import Suite, SuiteRow
 from ffr.suites.table import Bench, Cell, bench_json, csv_table, latex_table, markdown_table
 from ffr.text import one_line
 
@@ -181,7 +182,9 @@ class _Models:
 
     def __call__(self, row: SuiteRow, settings: AnswerConfig) -> OpenModel:
         assert row.model.model is not None
-        key = row.label, replace(settings, **{name: getattr(AnswerConfig, name) for name in SETTINGS_OF_DATA})
+        known = declared(type(settings))
+        of_data = {name: known[name].default for name in settings_of_data(type(settings))}
+        key = row.label, replace(settings, **of_data)
         if key != self._key:
             self._make_room()
             try:

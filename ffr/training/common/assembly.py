@@ -32,7 +32,7 @@ from ffr.progress import Say
 from ffr.provenance import command, now, versions
 from ffr.run_log import LOSS_CURVES, draw_curve, read_metrics
 from ffr.runs import ModelSource, RunRecord, Status, new_run_folder
-from ffr.settings import StageConfig, config_fingerprint, load_config, to_yaml
+from ffr.settings import StageConfig, config_fingerprint, load_resumed, resumed_fingerprint, to_yaml
 from ffr.text import one_line
 from ffr.training.common.callback import StageCallback, StepBar
 from ffr.training.common.module import StageModule
@@ -40,6 +40,7 @@ from ffr.training.common.validation import validate
 
 Config = TypeVar("Config", bound=StageConfig)
 _RUN_FOLDER_VARIABLE = "FFR_RUN_FOLDER"
+CONFIG_FILE = "config.yaml"
 _CHARACTERS_PER_IMAGE = 400
 """What a picture adds to an example's length when batches are grouped, in characters of prompt."""
 
@@ -122,7 +123,10 @@ def run_stage(
     run = _run_folder(run, root, config, recipe, is_first_process)
     how = "resumed" if resume else f"with recipe {recipe}"
     say(f"Training {source.label} on {config.dataset} ({len(train_data)} examples, {config.split}) {how} → {run}")
-    fingerprints = {"configuration": config_fingerprint(config), "data": train_data.fingerprint}
+    configuration = config_fingerprint(config)
+    if resume:
+        configuration = resumed_fingerprint(config, run / CONFIG_FILE, RunRecord.load(run).config_fingerprint)
+    fingerprints = {"configuration": configuration, "data": train_data.fingerprint}
     record = _start_record(run, config, fingerprints, train_data, val_data, source.label, resume, is_first_process)
     preparation = Preparation(run, source, train_data, val_data, fingerprints, resume, say, progress)
     try:
@@ -215,17 +219,23 @@ def fit_module(
     return status, figures
 
 
-def load_run_config(kind: type[Config], run: Path) -> Config:
-    """The settings a run was started with.
+def load_run_config(kind: type[Config], run: Path, overrides: Iterable[str] = ()) -> Config:
+    """The settings that a run goes on with.
+
+    Args:
+        kind: The stage's settings.
+        run: The run folder.
+        overrides: As `ffr.settings.load_resumed` takes them.
 
     Raises:
         ModelError: where the folder is not a run's.
+        UsageError: where an override would change the result.
     """
     RunRecord.load(run)
-    path = run / "config.yaml"
+    path = run / CONFIG_FILE
     if not path.is_file():
         raise ModelError("the run's config.yaml is missing; restore it or start a new run", str(run))
-    return load_config(kind, source=str(path))
+    return load_resumed(kind, path, overrides)
 
 
 def quiet_libraries() -> None:
@@ -306,7 +316,7 @@ def _start_record(
         record.started_at = before.started_at
     if is_first_process:
         if not resume:
-            replace_text(run / "config.yaml", to_yaml(config))
+            replace_text(run / CONFIG_FILE, to_yaml(config))
         record.save(run)
     return record
 
