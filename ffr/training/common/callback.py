@@ -14,10 +14,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from ffr.files import remove
+from ffr.progress import Say
 from ffr.run_log import MetricsFile
 from ffr.training.common.module import StageModule
-
-Echo = Callable[[str], None]
 
 
 class StepBar(RichProgressBar):
@@ -43,7 +42,7 @@ class StageCallback(Callback):
         speaks: Whether it says the figures of about twenty steps, as where no bar shows them.
     """
 
-    def __init__(self, run_validation: Callable[[], dict[str, float]], *, say: Echo, speaks: bool) -> None:
+    def __init__(self, run_validation: Callable[[], dict[str, float]], *, say: Say, speaks: bool) -> None:
         self.run_validation = run_validation
         self.say = say
         self.speaks = speaks

@@ -10,14 +10,14 @@ from ffr.data.catalog import NAMED_SETS, load_dataset
 from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Example
 from ffr.errors import DataError
+from ffr.progress import Say
 from ffr.settings import StageConfig
-from ffr.training.common.callback import Echo
 
 _CHARACTERS_PER_IMAGE = 400
 """What a picture adds to an example's length when batches are grouped, in characters of prompt."""
 
 
-def load_data(config: StageConfig, say: Echo) -> tuple[ExampleDataset, ExampleDataset | None]:
+def load_data(config: StageConfig, say: Say) -> tuple[ExampleDataset, ExampleDataset | None]:
     """Training and validation data that the settings name; None for no validation data.
 
     Raises:

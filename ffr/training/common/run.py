@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,11 @@ from ffr.files import make_folder, replace_text
 from ffr.provenance import command, now, versions
 from ffr.run_log import read_metrics
 from ffr.runs import ModelSource, RunRecord, Status, new_run_folder
-from ffr.settings import StageConfig, config_fingerprint, load_config, to_yaml
+from ffr.settings import StageConfig, config_fingerprint, load_resumed, resumed_fingerprint, to_yaml
 
 Config = TypeVar("Config", bound=StageConfig)
 _RUN_FOLDER_VARIABLE = "FFR_RUN_FOLDER"
+CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,21 @@ def run_folder(run: Path | None, root: Path, stage: str, recipe: str) -> Iterato
         os.environ.pop(_RUN_FOLDER_VARIABLE, None)
 
 
+def configuration_of(config: StageConfig, resumed: Path | None) -> str:
+    """What names the settings of a run: of one that is gone on with, what its checkpoints say.
+
+    Args:
+        config: The settings.
+        resumed: The run folder that is gone on with; None for a new run.
+
+    Raises:
+        FfrError: where the folder's settings are not those that its record names.
+    """
+    if resumed is None:
+        return config_fingerprint(config)
+    return resumed_fingerprint(config, resumed / CONFIG_FILE, RunRecord.load(resumed).config_fingerprint)
+
+
 def check_resumed(run: Path, data_fingerprint: str) -> RunRecord:
     """The record of a run that is gone on with.
 
@@ -87,6 +103,7 @@ def kept_record(
     source: ModelSource,
     data: tuple[ExampleDataset, ExampleDataset | None],
     *,
+    configuration: str,
     resume: bool,
 ) -> Iterator[RunRecord]:
     """Writes `config.yaml` and the record of a run that begins, and the record again when it ends.
@@ -99,6 +116,7 @@ def kept_record(
         config: The settings.
         source: The model it starts from.
         data: Training data; validation data, if any.
+        configuration: What names the settings; see `configuration_of`.
         resume: Whether the run is gone on with.
 
     Raises:
@@ -114,7 +132,7 @@ def kept_record(
         dataset=config.dataset,
         data_fingerprint=train_data.fingerprint,
         val_fingerprint=val_data.fingerprint if val_data is not None else "",
-        config_fingerprint=config_fingerprint(config),
+        config_fingerprint=configuration,
         versions=versions(),
         command=command(),
     )
@@ -123,7 +141,7 @@ def kept_record(
     writes = is_first_process()
     if writes:
         if not resume:
-            replace_text(run / "config.yaml", to_yaml(config))
+            replace_text(run / CONFIG_FILE, to_yaml(config))
         record.save(run)
     try:
         yield record
@@ -136,17 +154,23 @@ def kept_record(
             record.save(run)
 
 
-def load_run_config(kind: type[Config], run: Path) -> Config:
-    """The settings a run was started with.
+def load_run_config(kind: type[Config], run: Path, overrides: Iterable[str] = ()) -> Config:
+    """The settings that a run goes on with.
+
+    Args:
+        kind: The stage's settings.
+        run: The run folder.
+        overrides: As `ffr.settings.load_resumed` takes them.
 
     Raises:
         ModelError: where the folder is not a run's.
+        UsageError: where an override would change the result.
     """
     RunRecord.load(run)
-    path = run / "config.yaml"
+    path = run / CONFIG_FILE
     if not path.is_file():
         raise ModelError("the run's config.yaml is missing; restore it or start a new run", str(run))
-    return load_config(kind, source=str(path))
+    return load_resumed(kind, path, overrides)
 
 
 def last_figures(metrics: Path) -> dict[str, float]:

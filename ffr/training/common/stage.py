@@ -19,16 +19,18 @@ from lightning.pytorch.callbacks import Callback
 from ffr.data.dataset import ExampleDataset
 from ffr.models.prompts import PromptBuilder
 from ffr.models.saving import save_adapter, save_merged
+from ffr.progress import Say
 from ffr.run_log import draw_curve
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, resolve_model
-from ffr.settings import config_fingerprint, to_yaml
-from ffr.training.common.callback import Echo, StageCallback, StepBar
+from ffr.settings import to_yaml
+from ffr.training.common.callback import StageCallback, StepBar
 from ffr.training.common.data import check_truths, load_data
 from ffr.training.common.module import StageModule
 from ffr.training.common.run import (
     Config,
     TrainResult,
     check_resumed,
+    configuration_of,
     is_first_process,
     kept_record,
     last_figures,
@@ -59,7 +61,7 @@ class Job:
     root: Path = Path(RUNS_FOLDER)
     recipe: str = "tiny"
     resume: bool = False
-    say: Echo = print
+    say: Say = print
     progress: bool = True
     is_dry: bool = False
 
@@ -73,17 +75,19 @@ class Start(Generic[Config]):
         source: Where that model is.
         train_data: Training data.
         val_data: Validation data; None for none.
+        configuration: What names the settings.
     """
 
     config: Config
     source: ModelSource
     train_data: ExampleDataset
     val_data: ExampleDataset | None
+    configuration: str
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """Names of configuration and data; a checkpoint of others is refused."""
-        return {"configuration": config_fingerprint(self.config), "data": self.train_data.fingerprint}
+        return {"configuration": self.configuration, "data": self.train_data.fingerprint}
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,14 @@ def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
         how = "resumed" if job.resume else f"with recipe {job.recipe}"
         job.say(f"Training {_what(start)} {how} → {run}")
         data = (start.train_data, start.val_data)
-        with kept_record(run, start.config, start.source, data, resume=job.resume) as record:
+        with kept_record(
+            run,
+            start.config,
+            start.source,
+            data,
+            configuration=start.configuration,
+            resume=job.resume,
+        ) as record:
             record.status, record.results = _fit(_prepare(stage, start, job))
     return TrainResult(run, record.status, record.results)
 
@@ -185,7 +196,9 @@ def _start(stage: Stage[Config], config: Config, job: Job) -> tuple[Start[Config
     quiet_libraries()
     prepare_process(config)
     config, source = stage.choose_model(config, job.root)
-    return Start(config, source, *load_data(config, job.say)), job
+    train_data, val_data = load_data(config, job.say)
+    configuration = configuration_of(config, job.run if job.resume else None)
+    return Start(config, source, train_data, val_data, configuration), job
 
 
 def _what(start: Start[Any]) -> str:

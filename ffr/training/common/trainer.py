@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ffr.errors import UsageError
 from ffr.settings import StageConfig
+from ffr.text import one_line
 from ffr.training.common.setup import precision_of
 
 
@@ -73,7 +74,7 @@ def make_trainer(
             default_root_dir=str(run),
         )
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = one_line(error)
         raise UsageError(
             f"accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy} cannot be set up "
             f"here: {reason}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.data.dataset import data_fingerprint
 from ffr.models.vlm import Vlm
+from ffr.progress import Progress, Say
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.settings import GrpoConfig
-from ffr.training.common.callback import Echo
 from ffr.training.common.grouping import group_queries
 from ffr.training.common.stage import Job, Start
 from ffr.training.curriculum.difficulty import (
@@ -125,11 +125,11 @@ def _measure(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> list[Difficulty] |
     return scored.difficulties
 
 
-def _told_by_tenths(say: Echo) -> Callable[[int, int], None]:
+def _told_by_tenths(say: Say) -> Progress:
     told = [0]
 
-    def progress(num_done: int, num_all: int) -> None:
-        tenth = 10 * num_done // max(1, num_all)
+    def progress(num_done: int, num_all: int | None) -> None:
+        tenth = 10 * num_done // max(1, num_all or 1)
         if tenth > told[0]:
             told[0] = tenth
             say(f"  {num_done} of {num_all} answered")

@@ -25,6 +25,7 @@ from ffr.encoders import open_encoder
 from ffr.errors import FfrError, UsageError
 from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
+from ffr.text import one_line
 from ffr.training.grpo.rewards import (
     Completion,
     FragmentF1Reward,
@@ -274,7 +275,6 @@ def _checked(term: RewardTerm, given: Any, sample_ids: Sequence[str]) -> list[fl
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
     # a KeyError or an assertion says little without its name
-    text = text if isinstance(error, FfrError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "…"
+    said, name = one_line(error, 300), type(error).__name__
+    return said if isinstance(error, FfrError) or said == name else f"{name}: {said}"

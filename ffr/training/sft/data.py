@@ -11,8 +11,8 @@ from ffr.data.dataset import ExampleDataset
 from ffr.models.prompts import PromptBuilder
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
+from ffr.progress import Say
 from ffr.settings import SftConfig
-from ffr.training.common.callback import Echo
 from ffr.training.common.data import example_length
 from ffr.training.common.grouping import group_queries
 from ffr.training.common.setup import check_packing
@@ -46,7 +46,7 @@ class SftData(L.LightningDataModule):
         builder: PromptBuilder,
         *,
         sharing: PrefixSharing | None,
-        say: Echo,
+        say: Say,
     ) -> None:
         super().__init__()
         self._examples = examples

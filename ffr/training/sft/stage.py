@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ffr.models.shared_prefix import PrefixSharing
+from ffr.prompt import MAX_SHARED_QUERIES
 from ffr.settings import SftConfig
 from ffr.training.common.data import check_truths
-from ffr.training.common.grouping import MAX_QUERIES
 from ffr.training.common.setup import load_base, make_prompt_builder, make_trainable
 from ffr.training.common.stage import Built, Job, Stage, Start
 from ffr.training.sft.data import SftData
@@ -55,6 +55,6 @@ def _notes(start: Start[SftConfig], data: SftData) -> Iterator[str]:
     sizes = [len(group) for group in data.groups]
     yield (
         f"{len(start.train_data)} examples in {len(sizes)} groups of {min(sizes)} to {max(sizes)} queries on one "
-        f"dialogue (at most {MAX_QUERIES})"
+        f"dialogue (at most {MAX_SHARED_QUERIES})"
     )
     yield f"longest group {where}: {longest.num_tokens} tokens with its {sizes[number]} queries and answers"

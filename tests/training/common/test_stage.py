@@ -159,8 +159,8 @@ def test_a_dry_run_of_a_resumed_run(call: Callable[..., Result], tmp_path: Path)
     settings = (run / "config.yaml").read_text(encoding="utf-8")
     (run / "config.yaml").write_text(settings.replace("\nseed: 0\n", "\nseed: 1\n"), encoding="utf-8")
     for refused in (resume("--dry-run"), resume("--no-progress")):
-        assert refused.exit_code == 1, refused.output
-        assert "the checkpoint belongs to another configuration; start a new run" in refused.output
+        assert refused.exit_code == 2, refused.output
+        assert "config.yaml: not the settings that the run began with" in refused.output
     (run / "config.yaml").write_text(settings, encoding="utf-8")
     write_data(tmp_path / "good.jsonl", without=3)
     for refused in (resume("--dry-run"), resume("--no-progress")):

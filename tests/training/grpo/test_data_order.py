@@ -37,7 +37,7 @@ def table(tmp_path: Path, data: list[Example]) -> Path:
 
 def choose(data: Any, **settings: Any) -> ChosenOrder:
     config = GrpoConfig(batch_size=1, accumulate=2, **settings)
-    return choose_order(Start(config, ModelSource("tiny", "tiny"), data, None), NO_MODEL, Job())
+    return choose_order(Start(config, ModelSource("tiny", "tiny"), data, None, ""), NO_MODEL, Job())
 
 
 def test_without_a_curriculum(data: list[Example]) -> None:
