@@ -82,10 +82,13 @@ def test_vectors_are_kept_in_the_folder_that_is_named(sample_home: Path, tmp_pat
     assert len(list((tmp_path / "1000-pixels").rglob("*"))) > len(data[index].dialogue.utterances) / 2
     second, encoder = reward()
 
-    def refuse(*_: object) -> None:
-        raise AssertionError("embedded again")
+    embed_texts = encoder._encoder.embed_texts
 
-    encoder._encoder.embed_texts = encoder._encoder.embed_images = refuse
+    def embed_no_more(items: Sequence[Any]) -> torch.Tensor:
+        assert list(items) == ["a"], "besides a text that tells the width of the space"
+        return embed_texts(items)
+
+    encoder._encoder.embed_texts = encoder._encoder.embed_images = embed_no_more
     assert value_of(second) == value
 
 
