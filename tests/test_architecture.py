@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.shipped": set(),
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
-    "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.embedding.interface", "ffr.shipped"},
+    "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
     "ffr.exports": _DOORS | {"ffr.embedding", "ffr.files", "ffr.model_files", "ffr.models", "ffr.provenance"},
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},

@@ -21,7 +21,8 @@ from transformers import (
 from ffr.errors import ModelError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS
 from ffr.model_files import check_model_folder, loading_explained, short_reason
-from ffr.models.vlm import SETTINGS_FILE, Vlm
+from ffr.models.saving import SETTINGS_FILE
+from ffr.models.vlm import Vlm
 from ffr.shipped.tiny import TINY_FOLDER
 
 _PROMPT_SETTINGS = {"template": ("zh", "en"), "query_position": ("first", "last"), "answer_style": ("bare", "think")}

@@ -25,7 +25,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ffr.models.positions import next_positions, token_positions
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 
 _log = logging.getLogger(__name__)
 ATTENTION_NAME = "ffr_shared_prefix"

@@ -237,7 +237,11 @@ class OpenReader:
 
     @property
     def encoder(self) -> Encoder | None:
-        return self._reader.vlm if isinstance(self._reader, VlmRetriever) else None
+        if not isinstance(self._reader, VlmRetriever):
+            return None
+        from ffr.embedding.policy import PolicyEncoder
+
+        return PolicyEncoder(self._reader.vlm)
 
     def retriever(self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar) -> Retriever:
         if not settings.window:
@@ -366,5 +370,5 @@ def vlm_retriever(
         trust_remote_code=trust_remote_code,
     )
     vlm.name = source.label
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=512 << 20)
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=512 << 20)
     return VlmRetriever(vlm, **options)  # type: ignore[arg-type]

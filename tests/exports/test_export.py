@@ -39,7 +39,7 @@ def test_towers(name: str, built: Callable[[str], Path], tmp_path: Path) -> None
     path = random_picture(tmp_path / "a.png", 171, 60)
     image = vlm.encode(FilePrompt("<image>"), [path]).images[0]
     (found,) = model.image_features(image.inputs or {})
-    features = vlm.image_features(image)
+    features = vlm.tower.features(image)
     assert np.allclose(found["pooled"], features.pooled, atol=1e-4 * float(features.pooled.abs().max()))
     assert [name for name in found if name != "pooled"] == [f"deepstack.{n}" for n in range(len(features.deepstack))]
 
@@ -70,7 +70,7 @@ def test_several_images_of_a_processor_call_are_taken_one_by_one(built: Callable
     with pytest.raises(ModelError, match="patches for grids of"):
         model.image_features({**joined, "pixel_values": joined["pixel_values"][:-4]})
     for image, item in zip(images, found, strict=True):
-        assert np.allclose(item["pooled"], vlm.image_features(image).pooled, atol=1e-4)
+        assert np.allclose(item["pooled"], vlm.tower.features(image).pooled, atol=1e-4)
 
 
 def test_what_lies_in_the_folder(text_export: Path) -> None:
@@ -264,8 +264,8 @@ def test_adapters_are_merged_first(built: Callable[[str], Path], tmp_path: Path)
     with_adapter = load_vlm(built("qwen2-vl"), adapter=tmp_path / "adapter")
     image = with_adapter.encode(FilePrompt("<image>"), [path]).images[0]
     (found,) = load_onnx(tmp_path / "out", device="cpu").image_features(image.inputs or {})
-    assert np.allclose(found["pooled"], with_adapter.image_features(image).pooled, atol=1e-4)
-    plain = load_vlm(built("qwen2-vl")).image_features(image).pooled
+    assert np.allclose(found["pooled"], with_adapter.tower.features(image).pooled, atol=1e-4)
+    plain = load_vlm(built("qwen2-vl")).tower.features(image).pooled
     assert not np.allclose(found["pooled"], plain, atol=1e-2)
 
 

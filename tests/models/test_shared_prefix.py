@@ -15,8 +15,9 @@ from ffr.models import shared_prefix
 from ffr.models.decoding.greedy import generate_answers
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.loading import load_vlm
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]
 

@@ -26,6 +26,7 @@ from ffr.models.features import ImageFeatureCache
 from ffr.models.loading import load_vlm
 from ffr.models.lora import add_lora
 from ffr.models.prompts import PromptBuilder
+from ffr.models.saving import save_adapter, save_merged
 from ffr.models.vlm import Vlm
 from ffr.provenance import command, now, versions
 from ffr.run_log import LOSS_CURVES, draw_curve, read_metrics
@@ -204,8 +205,8 @@ def fit_module(
         vlm = module.vlm
         vlm.eval()
         if config.lora_rank:
-            vlm.save_adapter(run / "adapter")
-        vlm.save_merged(run / "merged", prompt_settings=builder.prompt_settings)
+            save_adapter(vlm, run / "adapter")
+        save_merged(vlm, run / "merged", prompt_settings=builder.prompt_settings)
         draw_curve(run / "metrics.csv", run / "curve.png", title=run.name, curves=curves, label=curves_label)
     figures = _last_figures(run / "metrics.csv") if trainer.is_global_zero else {}
     trainer.strategy.barrier()
@@ -322,7 +323,7 @@ def load_base(config: StageConfig, location: str) -> Vlm:
         max_image_pixels=config.max_image_pixels,
     )
     if config.feature_cache_mb:
-        vlm.feature_cache = ImageFeatureCache(
+        vlm.tower.cache = ImageFeatureCache(
             memory_bytes=config.feature_cache_mb * 2**20,
             disk_folder=Path(config.feature_cache_dir) if config.feature_cache_dir else None,
             disk_bytes=config.feature_cache_dir_mb * 2**20,

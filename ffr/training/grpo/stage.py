@@ -12,11 +12,13 @@ import torch
 
 from ffr.data.dataset import ExampleDataset
 from ffr.embedding import CachedEncoder, Encoder
+from ffr.embedding.policy import PolicyEncoder
 from ffr.encoders import open_encoder
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.run_log import REWARD_CURVES
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, newest_finished_run, resolve_model
@@ -209,7 +211,7 @@ def _own_rewards(text: str | None) -> list[RewardTerm]:
 def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
     # an export beside a policy on a GPU may work on the CPU, where ONNX Runtime cannot use the GPU
     device = "auto" if vlm.device.type == "cuda" else vlm.device.type
-    encoder = open_encoder(config.encoder, device=device, policy=vlm)
+    encoder = open_encoder(config.encoder, device=device, policy=PolicyEncoder(vlm))
     if not encoder.takes_images:
         raise UsageError(
             f"setting encoder: {config.encoder} encodes texts only, and the order reward compares texts with pictures; "

@@ -10,8 +10,8 @@ import lightning as L
 
 from ffr.data.dataset import ExampleDataset
 from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded
 from ffr.runs import RUNS_FOLDER, Status, resolve_model
 from ffr.settings import SftConfig, to_yaml
 from ffr.training.common.assembly import (

@@ -19,8 +19,9 @@ from ffr.models.decoding.greedy import Generated, generate_answers
 from ffr.models.decoding.grouped import answer_groups, can_share, common_prefix_length, neighbours_of
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.features import ImageFeatureCache
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.prompt import QueryPosition, render
 from ffr.retrieval.interface import Answer, Retriever
 from ffr.retrieval.vlm import VlmRetriever
@@ -182,7 +183,7 @@ def test_a_retriever_shares_dialogues_and_answers_the_same(
     model_folder: Callable[[str], Path], asked: list[Example], is_constrained: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=64 << 20)
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=64 << 20)
     options: dict[str, Any] = {"name": "m", "query_position": "last", "max_new_tokens": 40, "with_logprobs": True}
     options["is_constrained"] = is_constrained
     repeated = answers_of(VlmRetriever(vlm, is_prefix_shared=False, **options), asked)

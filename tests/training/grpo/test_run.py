@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 
 from ffr.cli.main import ffr
 from ffr.errors import ModelError, UsageError
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
-from ffr.models.vlm import Encoded
 from ffr.settings import GrpoConfig
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.training.grpo.module import GrpoModule
