@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.data.dataset import ExampleDataset, open_dataset
 from ffr.errors import DataError, UsageError
 from ffr.files import remove, replaced_folder
+from ffr.progress import Say
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -52,9 +52,18 @@ SAMPLE_SEED = 0
 
 
 def data_home() -> Path:
-    """Folder of the named sets: the environment variable FFR_DATA_HOME, or ~/.cache/ffr/data."""
+    """Folder of the named sets: the environment variable FFR_DATA_HOME, or ~/.cache/ffr/data.
+
+    Raises:
+        UsageError: where neither is known.
+    """
     setting = os.environ.get("FFR_DATA_HOME", "")
-    return Path(setting) if setting else Path.home() / ".cache" / "ffr" / "data"
+    if setting:
+        return Path(setting)
+    try:
+        return Path.home() / ".cache" / "ffr" / "data"
+    except RuntimeError:
+        raise UsageError("no home folder is known here, so set FFR_DATA_HOME to a folder for the named sets") from None
 
 
 def load_dataset(
@@ -64,7 +73,7 @@ def load_dataset(
     image_root: str | Path | None = None,
     skip_bad: bool = False,
     require_images: bool = True,
-    echo: Callable[[str], None] | None = None,
+    echo: Say | None = None,
 ) -> ExampleDataset:
     """Opens a named set or a file.
 
@@ -92,9 +101,7 @@ def load_dataset(
     return dataset
 
 
-def locate(
-    spec: str | Path, *, split: str = "val", echo: Callable[[str], None] | None = None
-) -> tuple[Path, Path | None]:
+def locate(spec: str | Path, *, split: str = "val", echo: Say | None = None) -> tuple[Path, Path | None]:
     """The data file of a name or path, and the folder of its images where that is not the file's own.
 
     Raises:
