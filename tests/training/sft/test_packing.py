@@ -285,12 +285,9 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(sample_home: Path, tmp_path:
     result = train_sft(SftConfig(**SMALL), run=run, echo=stop, progress=False)
     assert result.status == "interrupted"
     assert len(rows_of(run)) == 3
-    done = subprocess.run(
-        [sys.executable, "-m", "ffr.cli.main", "train", "sft", "--resume", str(run)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "going on after step 3 of 5" in done.stdout
+    done = CliRunner().invoke(ffr, ["train", "sft", "--resume", str(run)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "going on after step 3 of 5" in done.output
     assert rows_of(run) == rows_of(whole)
     weights = [(folder / "merged" / "model.safetensors").read_bytes() for folder in (run, whole)]
     assert weights[0] == weights[1]
