@@ -35,6 +35,7 @@ except ImportError:  # not on Windows, where scratch folders are known for dead 
     fcntl = None  # type: ignore[assignment]
 
 _SCRATCH_NAME = re.compile(r"\..*\.ffr-([0-9a-f]{6})-[0-9]+-[0-9]+\.part", re.DOTALL)
+_RUST_ERROR = re.compile(r"\(os error ([0-9]{1,4})\)")
 _LOCK_FILE = ".lock"
 _OLD_SUFFIX = ".old"
 _MAX_NAME_BYTES = 150  # of the target in its scratch folder's name; file systems hold 255 in all
@@ -331,7 +332,8 @@ def _placed(
     scratch = Scratch(target)
     try:
         made = scratch.folder / target.name
-        yield made
+        with _said_by_the_system(target):
+            yield made
         if not is_private:
             _give_rights(made, scratch.mode)
         if is_durable:
@@ -346,6 +348,19 @@ def _placed(
             _flush(target.parent)
     finally:
         scratch.remove()
+
+
+@contextmanager
+def _said_by_the_system(target: Path) -> Iterator[None]:
+    """Makes an OSError of what a library written in Rust says of one, as safetensors of a full disk."""
+    try:
+        yield
+    except Exception as error:
+        found = _RUST_ERROR.search(str(error))
+        if isinstance(error, OSError) or found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(target)) from error
 
 
 def _exchange(made: Path, target: Path, old: Path) -> None:

@@ -119,6 +119,17 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(
     assert [path.name for path in folder.iterdir()] == ["old"]
 
 
+def test_a_full_disk_is_the_same_error_whoever_wrote(tmp_path: Path) -> None:
+    def write() -> None:
+        with replaced_folder(tmp_path / "merged"):
+            raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError, match=r"No space left on device.*merged") as caught:
+        write()
+    assert caught.value.errno == 28
+    assert list(tmp_path.iterdir()) == []
+
+
 _WRITER = """
 import sys, time
 from pathlib import Path
