@@ -16,7 +16,7 @@ def _scores(folder: Path) -> dict[str, float]:
     return scores
 
 
-def test_a_short_one_goes_through(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_one_goes_through(small_sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["quickstart", "--limit", "3", "-o", "max_steps=2", "-o", "val_examples=2", "-o", "max_new_tokens=16"]
     words += ["-g", "max_steps=1", "-g", "batch_size=2", "-g", "max_new_tokens=16", "-g", "val_examples=2"]

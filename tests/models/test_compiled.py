@@ -17,6 +17,7 @@ from torch._dynamo.utils import counters
 from vlm_reference import with_lora
 
 from ffr.dialogue import FilePrompt
+from ffr.errors import UsageError
 from ffr.models import shared_prefix
 from ffr.models.compiled import compile_layers
 from ffr.models.decoding.sampling import sample_answers
@@ -130,6 +131,26 @@ def test_a_compiled_training_is_resumed_up_to_rounding(sample_home: Path, tmp_pa
     assert apart < 1e-6 * moved
 
 
+def test_what_cannot_be_compiled_is_refused(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_nothing(function: object, **_: object) -> Callable[..., None]:
+        def call(*_: object) -> None:
+            raise RuntimeError("no compiler\nand more words")
+
+        return call
+
+    vlm = with_lora(model_folder("qwen2-vl"))
+    before = [layer.forward for layer in vlm.language_model.layers]
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    with pytest.raises(
+        UsageError, match=r"^setting compile: nothing can be compiled here \(no compiler.*\); leave it false$"
+    ):
+        compile_layers(vlm)
+    assert [layer.forward for layer in vlm.language_model.layers] == before
+
+
+@pytest.mark.slow
 def test_without_a_compiler_the_setting_is_refused(
     sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
