@@ -33,8 +33,9 @@ Say = Callable[[str], None]
 def eval_command(ctx: click.Context, /, **options: Any) -> None:
     """Measure a model, a server, an encoder, a trivial baseline, or anyone's prediction file.
 
-    Bare `ffr eval` takes the newest finished run under ./runs, or `tiny` where there is none, on the bundled sample. The
-    output folder gets predictions.jsonl and results.json; the same command goes on where it was stopped.
+    Bare `ffr eval` takes the newest finished run under ./runs, or `tiny` where there is none, on
+    the bundled sample. The output folder gets predictions.jsonl and results.json; the same command
+    goes on where it was stopped.
     """
     call = read_call(ctx, options)
 
@@ -81,7 +82,8 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
     def opened() -> OpenModel:
         return open_model(choice, call.asking, name=name, seed=call.seed, trust_remote_code=call.trust_remote_code)
 
-    # data that is not here is found out before a model is loaded, where what to see in it is known without
+    # data that is not here is found out before a model is loaded, where it is known without whether
+    # pictures are looked at
     model = opened() if choice.takes_images is None else None
     takes_images = choice.takes_images if model is None else model.takes_images
     if call.wrong_pictures and choice.kind == "embedding" and not takes_images:
@@ -141,7 +143,7 @@ def _coherence_encoder(call: EvalCall, policy: Encoder | None, examples: Sequenc
     return encoder
 
 
-# -- output -------------------------------------------------------------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------------------
 
 
 def _default_out(call: EvalCall, choice: ModelChoice) -> Path:

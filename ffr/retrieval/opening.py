@@ -1,4 +1,7 @@
-"""From what `--model` names (a folder, a run, api:URL#MODEL, embedding:ENCODER, baseline:NAME) to the retriever that answers."""
+"""From what `--model` names to the retriever that answers.
+
+A name is a folder, a run, a hub id, api:URL#MODEL, embedding:ENCODER or baseline:NAME.
+"""
 
 from __future__ import annotations
 
@@ -105,8 +108,8 @@ class OpenModel(Protocol):
 
         Args:
             asked: The data.
-            settings: How it is asked there; only what is declared `of_data` may differ from what it was
-                opened with.
+            settings: How it is asked there; only what is declared `of_data` may differ from what it
+                was opened with.
             say: Gets a line about what is fitted.
             progress: Makes the bar of a fit from its number of queries.
         """
@@ -132,7 +135,7 @@ def choose_model(model: str | None) -> ModelChoice:
         return ModelChoice(kind, model, API_PREFIX + split_name(model)[1])
     if kind == "embedding":
         if model == EMBEDDING_PREFIX:
-            raise UsageError("--model embedding: names no encoder; write embedding:ENCODER, with what --encoder takes")
+            raise UsageError("--model embedding: names no encoder; write embedding:ENCODER, as --encoder takes it")
         return ModelChoice(kind, model, model)
     if kind == "baseline":
         name = model.removeprefix(BASELINE_PREFIX)
@@ -221,7 +224,7 @@ class OpenReader:
 
 
 class OpenEmbedding:
-    """An encoder that retrieves what is similar enough, which is fitted on data that is not asked: an `OpenModel`.
+    """An encoder that retrieves what is similar enough, fitted on other data: an `OpenModel`.
 
     Args:
         scorer: The encoder with its way of scoring.
