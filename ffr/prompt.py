@@ -24,6 +24,9 @@ IMG_ID_START, IMG_ID_END = "<|img_id_start|>", "<|img_id_end|>"
 RESERVED_MARKS = (IMAGE_MARK, QUERY_START, QUERY_END, UTT_ID_START, UTT_ID_END, IMG_ID_START, IMG_ID_END)
 """What an utterance or a query may not contain, or the prompt could not be read back."""
 
+MAX_SHARED_QUERIES = 16
+"""Most queries behind one copy of a dialogue: a bound on the tokens behind it, whatever the data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Template:
@@ -186,11 +189,12 @@ def _settings_of(own: FilePrompt, example: Example) -> tuple[str, QueryPosition]
     return None
 
 
-def check_markers(dialogue: Dialogue, query: str) -> None:
+def check_markers(dialogue: Dialogue, *queries: str) -> None:
     """Raises DataError where a text contains one of the task's markers, or a speaker what ends its name in a prompt."""
     where = f"dialogue {dialogue.id!r}"
-    if mark := _mark_in(query):
-        raise DataError(f"the query contains the marker {mark}; remove it", where=where)
+    for query in queries:
+        if mark := _mark_in(query):
+            raise DataError(f"the query contains the marker {mark}; remove it", where=where)
     for index, utterance in enumerate(dialogue.utterances):
         if mark := _mark_in(utterance.text) or _mark_in(utterance.speaker):
             raise DataError(f"utterance {index} contains the marker {mark}; remove it", where=where)

@@ -21,22 +21,25 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # who may import whom: the longest prefix of a module's name that stands here is its layer; a layer may import its own
 # modules and what is named for it. ARCHITECTURE.md gives the reasons.
-_DOORS = {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.prompt"}
+_DOORS = {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.progress", "ffr.text"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ffr": set(),
     "ffr.errors": set(),
-    "ffr.dialogue": {"ffr.errors"},
+    "ffr.dialogue": {"ffr.text"},
     "ffr.answer": {"ffr.errors", "ffr.dialogue"},
     "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
     "ffr.files": {"ffr.errors"},
-    "ffr.images": {"ffr.errors"},
+    "ffr.images": {"ffr.errors", "ffr.text"},
     "ffr.markup": set(),
     "ffr.progress": set(),
     "ffr.provenance": set(),
-    "ffr.model_files": {"ffr.errors"},
+    "ffr.rewards": {"ffr.training.grpo"},
+    "ffr.terminal": {"ffr.text"},
+    "ffr.text": set(),
+    "ffr.model_files": {"ffr.errors", "ffr.text"},
     "ffr.run_log": {"ffr.files"},
     "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
-    "ffr.settings": {"ffr.errors"},
+    "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
@@ -53,7 +56,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.images",
         "ffr.metrics",
         "ffr.models",
-        "ffr.progress",
         "ffr.runs",
         "ffr.settings",
     },
@@ -64,7 +66,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.files",
         "ffr.markup",
         "ffr.metrics",
-        "ffr.progress",
         "ffr.provenance",
         "ffr.retrieval",
     },
@@ -79,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.runs",
         "ffr.settings",
     },
-    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.runs", "ffr.settings", "ffr.training.common"},
+    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.settings", "ffr.training.common"},
     "ffr.training.grpo": _DOORS
     | {
         "ffr.data",
@@ -89,7 +90,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.metrics",
         "ffr.models",
         "ffr.retrieval",
-        "ffr.run_log",
         "ffr.runs",
         "ffr.settings",
         "ffr.training.common",
@@ -100,10 +100,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.run_log",
         "ffr.training.curriculum.order",
         "ffr.data",
-        "ffr.evaluation",
         "ffr.files",
         "ffr.metrics",
-        "ffr.progress",
         "ffr.provenance",
         "ffr.retrieval",
     },
@@ -119,6 +117,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.retrieval",
         "ffr.run_log",
         "ffr.runs",
+        "ffr.terminal",
     },
     "ffr.suites": {
         "ffr.data",
@@ -130,6 +129,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.report",
         "ffr.retrieval",
         "ffr.settings",
+        "ffr.progress",
+        "ffr.shipped",
+        "ffr.text",
     },
     "ffr.cli": {"*"},
 }

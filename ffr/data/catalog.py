@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.data.dataset import ExampleDataset, open_dataset
 from ffr.errors import DataError, UsageError
 from ffr.files import remove, replaced_folder
+from ffr.progress import Say
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -52,9 +52,18 @@ SAMPLE_SEED = 0
 
 
 def data_home() -> Path:
-    """Folder of the named sets: the environment variable FFR_DATA_HOME, or ~/.cache/ffr/data."""
+    """Folder of the named sets: the environment variable FFR_DATA_HOME, or ~/.cache/ffr/data.
+
+    Raises:
+        UsageError: where neither is known.
+    """
     setting = os.environ.get("FFR_DATA_HOME", "")
-    return Path(setting) if setting else Path.home() / ".cache" / "ffr" / "data"
+    if setting:
+        return Path(setting)
+    try:
+        return Path.home() / ".cache" / "ffr" / "data"
+    except RuntimeError:
+        raise UsageError("no home folder is known here, so set FFR_DATA_HOME to a folder for the named sets") from None
 
 
 def load_dataset(
@@ -64,7 +73,7 @@ def load_dataset(
     image_root: str | Path | None = None,
     skip_bad: bool = False,
     require_images: bool = True,
-    echo: Callable[[str], None] | None = None,
+    echo: Say | None = None,
 ) -> ExampleDataset:
     """Opens a named set or a file.
 
@@ -92,9 +101,7 @@ def load_dataset(
     return dataset
 
 
-def locate(
-    spec: str | Path, *, split: str = "val", echo: Callable[[str], None] | None = None
-) -> tuple[Path, Path | None]:
+def locate(spec: str | Path, *, split: str = "val", echo: Say | None = None) -> tuple[Path, Path | None]:
     """The data file of a name or path, and the folder of its images where that is not the file's own.
 
     Raises:
@@ -160,7 +167,15 @@ def _file_of_split(folder: Path, split: str) -> Path:
 
 def _file_by_words(entry: NamedSet, folder: Path, split: str) -> tuple[Path, Path]:
     """The file of a downloaded set whose name tells the split; what the publishers call it is not known for sure."""
-    files = sorted(path for path in folder.rglob("*") if path.name.endswith(_SUFFIXES) and path.is_file())
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.endswith(_SUFFIXES)
+        # what a Mac puts into archives beside each file bears its name
+        and not path.name.startswith("._")
+        and "__MACOSX" not in path.relative_to(folder).parts
+        and path.is_file()
+    )
     exact = [path for path in files if path.name.partition(".")[0] == split]
     words = entry.words[entry.splits.index(split)]
     candidates = exact or [path for path in files if any(word in path.name.lower() for word in words)]

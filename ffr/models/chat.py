@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from ffr.answer import format_answer
 from ffr.dialogue import FilePrompt, Fragment
 from ffr.errors import ModelError
-from ffr.model_files import short_reason
 from ffr.prompt import IMAGE_MARK
+from ffr.text import one_line
 
 
 class ChatTemplate:
@@ -112,6 +112,6 @@ class ChatTemplate:
                 messages, chat_template=template, tokenize=False, add_generation_prompt=ask
             )
         except (ValueError, AttributeError, TypeError, TemplateError) as error:
-            reason = short_reason(error)
+            reason = one_line(error)
             raise ModelError(f"its chat template cannot be used ({reason})", self._name) from None
         return text

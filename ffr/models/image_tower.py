@@ -21,9 +21,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ffr.errors import DataError
 from ffr.images import image_digest, open_image
-from ffr.model_files import short_reason
 from ffr.models.features import ImageFeatureCache, ImageFeatures
 from ffr.models.rows import EncodedImage
+from ffr.text import one_line
 
 
 class ImageTower:
@@ -91,7 +91,7 @@ class ImageTower:
         try:
             inputs = dict(self._processor.image_processor(images=pictures, return_tensors="pt", **self._options))
         except ValueError as error:
-            reason = short_reason(error)
+            reason = one_line(error)
             raise DataError(f"image {location}: the model cannot take it ({reason})", where=where) from None
         if is_among_several:
             for name in ("pixel_values", "image_sizes"):

@@ -20,7 +20,7 @@ from ffr.dialogue import Example
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import UsageError
-from ffr.progress import Progress
+from ffr.progress import Progress, Say
 from ffr.retrieval.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, Prices, split_name
 from ffr.retrieval.api_client import Limits
 from ffr.retrieval.embedding import (
@@ -37,8 +37,8 @@ from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model
 from ffr.settings import AnswerConfig, ModelKind, kind_of
+from ffr.text import one_line
 
-Say = Callable[[str], None]
 Bar = Callable[[int], AbstractContextManager[Progress | None]]
 
 _CACHE_BYTES = 2**30
@@ -311,7 +311,7 @@ def usable_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"--device {device} cannot be used here ({one_line(error)})") from None
     return device
 
 

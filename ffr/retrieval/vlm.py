@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ffr.answer import AnswerGrammar
 from ffr.dialogue import Example, FilePrompt
 from ffr.errors import DataError
-from ffr.prompt import IMAGE_MARK, QUERY_START, UTT_ID_START, QueryPosition
+from ffr.prompt import IMAGE_MARK, MAX_SHARED_QUERIES, QUERY_START, UTT_ID_START, QueryPosition
 
 if TYPE_CHECKING:
     from ffr.models.decoding.greedy import Generated
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.vlm import Vlm
 from ffr.retrieval.interface import Answer
-
-MAX_SHARED_QUERIES = 16
-"""How many queries on one dialogue are answered behind one copy of it at most."""
 
 
 def _query_line(user: str) -> int:

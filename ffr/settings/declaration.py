@@ -26,7 +26,8 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticKnownError
 
 from ffr.errors import UsageError
-from ffr.settings.words import nearest, one_line, sentence
+from ffr.settings.words import nearest, sentence
+from ffr.text import one_line
 
 _ABOUT = "about"
 _PARTIAL = "partial"

@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from ffr.errors import UsageError
 from ffr.settings.declaration import Settings, checked, declared, words_of
 from ffr.settings.stages import StageConfig
-from ffr.settings.words import nearest, one_line, shown
+from ffr.settings.words import nearest, shown
+from ffr.shipped import purposes
+from ffr.text import one_line
 
 if TYPE_CHECKING:
     from ffr.settings.yaml import Document
@@ -25,13 +27,7 @@ Config = TypeVar("Config", bound=StageConfig)
 
 def recipes(stage: str) -> dict[str, str]:
     """The recipes that come with ffr for a stage, by name, with the first comment line of each."""
-    found: dict[str, str] = {}
-    folder = resources.files("ffr.shipped.recipes") / stage
-    for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if item.name.endswith(".yaml"):
-            first = item.read_text(encoding="utf-8").splitlines()[0]
-            found[item.name.removesuffix(".yaml")] = first.lstrip("# ").strip()
-    return found
+    return purposes(resources.files("ffr.shipped.recipes") / stage)
 
 
 def load_config(

@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from ffr.text import one_line
+
 _MAX_SHOWN = 120
 _IN_WORDS = "in_words"
 _BOUNDS = {
@@ -29,13 +31,6 @@ def nearest(word: str, words: Iterable[Any]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def one_line(text: str) -> str:
-    """One line of at most 120 characters that can be printed."""
-    printable = "".join(sign if sign.isprintable() else " " for sign in text[:1000])
-    line = " ".join(printable.split())
-    return line if len(line) <= _MAX_SHOWN else line[: _MAX_SHOWN - 1] + "…"
-
-
 def shown(value: Any) -> str:
     r"""A value as a sentence shows it: texts in quotes, long ones cut.
 
@@ -43,7 +38,7 @@ def shown(value: Any) -> str:
     ("'a\\nb'", '[1, True]')
     """
     text = repr(value[: _MAX_SHOWN + 1] if isinstance(value, str) else value)
-    return one_line(text)
+    return one_line(text, _MAX_SHOWN)
 
 
 def fault(message: str, *loc: str | int) -> ValidationError:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import yaml
 
 from ffr.errors import UsageError
-from ffr.settings.words import one_line
+from ffr.text import one_line
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20

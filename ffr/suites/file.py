@@ -26,8 +26,9 @@ from ffr.evaluation.scoring import SLICES
 from ffr.retrieval.opening import choose_model
 from ffr.settings import AnswerConfig, kind_of, nearest, without_effect
 from ffr.settings.declaration import checked, words_of
-from ffr.settings.words import fault, one_line, sentence
+from ffr.settings.words import fault, sentence
 from ffr.settings.yaml import Document
+from ffr.text import one_line
 
 WHOLE = "all"
 """Stands for the whole data among the slices of a suite."""

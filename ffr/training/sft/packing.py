@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ffr.data.dataset import ExampleDataset
 from ffr.models.packing import PackedQueries, pack, separate
 from ffr.models.prompts import PromptBuilder
+from ffr.progress import Say
 
 
 class QueryPacker:
@@ -18,7 +19,8 @@ class QueryPacker:
         data: The examples.
         groups: Indices of the examples of each group.
         is_shared: False leaves each example its own prompt, for a model that cannot share them.
-        say: Told once where the pictures of a group are not in what its queries share, so that nothing is.
+        say: Told once where the pictures of a group are not in what its queries share, so that
+            nothing is.
     """
 
     def __init__(
@@ -28,7 +30,7 @@ class QueryPacker:
         groups: Sequence[Sequence[int]],
         *,
         is_shared: bool,
-        say: Callable[[str], None],
+        say: Say,
     ) -> None:
         self._builder = builder
         self._data = data
