@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from ffr.cli.main import ffr
 from ffr.settings import SftConfig
-from ffr.training.sft.stage import train_sft
+from ffr.training.common.stage import Job, train
+from ffr.training.sft.stage import SftStage
 
 SMALL = {
     "max_steps": 2, "batch_size": 2, "accumulate": 1, "val_examples": 0, "num_threads": 1,
@@ -23,7 +24,7 @@ SMALL = {
 def whole(tmp_path_factory: pytest.TempPathFactory, sample_home: Path) -> Path:
     """A run that nothing disturbed."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    train_sft(SftConfig(**SMALL), run=run, echo=str, progress=False)
+    train(SftStage(), SftConfig(**SMALL), Job(run=run, say=str, progress=False))
     return run
 
 
