@@ -54,7 +54,7 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
 
     choice = choose_model(call.model)
     if call.coherence and call.encoder is None and choice.source is None and call.kind != "embedding":
-        raise UsageError("--coherence takes the vectors of a model, and this one has none here; name an --encoder")
+        raise UsageError("--coherence takes the vectors of a model, and none is here; name an --encoder")
     tell(f"Evaluating {choice.label} on {call.dataset}" + (f" ({call.split})" if call.data_split is not None else ""))
     if call.wrong_pictures:
         tell("CONTROL WITH WRONG PICTURES: every picture is one of another dialogue")
@@ -136,8 +136,8 @@ def _coherence_encoder(call: EvalCall, policy: Encoder | None, examples: Sequenc
         encoder = policy
     if not encoder.takes_images and any(example.dialogue.images for example in examples):
         raise UsageError(
-            f"{encoder.name} encodes texts only, and the data has pictures, whose coherence needs an encoder of both; name one with "
-            "--encoder, or leave --coherence out"
+            f"{encoder.name} encodes texts only, and the data has pictures, "
+            "whose coherence needs an encoder of both; name one with --encoder, or leave --coherence out"
         )
     return encoder
 

@@ -1,4 +1,4 @@
-"""Recipes and suites from someone else: each is refused at once, in one sentence with file and line."""
+"""Recipes and suites from someone else: each is refused at once, in a sentence with the line."""
 
 from __future__ import annotations
 
