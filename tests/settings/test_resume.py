@@ -57,6 +57,22 @@ def test_another_cache_folder_changes_no_bit(whole: Path, half: Path, tmp_path: 
     assert (half / weights).read_bytes() == (whole / weights).read_bytes()
 
 
+def test_data_may_move_but_not_change(half: Path, tmp_path: Path, sample_home: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(sample_home / "sample", moved)
+    train, val = moved / "train.jsonl", moved / "val.jsonl"
+    lines = val.read_text(encoding="utf-8").splitlines(keepends=True)
+    words = ("-o", f"dataset={train}", "-o", f"val_dataset={val}")
+    val.write_text("".join(lines[:-1]), encoding="utf-8")
+    result = _resume(half, *words)
+    assert result.exit_code == 1
+    assert "the validation data changed since the run began; restore it" in result.output
+    val.write_text("".join(lines), encoding="utf-8")
+    result = _resume(half, *words)
+    assert result.exit_code == 0, result.output
+    assert "going on after step 1 of 2" in result.output
+
+
 def test_other_settings_are_refused(half: Path) -> None:
     result = _resume(half, "-o", "learning_rate=1")
     assert result.exit_code == 2
