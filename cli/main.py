@@ -1,7 +1,11 @@
-"""The `ffr` command: its groups are imported when they are called, its errors become one sentence and an exit code."""
+"""The `ffr` command.
+
+Its groups are imported when they are called, its errors become one sentence and an exit code.
+"""
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -38,6 +42,12 @@ _NOBODY_READS = 141
 """The exit code of a process that a broken pipe ended: 128 and the signal's number."""
 
 
+_OUTSIDE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+)
+"""What a disk may do to any command; no fault of ours."""
+
+
 class _LazyGroup(click.Group):
     """A group whose commands are imported only when one is run or asked for help."""
 
@@ -71,11 +81,21 @@ class _LazyGroup(click.Group):
                 return super().invoke(ctx)
         except FfrError as error:
             raise _Failure(error) from error
+        except OSError as error:
+            if error.errno not in _OUTSIDE:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            raise _Failure(
+                FfrError(f"{place}{error.strerror}; see to its room and its rights, or name another place")
+            ) from error
 
 
 @contextmanager
 def _quiet_where_nobody_reads() -> Iterator[None]:
-    """Ends as a signal would where the reader of our output has gone (`ffr … | head`): nothing is left to say."""
+    """Ends as a signal would where the reader of our output has gone (`ffr … | head`).
+
+    Nothing is left to say.
+    """
     try:
         yield
     except BrokenPipeError:
@@ -93,7 +113,10 @@ class _Failure(click.ClickException):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ffr")
 def ffr() -> None:
-    """Fine-grained fragment retrieval: find the part of a long chat, words and pictures, that a query means."""
+    """Fine-grained fragment retrieval: find the part of a long chat that a query means.
+
+    A part is words and pictures.
+    """
 
 
 def main() -> None:
