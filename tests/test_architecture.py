@@ -1,4 +1,4 @@
-"""Who may import whom, which modules stay unimported by `--help`, and that the wheel lists every package."""
+"""Who may import whom, what stays unimported by `--help`, and what the wheel lists."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ffr.cli.main import ffr
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# who may import whom: the longest prefix of a module's name that stands here is its layer; a layer may import its own
-# modules and what is named for it. ARCHITECTURE.md gives the reasons.
+# who may import whom: the longest prefix of a module's name that stands here is its layer; a layer
+# may import its own modules and what is named for it. ARCHITECTURE.md gives the reasons.
 _DOORS = {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.progress", "ffr.text"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ffr": set(),
@@ -149,7 +149,10 @@ def modules(root: Path = REPOSITORY) -> dict[str, Path]:
 
 
 def imports_of(path: Path, known: Iterable[str]) -> set[str]:
-    """The modules of ours that a file imports anywhere in it; `from ffr.x import y` is ffr.x.y where that is a module."""
+    """The modules of ours that a file imports anywhere in it.
+
+    `from ffr.x import y` is ffr.x.y where that is a module.
+    """
     known, names = set(known), set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
