@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 def compare(results: tuple[Path, ...], changed: int, seed: int, as_json: bool) -> None:
     """Compare results on the same data: B, C … each against A.
 
-    A, B, C are output folders of `ffr eval`, or results.json in one. Differences come with a 95 % interval and a p-value from a paired
-    bootstrap of 10,000 resamples of whole dialogues.
+    A, B, C are output folders of `ffr eval`, or results.json in one. Differences come with a 95 %
+    interval and a p-value from a paired bootstrap of 10,000 resamples of whole dialogues.
     """
     if len(results) < 2:
         raise UsageError("one result cannot be compared; name two or more")
@@ -42,6 +42,7 @@ def compare(results: tuple[Path, ...], changed: int, seed: int, as_json: bool) -
 
     from ffr.evaluation.compare import compare as compare_runs
     from ffr.evaluation.compare import comparison_to_json, load_run
+    from ffr.markup import terminal_line
 
     runs = [load_run(path) for path in results]
     comparisons = compare_runs(runs, num_changed=changed, seed=seed)
@@ -53,7 +54,7 @@ def compare(results: tuple[Path, ...], changed: int, seed: int, as_json: bool) -
 
     console = Console()
     for letter, run in zip(_letters(len(runs)), runs, strict=True):
-        click.echo(f"{letter}: {run.label} ({run.path})")
+        click.echo(f"{letter}: {terminal_line(f'{run.label} ({run.path})')}")
     for letter, comparison in zip(_letters(len(runs))[1:], comparisons, strict=True):
         _print_comparison(comparison, letter, console)
     click.echo(
@@ -70,14 +71,15 @@ def _letters(count: int) -> list[str]:
 def _print_comparison(comparison: Comparison, letter: str, console: Console) -> None:
     from rich.text import Text
 
-    from ffr.evaluation.compare import HEADLINE_FIGURES
+    from ffr.evaluation.figures import headline_names
+    from ffr.markup import terminal_line
     from ffr.report.tables import slice_label
 
     table = _table(f"{letter} against A, in percent")
     table.add_column("", no_wrap=True)
     for header in ("A", letter, "change", "95 % interval", "p"):
         table.add_column(header, justify="right", no_wrap=True)
-    for name in HEADLINE_FIGURES:
+    for name in headline_names():
         table.add_row(name, *_cells(comparison.figures[name]), style=_style(comparison.figures[name]))
     console.print(table)
     table = _table(f"Joint F1 by slice, {letter} against A, in percent (truth empty: exactly right)")
@@ -85,7 +87,10 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
     for header in ("queries", "A", letter, "change", "95 % interval", "p"):
         table.add_column(header, justify="right", no_wrap=True)
     for name, slices in comparison.slices.items():
-        for its_slice, (num_answers, differences) in slices.items():
+        for its_slice, part in slices.items():
+            if part is None:
+                continue
+            num_answers, differences = part
             # where nothing is to be found F1 is 0 whatever the answer
             found = differences["exact_match" if (name, its_slice) == ("by_truth", "empty") else "joint_f1"]
             table.add_row(slice_label(name, its_slice), str(num_answers), *_cells(found), style=_style(found))
@@ -96,7 +101,10 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
     )
     for sample in comparison.changed:
         console.print(
-            Text(f"\n{sample.dialogue_id} · {_line(sample.query)}", style="bold"),
+            Text(
+                f"\n· {terminal_line(sample.dialogue_id)} · {terminal_line(sample.query)}",
+                style="bold",
+            ),
             Text(f"  truth  {_ids(sample.truth)}"),
             Text(f"  A      {_ids(sample.first)}  (F1 {100 * sample.first_f1:.0f})"),
             Text(
@@ -135,7 +143,3 @@ def _ids(fragment: Fragment) -> str:
         return "nothing"
     parts = [("utterances", fragment.utterance_ids), ("images", fragment.image_ids)]
     return " · ".join(f"{word} {' '.join(map(str, ids))}" for word, ids in parts if ids)
-
-
-def _line(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in " ".join(text.split()))

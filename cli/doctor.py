@@ -170,11 +170,16 @@ def _models() -> list[Finding]:
 def _print(findings: list[Finding]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from ffr.markup import terminal_line
 
     table = Table(box=None, pad_edge=False)
     for title in ("", "what", "found", "remedy"):
         table.add_column(title, overflow="fold")
     marks = {"ok": "[green]✓[/]", "note": "[yellow]·[/]", "missing": "[red]✗[/]"}
     for finding in findings:
-        table.add_row(marks[finding.status], finding.topic, finding.text, finding.remedy)
+        # names of runs and folders are no markup
+        words = (finding.topic, finding.text, finding.remedy)
+        table.add_row(marks[finding.status], *(Text(terminal_line(text)) for text in words))
     Console().print(table)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 
@@ -50,7 +51,8 @@ def _cell(value: float) -> str:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a metrics file, empty cells left out; a torn last line is left out too."""
     rows: list[dict[str, float]] = []
-    with path.open(newline="", encoding="utf-8") as file:
+    # a damaged byte spoils its row alone, which then is no row of numbers
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         for line in csv.DictReader(file):
             try:
                 row = {name: float(cell) for name, cell in line.items() if name and cell}
@@ -62,7 +64,33 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 LOSS_CURVES = {"loss": "-", "val_loss": "o-"}
-REWARD_CURVES = {"reward": "-", "reward_f1": "-", "reward_order": "-", "reward_format": "-"}
+REWARD_CURVES = {"reward": "-", "reward_*": "-"}
+"""The sum, and each term of it, a user's own among them; keys are patterns of column names."""
+VAL_CURVES = {"val_utterance_f1": "s--", "val_image_f1": "s--", "val_joint_f1": "s--"}
+
+Points = list[tuple[float, float]]
+
+
+def chosen_curves(rows: Sequence[Mapping[str, float]], patterns: Mapping[str, str]) -> dict[str, tuple[str, Points]]:
+    """The curves that the patterns of column names choose, in their order.
+
+    Args:
+        rows: Of `read_metrics`.
+        patterns: Patterns of names (`reward_*`), each with a line style.
+
+    Returns:
+        Name → style and (step, value) points; names that no row has are left out.
+
+    >>> chosen_curves([{"step": 1, "reward_own": 0.5}], REWARD_CURVES)
+    {'reward_own': ('-', [(1, 0.5)])}
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {
+        name: (style, [(row["step"], row[name]) for row in rows if name in row])
+        for pattern, style in patterns.items()
+        for name in names
+        if fnmatchcase(name, pattern)
+    }
 
 
 def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, str], label: str) -> None:
@@ -72,7 +100,7 @@ def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, 
         metrics: The run's `metrics.csv`.
         target: The PNG to write.
         title: Title of the plot.
-        curves: Figures of the left axis, each with its line style; those that the file lacks are left out.
+        curves: Patterns of the left axis' figures, each with its line style.
         label: What the left axis shows.
     """
     import matplotlib
@@ -83,10 +111,8 @@ def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, 
     rows = read_metrics(metrics)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     left = figure.subplots()
-    for name, style in curves.items():
-        points = [(row["step"], row[name]) for row in rows if name in row]
-        if points:
-            left.plot(*zip(*points, strict=True), style, label=name, linewidth=1, markersize=4)
+    for name, (style, points) in chosen_curves(rows, curves).items():
+        left.plot(*zip(*points, strict=True), style, label=name, linewidth=1, markersize=4)
     left.set(xlabel="optimizer step", ylabel=label, title=title)
     right = left.twinx()
     right.set(ylabel="validation F1", ylim=(0, 1))

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import yaml
 
 from ffr.errors import UsageError
-from ffr.evaluation.bootstrap import FIGURE_NAMES
+from ffr.evaluation.figures import FIGURE_NAMES
 from ffr.evaluation.scoring import SLICES
 from ffr.retrieval.opening import SETTINGS_WITHOUT_EFFECT, choose_model, kind_of
 from ffr.settings import AnswerConfig, checked_setting, nearest
