@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ffr.cli.output import say
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,41 +69,39 @@ def gate(
         renew_baseline,
     )
     from ffr.evaluation.results import Results
-    from ffr.markup import terminal_line
 
     if renew:
         if max_drop or minimum or junit or summary:
             raise UsageError("--renew compares nothing; leave rules and reports out")
         renew_baseline(Results.load(results), baseline, name=str(results))
-        click.echo(f"Baseline: {terminal_line(str(baseline))}")
+        say(f"Baseline: {baseline}")
         return
     drops = max_drop if max_drop or minimum else DEFAULT_RULES
     rules = [parse_rule("max-drop", text) for text in drops] + [parse_rule("min", text) for text in minimum]
     found, kept = Results.load(results), Results.load(baseline)
     outcomes = check_rules(found, kept, rules, (str(results), str(baseline)))
     label, kept_label = found.label, kept.label
-    from rich.console import Console
+    from ffr.terminal import PlainConsole
+    from ffr.text import one_line
 
-    names = terminal_line(f"{label} ({results})"), terminal_line(f"{kept_label} ({baseline})")
-    click.echo(f"Gate: {names[0]} against {names[1]}")
-    Console().print(_table(outcomes))
+    say(f"Gate: {one_line(label)} ({results}) against {one_line(kept_label)} ({baseline})")
+    PlainConsole().print(_table(outcomes))
     if junit is not None:
         _write(junit, junit_xml(outcomes, label=label))
     if summary is not None:
         _append(summary, markdown_summary(outcomes, label=label, baseline_label=kept_label))
     fallen = [outcome for outcome in outcomes if not outcome.is_passed]
     for outcome in fallen:
-        click.echo(f"FELL: {outcome.sentence}")
+        say(f"FELL: {outcome.sentence}")
     if fallen:
         raise click.exceptions.Exit(1)
-    click.echo(f"Passed: {len(outcomes)} of {len(outcomes)} rules are kept")
+    say(f"Passed: {len(outcomes)} of {len(outcomes)} rules are kept")
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    from rich import box
-    from rich.table import Table
+    from ffr.terminal import plain_table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = plain_table()
     table.add_column("")
     table.add_column("rule", no_wrap=True)
     for header in ("value", "95 % interval", "baseline", "change"):
@@ -129,10 +128,10 @@ def _write(path: Path, content: bytes) -> None:
 
 def _append(path: Path, text: str) -> None:
     from ffr.errors import DataError
+    from ffr.files import append
 
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        append(path, text.encode("utf-8"))
     except OSError as error:
         raise DataError(
             f"cannot be written to ({error.strerror}); choose another --summary", where=str(path)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ffr.cli.output import say
+
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS")
@@ -39,18 +41,18 @@ def report(
     needs nothing beside itself and fetches nothing. Where it would be larger than 48 MB, the
     dialogues go on in FILE-2.html and so on. Pictures are taken from the folder of the data alone.
     """
-    from ffr.markup import terminal_line
     from ffr.report.answered import open_evaluation
     from ffr.report.html.page import write_report
+    from ffr.text import one_line
 
-    evaluation = open_evaluation(results, dataset=dataset, split=split, image_root=image_root, echo=click.echo)
+    evaluation = open_evaluation(results, dataset=dataset, split=split, image_root=image_root, echo=say)
     folder = results if results.is_dir() else results.parent
     written = write_report(evaluation, out or folder / "report.html", takes_outside_pictures=outside_pictures)
     for note in written.notes:
-        click.echo(f"! {terminal_line(note)}")
-    click.echo(
+        say(f"! {one_line(note, 2000)}")
+    say(
         f"{written.num_queries} queries on {written.num_dialogues} dialogues, {written.num_pictures} pictures"
         + (f", {written.num_unopened} that could not be opened" if written.num_unopened else "")
     )
     for page in written.pages:
-        click.echo(f"Page: {terminal_line(str(page))} ({page.stat().st_size / 1e6:.1f} MB)")
+        say(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ffr.text import is_url
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -153,9 +155,9 @@ class Example:
         self.__dict__.update(state, meta=MappingProxyType(state["meta"]))
 
     def image_locations(self) -> Iterator[str | Path]:
-        """Where each image lies: a URL as it stands, or a path with the image root put in front."""
+        """Where each image lies: an address as it stands, or a path with the image root put in front."""
         for image in self.dialogue.images:
-            if image.source.lower().startswith(("http://", "https://")):
+            if is_url(image.source):
                 yield image.source
             else:
                 yield (self.image_root or Path()) / image.source

@@ -14,6 +14,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from ffr.errors import DataError
+from ffr.text import is_url, one_line
 
 MAX_IMAGE_PIXELS = 602_112
 """Pixels a picture keeps by default: 768·28·28, as in the released training."""
@@ -44,13 +45,13 @@ _DECODING_ERRORS = (
 )
 
 
-def is_url(location: str | Path) -> bool:
-    """Whether a location is a web address rather than a path.
-
-    >>> is_url("https://example.org/a.png"), is_url("images/a.png")
-    (True, False)
-    """
-    return isinstance(location, str) and location.lower().startswith(("http://", "https://", "data:", "ftp://"))
+_ADDRESSES = {
+    "data": (
+        "a picture written into the data itself, which is not read",
+        "write it to a file and name its path",
+    ),
+    "file": ("a file: address, which is not followed", "write the path that it means"),
+}
 
 
 def find_image(location: str | Path, *, where: str | None = None) -> Path:
@@ -61,13 +62,12 @@ def find_image(location: str | Path, *, where: str | None = None) -> Path:
         where: The place to name in the error, such as `dev.jsonl:17`.
 
     Raises:
-        DataError: where the location is a URL, or no file is there.
+        DataError: where the location is an address, or no file is there.
     """
     if is_url(location):
-        raise DataError(
-            f"image {_shown(location)} is a web address, which is not fetched; download it and write its path",
-            where=where,
-        )
+        kind = str(location).partition(":")[0].lower()
+        what, remedy = _ADDRESSES.get(kind, ("a web address, which is not fetched", "download it and write its path"))
+        raise DataError(f"image {_shown(location)} is {what}; {remedy}", where=where)
     path = Path(location)
     try:
         found = path.is_file()
@@ -191,9 +191,8 @@ def _decode(path: Path, where: str | None, longest_side: int | None = None) -> P
     except PIL.Image.DecompressionBombError as error:
         raise _too_large(path, "far too many pixels", where) from error
     except _DECODING_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"image {_shown(path)} is damaged or cannot be decoded ({reason}); replace it", where=where
+            f"image {_shown(path)} is damaged or cannot be decoded ({one_line(error)}); replace it", where=where
         ) from error
 
 
@@ -231,5 +230,4 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _shown(location: str | Path) -> str:
-    text = str(location)
-    return '"' + (text if len(text) <= 200 else text[:197] + "…").replace("\n", "\\n") + '"'
+    return f'"{one_line(location, 100)}"'

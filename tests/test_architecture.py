@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -11,34 +12,39 @@ from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import click
 import pytest
+
+from ffr.cli.main import ffr
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # who may import whom: the longest prefix of a module's name that stands here is its layer; a layer may import its own
 # modules and what is named for it. ARCHITECTURE.md gives the reasons.
-_DOORS = {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.prompt"}
+_DOORS = {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.progress", "ffr.text"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ffr": set(),
     "ffr.errors": set(),
-    "ffr.dialogue": {"ffr.errors"},
+    "ffr.dialogue": {"ffr.text"},
     "ffr.answer": {"ffr.errors", "ffr.dialogue"},
     "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
     "ffr.files": {"ffr.errors"},
-    "ffr.images": {"ffr.errors"},
+    "ffr.images": {"ffr.errors", "ffr.text"},
     "ffr.markup": set(),
     "ffr.progress": set(),
     "ffr.provenance": set(),
-    "ffr.model_files": {"ffr.errors"},
-    "ffr.run_log": {"ffr.errors"},
-    "ffr.runs": {"ffr.errors", "ffr.shipped"},
-    "ffr.settings": {"ffr.errors"},
+    "ffr.terminal": {"ffr.text"},
+    "ffr.text": set(),
+    "ffr.model_files": {"ffr.errors", "ffr.text"},
+    "ffr.run_log": {"ffr.files"},
+    "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
+    "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
-    "ffr.models": _DOORS | {"ffr.images", "ffr.model_files", "ffr.embedding.interface", "ffr.shipped"},
-    "ffr.embedding": _DOORS | {"ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
-    "ffr.exports": _DOORS | {"ffr.embedding", "ffr.model_files", "ffr.models", "ffr.provenance"},
+    "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
+    "ffr.embedding": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
+    "ffr.exports": _DOORS | {"ffr.embedding", "ffr.files", "ffr.model_files", "ffr.models", "ffr.provenance"},
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.retrieval": _DOORS
     | {
@@ -49,7 +55,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.images",
         "ffr.metrics",
         "ffr.models",
-        "ffr.progress",
         "ffr.runs",
         "ffr.settings",
     },
@@ -60,13 +65,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.files",
         "ffr.markup",
         "ffr.metrics",
-        "ffr.progress",
         "ffr.provenance",
         "ffr.retrieval",
     },
     "ffr.training.common": _DOORS
     | {
         "ffr.data",
+        "ffr.files",
         "ffr.metrics",
         "ffr.models",
         "ffr.provenance",
@@ -80,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data",
         "ffr.embedding",
         "ffr.encoders",
+        "ffr.files",
         "ffr.metrics",
         "ffr.models",
         "ffr.retrieval",
@@ -97,7 +103,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.evaluation",
         "ffr.files",
         "ffr.metrics",
-        "ffr.progress",
         "ffr.provenance",
         "ffr.retrieval",
     },
@@ -113,6 +118,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.retrieval",
         "ffr.run_log",
         "ffr.runs",
+        "ffr.terminal",
     },
     "ffr.suites": {
         "ffr.data",
@@ -124,6 +130,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.report",
         "ffr.retrieval",
         "ffr.settings",
+        "ffr.progress",
+        "ffr.shipped",
+        "ffr.text",
     },
     "ffr.cli": {"*"},
 }
@@ -261,22 +270,63 @@ def test_the_wheel_lists_every_package() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"], ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"], ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"], ["doctor"], ["completion"], ["data"],
+    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"],
+    ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
+    ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
+    ["doctor"], ["completion"], ["data"],
     *(["data", name] for name in ("check", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
+HEAVY = ["torch", "transformers", "lightning", "peft", "numpy", "torchmetrics", "trl", "matplotlib",
+         "yaml", "PIL", "rich"]  # fmt: skip
 
 
-@pytest.mark.parametrize("page", HELP_PAGES, ids=lambda page: " ".join(page) or "ffr")
-def test_help_imports_nothing_heavy(page: list[str]) -> None:
-    code = (
-        "import sys\n"
-        "from ffr.cli.main import ffr\n"
-        f"sys.argv = ['ffr', *{page!r}, '--help']\n"
-        "try:\n    ffr.main(prog_name='ffr')\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
-        "heavy = {'torch', 'transformers', 'lightning', 'peft', 'numpy', 'torchmetrics', 'trl', 'matplotlib', 'yaml'}\n"
-        "found = heavy & set(sys.modules)\n"
-        "assert not found, found\n"
-    )
+def help_pages(pages: list[list[str]], before: str = "") -> dict[str, list[object]]:
+    """Of each page, asked for one after the other in one fresh interpreter: exit code, whether it is
+    a help page, and what it was the first to import of the heavy packages."""
+    code = f"""
+import contextlib, io, json, sys
+{before}
+from ffr.cli.main import ffr
+seen, found = set(), {{}}
+for page in {pages!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            ffr.main([*page, "--help"], prog_name="ffr")
+        except SystemExit as end:
+            code = end.code
+    heavy = set({HEAVY!r}) & set(sys.modules) - seen
+    seen |= heavy
+    usage = " ".join(["Usage: ffr", *page])
+    found[" ".join(page)] = [code, said.getvalue().startswith(usage), sorted(heavy)]
+print(json.dumps(found))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Usage: ffr" in done.stdout
+    found: dict[str, list[object]] = json.loads(done.stdout)
+    return found
+
+
+def test_help_imports_nothing_heavy() -> None:
+    assert help_pages(HELP_PAGES) == {" ".join(page): [0, True, []] for page in HELP_PAGES}
+
+
+def test_the_guard_sees_a_heavy_import() -> None:
+    assert help_pages([["gate"], ["show"]], before="import yaml") == {
+        "gate": [0, True, ["yaml"]],
+        "show": [0, True, []],
+    }
+
+
+def _command_pages(command: click.Command, names: list[str]) -> list[list[str]]:
+    inner = command.list_commands(click.Context(command)) if isinstance(command, click.Group) else []
+    pages = [names]
+    for name in inner:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        pages += _command_pages(found, [*names, name])
+    return pages
+
+
+def test_every_command_has_its_help_page_looked_at() -> None:
+    assert sorted(HELP_PAGES) == sorted(_command_pages(ffr, []))

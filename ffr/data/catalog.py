@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.data.dataset import ExampleDataset, open_dataset
 from ffr.errors import DataError, UsageError
+from ffr.files import remove, replaced_folder
+from ffr.progress import Say
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -53,9 +52,18 @@ SAMPLE_SEED = 0
 
 
 def data_home() -> Path:
-    """Folder of the named sets: the environment variable FFR_DATA_HOME, or ~/.cache/ffr/data."""
+    """Folder of the named sets: the environment variable FFR_DATA_HOME, or ~/.cache/ffr/data.
+
+    Raises:
+        UsageError: where neither is known.
+    """
     setting = os.environ.get("FFR_DATA_HOME", "")
-    return Path(setting) if setting else Path.home() / ".cache" / "ffr" / "data"
+    if setting:
+        return Path(setting)
+    try:
+        return Path.home() / ".cache" / "ffr" / "data"
+    except RuntimeError:
+        raise UsageError("no home folder is known here, so set FFR_DATA_HOME to a folder for the named sets") from None
 
 
 def load_dataset(
@@ -65,7 +73,7 @@ def load_dataset(
     image_root: str | Path | None = None,
     skip_bad: bool = False,
     require_images: bool = True,
-    echo: Callable[[str], None] | None = None,
+    echo: Say | None = None,
 ) -> ExampleDataset:
     """Opens a named set or a file.
 
@@ -93,9 +101,7 @@ def load_dataset(
     return dataset
 
 
-def locate(
-    spec: str | Path, *, split: str = "val", echo: Callable[[str], None] | None = None
-) -> tuple[Path, Path | None]:
+def locate(spec: str | Path, *, split: str = "val", echo: Say | None = None) -> tuple[Path, Path | None]:
     """The data file of a name or path, and the folder of its images where that is not the file's own.
 
     Raises:
@@ -113,7 +119,7 @@ def locate(
         if is_outdated(folder):
             if echo is not None:
                 echo(f"The set {entry.name} in {folder} was made by another version of ffr; it is made anew")
-            shutil.rmtree(folder)
+            remove(folder)
         if not folder.is_dir():
             if echo is not None:
                 echo(f"Generating the set {entry.name} (seed {SAMPLE_SEED}) into {folder}")
@@ -202,23 +208,12 @@ def generate_sample(name: str, folder: Path, seed: int = SAMPLE_SEED) -> None:
     from ffr.data.sample import write_sample
 
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+        # another process may be quicker with the same content
+        with replaced_folder(folder, keep_existing=True) as scratch:
+            write_sample(scratch, name, seed)
     except OSError as error:
         raise DataError(
-            f"cannot be written to ({error.strerror}); choose another folder (FFR_DATA_HOME for named sets)",
-            where=str(folder.parent),
+            f"cannot be written ({error.strerror}); see that there is room, or choose another folder "
+            "(FFR_DATA_HOME for named sets)",
+            where=str(folder),
         ) from error
-    try:
-        temporary.chmod(0o755)
-        write_sample(temporary, name, seed)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            # another process was quicker with the same content; anything else is an error
-            if not folder.is_dir():
-                raise
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror}); is there room?", where=str(folder)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

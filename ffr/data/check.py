@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from ffr.data.forms.predictions import PredictionRecord, example_of_prediction, 
 from ffr.data.index import RecordFile, parse_record
 from ffr.dialogue import Example
 from ffr.errors import DataError
-from ffr.images import find_image, is_url, probe_image
+from ffr.images import find_image, probe_image
+from ffr.progress import Progress
+from ffr.text import is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def check_file(
     *,
     image_root: str | Path | None = None,
     check_images: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Checks a data file (ms-swift, raw, or predictions) and lists all that is wrong with it.
 

@@ -15,7 +15,8 @@ from ffr.data.forms.formats import read_record
 from ffr.data.index import RecordFile, parse_record
 from ffr.dialogue import Example
 from ffr.errors import DataError
-from ffr.images import find_image, is_url
+from ffr.images import find_image
+from ffr.text import is_url
 
 
 class ExampleDataset(Sequence[Example]):

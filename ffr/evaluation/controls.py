@@ -10,6 +10,7 @@ from typing import Any
 
 from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.errors import UsageError
+from ffr.text import is_url
 
 
 class WrongPictures(Sequence[Example]):
@@ -33,7 +34,7 @@ class WrongPictures(Sequence[Example]):
         for example in examples:
             if example.dialogue.images and example.dialogue.fingerprint not in self._locations:
                 found = tuple(
-                    str(location if _is_url(location) else Path(location).absolute())
+                    str(location if is_url(location) else Path(location).absolute())
                     for location in example.image_locations()
                 )
                 self._locations[example.dialogue.fingerprint] = found
@@ -79,7 +80,3 @@ class WrongPictures(Sequence[Example]):
             for line in dialogue.utterances
         )
         return dataclasses.replace(example, dialogue=Dialogue(dialogue.id, utterances))
-
-
-def _is_url(location: str | Path) -> bool:
-    return isinstance(location, str) and "://" in location

@@ -161,9 +161,13 @@ class _Coherence(_Part):
     encoder: str
 
 
+def _part(form: str, **fields: Any) -> Any:
+    """A form whose fields are known at run time only: the table of figures, the slices."""
+    return create_model(form, __base__=_Part, **fields)
+
+
 def _figures_form(form: str, names: tuple[str, ...], **more: Any) -> Any:
-    fields: dict[str, Any] = dict.fromkeys(names, (float | None, ...))
-    return create_model(form, __base__=_Part, **more, **fields)
+    return _part(form, **more, **dict.fromkeys(names, (float | None, ...)))
 
 
 _Scores = _figures_form("_Scores", SCORE_NAMES)
@@ -221,15 +225,18 @@ class _Data(_Part):
     fingerprint: str | None = None
 
 
-class _Form(_Part):
-    model: _Model
-    data: _Data
-    settings: dict[str, Any]
-    summary: _Summary
-    baselines: dict[str, _Summary]
-    notes: list[str]
-    provenance: dict[str, Any]
-    intervals: _IntervalTable | Annotated[dict[str, Any], Field(max_length=0)]
+_Baselines: Any = dict[str, _Summary]  # type: ignore[valid-type]
+_Form = _part(
+    "_Form",
+    model=(_Model, ...),
+    data=(_Data, ...),
+    settings=(dict[str, Any], ...),
+    summary=(_Summary, ...),
+    baselines=(_Baselines, ...),
+    notes=(list[str], ...),
+    provenance=(dict[str, Any], ...),
+    intervals=(_IntervalTable | Annotated[dict[str, Any], Field(max_length=0)], ...),
+)
 
 
 def _fault_words(error: ValidationError) -> str:

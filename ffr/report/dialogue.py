@@ -11,13 +11,14 @@ from rich.text import Text
 
 from ffr.dialogue import Fragment, Image
 from ffr.errors import UsageError
-from ffr.markup import terminal_line, terminal_text
 from ffr.report.answered import AnsweredQuery
+from ffr.text import one_line, visible
 
 _STYLES = {"hit": "bold green", "missed": "bold yellow", "wrong": "bold red", "answered": "bold blue"}
 _SIGNS = {"hit": "+ hit", "missed": "- missed", "wrong": "x wrong", "answered": "* answered"}
 _LIST_LENGTH = 200
 _NUM_ANSWERS = 5
+_LINE_LENGTH = 2000
 _SPEAKER_WIDTH = 24
 
 
@@ -38,7 +39,7 @@ def find_answers(answers: Iterable[AnsweredQuery], wanted: str) -> tuple[Answere
         ids = list(dict.fromkeys(answer.dialogue_id for answer in everything))
         near = difflib.get_close_matches(wanted, ids, 3, 0.5) or ids[:3]
         raise UsageError(
-            f"no dialogue {terminal_line(wanted)!r}; ids are like {', '.join(map(terminal_line, near))}, and indices go from 0 to "
+            f"no dialogue {one_line(wanted)!r}; ids are like {', '.join(map(one_line, near))}, and indices go from 0 to "
             f"{max((answer.index for answer in everything), default=0)}"
         )
     if chosen.dialogue is None:
@@ -53,7 +54,8 @@ def print_answer(answer: AnsweredQuery, others: Sequence[AnsweredQuery], console
     """Prints a query, its figures, its dialogue with marks, and the other queries on it."""
     console.print(
         Text(
-            f"Query {answer.index} on {terminal_line(answer.dialogue_id)}: {terminal_line(answer.query)}", style="bold"
+            f"Query {answer.index} on {one_line(answer.dialogue_id)}: {one_line(answer.query, _LINE_LENGTH)}",
+            style="bold",
         )
     )
     for line in _figure_lines(answer):
@@ -61,7 +63,7 @@ def print_answer(answer: AnsweredQuery, others: Sequence[AnsweredQuery], console
     console.print()
     if answer.dialogue is None:
         console.print(Text("The prompt cannot be read as a dialogue; here it stands as it is:", style="dim"))
-        console.print(Text(terminal_text(answer.prompt)))
+        console.print(Text(visible(answer.prompt)))
     else:
         _print_dialogue(answer, console)
     beyond = _beyond(answer)
@@ -73,7 +75,7 @@ def print_answer(answer: AnsweredQuery, others: Sequence[AnsweredQuery], console
         for other in others[:_LIST_LENGTH]:
             f1 = "    -" if other.joint_f1 is None else f"{100 * other.joint_f1:5.1f}"
             here = ">" if other.index == answer.index else " "
-            console.print(Text(f"{here} {other.index:>6}  F1 {f1}  {terminal_line(other.query)}"))
+            console.print(Text(f"{here} {other.index:>6}  F1 {f1}  {one_line(other.query, _LINE_LENGTH)}"))
         if len(others) > _LIST_LENGTH:
             console.print(Text(f"  … and {len(others) - _LIST_LENGTH} more"))
 
@@ -85,7 +87,7 @@ def print_answers(answers: Iterable[AnsweredQuery], console: Console) -> None:
         if number >= _NUM_ANSWERS:
             num_left += 1
             continue
-        name, query = terminal_line(answer.dialogue_id), terminal_line(answer.query)
+        name, query = one_line(answer.dialogue_id), one_line(answer.query, _LINE_LENGTH)
         console.print(Text(f"\nQuery {answer.index} on {name}: {query}", style="bold"))
         for line in _figure_lines(answer)[1:]:
             console.print(line)
@@ -120,7 +122,7 @@ def _figure_lines(answer: AnsweredQuery) -> list[Text]:
     problems = [*answer.problems, *(["cut off at the longest length"] if answer.is_cut_off else [])]
     if problems:
         lines.append(Text(f"The answer: {', '.join(problems)}", style="yellow"))
-        lines.append(Text(f"As it came: {terminal_text(answer.response) or '(nothing)'}", style="dim"))
+        lines.append(Text(f"As it came: {visible(answer.response) or '(nothing)'}", style="dim"))
     return lines
 
 
@@ -168,21 +170,19 @@ def _print_dialogue(answer: AnsweredQuery, console: Console, *, only_marked: boo
         is_marked = kind is not None
         for part in utterance.segments:
             if not isinstance(part, Image):
-                line.append(terminal_text(part), style=style)
+                line.append(visible(part), style=style)
                 continue
             its_kind = of_images.get(image_id)
             is_marked = is_marked or its_kind is not None
             mark = f" {_SIGNS[its_kind]}" if its_kind else ""
-            caption = f" ({terminal_text(part.caption)})" if part.caption else ""
+            caption = f" ({visible(part.caption)})" if part.caption else ""
             line.append(
-                f"[image {image_id}{mark}: {terminal_text(part.source)}{caption}]",
+                f"[image {image_id}{mark}: {visible(part.source)}{caption}]",
                 style=_STYLES.get(its_kind or "", "dim"),
             )
             image_id += 1
         if only_marked and not is_marked:
             continue
         sign = Text(_SIGNS[kind] if kind else "", style=style)
-        table.add_row(
-            sign, Text(str(index), style="dim"), Text(f"{terminal_line(utterance.speaker)}:", style="bold"), line
-        )
+        table.add_row(sign, Text(str(index), style="dim"), Text(f"{one_line(utterance.speaker)}:", style="bold"), line)
     console.print(table)

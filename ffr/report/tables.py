@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import LENGTH_SLICES, SLICES
-from ffr.markup import terminal_line
 from ffr.metrics.functional.figures import FIGURES, MODALITIES, Modality, figure_names
+from ffr.terminal import plain_table
+from ffr.text import one_line
 
 _SHORT = {"utterance": "utt.", "image": "image", "joint": "joint"}
+_LINE_LENGTH = 5000
 _LABEL_WIDTH = 32
 _COLUMN_WIDTH = 7
 _WIDE = _LABEL_WIDTH + _COLUMN_WIDTH * len(MODALITIES) * len(FIGURES)
@@ -31,10 +32,10 @@ def print_report(results: Results, console: Console) -> None:
         if results.intervals:
             console.print(_slice_table(results))
     for line in report_lines(results):
-        console.print(Text(terminal_line(line)))
+        console.print(Text(one_line(line, _LINE_LENGTH)))
     for note in results.notes:
         style = "bold red" if note.startswith("CONTROL") else "yellow"
-        console.print(Text(f"! {terminal_line(note)}", style=style))
+        console.print(Text(f"! {one_line(note, _LINE_LENGTH)}", style=style))
 
 
 def _rows(results: Results) -> list[tuple[str, dict[str, Any]]]:
@@ -64,7 +65,7 @@ def interval_text(interval: tuple[float, float] | None) -> str:
 
 def _score_table(results: Results, modalities: tuple[Modality, ...]) -> Table:
     """Rows: the model, then baselines; columns: the figures of each modality, in percent."""
-    table = _table(f"Global, in percent: {', '.join(modalities)}")
+    table = plain_table(f"Global, in percent: {', '.join(modalities)}")
     table.add_column("", no_wrap=True)
     for modality in modalities:
         for place, figure in enumerate(FIGURES):
@@ -74,7 +75,7 @@ def _score_table(results: Results, modalities: tuple[Modality, ...]) -> Table:
     for number, (label, summary) in enumerate(_rows(results)):
         scores = summary["scores"]
         cells = [percent(scores[name]) for name in names]
-        table.add_row(Text(terminal_line(label)), *cells, style="bold" if number == 0 else "")
+        table.add_row(Text(one_line(label)), *cells, style="bold" if number == 0 else "")
         if number == 0:
             ends = [results.interval("scores", name) for name in names]
             for row, end in enumerate(("from", "to")):
@@ -85,14 +86,10 @@ def _score_table(results: Results, modalities: tuple[Modality, ...]) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=title, title_justify="left")
-
-
 def _length_table(results: Results) -> Table:
     """Rows: dialogue length; columns: F1 of the model by modality, then the joint F1 of each baseline."""
     baselines = [(label.removeprefix("baseline:"), summary) for label, summary in results.baselines.items()]
-    table = _table("F1 by dialogue length, in percent" + (" (baselines: joint)" if baselines else ""))
+    table = plain_table("F1 by dialogue length, in percent" + (" (baselines: joint)" if baselines else ""))
     table.add_column("turns", no_wrap=True)
     for header in ("queries", *(_SHORT[modality] for modality in MODALITIES), *(label for label, _ in baselines)):
         table.add_column(header, justify="right")
@@ -115,7 +112,7 @@ def slice_label(table: str, name: str) -> str:
 
 def _slice_table(results: Results) -> Table:
     """Rows: all slices that hold anything; columns: F1 of each modality with its interval."""
-    table = _table(f"F1 by slice, in percent, with {100 * results.intervals['level']:g} % intervals")
+    table = plain_table(f"F1 by slice, in percent, with {100 * results.intervals['level']:g} % intervals")
     table.add_column("", no_wrap=True)
     for header in ("queries", *(_SHORT[modality] for modality in MODALITIES)):
         table.add_column(header, justify="right", no_wrap=True)

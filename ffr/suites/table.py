@@ -20,7 +20,8 @@ from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import SLICES
 from ffr.markup import csv_cell, latex_text, markdown_text
 from ffr.report.tables import interval_text
-from ffr.suites.suite import WHOLE, Suite, SuiteDataset, SuiteRow
+from ffr.suites.file import WHOLE, SuiteDataset
+from ffr.suites.suite import Suite, SuiteRow
 
 SCHEMA = 2
 """Version of `results.json` of a suite. 2: a figure that was not measured has the share null."""
@@ -151,7 +152,7 @@ def values(bench: Bench, column: Column) -> list[Value | None]:
     for row in bench.suite.rows:
         cell = bench.cell(row, column.dataset)
         if cell.status == "reported":
-            share = row.model.reported.get(column.dataset.label, {}).get(column.figure)
+            share = (row.model.reported or {}).get(column.dataset.label, {}).get(column.figure)
             is_there = share is not None and column.table == WHOLE
             found.append(Value(share, is_reported=True) if share is not None and is_there else None)
         else:
@@ -355,7 +356,7 @@ def csv_table(bench: Bench) -> str:
             writer.writerow(
                 [
                     # what a suite, a file or an error says must not be a formula
-                    csv_cell(row.model.group), csv_cell(row.model.label), csv_cell(row.setting.label),
+                    csv_cell(row.model.group), csv_cell(row.model.label), csv_cell(row.setting),
                     csv_cell(row.model.model or ""), csv_cell(column.dataset.label),
                     csv_cell(column.dataset.split), _part_words(column), column.figure,
                     None if value is None else repr(value.share), low, high,
@@ -386,7 +387,7 @@ def bench_json(bench: Bench) -> dict[str, Any]:
                 "label": row.label,
                 "group": row.model.group,
                 "model": row.model.model,
-                "setting": row.setting.label,
+                "setting": row.setting,
                 "cells": [
                     _cell_json(bench, row, dataset, [(column, found[number]) for column, found in by_column])
                     for dataset in suite.datasets

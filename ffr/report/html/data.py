@@ -21,7 +21,6 @@ import numpy as np
 
 from ffr.dialogue import Dialogue, Fragment, Image
 from ffr.evaluation.figures import SCORE_NAMES
-from ffr.images import is_url
 from ffr.metrics.functional.figures import (
     MODALITIES,
     confusion_counts,
@@ -31,6 +30,7 @@ from ffr.metrics.functional.figures import (
 )
 from ffr.report.answered import SHOWN_COLUMNS, AnsweredQuery
 from ffr.report.html.pictures import Thumbnail, Thumbnails
+from ffr.text import is_url
 
 SCATTER_CELLS = 20
 """Steps of precision and of recall from 0 to 1 in which the scatter gathers samples."""

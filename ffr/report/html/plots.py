@@ -99,7 +99,7 @@ def _axes(frame: _Frame, *, y_ticks: Sequence[float], x_label: str, y_label: str
 def _legend_lines(names: Sequence[str]) -> list[list[int]]:
     """Which names stand on which line above the plot, by their numbers, the last line lowest."""
     lines: list[list[int]] = [[]]
-    room = _LEGEND_WIDTH
+    room = float(_LEGEND_WIDTH)
     for number in reversed(range(len(names))):
         width = _CHAR_WIDTH * len(names[number]) + 24
         if lines[0] and width > room:
@@ -112,9 +112,9 @@ def _legend_lines(names: Sequence[str]) -> list[list[int]]:
 
 def _legend(names: Sequence[str]) -> Markup:
     parts: list[Markup] = []
-    for line, numbers in enumerate(_legend_lines(names)):
+    for row, numbers in enumerate(_legend_lines(names)):
         # from the right
-        x, y = float(_WIDTH - _RIGHT), 14.0 + _LEGEND_HEIGHT * line
+        x, y = float(_WIDTH - _RIGHT), 14.0 + _LEGEND_HEIGHT * row
         for number in reversed(numbers):
             x -= _CHAR_WIDTH * len(names[number])
             parts.append(_text(x, y, names[number], anchor="start"))

@@ -13,10 +13,10 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from ffr.files import remove
+from ffr.progress import Say
 from ffr.run_log import MetricsFile
 from ffr.training.common.module import StageModule
-
-Echo = Callable[[str], None]
 
 
 class StepBar(RichProgressBar):
@@ -48,7 +48,7 @@ class StageCallback(Callback):
         more_figures: Callable[[], dict[str, float]],
         checkpoint_every: int,
         keep_checkpoints: int,
-        say: Echo,
+        say: Say,
         speak_every: int,
     ) -> None:
         self.run = run
@@ -139,7 +139,7 @@ class StageCallback(Callback):
         trainer.save_checkpoint(folder / f"step-{step:08d}.ckpt", weights_only=False)
         if trainer.is_global_zero:
             for old in sorted(folder.glob("step-*.ckpt"))[: -self.keep_checkpoints]:
-                old.unlink()
+                remove(old)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """A fault between two steps (a picture that cannot be read, say) must not cost the steps that were done."""
