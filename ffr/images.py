@@ -175,6 +175,12 @@ def _decode(path: Path, where: str | None, longest_side: int | None = None) -> P
             num_pixels = image.width * image.height
             if num_pixels > MAX_DECODED_PIXELS:
                 raise _too_large(path, f"{image.width}×{image.height} pixels", where)
+            if image.mode in ("I", "F"):
+                raise DataError(
+                    f"image {_shown(path)} has greys of 32 bits, of which none says what is white; "
+                    "convert it to 8 or 16 bits",
+                    where=where,
+                )
             if longest_side is None or num_pixels <= _LARGE_PIXELS:
                 image.load()
                 return _to_rgb(PIL.ImageOps.exif_transpose(image))
@@ -221,7 +227,14 @@ def _too_large(path: Path, size: str, where: str | None) -> DataError:
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16-bit grey at 255 and leaves a white picture
-        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        grey = image.convert("I")
+        image = grey.point(lambda value: value * (1 / 256)).convert("L")
+        # one grey of 65,536, which 8 bits do not tell from its neighbours
+        see_through = image.info.pop("transparency", None)
+        if isinstance(see_through, int):
+            import numpy as np
+
+            image.paste(255, mask=PIL.Image.fromarray(np.asarray(grey) == see_through))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))

@@ -13,7 +13,7 @@ from ffr.data.forms.predictions import PredictionRecord, example_of_prediction, 
 from ffr.data.index import RecordFile, parse_record
 from ffr.dialogue import Example
 from ffr.errors import DataError
-from ffr.images import find_image, probe_image
+from ffr.images import probe_image
 from ffr.progress import Progress
 from ffr.text import is_url
 
@@ -201,12 +201,6 @@ class _Checker:
             given = record.get("images")
             sources = [item for item in given if isinstance(item, str)] if isinstance(given, list) else []
         for source in dict.fromkeys(sources):
-            if is_url(source):
-                message = (
-                    "images are web addresses, which are neither fetched nor checked; download them before training"
-                )
-                found.append(Finding("url", message, is_error=False))
-                continue
             if source not in self.images:
                 self.images[source] = self._fault_of(source)
             if self.images[source]:
@@ -214,10 +208,8 @@ class _Checker:
         return list(dict.fromkeys(found))
 
     def _fault_of(self, source: str) -> str:
-        location = self.image_root / source
         try:
-            find_image(location)
-            probe_image(location)
+            probe_image(source if is_url(source) else self.image_root / source)
         except DataError as error:
             return error.message
         return ""

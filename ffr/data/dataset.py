@@ -15,8 +15,7 @@ from ffr.data.forms.formats import read_record
 from ffr.data.index import RecordFile, parse_record
 from ffr.dialogue import Example
 from ffr.errors import DataError
-from ffr.images import find_image
-from ffr.text import is_url
+from ffr.images import find_image, probe_image
 
 
 class ExampleDataset(Sequence[Example]):
@@ -37,7 +36,8 @@ class ExampleDataset(Sequence[Example]):
         self.left_out: tuple[str, ...] = ()
         self._records = RecordFile(path)
         self._record_of, self._part_of = array("Q"), array("L")
-        self._read_all(skip_bad, _ImageCheck() if require_images else None)
+        self._last: tuple[int, list[Example]] | None = None  # a record's examples, most often asked for in a row
+        self._read_all(skip_bad, _ImageCheck(is_decoded=skip_bad) if require_images else None)
 
     def _read_all(self, skip_bad: bool, images: _ImageCheck | None) -> None:
         digest = hashlib.sha256()
@@ -95,7 +95,10 @@ class ExampleDataset(Sequence[Example]):
             return [self[position] for position in range(*index.indices(len(self)))]
         position = self._position(index)
         record = self._record_of[position]
-        return self._examples(record, self._records.read(record))[self._part_of[position]]
+        last = self._last  # other threads put theirs there
+        if last is None or last[0] != record:
+            last = self._last = (record, self._examples(record, self._records.read(record)))
+        return last[1][self._part_of[position]]
 
     def __iter__(self) -> Iterator[Example]:
         position = 0
@@ -125,17 +128,21 @@ class ExampleDataset(Sequence[Example]):
 
 
 class _ImageCheck:
-    """Sees that the pictures are there, each looked up once."""
+    """Sees that the pictures are there, each looked up once.
 
-    def __init__(self) -> None:
+    Args:
+        is_decoded: Decode them too: where bad records are left out none may turn up later.
+    """
+
+    def __init__(self, *, is_decoded: bool) -> None:
+        self._look = probe_image if is_decoded else find_image
         self._found: set[int] = set()
 
     def check(self, example: Example, where: str) -> None:
-        for image in example.dialogue.images:
+        for image, location in zip(example.dialogue.images, example.image_locations(), strict=True):
             key = hash(image.source)
             if key not in self._found:
-                location = image.source if is_url(image.source) else (example.image_root or Path()) / image.source
-                find_image(location, where=where)
+                self._look(location, where=where)
                 self._found.add(key)
 
 
@@ -148,7 +155,8 @@ def open_dataset(
         path: The file.
         image_root: Folder that relative image paths are resolved against; the file's own folder if None.
         skip_bad: Leave out what cannot be used (counted in `num_left_out`) instead of failing at the first.
-        require_images: See that every picture's file is there; False for uses that look at no picture.
+        require_images: See that every picture's file is there, and decode it where `skip_bad`; False for uses that
+            look at no picture.
 
     Raises:
         DataError: with file and line of the first fault, unless `skip_bad`; where no record is usable in any case.
