@@ -188,7 +188,10 @@ def _decode(path: Path, where: str | None, longest_side: int | None = None) -> P
                 # what a JPEG's decoder can leave out need not be there at all
                 image.draft(None, (2 * longest_side, 2 * longest_side))
                 image.load()
-                return _to_rgb(PIL.ImageOps.exif_transpose(_averaged(image, longest_side)))
+                small = _averaged(image, longest_side)
+                if small is not image:
+                    image.close()  # gives the memory back before the next one is decoded
+                return _to_rgb(PIL.ImageOps.exif_transpose(small))
     except PIL.UnidentifiedImageError as error:
         kinds = ", ".join(IMAGE_FORMATS)
         raise DataError(
