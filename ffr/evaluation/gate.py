@@ -133,7 +133,9 @@ def check_rules(results: Results, baseline: Results, rules: Sequence[Rule], name
 
 
 def renew_baseline(results: Results, baseline: Path, *, name: str) -> None:
-    """Writes a result as a baseline: without intervals and baselines of its own, which no rule asks.
+    """Writes a result as a baseline that can be kept: what no rule asks for is left out.
+
+    That is intervals, baselines of its own, and of the provenance times and machine.
 
     Args:
         results: The result.
@@ -147,7 +149,12 @@ def renew_baseline(results: Results, baseline: Path, *, name: str) -> None:
     check_comparable(results, results, (name, name))
     if not results.num_scored:
         raise UsageError(f"{name}: nothing was scored; evaluate on data with true answers")
-    dataclasses.replace(results, intervals={}, baselines={}).save_as(baseline)
+    versions = results.provenance.get("versions", {})
+    kept = {
+        "command": results.provenance.get("command"),
+        "versions": {name: its for name, its in versions.items() if name != "platform"},
+    }
+    dataclasses.replace(results, intervals={}, baselines={}, provenance=kept).save_as(baseline)
 
 
 def junit_xml(outcomes: Sequence[Outcome], *, label: str) -> bytes:

@@ -138,26 +138,28 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
-_Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+_Count = Annotated[int, Field(ge=0)]
+_Share = Annotated[float, Field(ge=-1, le=1)]
+_Interval = Annotated[list[_Share], Field(min_length=2, max_length=2)]
 _Intervals = dict[str, _Interval] | None
 
 
 class _Answers(_Part):
-    num_answers: int
-    num_scored: int
-    num_without_truth: int
-    num_dialogues: int
-    num_malformed: int
-    malformed_share: float | None
-    problems: dict[str, int]
-    num_empty_truths: int
-    num_empty_answers: int
-    num_both_empty: int
+    num_answers: _Count
+    num_scored: _Count
+    num_without_truth: _Count
+    num_dialogues: _Count
+    num_malformed: _Count
+    malformed_share: _Share | None
+    problems: dict[str, _Count]
+    num_empty_truths: _Count
+    num_empty_answers: _Count
+    num_both_empty: _Count
 
 
 class _Coherence(_Part):
-    mean: float | None
-    num_answers: int
+    mean: _Share | None
+    num_answers: _Count
     encoder: str
 
 
@@ -167,11 +169,11 @@ def _part(form: str, **fields: Any) -> Any:
 
 
 def _figures_form(form: str, names: tuple[str, ...], **more: Any) -> Any:
-    return _part(form, **more, **dict.fromkeys(names, (float | None, ...)))
+    return _part(form, **more, **dict.fromkeys(names, (_Share | None, ...)))
 
 
 _Scores = _figures_form("_Scores", SCORE_NAMES)
-_Slice = _figures_form("_Slice", FIGURE_NAMES, num_answers=(int, ...), num_dialogues=(int, ...))
+_Slice = _figures_form("_Slice", FIGURE_NAMES, num_answers=(_Count, ...), num_dialogues=(_Count, ...))
 _Errors = _figures_form("_Errors", ("sample_utterance_f1", "sample_image_f1", "sample_joint_f1", EXACT_MATCH))
 _Slices = {table: (_part(table, **dict.fromkeys(names, (_Slice, ...))), ...) for table, names in SLICES.items()}
 _Summary = _part(
@@ -185,10 +187,10 @@ _Summary = _part(
 )
 _IntervalTable = _part(
     "_IntervalTable",
-    level=(float, ...),
-    num_resamples=(int, ...),
+    level=(_Share, ...),
+    num_resamples=(_Count, ...),
     seed=(int, ...),
-    num_dialogues=(int, ...),
+    num_dialogues=(_Count, ...),
     scores=(_Intervals, ...),
     strict_scores=(_Intervals, ...),
     **dict.fromkeys(SLICES, (dict[str, _Intervals], ...)),
@@ -198,10 +200,10 @@ _IntervalTable = _part(
 class _Fit(_Part):
     dataset: str
     split: str | None
-    num_queries: int
+    num_queries: _Count
     fingerprint: str
-    utterance_f1: float
-    image_f1: float
+    utterance_f1: _Share
+    image_f1: _Share
 
 
 class _Selection(_Part):
@@ -214,13 +216,13 @@ class _Selection(_Part):
 class _Model(_Part):
     label: str
     kind: str | None = None
-    num_neighbours: int = 0
+    num_neighbours: _Count = 0
     selection: _Selection | None = None
 
 
 class _Data(_Part):
     dataset: str
-    num_examples: int
+    num_examples: _Count
     split: str | None = None
     fingerprint: str | None = None
 

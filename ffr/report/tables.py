@@ -42,13 +42,13 @@ def _rows(results: Results) -> list[tuple[str, dict[str, Any]]]:
     return [(results.label, results.summary), *results.baselines.items()]
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | None, num_decimals: int = 2) -> str:
     """A share in percent; a dash where it was not measured.
 
     >>> percent(0.125), percent(None)
     ('12.50', '-')
     """
-    return "-" if value is None else f"{100 * value:.2f}"
+    return "-" if value is None else f"{100 * value:.{num_decimals}f}"
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
@@ -126,7 +126,7 @@ def _slice_table(results: Results) -> Table:
             if (name, its_slice) != ("by_truth", "empty"):
                 figures = [f"{modality}_f1" for modality in MODALITIES]
                 spans = [interval_text(results.interval(name, figure, its_slice)) for figure in figures]
-                cells = [f"{100 * own[figure]:.1f} {span:>9}" for figure, span in zip(figures, spans, strict=True)]
+                cells = [f"{percent(own[figure], 1)} {span:>9}" for figure, span in zip(figures, spans, strict=True)]
             table.add_row(slice_label(name, its_slice), str(own["num_answers"]), *cells)
     return table
 
