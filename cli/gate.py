@@ -9,6 +9,7 @@ import click
 
 from ffr.cli.output import say
 from ffr.errors import UsageError
+from ffr.text import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -82,9 +83,8 @@ def gate(
     outcomes = check_rules(found, kept, rules, (str(results), str(baseline)))
     label, kept_label = found.label, kept.label
     from ffr.terminal import PlainConsole
-    from ffr.text import one_line
 
-    say(f"Gate: {one_line(label)} ({results}) against {one_line(kept_label)} ({baseline})")
+    say(one_line(f"{label} ({results}) against {kept_label} ({baseline})", 500))
     PlainConsole().print(_table(outcomes))
     if junit is not None:
         _write(junit, junit_xml(outcomes, label=label))
@@ -92,7 +92,7 @@ def gate(
         _append(summary, markdown_summary(outcomes, label=label, baseline_label=kept_label))
     fallen = [outcome for outcome in outcomes if not outcome.is_passed]
     for outcome in fallen:
-        say(f"FELL: {outcome.sentence}")
+        say(one_line(f"FELL: {outcome.sentence}", 500))
     if fallen:
         raise click.exceptions.Exit(1)
     say(f"Passed: {len(outcomes)} of {len(outcomes)} rules are kept")

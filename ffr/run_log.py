@@ -1,11 +1,10 @@
-"""The run's own record of its figures: `metrics.csv`, one row a step, cut back to the checkpoint when a run is resumed."""
+"""The run's own record of its figures: `metrics.csv`, one row a step, cut back on resuming."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ffr.files import append, replace_text, replaced_path
@@ -15,7 +14,8 @@ class MetricsFile:
     """Rows of figures by step in a CSV file; missing figures are empty cells.
 
     Args:
-        path: The file; its rows after `last_step` are dropped, so that a resumed run writes each step once.
+        path: The file; its rows after `last_step` are dropped, so that a resumed run writes each
+            step once.
         columns: Names of the figures, besides `step`.
         last_step: Last step whose row is kept.
     """
@@ -65,34 +65,16 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-LOSS_CURVES = {"loss": "-", "val_loss": "o-"}
-REWARD_CURVES = {"reward": "-", "reward_*": "-"}
-"""The sum, and each term of it, a user's own among them; keys are patterns of column names."""
-VAL_CURVES = {"val_utterance_f1": "s--", "val_image_f1": "s--", "val_joint_f1": "s--"}
+def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Names of the rewards in a run's rows: the sum first, then its terms, a user's own among them.
 
-Points = list[tuple[float, float]]
-
-
-def chosen_curves(rows: Sequence[Mapping[str, float]], patterns: Mapping[str, str]) -> dict[str, tuple[str, Points]]:
-    """The curves that the patterns of column names choose, in their order.
-
-    Args:
-        rows: Of `read_metrics`.
-        patterns: Patterns of names (`reward_*`), each with a line style.
-
-    Returns:
-        Name → style and (step, value) points; names that no row has are left out.
-
-    >>> chosen_curves([{"step": 1, "reward_own": 0.5}], REWARD_CURVES)
-    {'reward_own': ('-', [(1, 0.5)])}
+    >>> reward_figures([{"step": 1, "reward": 1.3, "reward_std": 0.2, "reward_f1": 1.0}])
+    ['reward', 'reward_f1']
     """
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return {
-        name: (style, [(row["step"], row[name]) for row in rows if name in row])
-        for pattern, style in patterns.items()
-        for name in names
-        if fnmatchcase(name, pattern)
-    }
+    names = dict.fromkeys(name for row in rows for name in row)
+    # a deviation is on another scale
+    terms = [name for name in names if name.startswith("reward_") and name != "reward_std"]
+    return [*(["reward"] if "reward" in names else []), *terms]
 
 
 def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, str], label: str) -> None:
@@ -102,7 +84,8 @@ def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, 
         metrics: The run's `metrics.csv`.
         target: The PNG to write.
         title: Title of the plot.
-        curves: Patterns of the left axis' figures, each with its line style.
+        curves: Figures of the left axis, each with its line style; those that the file lacks are
+            left out.
         label: What the left axis shows.
     """
     import matplotlib
@@ -113,8 +96,10 @@ def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, 
     rows = read_metrics(metrics)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     left = figure.subplots()
-    for name, (style, points) in chosen_curves(rows, curves).items():
-        left.plot(*zip(*points, strict=True), style, label=name, linewidth=1, markersize=4)
+    for name, style in curves.items():
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        if points:
+            left.plot(*zip(*points, strict=True), style, label=name, linewidth=1, markersize=4)
     left.set(xlabel="optimizer step", ylabel=label, title=title)
     right = left.twinx()
     right.set(ylabel="validation F1", ylim=(0, 1))

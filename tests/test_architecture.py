@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.markup": {"ffr.text"},
     "ffr.progress": set(),
     "ffr.provenance": set(),
+    "ffr.rewards": {"ffr.training.grpo"},
     "ffr.terminal": {"ffr.text"},
     "ffr.text": set(),
     "ffr.model_files": {"ffr.errors", "ffr.text"},
@@ -79,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.runs",
         "ffr.settings",
     },
-    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.runs", "ffr.settings", "ffr.training.common"},
+    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.settings", "ffr.training.common"},
     "ffr.training.grpo": _DOORS
     | {
         "ffr.data",
@@ -89,7 +90,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.metrics",
         "ffr.models",
         "ffr.retrieval",
-        "ffr.run_log",
         "ffr.runs",
         "ffr.settings",
         "ffr.training.common",
@@ -100,7 +100,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.run_log",
         "ffr.training.curriculum.order",
         "ffr.data",
-        "ffr.evaluation",
         "ffr.files",
         "ffr.metrics",
         "ffr.provenance",

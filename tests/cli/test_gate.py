@@ -118,7 +118,7 @@ def test_a_label_writes_no_line_of_its_own(evaluated, tmp_path):
     code, text = run("gate", tmp_path / "named.json", "--baseline", evaluated / "overlap" / "results.json")
     assert code == 0, text
     assert not any(line.strip().startswith("::") for line in text.splitlines())
-    assert text.startswith("Gate: ∷error∷m ∷error file=app.py,line=1∷leaked (")
+    assert text.startswith("⟨::⟩error::m ::error file=app.py,line=1::leaked (")
 
 
 def test_wrong_calls(evaluated, tmp_path):

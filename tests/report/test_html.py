@@ -362,7 +362,7 @@ def test_every_reward_of_a_run_is_drawn(evaluated, tmp_path):
     (run / "eval").mkdir(parents=True)
     evaluated.rename(run / "eval" / "data")
     (run / "run.json").write_text("{}")
-    terms = ["reward_f1", "reward_mcc", "reward_overlong", "reward_<own>"]
+    terms = ["reward_std", "reward_mcc", "reward_overlong", "reward_<own>"]
     rows = [f"{step},0.1,{','.join(str(step / 10 + place) for place in range(5))}\n" for step in (1, 2)]
     (run / "metrics.csv").write_text(f"step,kl,reward,{','.join(terms)}\n" + "".join(rows))
     page = tmp_path / "report.html"

@@ -29,7 +29,7 @@ from ffr.report.answered import METRICS_FILE, Evaluation
 from ffr.report.html.data import SCATTER_CELLS, ReportData, gather, parts_of, to_json
 from ffr.report.html.plots import bar_chart, line_chart, scatter, share_chart
 from ffr.report.tables import interval_text, percent, report_lines, slice_label
-from ffr.run_log import LOSS_CURVES, REWARD_CURVES, VAL_CURVES, chosen_curves, read_metrics
+from ffr.run_log import read_metrics, reward_figures
 
 MAX_PAGE_BYTES = 48_000_000
 """What one page may have before the dialogues go on in a further one."""
@@ -260,18 +260,19 @@ def _plots(evaluation: Evaluation, data: ReportData) -> Iterator[_Plot]:
         yield from _run_plots(evaluation.run)
 
 
-_CURVES = (
-    ("Loss", "loss", LOSS_CURVES, None),
-    ("Rewards", "reward", REWARD_CURVES, None),
-    ("Validation F1", "F1", VAL_CURVES, (0.0, 1.0)),
-)
 _LEVELS = ("level_easy", "level_medium", "level_confusing", "level_hard")
 
 
 def _run_plots(run: Path) -> Iterator[_Plot]:
     rows = read_metrics(run / METRICS_FILE)
-    for title, y_label, patterns, y_range in _CURVES:
-        curves = {name: points for name, (_, points) in chosen_curves(rows, patterns).items()}
+    validation = [f"val_{modality}_f1" for modality in MODALITIES]
+    for title, y_label, names, y_range in (
+        ("Loss", "loss", ["loss", "val_loss"], None),
+        ("Rewards", "reward", [*reward_figures(rows), "reward_std"], None),
+        ("Validation F1", "F1", validation, (0.0, 1.0)),
+    ):
+        curves = {name: [(row["step"], row[name]) for row in rows if name in row] for name in names}
+        curves = {name: points for name, points in curves.items() if points}
         if curves:
             svg = line_chart(f"{title} of the run", curves, y_label=y_label, y_range=y_range)
             yield _Plot(f"{title} of the run", svg, f"From {METRICS_FILE} of {run.name}.")
