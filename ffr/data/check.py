@@ -1,4 +1,7 @@
-"""Finds every fault of a data file: `check_file` reads each record, decodes each picture once, and compares records."""
+"""Finds every fault of a data file.
+
+`check_file` reads each record, decodes each picture once, and compares records.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,8 @@ def check_file(
 
     Args:
         path: The file.
-        image_root: Folder that relative image paths are resolved against; the file's own folder if None.
+        image_root: Folder that relative image paths are resolved against; the file's own folder if
+            None.
         check_images: Look up and decode the pictures; each file once, however many records use it.
         progress: Gets the number of records done and in all.
 
@@ -197,7 +201,8 @@ class _Checker:
         if examples:
             sources = [image.source for image in examples[0].dialogue.images]
         else:
-            # the record is bad already; its pictures are looked at all the same, where they are plain paths
+            # the record is bad already; its pictures are looked at all the same, where they are
+            # plain paths
             given = record.get("images")
             sources = [item for item in given if isinstance(item, str)] if isinstance(given, list) else []
         for source in dict.fromkeys(sources):

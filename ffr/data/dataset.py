@@ -24,7 +24,8 @@ class ExampleDataset(Sequence[Example]):
     Attributes:
         path: The file.
         image_root: Folder that relative image paths are resolved against.
-        fingerprint: SHA-256 over the examples in order (dialogue, query, answer), whatever the file's form.
+        fingerprint: SHA-256 over the examples in order (dialogue, query, answer), whatever the
+            file's form.
         num_left_out: Records that `skip_bad` left out.
         left_out: The first reasons for that, ten at most.
     """
@@ -149,17 +150,22 @@ class _ImageCheck:
 def open_dataset(
     path: str | Path, *, image_root: str | Path | None = None, skip_bad: bool = False, require_images: bool = True
 ) -> ExampleDataset:
-    """Opens a data file (.json list or .jsonl, plain or .gz; ms-swift or raw form) and checks every record at the door.
+    """Opens a data file and checks every record at the door.
+
+    It is a .json list or .jsonl, plain or .gz, in ms-swift or raw form.
 
     Args:
         path: The file.
-        image_root: Folder that relative image paths are resolved against; the file's own folder if None.
-        skip_bad: Leave out what cannot be used (counted in `num_left_out`) instead of failing at the first.
-        require_images: See that every picture's file is there, and decode it where `skip_bad`; False for uses that
-            look at no picture.
+        image_root: Folder that relative image paths are resolved against; the file's own folder if
+            None.
+        skip_bad: Leave out what cannot be used (counted in `num_left_out`) instead of failing at
+            the first.
+        require_images: See that every picture's file is there, and decode it where `skip_bad`;
+            False for uses that look at no picture.
 
     Raises:
-        DataError: with file and line of the first fault, unless `skip_bad`; where no record is usable in any case.
+        DataError: with file and line of the first fault, unless `skip_bad`; where no record is
+            usable in any case.
     """
     return ExampleDataset(
         Path(path),
@@ -196,6 +202,7 @@ class FirstExamples(Sequence[Example]):
 def data_fingerprint(examples: Iterable[Example]) -> str:
     """SHA-256 over dialogue, query and answer of every example in order.
 
+    >>> from ffr.dialogue import Dialogue, Utterance
     >>> chat = Dialogue("d", (Utterance("a", ("hi",)),))
     >>> data_fingerprint([Example(chat, "greeting")]) == data_fingerprint([Example(chat, "farewell")])
     False
