@@ -97,7 +97,8 @@ def _run_stage(
     job = {"say": say, "progress": _wants_progress(progress)}
     if resume is not None:
         if source is not None or any(value is not None for value in (*settings.values(), out)):
-            raise UsageError("--resume takes its settings from the run; give no others, or start a new run")
+            remedy = "give no others, or start a new run"
+            raise UsageError(f"--resume takes its settings from the run; {remedy}")
         config = _resumed_config(kind, resume, overrides)
         if config is None:
             say(f"{resume} is finished; nothing is left to train")
@@ -107,7 +108,8 @@ def _run_stage(
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
     # a process that the first one started finds the folder made by it
     if out is not None and "LOCAL_RANK" not in os.environ and any(out.glob("*")):
-        raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
+        remedy = f"name a new one, or go on with the run by --resume {out}"
+        raise UsageError(f"{out}: this folder is not empty; {remedy}")
     _start(config, dry_run=dry_run, recipe=source or "tiny", run=out, **job)
 
 
@@ -149,7 +151,8 @@ def _resumed_config(kind: type[StageConfig], run: Path, overrides: tuple[str, ..
         raise UsageError(f"{run}: no such run folder")
     record = RunRecord.load(run)
     if record.stage != kind.stage:
-        raise UsageError(f"{run} is a run of another stage; go on with it by `ffr train {record.stage} --resume {run}`")
+        remedy = f"go on with it by `ffr train {record.stage} --resume {run}`"
+        raise UsageError(f"{run} is a run of another stage; {remedy}")
     if record.status == "finished":
         return None
     from ffr.training.common.run import load_run_config

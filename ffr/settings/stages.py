@@ -20,17 +20,28 @@ class StageConfig(Settings):
     stage: ClassVar[str]
 
     model: str = setting("tiny", "model to start from: `tiny`, a folder, a run, or a hub id", unit="MODEL")
-    dataset: str = setting("sample", "training data: a named set or a file", unit="NAME|PATH")
+    # data may move: a run knows it by the fingerprints of what is in it, not by its path
+    dataset: str = setting(
+        "sample",
+        "training data: a named set or a file",
+        unit="NAME|PATH",
+        decides_result=False,
+    )
     split: str = setting("train", "part of a named set to train on")
     val_dataset: str | None = setting(
         None,
         "validation data: a named set or a file",
         unit="NAME|PATH",
         unset="the training set's own `val` part, if named",
+        decides_result=False,
     )
     val_split: str = setting("val", "part of a named set to validate on")
     image_root: str | None = setting(
-        None, "folder that image paths are relative to", unit="DIR", unset="the data file's folder"
+        None,
+        "folder that image paths are relative to",
+        unit="DIR",
+        unset="the data file's folder",
+        decides_result=False,
     )
     skip_bad: bool = setting(False, "leave bad records out, counted, instead of stopping at the first")
     template: Literal["zh", "en"] | None = setting(None, "prompt template", unset=_OF_PROMPT)

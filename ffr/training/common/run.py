@@ -84,8 +84,13 @@ def configuration_of(config: StageConfig, resumed: Path | None) -> str:
     return resumed_fingerprint(config, resumed / CONFIG_FILE, RunRecord.load(resumed).config_fingerprint)
 
 
-def check_resumed(run: Path, data_fingerprint: str) -> RunRecord:
+def check_resumed(run: Path, data_fingerprint: str, val_fingerprint: str) -> RunRecord:
     """The record of a run that is gone on with.
+
+    Args:
+        run: The run folder.
+        data_fingerprint: Names the training data.
+        val_fingerprint: Names the validation data; empty for none.
 
     Raises:
         ModelError: where the data is not what the run began with.
@@ -93,6 +98,9 @@ def check_resumed(run: Path, data_fingerprint: str) -> RunRecord:
     record = RunRecord.load(run)
     if record.data_fingerprint != data_fingerprint:
         raise ModelError("the training data changed since the run began; start a new run", str(run))
+    if record.val_fingerprint != val_fingerprint:
+        what = "the validation data changed since the run began"
+        raise ModelError(f"{what}; restore it, or start a new run", str(run))
     return record
 
 
@@ -137,7 +145,7 @@ def kept_record(
         command=command(),
     )
     if resume:
-        record.started_at = check_resumed(run, record.data_fingerprint).started_at
+        record.started_at = check_resumed(run, record.data_fingerprint, record.val_fingerprint).started_at
     writes = is_first_process()
     if writes:
         if not resume:

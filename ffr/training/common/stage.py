@@ -176,7 +176,8 @@ def describe(stage: Stage[Config], config: Config, job: Job) -> None:
     """
     start, job = _start(stage, config, replace(job, is_dry=True, progress=False))
     if job.run is not None and job.resume:
-        check_resumed(job.run, start.train_data.fingerprint)
+        val_fingerprint = start.val_data.fingerprint if start.val_data is not None else ""
+        check_resumed(job.run, start.train_data.fingerprint, val_fingerprint)
     built = _prepare(stage, start, job).built
     parameters = list(built.module.vlm.parameters())
     num_trained = sum(p.numel() for p in parameters if p.requires_grad)
