@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -24,6 +25,9 @@ MAX_IMAGE_PIXELS = 602_112
 MAX_DECODED_PIXELS = 80_000_000
 """Pixels of the largest picture that is decoded at all (240 MB as RGB); less than where Pillow
 warns."""
+
+_LARGE_PIXELS = 8_000_000
+_large_picture = threading.Lock()
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What is decoded; every further decoder would be one more way in for a hostile file."""
@@ -112,6 +116,22 @@ def open_image(
     return image
 
 
+def open_thumbnail(location: str | Path, longest_side: int) -> PIL.Image.Image:
+    """Opens a picture as `open_image` does, to be shown small, in little memory.
+
+    A large picture is averaged down before it is made RGB, and one such is decoded at a time.
+
+    Args:
+        location: Path of the file.
+        longest_side: Pixels that the longer side is going to have; the result is no smaller, but
+            where the file is.
+
+    Raises:
+        DataError: as `open_image`.
+    """
+    return _decode(find_image(location), None, longest_side)
+
+
 def scaled_size(width: int, height: int, max_image_pixels: int) -> tuple[int, int]:
     """The largest size of the same shape with at most `max_image_pixels` pixels; no side below 1.
 
@@ -153,7 +173,7 @@ def probe_image(location: str | Path, where: str | None = None) -> tuple[int, in
     return _decode(find_image(location, where=where), where).size
 
 
-def _decode(path: Path, where: str | None) -> PIL.Image.Image:
+def _decode(path: Path, where: str | None, longest_side: int | None = None) -> PIL.Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow warns of what is refused below in any case
@@ -169,8 +189,17 @@ def _decode(path: Path, where: str | None) -> PIL.Image.Image:
                     "convert it to 8 or 16 bits",
                     where=where,
                 )
-            image.load()
-            return _to_rgb(PIL.ImageOps.exif_transpose(image))
+            if longest_side is None or num_pixels <= _LARGE_PIXELS:
+                image.load()
+                return _to_rgb(PIL.ImageOps.exif_transpose(image))
+            with _large_picture:
+                # what a JPEG's decoder can leave out need not be there at all
+                image.draft(None, (2 * longest_side, 2 * longest_side))
+                image.load()
+                small = _averaged(image, longest_side)
+                if small is not image:
+                    image.close()  # gives the memory back before the next one is decoded
+                return _to_rgb(PIL.ImageOps.exif_transpose(small))
     except PIL.UnidentifiedImageError as error:
         kinds = ", ".join(IMAGE_FORMATS)
         raise DataError(
@@ -182,6 +211,21 @@ def _decode(path: Path, where: str | None) -> PIL.Image.Image:
         raise DataError(
             f"image {_shown(path)} is damaged or cannot be decoded ({one_line(error)}); replace it", where=where
         ) from error
+
+
+def _averaged(image: PIL.Image.Image, longest_side: int) -> PIL.Image.Image:
+    """The picture at a whole fraction of its size, at least twice as long as is asked."""
+    factor = max(image.size) // (2 * longest_side)
+    if factor < 2:
+        return image
+    if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and image.has_transparency_data):
+        # palette numbers and see-through colours have no mean
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"):
+        return image
+    small = image.reduce(factor)
+    small.info["exif"] = image.getexif().tobytes()
+    return small
 
 
 def _too_large(path: Path, size: str, where: str | None) -> DataError:
