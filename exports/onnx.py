@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,7 @@ from ffr.exports.plans import Part, Plan, plan_encoder, plan_fragment, plan_sent
 from ffr.exports.readme import readme_of
 from ffr.exports.runtime import FORMAT, GRAPH_FILE, INFO_FILE, file_digest, load_onnx
 from ffr.exports.vision_towers import QwenTower
-from ffr.files import remove, replaced_folder, temporary_folder, write_text
+from ffr.files import remove, replaced_folder, temporary_folder, write_json, write_text
 from ffr.models.loading import load_vlm
 from ffr.models.vlm import Vlm
 
@@ -277,7 +276,7 @@ def _write_info(
         "command": provenance.command(),
         "time": provenance.now(),
     }
-    write_text(folder / INFO_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / INFO_FILE, content)
     return content
 
 

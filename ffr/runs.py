@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ffr.errors import ModelError, UsageError
-from ffr.files import make_folder, make_new_folder, replace_text
+from ffr.files import make_folder, make_new_folder, replace_json
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "run.json"
@@ -41,7 +41,7 @@ class RunRecord:
 
     def save(self, run: Path) -> None:
         """Writes the record whole or not at all."""
-        replace_text(run / RECORD_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n")
+        replace_json(run / RECORD_FILE, asdict(self))
 
     @classmethod
     def load(cls, run: Path) -> RunRecord:

@@ -6,6 +6,7 @@ loaded may look up every figure of this ffr without asking whether it is there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -86,7 +87,7 @@ class Results:
             raise DataError(
                 f"a figure is no finite number ({error}); look for NaN in the model's weights or the encoder's vectors"
             ) from error
-        return text + "\n"
+        return _sealed(text)
 
     def save(self, folder: Path) -> Path:
         """Writes `results.json` into a folder, whole or not at all, and tells where.
@@ -112,7 +113,8 @@ class Results:
         """
         path = path / RESULTS_FILE if path.is_dir() else path
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            data = path.read_bytes()
+            content = json.loads(data.decode("utf-8"))
         except FileNotFoundError:
             raise DataError("not found; `ffr eval` writes it", where=str(path)) from None
         except (OSError, ValueError, RecursionError) as error:
@@ -126,7 +128,34 @@ class Results:
             _Form.model_validate(content)
         except ValidationError as error:
             raise DataError(_fault_words(error), where=str(path)) from None
+        seal = content.pop(_SEAL, None)
+        if seal is not None and _seal_of(data, seal) != seal:
+            raise DataError(
+                f"is not what was written (its {_SEAL} says so); restore it, or evaluate again", where=str(path)
+            )
         return cls(**content)
+
+
+# -- the seal -----------------------------------------------------------------------------------
+
+_SEAL = "sha256"
+"""The last entry of the file: SHA-256 of the file's bytes with 64 zeros in the place of this.
+
+Files that were written before there was one have none."""
+_NO_SEAL = "0" * 64
+
+
+def _sealed(text: str) -> str:
+    """JSON of an object, with the seal as its last entry and a line break at its end."""
+    open_text = f'{text.rstrip()[:-1].rstrip()},\n  "{_SEAL}": "{_NO_SEAL}"\n}}\n'
+    seal = hashlib.sha256(open_text.encode("utf-8", "backslashreplace")).hexdigest()
+    head, _, tail = open_text.rpartition(_NO_SEAL)
+    return head + seal + tail
+
+
+def _seal_of(data: bytes, seal: str) -> str:
+    head, _, tail = data.rpartition(seal.encode())
+    return hashlib.sha256(head + _NO_SEAL.encode() + tail).hexdigest()
 
 
 # -- the form -----------------------------------------------------------------------------------
@@ -136,6 +165,12 @@ class _Part(BaseModel):
     """An object of the file: its fields are checked, further ones are let through."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class _Whole(_Part):
+    """The whole file, of which every entry is known."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 _Count = Annotated[int, Field(ge=0)]
@@ -228,8 +263,9 @@ class _Data(_Part):
 
 
 _Baselines: Any = dict[str, _Summary]  # type: ignore[valid-type]
-_Form = _part(
+_Form: Any = create_model(
     "_Form",
+    __base__=_Whole,
     model=(_Model, ...),
     data=(_Data, ...),
     settings=(dict[str, Any], ...),
@@ -237,6 +273,8 @@ _Form = _part(
     baselines=(_Baselines, ...),
     notes=(list[str], ...),
     provenance=(dict[str, Any], ...),
+    schema=(int, ...),
+    sha256=(Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\Z")] | None, None),
     intervals=(_IntervalTable | Annotated[dict[str, Any], Field(max_length=0)], ...),
 )
 

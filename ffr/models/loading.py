@@ -23,7 +23,7 @@ from transformers import (
 
 from ffr.errors import ModelError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS
-from ffr.model_files import check_model_folder, loading_explained
+from ffr.model_files import check_checksums, check_model_folder, check_weights_finite, loading_explained
 from ffr.models.saving import SETTINGS_FILE
 from ffr.models.vlm import Vlm
 from ffr.shipped.tiny import TINY_FOLDER
@@ -95,6 +95,7 @@ def load_vlm(
             model.to(device)
         if adapter is not None:
             model = _with_adapter(model, adapter)
+    check_weights_finite(model, name)
     model.eval()
     return Vlm(
         model,
@@ -125,6 +126,7 @@ def _with_adapter(model: PreTrainedModel, folder: Path) -> Any:
     for path in (folder / "adapter_config.json", weights):
         if not path.is_file():
             raise ModelError(f"holds no {path.name}; name the folder of a peft adapter in safetensors", str(folder))
+    check_checksums(folder)
     with loading_explained(str(folder), kind="a peft adapter"):
         wrapped = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
         with safe_open(weights, framework="pt") as file:

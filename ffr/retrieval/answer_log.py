@@ -22,6 +22,7 @@ from ffr.files import (
     dump_record,
     make_folder,
     open_to_append,
+    replace_json,
     replaced_file,
     write_through,
 )
@@ -201,8 +202,7 @@ def open_answer_log(out: Path, identity: dict[str, Any], num_examples: int) -> I
                 f"{out} holds a {PREDICTIONS_FILE} of something else; pass another --out, or score it with --predictions"
             )
         else:
-            with replaced_file(path) as write:
-                write((json.dumps(identity, ensure_ascii=False, indent=2) + "\n").encode())
+            replace_json(path, identity)
         log = AnswerLog(out / PREDICTIONS_FILE, num_examples)
     except OSError as error:
         raise DataError(

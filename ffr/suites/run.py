@@ -23,7 +23,7 @@ from ffr.data.dataset import ExampleDataset, FirstExamples
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.run import evaluate
-from ffr.files import replaced_file
+from ffr.files import replace_json, replaced_file
 from ffr.progress import Say
 from ffr.provenance import command, now, versions
 from ffr.retrieval.opening import AskedData, Bar, OpenModel, choose_model, open_model
@@ -239,8 +239,7 @@ def _measure(
             baselines=(),
             progress=advance,
         )
-    with replaced_file(folder / CELL_FILE) as write:
-        write(_json(_asked(suite, row, dataset)))
+    replace_json(folder / CELL_FILE, _asked(suite, row, dataset))
     return Cell("measured", results)
 
 
@@ -253,10 +252,4 @@ def _write(bench: Bench, out: Path, started: str) -> None:
     for name, text in zip(TABLE_FILES, texts, strict=True):
         with replaced_file(out / name) as write:
             write(text.encode("utf-8", "backslashreplace"))
-    with replaced_file(out / RESULTS_FILE) as write:
-        write(_json(content))
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    return text.encode("utf-8", "backslashreplace")
+    replace_json(out / RESULTS_FILE, content)

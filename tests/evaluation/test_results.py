@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import random
 
 import pytest
 from rich.console import Console
@@ -116,3 +117,32 @@ def test_a_label_that_is_markup_is_text_on_the_page(folder, tmp_path):
     page = write_report(open_evaluation(folder), tmp_path / "page.html").pages[0].read_text()
     assert "<title>&lt;script&gt;alert(1)&lt;/script&gt; {{ 7 * 7 }} &#34;&#39;&amp; on made</title>" in page
     assert "<script>alert" not in page
+
+
+def test_each_flipped_bit_is_noticed(folder):
+    path, draw = folder / "results.json", random.Random(7)
+    whole = path.read_bytes()
+    end = len(whole) - 1  # the last byte is the line break behind the object
+    for place in (*(draw.randrange(end) for _ in range(300)), *range(end - 90, end)):
+        torn = bytearray(whole)
+        torn[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(torn)
+        with pytest.raises(DataError):
+            Results.load(folder)
+
+
+def test_figures_that_were_changed_are_refused(folder):
+    path = folder / "results.json"
+    path.write_text(path.read_text().replace('"num_examples": 10', '"num_examples": 11'))
+    with pytest.raises(
+        DataError, match=r"is not what was written \(its sha256 says so\); restore it, or evaluate again"
+    ):
+        Results.load(folder)
+
+
+def test_files_from_before_there_were_checksums_are_read(folder):
+    results, path = Results.load(folder), folder / "results.json"
+    content = json.loads(path.read_text())
+    assert len(content.pop("sha256")) == 64
+    path.write_text(json.dumps(content))
+    assert Results.load(folder) == results

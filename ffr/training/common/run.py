@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 from ffr.data.dataset import ExampleDataset
 from ffr.errors import ModelError, UsageError
 from ffr.files import make_folder, replace_text
@@ -187,25 +185,3 @@ def last_figures(metrics: Path) -> dict[str, float]:
     for row in read_metrics(metrics):
         figures.update(row)
     return figures
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the latest step that can be read; a torn one is passed over."""
-    for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError):
-            continue
-        except Exception as error:
-            # unpickling may raise its own kinds; they all mean that the file is no checkpoint of
-            # ours
-            if type(error).__module__ not in ("pickle", "_pickle"):
-                raise
-            continue
-        return path
-    return None
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step after which a checkpoint was written."""
-    return int(checkpoint.stem.removeprefix("step-"))

@@ -12,6 +12,7 @@ of a pass.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ import torch
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
-from ffr.errors import ModelError
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.packing import neighbours_of, pack
 from ffr.models.rows import Encoded
@@ -273,12 +273,10 @@ class GrpoModule(StageModule[GrpoConfig]):
                 self._add(loss=float(loss.detach()), entropy=float(scores.entropy.sum()))
                 self._add(num_scored=float(scores.mask.sum()))
             self._add(**{f"update_{name}": float(value) for name, value in sums.items()})
-        norm = self.gradient_norm()
-        if not torch.isfinite(torch.tensor(norm)):
-            raise ModelError(
-                f"the gradient of step {self.steps_done + 1} is not finite; lower the learning rate, or train in bf16 or fp32"
-            )
-        self._sums["grad_norm"] = norm
+        norm = self.take_sound_gradients()
+        # that of the last update, but one that is not finite is not forgotten over the next
+        if math.isfinite(self._sums.get("grad_norm", 0.0)):
+            self._sums["grad_norm"] = norm
         if config.max_grad_norm:
             self.clip_gradients(optimizer, gradient_clip_val=config.max_grad_norm, gradient_clip_algorithm="norm")
         optimizer.step()  # type: ignore[union-attr]
