@@ -106,8 +106,10 @@ def _run_stage(
         _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
         return
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
+    from ffr.runs import is_free
+
     # a process that the first one started finds the folder made by it
-    if out is not None and "LOCAL_RANK" not in os.environ and any(out.glob("*")):
+    if out is not None and "LOCAL_RANK" not in os.environ and not is_free(out):
         remedy = f"name a new one, or go on with the run by --resume {out}"
         raise UsageError(f"{out}: this folder is not empty; {remedy}")
     _start(config, dry_run=dry_run, recipe=source or "tiny", run=out, **job)

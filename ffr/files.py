@@ -31,6 +31,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from ffr.errors import DataError, UsageError
 
 try:
@@ -328,6 +330,51 @@ def remove(path: Path) -> None:
         return
     with suppress(FileNotFoundError):
         os.unlink(path)
+
+
+# -- one owner a folder ----------------------------------------------------------------------------
+
+OWNER_FILE = ".owner"
+"""In a folder that a process works on, under a lock that it holds: who that is."""
+
+
+@contextmanager
+def owned_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder, and keeps all other processes out of it that ask for it in the same way.
+
+    The lock of a process that is dead is nobody's.
+
+    Raises:
+        UsageError: where another process has it.
+        OSError: where the folder cannot be written to.
+    """
+    make_folder(folder)
+    path = folder / OWNER_FILE
+    lock = FileLock(path, timeout=0, mode=0o666)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f"{folder} is in use by {_owner_words(path)}; wait until it has ended, or name another folder"
+        ) from None
+    try:
+        write_text(path, f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield
+    finally:
+        # while the lock is held: whoever waits for it looks whether its file is still there
+        remove(path)
+        lock.release()
+
+
+def _owner_words(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace").strip()[:200] or "another process"
+    return "another process"
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether a file or folder is what a killed process leaves: a lock, something half written."""
+    return path.name == OWNER_FILE or _SCRATCH_NAME.fullmatch(path.name) is not None
 
 
 # -- checksums -------------------------------------------------------------------------------------

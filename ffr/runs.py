@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from ffr.errors import ModelError, UsageError
-from ffr.files import make_folder, make_new_folder, replace_json
+from ffr.files import is_left_over, make_folder, make_new_folder, replace_json
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
 Status = Literal["running", "interrupted", "failed", "finished"]
 
 
@@ -53,14 +56,19 @@ class RunRecord:
         path = run / RECORD_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            known = {name: value for name, value in content.items() if name in cls.__dataclass_fields__}
-            return cls(**known)
+            return TypeAdapter(cls).validate_python(content, strict=True)
         except FileNotFoundError:
             raise ModelError(f"no {RECORD_FILE} here; this is not the folder of a training run", str(run)) from None
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
+            reason = _fault_words(error) if isinstance(error, ValidationError) else str(error)
             raise ModelError(
-                f"cannot be read as the record of a run ({error}); restore or delete it", str(path)
+                f"cannot be read as the record of a run ({reason}); restore or delete it", str(path)
             ) from None
+
+
+def _fault_words(error: ValidationError) -> str:
+    fault = error.errors(include_url=False)[0]
+    return ": ".join([*map(str, fault["loc"]), fault["msg"].lower()])
 
 
 def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
@@ -73,6 +81,16 @@ def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
     while not make_new_folder(run := root / f"{stage}-{recipe}-{number:03d}"):
         number += 1
     return run
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a new run may use a folder.
+
+    It holds nothing, or what one that was killed before it had begun leaves.
+    """
+    if not folder.is_dir():
+        return True
+    return all(path.name == CONFIG_FILE or is_left_over(path) for path in folder.iterdir())
 
 
 def newest_finished_run(root: Path, stage: str | None = None) -> Path | None:

@@ -305,3 +305,25 @@ def test_only_one_module_writes() -> None:
                 place = path.relative_to(REPOSITORY).as_posix()
                 found += [f"{place}:{call}" for call in calls if not call.endswith(ELSEWHERE.get(place, "nothing"))]
     assert found == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
+def test_a_document_that_is_no_json_is_not_written(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "a.json"
+    files.replace_json(path, {"x": 1})
+    with pytest.raises(DataError, match=r"a\.json: cannot be written as JSON"):
+        files.replace_json(path, {"x": [value]})
+    assert path.read_text() == '{\n  "x": 1\n}\n'
+
+
+def test_checksums_are_those_of_sha256sum(tmp_path: Path) -> None:
+    for name in ("a b", "c"):
+        (tmp_path / name).write_text(name)
+    assert files.read_checksums(tmp_path) is None
+    assert files.differing_files(tmp_path) == []
+    files.write_checksums(tmp_path, ["c", "a b"])
+    subprocess.run(["sha256sum", "-c", "--quiet", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True)
+    assert files.differing_files(tmp_path) == []
+    (tmp_path / "c").write_text("d")
+    (tmp_path / "a b").unlink()
+    assert sorted(files.differing_files(tmp_path)) == ["a b", "c"]

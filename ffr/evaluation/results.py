@@ -82,12 +82,15 @@ class Results:
             DataError: where a number is; such a result says nothing.
         """
         try:
-            text = json.dumps(asdict(self), ensure_ascii=False, indent=2, allow_nan=False)
+            content = asdict(self)
+            content["provenance"][_SEAL] = _NO_SEAL
+            text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         except ValueError as error:
             raise DataError(
                 f"a figure is no finite number ({error}); look for NaN in the model's weights or the encoder's vectors"
             ) from error
-        return _sealed(text)
+        seal = _seal_of(text.encode("utf-8", "backslashreplace"), _NO_SEAL)
+        return text.replace(_seal_entry(_NO_SEAL).decode(), _seal_entry(seal).decode(), 1)
 
     def save(self, folder: Path) -> Path:
         """Writes `results.json` into a folder, whole or not at all, and tells where.
@@ -125,10 +128,10 @@ class Results:
         if schema != SCHEMA:
             raise DataError(f"has form {schema} but this ffr reads form {SCHEMA}; evaluate again", where=str(path))
         try:
-            _Form.model_validate(content)
+            _Form.model_validate({name: value for name, value in content.items() if name != "schema"})
         except ValidationError as error:
             raise DataError(_fault_words(error), where=str(path)) from None
-        seal = content.pop(_SEAL, None)
+        seal = content["provenance"].pop(_SEAL, None)
         if seal is not None and _seal_of(data, seal) != seal:
             raise DataError(
                 f"is not what was written (its {_SEAL} says so); restore it, or evaluate again", where=str(path)
@@ -139,23 +142,20 @@ class Results:
 # -- the seal -----------------------------------------------------------------------------------
 
 _SEAL = "sha256"
-"""The last entry of the file: SHA-256 of the file's bytes with 64 zeros in the place of this.
+"""In the provenance: SHA-256 of the file's bytes with 64 zeros in the place of this.
 
 Files that were written before there was one have none."""
 _NO_SEAL = "0" * 64
 
 
-def _sealed(text: str) -> str:
-    """JSON of an object, with the seal as its last entry and a line break at its end."""
-    open_text = f'{text.rstrip()[:-1].rstrip()},\n  "{_SEAL}": "{_NO_SEAL}"\n}}\n'
-    seal = hashlib.sha256(open_text.encode("utf-8", "backslashreplace")).hexdigest()
-    head, _, tail = open_text.rpartition(_NO_SEAL)
-    return head + seal + tail
-
-
 def _seal_of(data: bytes, seal: str) -> str:
-    head, _, tail = data.rpartition(seal.encode())
-    return hashlib.sha256(head + _NO_SEAL.encode() + tail).hexdigest()
+    """What the seal of a file should be that has this one."""
+    head, _, tail = data.partition(_seal_entry(seal))
+    return hashlib.sha256(head + _seal_entry(_NO_SEAL) + tail).hexdigest()
+
+
+def _seal_entry(seal: str) -> bytes:
+    return f'"{_SEAL}": "{seal}"'.encode()
 
 
 # -- the form -----------------------------------------------------------------------------------
@@ -184,6 +184,7 @@ class _Answers(_Part):
     num_scored: _Count
     num_without_truth: _Count
     num_dialogues: _Count
+    num_failed: _Count = 0
     num_malformed: _Count
     malformed_share: _Share | None
     problems: dict[str, _Count]
@@ -263,6 +264,18 @@ class _Data(_Part):
 
 
 _Baselines: Any = dict[str, _Summary]  # type: ignore[valid-type]
+class _Provenance(_Whole):
+    """Of which every entry is known, so that a damaged seal is not taken for none."""
+
+    command: Any = None
+    started_at: Any = None
+    finished_at: Any = None
+    seconds: Any = None
+    num_answers_resumed: Any = None
+    versions: Any = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+
 _Form: Any = create_model(
     "_Form",
     __base__=_Whole,
@@ -272,9 +285,7 @@ _Form: Any = create_model(
     summary=(_Summary, ...),
     baselines=(_Baselines, ...),
     notes=(list[str], ...),
-    provenance=(dict[str, Any], ...),
-    schema=(int, ...),
-    sha256=(Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\Z")] | None, None),
+    provenance=(_Provenance, ...),
     intervals=(_IntervalTable | Annotated[dict[str, Any], Field(max_length=0)], ...),
 )
 

@@ -126,13 +126,13 @@ def _with_adapter(model: PreTrainedModel, folder: Path) -> Any:
     for path in (folder / "adapter_config.json", weights):
         if not path.is_file():
             raise ModelError(f"holds no {path.name}; name the folder of a peft adapter in safetensors", str(folder))
-    check_checksums(folder)
     with loading_explained(str(folder), kind="a peft adapter"):
         wrapped = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
         with safe_open(weights, framework="pt") as file:
             found = set(file.keys())
     if found != set(get_peft_model_state_dict(wrapped)):
         raise ModelError("does not fit the model; name the adapter's own base model", str(folder))
+    check_checksums(folder)
     return wrapped
 
 

@@ -23,7 +23,7 @@ from ffr.data.dataset import ExampleDataset, FirstExamples
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.run import evaluate
-from ffr.files import replace_json, replaced_file
+from ffr.files import owned_folder, replace_json, replaced_file
 from ffr.progress import Say
 from ffr.provenance import command, now, versions
 from ffr.retrieval.opening import AskedData, Bar, OpenModel, choose_model, open_model
@@ -65,12 +65,26 @@ def run_suite(
         All cells. One that cannot be measured does not keep the others from it: it says why.
 
     Raises:
-        UsageError: where `only` names no row, or the folder holds something else.
+        UsageError: where `only` names no row, the folder holds something else, or another process
+            works on it.
         DataError: where the folder cannot be written to.
     """
     started = now()
     chosen = suite.rows_of(only)
-    _check_folder(out)
+    with owned_folder(out):
+        _check_folder(out)
+        return _run(suite, out, chosen, trust_remote_code, say, progress, started)
+
+
+def _run(
+    suite: Suite,
+    out: Path,
+    chosen: tuple[SuiteRow, ...],
+    trust_remote_code: bool,
+    say: Say,
+    progress: Bar,
+    started: str,
+) -> Bench:
     bench = Bench(suite, {})
     for row in suite.rows:
         for dataset in suite.datasets:
@@ -238,6 +252,7 @@ def _measure(
             seed=suite.seed,
             baselines=(),
             progress=advance,
+            max_failures=settings.max_failures,
         )
     replace_json(folder / CELL_FILE, _asked(suite, row, dataset))
     return Cell("measured", results)

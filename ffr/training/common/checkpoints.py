@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
@@ -56,14 +56,27 @@ class CheckpointFiles(TorchCheckpointIO):
             class Hashed:
                 """The file, whose bytes are looked at on their way."""
 
+                fault: OSError | None = None
+
                 def write(self, data: bytes) -> int:
                     digest.update(data)
-                    return write(data)
+                    try:
+                        return write(data)
+                    except OSError as error:
+                        self.fault = error
+                        raise
 
                 def flush(self) -> None:
                     """Is done at the end."""
 
-            torch.save(checkpoint, Hashed())
+            file = Hashed()
+            try:
+                torch.save(checkpoint, cast(IO[bytes], file))
+            except RuntimeError:
+                # torch's words for whatever the file said
+                if file.fault is None:
+                    raise
+                raise file.fault from None
             kept = [other.name for other in path.parent.glob("step-*.ckpt") if other != path]
             known = read_checksums(path.parent)
             # a run that an older ffr began has none: its checkpoints get theirs now
