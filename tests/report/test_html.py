@@ -19,12 +19,13 @@ from browser import Page, find_chromium
 
 from ffr.answer import format_answer
 from ffr.data.forms.formats import write_examples
-from ffr.data.forms.predictions import PredictionRecord, write_predictions
+from ffr.data.forms.predictions import PredictionRecord, prediction_to_json
 from ffr.dialogue import Dialogue, Fragment, Image, Utterance
 from ffr.errors import DataError, UsageError
 from ffr.evaluation.controls import WrongPictures as WrongPictureSet
 from ffr.evaluation.predictions import score_predictions
 from ffr.evaluation.run import evaluate
+from ffr.files import write_records
 from ffr.prompt import render
 from ffr.report.answered import open_evaluation
 from ffr.report.html.page import write_report
@@ -179,13 +180,11 @@ def hostile(tmp_path):
     dialogue = Dialogue("</title><script>window.pwned = 6</script>", (*lines, Utterance("z", pictures)))
     path = tmp_path / "<script>window.pwned = 7<script>.jsonl"
     response = format_answer(Fragment((0, 1, 500), (0, 9))) + "</script>"
-    write_predictions(
-        path,
-        [
-            prediction(dialogue, "\"><svg onload='window.pwned = 8'>", response, Fragment((1, 2), (0, 1))),
-            prediction(dialogue, "no truth", response),
-        ],
-    )
+    records = [
+        prediction(dialogue, "\"><svg onload='window.pwned = 8'>", response, Fragment((1, 2), (0, 1))),
+        prediction(dialogue, "no truth", response),
+    ]
+    write_records(path, map(prediction_to_json, records))
     return path
 
 
@@ -461,7 +460,7 @@ def synthetic(folder: Path, *, num_dialogues: int, num_pictures: int, side: int)
             records.append(
                 prediction(dialogue, query, format_answer(Fragment(ids, (0,))), Fragment(tuple(range(6)), (0,)))
             )
-    write_predictions(folder / "predictions.jsonl", records)
+    write_records(folder / "predictions.jsonl", map(prediction_to_json, records))
     return folder / "predictions.jsonl"
 
 
