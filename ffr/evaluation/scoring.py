@@ -195,7 +195,9 @@ class ScoreTable:
     >>> table = ScoreTable()
     >>> answer = "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
     >>> table.add(answer, Fragment((0,)), num_utterances=4, num_images=0, dialogue="d1")
+    Fragment(utterance_ids=(0, 1), image_ids=())
     >>> table.add("I do not know", Fragment((2,)), num_utterances=4, num_images=0, dialogue="d1")
+    Fragment(utterance_ids=(), image_ids=())
     >>> summary = table.summary()
     >>> summary["scores"]["utterance_precision"], summary["scores"]["utterance_recall"]
     (0.5, 0.5)

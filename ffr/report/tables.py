@@ -177,9 +177,8 @@ def selection_line(model: dict[str, Any]) -> str | None:
         model: The model's part of a result.
 
     >>> selection = {"rule": "threshold", "utterance": 0.25, "image": None, "fit": None}
-    >>> selection_line({"kind": "embedding", "num_neighbours": 2, "selection": selection})
-    'Chosen: lines (each with 2 neighbours on either side) of cosine ≥ 0.2500, pictures as their
-    lines; as given'
+    >>> selection_line({"kind": "embedding", "num_neighbours": 0, "selection": selection})
+    'Chosen: lines of cosine ≥ 0.2500, pictures as their lines; as given'
     """
     selection = model.get("selection")
     if model.get("kind") != "embedding" or selection is None:

@@ -376,26 +376,6 @@ def test_every_reward_of_a_run_is_drawn(evaluated, tmp_path):
     assert highest == 45
 
 
-def test_pictures_outside_the_datas_folder_stay_closed(examples, fake_retriever, tmp_path):
-    (tmp_path / "private").mkdir()
-    PIL.Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / "private" / "a.png")
-    (tmp_path / "pictures" / "link.png").symlink_to(tmp_path / "private" / "a.png")
-    sources = ("../private/a.png", str(tmp_path / "private" / "a.png"), "link.png", "0-3.png")
-    chat = Dialogue("d", (Utterance("a", tuple(Image(source) for source in sources)),))
-    own = [dataclasses.replace(examples[0], dialogue=chat, fragment=Fragment((0,)))]
-    write_examples(tmp_path / "pictures" / "own.jsonl", own)
-    evaluate(own, fake_retriever(), tmp_path / "own", dataset=str(tmp_path / "pictures" / "own.jsonl"))
-    written = write_report(open_evaluation(tmp_path / "own"), tmp_path / "report.html")
-    pictures = content_of(written.pages[0])["pictures"]
-    assert [len(picture) for picture in pictures] == [1, 1, 1, 3]
-    assert "lies outside the data's folder" in pictures[0][0]
-    assert written.num_unopened == 3
-    assert written.notes[-1].startswith("3 pictures lie outside the data's folder and are placeholders")
-    written = write_report(open_evaluation(tmp_path / "own"), tmp_path / "report.html", takes_outside_pictures=True)
-    assert written.num_unopened == 0
-    assert not any("outside" in note for note in written.notes)
-
-
 def test_a_large_picture_is_averaged_down(tmp_path):
     PIL.Image.new("RGBA", (4000, 3000), (0, 200, 0, 0)).save(tmp_path / "clear.png")
     image = PIL.Image.new("RGB", (4000, 3000), (0, 200, 0))
