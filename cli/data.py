@@ -313,8 +313,9 @@ def download(
 
     The publishers' address is not built in: pass it as --url, or a local copy as --archive.
     """
-    from ffr.data.catalog import NAMED_SETS, data_home, locate
+    from ffr.data.catalog import NAMED_SETS, locate
     from ffr.data.download import install
+    from ffr.data.home import data_home
 
     if url is None and archive is None:
         raise UsageError(

@@ -140,7 +140,8 @@ def _installed(package: str) -> bool:
 
 
 def _data() -> list[Finding]:
-    from ffr.data.catalog import data_home, describe_sets
+    from ffr.data.catalog import describe_sets
+    from ffr.data.home import data_home
 
     lines = [Finding("data", "ok", f"data folder {data_home()} (FFR_DATA_HOME moves it)")]
     for name, state, remedy in describe_sets():

@@ -9,11 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether a location is a web address rather than a path.
+
+    >>> is_url("https://example.org/a.png"), is_url("images/a.png")
+    (True, False)
+    """
+    return isinstance(location, str) and location.lower().startswith(("http://", "https://", "data:", "ftp://"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +32,21 @@ class Image:
     Args:
         source: A path, relative to the data's image root or absolute, or a URL; never opened here.
         caption: The words that came with it, as in the raw form; not shown to a model.
+        digest: SHA-256 of the file's bytes as 64 hex digits, where the file has been looked at; None where it has not.
     """
 
     source: str
     caption: str = ""
+    digest: str | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def content(self) -> list[str]:
+        """What the picture is, for fingerprints: its bytes wherever they lie, or its name where they are not known.
+
+        >>> Image("a.png").content, Image("a.png", digest="ab12").content
+        (['a.png'], ['sha256', 'ab12'])
+        """
+        return [self.source] if self.digest is None else ["sha256", self.digest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +95,33 @@ class Dialogue:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what is said and shown (speakers lower-cased, as prompts show them); the id has no part in it."""
+        """SHA-256 of what is said and shown (speakers lower-cased, as prompts show them); the id has no part in it.
+
+        A picture counts by its file's bytes, whatever its path, where they are known (`Image.digest`), else by its name.
+        """
         content = [
-            [line.speaker.lower(), [part if isinstance(part, str) else [part.source] for part in line.segments]]
+            [line.speaker.lower(), [part if isinstance(part, str) else part.content for part in line.segments]]
             for line in self.utterances
         ]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def with_digests(self, digests: Mapping[str, str]) -> Dialogue:
+        """The dialogue with its pictures' digests, by their sources; those that are not named stay as they are."""
+        if not any(image.source in digests for image in self.images):
+            return self
+        utterances = tuple(
+            line
+            if not line.images
+            else Utterance(
+                line.speaker,
+                tuple(
+                    part if isinstance(part, str) else replace(part, digest=digests.get(part.source, part.digest))
+                    for part in line.segments
+                ),
+            )
+            for line in self.utterances
+        )
+        return Dialogue(self.id, utterances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +196,7 @@ class Example:
     def image_locations(self) -> Iterator[str | Path]:
         """Where each image lies: a URL as it stands, or a path with the image root put in front."""
         for image in self.dialogue.images:
-            if image.source.lower().startswith(("http://", "https://")):
+            if is_url(image.source):
                 yield image.source
             else:
                 yield (self.image_root or Path()) / image.source

@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 
 from ffr.errors import DataError
-from ffr.images import MAX_DECODED_PIXELS, image_digest, open_image, probe_image, scaled_size
+from ffr.images import MAX_DECODED_PIXELS, image_digest, image_verdict, open_image, scaled_size
 
 
 def _photo(size: tuple[int, int] = (64, 48)) -> PIL.Image.Image:
@@ -29,7 +29,7 @@ def test_every_kind_comes_out_as_rgb(tmp_path: Path, kind: str) -> None:
     image = open_image(path)
     assert (image.mode, image.size) == ("RGB", (64, 48))
     assert type(image) is PIL.Image.Image
-    assert probe_image(path) == (64, 48)
+    assert image_verdict(path) == (64, 48)
     assert image_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -72,7 +72,7 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turn by 90 degrees
     image.save(tmp_path / "a.jpg", exif=exif)
     assert open_image(tmp_path / "a.jpg").size == (20, 40)
-    assert probe_image(tmp_path / "a.jpg") == (20, 40)
+    assert image_verdict(tmp_path / "a.jpg") == (20, 40)
 
 
 def test_large_pictures_are_scaled_down_in_shape(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_missing_folder_url_and_impossible_paths(tmp_path: Path) -> None:
         ("a\0b.png", "cannot be looked up|not found"),
         ("x" * 5000, "cannot be looked up|not found"),
     ):
-        for use in (open_image, probe_image, image_digest):
+        for use in (open_image, image_digest):
             with pytest.raises(DataError, match=text) as caught:
                 use(location, where="dev.jsonl:17")
             assert str(caught.value).startswith("dev.jsonl:17: image ")

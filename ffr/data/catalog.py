@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -11,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.data.dataset import ExampleDataset, open_dataset
+from ffr.data.forms.formats import read_record
+from ffr.data.home import data_home
+from ffr.data.index import RecordFile, parse_record
+from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, UsageError
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
@@ -52,12 +55,6 @@ SAMPLE_SEED = 0
 """The seed that the samples of the catalog are generated with."""
 
 
-def data_home() -> Path:
-    """Folder of the named sets: the environment variable FFR_DATA_HOME, or ~/.cache/ffr/data."""
-    setting = os.environ.get("FFR_DATA_HOME", "")
-    return Path(setting) if setting else Path.home() / ".cache" / "ffr" / "data"
-
-
 def load_dataset(
     spec: str | Path,
     *,
@@ -65,6 +62,8 @@ def load_dataset(
     image_root: str | Path | None = None,
     skip_bad: bool = False,
     require_images: bool = True,
+    require_truths: bool = False,
+    rules: ModelRules | None = None,
     echo: Callable[[str], None] | None = None,
 ) -> ExampleDataset:
     """Opens a named set or a file.
@@ -74,7 +73,9 @@ def load_dataset(
         split: Which part of a named set or folder; of no matter for a file.
         image_root: Folder that relative image paths are resolved against; the data file's own if None.
         skip_bad: Leave out records that cannot be used, and say so through `echo`, instead of failing at the first.
-        require_images: See that every picture's file is there; False for uses that look at no picture.
+        require_images: Every picture must decode; False for uses that look at no picture.
+        require_truths: Every query must have a true answer.
+        rules: What the model at hand cannot take; None for no model.
         echo: Gets a line about what was generated or left out; None for silence.
 
     Raises:
@@ -87,9 +88,16 @@ def load_dataset(
         image_root=image_root if image_root is not None else default_root,
         skip_bad=skip_bad,
         require_images=require_images,
+        require_truths=require_truths,
+        rules=rules,
     )
     if dataset.num_left_out and echo is not None:
-        echo(f"{path.name}: {dataset.num_left_out} bad records left out, the first: {dataset.left_out[0]}")
+        num_more = dataset.num_left_out - len(dataset.left_out)
+        echo(f"{path.name}: {dataset.num_left_out} bad records or queries left out:")
+        for reason in dataset.left_out:
+            echo(f"  {reason}")
+        if num_more:
+            echo(f"  and {num_more} more; `ffr data check` lists all")
     return dataset
 
 
@@ -181,8 +189,7 @@ def _file_by_words(entry: NamedSet, folder: Path, split: str) -> tuple[Path, Pat
 
 def _image_root(path: Path, folder: Path) -> Path:
     """The folder on the way from the file up to the set's own that the first picture lies under; else the file's own."""
-    dataset = open_dataset(path, skip_bad=True, require_images=False)
-    source = next((image.source for example in dataset for image in example.dialogue.images), None)
+    source = _first_picture(path)
     if source is not None:
         for candidate in (path.parent, *path.parent.parents):
             if (candidate / source).is_file():
@@ -190,6 +197,22 @@ def _image_root(path: Path, folder: Path) -> Path:
             if candidate == folder:
                 break
     return path.parent
+
+
+def _first_picture(path: Path) -> str | None:
+    """The source of the first picture that a data file names."""
+    records = RecordFile(path)
+    for index, data in enumerate(records):
+        if isinstance(data, DataError):
+            continue
+        try:
+            examples, _ = read_record(parse_record(data, records.where(index)))
+        except DataError:
+            continue
+        for example in examples:
+            for image in example.dialogue.images:
+                return image.source
+    return None
 
 
 def generate_sample(name: str, folder: Path, seed: int = SAMPLE_SEED) -> None:

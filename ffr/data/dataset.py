@@ -7,15 +7,20 @@ import itertools
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 from ffr.answer import format_answer
 from ffr.data.forms.formats import read_record
 from ffr.data.index import RecordFile, parse_record
+from ffr.data.judgement import ModelRules, RecordJudge, fallback_id_of
+from ffr.data.pictures import PictureMemory
 from ffr.dialogue import Example
 from ffr.errors import DataError
-from ffr.images import find_image, is_url
+
+NUM_SHOWN_REASONS = 10
+"""Reasons for leaving something out that are kept and shown."""
 
 
 class ExampleDataset(Sequence[Example]):
@@ -24,21 +29,41 @@ class ExampleDataset(Sequence[Example]):
     Attributes:
         path: The file.
         image_root: Folder that relative image paths are resolved against.
-        fingerprint: SHA-256 over the examples in order (dialogue, query, answer), whatever the file's form.
-        num_left_out: Records that `skip_bad` left out.
-        left_out: The first reasons for that, ten at most.
+        fingerprint: SHA-256 over the examples in order (dialogue with its pictures' bytes, query, answer), whatever the file's
+            form and wherever it and its pictures lie.
+        num_left_out: Records, and single queries of records, that `skip_bad` left out.
+        left_out: The first reasons for that, `NUM_SHOWN_REASONS` at most.
     """
 
-    def __init__(self, path: Path, *, image_root: Path | None, skip_bad: bool, require_images: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        image_root: Path | None,
+        skip_bad: bool,
+        require_images: bool,
+        require_truths: bool,
+        rules: ModelRules | None,
+    ) -> None:
         self.path = path
         self.image_root = path.parent if image_root is None else image_root
         self.num_left_out = 0
         self.left_out: tuple[str, ...] = ()
         self._records = RecordFile(path)
         self._record_of, self._part_of = array("Q"), array("L")
-        self._read_all(skip_bad, _ImageCheck() if require_images else None)
+        with PictureMemory() as memory:
+            judge = RecordJudge(
+                self._records,
+                self.image_root,
+                memory,
+                needs_images=require_images,
+                needs_truths=require_truths,
+                rules=rules,
+            )
+            self._read_all(judge, skip_bad)
+        self._digests = judge.digests
 
-    def _read_all(self, skip_bad: bool, images: _ImageCheck | None) -> None:
+    def _read_all(self, judge: RecordJudge, skip_bad: bool) -> None:
         digest = hashlib.sha256()
         reasons: list[str] = []
 
@@ -46,18 +71,16 @@ class ExampleDataset(Sequence[Example]):
             if not skip_bad:
                 raise error
             self.num_left_out += 1
-            if len(reasons) < 10:
+            if len(reasons) < NUM_SHOWN_REASONS:
                 reasons.append(str(error))
 
         for index, data in enumerate(self._records):
-            try:
-                examples = self._examples(index, data)
-                if images is not None:
-                    images.check(examples[0], self._records.where(index))
-            except DataError as error:
-                leave_out(error)
-                continue
-            for part, example in enumerate(examples):
+            judged = judge.judge(index, data)
+            usable = judged.usable
+            # a record counts once, whatever the number of its faults
+            for finding in judged.errors if usable else judged.errors[:1]:
+                leave_out(DataError(finding.message, where=self._where(index, finding.query)))
+            for part, example in usable:
                 self._record_of.append(index)
                 self._part_of.append(part)
                 digest.update(fingerprint_line(example))
@@ -69,16 +92,14 @@ class ExampleDataset(Sequence[Example]):
         self.fingerprint = digest.hexdigest()
 
     def _examples(self, index: int, data: bytes | DataError) -> list[Example]:
+        """The examples of a record that was judged."""
         if isinstance(data, DataError):
             raise data
-        where = self._records.where(index)
-        record = parse_record(data, where)
-        fallback_id = f"{self.path.name.partition('.')[0]}-{index + 1}"
-        examples, findings = read_record(record, fallback_id=fallback_id, image_root=self.image_root)
-        for finding in findings:
-            if finding.is_error:
-                raise DataError(finding.message, where=where)
-        return examples
+        record = parse_record(data, self._records.where(index))
+        fallback_id = fallback_id_of(self.path, index)
+        examples, _ = read_record(record, fallback_id=fallback_id, image_root=self.image_root)
+        dialogue = examples[0].dialogue.with_digests(self._digests)
+        return [replace(example, dialogue=dialogue) for example in examples]
 
     def __len__(self) -> int:
         return len(self._record_of)
@@ -103,8 +124,9 @@ class ExampleDataset(Sequence[Example]):
                 return
             if self._record_of[position] != record:
                 continue
-            for example in self._examples(record, data):
-                yield example
+            examples = self._examples(record, data)
+            while position < len(self) and self._record_of[position] == record:
+                yield examples[self._part_of[position]]
                 position += 1
 
     def where(self, index: int) -> str:
@@ -114,7 +136,10 @@ class ExampleDataset(Sequence[Example]):
         several = (position > 0 and self._record_of[position - 1] == record) or (
             position + 1 < len(self) and self._record_of[position + 1] == record
         )
-        return self._records.where(record) + (f", query {self._part_of[position]}" if several else "")
+        return self._where(record, self._part_of[position] if several else None)
+
+    def _where(self, record: int, query: int | None) -> str:
+        return self._records.where(record) + (f", query {query}" if query is not None else "")
 
     def _position(self, index: int) -> int:
         position = index + len(self) if index < 0 else index
@@ -123,31 +148,25 @@ class ExampleDataset(Sequence[Example]):
         return position
 
 
-class _ImageCheck:
-    """Sees that the pictures are there, each looked up once."""
-
-    def __init__(self) -> None:
-        self._found: set[int] = set()
-
-    def check(self, example: Example, where: str) -> None:
-        for image in example.dialogue.images:
-            key = hash(image.source)
-            if key not in self._found:
-                location = image.source if is_url(image.source) else (example.image_root or Path()) / image.source
-                find_image(location, where=where)
-                self._found.add(key)
-
-
 def open_dataset(
-    path: str | Path, *, image_root: str | Path | None = None, skip_bad: bool = False, require_images: bool = True
+    path: str | Path,
+    *,
+    image_root: str | Path | None = None,
+    skip_bad: bool = False,
+    require_images: bool = True,
+    require_truths: bool = False,
+    rules: ModelRules | None = None,
 ) -> ExampleDataset:
-    """Opens a data file (.json list or .jsonl, plain or .gz; ms-swift or raw form) and checks every record at the door.
+    """Opens a data file (.json list or .jsonl, plain or .gz; ms-swift or raw form) and judges every record at the door.
 
     Args:
         path: The file.
         image_root: Folder that relative image paths are resolved against; the file's own folder if None.
         skip_bad: Leave out what cannot be used (counted in `num_left_out`) instead of failing at the first.
-        require_images: See that every picture's file is there; False for uses that look at no picture.
+        require_images: Every picture must decode; False for uses that look at no picture. The fingerprint covers the bytes of
+            the pictures that can be read in either case.
+        require_truths: Every query must have a true answer.
+        rules: What the model at hand cannot take; None for no model.
 
     Raises:
         DataError: with file and line of the first fault, unless `skip_bad`; where no record is usable in any case.
@@ -157,6 +176,8 @@ def open_dataset(
         image_root=None if image_root is None else Path(image_root),
         skip_bad=skip_bad,
         require_images=require_images,
+        require_truths=require_truths,
+        rules=rules,
     )
 
 
