@@ -60,10 +60,10 @@ def plain_loop(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
     import torch
 
     from ffr.images import open_image
-    from ffr.models.prompts import ExampleEncoder
+    from ffr.models.prompts import PromptBuilder
     from ffr.prompt import IMAGE_MARK
 
-    prompt_of = ExampleEncoder(vlm).prompt
+    prompt_of = PromptBuilder(vlm).prompt
     answers = []
     for example in examples:
         prompt = prompt_of(example)
@@ -114,9 +114,9 @@ def retriever_answers(vlm: Any, examples: list[Any], max_new_tokens: int, *, is_
 
 
 def num_prompt_tokens(vlm: Any, example: Any) -> int:
-    from ffr.models.prompts import ExampleEncoder
+    from ffr.models.prompts import PromptBuilder
 
-    return ExampleEncoder(vlm, query_position="last")(example).num_tokens
+    return PromptBuilder(vlm, query_position="last")(example).num_tokens
 
 
 def measure(forms: dict[str, Callable[[], list[str]]], vlm: Any, rounds: int, num_dialogues: int) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def roll_out(form: str, vlm: Vlm, prompts: list[Encoded]) -> float:
         start = time.perf_counter()
         sampling.sample_answers(
             vlm, prompts, num_samples=ANSWERS, max_new_tokens=ANSWER_TOKENS,
-            generator=torch.Generator().manual_seed(0), groups=[0] * QUERIES if form == "packed" else None,
+            generator=torch.Generator().manual_seed(0), dialogue_numbers=[0] * QUERIES if form == "packed" else None,
         )  # fmt: skip
         return time.perf_counter() - start
 

@@ -114,5 +114,6 @@ def bench(
     result = run_bench(load, ("onnx", "torch", *(("compile",) if with_compile else ())))
     click.echo(as_table(result))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        from ffr.files import replace_text
+
+        replace_text(out, json.dumps(result, indent=2) + "\n")

@@ -105,10 +105,10 @@ def _write(path: Path, content: bytes) -> None:
 
 def _append(path: Path, text: str) -> None:
     from ffr.errors import DataError
+    from ffr.files import append
 
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        append(path, text.encode("utf-8"))
     except OSError as error:
         raise DataError(
             f"cannot be written to ({error.strerror}); choose another --summary", where=str(path)

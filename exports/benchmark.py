@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from typing import IO, Any
 
 from ffr import provenance
 from ffr.errors import ModelError, UsageError
+from ffr.files import temporary_folder
 
 CONTENDERS = ("onnx", "torch", "compile")
 
@@ -64,13 +64,13 @@ def run_bench(load: Load, contenders: Sequence[str] = ("onnx", "torch")) -> dict
     """
     if unknown := sorted(set(contenders) - set(CONTENDERS)):
         raise UsageError(f"contender {unknown[0]!r} is unknown; use {', '.join(CONTENDERS)}")
-    with tempfile.TemporaryDirectory() as place:
-        maker = _Worker("inputs", load, place)
+    with temporary_folder() as place:
+        maker = _Worker("inputs", load, str(place))
         try:
             maker.answer()
         finally:
             maker.stop()
-        workers = {name: _Worker(name, load, place) for name in contenders}
+        workers = {name: _Worker(name, load, str(place)) for name in contenders}
         try:
             ready = {name: worker.answer() for name, worker in workers.items()}
             results = []

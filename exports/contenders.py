@@ -6,7 +6,6 @@ Inputs are made once, by a process of their own: what the model's preprocessing 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from ffr.embedding import SentenceEncoder, load_encoder
 from ffr.exports.encoder import OnnxTowers, load_dual
 from ffr.exports.parity import draw_picture
 from ffr.exports.runtime import load_onnx, read_info
+from ffr.files import temporary_folder
 
 if TYPE_CHECKING:
     from ffr.exports.benchmark import Load
@@ -76,10 +76,10 @@ def texts(number: int) -> list[str]:
 def write_inputs(load: Load, place: Path) -> None:
     """Writes the inputs of every batch size as `SIZE.pt`."""
     part = read_info(Path(load.folder)).part
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary_folder() as scratch:
         side = load.image_side
         paths = [
-            draw_picture(Path(scratch) / f"{number}.png", side, side, seed=number)
+            draw_picture(scratch / f"{number}.png", side, side, seed=number)
             for number in range(max(load.batch_sizes) if part != "text" else 0)
         ]
         if part == "vision":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from ffr.exports.parity import FRAGMENTS, TEXTS, Call, Case, draw_picture, pictu
 from ffr.exports.runtime import split_images
 from ffr.exports.text_encoders import BertTexts, ClipTexts, SiglipTexts
 from ffr.exports.vision_towers import InternVlTower, LlavaTower, QwenTower, SmolVlmTower
+from ffr.files import temporary_folder
 from ffr.models.vlm import Vlm
 
 _log = logging.getLogger(__name__)
@@ -145,9 +145,9 @@ def plan_vision(vlm: Vlm) -> Plan:
             found.append(Call(inputs, {name: value.float().cpu().numpy() for name, value in expected.items()}))
         return found
 
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         # more than one tile, and a grid that is not square
-        example = calls_of([draw_picture(Path(folder) / "example.png", 230, 90, seed=1)])[0].inputs
+        example = calls_of([draw_picture(folder / "example.png", 230, 90, seed=1)])[0].inputs
     processor = vlm.processor.image_processor
     return Plan(
         part="vision",
@@ -165,10 +165,10 @@ def plan_vision(vlm: Vlm) -> Plan:
 
 
 def _picture_cases(calls_of: Callable[[Sequence[Path]], list[Call]], max_pixels: int) -> Iterator[Case]:
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for number, (name, sizes) in enumerate(picture_sizes(max_pixels)):
             paths = [
-                draw_picture(Path(folder) / f"{number}-{index}.png", *size, seed=100 * number + index)
+                draw_picture(folder / f"{number}-{index}.png", *size, seed=100 * number + index)
                 for index, size in enumerate(sizes)
             ]
             yield Case(name, _accepted(calls_of, paths, name))
@@ -227,8 +227,8 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
         vectors = encoder.embed_images(paths)
         return [Call(_taken(module, encoder.image_inputs(paths)), {"embeddings": vectors.numpy()})]
 
-    with tempfile.TemporaryDirectory() as folder:
-        example = calls_of([draw_picture(Path(folder) / f"{n}.png", 90, 60, seed=n) for n in range(2)])[0].inputs
+    with temporary_folder() as folder:
+        example = calls_of([draw_picture(folder / f"{n}.png", 90, 60, seed=n) for n in range(2)])[0].inputs
     batch = torch.export.Dim("images", min=1, max=_MAX_BATCH)
     return Plan(
         part="image",
@@ -366,12 +366,12 @@ def plan_fragment(encoder: DualEncoder) -> Plan:
 
 
 def _fragment_cases(call_of: Callable[[Sequence[str], Sequence[Path]], Call]) -> Iterator[Case]:
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for number, (name, fragments) in enumerate(FRAGMENTS.items()):
             calls = []
             for index, (texts, sizes) in enumerate(fragments):
                 paths = [
-                    draw_picture(Path(folder) / f"{number}-{index}-{place}.png", *size, seed=1000 * number + place)
+                    draw_picture(folder / f"{number}-{index}-{place}.png", *size, seed=1000 * number + place)
                     for place, size in enumerate(sizes)
                 ]
                 calls.append(call_of(texts, paths))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ffr.errors import FfrError, ModelError, UsageError
 from ffr.exports.graph_file import check_weight_files, read_graph_file
-from ffr.exports.packing import TileSettings, tile_plan
+from ffr.exports.tiles import TileSettings, tile_plan
 
 _log = logging.getLogger(__name__)
 

@@ -196,7 +196,7 @@ class SmolVlmTower(nn.Module):
 
 
 class LlavaTower(nn.Module):
-    """LLaVA-OneVision's vision tower with its projector: the tiles of one image, put together as `ffr.exports.packing` says.
+    """LLaVA-OneVision's vision tower with its projector: the tiles of one image, put together as `ffr.exports.tiles` says.
 
     Args:
         core: transformers' model below the output embedding.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -99,8 +99,16 @@ class Dialogue:
 
         A picture counts by its file's bytes, whatever its path, where they are known (`Image.digest`), else by its name.
         """
+        return self._digest(lambda image: image.content)
+
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """SHA-256 of what is said and of where pictures stand, whatever they show."""
+        return self._digest(lambda image: [])
+
+    def _digest(self, shown: Callable[[Image], list[str]]) -> str:
         content = [
-            [line.speaker.lower(), [part if isinstance(part, str) else part.content for part in line.segments]]
+            [line.speaker.lower(), [part if isinstance(part, str) else shown(part) for part in line.segments]]
             for line in self.utterances
         ]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
@@ -185,6 +193,11 @@ class Example:
         """Names the (dialogue, query) pair: 16 hex digits of SHA-256 over the dialogue's content and the query."""
         content = f"{self.dialogue.fingerprint}\n{self.query}"
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    @property
+    def num_unread_images(self) -> int:
+        """Pictures whose bytes are not known, so that the fingerprint names them by their sources."""
+        return sum(image.digest is None for image in self.dialogue.images)
 
     def __getstate__(self) -> dict[str, Any]:
         # a read-only view cannot be pickled, and examples go to worker processes

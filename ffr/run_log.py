@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
+
+from ffr.files import append, replace_text, replaced_path
 
 
 class MetricsFile:
@@ -21,12 +23,11 @@ class MetricsFile:
         self.path = path
         self.columns = ("step", *columns)
         rows = [row for row in read_metrics(path) if row["step"] <= last_step] if path.exists() else []
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        with scratch.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-        scratch.replace(path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        replace_text(path, text.getvalue())
 
     def append(self, step: int, figures: Mapping[str, float]) -> None:
         """Writes one row and hands it to the operating system at once.
@@ -36,10 +37,11 @@ class MetricsFile:
         """
         if unknown := set(figures) - set(self.columns):
             raise ValueError(f"no column for {', '.join(sorted(unknown))}")
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns, restval="", lineterminator="\n").writerow(
-                {"step": step, **{name: _cell(value) for name, value in figures.items()}}
-            )
+        text = io.StringIO()
+        csv.DictWriter(text, self.columns, restval="", lineterminator="\n").writerow(
+            {"step": step, **{name: _cell(value) for name, value in figures.items()}}
+        )
+        append(self.path, text.getvalue().encode())
 
 
 def _cell(value: float) -> str:
@@ -98,4 +100,5 @@ def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, 
     more_lines, more_labels = right.get_legend_handles_labels()
     if lines or more_lines:
         left.legend(lines + more_lines, labels + more_labels, loc="center right")
-    figure.savefig(target, dpi=120)
+    with replaced_path(target) as scratch:
+        figure.savefig(scratch, dpi=120)

@@ -7,12 +7,12 @@ configuration), `metrics.csv`, `tensorboard/`, `checkpoints/`, `adapter/`, `merg
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ffr.errors import ModelError, UsageError
+from ffr.files import make_folder, make_new_folder, replace_text
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "run.json"
@@ -40,10 +40,7 @@ class RunRecord:
 
     def save(self, run: Path) -> None:
         """Writes the record whole or not at all."""
-        target = run / RECORD_FILE
-        scratch = run / f".{RECORD_FILE}.{os.getpid()}"
-        scratch.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        scratch.replace(target)
+        replace_text(run / RECORD_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n")
 
     @classmethod
     def load(cls, run: Path) -> RunRecord:
@@ -67,16 +64,11 @@ class RunRecord:
 
 def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
     """Makes the next folder `<root>/<stage>-<recipe>-<number>`; two processes never get the same one."""
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     number = 1
-    while True:
-        run = root / f"{stage}-{recipe}-{number:03d}"
-        try:
-            run.mkdir()
-        except FileExistsError:
-            number += 1
-            continue
-        return run
+    while not make_new_folder(run := root / f"{stage}-{recipe}-{number:03d}"):
+        number += 1
+    return run
 
 
 def newest_finished_run(root: Path, stage: str | None = None) -> Path | None:

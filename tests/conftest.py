@@ -6,6 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# before torch is imported, here or in a worker: with models this small a second thread costs more than it gives, and
+# sums come out the same on every machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import PIL.Image
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +26,13 @@ settings.register_profile(
     "ffr", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("ffr")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: a worker for each core that may be used, eight at most; each holds about 1.5 GB."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return min(len(cores), 8)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import click
 import pytest
+
+from ffr.cli.main import ffr
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -30,15 +34,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.progress": set(),
     "ffr.provenance": set(),
     "ffr.model_files": {"ffr.errors"},
-    "ffr.run_log": {"ffr.errors"},
-    "ffr.runs": {"ffr.errors", "ffr.shipped"},
+    "ffr.run_log": {"ffr.files"},
+    "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
     "ffr.settings": {"ffr.errors"},
     "ffr.shipped": set(),
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
-    "ffr.models": _DOORS | {"ffr.images", "ffr.model_files", "ffr.embedding.interface", "ffr.shipped"},
-    "ffr.embedding": _DOORS | {"ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
-    "ffr.exports": _DOORS | {"ffr.embedding", "ffr.model_files", "ffr.models", "ffr.provenance"},
+    "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.embedding.interface", "ffr.shipped"},
+    "ffr.embedding": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
+    "ffr.exports": _DOORS | {"ffr.embedding", "ffr.files", "ffr.model_files", "ffr.models", "ffr.provenance"},
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.retrieval": _DOORS
     | {
@@ -67,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.common": _DOORS
     | {
         "ffr.data",
+        "ffr.files",
         "ffr.metrics",
         "ffr.models",
         "ffr.provenance",
@@ -80,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data",
         "ffr.embedding",
         "ffr.encoders",
+        "ffr.files",
         "ffr.metrics",
         "ffr.models",
         "ffr.retrieval",
@@ -261,22 +267,63 @@ def test_the_wheel_lists_every_package() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"], ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"], ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"], ["doctor"], ["completion"], ["data"],
+    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"],
+    ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
+    ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
+    ["doctor"], ["completion"], ["data"],
     *(["data", name] for name in ("check", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
+HEAVY = ["torch", "transformers", "lightning", "peft", "numpy", "torchmetrics", "trl", "matplotlib",
+         "yaml", "PIL", "rich"]  # fmt: skip
 
 
-@pytest.mark.parametrize("page", HELP_PAGES, ids=lambda page: " ".join(page) or "ffr")
-def test_help_imports_nothing_heavy(page: list[str]) -> None:
-    code = (
-        "import sys\n"
-        "from ffr.cli.main import ffr\n"
-        f"sys.argv = ['ffr', *{page!r}, '--help']\n"
-        "try:\n    ffr.main(prog_name='ffr')\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
-        "heavy = {'torch', 'transformers', 'lightning', 'peft', 'numpy', 'torchmetrics', 'trl', 'matplotlib', 'yaml'}\n"
-        "found = heavy & set(sys.modules)\n"
-        "assert not found, found\n"
-    )
+def help_pages(pages: list[list[str]], before: str = "") -> dict[str, list[object]]:
+    """Of each page, asked for one after the other in one fresh interpreter: exit code, whether it is
+    a help page, and what it was the first to import of the heavy packages."""
+    code = f"""
+import contextlib, io, json, sys
+{before}
+from ffr.cli.main import ffr
+seen, found = set(), {{}}
+for page in {pages!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            ffr.main([*page, "--help"], prog_name="ffr")
+        except SystemExit as end:
+            code = end.code
+    heavy = set({HEAVY!r}) & set(sys.modules) - seen
+    seen |= heavy
+    usage = " ".join(["Usage: ffr", *page])
+    found[" ".join(page)] = [code, said.getvalue().startswith(usage), sorted(heavy)]
+print(json.dumps(found))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Usage: ffr" in done.stdout
+    found: dict[str, list[object]] = json.loads(done.stdout)
+    return found
+
+
+def test_help_imports_nothing_heavy() -> None:
+    assert help_pages(HELP_PAGES) == {" ".join(page): [0, True, []] for page in HELP_PAGES}
+
+
+def test_the_guard_sees_a_heavy_import() -> None:
+    assert help_pages([["gate"], ["show"]], before="import yaml") == {
+        "gate": [0, True, ["yaml"]],
+        "show": [0, True, []],
+    }
+
+
+def _command_pages(command: click.Command, names: list[str]) -> list[list[str]]:
+    inner = command.list_commands(click.Context(command)) if isinstance(command, click.Group) else []
+    pages = [names]
+    for name in inner:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        pages += _command_pages(found, [*names, name])
+    return pages
+
+
+def test_every_command_has_its_help_page_looked_at() -> None:
+    assert sorted(HELP_PAGES) == sorted(_command_pages(ffr, []))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from ffr.data.home import data_home
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, UsageError
+from ffr.files import remove, replaced_folder
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -121,7 +120,7 @@ def locate(
         if is_outdated(folder):
             if echo is not None:
                 echo(f"The set {entry.name} in {folder} was made by another version of ffr; it is made anew")
-            shutil.rmtree(folder)
+            remove(folder)
         if not folder.is_dir():
             if echo is not None:
                 echo(f"Generating the set {entry.name} (seed {SAMPLE_SEED}) into {folder}")
@@ -225,23 +224,12 @@ def generate_sample(name: str, folder: Path, seed: int = SAMPLE_SEED) -> None:
     from ffr.data.sample import write_sample
 
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+        # another process may be quicker with the same content
+        with replaced_folder(folder, keep_existing=True) as scratch:
+            write_sample(scratch, name, seed)
     except OSError as error:
         raise DataError(
-            f"cannot be written to ({error.strerror}); choose another folder (FFR_DATA_HOME for named sets)",
-            where=str(folder.parent),
+            f"cannot be written ({error.strerror}); see that there is room, or choose another folder "
+            "(FFR_DATA_HOME for named sets)",
+            where=str(folder),
         ) from error
-    try:
-        temporary.chmod(0o755)
-        write_sample(temporary, name, seed)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            # another process was quicker with the same content; anything else is an error
-            if not folder.is_dir():
-                raise
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror}); is there room?", where=str(folder)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -7,7 +7,8 @@ import itertools
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -29,8 +30,7 @@ class ExampleDataset(Sequence[Example]):
     Attributes:
         path: The file.
         image_root: Folder that relative image paths are resolved against.
-        fingerprint: SHA-256 over the examples in order (dialogue with its pictures' bytes, query, answer), whatever the file's
-            form and wherever it and its pictures lie.
+        identity: What names the examples.
         num_left_out: Records, and single queries of records, that `skip_bad` left out.
         left_out: The first reasons for that, `NUM_SHOWN_REASONS` at most.
     """
@@ -64,7 +64,7 @@ class ExampleDataset(Sequence[Example]):
         self._digests = judge.digests
 
     def _read_all(self, judge: RecordJudge, skip_bad: bool) -> None:
-        digest = hashlib.sha256()
+        found = IdentityOfData()
         reasons: list[str] = []
 
         def leave_out(error: DataError) -> None:
@@ -83,13 +83,21 @@ class ExampleDataset(Sequence[Example]):
             for part, example in usable:
                 self._record_of.append(index)
                 self._part_of.append(part)
-                digest.update(fingerprint_line(example))
+                found.add(example)
         if self._records.tail_fault is not None:
             leave_out(self._records.tail_fault)
         if not self._record_of:
             raise DataError(f"holds no usable record; the first fault: {reasons[0]}", where=self.path.name)
         self.left_out = tuple(reasons)
-        self.fingerprint = digest.hexdigest()
+        self.identity = found.identity()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the examples in order: dialogue with the bytes of its pictures, query, answer.
+
+        The same whatever the file's form, and wherever it and its pictures lie.
+        """
+        return self.identity.fingerprint
 
     def _examples(self, index: int, data: bytes | DataError) -> list[Example]:
         """The examples of a record that was judged."""
@@ -205,23 +213,66 @@ class FirstExamples(Sequence[Example]):
         return self._examples[range(self._num_examples)[index]]
 
 
+@dataclass(frozen=True, slots=True)
+class DataIdentity:
+    """What names data: SHA-256 over dialogue, query and answer of every example in order.
+
+    Args:
+        fingerprint: The pictures counted by their bytes, where these could be read, else by their names.
+        text_fingerprint: The pictures counted by their places in the dialogue alone.
+        num_unread_images: Pictures, over all examples, whose bytes could not be read.
+    """
+
+    fingerprint: str
+    text_fingerprint: str
+    num_unread_images: int
+
+
+class IdentityOfData:
+    """Adds up what names data, one example after the other."""
+
+    def __init__(self) -> None:
+        self._content, self._texts = hashlib.sha256(), hashlib.sha256()
+        self._num_unread_images = 0
+
+    def add(self, example: Example) -> None:
+        dialogue = example.dialogue
+        answer = "" if example.fragment is None else format_answer(example.fragment)
+        for digest, name in ((self._content, dialogue.fingerprint), (self._texts, dialogue.text_fingerprint)):
+            content = json.dumps([name, example.query, answer], ensure_ascii=False)
+            digest.update(content.encode("utf-8", "surrogatepass") + b"\n")
+        self._num_unread_images += example.num_unread_images
+
+    def identity(self) -> DataIdentity:
+        """What the examples so far come to."""
+        return DataIdentity(self._content.hexdigest(), self._texts.hexdigest(), self._num_unread_images)
+
+
 def data_fingerprint(examples: Iterable[Example]) -> str:
-    """SHA-256 over dialogue, query and answer of every example in order.
+    """SHA-256 over dialogue, query and answer of every example in order; see `DataIdentity`.
 
     >>> chat = Dialogue("d", (Utterance("a", ("hi",)),))
     >>> data_fingerprint([Example(chat, "greeting")]) == data_fingerprint([Example(chat, "farewell")])
     False
     """
+    return data_identity(examples).fingerprint
+
+
+def data_identity(examples: Iterable[Example]) -> DataIdentity:
+    """What names data; pictures of examples that were made by hand are read here."""
     if isinstance(examples, ExampleDataset):
-        return examples.fingerprint
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(fingerprint_line(example))
-    return digest.hexdigest()
+        return examples.identity
+    found = IdentityOfData()
+    with PictureMemory() as memory:
+        for example in examples:
+            found.add(_with_digests(example, memory) if example.num_unread_images else example)
+    return found.identity()
 
 
-def fingerprint_line(example: Example) -> bytes:
-    """What one example adds to the fingerprint of the data."""
-    answer = "" if example.fragment is None else format_answer(example.fragment)
-    content = json.dumps([example.dialogue.fingerprint, example.query, answer], ensure_ascii=False)
-    return content.encode("utf-8", "surrogatepass") + b"\n"
+def _with_digests(example: Example, memory: PictureMemory) -> Example:
+    digests: dict[str, str] = {}
+    for image, location in zip(example.dialogue.images, example.image_locations(), strict=True):
+        if image.digest is None and isinstance(location, Path):
+            with suppress(DataError):
+                digests[image.source] = memory.digest_of(location)
+    return replace(example, dialogue=example.dialogue.with_digests(digests))

@@ -7,9 +7,7 @@ import http.client
 import json
 import lzma
 import os
-import shutil
 import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -23,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ffr.errors import DataError, UsageError
+from ffr.files import make_folder, open_from, remove, replaced_file, replaced_folder, write_text
 
 MAX_ARCHIVE_BYTES = 50 << 30
 """Default bound of an archive and of what it unpacks to."""
@@ -86,7 +85,7 @@ def install(
     if folder.exists() and not replace:
         raise UsageError(f"{folder} is there already; pass --force to put the archive in its place")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         if url is not None:
             part = folder.parent / f".{folder.name}.tar.part"
             fetch(
@@ -171,7 +170,7 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
-            part.unlink()  # what lies here does not fit the server's file: start over
+            remove(part)  # what lies here does not fit the server's file: start over
             return False
         raise
     with response:
@@ -185,11 +184,10 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
         tag = (
             headers.get("ETag") if not str(headers.get("ETag", "W/")).startswith("W/") else headers.get("Last-Modified")
         )
-        note.write_text(json.dumps({"url": url, "tag": tag, "total": total}), encoding="utf-8")
-        note.chmod(0o600)  # an address may carry a key
-        with part.open("r+b" if begin else "wb") as file:
-            file.seek(begin)
-            file.truncate()
+        # an address may carry a key
+        with replaced_file(note, is_private=True) as write:
+            write(json.dumps({"url": url, "tag": tag, "total": total}).encode())
+        with open_from(part, begin) as file:
             have = begin
             while chunk := response.read(_CHUNK_BYTES):
                 have += len(chunk)
@@ -230,8 +228,8 @@ def _read_note(note: Path) -> dict[str, Any]:
 
 
 def _forget(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    part.with_suffix(".json").unlink(missing_ok=True)
+    remove(part)
+    remove(part.with_suffix(".json"))
 
 
 def _shown_url(url: str) -> str:
@@ -252,11 +250,9 @@ def _unpack(source: Path, origin: str, folder: Path, sha256: str | None, max_byt
             f"its SHA-256 is {found}, not {sha256.lower()}; fetch it again, or correct --sha256", where=origin
         )
     num_bytes = source.stat().st_size
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
+    with replaced_folder(folder) as scratch:
         try:
-            num_files = extract(source, temporary, max_bytes=max_bytes, where=origin)
+            num_files = extract(source, scratch, max_bytes=max_bytes, where=origin)
         except DataError:
             if is_ours:
                 _forget(source)  # what cannot be unpacked is no use for going on
@@ -270,27 +266,8 @@ def _unpack(source: Path, origin: str, folder: Path, sha256: str | None, max_byt
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "ffr": _version(),
         }
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        _place(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_text(scratch / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return Download(folder, found, num_bytes, num_files)
-
-
-def _place(temporary: Path, folder: Path) -> None:
-    """Renames the finished folder into its place; what was there goes only afterwards, and comes back if that fails."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.rename(old / folder.name)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        (old / folder.name).rename(folder)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def extract(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from ffr.errors import DataError, UsageError
+from ffr.files import Scratch, open_from
 
 MAX_RECORD_BYTES = 64 << 20
 """A longer record is refused: with a missing line break or quote a whole file becomes one record."""
@@ -287,11 +288,12 @@ class _UnpackedFile:
 
     def _unpack(self) -> Path:
         limit = max_unpacked_bytes()
-        handle, name = tempfile.mkstemp(prefix="ffr-", suffix=".json")
-        weakref.finalize(self, _remove, name, os.getpid())
+        scratch = Scratch()
+        weakref.finalize(self, scratch.remove)
+        unpacked = scratch.folder / "unpacked.json"
         total = 0
         try:
-            with os.fdopen(handle, "wb") as target, gzip.open(self.packed, "rb") as source:
+            with open_from(unpacked, 0) as target, gzip.open(self.packed, "rb") as source:
                 while chunk := source.read(_CHUNK_BYTES):
                     total += len(chunk)
                     if total > limit:
@@ -306,7 +308,7 @@ class _UnpackedFile:
                 f"cannot be unpacked ({reason}); copy it again, and see that there is room in {tempfile.gettempdir()}",
                 where=str(self.packed),
             ) from error
-        return Path(name)
+        return unpacked
 
 
 def max_unpacked_bytes() -> int:
@@ -317,12 +319,6 @@ def max_unpacked_bytes() -> int:
     if not (setting.isascii() and setting.isdigit() and 0 < len(setting) < 19):
         raise UsageError(f"FFR_MAX_UNPACKED_BYTES is {setting!r}; set it to a number of bytes")
     return int(setting)
-
-
-def _remove(name: str, pid: int) -> None:
-    # a forked child holds a copy of the owner and must not take the file from it
-    if os.getpid() == pid:
-        Path(name).unlink(missing_ok=True)
 
 
 class _RefusedError(ValueError):

@@ -20,6 +20,7 @@ import PIL
 
 from ffr.data.home import data_home
 from ffr.errors import DataError
+from ffr.files import make_folder, remove
 from ffr.images import (
     IMAGE_FORMATS,
     MAX_DECODED_PIXELS,
@@ -92,7 +93,7 @@ class PictureMemory:
     def __enter__(self) -> PictureMemory:
         try:
             self._path = self._path or data_home() / MEMORY_FILE
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             self._database = self._open(self._path)
         except (OSError, RuntimeError, sqlite3.Error):
             # no folder to remember in (RuntimeError: no home), or one that cannot be used
@@ -112,7 +113,7 @@ class PictureMemory:
                 is_damaged = code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
                 if is_again or not is_damaged:
                     raise
-                path.unlink(missing_ok=True)
+                remove(path)
             else:
                 return database
         raise AssertionError("the loop returns or raises")

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import stat
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,13 +22,13 @@ from torch import Tensor
 
 from ffr.embedding.interface import Encoder, FragmentParts
 from ffr.errors import UsageError
+from ffr.files import cached_path, remove, write_bytes
 from ffr.images import image_digest
 
 _log = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 32
 _ON_DISK = np.dtype("<f4")
-_SCRATCH_NANOSECONDS = 3600 * 10**9
 
 
 class CachedEncoder:
@@ -192,20 +190,16 @@ class CachedEncoder:
             self.num_damaged_files += 1
             _log.warning("%s: cannot be read (%s); its vector is computed again", path, error)
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                remove(path)
             return None
 
     def _write(self, key: str, vector: Tensor) -> None:
         path = self._path(key)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
         values = vector.numpy().astype(_ON_DISK).tobytes()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_bytes(_checksum(key, values) + values)
-            scratch.replace(path)
+            with cached_path(path, self.folder) as scratch:
+                write_bytes(scratch, _checksum(key, values) + values)
         except OSError as error:
-            with suppress(OSError):
-                scratch.unlink(missing_ok=True)
             raise UsageError(
                 f"{self.folder}: vectors cannot be written there ({error}); free space or name another folder"
             ) from error
@@ -220,20 +214,17 @@ class CachedEncoder:
     def _look_at_folder(self) -> None:
         """Counts the folder anew and, over nine tenths of the bound, deletes the oldest files down to eight."""
         files = []
-        latest = time.time_ns() - _SCRATCH_NANOSECONDS
-        for path in self.folder.glob("??/*"):
+        for path in self.folder.glob("??/*.vector"):
             with suppress(OSError):
                 status = path.lstat()
-                # another process may be writing it; one that is old was left by a process that died
-                if path.suffix == ".vector" or status.st_mtime_ns < latest:
-                    files.append((status.st_mtime_ns, status.st_size, path))
+                files.append((status.st_mtime_ns, status.st_size, path))
         used = sum(size for _, size, _ in files)
         if used > 0.9 * self.max_bytes:
             for _, size, path in sorted(files):
                 if used <= 0.8 * self.max_bytes:
                     break
                 with suppress(OSError):
-                    path.unlink(missing_ok=True)
+                    remove(path)
                     used -= size
         self._folder_bytes = used
         self._bytes_since_look = 0

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ffr.answer import read_answer
-from ffr.data.dataset import data_fingerprint
+from ffr.data.dataset import data_identity
 from ffr.data.stats import language_of
 from ffr.dialogue import Example
 from ffr.embedding import Encoder
@@ -65,9 +66,9 @@ def evaluate(
         DataError: where a picture cannot be opened, a prompt is too long, or the folder cannot be used.
     """
     started, clock = now(), time.monotonic()
-    fingerprint = data_fingerprint(examples)
+    data = data_identity(examples)
     settings = {"seed": seed, "wrong_pictures": shown is not None}
-    identity = {"model": retriever.identity, "data_fingerprint": fingerprint, "settings": settings}
+    identity = {"model": retriever.identity, "data_fingerprint": data.fingerprint, "settings": settings}
     identity["versions"] = {name: version for name, version in versions().items() if name != "platform"}
     with open_answer_log(out, json.loads(json.dumps(identity)), len(examples)) as log:
         num_resumed = log.num_answers
@@ -102,7 +103,7 @@ def evaluate(
         data={
             "dataset": dataset,
             "split": split,
-            "fingerprint": fingerprint,
+            **asdict(data),
             "num_examples": len(examples),
             "num_left_out": num_left_out,
         },

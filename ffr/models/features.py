@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ffr.errors import UsageError
+from ffr.files import cached_path, remove
 
 _log = logging.getLogger(__name__)
 
@@ -144,19 +144,18 @@ class ImageFeatureCache:
         except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
             self.num_damaged_files += 1
             _log.warning("%s: cannot be read (%s); its features are computed again", path, error)
-            path.unlink(missing_ok=True)
+            remove(path)
             return None
 
     def _write(self, key: str, features: ImageFeatures) -> None:
         path = self._path(key)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
         tensors = {name: tensor.contiguous() for name, tensor in features.tensors().items()}
         tensors[_CHECKSUM] = torch.frombuffer(bytearray(_checksum(tensors)), dtype=torch.uint8)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, scratch)
-            size = scratch.stat().st_size
-            scratch.replace(path)
+            assert self.disk_folder is not None
+            with cached_path(path, self.disk_folder) as scratch:
+                save_file(tensors, scratch)
+                size = scratch.stat().st_size
         except (OSError, SafetensorError) as error:
             raise UsageError(
                 f"{self.disk_folder}: image features cannot be written there ({error}); free space or name another folder"
@@ -186,6 +185,6 @@ class ImageFeatureCache:
         for _, size, path in files:
             if used <= self.disk_bytes * 0.9:
                 break
-            path.unlink(missing_ok=True)
+            remove(path)
             used -= size
         self._disk_used = used

@@ -13,7 +13,7 @@ from ffr.models.vlm import Encoded
 
 
 @dataclass(slots=True)
-class QueryGroup:
+class PackedQueries:
     """Queries on one dialogue, as `PrefixSharing.score` takes them.
 
     Args:
@@ -51,7 +51,7 @@ def common_length(rows: Iterable[list[int]]) -> int:
     return next((place for place in range(shorter) if first[place] != last[place]), shorter)
 
 
-def pack(rows: Sequence[Encoded], placeholder_ids: Collection[int]) -> QueryGroup:
+def pack(rows: Sequence[Encoded], placeholder_ids: Collection[int]) -> PackedQueries:
     """Examples as one sequence, or one by one where their pictures are not all in what they share.
 
     Args:
@@ -71,10 +71,10 @@ def pack(rows: Sequence[Encoded], placeholder_ids: Collection[int]) -> QueryGrou
     if not length or len(images) > 1 or any(item in placeholder_ids for branch in branches for item in branch):
         return separate(rows)
     prompt = Encoded(rows[0].input_ids[:length], images=rows[0].images)
-    return QueryGroup([prompt], [branches], [[row.num_answer_tokens for row in rows]])
+    return PackedQueries([prompt], [branches], [[row.num_answer_tokens for row in rows]])
 
 
-def separate(rows: Sequence[Encoded]) -> QueryGroup:
+def separate(rows: Sequence[Encoded]) -> PackedQueries:
     """Examples that go through the model one by one, each with its own prompt.
 
     >>> group = separate([Encoded([1, 2, 8], 1), Encoded([1, 3, 9], 1)])
@@ -82,7 +82,7 @@ def separate(rows: Sequence[Encoded]) -> QueryGroup:
     ([[1, 2], [1, 3]], [[[8]], [[9]]])
     """
     sizes = [row.num_tokens - row.num_answer_tokens for row in rows]
-    return QueryGroup(
+    return PackedQueries(
         [Encoded(row.input_ids[:size], images=row.images) for row, size in zip(rows, sizes, strict=True)],
         [[row.input_ids[size:]] for row, size in zip(rows, sizes, strict=True)],
         [[row.num_answer_tokens] for row in rows],

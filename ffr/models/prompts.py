@@ -9,7 +9,7 @@ from ffr.models.vlm import Encoded, Vlm
 from ffr.prompt import QueryPosition, prompt_of
 
 
-class ExampleEncoder:
+class PromptBuilder:
     """Encodes examples for one model, each the same way in training, validation and evaluation.
 
     Args:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +31,7 @@ from ffr.answer import format_answer
 from ffr.dialogue import FilePrompt, Fragment
 from ffr.embedding.interface import FragmentParts, mean_of_parts
 from ffr.errors import DataError, ModelError
+from ffr.files import replaced_folder, write_text
 from ffr.images import MAX_IMAGE_PIXELS, image_digest, open_image
 from ffr.model_files import short_reason
 from ffr.models.features import ImageFeatureCache, ImageFeatures
@@ -514,7 +513,8 @@ class Vlm(nn.Module):
 
     def save_adapter(self, folder: Path) -> None:
         """Writes the adapter as peft does."""
-        self.model.save_pretrained(str(folder))
+        with replaced_folder(folder) as scratch:
+            self.model.save_pretrained(str(scratch))
 
     def save_merged(self, folder: Path, *, prompt_settings: dict[str, Any] | None = None) -> None:
         """Writes a plain Hugging Face folder with the adapter merged in; the model here stays as it is.
@@ -523,29 +523,27 @@ class Vlm(nn.Module):
             folder: The folder; it appears whole or not at all.
             prompt_settings: Template and query position to note in `ffr.json`; None keeps the model's own.
         """
-        scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(scratch, ignore_errors=True)
-        with self._merged_weights() as model:
-            model.save_pretrained(str(scratch))
-        self.tokenizer.save_pretrained(str(scratch))
-        self.processor.image_processor.save_pretrained(str(scratch))
-        settings = prompt_settings if prompt_settings is not None else self.prompt_settings
-        (scratch / SETTINGS_FILE).write_text(json.dumps({"prompt": settings}, indent=2) + "\n", encoding="utf-8")
-        scalars = {
-            name: value
-            for name in inspect.signature(type(self.processor).__init__).parameters
-            if name not in ("self", "chat_template")
-            and isinstance(value := getattr(self.processor, name, None), str | int | float | bool)
-        }
-        kind = type(self.processor).__name__
-        (scratch / "processor_config.json").write_text(
-            json.dumps({"processor_class": kind, **scalars}, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-        )
-        template = getattr(self.processor, "chat_template", None)
-        if template and not (scratch / "chat_template.jinja").exists():
-            (scratch / "chat_template.jinja").write_text(template, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        scratch.replace(folder)
+        with replaced_folder(folder) as scratch:
+            with self._merged_weights() as model:
+                model.save_pretrained(str(scratch))
+            self.tokenizer.save_pretrained(str(scratch))
+            self.processor.image_processor.save_pretrained(str(scratch))
+            settings = prompt_settings if prompt_settings is not None else self.prompt_settings
+            write_text(scratch / SETTINGS_FILE, json.dumps({"prompt": settings}, indent=2) + "\n")
+            scalars = {
+                name: value
+                for name in inspect.signature(type(self.processor).__init__).parameters
+                if name not in ("self", "chat_template")
+                and isinstance(value := getattr(self.processor, name, None), str | int | float | bool)
+            }
+            kind = type(self.processor).__name__
+            write_text(
+                scratch / "processor_config.json",
+                json.dumps({"processor_class": kind, **scalars}, indent=2, sort_keys=True) + "\n",
+            )
+            template = getattr(self.processor, "chat_template", None)
+            if template and not (scratch / "chat_template.jinja").exists():
+                write_text(scratch / "chat_template.jinja", template)
 
     @contextmanager
     def _merged_weights(self) -> Iterator[Any]:

@@ -178,7 +178,7 @@ class Evaluation:
     def _read(self, index: int, record: Mapping[str, Any], of_data: Example | None, where: str) -> AnsweredQuery:
         example = example_of_record(record, where, image_root=self._image_root)
         if of_data is not None:
-            if example is not None and example.key != of_data.key:
+            if example is not None and _texts_of(example) != _texts_of(of_data):
                 raise DataError(
                     "answers another query than the data has there; name the data it belongs to", where=where
                 )
@@ -262,6 +262,10 @@ def open_evaluation(
         notes=notes,
         run=_run_of(path),
     )
+
+
+def _texts_of(example: Example) -> tuple[str, str]:
+    return example.dialogue.text_fingerprint, example.query
 
 
 def _results_and_predictions(path: Path) -> tuple[Results | None, Path]:

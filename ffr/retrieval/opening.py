@@ -191,7 +191,7 @@ def open_model(
         raise UsageError(f"--api-key-env {settings.api_key_env}: no such variable is set")
     if choice.kind == "embedding":
         encoder = open_encoder_of(choice.spec.removeprefix(EMBEDDING_PREFIX), settings)
-        return OpenEncoder(FragmentScorer(encoder, settings.neighbours), name=name)
+        return OpenEmbedding(FragmentScorer(encoder, settings.neighbours), name=name)
     if choice.kind == "api":
         retriever: Retriever = ApiRetriever(
             choice.spec,
@@ -245,7 +245,7 @@ class OpenReader:
         return WindowedRetriever(self._reader, window=settings.window, overlap=settings.overlap)
 
 
-class OpenEncoder:
+class OpenEmbedding:
     """An encoder that retrieves what is similar enough, which is fitted on data that is not asked: an `OpenModel`.
 
     Args:

@@ -58,11 +58,11 @@ class VlmRetriever:
         with_logprobs: bool = False,
         is_prefix_shared: bool = True,
     ) -> None:
-        from ffr.models.prompts import ExampleEncoder
+        from ffr.models.prompts import PromptBuilder
 
         self.vlm = vlm
         self._name = name
-        self._encode = ExampleEncoder(vlm, template=template, query_position=query_position)
+        self._encode = PromptBuilder(vlm, template=template, query_position=query_position)
         self._is_constrained = is_constrained
         self._max_new_tokens = max_new_tokens
         self._batch_tokens = batch_tokens

@@ -175,17 +175,6 @@ def test_memory_keeps_to_its_bound(tmp_path: Path) -> None:
     assert torch.equal(cached.embed_texts(["0"]), Counting().embed_texts(["0"]))
 
 
-def test_what_a_dead_process_left_goes_too(tmp_path: Path) -> None:
-    left, live = tmp_path / "ab" / ".key.vector.1.1", tmp_path / "ab" / ".key.vector.2.2"
-    left.parent.mkdir()
-    for path in (left, live):
-        path.write_bytes(b"0" * 1000)
-    os.utime(left, (1, 1))
-    CachedEncoder(Counting(), tmp_path, max_bytes=500).embed_texts(["x"])
-    assert not left.exists()
-    assert live.exists()
-
-
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(UsageError, match="vectors cannot be written there"):

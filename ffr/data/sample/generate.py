@@ -17,6 +17,7 @@ from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS, Topic
 from ffr.data.sample.pictures import draw
 from ffr.dialogue import Example, Image, Utterance
 from ffr.errors import UsageError
+from ffr.files import make_folder, replace_text
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def write_sample(folder: Path, name: str, seed: int = 0) -> dict[str, int]:
         sizes[part_name] = len(examples)
         write_examples(folder / f"{part_name}.jsonl", examples, query_position="first")
     stamp = {"generator_version": GENERATOR_VERSION, "seed": seed, "num_examples": sizes}
-    (folder / GENERATOR_FILE).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
+    replace_text(folder / GENERATOR_FILE, json.dumps(stamp) + "\n")
     return sizes
 
 
@@ -110,7 +111,7 @@ def make_examples(part_name: str, part: _Part, folder: Path, seed: int) -> list[
 
 def _draw_pictures(part_name: str, part: _Part, folder: Path, chance: random.Random) -> dict[str, list[Image]]:
     target = folder / "images" / part_name
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     drawn: dict[str, list[Image]] = {}
     numbers = list(range(len(TOPICS) * part.num_pictures))
     chance.shuffle(numbers)  # a file's name must not tell its topic

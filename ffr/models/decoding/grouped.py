@@ -44,15 +44,15 @@ def can_share(vlm: Vlm, prompts: Sequence[Encoded]) -> bool:
     )
 
 
-def neighbours_of(vlm: Vlm, prompts: Sequence[Encoded], groups: Sequence[int]) -> list[list[Encoded]]:
+def neighbours_of(vlm: Vlm, prompts: Sequence[Encoded], dialogue_numbers: Sequence[int]) -> list[list[Encoded]]:
     """Prompts in parts: neighbours of one number together, each by itself where these cannot share what they begin with.
 
     Args:
         vlm: The model.
         prompts: B prompts.
-        groups: B numbers.
+        dialogue_numbers: B numbers.
     """
-    numbered = zip(groups, prompts, strict=True)
+    numbered = zip(dialogue_numbers, prompts, strict=True)
     parts = [[prompt for _, prompt in part] for _, part in itertools.groupby(numbered, key=lambda item: item[0])]
     return [part for whole in parts for part in ([whole] if can_share(vlm, whole) else [[prompt] for prompt in whole])]
 

@@ -26,7 +26,7 @@ def sample_answers(
     top_p: float = 1.0,
     generator: torch.Generator | None = None,
     is_cache_shared: bool = True,
-    groups: Sequence[int] | None = None,
+    dialogue_numbers: Sequence[int] | None = None,
 ) -> list[list[Generated]]:
     """Samples several answers to each prompt; the prompts pass through the model once.
 
@@ -43,7 +43,7 @@ def sample_answers(
         generator: Where the random numbers come from, on the model's device; None for torch's own.
         is_cache_shared: Whether all answers read one copy of the prompt's keys and values, which needs layers of full
             attention only; False gives each answer a copy.
-        groups: A number for each prompt: neighbours of one number are queries on one dialogue, which goes through the model once for
+        dialogue_numbers: A number for each prompt: neighbours of one number are queries on one dialogue, which goes through the model once for
             all of them. None where nothing is known of that. Without effect where the cache is not shared.
 
     Returns:
@@ -59,7 +59,7 @@ def sample_answers(
     alive = torch.arange(num_rows, device=vlm.device)  # which answer each row of the decoder writes
     is_open = torch.ones(num_rows, dtype=torch.bool, device=vlm.device)
     with _weights_cast_once(vlm.device.type):
-        decoder = _decoder(vlm, prompts, num_samples, groups, is_cache_shared)
+        decoder = _decoder(vlm, prompts, num_samples, dialogue_numbers, is_cache_shared)
         logits = decoder.first_logits()
         for step in range(max_new_tokens):
             token, logprob = choose(logits, alive)
@@ -98,10 +98,14 @@ def _weights_cast_once(device_type: str) -> Iterator[None]:
 
 
 def _decoder(
-    vlm: Vlm, prompts: Sequence[Encoded], num_samples: int, groups: Sequence[int] | None, is_cache_shared: bool
+    vlm: Vlm,
+    prompts: Sequence[Encoded],
+    num_samples: int,
+    dialogue_numbers: Sequence[int] | None,
+    is_cache_shared: bool,
 ) -> _Decoder | GroupDecoder:
-    if groups is not None and is_cache_shared:
-        parts = neighbours_of(vlm, prompts, groups)
+    if dialogue_numbers is not None and is_cache_shared:
+        parts = neighbours_of(vlm, prompts, dialogue_numbers)
         if len(parts) < len(prompts):
             return GroupDecoder(vlm, parts, num_samples)
     return (_SharedDecoder if is_cache_shared else _ExpandedDecoder)(vlm, prompts, num_samples)

@@ -20,11 +20,12 @@ from ffr.data.catalog import NAMED_SETS, load_dataset
 from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Example
 from ffr.errors import DataError, ModelError, UsageError
+from ffr.files import make_folder, replace_text
 from ffr.models.compiled import compile_layers
 from ffr.models.features import ImageFeatureCache
 from ffr.models.loading import load_vlm
 from ffr.models.lora import add_lora
-from ffr.models.prompts import ExampleEncoder
+from ffr.models.prompts import PromptBuilder
 from ffr.models.vlm import Vlm
 from ffr.provenance import command, now, versions
 from ffr.run_log import LOSS_CURVES, draw_curve, read_metrics
@@ -142,7 +143,7 @@ def fit_module(
     preparation: Preparation,
     module: StageModule[Any],
     loader: Iterable[Any],
-    encoder: ExampleEncoder,
+    builder: PromptBuilder,
     *,
     columns: Sequence[str],
     callbacks: Sequence[Callback] = (),
@@ -157,7 +158,7 @@ def fit_module(
         preparation: Folder, data and the rest.
         module: The stage's module.
         loader: Gives its batches.
-        encoder: Encodes examples for validation.
+        builder: Encodes examples for validation.
         columns: Names of the stage's figures in `metrics.csv`.
         callbacks: Callbacks of the stage's own; they come before the figures are written.
         more_figures: Asked for further figures of a step.
@@ -178,7 +179,7 @@ def fit_module(
     def run_validation() -> dict[str, float]:
         if preparation.val_data is None or not config.val_examples:
             return {}
-        return validate(module, preparation.val_data, encoder)
+        return validate(module, preparation.val_data, builder)
 
     stage = StageCallback(
         run,
@@ -204,7 +205,7 @@ def fit_module(
         vlm.eval()
         if config.lora_rank:
             vlm.save_adapter(run / "adapter")
-        vlm.save_merged(run / "merged", prompt_settings=encoder.prompt_settings)
+        vlm.save_merged(run / "merged", prompt_settings=builder.prompt_settings)
         draw_curve(run / "metrics.csv", run / "curve.png", title=run.name, curves=curves, label=curves_label)
     figures = _last_figures(run / "metrics.csv") if trainer.is_global_zero else {}
     trainer.strategy.barrier()
@@ -267,7 +268,7 @@ def _run_folder(run: Path | None, root: Path, config: StageConfig, recipe: str, 
         return run or Path(str(handed))
     if run is None:
         run = new_run_folder(root, config.stage, Path(recipe).stem)
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
     return run
 
@@ -302,7 +303,7 @@ def _start_record(
         record.started_at = before.started_at
     if is_first_process:
         if not resume:
-            (run / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+            replace_text(run / "config.yaml", to_yaml(config))
         record.save(run)
     return record
 
@@ -349,9 +350,9 @@ def _precision(config: StageConfig) -> str:
     return "bf16" if on_gpu else "fp32"
 
 
-def make_encoder(config: StageConfig, vlm: Vlm) -> ExampleEncoder:
+def make_prompt_builder(config: StageConfig, vlm: Vlm) -> PromptBuilder:
     """What turns examples into the model's input, as the settings say."""
-    return ExampleEncoder(
+    return PromptBuilder(
         vlm,
         template=config.template,
         query_position=config.query_position,
@@ -360,10 +361,10 @@ def make_encoder(config: StageConfig, vlm: Vlm) -> ExampleEncoder:
     )
 
 
-def check_packing(encoder: ExampleEncoder) -> None:
+def check_packing(builder: PromptBuilder) -> None:
     """Raises UsageError where queries do not stand behind their dialogues, so that these cannot be shared."""
-    if encoder.query_position != "last":
-        found = "first" if encoder.query_position else "whatever the data file has"
+    if builder.query_position != "last":
+        found = "first" if builder.query_position else "whatever the data file has"
         raise UsageError(
             f"setting pack_queries: queries share a dialogue that stands before them, but the model's query position is {found}; "
             "set query_position=last"

@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from ffr.files import remove
 from ffr.run_log import MetricsFile
 from ffr.training.common.module import StageModule
 
@@ -139,7 +140,7 @@ class StageCallback(Callback):
         trainer.save_checkpoint(folder / f"step-{step:08d}.ckpt", weights_only=False)
         if trainer.is_global_zero:
             for old in sorted(folder.glob("step-*.ckpt"))[: -self.keep_checkpoints]:
-                old.unlink()
+                remove(old)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """A fault between two steps (a picture that cannot be read, say) must not cost the steps that were done."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffr.errors import DataError
+from ffr.files import replaced_path
 from ffr.run_log import read_metrics
 from ffr.training.curriculum.order import LEVEL_COLUMNS, LEVELS, Difficulty, assign_levels, kept_items
 
@@ -49,7 +50,8 @@ def draw_scatter(difficulties: Sequence[Difficulty], target: Path, *, title: str
             )
     axes.set(xlabel="entropy of the answer (nats)", ylabel="F1 of the answer", title=title, ylim=(-0.03, 1.03))
     figure.legend(loc="outside right upper", fontsize="small")
-    figure.savefig(target, dpi=120)
+    with replaced_path(target) as scratch:
+        figure.savefig(scratch, dpi=120)
 
 
 def draw_level_mix(metrics: Path, target: Path, *, title: str) -> None:
@@ -70,4 +72,5 @@ def draw_level_mix(metrics: Path, target: Path, *, title: str) -> None:
     axes.set(xlabel="optimizer step", ylabel="share of the step's prompts", title=title, ylim=(0, 1))
     axes.margins(x=0)
     figure.legend(loc="outside right upper")
-    figure.savefig(target, dpi=120)
+    with replaced_path(target) as scratch:
+        figure.savefig(scratch, dpi=120)

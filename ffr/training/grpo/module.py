@@ -98,7 +98,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         seed = (self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63
         torch.manual_seed(seed)
         clock = time.perf_counter()
-        rollout = self.sampler.roll_out(batch.indices, batch.prompts, batch.groups, seed=seed)
+        rollout = self.sampler.roll_out(batch.indices, batch.prompts, batch.dialogue_numbers, seed=seed)
         clock = self._lap("rollout", clock)
         advantages = self._advantages(rollout.rewards)
         passes = self._passes(batch, rollout)
@@ -137,7 +137,9 @@ class GrpoModule(StageModule[GrpoConfig]):
         at_once = self.config.answers_per_pass or size
         passes = []
         for start in range(0, len(batch.prompts), width):
-            parts = neighbours_of(self.vlm, batch.prompts[start : start + width], batch.groups[start : start + width])
+            parts = neighbours_of(
+                self.vlm, batch.prompts[start : start + width], batch.dialogue_numbers[start : start + width]
+            )
             numbers = itertools.count(start)
             numbered = [[(next(numbers), prompt) for prompt in part] for part in parts]
             for together in [[part] for part in numbered] if self.config.pack_queries else [numbered]:

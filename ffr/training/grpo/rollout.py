@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ffr.models.decoding.greedy import Generated
 from ffr.models.decoding.sampling import sample_answers
-from ffr.models.prompts import ExampleEncoder
+from ffr.models.prompts import PromptBuilder
 from ffr.models.vlm import Encoded, Vlm
 from ffr.settings import GrpoConfig
 from ffr.training.grpo.advantages import has_signal
@@ -72,14 +72,14 @@ class Sampler:
         self.is_cache_shared = is_cache_shared
 
     def roll_out(
-        self, indices: Sequence[int], prompts: Sequence[Encoded], groups: Sequence[int], *, seed: int
+        self, indices: Sequence[int], prompts: Sequence[Encoded], dialogue_numbers: Sequence[int], *, seed: int
     ) -> Rollout:
         """Answers prompts and rewards the answers.
 
         Args:
             indices: Index of each prompt in the data.
             prompts: B encoded prompts.
-            groups: Numbers of the prompts' dialogues, as `ffr.models.decoding.sampling.sample_answers` takes them.
+            dialogue_numbers: Numbers of the prompts' dialogues, as `ffr.models.decoding.sampling.sample_answers` takes them.
             seed: Seed of everything that is drawn here.
 
         Raises:
@@ -87,7 +87,7 @@ class Sampler:
         """
         size = self.config.num_generations
         generator = torch.Generator(device=self.vlm.device).manual_seed(seed)
-        answers, values, rewards = self._attempt(indices, prompts, groups, generator)
+        answers, values, rewards = self._attempt(indices, prompts, dialogue_numbers, generator)
         dull = (~has_signal(rewards, size)).nonzero()[:, 0].tolist()
         num_without_signal, num_attempts = len(dull), 0
         for _ in range(self.config.resample_attempts):
@@ -97,7 +97,7 @@ class Sampler:
             again, new_values, new_rewards = self._attempt(
                 [indices[item] for item in dull],
                 [prompts[item] for item in dull],
-                [groups[item] for item in dull],
+                [dialogue_numbers[item] for item in dull],
                 generator,
             )
             still_dull = []
@@ -111,7 +111,11 @@ class Sampler:
         return Rollout(list(indices), answers, values, rewards, num_without_signal, num_attempts)
 
     def _attempt(
-        self, indices: Sequence[int], prompts: Sequence[Encoded], groups: Sequence[int], generator: torch.Generator
+        self,
+        indices: Sequence[int],
+        prompts: Sequence[Encoded],
+        dialogue_numbers: Sequence[int],
+        generator: torch.Generator,
     ) -> tuple[list[Generated], Tensor, Tensor]:
         config = self.config
         answers: list[Generated] = []
@@ -126,7 +130,7 @@ class Sampler:
                 top_p=config.top_p,
                 generator=generator,
                 is_cache_shared=self.is_cache_shared,
-                groups=groups[start : start + width],
+                dialogue_numbers=dialogue_numbers[start : start + width],
             )
             answers += [answer for group in answered for answer in group]
         rows = [self.columns(index) for index in indices for _ in range(config.num_generations)]
@@ -139,11 +143,11 @@ class Sampler:
         return answers, values, total_rewards(values, self.terms)
 
 
-def columns_of(encoder: ExampleEncoder, data: Any) -> RewardColumns:
+def columns_of(builder: PromptBuilder, data: Any) -> RewardColumns:
     """What rewards may look at, from a data set of examples.
 
     Args:
-        encoder: Knows the prompt each example is asked with.
+        builder: Knows the prompt each example is asked with.
         data: The data set.
     """
     from ffr.answer import format_answer
@@ -153,7 +157,7 @@ def columns_of(encoder: ExampleEncoder, data: Any) -> RewardColumns:
         dialogue = example.dialogue
         assert example.fragment is not None
         return {
-            "prompt": encoder.prompt(example).user,
+            "prompt": builder.prompt(example).user,
             "solution": format_answer(example.fragment),
             "dialogue_id": dialogue.id,
             "query": example.query,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from ffr.files import append, replaced_file
 from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.rollout import Rollout
 
@@ -35,11 +35,11 @@ class SampleLog(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not self._path.exists():
             return
-        scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with self._path.open(encoding="utf-8") as old, scratch.open("w", encoding="utf-8") as new:
-            # a torn last line has no newline
-            new.writelines(line for line in old if line.endswith("\n") and json.loads(line)["step"] <= self._last_step)
-        scratch.replace(self._path)
+        with self._path.open("rb") as old, replaced_file(self._path) as write:
+            for line in old:
+                # a torn last line has no newline
+                if line.endswith(b"\n") and json.loads(line)["step"] <= self._last_step:
+                    write(line)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -50,12 +50,13 @@ class SampleLog(L.Callback):
             return
         if step != 1 and step % self._every_steps:
             return
-        with self._path.open("a", encoding="utf-8") as file:
-            for number in range(len(rollout.indices)):
-                line = _sample(pl_module, rollout, number, step)
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                if number == 0:
-                    self._show(line)
+        lines = [_sample(pl_module, rollout, number, step) for number in range(len(rollout.indices))]
+        if lines:
+            self._show(lines[0])
+        append(
+            self._path,
+            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8"),
+        )
 
     def _show(self, line: dict[str, Any]) -> None:
         answers = sorted(line["answers"], key=lambda answer: -answer["reward"])

@@ -14,7 +14,7 @@ from ffr.data.dataset import ExampleDataset
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import DataError, ModelError, UsageError
-from ffr.models.prompts import ExampleEncoder
+from ffr.models.prompts import PromptBuilder
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
 from ffr.retrieval.vlm import VlmRetriever
@@ -29,7 +29,7 @@ from ffr.training.common.assembly import (
     fit_module,
     load_base,
     load_data,
-    make_encoder,
+    make_prompt_builder,
     make_trainable,
     newest_step,
     quiet_libraries,
@@ -137,11 +137,11 @@ def describe_grpo(config: GrpoConfig, *, recipe: str, root: Path = Path(RUNS_FOL
     sharing = PrefixSharing(
         vlm, is_wanted=config.prompt_sharing == "auto", pad_to_multiple_of=config.pad_to_multiple_of
     )
-    encoder = make_encoder(config, vlm)
+    builder = make_prompt_builder(config, vlm)
     if config.pack_queries:
-        check_packing(encoder)
+        check_packing(builder)
     terms = reward_terms(config, vlm)
-    longest, encoded = _longest(train_data, encoder)
+    longest, encoded = _longest(train_data, builder)
     num_steps = _num_steps(config, len(train_data))
     echo(
         f"Would train {source.label} on {config.dataset} ({len(train_data)} examples, {config.split}) with recipe {recipe}"
@@ -231,11 +231,11 @@ def _num_steps(config: GrpoConfig, num_items: int) -> int:
     return steps if config.max_steps is None else min(steps, config.max_steps)
 
 
-def _longest(data: ExampleDataset, encoder: ExampleEncoder) -> tuple[int, Encoded]:
+def _longest(data: ExampleDataset, builder: PromptBuilder) -> tuple[int, Encoded]:
     """The index of the longest prompt, and the prompt: the longest in tokens of those that look longest."""
     lengths = [example_length(example) for example in data]
     candidates = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)[:_NUM_LONGEST]
-    encoded = {index: encoder(data[index], where=data.where(index)) for index in candidates}
+    encoded = {index: builder(data[index], where=data.where(index)) for index in candidates}
     longest = max(encoded, key=lambda index: encoded[index].num_tokens)
     return longest, encoded[longest]
 
@@ -308,9 +308,9 @@ def _fit(config: GrpoConfig, preparation: Preparation) -> tuple[Status, dict[str
     if sharing.reason is not None:
         say(f"prompts pass through the model once for each answer, which is slow: {sharing.reason}")
     vlm.train()
-    encoder = make_encoder(config, vlm)
+    builder = make_prompt_builder(config, vlm)
     if config.pack_queries:
-        check_packing(encoder)
+        check_packing(builder)
     terms = reward_terms(config, vlm)
     module = GrpoModule(
         vlm,
@@ -318,11 +318,11 @@ def _fit(config: GrpoConfig, preparation: Preparation) -> tuple[Status, dict[str
         num_steps=num_steps,
         fingerprints={**preparation.fingerprints, "model": vlm.fingerprint},
         sharing=sharing,
-        sampler=Sampler(vlm, config, terms, columns_of(encoder, data), is_cache_shared=sharing.is_active),
+        sampler=Sampler(vlm, config, terms, columns_of(builder, data), is_cache_shared=sharing.is_active),
     )
 
     def encode(index: int) -> Encoded:
-        return encoder(data[index], where=data.where(index))
+        return builder(data[index], where=data.where(index))
 
     loader = PromptLoader(
         order,
@@ -332,10 +332,10 @@ def _fit(config: GrpoConfig, preparation: Preparation) -> tuple[Status, dict[str
         process=int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))),
         num_processes=config.devices,
         num_workers=config.num_workers,
-        groups=_dialogue_numbers(data) if config.pack_queries else None,
+        dialogue_numbers=_dialogue_numbers(data) if config.pack_queries else None,
     )
     if config.startup_check:
-        _try_longest(config, module, encoder, data)
+        _try_longest(config, module, builder, data)
     curriculum = CurriculumCallback(order, levels)
     last_step = newest_step(preparation)
     samples = SampleLog(preparation.run, every_steps=config.show_samples_every_steps, last_step=last_step, say=say)
@@ -343,7 +343,7 @@ def _fit(config: GrpoConfig, preparation: Preparation) -> tuple[Status, dict[str
         preparation,
         module,
         loader,
-        encoder,
+        builder,
         columns=figure_columns([term.name for term in terms]),
         callbacks=[curriculum, samples],
         more_figures=lambda: curriculum.figures,
@@ -373,13 +373,13 @@ def _check_truths(data: ExampleDataset) -> None:
             )
 
 
-def _try_longest(config: GrpoConfig, module: GrpoModule, encoder: ExampleEncoder, data: ExampleDataset) -> None:
+def _try_longest(config: GrpoConfig, module: GrpoModule, builder: PromptBuilder, data: ExampleDataset) -> None:
     """Takes the longest prompt through a pass at once, so that a lack of memory shows before anything is trained.
 
     Raises:
         ModelError: naming the dialogue.
     """
-    index, encoded = _longest(data, encoder)
+    index, encoded = _longest(data, builder)
     try:
         module.try_longest(encoded)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ffr.models.packing import QueryGroup
+from ffr.models.packing import PackedQueries
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded
 from ffr.settings import SftConfig
@@ -58,7 +58,7 @@ class SftModule(StageModule[SftConfig]):
         return answer_nll(logits, targets)
 
     @staticmethod
-    def _nll_of_groups(groups: list[QueryGroup], sharing: PrefixSharing) -> torch.Tensor:
+    def _nll_of_groups(groups: list[PackedQueries], sharing: PrefixSharing) -> torch.Tensor:
         scores = sharing.score(
             [prompt for group in groups for prompt in group.prompts],
             [branches for group in groups for branches in group.branches],

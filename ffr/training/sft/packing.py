@@ -6,15 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ffr.data.dataset import ExampleDataset
-from ffr.models.packing import QueryGroup, pack, separate
-from ffr.models.prompts import ExampleEncoder
+from ffr.models.packing import PackedQueries, pack, separate
+from ffr.models.prompts import PromptBuilder
 
 
-class GroupEncoder:
+class QueryPacker:
     """Encodes the groups of a training; safe to call from several threads.
 
     Args:
-        encoder: Encodes one example.
+        builder: Encodes one example.
         data: The examples.
         groups: Indices of the examples of each group.
         is_shared: False leaves each example its own prompt, for a model that cannot share them.
@@ -23,14 +23,14 @@ class GroupEncoder:
 
     def __init__(
         self,
-        encoder: ExampleEncoder,
+        builder: PromptBuilder,
         data: ExampleDataset,
         groups: Sequence[Sequence[int]],
         *,
         is_shared: bool,
         say: Callable[[str], None],
     ) -> None:
-        self._encoder = encoder
+        self._builder = builder
         self._data = data
         self._groups = groups
         self._is_shared = is_shared
@@ -38,17 +38,17 @@ class GroupEncoder:
         self._has_said = False
         self._lock = threading.Lock()
 
-    def __call__(self, number: int) -> QueryGroup:
+    def __call__(self, number: int) -> PackedQueries:
         """The group of a number.
 
         Raises:
             DataError: for an example that cannot be encoded.
         """
         indices = self._groups[number]
-        rows = [self._encoder(self._data[index], with_answer=True, where=self._data.where(index)) for index in indices]
+        rows = [self._builder(self._data[index], with_answer=True, where=self._data.where(index)) for index in indices]
         if not self._is_shared:
             return separate(rows)
-        group = pack(rows, self._encoder.vlm.placeholder_ids)
+        group = pack(rows, self._builder.vlm.placeholder_ids)
         if len(group.prompts) > 1:
             self._say_once(
                 f"{self._data.where(indices[0])}: its pictures do not all stand before its queries, so the queries of such "
@@ -58,7 +58,7 @@ class GroupEncoder:
 
     def count_answer_tokens(self, number: int) -> int:
         """Answer tokens of a group, without reading its pictures."""
-        return sum(self._encoder.count_answer_tokens(self._data[index]) for index in self._groups[number])
+        return sum(self._builder.count_answer_tokens(self._data[index]) for index in self._groups[number])
 
     def _say_once(self, line: str) -> None:
         with self._lock:

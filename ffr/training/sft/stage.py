@@ -9,7 +9,7 @@ from pathlib import Path
 import lightning as L
 
 from ffr.data.dataset import ExampleDataset
-from ffr.models.prompts import ExampleEncoder
+from ffr.models.prompts import PromptBuilder
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded
 from ffr.runs import RUNS_FOLDER, Status, resolve_model
@@ -22,7 +22,7 @@ from ffr.training.common.assembly import (
     fit_module,
     load_base,
     load_data,
-    make_encoder,
+    make_prompt_builder,
     make_trainable,
     quiet_libraries,
     run_stage,
@@ -31,7 +31,7 @@ from ffr.training.common.callback import Echo
 from ffr.training.common.grouping import MAX_QUERIES, group_queries
 from ffr.training.sft.loader import Item, StepLoader
 from ffr.training.sft.module import SftModule
-from ffr.training.sft.packing import GroupEncoder
+from ffr.training.sft.packing import QueryPacker
 from ffr.training.sft.plan import TrainPlan
 
 COLUMNS = (
@@ -97,11 +97,11 @@ def describe_sft(config: SftConfig, *, recipe: str, echo: Echo = print) -> None:
     train_data, val_data = load_data(config, echo)
     vlm = load_base(config, source.location)
     make_trainable(config, vlm)
-    encoder = make_encoder(config, vlm)
-    groups = _groups(config, encoder, train_data)
-    sharing = _sharing(config, encoder)
+    builder = make_prompt_builder(config, vlm)
+    groups = _groups(config, builder, train_data)
+    sharing = _sharing(config, builder)
     plan = _plan(config, train_data, groups)
-    encode, _ = _encoding(encoder, train_data, groups, sharing, echo)
+    encode, _ = _encoding(builder, train_data, groups, sharing, echo)
     longest = max(range(len(groups)), key=lambda number: plan.lengths[number])
     encoded = encode(longest)
     trained = sum(p.numel() for p in vlm.parameters() if p.requires_grad)
@@ -129,7 +129,7 @@ def describe_sft(config: SftConfig, *, recipe: str, echo: Echo = print) -> None:
     echo(to_yaml(config).rstrip())
 
 
-def _groups(config: SftConfig, encoder: ExampleEncoder, data: ExampleDataset) -> list[list[int]]:
+def _groups(config: SftConfig, builder: PromptBuilder, data: ExampleDataset) -> list[list[int]]:
     """Indices of the examples of each of the plan's items: one, or the queries of a dialogue where these are packed.
 
     Raises:
@@ -137,12 +137,12 @@ def _groups(config: SftConfig, encoder: ExampleEncoder, data: ExampleDataset) ->
     """
     if not config.pack_queries:
         return [[index] for index in range(len(data))]
-    check_packing(encoder)
+    check_packing(builder)
     return group_queries(data)
 
 
-def _sharing(config: SftConfig, encoder: ExampleEncoder) -> PrefixSharing | None:
-    return PrefixSharing(encoder.vlm, pad_to_multiple_of=config.pad_to_multiple_of) if config.pack_queries else None
+def _sharing(config: SftConfig, builder: PromptBuilder) -> PrefixSharing | None:
+    return PrefixSharing(builder.vlm, pad_to_multiple_of=config.pad_to_multiple_of) if config.pack_queries else None
 
 
 def _why_repeated(reason: str) -> str:
@@ -166,18 +166,18 @@ def _plan(config: SftConfig, data: ExampleDataset, groups: list[list[int]]) -> T
 
 
 def _encoding(
-    encoder: ExampleEncoder, data: ExampleDataset, groups: list[list[int]], sharing: PrefixSharing | None, say: Echo
+    builder: PromptBuilder, data: ExampleDataset, groups: list[list[int]], sharing: PrefixSharing | None, say: Echo
 ) -> tuple[Callable[[int], Item], Callable[[int], int]]:
     """What encodes an item of the plan, and what counts its answer tokens."""
     if sharing is not None:
-        packer = GroupEncoder(encoder, data, groups, is_shared=sharing.is_active, say=say)
+        packer = QueryPacker(builder, data, groups, is_shared=sharing.is_active, say=say)
         return packer, packer.count_answer_tokens
 
     def encode(index: int) -> Encoded:
-        return encoder(data[index], with_answer=True, where=data.where(index))
+        return builder(data[index], with_answer=True, where=data.where(index))
 
     def count_answer_tokens(index: int) -> int:
-        return encoder.count_answer_tokens(data[index])
+        return builder.count_answer_tokens(data[index])
 
     return encode, count_answer_tokens
 
@@ -186,17 +186,17 @@ def _fit(config: SftConfig, preparation: Preparation) -> tuple[Status, dict[str,
     quiet_libraries()
     L.seed_everything(config.seed, verbose=False)
     vlm = load_base(config, preparation.source.location)
-    encoder = make_encoder(config, vlm)
-    groups = _groups(config, encoder, preparation.train_data)
+    builder = make_prompt_builder(config, vlm)
+    groups = _groups(config, builder, preparation.train_data)
     make_trainable(config, vlm)
-    sharing = _sharing(config, encoder)
+    sharing = _sharing(config, builder)
     if sharing is not None and sharing.reason is not None:
         preparation.say(_why_repeated(sharing.reason))
     vlm.train()
     plan = _plan(config, preparation.train_data, groups)
     fingerprints = {**preparation.fingerprints, "model": vlm.fingerprint}
     module = SftModule(vlm, config, num_steps=plan.num_steps, fingerprints=fingerprints, sharing=sharing)
-    encode, count_answer_tokens = _encoding(encoder, preparation.train_data, groups, sharing, preparation.say)
+    encode, count_answer_tokens = _encoding(builder, preparation.train_data, groups, sharing, preparation.say)
     loader = StepLoader(
         plan,
         encode,
@@ -205,4 +205,4 @@ def _fit(config: SftConfig, preparation: Preparation) -> tuple[Status, dict[str,
         num_processes=config.devices,
         num_workers=config.num_workers,
     )
-    return fit_module(preparation, module, loader, encoder, columns=COLUMNS)
+    return fit_module(preparation, module, loader, builder, columns=COLUMNS)

@@ -246,7 +246,13 @@ def test_sampled_answers_are_those_of_each_prompt_alone(
     def answers(of: list[int] | None) -> list[list[Generated]]:
         chance = torch.Generator().manual_seed(1)
         return sample_answers(
-            vlm, prompts, num_samples=3, max_new_tokens=30, temperature=temperature, generator=chance, groups=of
+            vlm,
+            prompts,
+            num_samples=3,
+            max_new_tokens=30,
+            temperature=temperature,
+            generator=chance,
+            dialogue_numbers=of,
         )
 
     for mine, theirs in zip(answers(numbers), answers(None), strict=True):

@@ -27,15 +27,15 @@ from ffr.data.forms.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import UsageError
 from ffr.models.features import ImageFeatureCache
-from ffr.models.packing import QueryGroup, pack
-from ffr.models.prompts import ExampleEncoder
+from ffr.models.packing import PackedQueries, pack
+from ffr.models.prompts import PromptBuilder
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Encoded, Vlm
 from ffr.settings import SftConfig
 from ffr.training.common.grouping import group_queries
 from ffr.training.sft.loader import MicroBatch, StepLoader
 from ffr.training.sft.module import SftModule
-from ffr.training.sft.packing import GroupEncoder
+from ffr.training.sft.packing import QueryPacker
 from ffr.training.sft.plan import TrainPlan
 from ffr.training.sft.stage import train_sft
 
@@ -120,14 +120,14 @@ def test_packed_step_equals_separate_sequences(
     if is_checkpointed:
         vlm.enable_gradient_checkpointing()
     vlm.train()
-    encoder = ExampleEncoder(vlm, query_position="last")
-    examples = [encoder(example, with_answer=True) for example in data]
+    builder = PromptBuilder(vlm, query_position="last")
+    examples = [builder(example, with_answer=True) for example in data]
     expected, theirs = step_of(vlm, examples, None, per_batch=1)
     sharing = PrefixSharing(vlm)
     assert sharing.is_active
     groups = group_queries(data)
     assert sorted(map(len, groups)) == [1, 2, 3, 4, 5]
-    packer = GroupEncoder(encoder, data, groups, is_shared=True, say=refuse)
+    packer = QueryPacker(builder, data, groups, is_shared=True, say=refuse)
     items = [packer(number) for number in range(len(groups))]
     assert all(len(item.prompts) == 1 for item in items)
     assert sum(item.num_tokens for item in items) < 0.5 * sum(example.num_tokens for example in examples)
@@ -142,11 +142,11 @@ def test_a_model_that_cannot_share_repeats(
 ) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     vlm.train()
-    encoder = ExampleEncoder(vlm, query_position="last")
-    examples = [encoder(example, with_answer=True) for example in data]
+    builder = PromptBuilder(vlm, query_position="last")
+    examples = [builder(example, with_answer=True) for example in data]
     expected, theirs = step_of(vlm, examples, None, per_batch=5)
     monkeypatch.setattr(PrefixSharing, "_obstacle", lambda self: "of a reason")
-    packer = GroupEncoder(encoder, data, group_queries(data), is_shared=False, say=refuse)
+    packer = QueryPacker(builder, data, group_queries(data), is_shared=False, say=refuse)
     items = [packer(number) for number in range(len(GROUP_SIZES))]
     assert sum(item.num_tokens for item in items) == sum(example.num_tokens for example in examples)
     loss, mine = step_of(vlm, items, PrefixSharing(vlm), per_batch=2)
@@ -158,7 +158,7 @@ def test_pictures_behind_the_query_are_not_packed(data: ExampleDataset, model_fo
     """A chat template that writes all pictures last: said once, trained one by one, with the same loss."""
     vlm = with_lora(model_folder("qwen2-vl"))
     vlm.train()
-    encoder = ExampleEncoder(vlm, query_position="last")
+    builder = PromptBuilder(vlm, query_position="last")
     original = vlm.encode
 
     def pictures_last(*arguments: Any, **named: Any) -> Encoded:
@@ -172,14 +172,14 @@ def test_pictures_behind_the_query_are_not_packed(data: ExampleDataset, model_fo
     vlm.encode = pictures_last
     groups = group_queries(data)
     said: list[str] = []
-    packer = GroupEncoder(encoder, data, groups, is_shared=True, say=said.append)
+    packer = QueryPacker(builder, data, groups, is_shared=True, say=said.append)
     items = [packer(number) for number in range(len(groups))]
     shared = {len(group): len(item.prompts) for group, item in zip(groups, items, strict=True)}
     assert shared == {1: 1, 2: 2, 3: 3, 4: 1, 5: 5}  # the dialogue with four queries has no picture
     assert len(said) == 1
     assert "do not all stand before its queries" in said[0]
     chosen = [item for item, group in zip(items, groups, strict=True) if len(group) in (2, 4)]
-    rows = [encoder(data[i], with_answer=True) for group in groups if len(group) in (2, 4) for i in group]
+    rows = [builder(data[i], with_answer=True) for group in groups if len(group) in (2, 4) for i in group]
     expected, theirs = step_of(vlm, rows, None, per_batch=2)
     loss, mine = step_of(vlm, chosen, PrefixSharing(vlm), per_batch=2)
     assert loss == pytest.approx(expected, rel=1e-4)
@@ -238,14 +238,14 @@ def test_every_example_once_an_epoch(
 
 def test_a_padding_batch_counts_for_nothing(data: ExampleDataset, model_folder: Callable[[str], Path]) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
-    encoder = ExampleEncoder(vlm, query_position="last")
+    builder = PromptBuilder(vlm, query_position="last")
     groups = group_queries(data)
-    packer = GroupEncoder(encoder, data, groups, is_shared=True, say=refuse)
+    packer = QueryPacker(builder, data, groups, is_shared=True, say=refuse)
     plan = TrainPlan([1] * len(groups), batch_size=5, accumulate=1, num_processes=2, epochs=1)
     loader = StepLoader(plan, packer, packer.count_answer_tokens, process=1, num_processes=2, num_workers=0)
-    batches: list[MicroBatch[QueryGroup]] = list(loader)
+    batches: list[MicroBatch[PackedQueries]] = list(loader)
     assert [batch.is_padding for batch in batches] == [True]
-    every = [encoder(example, with_answer=True).num_answer_tokens for example in data]
+    every = [builder(example, with_answer=True).num_answer_tokens for example in data]
     assert batches[0].num_step_tokens == sum(every)
 
 
