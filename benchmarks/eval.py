@@ -129,7 +129,7 @@ def measure(forms: dict[str, Callable[[], list[str]]], vlm: Any, rounds: int, nu
     for number in range(rounds):
         # the order turns about, so that a load that comes and goes meets all
         for name in list(forms) if number % 2 else list(forms)[::-1]:
-            vlm.feature_cache = ImageFeatureCache(memory_bytes=512 << 20)
+            vlm.tower.cache = ImageFeatureCache(memory_bytes=512 << 20)
             begin, cpu_begin = time.perf_counter(), time.process_time()
             answers[name] = forms[name]()
             seconds[name].append(time.perf_counter() - begin)

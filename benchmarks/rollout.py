@@ -24,8 +24,9 @@ from sft_cpu import SIZES, VOCAB, make_vlm
 from transformers import DynamicCache
 
 from ffr.models.decoding import sampling
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.provenance import now, versions
 
 DIALOGUE_TOKENS, QUERIES, QUERY_TOKENS, ANSWERS, ANSWER_TOKENS = 800, 4, 25, 8, 40

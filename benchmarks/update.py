@@ -27,8 +27,8 @@ from sft_cpu import SIZES, VOCAB, make_vlm
 
 from ffr.models import shared_prefix
 from ffr.models.packing import pack
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded
 from ffr.provenance import now, versions
 
 RESULT = Path(__file__).parent / "results" / "update.json"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffr.cli.eval_options import (
-    EVAL_OPTIONS,
     EvalCall,
-    check_call,
+    eval_options,
+    read_call,
 )
-from ffr.cli.model_options import progress_bar, with_options
+from ffr.cli.model_options import with_options
+from ffr.cli.output import print_json, progress_bar, say, say_aside
 from ffr.errors import UsageError
+from ffr.progress import Say
 
 if TYPE_CHECKING:
     from ffr.dialogue import Example
@@ -24,11 +27,9 @@ if TYPE_CHECKING:
     from ffr.progress import Progress
     from ffr.retrieval.opening import ModelChoice, OpenModel
 
-Say = Callable[[str], None]
-
 
 @click.command("eval")
-@with_options(*EVAL_OPTIONS)
+@with_options(*eval_options())
 @click.pass_context
 def eval_command(ctx: click.Context, /, **options: Any) -> None:
     """Measure a model, a server, an encoder, a trivial baseline, or anyone's prediction file.
@@ -36,36 +37,33 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     Bare `ffr eval` takes the newest finished run under ./runs, or `tiny` where there is none, on the bundled sample. The
     output folder gets predictions.jsonl and results.json; the same command goes on where it was stopped.
     """
-    call = EvalCall(**options)
+    call = read_call(ctx, options)
 
-    def say(text: str) -> None:
-        click.echo(text, err=call.as_json)
-
-    check_call(ctx, call)
+    tell = say_aside if call.as_json else say
     if call.predictions is not None:
         from ffr.evaluation.predictions import score_predictions
 
-        say(f"Scoring {call.predictions} (no model)")
+        tell(f"Scoring {call.predictions} (no model)")
         results = score_predictions(call.predictions, seed=call.seed, with_baselines=not call.no_baselines)
         if call.out is not None:
-            say(f"Results: {results.save(call.out)}")
+            tell(f"Results: {results.save(call.out)}")
         _show(results, call.as_json)
         return
     from ffr.retrieval.opening import choose_model
 
     choice = choose_model(call.model)
-    if call.coherence and call.encoder is None and choice.source is None and call.embedding is None:
+    if call.coherence and call.encoder is None and choice.source is None and call.kind != "embedding":
         raise UsageError("--coherence takes the vectors of a model, and this one has none here; name an --encoder")
-    say(f"Evaluating {choice.label} on {call.dataset}" + (f" ({call.split})" if call.data_split is not None else ""))
+    tell(f"Evaluating {choice.label} on {call.dataset}" + (f" ({call.split})" if call.data_split is not None else ""))
     if call.wrong_pictures:
-        say("CONTROL WITH WRONG PICTURES: every picture is one of another dialogue")
+        tell("CONTROL WITH WRONG PICTURES: every picture is one of another dialogue")
     try:
-        results, folder = _evaluate(call, choice, say)
+        results, folder = _evaluate(call, choice, tell)
     except KeyboardInterrupt:
-        say("\nStopped; the same command goes on from here.")
+        tell("\nStopped; the same command goes on from here.")
         raise click.exceptions.Exit(130) from None
     _show(results, call.as_json)
-    say(f"Results: {folder / 'results.json'}  ·  answers: {folder / 'predictions.jsonl'}")
+    tell(f"Results: {folder / 'results.json'}  ·  answers: {folder / 'predictions.jsonl'}")
 
 
 def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, Path]:
@@ -99,7 +97,7 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
     shown = WrongPictures(examples, seed=call.seed) if call.wrong_pictures else None
 
     def bar(num_queries: int) -> AbstractContextManager[Progress]:
-        return progress_bar(call.progress, num_queries, "scored to fit")
+        return progress_bar(call.progress, "scored to fit", num_queries)
 
     asked = AskedData(examples, call.dataset, call.data_split, call.image_root, call.skip_bad)
     model = model or opened()
@@ -108,7 +106,7 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
     encoder = _coherence_encoder(call, policy, examples) if call.coherence else None
     folder = call.out or _default_out(call, choice)
     say(f"{len(examples)} queries; output folder {folder}")
-    with progress_bar(call.progress, len(examples)) as advance:
+    with progress_bar(call.progress, "answers", len(examples)) as advance:
         results = evaluate(
             examples,
             retriever,
@@ -163,10 +161,9 @@ def _default_out(call: EvalCall, choice: ModelChoice) -> Path:
 
 def _show(results: Results, as_json: bool) -> None:
     if as_json:
-        click.echo(results.to_json(), nl=False)
+        print_json(asdict(results))
         return
-    from rich.console import Console
-
     from ffr.report.tables import print_report
+    from ffr.terminal import PlainConsole
 
-    print_report(results, Console())
+    print_report(results, PlainConsole())

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ffr.cli.output import say
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -58,27 +60,26 @@ def gate(
     found, kept = Results.load(results), Results.load(baseline)
     outcomes = check_rules(found, kept, rules, (str(results), str(baseline)))
     label, kept_label = (str(item.model.get("label", "unnamed")) for item in (found, kept))
-    from rich.console import Console
+    from ffr.terminal import PlainConsole
 
-    click.echo(f"{label} ({results}) against {kept_label} ({baseline})")
-    Console().print(_table(outcomes))
+    say(f"{label} ({results}) against {kept_label} ({baseline})")
+    PlainConsole().print(_table(outcomes))
     if junit is not None:
         _write(junit, junit_xml(outcomes, label=label))
     if summary is not None:
         _append(summary, markdown_summary(outcomes, label=label, baseline_label=kept_label))
     fallen = [outcome for outcome in outcomes if not outcome.is_passed]
     for outcome in fallen:
-        click.echo(f"FELL: {outcome.sentence}")
+        say(f"FELL: {outcome.sentence}")
     if fallen:
         raise click.exceptions.Exit(1)
-    click.echo(f"Passed: {len(outcomes)} of {len(outcomes)} rules are kept")
+    say(f"Passed: {len(outcomes)} of {len(outcomes)} rules are kept")
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    from rich import box
-    from rich.table import Table
+    from ffr.terminal import plain_table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = plain_table()
     table.add_column("")
     table.add_column("rule", no_wrap=True)
     for header in ("value", "95 % interval", "baseline", "change"):

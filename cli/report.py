@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ffr.cli.output import say
+
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS")
@@ -29,14 +31,14 @@ def report(results: Path, out: Path | None, dataset: str | None, split: str | No
     from ffr.report.answered import open_evaluation
     from ffr.report.html.page import write_report
 
-    evaluation = open_evaluation(results, dataset=dataset, split=split, image_root=image_root, echo=click.echo)
+    evaluation = open_evaluation(results, dataset=dataset, split=split, image_root=image_root, echo=say)
     folder = results if results.is_dir() else results.parent
     written = write_report(evaluation, out or folder / "report.html")
     for note in written.notes:
-        click.echo(f"! {note}")
-    click.echo(
+        say(f"! {note}")
+    say(
         f"{written.num_queries} queries on {written.num_dialogues} dialogues, {written.num_pictures} pictures"
         + (f", {written.num_unopened} that could not be opened" if written.num_unopened else "")
     )
     for page in written.pages:
-        click.echo(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+        say(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")

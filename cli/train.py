@@ -5,30 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from ffr.cli.model_options import Option, with_options
+from ffr.cli.output import say
+from ffr.cli.setting_options import setting_options
 from ffr.errors import UsageError
+from ffr.settings import GrpoConfig, SftConfig, StageConfig, describe, load_config, recipes
 
-if TYPE_CHECKING:
-    from ffr.settings import StageConfig
+_NAMED = ("dataset", "val_dataset", "image_root", "skip_bad", "seed")
+"""Settings with an option of their own in every stage."""
 
-Command = Callable[..., None]
-
-_OPTIONS = (
+_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--config",
         "source",
         metavar="RECIPE|FILE",
         help="A recipe that comes with ffr, or a YAML file. [default: tiny]",
     ),
-    click.option("--dataset", metavar="NAME|PATH", help="A named set (sample, mldr, …) or a file."),
-    click.option("--val-dataset", metavar="NAME|PATH", help="Validation data; a named set brings its own."),
-    click.option("--image-root", metavar="DIR", help="Folder that image paths are relative to."),
-    click.option("--skip-bad", is_flag=True, default=None, help="Leave bad records out, counted, instead of stopping."),
-    click.option("-o", "overrides", metavar="KEY=VALUE", multiple=True, help="Set any setting; see --list-settings."),
-    click.option("--seed", type=int, help="Seed of data order, adapter and whatever is drawn."),
+    *setting_options(StageConfig, _NAMED, of_recipe=True),
+    click.option(
+        "-o",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Set any setting; see --list-settings.",
+    ),
     click.option(
         "--out", type=click.Path(path_type=Path, file_okay=False), help="The run's folder. [default: runs/STAGE-…]"
     ),
@@ -41,87 +45,54 @@ _OPTIONS = (
 )
 
 
-def _stage_options(command: Command) -> Command:
-    """The options that every stage has."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
 @click.group()
 def train() -> None:
     """Train a model: `ffr train sft` is the cold start, `ffr train grpo` comes after it."""
 
 
 @train.command()
-@click.option("--model", metavar="MODEL", help="`tiny`, a folder, a run, or a hub id.")
-@_stage_options
-def sft(model: str | None, **options: Any) -> None:
+@with_options(*setting_options(SftConfig, ["model"], of_recipe=True), *_OPTIONS)
+def sft(**options: Any) -> None:
     """Cold start: supervised fine-tuning on dialogues with true answers.
 
-    Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder holds settings, figures,
-    checkpoints, the adapter and a merged model that `ffr eval` and plain transformers load.
+    Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder
+    holds settings, figures, checkpoints, the adapter and a merged model that `ffr eval` and plain
+    transformers load.
     """
-    from ffr.settings import SftConfig
-
-    _run_stage(SftConfig, settings={"model": model}, **options)
+    _run_stage(SftConfig, **options)
 
 
 @train.command()
-@click.option(
-    "--from", "model", metavar="MODEL", help="A run, a folder, or a hub id. [default: the newest finished SFT run]"
-)
-@click.option(
-    "--curriculum",
-    is_flag=False,
-    flag_value="paper",
-    type=click.Choice(["paper", "paced", "online"]),
-    help="Order the data by difficulty; alone it does the paper's way, easy to hard.",
-)
-@_stage_options
-def grpo(model: str | None, curriculum: str | None, **options: Any) -> None:
+@with_options(*setting_options(GrpoConfig, ["model", "curriculum"], of_recipe=True), *_OPTIONS)
+def grpo(**options: Any) -> None:
     """Second stage: GRPO, which trains a model on the rewards of its own answers.
 
-    Bare `ffr train grpo` goes on from the newest finished SFT run under ./runs, on the bundled sample. Each prompt passes
-    through the model once for all answers to it. Kill it at any point; --resume goes on to the bit.
+    Bare `ffr train grpo` goes on from the newest finished SFT run under ./runs, on the bundled
+    sample. Each prompt passes through the model once for all answers to it. Kill it at any point;
+    --resume goes on to the bit.
     """
-    from ffr.settings import GrpoConfig
-
-    _run_stage(GrpoConfig, settings={"model": model, "curriculum": curriculum}, **options)
+    _run_stage(GrpoConfig, **options)
 
 
 def _run_stage(
     kind: type[StageConfig],
     *,
-    settings: dict[str, object],
     source: str | None,
-    dataset: str | None,
-    val_dataset: str | None,
-    image_root: str | None,
-    skip_bad: bool | None,
     overrides: tuple[str, ...],
-    seed: int | None,
     out: Path | None,
     resume: Path | None,
     dry_run: bool,
     list_settings: bool,
     progress: bool | None,
+    **settings: object,
 ) -> None:
-    """Does what the options of a stage's command ask for."""
-    from ffr.settings import load_config
-
+    """Does what the options of a stage's command ask for; the rest of them are settings."""
     if list_settings:
         _list_settings(kind)
         return
-    settings |= {
-        "dataset": dataset,
-        "val_dataset": val_dataset,
-        "image_root": image_root,
-        "skip_bad": skip_bad,
-        "seed": seed,
-    }
     if resume is not None:
-        _resume(kind, resume, source, {**settings, "out": out}, overrides, progress)
+        given = source is not None or any(value is not None for value in (*settings.values(), out))
+        _resume(kind, resume, overrides, progress, others_given=given)
         return
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
     recipe = source or "tiny"
@@ -130,9 +101,9 @@ def _run_stage(
         raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
     run, describe = _stage_functions(kind)
     if dry_run:
-        describe(config, recipe=recipe, echo=click.echo)
+        describe(config, recipe=recipe, echo=say)
         return
-    _finish(kind, run(config, recipe=recipe, run=out, echo=click.echo, progress=_wants_progress(progress)))
+    _finish(kind, run(config, recipe=recipe, run=out, echo=say, progress=_wants_progress(progress)))
 
 
 def _stage_functions(kind: type[StageConfig]) -> tuple[Callable[..., object], Callable[..., None]]:
@@ -147,27 +118,25 @@ def _stage_functions(kind: type[StageConfig]) -> tuple[Callable[..., object], Ca
 
 
 def _list_settings(kind: type[StageConfig]) -> None:
-    from ffr.settings import describe, recipes
-
     width = max(len(name) for name, _, _ in describe(kind))
     for name, default, text in describe(kind):
-        click.echo(f"{name:<{width}}  {text} [{default}]")
-    click.echo("\nrecipes:")
+        say(f"{name:<{width}}  {text} [{default}]")
+    say("\nrecipes:")
     for name, text in recipes(kind.stage).items():
-        click.echo(f"{name:<{width}}  {text}")
+        say(f"{name:<{width}}  {text}")
 
 
 def _resume(
     kind: type[StageConfig],
     run: Path,
-    source: str | None,
-    settings: dict[str, object],
     overrides: tuple[str, ...],
     progress: bool | None,
+    *,
+    others_given: bool,
 ) -> None:
     from ffr.runs import RunRecord
 
-    if source is not None or overrides or any(value is not None for value in settings.values()):
+    if others_given:
         raise UsageError("--resume takes its settings from the run; give no others, or start a new run")
     if not run.is_dir():
         raise UsageError(f"{run}: no such run folder")
@@ -175,15 +144,15 @@ def _resume(
     if record.stage != kind.stage:
         raise UsageError(f"{run} is a run of another stage; go on with it by `ffr train {record.stage} --resume {run}`")
     if record.status == "finished":
-        click.echo(f"{run} is finished; nothing is left to train")
+        say(f"{run} is finished; nothing is left to train")
         return
     from ffr.training.common.assembly import load_run_config
 
-    config = load_run_config(kind, run)
+    config = load_run_config(kind, run, overrides)
     train_stage, _ = _stage_functions(kind)
     _finish(
         kind,
-        train_stage(config, recipe=run.name, run=run, resume=True, echo=click.echo, progress=_wants_progress(progress)),
+        train_stage(config, recipe=run.name, run=run, resume=True, echo=say, progress=_wants_progress(progress)),
     )
 
 
@@ -198,13 +167,13 @@ def _finish(kind: type[StageConfig], result: object) -> None:
 
     assert isinstance(result, TrainResult)
     if result.status == "interrupted":
-        click.echo(f"stopped; go on with `ffr train {kind.stage} --resume {result.run}`")
+        say(f"stopped; go on with `ffr train {kind.stage} --resume {result.run}`")
         raise click.exceptions.Exit(130)
     figures = result.figures
     if "val_joint_f1" in figures:
-        click.echo(
+        say(
             f"finished: validation F1 {figures['val_utterance_f1']:.3f} (utterances), {figures['val_image_f1']:.3f} (images)"
         )
     else:
-        click.echo("finished")
-    click.echo(f"the run: {result.run}  ·  next: ffr eval --model {result.run}")
+        say("finished")
+    say(f"the run: {result.run}  ·  next: ffr eval --model {result.run}")

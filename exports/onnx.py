@@ -96,7 +96,7 @@ def export_onnx(
 def _merged(vlm: Vlm) -> Vlm:
     """The model with its adapter's update in the weights."""
     plain = vlm.model.merge_and_unload()
-    return Vlm(plain, vlm.tokenizer, vlm.processor, name=vlm.name, max_image_pixels=vlm.max_image_pixels)
+    return Vlm(plain, vlm.tokenizer, vlm.processor, name=vlm.name, max_image_pixels=vlm.tower.max_image_pixels)
 
 
 def _check_call(out: Path, dtype: str, opset: int, replace: bool) -> None:

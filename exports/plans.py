@@ -138,7 +138,7 @@ def plan_vision(vlm: Vlm) -> Plan:
         for path in paths:
             image = vlm.encode(FilePrompt("<image>"), [path]).images[0]
             assert image.inputs is not None
-            features = vlm.image_features(image)
+            features = vlm.tower.features(image)
             layers = {f"deepstack.{number}": layer for number, layer in enumerate(features.deepstack)}
             expected = {"pooled": features.pooled, **layers}
             (inputs,) = split_images(kind, image.inputs, settings)
@@ -157,8 +157,8 @@ def plan_vision(vlm: Vlm) -> Plan:
         module=module,
         example={name: torch.from_numpy(np.array(value)) for name, value in example.items()},
         open_axes=open_axes,
-        cases=lambda: _picture_cases(calls_of, vlm.max_image_pixels),
-        settings={**settings, "max_image_pixels": vlm.max_image_pixels},
+        cases=lambda: _picture_cases(calls_of, vlm.tower.max_image_pixels),
+        settings={**settings, "max_image_pixels": vlm.tower.max_image_pixels},
         save_preprocessing=lambda folder: processor.save_pretrained(str(folder)),
         usage=_VISION_USAGE,
     )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ffr.errors import FfrError, ModelError, UsageError
 from ffr.exports.graph_file import check_weight_files, read_graph_file
 from ffr.exports.tiles import TileSettings, tile_plan
+from ffr.text import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -216,7 +217,7 @@ class OnnxModel:
             # ONNX Runtime's exceptions have no common base below Exception
             if not type(error).__module__.startswith("onnxruntime"):
                 raise
-            raise ModelError(f"its graph cannot take this input ({_first_line(error)})", str(self.folder)) from error
+            raise ModelError(f"its graph cannot take this input ({one_line(error, 300)})", str(self.folder)) from error
         return dict(zip(self.info.outputs, values, strict=True))
 
     def _run_bound(self, inputs: Arrays) -> list[NDArray[Any]]:
@@ -348,7 +349,7 @@ def load_onnx(folder: Path, *, device: str = "auto", num_threads: int | None = N
         if not type(error).__module__.startswith("onnxruntime") and not isinstance(error, RuntimeError | ValueError):
             raise
         raise ModelError(
-            f"cannot be opened by ONNX Runtime ({_first_line(error)}); export it again", str(folder)
+            f"cannot be opened by ONNX Runtime ({one_line(error, 300)}); export it again", str(folder)
         ) from error
     names = {item.name for item in session.get_inputs()}, [item.name for item in session.get_outputs()]
     if names != (set(info.inputs), info.outputs):
@@ -357,11 +358,6 @@ def load_onnx(folder: Path, *, device: str = "auto", num_threads: int | None = N
     if warm_up:
         model.warm_up()
     return model
-
-
-def _first_line(error: Exception) -> str:
-    line = " ".join(str(error).split())
-    return line[:300]
 
 
 # -- encoders -----------------------------------------------------------------------------------------------------------------

@@ -15,14 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-
-def is_url(location: str | Path) -> bool:
-    """Whether a location is a web address rather than a path.
-
-    >>> is_url("https://example.org/a.png"), is_url("images/a.png")
-    (True, False)
-    """
-    return isinstance(location, str) and location.lower().startswith(("http://", "https://", "data:", "ftp://"))
+from ffr.text import is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +200,7 @@ class Example:
         self.__dict__.update(state, meta=MappingProxyType(state["meta"]))
 
     def image_locations(self) -> Iterator[str | Path]:
-        """Where each image lies: a URL as it stands, or a path with the image root put in front."""
+        """Where each image lies: an address as it stands, or a path with the image root put in front."""
         for image in self.dialogue.images:
             if is_url(image.source):
                 yield image.source

@@ -1,6 +1,6 @@
 """The one place where the name of an encoder becomes an encoder: `--encoder`, `embedding:NAME` and the setting `encoder` of GRPO.
 
-policy           the vision-language model at hand, with its own features (`ffr.models.vlm.Vlm`)
+policy           the vision-language model at hand, with its own features (`ffr.embedding.policy`)
 onnx:DIR         what `ffr export onnx` wrote
 vlm:MODEL        pooled states of a vision-language model, of the last token
 vlm-mean:MODEL   the same, the mean over all tokens
@@ -71,5 +71,5 @@ def _open_vlm(name: str, model: str, pooling: str, device: str) -> Encoder:
 
     # as `ffr eval` loads a model: float32 on a CPU, as in the files on a GPU
     vlm = load_vlm(resolve_model(model).location, device=device, dtype="float32" if device == "cpu" else "auto")
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=512 << 20)
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=512 << 20)
     return PooledEncoder(vlm, pooling=cast("Pooling", pooling), name=name)

@@ -14,8 +14,8 @@ from pathlib import Path
 import PIL.Image
 import PIL.ImageOps
 
-from ffr.dialogue import is_url
 from ffr.errors import DataError
+from ffr.text import is_url, one_line
 
 MAX_IMAGE_PIXELS = 602_112
 """Pixels a picture keeps by default: 768·28·28, as in the released training."""
@@ -47,6 +47,15 @@ _DECODING_ERRORS = (
 )
 
 
+_ADDRESSES = {
+    "data": (
+        "a picture written into the data itself, which is not read",
+        "write it to a file and name its path",
+    ),
+    "file": ("a file: address, which is not followed", "write the path that it means"),
+}
+
+
 def find_image(location: str | Path, *, where: str | None = None) -> Path:
     """The file at a location.
 
@@ -55,13 +64,12 @@ def find_image(location: str | Path, *, where: str | None = None) -> Path:
         where: The place to name in the error, such as `dev.jsonl:17`.
 
     Raises:
-        DataError: where the location is a URL, or no file is there.
+        DataError: where the location is an address, or no file is there.
     """
     if is_url(location):
-        raise DataError(
-            f"image {_shown(location)} is a web address, which is not fetched; download it and write its path",
-            where=where,
-        )
+        kind = str(location).partition(":")[0].lower()
+        what, remedy = _ADDRESSES.get(kind, ("a web address, which is not fetched", "download it and write its path"))
+        raise DataError(f"image {_shown(location)} is {what}; {remedy}", where=where)
     path = Path(location)
     try:
         found = path.is_file()
@@ -190,7 +198,7 @@ def _decode(path: Path) -> PIL.Image.Image:
         raise _too_large("far too many pixels") from error
     except _DECODING_ERRORS as error:
         # an error of the system names the file, which a verdict on its bytes must not
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise _UnfitError(f"is damaged or cannot be decoded ({reason}); replace it") from error
 
 
@@ -230,5 +238,4 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _shown(location: str | Path) -> str:
-    text = str(location)
-    return '"' + (text if len(text) <= 200 else text[:197] + "…").replace("\n", "\\n") + '"'
+    return f'"{one_line(location, 100)}"'

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ffr.errors import FfrError, ModelError
+from ffr.text import one_line
 
 _HUB_ID = re.compile(r"\w[\w.-]{0,95}(/[\w.-]{1,96})?")
 
@@ -51,7 +52,7 @@ def loading_explained(name: str, *, kind: str) -> Iterator[None]:
     except FfrError:
         raise
     except SafetensorError as error:
-        raise ModelError(f"its weights are damaged ({short_reason(error)}); fetch them again", name) from None
+        raise ModelError(f"its weights are damaged ({one_line(error)}); fetch them again", name) from None
     except Exception as error:
         # tokenizers raises plain Exception; an error of another kind would be a fault of ours
         if type(error) is not Exception and not isinstance(error, (*_LOADING_ERRORS, StrictDataclassError)):
@@ -60,7 +61,7 @@ def loading_explained(name: str, *, kind: str) -> Iterator[None]:
             if mark in str(error):
                 raise ModelError(sentence, name) from error
         raise ModelError(
-            f"cannot be loaded as {kind} ({short_reason(error)}); "
+            f"cannot be loaded as {kind} ({one_line(error)}); "
             "name the folder of a whole model, or a hub id that can be reached",
             name,
         ) from error
@@ -88,13 +89,3 @@ _LOADING_ERRORS = (
     pickle.UnpicklingError,
     re.error,
 )
-
-
-def short_reason(error: BaseException) -> str:
-    r"""What an error says, on one line of at most 200 characters; its kind where it says nothing.
-
-    >>> short_reason(ValueError("two\nlines.")), short_reason(KeyError())
-    ('two lines', 'KeyError')
-    """
-    text = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "…"

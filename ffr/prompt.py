@@ -24,6 +24,9 @@ IMG_ID_START, IMG_ID_END = "<|img_id_start|>", "<|img_id_end|>"
 RESERVED_MARKS = (IMAGE_MARK, QUERY_START, QUERY_END, UTT_ID_START, UTT_ID_END, IMG_ID_START, IMG_ID_END)
 """What an utterance or a query may not contain, or the prompt could not be read back."""
 
+MAX_SHARED_QUERIES = 16
+"""Most queries behind one copy of a dialogue: a bound on the tokens behind it, whatever the data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Template:

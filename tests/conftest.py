@@ -55,19 +55,23 @@ def real_dialogues(shared_dir: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def sample_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """FFR_DATA_HOME of the session, with the generated sets in it."""
+    """FFR_DATA_HOME of the session, with the generated sets in it; drawn once for all workers."""
+    from filelock import FileLock
+
     from ffr.data.sample import SAMPLE_NAMES, write_sample
 
-    home = tmp_path_factory.mktemp("data-home")
-    for name in SAMPLE_NAMES:
-        write_sample(home / name, name)
-    before = os.environ.get("FFR_DATA_HOME")
-    os.environ["FFR_DATA_HOME"] = str(home)
-    yield home
-    if before is None:
-        del os.environ["FFR_DATA_HOME"]
-    else:
-        os.environ["FFR_DATA_HOME"] = before
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers
+    home = root / "data-home"
+    with FileLock(root / "data-home.lock"):
+        if not home.is_dir():
+            for name in SAMPLE_NAMES:
+                write_sample(root / "data-home.part" / name, name)
+            (root / "data-home.part").rename(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FFR_DATA_HOME", str(home))
+        yield home
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ffr.data.index import RecordFile, parse_record
 from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, UsageError
 from ffr.files import remove, replaced_folder
+from ffr.progress import Say
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -63,7 +63,7 @@ def load_dataset(
     require_images: bool = True,
     require_truths: bool = False,
     rules: ModelRules | None = None,
-    echo: Callable[[str], None] | None = None,
+    echo: Say | None = None,
 ) -> ExampleDataset:
     """Opens a named set or a file.
 
@@ -100,9 +100,7 @@ def load_dataset(
     return dataset
 
 
-def locate(
-    spec: str | Path, *, split: str = "val", echo: Callable[[str], None] | None = None
-) -> tuple[Path, Path | None]:
+def locate(spec: str | Path, *, split: str = "val", echo: Say | None = None) -> tuple[Path, Path | None]:
     """The data file of a name or path, and the folder of its images where that is not the file's own.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from ffr.data.index import RecordFile
 from ffr.data.judgement import ModelRules, RecordJudge
 from ffr.data.pictures import PictureMemory
 from ffr.dialogue import Example
+from ffr.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def check_file(
     image_root: str | Path | None = None,
     check_images: bool = True,
     rules: ModelRules | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Checks a data file (ms-swift, raw, or predictions) and lists all that is wrong with it.
 

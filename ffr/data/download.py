@@ -13,7 +13,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,6 +21,7 @@ from typing import Any
 
 from ffr.errors import DataError, UsageError
 from ffr.files import make_folder, open_from, remove, replaced_file, replaced_folder, write_text
+from ffr.progress import Progress
 
 MAX_ARCHIVE_BYTES = 50 << 30
 """Default bound of an archive and of what it unpacks to."""
@@ -32,9 +32,6 @@ MANIFEST = "ffr-download.json"
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 30.0
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError)
-
-Progress = Callable[[int, int | None], None]
-"""Gets the bytes that are there and the bytes in all (None where the server does not say)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ def install(
         sha256: What the archive's SHA-256 must be; None to record it only.
         max_bytes: Bound of the archive, and of what it unpacks to.
         replace: Put it in the place of what is there.
-        progress: Hears of every chunk of a download.
+        progress: Is told the bytes that are there and those in all, at every chunk of a download.
         num_retries: How often in a row a download is tried again without getting further.
         retry_seconds: Pause before the first of these; doubled for each further one.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ffr.data.index import kind_of
+from ffr.text import cut, visible
 
 _MAX_SHOWN = 80
 
@@ -55,5 +56,4 @@ def all_texts(values: list[Any]) -> bool:
 
 def shown(value: Any) -> str:
     """A value as JSON for an error, cut to 80 characters."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+    return cut(visible(json.dumps(value, ensure_ascii=False, default=str)), _MAX_SHOWN)

@@ -19,9 +19,10 @@ from ffr.data.forms.formats import read_record
 from ffr.data.forms.predictions import example_of_prediction, prediction_from_json
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.pictures import PictureMemory
-from ffr.dialogue import Example, is_url
+from ffr.dialogue import Example
 from ffr.errors import DataError
 from ffr.images import find_image, image_fault
+from ffr.text import is_url
 
 
 class ModelRules(Protocol):

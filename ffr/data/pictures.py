@@ -19,7 +19,7 @@ from typing import Any
 import PIL
 
 from ffr.data.home import data_home
-from ffr.errors import DataError
+from ffr.errors import DataError, UsageError
 from ffr.files import make_folder, remove
 from ffr.images import (
     IMAGE_FORMATS,
@@ -95,8 +95,8 @@ class PictureMemory:
             self._path = self._path or data_home() / MEMORY_FILE
             make_folder(self._path.parent)
             self._database = self._open(self._path)
-        except (OSError, RuntimeError, sqlite3.Error):
-            # no folder to remember in (RuntimeError: no home), or one that cannot be used
+        except (OSError, UsageError, sqlite3.Error):
+            # no folder to remember in, or one that cannot be used
             self._database = None
         return self
 

@@ -17,7 +17,8 @@ from ffr.embedding.files import CutNotice, as_text, check_device, fingerprint_of
 from ffr.embedding.interface import FragmentParts, mean_of_parts
 from ffr.errors import DataError, ModelError
 from ffr.images import open_image
-from ffr.model_files import check_model_folder, loading_explained, short_reason
+from ffr.model_files import check_model_folder, loading_explained
+from ffr.text import one_line
 
 KINDS = ("clip", "siglip", "siglip2", "chinese_clip")
 """The dual encoders that are known, by transformers' name; fixed-resolution SigLIP 2 folders call themselves siglip."""
@@ -146,9 +147,7 @@ class DualEncoder:
         try:
             return dict(self._image_processor(images=[picture], return_tensors="pt"))
         except ValueError as error:
-            raise DataError(
-                f"image {location}: {self.name} cannot take it ({short_reason(error)}); replace it"
-            ) from error
+            raise DataError(f"image {location}: {self.name} cannot take it ({one_line(error)}); replace it") from error
 
     def _features(self, of: Callable[..., Any], inputs: dict[str, Tensor]) -> Tensor:
         output = of(**{name: value.to(self.device) for name, value in inputs.items()})

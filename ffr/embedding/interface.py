@@ -25,7 +25,7 @@ class Encoder(Protocol):
     """Encodes texts, images and whole fragments into one space.
 
     Dual encoders, sentence encoders and pooled states of a VLM are encoders (`ffr.encoders.open_encoder` makes one from its name), and so
-    is `ffr.models.vlm.Vlm` with its own features. All vectors are float32 and L2-normalised.
+    is `ffr.embedding.policy.PolicyEncoder`, a VLM with its own features. All vectors are float32 and L2-normalised.
     """
 
     @property

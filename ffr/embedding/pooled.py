@@ -18,7 +18,8 @@ from torch import Tensor
 from ffr.dialogue import FilePrompt
 from ffr.embedding.interface import FragmentParts, check_parts
 from ffr.errors import DataError, ModelError, UsageError
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 from ffr.prompt import IMAGE_MARK
 
 Pooling = Literal["last", "mean"]
@@ -57,7 +58,7 @@ class PooledEncoder:
         """SHA-256 over the model's fingerprints, tokenizer, chat template, types, pooling and kind of device."""
         vlm = self._vlm
         template = getattr(vlm.processor, "chat_template", None) or vlm.tokenizer.chat_template
-        settings = [vlm.fingerprint, vlm.vision_fingerprint, template, str(vlm.base.dtype), self.pooling]
+        settings = [vlm.fingerprint, vlm.tower.fingerprint, template, str(vlm.base.dtype), self.pooling]
         digest = hashlib.sha256(json.dumps([*settings, vlm.device.type], default=str).encode())
         digest.update(vlm.tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
         return digest.hexdigest()

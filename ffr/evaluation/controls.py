@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ffr.dialogue import Dialogue, Example, Image, Utterance, is_url
+from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.errors import UsageError
+from ffr.text import is_url
 
 
 class WrongPictures(Sequence[Example]):

@@ -9,6 +9,7 @@ import torch
 
 from ffr.errors import UsageError
 from ffr.models.vlm import Vlm
+from ffr.text import one_line
 
 
 def compile_layers(vlm: Vlm) -> None:
@@ -27,7 +28,7 @@ def compile_layers(vlm: Vlm) -> None:
     try:
         torch.compile(_trial, dynamic=True)(torch.zeros(2, 3, device=vlm.device))
     except RuntimeError as error:  # what the compiler raises derives from it
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise UsageError(f"setting compile: nothing can be compiled here ({reason}); leave it false") from error
     for layer in vlm.language_model.layers:  # type: ignore[union-attr]
         layer.forward = _compiled_without_cache(layer.forward)

@@ -20,9 +20,11 @@ from transformers import (
 
 from ffr.errors import ModelError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS
-from ffr.model_files import check_model_folder, loading_explained, short_reason
-from ffr.models.vlm import SETTINGS_FILE, Vlm
+from ffr.model_files import check_model_folder, loading_explained
+from ffr.models.saving import SETTINGS_FILE
+from ffr.models.vlm import Vlm
 from ffr.shipped.tiny import TINY_FOLDER
+from ffr.text import one_line
 
 _PROMPT_SETTINGS = {"template": ("zh", "en"), "query_position": ("first", "last"), "answer_style": ("bare", "think")}
 """What `ffr.json` may say of the prompts a model was trained with."""
@@ -138,7 +140,7 @@ def _read_settings(folder: Path) -> dict[str, str]:
         prompt = content.get("prompt") or {}
         found = {name: prompt[name] for name in _PROMPT_SETTINGS if prompt.get(name) is not None}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(f"cannot be read ({short_reason(error)}); restore or delete it", str(path)) from None
+        raise ModelError(f"cannot be read ({one_line(error)}); restore or delete it", str(path)) from None
     for setting, value in found.items():
         if value not in _PROMPT_SETTINGS[setting]:
             raise ModelError(f"{setting} {value!r} is not one of {', '.join(_PROMPT_SETTINGS[setting])}", str(path))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from ffr.models.vlm import Encoded
+from ffr.models.rows import Encoded
 
 
 @dataclass(slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ffr.answer import AnswerStyle, format_answer, wrap_answer
 from ffr.dialogue import Example, FilePrompt
 from ffr.errors import DataError
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 from ffr.prompt import QueryPosition, prompt_of
 
 

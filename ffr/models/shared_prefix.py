@@ -25,7 +25,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ffr.models.positions import next_positions, token_positions
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
+from ffr.text import one_line
 
 _log = logging.getLogger(__name__)
 ATTENTION_NAME = "ffr_shared_prefix"
@@ -328,7 +330,7 @@ class PrefixSharing:
             difference = self._difference_on_a_small_pass()
         except (ValueError, TypeError, AttributeError, RuntimeError) as error:
             vlm.language_model.set_attn_implementation(before)  # type: ignore[operator]
-            return f"its attention cannot be replaced ({' '.join(str(error).split())[:200]})"
+            return f"its attention cannot be replaced ({one_line(error)})"
         # rounding differs by the order of sums; a wrong mask or position is off by whole units
         limit = 1e-2 if vlm.base.dtype == torch.float32 else 0.5
         if not difference < limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from ffr.evaluation.predictions import example_of_record, score_predictions, tru
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.scoring import TRUTH_SLICES, density_slice, length_slice
 from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
+from ffr.progress import Say
 from ffr.retrieval.answer_log import PREDICTIONS_FILE
 from ffr.runs import RECORD_FILE
 
@@ -220,7 +221,7 @@ def open_evaluation(
     dataset: str | Path | None = None,
     split: str | None = None,
     image_root: Path | None = None,
-    echo: Callable[[str], None] | None = None,
+    echo: Say | None = None,
 ) -> Evaluation:
     """Opens what `ffr eval` wrote: a folder, its `results.json`, or a prediction file alone.
 
@@ -317,7 +318,7 @@ def _find_data(
     dataset: str,
     split: str | None,
     image_root: Path | None,
-    echo: Callable[[str], None] | None,
+    echo: Say | None,
 ) -> ExampleDataset | FirstExamples:
     measured = {} if results is None else results.data
     chosen = split or measured.get("split") or "val"

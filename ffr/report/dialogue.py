@@ -12,33 +12,12 @@ from rich.text import Text
 from ffr.dialogue import Fragment, Image
 from ffr.errors import UsageError
 from ffr.report.answered import AnsweredQuery
+from ffr.text import visible
 
 _STYLES = {"hit": "bold green", "missed": "bold yellow", "wrong": "bold red", "answered": "bold blue"}
 _SIGNS = {"hit": "+ hit", "missed": "- missed", "wrong": "x wrong", "answered": "* answered"}
 _LIST_LENGTH = 200
 _SPEAKER_WIDTH = 24
-# what turns the direction of a line round, or hides in it
-_UNSEEN = {*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF}
-
-
-def visible(text: str) -> str:
-    r"""A text that cannot steer a terminal: control characters stand there as signs, direction marks by their numbers.
-
-    >>> visible("a\x1b[31mb\u202ec\n")
-    'a␛[31mb⟨U+202E⟩c\n'
-    """
-    return "".join(map(_visible_char, text))
-
-
-def _visible_char(char: str) -> str:
-    code = ord(char)
-    if char in "\n\t" or (32 <= code < 127):
-        return char
-    if code < 32:
-        return chr(0x2400 + code)
-    if 127 <= code < 160 or code in _UNSEEN or 0xD800 <= code < 0xE000:
-        return f"⟨U+{code:04X}⟩"
-    return char
 
 
 def find_answers(answers: Iterable[AnsweredQuery], wanted: str) -> tuple[AnsweredQuery, list[AnsweredQuery]]:

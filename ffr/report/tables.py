@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +11,7 @@ from rich.text import Text
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import LENGTH_SLICES, SLICES
 from ffr.retrieval.embedding import selection_line
+from ffr.terminal import plain_table
 
 _FIGURES = (("P", "precision"), ("R", "recall"), ("F1", "f1"), ("MCC", "mcc"))
 _MODALITIES = ("utterance", "image", "joint")
@@ -55,7 +55,7 @@ def interval_text(interval: tuple[float, float] | None) -> str:
 
 def _score_table(results: Results, modalities: tuple[str, ...]) -> Table:
     """Rows: the model, then baselines; columns: precision, recall, F1 and MCC of each modality, in percent."""
-    table = _table(f"Global, in percent: {', '.join(modalities)}")
+    table = plain_table(f"Global, in percent: {', '.join(modalities)}")
     table.add_column("", no_wrap=True)
     for modality in modalities:
         for place, (short, _) in enumerate(_FIGURES):
@@ -76,14 +76,10 @@ def _score_table(results: Results, modalities: tuple[str, ...]) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=title, title_justify="left")
-
-
 def _length_table(results: Results) -> Table:
     """Rows: dialogue length; columns: F1 of the model by modality, then the joint F1 of each baseline."""
     baselines = [(label.removeprefix("baseline:"), summary) for label, summary in results.baselines.items()]
-    table = _table("F1 by dialogue length, in percent" + (" (baselines: joint)" if baselines else ""))
+    table = plain_table("F1 by dialogue length, in percent" + (" (baselines: joint)" if baselines else ""))
     table.add_column("turns", no_wrap=True)
     for header in ("queries", *(_SHORT[modality] for modality in _MODALITIES), *(label for label, _ in baselines)):
         table.add_column(header, justify="right")
@@ -110,7 +106,7 @@ def slice_label(table: str, name: str) -> str:
 
 def _slice_table(results: Results) -> Table:
     """Rows: all slices that hold anything; columns: F1 of each modality with its interval."""
-    table = _table(f"F1 by slice, in percent, with {100 * results.intervals['level']:g} % intervals")
+    table = plain_table(f"F1 by slice, in percent, with {100 * results.intervals['level']:g} % intervals")
     table.add_column("", no_wrap=True)
     for header in ("queries", *(_SHORT[modality] for modality in _MODALITIES)):
         table.add_column(header, justify="right", no_wrap=True)

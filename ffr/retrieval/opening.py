@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
@@ -17,7 +17,7 @@ from ffr.dialogue import Example
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import UsageError
-from ffr.progress import Progress
+from ffr.progress import Progress, Say
 from ffr.retrieval.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, Prices, split_name
 from ffr.retrieval.api_client import Limits
 from ffr.retrieval.embedding import (
@@ -33,32 +33,12 @@ from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model
-from ffr.settings import (
-    SETTINGS_OF_APIS,
-    SETTINGS_OF_EMBEDDINGS,
-    SETTINGS_OF_PROMPTS,
-    SETTINGS_OF_VLMS,
-    AnswerConfig,
-)
+from ffr.settings import AnswerConfig, ModelKind, kind_of
+from ffr.text import one_line
 
-Kind = Literal["vlm", "api", "embedding", "baseline"]
-Say = Callable[[str], None]
 Bar = Callable[[int], AbstractContextManager[Progress | None]]
 
 _CACHE_BYTES = 2**30
-_OF_EMBEDDINGS = SETTINGS_OF_EMBEDDINGS | {"encoder_cache"}
-_OF_READERS = SETTINGS_OF_PROMPTS - {"window", "overlap"}
-
-SETTINGS_WITHOUT_EFFECT: dict[Kind, frozenset[str]] = {
-    "vlm": SETTINGS_OF_APIS | _OF_EMBEDDINGS,
-    "api": SETTINGS_OF_VLMS | _OF_EMBEDDINGS | {"device"},
-    "embedding": SETTINGS_OF_VLMS | SETTINGS_OF_PROMPTS | SETTINGS_OF_APIS,
-    "baseline": SETTINGS_OF_VLMS | SETTINGS_OF_APIS | _OF_EMBEDDINGS | _OF_READERS | {"device"},
-}
-"""For each kind of model the settings that change nothing of it."""
-
-SETTINGS_OF_DATA = SETTINGS_OF_EMBEDDINGS - {"neighbours"} | {"window", "overlap"}
-"""Settings that may differ from one data set to the next without loading the model anew."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +52,7 @@ class ModelChoice:
         source: Where the model is; None for what is no vision-language model here.
     """
 
-    kind: Kind
+    kind: ModelKind
     spec: str
     label: str
     source: ModelSource | None = None
@@ -125,21 +105,12 @@ class OpenModel(Protocol):
 
         Args:
             asked: The data.
-            settings: How it is asked there; only those of `SETTINGS_OF_DATA` may differ from what it was opened with.
+            settings: How it is asked there; only what is declared `of_data` may differ from what it was
+                opened with.
             say: Gets a line about what is fitted.
             progress: Makes the bar of a fit from its number of queries.
         """
         ...
-
-
-def kind_of(model: str) -> Kind:
-    """What kind of model a text names; it need not exist.
-
-    >>> kind_of("baseline:overlap"), kind_of("runs/sft-tiny-001")
-    ('baseline', 'vlm')
-    """
-    prefixes: dict[str, Kind] = {API_PREFIX: "api", EMBEDDING_PREFIX: "embedding", BASELINE_PREFIX: "baseline"}
-    return next((kind for prefix, kind in prefixes.items() if model.startswith(prefix)), "vlm")
 
 
 def choose_model(model: str | None) -> ModelChoice:
@@ -178,7 +149,7 @@ def open_model(
 
     Args:
         choice: What `choose_model` found.
-        settings: How it is asked; those of `SETTINGS_WITHOUT_EFFECT` change nothing.
+        settings: How it is asked; those of other kinds of models change nothing.
         name: What tables call it; a baseline keeps its own name.
         seed: Seed of the random baseline.
         trust_remote_code: Run code that comes with the model.
@@ -237,7 +208,11 @@ class OpenReader:
 
     @property
     def encoder(self) -> Encoder | None:
-        return self._reader.vlm if isinstance(self._reader, VlmRetriever) else None
+        if not isinstance(self._reader, VlmRetriever):
+            return None
+        from ffr.embedding.policy import PolicyEncoder
+
+        return PolicyEncoder(self._reader.vlm)
 
     def retriever(self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar) -> Retriever:
         if not settings.window:
@@ -333,7 +308,7 @@ def usable_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"--device {device} cannot be used here ({one_line(error)})") from None
     return device
 
 
@@ -366,5 +341,5 @@ def vlm_retriever(
         trust_remote_code=trust_remote_code,
     )
     vlm.name = source.label
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=512 << 20)
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=512 << 20)
     return VlmRetriever(vlm, **options)  # type: ignore[arg-type]

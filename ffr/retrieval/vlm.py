@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ffr.answer import AnswerGrammar
 from ffr.dialogue import Example, FilePrompt
 from ffr.errors import DataError
-from ffr.prompt import IMAGE_MARK, QUERY_START, UTT_ID_START, QueryPosition
+from ffr.prompt import IMAGE_MARK, MAX_SHARED_QUERIES, QUERY_START, UTT_ID_START, QueryPosition
 
 if TYPE_CHECKING:
     from ffr.models.decoding.greedy import Generated
+    from ffr.models.rows import Encoded
     from ffr.models.shared_prefix import PrefixSharing
-    from ffr.models.vlm import Encoded, Vlm
+    from ffr.models.vlm import Vlm
 from ffr.retrieval.interface import Answer
-
-MAX_SHARED_QUERIES = 16
-"""How many queries on one dialogue are answered behind one copy of it at most."""
 
 
 def _query_line(user: str) -> int:
@@ -83,7 +81,7 @@ class VlmRetriever:
             "fingerprint": self.vlm.fingerprint,
             "dtype": str(next(self.vlm.parameters()).dtype).removeprefix("torch."),
             "device": self.vlm.device.type,
-            "max_image_pixels": self.vlm.max_image_pixels,
+            "max_image_pixels": self.vlm.tower.max_image_pixels,
             "template": self._encode.template,
             "query_position": self._encode.query_position,
             "answer_style": self._encode.answer_style,
@@ -193,10 +191,10 @@ class VlmRetriever:
 
     def _encoded(self, example: Example) -> Encoded:
         prompt = self._encode(example)
-        if self.vlm.feature_cache is not None:
+        if self.vlm.tower.cache is not None:
             # so that the next query on the dialogue need not open its pictures again
             for image in prompt.images:
-                self.vlm.image_features(image)
+                self.vlm.tower.features(image)
                 image.inputs = None
         return prompt
 

@@ -24,11 +24,14 @@ from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.run import evaluate
 from ffr.files import replaced_file
+from ffr.progress import Say
 from ffr.provenance import command, now, versions
-from ffr.retrieval.opening import SETTINGS_OF_DATA, AskedData, Bar, OpenModel, Say, choose_model, open_model
-from ffr.settings import AnswerConfig
-from ffr.suites.suite import Suite, SuiteDataset, SuiteRow
+from ffr.retrieval.opening import AskedData, Bar, OpenModel, choose_model, open_model
+from ffr.settings import AnswerConfig, declared, settings_of_data
+from ffr.suites.file import SuiteDataset
+from ffr.suites.suite import Suite, SuiteRow
 from ffr.suites.table import Bench, Cell, bench_json, csv_table, latex_table, markdown_table
+from ffr.text import one_line
 
 CELLS_FOLDER = "cells"
 CELL_FILE = "cell.json"
@@ -82,7 +85,7 @@ def run_suite(
         except FfrError as error:
             cell = Cell("missing", reason=str(error))
         except torch.OutOfMemoryError as error:
-            cell = Cell("missing", reason=f"the device ran out of memory ({str(error).splitlines()[0]})")
+            cell = Cell("missing", reason=f"the device ran out of memory ({one_line(error)})")
         if cell.status == "missing":
             say(f"MISSING: {cell.reason}")
         bench.cells[row.label, dataset.label] = cell
@@ -179,7 +182,9 @@ class _Models:
 
     def __call__(self, row: SuiteRow, settings: AnswerConfig) -> OpenModel:
         assert row.model.model is not None
-        key = row.label, replace(settings, **{name: getattr(AnswerConfig, name) for name in SETTINGS_OF_DATA})
+        known = declared(type(settings))
+        of_data = {name: known[name].default for name in settings_of_data(type(settings))}
+        key = row.label, replace(settings, **of_data)
         if key != self._key:
             self._make_room()
             try:

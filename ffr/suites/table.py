@@ -16,7 +16,8 @@ from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import SLICES, STRICT_PREFIX
 from ffr.markup import latex_text, markdown_text
 from ffr.report.tables import interval_text
-from ffr.suites.suite import WHOLE, Suite, SuiteDataset, SuiteRow
+from ffr.suites.file import WHOLE, SuiteDataset
+from ffr.suites.suite import Suite, SuiteRow
 
 SCHEMA = 1
 
@@ -147,7 +148,7 @@ def values(bench: Bench, column: Column) -> list[Value | None]:
     for row in bench.suite.rows:
         cell = bench.cell(row, column.dataset)
         if cell.status == "reported":
-            share = row.model.reported.get(column.dataset.label, {}).get(column.figure)
+            share = (row.model.reported or {}).get(column.dataset.label, {}).get(column.figure)
             is_there = share is not None and column.table == WHOLE
             found.append(Value(share, is_reported=True) if share is not None and is_there else None)
         else:
@@ -353,7 +354,7 @@ def csv_table(bench: Bench) -> str:
             low, high = (None, None) if value is None or value.interval is None else value.interval
             writer.writerow(
                 [
-                    row.model.group, row.model.label, row.setting.label, row.model.model, column.dataset.label,
+                    row.model.group, row.model.label, row.setting, row.model.model, column.dataset.label,
                     column.dataset.split, column.name if column.table == WHOLE else f"{column.table} {column.name}",
                     column.figure, None if value is None else repr(value.share), low, high,
                     None if value is None else value.num_answers, int(value is not None and value.is_best), cell.status,
@@ -378,7 +379,7 @@ def bench_json(bench: Bench) -> dict[str, Any]:
                 "label": row.label,
                 "group": row.model.group,
                 "model": row.model.model,
-                "setting": row.setting.label,
+                "setting": row.setting,
                 "cells": [
                     _cell_json(bench, row, dataset, [(column, found[number]) for column, found in by_column])
                     for dataset in suite.datasets

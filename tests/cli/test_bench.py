@@ -118,7 +118,7 @@ def test_bad_suites_make_exit_code_2(folder):
     for content, sentence in (
         ("figure: [joint_f1]\n", "bad.yaml:1: a suite has no key `figure`; did you mean figures?"),
         ("", "bad.yaml: is empty"),
-        ("a: &x [1]\nb: [*x, *x]\n", "bad.yaml:2: not YAML (an alias (*name) is not taken; write it out)"),
+        ("a: &x [1]\nb: [*x, *x]\n", "bad.yaml:1: an anchor (&x) is not taken; take it out"),
     ):
         Path("bad.yaml").write_text(content)
         code, text = run("run", "bad.yaml")

@@ -202,10 +202,11 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_model_itself_is_an_encoder(tmp_path: Path) -> None:
+    from ffr.embedding.policy import PolicyEncoder
     from ffr.models.loading import load_vlm
 
-    vlm = load_vlm("tiny")
-    cached = CachedEncoder(vlm, tmp_path, max_bytes=MIB)
-    expected = vlm.embed_texts(["cat", "dog"])
+    policy = PolicyEncoder(load_vlm("tiny"))
+    cached = CachedEncoder(policy, tmp_path, max_bytes=MIB)
+    expected = policy.embed_texts(["cat", "dog"])
     assert torch.equal(cached.embed_texts(["cat", "dog"]), expected)
-    assert torch.equal(CachedEncoder(vlm, tmp_path, max_bytes=MIB).embed_texts(["dog"])[0], expected[1])
+    assert torch.equal(CachedEncoder(policy, tmp_path, max_bytes=MIB).embed_texts(["dog"])[0], expected[1])

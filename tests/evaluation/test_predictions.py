@@ -164,12 +164,13 @@ def test_any_bytes_are_survived(tmp_path, content):
         attempt(tmp_path / name)
 
 
-def test_corrupted_copies_are_survived(examples, fake_retriever, tmp_path):
+@pytest.mark.parametrize("num_copies", [50, pytest.param(400, marks=pytest.mark.slow)])
+def test_corrupted_copies_are_survived(examples, fake_retriever, tmp_path, num_copies):
     evaluate(examples[:4], fake_retriever(), tmp_path / "out", dataset="made", baselines=())
     whole = (tmp_path / "out" / "predictions.jsonl").read_bytes()
-    draw = random.Random(17)
+    draw = random.Random(num_copies)
     path = tmp_path / "p.jsonl"
-    for _ in range(250):
+    for _ in range(num_copies):
         content = bytearray(whole)
         for _ in range(draw.choice((1, 1, 3, 20))):
             place = draw.randrange(len(content))

@@ -14,7 +14,8 @@ from ffr.answer import AnswerGrammar, format_answer
 from ffr.dialogue import Fragment
 from ffr.errors import ModelError
 from ffr.models.decoding.cache import RoomyCache
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from ffr.models.decoding.cache import RoomyCache
 from ffr.models.decoding.greedy import Generated, _GrammarProcessor, answer_of
 from ffr.models.packing import common_length
 from ffr.models.positions import next_positions, token_positions
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 
 
 def common_prefix_length(prompts: Sequence[list[int]]) -> int:

@@ -12,7 +12,8 @@ from ffr.models.decoding.cache import RoomyCache
 from ffr.models.decoding.greedy import Generated, answer_of
 from ffr.models.decoding.grouped import GroupDecoder, neighbours_of
 from ffr.models.positions import next_positions, token_positions
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 
 
 @torch.no_grad()

@@ -26,17 +26,21 @@ from ffr.models.features import ImageFeatureCache
 from ffr.models.loading import load_vlm
 from ffr.models.lora import add_lora
 from ffr.models.prompts import PromptBuilder
+from ffr.models.saving import save_adapter, save_merged
 from ffr.models.vlm import Vlm
+from ffr.progress import Say
 from ffr.provenance import command, now, versions
 from ffr.run_log import LOSS_CURVES, draw_curve, read_metrics
 from ffr.runs import ModelSource, RunRecord, Status, new_run_folder
-from ffr.settings import StageConfig, config_fingerprint, load_config, to_yaml
-from ffr.training.common.callback import Echo, StageCallback, StepBar
+from ffr.settings import StageConfig, config_fingerprint, load_resumed, resumed_fingerprint, to_yaml
+from ffr.text import one_line
+from ffr.training.common.callback import StageCallback, StepBar
 from ffr.training.common.module import StageModule
 from ffr.training.common.validation import validate
 
 Config = TypeVar("Config", bound=StageConfig)
 _RUN_FOLDER_VARIABLE = "FFR_RUN_FOLDER"
+CONFIG_FILE = "config.yaml"
 _CHARACTERS_PER_IMAGE = 400
 """What a picture adds to an example's length when batches are grouped, in characters of prompt."""
 
@@ -71,7 +75,7 @@ class Preparation:
     val_data: ExampleDataset | None
     fingerprints: dict[str, str]
     resume: bool
-    say: Echo
+    say: Say
     progress: bool
 
 
@@ -91,7 +95,7 @@ def run_stage(
     run: Path | None,
     resume: bool,
     root: Path,
-    echo: Echo,
+    echo: Say,
     progress: bool,
 ) -> TrainResult:
     """Runs one stage in a run folder, with its record kept true whatever happens.
@@ -111,7 +115,7 @@ def run_stage(
         FfrError: for anything wrong with settings, data or model.
     """
     is_first_process = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    say: Echo = echo if is_first_process else _silent
+    say: Say = echo if is_first_process else _silent
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     os.environ.setdefault(*KERNELS_KEPT)
@@ -119,7 +123,10 @@ def run_stage(
     run = _run_folder(run, root, config, recipe, is_first_process)
     how = "resumed" if resume else f"with recipe {recipe}"
     say(f"Training {source.label} on {config.dataset} ({len(train_data)} examples, {config.split}) {how} → {run}")
-    fingerprints = {"configuration": config_fingerprint(config), "data": train_data.fingerprint}
+    configuration = config_fingerprint(config)
+    if resume:
+        configuration = resumed_fingerprint(config, run / CONFIG_FILE, RunRecord.load(run).config_fingerprint)
+    fingerprints = {"configuration": configuration, "data": train_data.fingerprint}
     record = _start_record(run, config, fingerprints, train_data, val_data, source.label, resume, is_first_process)
     preparation = Preparation(run, source, train_data, val_data, fingerprints, resume, say, progress)
     try:
@@ -204,25 +211,31 @@ def fit_module(
         vlm = module.vlm
         vlm.eval()
         if config.lora_rank:
-            vlm.save_adapter(run / "adapter")
-        vlm.save_merged(run / "merged", prompt_settings=builder.prompt_settings)
+            save_adapter(vlm, run / "adapter")
+        save_merged(vlm, run / "merged", prompt_settings=builder.prompt_settings)
         draw_curve(run / "metrics.csv", run / "curve.png", title=run.name, curves=curves, label=curves_label)
     figures = _last_figures(run / "metrics.csv") if trainer.is_global_zero else {}
     trainer.strategy.barrier()
     return status, figures
 
 
-def load_run_config(kind: type[Config], run: Path) -> Config:
-    """The settings a run was started with.
+def load_run_config(kind: type[Config], run: Path, overrides: Iterable[str] = ()) -> Config:
+    """The settings that a run goes on with.
+
+    Args:
+        kind: The stage's settings.
+        run: The run folder.
+        overrides: As `ffr.settings.load_resumed` takes them.
 
     Raises:
         ModelError: where the folder is not a run's.
+        UsageError: where an override would change the result.
     """
     RunRecord.load(run)
-    path = run / "config.yaml"
+    path = run / CONFIG_FILE
     if not path.is_file():
         raise ModelError("the run's config.yaml is missing; restore it or start a new run", str(run))
-    return load_config(kind, source=str(path))
+    return load_resumed(kind, path, overrides)
 
 
 def quiet_libraries() -> None:
@@ -240,7 +253,7 @@ def _silent(_: str) -> None:
     """Says nothing: only the first process speaks."""
 
 
-def load_data(config: StageConfig, echo: Echo) -> tuple[ExampleDataset, ExampleDataset | None]:
+def load_data(config: StageConfig, echo: Say) -> tuple[ExampleDataset, ExampleDataset | None]:
     """Training and validation data that the settings name; None where there is nothing to validate on.
 
     Raises:
@@ -303,7 +316,7 @@ def _start_record(
         record.started_at = before.started_at
     if is_first_process:
         if not resume:
-            replace_text(run / "config.yaml", to_yaml(config))
+            replace_text(run / CONFIG_FILE, to_yaml(config))
         record.save(run)
     return record
 
@@ -322,7 +335,7 @@ def load_base(config: StageConfig, location: str) -> Vlm:
         max_image_pixels=config.max_image_pixels,
     )
     if config.feature_cache_mb:
-        vlm.feature_cache = ImageFeatureCache(
+        vlm.tower.cache = ImageFeatureCache(
             memory_bytes=config.feature_cache_mb * 2**20,
             disk_folder=Path(config.feature_cache_dir) if config.feature_cache_dir else None,
             disk_bytes=config.feature_cache_dir_mb * 2**20,
@@ -402,7 +415,7 @@ def _trainer(
             default_root_dir=str(run),
         )
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = one_line(error)
         raise UsageError(
             f"accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy} cannot be set up here: "
             f"{reason}"

@@ -14,10 +14,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from ffr.files import remove
+from ffr.progress import Say
 from ffr.run_log import MetricsFile
 from ffr.training.common.module import StageModule
-
-Echo = Callable[[str], None]
 
 
 class StepBar(RichProgressBar):
@@ -49,7 +48,7 @@ class StageCallback(Callback):
         more_figures: Callable[[], dict[str, float]],
         checkpoint_every: int,
         keep_checkpoints: int,
-        say: Echo,
+        say: Say,
         speak_every: int,
     ) -> None:
         self.run = run

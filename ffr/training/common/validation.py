@@ -12,7 +12,7 @@ from ffr.data.dataset import ExampleDataset
 from ffr.metrics import FragmentScores
 from ffr.models.decoding.greedy import generate_answers
 from ffr.models.prompts import PromptBuilder
-from ffr.models.vlm import Encoded
+from ffr.models.rows import Encoded
 from ffr.training.common.loss import answer_nll
 from ffr.training.common.module import StageModule
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ffr.models.vlm import Encoded
+from ffr.models.rows import Encoded
 
 
 class Order(Protocol):

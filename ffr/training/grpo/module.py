@@ -22,8 +22,9 @@ from ffr.errors import ModelError
 from ffr.models.decoding.grouped import neighbours_of
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.packing import pack
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
 from ffr.training.common.module import StageModule
 from ffr.training.curriculum.order import GroupOutcomes

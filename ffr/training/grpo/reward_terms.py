@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ffr.errors import FfrError, UsageError
+from ffr.text import one_line
 from ffr.training.grpo.rewards import Completion, RewardFunction
 
 
@@ -185,7 +186,6 @@ def _checked(term: RewardTerm, given: Any, sample_ids: Sequence[str]) -> list[fl
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
     # a KeyError or an assertion says little without its name
-    text = text if isinstance(error, FfrError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "…"
+    said, name = one_line(error, 300), type(error).__name__
+    return said if isinstance(error, FfrError) or said == name else f"{name}: {said}"

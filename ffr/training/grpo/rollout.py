@@ -15,7 +15,8 @@ from torch import Tensor
 from ffr.models.decoding.greedy import Generated
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.prompts import PromptBuilder
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
 from ffr.training.grpo.advantages import has_signal
 from ffr.training.grpo.reward_terms import RewardTerm, compute_rewards, total_rewards

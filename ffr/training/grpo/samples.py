@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
 from ffr.files import append, replaced_file
+from ffr.progress import Say
 from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.rollout import Rollout
 
@@ -26,7 +26,7 @@ class SampleLog(L.Callback):
         say: Takes the lines for a person: one prompt's best and worst answer.
     """
 
-    def __init__(self, run: Path, *, every_steps: int, last_step: int, say: Callable[[str], None]) -> None:
+    def __init__(self, run: Path, *, every_steps: int, last_step: int, say: Say) -> None:
         self._path = run / SAMPLES_FILE
         self._every_steps = every_steps
         self._last_step = last_step

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -12,11 +11,14 @@ import torch
 
 from ffr.data.dataset import ExampleDataset
 from ffr.embedding import CachedEncoder, Encoder
+from ffr.embedding.policy import PolicyEncoder
 from ffr.encoders import open_encoder
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
+from ffr.progress import Progress, Say
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.run_log import REWARD_CURVES
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, newest_finished_run, resolve_model
@@ -35,7 +37,6 @@ from ffr.training.common.assembly import (
     quiet_libraries,
     run_stage,
 )
-from ffr.training.common.callback import Echo
 from ffr.training.common.grouping import group_queries
 from ffr.training.curriculum.callback import CurriculumCallback
 from ffr.training.curriculum.difficulty import load_difficulties, score_dataset
@@ -91,7 +92,7 @@ def train_grpo(
     run: Path | None = None,
     resume: bool = False,
     root: Path = Path(RUNS_FOLDER),
-    echo: Echo = print,
+    echo: Say = print,
     progress: bool = True,
 ) -> TrainResult:
     """Runs GRPO from its settings to a run folder with a merged model.
@@ -122,7 +123,7 @@ def train_grpo(
     )
 
 
-def describe_grpo(config: GrpoConfig, *, recipe: str, root: Path = Path(RUNS_FOLDER), echo: Echo = print) -> None:
+def describe_grpo(config: GrpoConfig, *, recipe: str, root: Path = Path(RUNS_FOLDER), echo: Say = print) -> None:
     """What a training would do, without doing it: start model, data, steps, rewards, settings (`--dry-run`).
 
     Raises:
@@ -209,7 +210,7 @@ def _own_rewards(text: str | None) -> list[RewardTerm]:
 def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
     # an export beside a policy on a GPU may work on the CPU, where ONNX Runtime cannot use the GPU
     device = "auto" if vlm.device.type == "cuda" else vlm.device.type
-    encoder = open_encoder(config.encoder, device=device, policy=vlm)
+    encoder = open_encoder(config.encoder, device=device, policy=PolicyEncoder(vlm))
     if not encoder.takes_images:
         raise UsageError(
             f"setting encoder: {config.encoder} encodes texts only, and the order reward compares texts with pictures; "
@@ -281,11 +282,11 @@ def _difficulties(config: GrpoConfig, vlm: Vlm, preparation: Preparation) -> lis
     return list(scored.difficulties)
 
 
-def _told_by_tenths(say: Echo) -> Callable[[int, int], None]:
+def _told_by_tenths(say: Say) -> Progress:
     told = [0]
 
-    def progress(num_done: int, num_all: int) -> None:
-        tenth = 10 * num_done // max(1, num_all)
+    def progress(num_done: int, num_all: int | None) -> None:
+        tenth = 10 * num_done // max(1, num_all or 1)
         if tenth > told[0]:
             told[0] = tenth
             say(f"  {num_done} of {num_all} answered")

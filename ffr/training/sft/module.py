@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from ffr.models.packing import PackedQueries
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded
 from ffr.settings import SftConfig
 from ffr.training.common.loss import answer_nll
 from ffr.training.common.module import StageModule

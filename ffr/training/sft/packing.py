@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ffr.data.dataset import ExampleDataset
 from ffr.models.packing import PackedQueries, pack, separate
 from ffr.models.prompts import PromptBuilder
+from ffr.progress import Say
 
 
 class QueryPacker:
@@ -28,7 +29,7 @@ class QueryPacker:
         groups: Sequence[Sequence[int]],
         *,
         is_shared: bool,
-        say: Callable[[str], None],
+        say: Say,
     ) -> None:
         self._builder = builder
         self._data = data

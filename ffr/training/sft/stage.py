@@ -10,8 +10,10 @@ import lightning as L
 
 from ffr.data.dataset import ExampleDataset
 from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded
+from ffr.progress import Say
+from ffr.prompt import MAX_SHARED_QUERIES
 from ffr.runs import RUNS_FOLDER, Status, resolve_model
 from ffr.settings import SftConfig, to_yaml
 from ffr.training.common.assembly import (
@@ -27,8 +29,7 @@ from ffr.training.common.assembly import (
     quiet_libraries,
     run_stage,
 )
-from ffr.training.common.callback import Echo
-from ffr.training.common.grouping import MAX_QUERIES, group_queries
+from ffr.training.common.grouping import group_queries
 from ffr.training.sft.loader import Item, StepLoader
 from ffr.training.sft.module import SftModule
 from ffr.training.sft.packing import QueryPacker
@@ -49,7 +50,7 @@ def train_sft(
     run: Path | None = None,
     resume: bool = False,
     root: Path = Path(RUNS_FOLDER),
-    echo: Echo = print,
+    echo: Say = print,
     progress: bool = True,
 ) -> TrainResult:
     """Runs the cold start from its settings to a run folder with a merged model.
@@ -86,7 +87,7 @@ def train_sft(
     )
 
 
-def describe_sft(config: SftConfig, *, recipe: str, echo: Echo = print) -> None:
+def describe_sft(config: SftConfig, *, recipe: str, echo: Say = print) -> None:
     """What a training would do, without doing it: data, steps, sizes, settings (`--dry-run`).
 
     Raises:
@@ -123,7 +124,7 @@ def describe_sft(config: SftConfig, *, recipe: str, echo: Echo = print) -> None:
         sizes = [len(group) for group in groups]
         echo(
             f"{len(train_data)} examples in {len(groups)} groups of {min(sizes)} to {max(sizes)} queries on one dialogue "
-            f"(at most {MAX_QUERIES})" + ("" if sharing.reason is None else f"; {_why_repeated(sharing.reason)}")
+            f"(at most {MAX_SHARED_QUERIES})" + ("" if sharing.reason is None else f"; {_why_repeated(sharing.reason)}")
         )
         echo(f"longest group {where}: {encoded.num_tokens} tokens with its {sizes[longest]} queries and answers")
     echo(to_yaml(config).rstrip())
@@ -166,7 +167,7 @@ def _plan(config: SftConfig, data: ExampleDataset, groups: list[list[int]]) -> T
 
 
 def _encoding(
-    builder: PromptBuilder, data: ExampleDataset, groups: list[list[int]], sharing: PrefixSharing | None, say: Echo
+    builder: PromptBuilder, data: ExampleDataset, groups: list[list[int]], sharing: PrefixSharing | None, say: Say
 ) -> tuple[Callable[[int], Item], Callable[[int], int]]:
     """What encodes an item of the plan, and what counts its answer tokens."""
     if sharing is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from model_builds import BUILDS
 from vlm_reference import with_lora
 
 from ffr.answer import AnswerGrammar
@@ -18,13 +19,15 @@ from ffr.models.decoding.greedy import Generated, generate_answers
 from ffr.models.decoding.grouped import answer_groups, can_share, common_prefix_length, neighbours_of
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.features import ImageFeatureCache
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.prompt import QueryPosition, render
 from ffr.retrieval.interface import Answer, Retriever
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 
+QUICK = ("qwen2-vl", "smolvlm")
 QUERIES = ["a picture", "公交车晚点", "x", "what was said about the weather that day", "a picture"]
 
 
@@ -53,28 +56,40 @@ def assert_same(mine: list[Generated], theirs: list[Generated]) -> None:
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
 
 
-@pytest.mark.parametrize("is_constrained", [False, True], ids=["free", "constrained"])
+@pytest.mark.parametrize(
+    ("name", "is_constrained"),
+    [
+        *(pytest.param(name, False, id=f"{name}-free") for name in sorted(BUILDS)),
+        # the grammar sees tokens, not architectures
+        *(
+            pytest.param(name, True, id=f"{name}-constrained", marks=[pytest.mark.slow] * (name not in QUICK))
+            for name in sorted(BUILDS)
+        ),
+    ],
+)
 def test_answers_are_those_of_each_prompt_alone(
-    folder: Path, group: Callable[..., list[Encoded]], is_constrained: bool
+    model_folder: Callable[[str], Path], name: str, group: Callable[..., list[Encoded]], is_constrained: bool
 ) -> None:
-    """float32: the same tokens, log-probabilities to 1e-4; groups of 4, 1 and 5 queries with other lengths and pictures."""
-    vlm = with_lora(folder)
+    """float32: the same tokens, log-probabilities to 1e-4; groups of 3, 1 and 4 queries with other lengths
+    and pictures."""
+    vlm = with_lora(model_folder(name))
     assert PrefixSharing(vlm).is_active
     groups = [
-        group(vlm, 1, 2, 0, num_queries=4),
+        group(vlm, 1, 2, 0, num_queries=3),
         group(vlm, num_queries=1, words="long " * 60),
-        group(vlm, 3, num_queries=5, words="x"),
+        group(vlm, 3, num_queries=4, words="x"),
     ]
+    longest = 70 if is_constrained else 24
     sizes = [(5, 3), (2, 0), (3, 1)]
     grammars = [[AnswerGrammar(*size)] * len(prompts) for size, prompts in zip(sizes, groups, strict=True)]
-    shared = answer_groups(vlm, groups, max_new_tokens=70, grammars=grammars if is_constrained else None)
+    shared = answer_groups(vlm, groups, max_new_tokens=longest, grammars=grammars if is_constrained else None)
     for prompts, answers, its_grammars in zip(groups, shared, grammars, strict=True):
         alone = [
-            generate_answers(vlm, [prompt], max_new_tokens=70, grammars=[grammar] if is_constrained else None)[0]
+            generate_answers(vlm, [prompt], max_new_tokens=longest, grammars=[grammar] if is_constrained else None)[0]
             for prompt, grammar in zip(prompts, its_grammars, strict=True)
         ]
         assert_same(answers, alone)
-    # what is compared is not one and the same answer ten times
+    # what is compared is not one and the same answer eight times
     assert len({answer.logprobs for answers in shared for answer in answers}) > 5
 
 
@@ -168,7 +183,7 @@ def test_a_retriever_shares_dialogues_and_answers_the_same(
     model_folder: Callable[[str], Path], asked: list[Example], is_constrained: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=64 << 20)
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=64 << 20)
     options: dict[str, Any] = {"name": "m", "query_position": "last", "max_new_tokens": 40, "with_logprobs": True}
     options["is_constrained"] = is_constrained
     repeated = answers_of(VlmRetriever(vlm, is_prefix_shared=False, **options), asked)

@@ -29,8 +29,9 @@ from ffr.errors import UsageError
 from ffr.models.features import ImageFeatureCache
 from ffr.models.packing import PackedQueries, pack
 from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.settings import SftConfig
 from ffr.training.common.grouping import group_queries
 from ffr.training.sft.loader import MicroBatch, StepLoader
@@ -116,7 +117,7 @@ def test_packed_step_equals_separate_sequences(
 ) -> None:
     """Groups of 1 to 5 queries, pictures of mixed sizes, ragged answers; float32: loss 1e-4, gradients 1e-3 of their norm."""
     vlm = with_lora(model_folder(name))
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=2**20) if is_checkpointed else None
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=2**20) if is_checkpointed else None
     if is_checkpointed:
         vlm.enable_gradient_checkpointing()
     vlm.train()
@@ -284,12 +285,9 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(sample_home: Path, tmp_path:
     result = train_sft(SftConfig(**SMALL), run=run, echo=stop, progress=False)
     assert result.status == "interrupted"
     assert len(rows_of(run)) == 3
-    done = subprocess.run(
-        [sys.executable, "-m", "ffr.cli.main", "train", "sft", "--resume", str(run)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "going on after step 3 of 5" in done.stdout
+    done = CliRunner().invoke(ffr, ["train", "sft", "--resume", str(run)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "going on after step 3 of 5" in done.output
     assert rows_of(run) == rows_of(whole)
     weights = [(folder / "merged" / "model.safetensors").read_bytes() for folder in (run, whole)]
     assert weights[0] == weights[1]

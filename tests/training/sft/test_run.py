@@ -52,11 +52,11 @@ def _weights(run: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory, sample_home: Path) -> Path:
-    """A run that nothing disturbed, in a process of its own."""
+    """A run that nothing disturbed."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    done = subprocess.run(_command(*_options(), "--out", str(run)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Training tiny on sample" in done.stdout.splitlines()[0]
+    done = _run(*_options(), "--out", str(run))
+    assert done.exit_code == 0, done.output
+    assert "Training tiny on sample" in done.output.splitlines()[0]
     return run
 
 
