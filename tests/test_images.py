@@ -170,3 +170,21 @@ def test_damaged_pictures_end_in_a_sentence(tmp_path: Path, kind: str) -> None:
         path.write_bytes(bytes(damaged[: chance.randint(1, len(damaged))] if chance.random() < 0.2 else damaged))
         with contextlib.suppress(DataError):
             assert open_image(path).mode == "RGB"
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "quality": 100}])
+def test_a_jpeg_without_its_end_marker_is_sound_and_a_cut_one_is_not(
+    tmp_path: Path, options: dict[str, object]
+) -> None:
+    path = tmp_path / "a.jpg"
+    _photo((200, 120)).save(path, format="JPEG", **options)
+    whole, pixels = path.read_bytes(), open_image(path).tobytes()
+    assert whole.endswith(b"\xff\xd9")
+    for num_missing in (1, 2):
+        path.write_bytes(whole[:-num_missing])
+        assert open_image(path).tobytes() == pixels
+        assert image_verdict(path) == (200, 120)
+    for length in (len(whole) - 12, len(whole) * 3 // 4, len(whole) // 3):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"is damaged or cannot be decoded .*truncated"):
+            open_image(path)

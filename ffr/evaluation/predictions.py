@@ -52,7 +52,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     counts: Counter[str] = Counter()
     table = ScoreTable()
     baselines = {name: (BaselineRetriever(name, seed=seed), ScoreTable()) for name in BASELINES}
-    digest, data = hashlib.sha256(), IdentityOfData()
+    digest, identity = hashlib.sha256(), IdentityOfData()
     num_examples = 0
 
     def note(kind: str, message: str) -> None:
@@ -84,7 +84,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
             num_utterances, num_images = len(example.dialogue.utterances), len(example.dialogue.images)
             dialogue = example.dialogue.fingerprint
             num_examples += 1
-            data.add(dataclasses.replace(example, fragment=truth))
+            identity.add(dataclasses.replace(example, fragment=truth))
         else:
             num_utterances, num_images, kind = _sizes(record, response, truth)
             counts[kind] += 1
@@ -117,7 +117,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     about_data: dict[str, Any] = {"dataset": path.name, "split": None}
     if num_examples == len(records) and not counts:
         # the very data are known, as when `ffr eval` reads them itself
-        about_data |= dataclasses.asdict(data.identity())
+        about_data |= dataclasses.asdict(identity.identity())
     return Results(
         model={"label": path.name, "kind": "predictions", "path": str(path), "fingerprint": digest.hexdigest()},
         data={**about_data, "num_examples": len(records), **dict(sorted(counts.items()))},
