@@ -91,13 +91,17 @@ def _run_stage(
         _list_settings(kind)
         return
     if resume is not None:
-        given = source is not None or any(value is not None for value in (*settings.values(), out))
-        _resume(kind, resume, overrides, progress, others_given=given)
+        if source is not None or out is not None:
+            raise UsageError("--resume takes its settings and its folder from the run; leave --config and --out out")
+        named = tuple(f"{name}={value}" for name, value in settings.items() if value is not None)
+        _resume(kind, resume, (*named, *overrides), progress)
         return
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
     recipe = source or "tiny"
+    from ffr.runs import is_unbegun
+
     # a process that the first one started finds the folder made by it
-    if out is not None and "LOCAL_RANK" not in os.environ and any(out.glob("*")):
+    if out is not None and "LOCAL_RANK" not in os.environ and not is_unbegun(out):
         raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
     run, describe = _stage_functions(kind)
     if dry_run:
@@ -131,15 +135,13 @@ def _resume(
     run: Path,
     overrides: tuple[str, ...],
     progress: bool | None,
-    *,
-    others_given: bool,
 ) -> None:
-    from ffr.runs import RunRecord
+    from ffr.runs import RunRecord, is_unbegun
 
-    if others_given:
-        raise UsageError("--resume takes its settings from the run; give no others, or start a new run")
     if not run.is_dir():
         raise UsageError(f"{run}: no such run folder")
+    if is_unbegun(run):
+        raise UsageError(f"{run}: no training was begun there; give the command that starts it, with --out {run}")
     record = RunRecord.load(run)
     if record.stage != kind.stage:
         raise UsageError(f"{run} is a run of another stage; go on with it by `ffr train {record.stage} --resume {run}`")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ffr.data.findings import Finding
+from ffr.data.findings import Finding, shown
 from ffr.data.index import RecordFile
 from ffr.data.judgement import ModelRules, RecordJudge
 from ffr.data.pictures import PictureMemory
 from ffr.dialogue import Example
 from ffr.progress import Progress
+
+STRIP_RATIO = 100
+"""Sides of a picture beyond this ratio are warned of where no model is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ def check_file(
         for index, data in enumerate(records):
             judged = judge.judge(index, data)
             findings = [*judged.findings, *names.findings(judged.examples, index)]
+            if rules is None:
+                findings += _strips(judged.examples, judge.sizes)
             report.num_records += 1
             report.num_good += not judged.errors
             report.num_examples += len(judged.examples)
@@ -141,6 +146,19 @@ def check_file(
     report.num_dialogues = len(names.dialogues)
     report.num_image_files = judge.num_image_files
     return report
+
+
+def _strips(examples: Sequence[Example], sizes: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
+    """Warnings of pictures that some models refuse; which do is known where a model is named."""
+    for image in dict.fromkeys(examples[0].dialogue.images if examples else ()):
+        width, height = sizes.get(image.source, (1, 1))
+        if max(width, height) > STRIP_RATIO * min(width, height):
+            yield Finding(
+                "strip",
+                f"image {shown(image.source)} is a strip of {width}×{height} pixels, which many models refuse (Qwen's beyond "
+                f"200:1, encoders of the CLIP family beyond {STRIP_RATIO}:1); cut it, or ask with --model",
+                is_error=False,
+            )
 
 
 class _Names:

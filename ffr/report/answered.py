@@ -12,7 +12,7 @@ from typing import Any
 
 from ffr.answer import is_well_formed, parse_lenient, read_answer, without_thought
 from ffr.data.catalog import load_dataset
-from ffr.data.dataset import ExampleDataset, FirstExamples, data_fingerprint
+from ffr.data.dataset import ExampleDataset, FirstExamples, data_identity
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Fragment
@@ -245,11 +245,11 @@ def open_evaluation(
     notes: list[str] = []
     examples: ExampleDataset | FirstExamples | None = None
     if dataset is not None:
-        examples = _find_data(results, str(dataset), split, image_root, echo)
+        examples = _find_data(results, str(dataset), split, image_root, echo, notes)
     elif results is not None and results.model.get("kind") != "predictions":
         named = str(results.data.get("dataset"))
         try:
-            examples = _find_data(results, named, split, image_root, echo)
+            examples = _find_data(results, named, split, image_root, echo, notes)
         except FfrError as error:
             notes.append(
                 f"The data set {named} was not used ({error}); dialogues are read from the prompts. "
@@ -319,6 +319,7 @@ def _find_data(
     split: str | None,
     image_root: Path | None,
     echo: Say | None,
+    notes: list[str],
 ) -> ExampleDataset | FirstExamples:
     measured = {} if results is None else results.data
     chosen = split or measured.get("split") or "val"
@@ -326,8 +327,16 @@ def _find_data(
     num_examples = measured.get("num_examples", len(data))
     examples = data if num_examples >= len(data) else FirstExamples(data, num_examples)
     stated = measured.get("fingerprint")
-    if stated is not None and data_fingerprint(examples) != stated:
-        raise UsageError(f"{dataset} is not the data that was measured: its fingerprint is another")
+    if stated is None:
+        return examples
+    found = data_identity(examples)
+    if found.fingerprint != stated:
+        if found.text_fingerprint != measured.get("text_fingerprint"):
+            raise UsageError(f"{dataset} is not the data that was measured: its fingerprint is another")
+        notes.append(
+            f"The texts of {dataset} are those that were measured, but its pictures are not: they were changed since, or "
+            "cannot be read."
+        )
     return examples
 
 
