@@ -97,7 +97,7 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
     )
     for sample in comparison.changed:
         console.print(
-            Text(f"\n{sample.dialogue_id} · {one_line(sample.query, 500)}", style="bold"),
+            Text(f"\n{one_line(sample.dialogue_id)} · {one_line(sample.query, 500)}", style="bold"),
             Text(f"  truth  {_ids(sample.truth)}"),
             Text(f"  A      {_ids(sample.first)}  (F1 {100 * sample.first_f1:.0f})"),
             Text(

@@ -10,6 +10,7 @@ import click
 
 from ffr.cli.output import print_json, progress_bar, say, say_aside
 from ffr.errors import UsageError
+from ffr.text import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,10 +88,10 @@ def check(
 
 def _print_report(report: CheckReport) -> None:
     for fault in report.errors:
-        say(f"{fault.where}: {fault.message}")
+        say(one_line(f"{fault.where}: {fault.message}", 1000))
     for fault, count in report.grouped_warnings():
         often = f" (in {count} records)" if count > 1 else ""
-        say(f"warning: {fault.where}: {fault.message}{often}")
+        say(one_line(f"warning: {fault.where}: {fault.message}", 1000) + often)
     num_bad = report.num_records - report.num_good
     say(
         f"{report.path.name}: {report.num_good:,} of {report.num_records:,} records good, {num_bad:,} bad; "

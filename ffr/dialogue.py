@@ -99,6 +99,11 @@ class Dialogue:
         """SHA-256 of what is said and of where pictures stand, whatever they show."""
         return self._digest(lambda image: [])
 
+    @cached_property
+    def num_unread_images(self) -> int:
+        """Pictures whose bytes are not known, so that the fingerprint names them by their sources."""
+        return sum(image.digest is None for image in self.images)
+
     def _digest(self, shown: Callable[[Image], list[str]]) -> str:
         content = [
             [line.speaker.lower(), [part if isinstance(part, str) else shown(part) for part in line.segments]]
@@ -186,11 +191,6 @@ class Example:
         """Names the (dialogue, query) pair: 16 hex digits of SHA-256 over the dialogue's content and the query."""
         content = f"{self.dialogue.fingerprint}\n{self.query}"
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-    @property
-    def num_unread_images(self) -> int:
-        """Pictures whose bytes are not known, so that the fingerprint names them by their sources."""
-        return sum(image.digest is None for image in self.dialogue.images)
 
     def __getstate__(self) -> dict[str, Any]:
         # a read-only view cannot be pickled, and examples go to worker processes

@@ -184,6 +184,8 @@ def _decode(path: Path) -> PIL.Image.Image:
             num_pixels = image.width * image.height
             if num_pixels > MAX_DECODED_PIXELS:
                 raise _too_large(f"{image.width}×{image.height} pixels")
+            if image.mode in ("I", "F"):
+                raise _UnfitError("has greys of 32 bits, of which none says what is white; convert it to 8 or 16 bits")
             try:
                 image.load()
             except OSError:
@@ -229,7 +231,14 @@ def _too_large(size: str) -> _UnfitError:
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16-bit grey at 255 and leaves a white picture
-        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        grey = image.convert("I")
+        image = grey.point(lambda value: value * (1 / 256)).convert("L")
+        # one grey of 65,536, which 8 bits do not tell from its neighbours
+        see_through = image.info.pop("transparency", None)
+        if isinstance(see_through, int):
+            import numpy as np
+
+            image.paste(255, mask=PIL.Image.fromarray(np.asarray(grey) == see_through))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))

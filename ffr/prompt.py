@@ -189,11 +189,12 @@ def _settings_of(own: FilePrompt, example: Example) -> tuple[str, QueryPosition]
     return None
 
 
-def check_markers(dialogue: Dialogue, query: str) -> None:
+def check_markers(dialogue: Dialogue, *queries: str) -> None:
     """Raises DataError where a text contains one of the task's markers, or a speaker what ends its name in a prompt."""
     where = f"dialogue {dialogue.id!r}"
-    if mark := _mark_in(query):
-        raise DataError(f"the query contains the marker {mark}; remove it", where=where)
+    for query in queries:
+        if mark := _mark_in(query):
+            raise DataError(f"the query contains the marker {mark}; remove it", where=where)
     for index, utterance in enumerate(dialogue.utterances):
         if mark := _mark_in(utterance.text) or _mark_in(utterance.speaker):
             raise DataError(f"utterance {index} contains the marker {mark}; remove it", where=where)

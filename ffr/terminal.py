@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from ffr.text import visible
 
@@ -23,6 +25,10 @@ class PlainConsole(Console):
             emoji=False,
             highlight=False,
         )
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """A text before it is measured and laid out, so that its signs have their room."""
+        return super().render_str(visible(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """What is written, segment by segment; the console's own control codes are segments of another kind."""

@@ -166,7 +166,15 @@ def _file_of_split(folder: Path, split: str) -> Path:
 
 def _file_by_words(entry: NamedSet, folder: Path, split: str) -> tuple[Path, Path]:
     """The file of a downloaded set whose name tells the split; what the publishers call it is not known for sure."""
-    files = sorted(path for path in folder.rglob("*") if path.name.endswith(_SUFFIXES) and path.is_file())
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.endswith(_SUFFIXES)
+        # what a Mac puts into archives beside each file bears its name
+        and not path.name.startswith("._")
+        and "__MACOSX" not in path.relative_to(folder).parts
+        and path.is_file()
+    )
     exact = [path for path in files if path.name.partition(".")[0] == split]
     words = entry.words[entry.splits.index(split)]
     candidates = exact or [path for path in files if any(word in path.name.lower() for word in words)]

@@ -62,6 +62,7 @@ class ExampleDataset(Sequence[Example]):
             )
             self._read_all(judge, skip_bad)
         self._digests = judge.digests
+        self._last: tuple[int, list[Example]] | None = None  # a record's examples, most often asked for in a row
 
     def _read_all(self, judge: RecordJudge, skip_bad: bool) -> None:
         found = IdentityOfData()
@@ -123,7 +124,10 @@ class ExampleDataset(Sequence[Example]):
             return [self[position] for position in range(*index.indices(len(self)))]
         position = self._position(index)
         record = self._record_of[position]
-        return self._examples(record, self._records.read(record))[self._part_of[position]]
+        last = self._last  # other threads put theirs there
+        if last is None or last[0] != record:
+            last = self._last = (record, self._examples(record, self._records.read(record)))
+        return last[1][self._part_of[position]]
 
     def __iter__(self) -> Iterator[Example]:
         position = 0
@@ -241,7 +245,7 @@ class IdentityOfData:
         for digest, name in ((self._content, dialogue.fingerprint), (self._texts, dialogue.text_fingerprint)):
             content = json.dumps([name, example.query, answer], ensure_ascii=False)
             digest.update(content.encode("utf-8", "surrogatepass") + b"\n")
-        self._num_unread_images += example.num_unread_images
+        self._num_unread_images += dialogue.num_unread_images
 
     def identity(self) -> DataIdentity:
         """What the examples so far come to."""
@@ -265,7 +269,7 @@ def data_identity(examples: Iterable[Example]) -> DataIdentity:
     found = IdentityOfData()
     with PictureMemory() as memory:
         for example in examples:
-            found.add(_with_digests(example, memory) if example.num_unread_images else example)
+            found.add(_with_digests(example, memory) if example.dialogue.num_unread_images else example)
     return found.identity()
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 from ffr.errors import DataError, UsageError
 from ffr.files import make_folder, open_from, remove, replaced_file, replaced_folder, write_text
@@ -26,6 +26,8 @@ from ffr.progress import Progress
 MAX_ARCHIVE_BYTES = 50 << 30
 """Default bound of an archive and of what it unpacks to."""
 MAX_MEMBERS = 2_000_000
+MAX_NAME_BYTES = 1 << 20
+"""Bound of the part of a header that holds a long name and other facts of a member."""
 MANIFEST = "ffr-download.json"
 """Beside the unpacked files: where the archive came from, its SHA-256 and size, when it was fetched, and by which version."""
 
@@ -290,7 +292,7 @@ def extract(
     names: set[str] = set()
     num_files = num_bytes = 0
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        with tarfile.open(archive, "r:*", tarinfo=_Header) as tar:
             for member in tar:
                 name = _checked_name(member, place)
                 if name in names and not member.isdir():
@@ -305,15 +307,55 @@ def extract(
                     )
                 tar.extract(member, folder, filter="data")
                 num_files += member.isfile()
+            if not getattr(tar, "has_end", False):
+                raise DataError("the archive is cut off, its end is missing; fetch it again", where=place)
+    except _HeaderError as error:
+        raise DataError(str(error), where=place) from error
     except tarfile.FilterError as error:
         raise DataError(f"the archive holds what may not be unpacked ({error})", where=place) from error
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"is no .tar that can be unpacked ({error}); fetch it again", where=place) from error
     except OSError as error:
         raise DataError(f"cannot be unpacked ({error.strerror or error}); is there room?", where=place) from error
     if not num_files:
         raise DataError("the archive holds no files; is it the right one?", where=place)
     return num_files
+
+
+class _HeaderError(Exception):
+    """Raised for a header that is not to be read."""
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is judged before what belongs to it is read into memory, and that tells the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _NAME_TYPES and header.size > MAX_NAME_BYTES:
+            raise _HeaderError(
+                f"the archive holds a name of {header.size:,} bytes; it is not unpacked, is it the right one?"
+            )
+        return header
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            # the zeros that end an archive; it is over without a word where anything else stands, or nothing
+            setattr(tarfile_, "has_end", True)  # noqa: B010 - an attribute of ours
+            raise
+
+
+_NAME_TYPES = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+"""Members that hold the name and other facts of the next one, and are read whole."""
 
 
 def _checked_name(member: tarfile.TarInfo, where: str) -> str:

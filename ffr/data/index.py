@@ -16,6 +16,7 @@ import weakref
 import zlib
 from array import array
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -30,6 +31,12 @@ MAX_NESTING = 50
 
 MAX_UNPACKED_BYTES = 8 << 30
 """What a .gz file may unpack to; the environment variable FFR_MAX_UNPACKED_BYTES raises it."""
+
+MAX_UNPACKED_RATIO = 200
+"""How many times its own size a .gz file may unpack to, where the variable is not set: dialogues pack to a tenth."""
+
+_FREE_UNPACKED_BYTES = 64 << 20
+"""What a .gz file may unpack to whatever its own size."""
 
 _CHUNK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -138,7 +145,7 @@ class RecordFile:
         file.seek(self._offsets[index])
         return file.read(self._lengths[index])
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> BufferedReader:
         return (self._unpacked.location() if self._unpacked else self.path).open("rb")
 
     def _reopen(self) -> BinaryIO:
@@ -181,7 +188,7 @@ class RecordFile:
         self._lengths.append(length)
         self._lines.append(line)
 
-    def _index_lines(self, file: BinaryIO, offset: int) -> None:
+    def _index_lines(self, file: BufferedReader, offset: int) -> None:
         file.seek(offset)
         number = 1
         while line := file.readline(MAX_RECORD_BYTES + 2):
@@ -189,10 +196,15 @@ class RecordFile:
             while not line.endswith(b"\n") and (more := file.readline(MAX_RECORD_BYTES)):
                 length += len(more)
                 line = more
-            if length > len(line) or not line.isspace():
-                self._add(offset, length, number)
             offset += length
             number += 1
+            if length > len(line) or not line.isspace():
+                self._add(offset - length, length, number - 1)
+                continue
+            # a file of empty lines has far more of them than bytes packed: they go by the buffer
+            while (blank := _blank_lines(file.peek())) and file.read(len(blank)):
+                offset += len(blank)
+                number += blank.count(b"\n")
 
     def _index_list(self, file: BinaryIO, start: int) -> None:
         """Finds the elements of a list by brackets and commas outside strings; what is in them is judged later, one by one."""
@@ -287,7 +299,7 @@ class _UnpackedFile:
         return self._location
 
     def _unpack(self) -> Path:
-        limit = max_unpacked_bytes()
+        limit = max_unpacked_bytes(self.packed)
         scratch = Scratch()
         weakref.finalize(self, scratch.remove)
         unpacked = scratch.folder / "unpacked.json"
@@ -311,11 +323,18 @@ class _UnpackedFile:
         return unpacked
 
 
-def max_unpacked_bytes() -> int:
+def _blank_lines(data: bytes) -> bytes:
+    """The whole lines at the beginning of some bytes that hold nothing but white space."""
+    num_white = len(data) - len(data.lstrip(_WHITE))
+    return data[: data.rfind(b"\n", 0, num_white) + 1]
+
+
+def max_unpacked_bytes(packed: Path) -> int:
     """What a .gz file may unpack to, in bytes."""
     setting = os.environ.get("FFR_MAX_UNPACKED_BYTES", "")
     if not setting:
-        return MAX_UNPACKED_BYTES
+        by_ratio = MAX_UNPACKED_RATIO * packed.stat().st_size
+        return min(MAX_UNPACKED_BYTES, max(by_ratio, _FREE_UNPACKED_BYTES))
     if not (setting.isascii() and setting.isdigit() and 0 < len(setting) < 19):
         raise UsageError(f"FFR_MAX_UNPACKED_BYTES is {setting!r}; set it to a number of bytes")
     return int(setting)
@@ -328,8 +347,8 @@ class _RefusedError(ValueError):
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise _RefusedError(f"the key {twice[:80]!r} stands twice in one object; remove one")
     return result
 

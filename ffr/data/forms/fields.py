@@ -81,6 +81,7 @@ def read_messages(value: Any, findings: Findings) -> dict[str, str]:
     """The content of each role's message."""
     messages = findings.require(value, list, '"messages"', "write a list of {role, content}")
     contents: dict[str, str] = {}
+    null_keys: dict[str, None] = {}
     last = -1
     for index, message in enumerate(messages):
         name = f"message {index}"
@@ -96,9 +97,16 @@ def read_messages(value: Any, findings: Findings) -> dict[str, str]:
             raise FaultyError
         last = _ROLES.index(role)
         contents[role] = findings.require(message.get("content"), str, f"the content of {name}", "write a text")
-        for key in message:
-            if key not in ("role", "content"):
+        for key, value in message.items():
+            if key in ("role", "content"):
+                continue
+            if value is None:
+                null_keys[key] = None
+            else:
                 findings.error("unknown-key", f"{name} has the unknown key {shown(key)}; remove it")
+    for key in null_keys:
+        # tables give every message every column, and nothing is lost
+        findings.warning("unknown-key", f"messages have the unknown key {shown(key)}, which holds nothing")
     return contents
 
 

@@ -64,17 +64,19 @@ def read_raw(record: Mapping[str, Any], findings: Findings, fallback_id: str, ro
     ):
         findings.error("wrong-type", f'"meta" is a list but not of {len(queries)} objects, one a query; correct it')
         raise FaultyError
+    try:
+        check_markers(dialogue, *queries)
+    except DataError as error:
+        findings.error("marker", error.message)
+        raise FaultyError from error
+    images_of: dict[int, list[int]] = {}
+    for image_id, turn in enumerate(dialogue.image_utterance_ids):
+        images_of.setdefault(turn, []).append(image_id)
     examples: list[Example] = []
     for number, (query, turns) in enumerate(zip(queries, answers, strict=True)):
-        try:
-            check_markers(dialogue, query)
-        except DataError as error:
-            findings.error("marker", error.message)
-            raise FaultyError from error
         fragment = None
         if turns is not None:
-            on_turns = set(turns)
-            image_ids = (index for index, turn in enumerate(dialogue.image_utterance_ids) if turn in on_turns)
+            image_ids = (image_id for turn in sorted(set(turns)) for image_id in images_of.get(turn, ()))
             fragment = Fragment(tuple(turns), tuple(image_ids))
             name = '"gt_turns"' if len(queries) == 1 else f'"gt_turns" of query {number}'
             check_ids(fragment, name, len(utterances), len(dialogue.images), findings)
@@ -86,8 +88,8 @@ def read_raw(record: Mapping[str, Any], findings: Findings, fallback_id: str, ro
 def _read_raw_line(line: Any, index: int, findings: Findings) -> tuple[Utterance, dict[str, Any]]:
     name = f"line {index} of the dialogue"
     findings.require(line, dict, name, "write {speaker, utterance_idx, utterance}")
-    position = line.get("utterance_idx", index)
-    if isinstance(position, bool) or position != index:
+    position = line.get("utterance_idx")
+    if position is not None and (isinstance(position, bool) or position != index):
         findings.error(
             "utterance-idx", f"{name} has utterance_idx {shown(position)}; ids count from 0 in dialogue order"
         )
