@@ -146,7 +146,7 @@ def _notes(summary: dict[str, Any], num_left_out: int, *, is_control: bool) -> l
             "CONTROL WITH WRONG PICTURES: every picture was replaced by one of another dialogue; this is no result of the model."
         )
     if num_left_out:
-        notes.append(f"{num_left_out} bad records of the data were left out.")
+        notes.append(f"{num_left_out} bad records or queries of the data were left out.")
     if answers["num_without_truth"]:
         notes.append(f"{answers['num_without_truth']} queries have no true answer; they were answered and not scored.")
     if answers["num_cut_off"]:
