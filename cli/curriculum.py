@@ -1,4 +1,4 @@
-"""`ffr curriculum`: how hard each item of a training set is for a model, and into which level that puts it."""
+"""`ffr curriculum`: how hard each item of a training set is for a model, and its level."""
 
 from __future__ import annotations
 
@@ -66,10 +66,11 @@ def score(
     trust_remote_code: bool,
     progress: bool | None,
 ) -> None:
-    """Let a model answer every item once, and divide the items into levels by the F1 and the entropy of the answers.
+    """Let a model answer every item once, and divide the items into levels by how it did.
 
-    The output folder gets difficulty.csv and scatter.png beside the answers; the same command goes on where it was stopped, and asks
-    the model nothing where it had finished.
+    Levels follow from the F1 and the entropy of the answers.
+    The output folder gets difficulty.csv and scatter.png beside the answers; the same command
+    goes on where it was stopped, and asks the model nothing where it had finished.
     """
     label, source = _choose(model)
     is_file = Path(dataset).is_file()
@@ -106,15 +107,7 @@ def score(
     say(f"{len(examples)} queries")
     with progress_bar(progress, "answers", len(examples)) as advance:
         try:
-            scored = score_dataset(
-                examples,
-                retriever,
-                out,
-                dataset=dataset,
-                split=None if is_file else split,
-                num_left_out=data.num_left_out,
-                progress=advance,
-            )
+            scored = score_dataset(examples, retriever, out, progress=advance)
         except KeyboardInterrupt:
             say("\nStopped; the same command goes on from here.")
             raise click.exceptions.Exit(130) from None

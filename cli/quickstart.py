@@ -36,11 +36,13 @@ def quickstart(
     from ffr.cli.eval import eval_command
     from ffr.data.catalog import locate
     from ffr.settings import GrpoConfig, SftConfig, load_config
-    from ffr.training.common.assembly import TrainResult
-    from ffr.training.grpo.stage import train_grpo
-    from ffr.training.sft.stage import train_sft
+    from ffr.training.common.run import TrainResult
+    from ffr.training.common.stage import Job, train
+    from ffr.training.grpo.stage import GrpoStage
+    from ffr.training.sft.stage import SftStage
 
     started = time.monotonic()
+    job = Job(root=root, say=say, progress=False)
 
     def measure(title: str, model: str, dataset: str, out: Path, max_new_tokens: int) -> Path:
         say(f"\n── {title}")
@@ -60,23 +62,16 @@ def quickstart(
         path, _ = locate(name, split=split, echo=say)
         say(f"{name} {split}: {path}")
     say("\n── 2/5  cold start (SFT) of the embedded base")
-    first = finished("sft", train_sft(sft, recipe="tiny", root=root, echo=say, progress=False))
+    first = finished("sft", train(SftStage(), sft, job))
     size = sft.max_new_tokens
     folders = [
         measure("3/5  the base before training", "tiny", "sample", first / "eval" / "base-sample", size),
         measure("3/5  after SFT", str(first), "sample", first / "eval" / "sample", size),
     ]
     say("\n── 4/5  GRPO: the model trains on the rewards of its own answers")
-    second = finished(
-        "grpo",
-        train_grpo(
-            grpo if grpo.model != "newest" else replace(grpo, model=str(first)),
-            recipe="tiny",
-            root=root,
-            echo=say,
-            progress=False,
-        ),
-    )
+    if grpo.model == "newest":
+        grpo = replace(grpo, model=str(first))
+    second = finished("grpo", train(GrpoStage(), grpo, job))
     wechat = "5/5  after SFT and GRPO, on other wordings and longer chats"
     folders += [
         measure("5/5  after SFT and GRPO", str(second), "sample", second / "eval" / "sample", size),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +12,12 @@ from ffr.cli.model_options import Option, with_options
 from ffr.cli.output import say
 from ffr.cli.setting_options import setting_options
 from ffr.errors import UsageError
-from ffr.settings import GrpoConfig, SftConfig, StageConfig, describe, load_config, recipes
+from ffr.settings import GrpoConfig, SftConfig, StageConfig, load_config, recipes
+from ffr.settings import describe as describe_settings
+
+if TYPE_CHECKING:
+    from ffr.training.common.run import TrainResult
+    from ffr.training.common.stage import Stage
 
 _NAMED = ("dataset", "val_dataset", "image_root", "skip_bad", "seed")
 """Settings with an option of their own in every stage."""
@@ -90,52 +94,58 @@ def _run_stage(
     if list_settings:
         _list_settings(kind)
         return
+    job = {"say": say, "progress": _wants_progress(progress)}
     if resume is not None:
         if source is not None or out is not None:
             raise UsageError("--resume takes its settings and its folder from the run; leave --config and --out out")
         named = tuple(f"{name}={value}" for name, value in settings.items() if value is not None)
-        _resume(kind, resume, (*named, *overrides), progress)
+        config = _resumed_config(kind, resume, (*named, *overrides))
+        if config is None:
+            say(f"{resume} is finished; nothing is left to train")
+            return
+        _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
         return
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
-    recipe = source or "tiny"
     from ffr.runs import is_unbegun
 
     # a process that the first one started finds the folder made by it
     if out is not None and "LOCAL_RANK" not in os.environ and not is_unbegun(out):
         raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
-    run, describe = _stage_functions(kind)
+    _start(config, dry_run=dry_run, recipe=source or "tiny", run=out, **job)
+
+
+def _start(config: StageConfig, *, dry_run: bool, **job: Any) -> None:
+    """Trains, or says what would be trained; `job` is what a `Job` takes."""
+    from ffr.training.common.stage import Job, describe, train
+
+    stage = _stage(config.stage)
     if dry_run:
-        describe(config, recipe=recipe, echo=say)
+        describe(stage, config, Job(**job))
         return
-    _finish(kind, run(config, recipe=recipe, run=out, echo=say, progress=_wants_progress(progress)))
+    _finish(config.stage, train(stage, config, Job(**job)))
 
 
-def _stage_functions(kind: type[StageConfig]) -> tuple[Callable[..., object], Callable[..., None]]:
-    """What trains a stage, and what describes it."""
-    if kind.stage == "sft":
-        from ffr.training.sft.stage import describe_sft, train_sft
+def _stage(name: str) -> Stage[Any]:
+    if name == "sft":
+        from ffr.training.sft.stage import SftStage
 
-        return train_sft, describe_sft
-    from ffr.training.grpo.stage import describe_grpo, train_grpo
+        return SftStage()
+    from ffr.training.grpo.stage import GrpoStage
 
-    return train_grpo, describe_grpo
+    return GrpoStage()
 
 
 def _list_settings(kind: type[StageConfig]) -> None:
-    width = max(len(name) for name, _, _ in describe(kind))
-    for name, default, text in describe(kind):
+    width = max(len(name) for name, _, _ in describe_settings(kind))
+    for name, default, text in describe_settings(kind):
         say(f"{name:<{width}}  {text} [{default}]")
     say("\nrecipes:")
     for name, text in recipes(kind.stage).items():
         say(f"{name:<{width}}  {text}")
 
 
-def _resume(
-    kind: type[StageConfig],
-    run: Path,
-    overrides: tuple[str, ...],
-    progress: bool | None,
-) -> None:
+def _resumed_config(kind: type[StageConfig], run: Path, overrides: tuple[str, ...]) -> StageConfig | None:
+    """The settings of the run that --resume names; None where it is finished."""
     from ffr.runs import RunRecord, is_unbegun
 
     if not run.is_dir():
@@ -146,16 +156,10 @@ def _resume(
     if record.stage != kind.stage:
         raise UsageError(f"{run} is a run of another stage; go on with it by `ffr train {record.stage} --resume {run}`")
     if record.status == "finished":
-        say(f"{run} is finished; nothing is left to train")
-        return
-    from ffr.training.common.assembly import load_run_config
+        return None
+    from ffr.training.common.run import load_run_config
 
-    config = load_run_config(kind, run, overrides)
-    train_stage, _ = _stage_functions(kind)
-    _finish(
-        kind,
-        train_stage(config, recipe=run.name, run=run, resume=True, echo=say, progress=_wants_progress(progress)),
-    )
+    return load_run_config(kind, run, overrides)
 
 
 def _wants_progress(asked: bool | None) -> bool:
@@ -164,18 +168,14 @@ def _wants_progress(asked: bool | None) -> bool:
     return sys.stdout.isatty() if asked is None else asked
 
 
-def _finish(kind: type[StageConfig], result: object) -> None:
-    from ffr.training.common.assembly import TrainResult
-
-    assert isinstance(result, TrainResult)
+def _finish(stage: str, result: TrainResult) -> None:
     if result.status == "interrupted":
-        say(f"stopped; go on with `ffr train {kind.stage} --resume {result.run}`")
+        say(f"stopped; go on with `ffr train {stage} --resume {result.run}`")
         raise click.exceptions.Exit(130)
     figures = result.figures
     if "val_joint_f1" in figures:
-        say(
-            f"finished: validation F1 {figures['val_utterance_f1']:.3f} (utterances), {figures['val_image_f1']:.3f} (images)"
-        )
+        utterances, images = figures["val_utterance_f1"], figures["val_image_f1"]
+        say(f"finished: validation F1 {utterances:.3f} (utterances), {images:.3f} (images)")
     else:
         say("finished")
     say(f"the run: {result.run}  ·  next: ffr eval --model {result.run}")

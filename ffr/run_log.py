@@ -1,10 +1,10 @@
-"""The run's own record of its figures: `metrics.csv`, one row a step, cut back to the checkpoint when a run is resumed."""
+"""The run's own record of its figures: `metrics.csv`, one row a step, cut back on resuming."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ffr.files import append, replace_text, replaced_path
@@ -14,7 +14,8 @@ class MetricsFile:
     """Rows of figures by step in a CSV file; missing figures are empty cells.
 
     Args:
-        path: The file; its rows after `last_step` are dropped, so that a resumed run writes each step once.
+        path: The file; its rows after `last_step` are dropped, so that a resumed run writes each
+            step once.
         columns: Names of the figures, besides `step`.
         last_step: Last step whose row is kept.
     """
@@ -63,8 +64,16 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-LOSS_CURVES = {"loss": "-", "val_loss": "o-"}
-REWARD_CURVES = {"reward": "-", "reward_f1": "-", "reward_order": "-", "reward_format": "-"}
+def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Names of the rewards in a run's rows: the sum first, then its terms, a user's own among them.
+
+    >>> reward_figures([{"step": 1, "reward": 1.3, "reward_std": 0.2, "reward_f1": 1.0}])
+    ['reward', 'reward_f1']
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    # a deviation is on another scale
+    terms = [name for name in names if name.startswith("reward_") and name != "reward_std"]
+    return [*(["reward"] if "reward" in names else []), *terms]
 
 
 def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, str], label: str) -> None:
@@ -74,7 +83,8 @@ def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, 
         metrics: The run's `metrics.csv`.
         target: The PNG to write.
         title: Title of the plot.
-        curves: Figures of the left axis, each with its line style; those that the file lacks are left out.
+        curves: Figures of the left axis, each with its line style; those that the file lacks are
+            left out.
         label: What the left axis shows.
     """
     import matplotlib

@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.markup": set(),
     "ffr.progress": set(),
     "ffr.provenance": set(),
+    "ffr.rewards": {"ffr.training.grpo"},
     "ffr.terminal": {"ffr.text"},
     "ffr.text": set(),
     "ffr.model_files": {"ffr.errors", "ffr.text"},
@@ -71,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.common": _DOORS
     | {
         "ffr.data",
+        "ffr.embedding.loading",
         "ffr.files",
         "ffr.metrics",
         "ffr.models",
@@ -79,7 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.runs",
         "ffr.settings",
     },
-    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.runs", "ffr.settings", "ffr.training.common"},
+    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.settings", "ffr.training.common"},
     "ffr.training.grpo": _DOORS
     | {
         "ffr.data",
@@ -89,7 +91,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.metrics",
         "ffr.models",
         "ffr.retrieval",
-        "ffr.run_log",
         "ffr.runs",
         "ffr.settings",
         "ffr.training.common",
@@ -100,7 +101,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.run_log",
         "ffr.training.curriculum.order",
         "ffr.data",
-        "ffr.evaluation",
         "ffr.files",
         "ffr.metrics",
         "ffr.provenance",

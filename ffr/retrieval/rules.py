@@ -57,3 +57,22 @@ class EncoderRules:
     def example(self, example: Example, sizes: Mapping[str, tuple[int, int]]) -> str:
         """Nothing: an encoder cuts what is too long, and says so."""
         return ""
+
+
+class JoinedRules:
+    """What any of several models cannot take.
+
+    Args:
+        rules: Their rules.
+    """
+
+    def __init__(self, *rules: ModelRules) -> None:
+        self._rules = rules
+
+    def picture(self, width: int, height: int) -> str:
+        """The first that keeps one of them from taking a picture; empty for nothing."""
+        return next(filter(None, (rules.picture(width, height) for rules in self._rules)), "")
+
+    def example(self, example: Example, sizes: Mapping[str, tuple[int, int]]) -> str:
+        """The first that keeps one of them from taking an example; empty for nothing."""
+        return next(filter(None, (rules.example(example, sizes) for rules in self._rules)), "")

@@ -23,7 +23,8 @@ from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
 from ffr.settings import SftConfig
 from ffr.shipped.tiny import TINY_FOLDER
-from ffr.training.sft.stage import train_sft
+from ffr.training.common.stage import Job, train
+from ffr.training.sft.stage import SftStage
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]
 BRANCHES = [[[21, 22, 23, 24, 25], [31, 32]], [[41], [51, 52, 53]]]
@@ -92,14 +93,14 @@ def test_a_compiled_training_is_resumed_up_to_rounding(sample_home: Path, tmp_pa
         "compile": True, "max_steps": 4, "batch_size": 2, "accumulate": 2, "val_examples": 0, "checkpoint_every_steps": 1,
         "num_threads": 1, "gradient_checkpointing": False, "accelerator": "cpu",
     }  # fmt: skip
-    whole = train_sft(SftConfig(**settings), run=tmp_path / "whole", echo=str, progress=False).run
+    whole = train(SftStage(), SftConfig(**settings), Job(run=tmp_path / "whole", say=str, progress=False)).run
 
     def stop(line: str) -> None:
         if line.startswith("step 2/"):
             signal.raise_signal(signal.SIGTERM)
 
     run = tmp_path / "run"
-    assert train_sft(SftConfig(**settings), run=run, echo=stop, progress=False).status == "interrupted"
+    assert train(SftStage(), SftConfig(**settings), Job(run=run, say=stop, progress=False)).status == "interrupted"
     done = subprocess.run(
         [sys.executable, "-m", "ffr.cli.main", "train", "sft", "--resume", str(run)],
         capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""Validation while training: loss on true answers and F1 of generated ones, shared out over the processes."""
+"""Validation while training: loss on true answers, F1 of generated ones, over all processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def validate(module: StageModule[Any], data: ExampleDataset, builder: PromptBuil
 def _by_tokens(
     indices: Sequence[int], data: ExampleDataset, builder: PromptBuilder, max_tokens: int
 ) -> Iterator[list[tuple[int, Encoded]]]:
-    """The encoded prompts in batches of like length, each of at most `max_tokens` after padding (or one prompt)."""
+    """Encoded prompts in batches of like length, each of at most `max_tokens`, or one prompt."""
     prompts = [(index, builder(data[index], where=data.where(index))) for index in indices]
     prompts.sort(key=lambda pair: pair[1].num_tokens)
     batch: list[tuple[int, Encoded]] = []

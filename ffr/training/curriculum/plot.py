@@ -1,4 +1,4 @@
-"""Two pictures of a curriculum: where the items stand in F1 and entropy, and which levels the steps of a run took."""
+"""Two pictures of a curriculum: the items by F1 and entropy, and the levels of a run's steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _new_figure() -> Figure:
 
 
 def draw_scatter(difficulties: Sequence[Difficulty], target: Path, *, title: str) -> None:
-    """Draws every item by F1 and entropy, in its level's colour, filled where the paper's rule keeps it, as a PNG."""
+    """Draws every item by F1 and entropy as a PNG, in its level's colour, filled where kept."""
     levels = assign_levels(difficulties)
     kept = set(kept_items(difficulties, levels))
     figure = _new_figure()

@@ -1,4 +1,4 @@
-"""Feeds a process its share of each step's prompts, drawn from a data order when the step begins and not before."""
+"""Feeds a process its share of each step's prompts, drawn from an order when the step begins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class StepPrompts:
     Args:
         indices: Indices in the data of this process's prompts.
         prompts: Them, encoded, without answers.
-        dialogue_numbers: A number for each: neighbours of one number are queries on one dialogue, which goes through the model once for all.
+        dialogue_numbers: A number for each: neighbours of one number are queries on one dialogue,
+            which goes through the model once for all.
         ends_step: Always true: a batch is a whole step.
     """
 
@@ -34,9 +35,10 @@ class StepPrompts:
 
 
 class PromptLoader:
-    """An iterable of `StepPrompts`, sized, whose position is saved and restored; the order saves its own state.
+    """An iterable of `StepPrompts`, sized, whose position is saved and restored.
 
-    Nothing is drawn ahead: an order may look at what the last step's answers earned.
+    The order saves its own state. Nothing is drawn ahead: an order may look at what the last step's
+    answers earned.
 
     Args:
         order: Decides which items come next; the same on every process.
@@ -46,7 +48,8 @@ class PromptLoader:
         process: Number of this process.
         num_processes: Processes that train together.
         num_workers: Threads that encode; 0 encodes in the caller's.
-        dialogue_numbers: A number for each item of the data, as `StepPrompts` has them; None where each has its own.
+        dialogue_numbers: A number for each item of the data, as `StepPrompts` has them; None where
+            each has its own.
     """
 
     def __init__(

@@ -1,6 +1,9 @@
-"""Answers to a step's prompts with their rewards; prompts whose answers all earn the same are answered anew, up to a bound.
+"""Answers to a step's prompts with their rewards.
 
-Shapes: B prompts, G answers to each (answers of one prompt adjacent), N = B·G answers, T reward terms.
+Prompts whose answers all earn the same are answered anew, up to a bound.
+
+Shapes: B prompts, G answers to each (answers of one prompt adjacent), N = B·G answers, T reward
+terms.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from ffr.training.grpo.advantages import has_signal
 from ffr.training.grpo.reward_terms import RewardTerm, compute_rewards, total_rewards
 
 RewardColumns = Callable[[int], dict[str, Any]]
-"""From an index of the data to what the rewards may look at: one value a column; see `ffr.training.grpo.rewards`."""
+"""From an index of the data to what the rewards may look at, one value a column."""
 
 
 @dataclass
@@ -80,7 +83,8 @@ class Sampler:
         Args:
             indices: Index of each prompt in the data.
             prompts: B encoded prompts.
-            dialogue_numbers: Numbers of the prompts' dialogues, as `ffr.models.decoding.sampling.sample_answers` takes them.
+            dialogue_numbers: Numbers of the prompts' dialogues, as
+                `ffr.models.decoding.sampling.sample_answers` takes them.
             seed: Seed of everything that is drawn here.
 
         Raises:
@@ -106,6 +110,8 @@ class Sampler:
                 if not found:
                     still_dull.append(item)
                     continue
+                # prompt `item` of the step is prompt `place` of this attempt; G answers of each lie
+                # side by side
                 old, new = slice(item * size, (item + 1) * size), slice(place * size, (place + 1) * size)
                 answers[old], values[old], rewards[old] = again[new], new_values[new], new_rewards[new]
             dull = still_dull
@@ -134,6 +140,7 @@ class Sampler:
                 dialogue_numbers=dialogue_numbers[start : start + width],
             )
             answers += [answer for group in answered for answer in group]
+        # a row an answer: a prompt's columns stand G times, side by side
         rows = [self.columns(index) for index in indices for _ in range(config.num_generations)]
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
         columns["completion_ids"] = [list(answer.token_ids) for answer in answers]

@@ -19,7 +19,8 @@ class QueryPacker:
         data: The examples.
         groups: Indices of the examples of each group.
         is_shared: False leaves each example its own prompt, for a model that cannot share them.
-        say: Told once where the pictures of a group are not in what its queries share, so that nothing is.
+        say: Told once where the pictures of a group are not in what its queries share, so that
+            nothing is.
     """
 
     def __init__(

@@ -34,11 +34,12 @@ from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
 from ffr.settings import SftConfig
 from ffr.training.common.grouping import group_queries
+from ffr.training.common.stage import Job, train
 from ffr.training.sft.loader import MicroBatch, StepLoader
 from ffr.training.sft.module import SftModule
 from ffr.training.sft.packing import QueryPacker
 from ffr.training.sft.plan import TrainPlan
-from ffr.training.sft.stage import train_sft
+from ffr.training.sft.stage import SftStage
 
 GROUP_SIZES = [1, 4, 2, 5, 3]
 PICTURES_OF_DIALOGUE = [(0, 2), (), (1,), (3, 0, 1), (2,)]
@@ -270,19 +271,19 @@ def figures_of(run: Path) -> list[tuple[float, float]]:
     return [(float(row["loss"]), float(row["grad_norm"])) for row in rows_of(run)]
 
 
-def train(run: Path, **settings: Any) -> Path:
-    train_sft(SftConfig(**{**SMALL, **settings}), run=run, echo=str, progress=False)
+def trained(run: Path, **settings: Any) -> Path:
+    train(SftStage(), SftConfig(**{**SMALL, **settings}), Job(run=run, say=str, progress=False))
     return run
 
 
 def test_stopped_and_resumed_is_the_same_to_the_bit(sample_home: Path, tmp_path: Path) -> None:
-    whole, run = train(tmp_path / "whole"), tmp_path / "run"
+    whole, run = trained(tmp_path / "whole"), tmp_path / "run"
 
     def stop(line: str) -> None:
         if line.startswith("step 3/"):
             signal.raise_signal(signal.SIGTERM)
 
-    result = train_sft(SftConfig(**SMALL), run=run, echo=stop, progress=False)
+    result = train(SftStage(), SftConfig(**SMALL), Job(run=run, say=stop, progress=False))
     assert result.status == "interrupted"
     assert len(rows_of(run)) == 3
     done = CliRunner().invoke(ffr, ["train", "sft", "--resume", str(run)], catch_exceptions=False)
@@ -296,8 +297,8 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(sample_home: Path, tmp_path:
 def test_micro_batches_and_cached_features_do_not_change_the_step(sample_home: Path, tmp_path: Path) -> None:
     """Four dialogues at once, or twice two, with and without cached features: the same losses and gradient norms."""
     settings = {"max_steps": 2, "lora_dropout": 0.0, "val_examples": 0}
-    whole = train(tmp_path / "whole", **settings, batch_size=4, accumulate=1)
-    halves = train(tmp_path / "halves", **settings, batch_size=2, accumulate=2, feature_cache_mb=0)
+    whole = trained(tmp_path / "whole", **settings, batch_size=4, accumulate=1)
+    halves = trained(tmp_path / "halves", **settings, batch_size=2, accumulate=2, feature_cache_mb=0)
     for one, other in zip(figures_of(whole), figures_of(halves), strict=True):
         assert one == pytest.approx(other, rel=2e-4)
 
@@ -312,8 +313,8 @@ def test_a_packed_training_is_the_unpacked_one(sample_home: Path, tmp_path: Path
         "dataset": str(tmp_path / "train.jsonl"), "image_root": str(sample_home / "sample"), "max_steps": 3, "epochs": 3,
         "lora_dropout": 0.0, "val_examples": 0, "accumulate": 1,
     }  # fmt: skip
-    packed = train(tmp_path / "packed", **settings, batch_size=len(groups))
-    plain = train(tmp_path / "plain", **settings, batch_size=13, pack_queries=False)
+    packed = trained(tmp_path / "packed", **settings, batch_size=len(groups))
+    plain = trained(tmp_path / "plain", **settings, batch_size=13, pack_queries=False)
     assert len(figures_of(packed)) == 3
     for one, other in zip(figures_of(packed), figures_of(plain), strict=True):
         assert one == pytest.approx(other, rel=1e-3)
@@ -344,10 +345,10 @@ def test_a_model_that_cannot_share_says_so_in_a_training(
     sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {**SMALL, "max_steps": 1, "val_examples": 0, "lora_dropout": 0.0}
-    shared = train(tmp_path / "shared", **settings)
+    shared = trained(tmp_path / "shared", **settings)
     monkeypatch.setattr(PrefixSharing, "_obstacle", lambda self: "of a reason")
     said: list[str] = []
-    train_sft(SftConfig(**settings), run=tmp_path / "run", echo=said.append, progress=False)
+    train(SftStage(), SftConfig(**settings), Job(run=tmp_path / "run", say=said.append, progress=False))
     assert sum("repeated for each of their queries" in line and "of a reason" in line for line in said) == 1
     assert figures_of(tmp_path / "run")[0] == pytest.approx(figures_of(shared)[0], rel=1e-3)
 

@@ -15,19 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
 from ffr.cli.main import ffr
-from ffr.errors import ModelError, UsageError
+from ffr.errors import UsageError
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
 from ffr.settings import GrpoConfig
 from ffr.shipped.tiny import TINY_FOLDER
-from ffr.training.grpo.module import GrpoModule
+from ffr.training.common.stage import Job, train
 from ffr.training.grpo.reward_terms import RewardError
-from ffr.training.grpo.stage import start_model, train_grpo
+from ffr.training.grpo.stage import GrpoStage
 
 SMALL = {
     "model": "tiny", "max_steps": 4, "batch_size": 2, "accumulate": 2, "num_generations": 4, "updates_per_rollout": 2,
@@ -47,7 +46,9 @@ def _command(*words: str) -> list[str]:
 
 
 def _train(run: Path, **settings: Any) -> Path:
-    return train_grpo(GrpoConfig(**{**SMALL, **settings}), run=run, echo=lambda text: None, progress=False).run
+    return train(
+        GrpoStage(), GrpoConfig(**{**SMALL, **settings}), Job(run=run, say=lambda text: None, progress=False)
+    ).run
 
 
 def _rows(run: Path) -> list[dict[str, str]]:
@@ -304,17 +305,6 @@ def test_a_reward_that_fails_names_its_sample(sample_home: Path, tmp_path: Path,
     assert record["status"] == "failed"
 
 
-def test_too_little_memory_names_the_dialogue(
-    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(GrpoModule, "try_longest", fail)
-    with pytest.raises(ModelError, match=r"not enough memory .* dialogue 'sample_train.*\d+ tokens.*answers_per_pass"):
-        _train(tmp_path / "run")
-
-
 def test_trying_the_longest_prompt_changes_nothing(sample_home: Path, tmp_path: Path) -> None:
     runs = [_train(tmp_path / str(check), **ONE_STEP, startup_check=check) for check in (True, False)]
     assert _rows(runs[0]) == _rows(runs[1])
@@ -323,7 +313,7 @@ def test_trying_the_longest_prompt_changes_nothing(sample_home: Path, tmp_path: 
 
 def test_it_starts_from_the_newest_sft_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no finished SFT run .* `ffr train sft` first"):
-        start_model(GrpoConfig(), tmp_path)
+        GrpoStage().choose_model(GrpoConfig(), tmp_path)
     for number, stage in enumerate(("sft", "sft", "grpo")):
         run = tmp_path / f"{stage}-tiny-{number}"
         (run / "merged").mkdir(parents=True)
@@ -331,10 +321,10 @@ def test_it_starts_from_the_newest_sft_run(tmp_path: Path) -> None:
         record = {"stage": stage, "status": "finished", "started_at": "", "seed": 0, "model": "", "dataset": ""}
         record["finished_at"] = f"2026-01-0{number + 1}"
         (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    config, source = start_model(GrpoConfig(), tmp_path)
+    config, source = GrpoStage().choose_model(GrpoConfig(), tmp_path)
     assert source.label == "sft-tiny-1"
     assert config.model == str(tmp_path / "sft-tiny-1")
-    assert start_model(GrpoConfig(model="tiny"), tmp_path)[1].label == "tiny"
+    assert GrpoStage().choose_model(GrpoConfig(model="tiny"), tmp_path)[1].label == "tiny"
 
 
 def _run(*words: str) -> Result:
