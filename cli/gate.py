@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffr.cli.output import say
+from ffr.text import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +63,7 @@ def gate(
     label, kept_label = (str(item.model.get("label", "unnamed")) for item in (found, kept))
     from ffr.terminal import PlainConsole
 
-    say(f"{label} ({results}) against {kept_label} ({baseline})")
+    say(one_line(f"{label} ({results}) against {kept_label} ({baseline})", 500))
     PlainConsole().print(_table(outcomes))
     if junit is not None:
         _write(junit, junit_xml(outcomes, label=label))
@@ -70,7 +71,7 @@ def gate(
         _append(summary, markdown_summary(outcomes, label=label, baseline_label=kept_label))
     fallen = [outcome for outcome in outcomes if not outcome.is_passed]
     for outcome in fallen:
-        say(f"FELL: {outcome.sentence}")
+        say(one_line(f"FELL: {outcome.sentence}", 500))
     if fallen:
         raise click.exceptions.Exit(1)
     say(f"Passed: {len(outcomes)} of {len(outcomes)} rules are kept")

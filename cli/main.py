@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -38,6 +39,12 @@ _NOBODY_READS = 141
 """The exit code of a process that a broken pipe ended: 128 and the signal's number."""
 
 
+_OUTSIDE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+)
+"""What a disk may do to any command; no fault of ours."""
+
+
 class _LazyGroup(click.Group):
     """A group whose commands are imported only when one is run or asked for help."""
 
@@ -71,6 +78,13 @@ class _LazyGroup(click.Group):
                 return super().invoke(ctx)
         except FfrError as error:
             raise _Failure(error) from error
+        except OSError as error:
+            if error.errno not in _OUTSIDE:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            raise _Failure(
+                FfrError(f"{place}{error.strerror}; see to its room and its rights, or name another place")
+            ) from error
 
 
 @contextmanager

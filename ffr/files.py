@@ -3,8 +3,9 @@
 All that ffr makes, writes, renames or deletes on a disk goes through this module (tests/test_files.py holds the house to
 it), through `os`, `shutil` and `open` as they stand here: a test can fail any such call at one place.
 
-What is being written lies in a scratch folder beside its place, `.NAME.ffr-HOST-PID-NUMBER.part`, under a lock that its
-process holds. A lock that nobody holds tells that the process is dead: the next one to write beside it removes the folder.
+What is being written lies in a scratch file or folder beside its place, named
+`.NAME.ffr-HOST-PID-NUMBER.part`, under a lock that its process holds. A lock that nobody holds
+tells that the process is dead: the next one to write beside it removes what it left.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ except ImportError:  # not on Windows, where scratch folders are known for dead 
     fcntl = None  # type: ignore[assignment]
 
 _SCRATCH_NAME = re.compile(r"\..*\.ffr-([0-9a-f]{6})-[0-9]+-[0-9]+\.part", re.DOTALL)
+_RUST_ERROR = re.compile(r"\(os error ([0-9]{1,4})\)")
 _LOCK_FILE = ".lock"
 _OLD_SUFFIX = ".old"
 _MAX_NAME_BYTES = 150  # of the target in its scratch folder's name; file systems hold 255 in all
@@ -105,16 +107,18 @@ def replaced_file(path: Path, *, is_private: bool = False) -> Iterator[Callable[
     b'whole'
     """
     try:
-        with (
-            _placed(path, is_private=is_private) as scratch,
-            open(os.open(scratch, _NEW, 0o600 if is_private else 0o666), "wb") as plain,
-        ):
+        with _scratch_file(path, 0o600 if is_private else 0o666) as (scratch, plain):
             if path.suffix == ".gz":
                 # no name and no time of day inside: the same records give the same bytes
                 with gzip.GzipFile(filename="", fileobj=plain, mode="wb", mtime=0) as packed:
                     yield packed.write
             else:
                 yield plain.write
+            write_through(plain)
+            if fcntl is None:
+                plain.close()  # Windows renames no open file; elsewhere its lock goes with it
+            os.replace(scratch, path)
+        _flush(path.parent)
     except OSError as error:
         raise DataError(
             f"cannot be written ({error.strerror}); check the folder and its room", where=str(path)
@@ -278,6 +282,29 @@ def remove(path: Path) -> None:
 # -- scratch folders ----------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _scratch_file(target: Path, mode: int) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A new file beside a target, open and locked, gone at the end where it was not renamed."""
+    make_folder(target.parent)
+    _remove_litter(target.parent)
+    while True:
+        scratch = _scratch_path(target.parent, target.name)
+        try:
+            handle = os.open(scratch, _NEW, mode)
+        except FileExistsError:
+            continue
+        _lock(handle)
+        if os.path.lexists(scratch):
+            break
+        os.close(handle)  # another process took it for a dead one's before the lock was ours
+    try:
+        with open(handle, "wb") as plain:
+            yield scratch, plain
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(scratch)
+
+
 class Scratch:
     """A folder of this process for what is being written; it lasts until `remove`, or until the process is dead.
 
@@ -288,15 +315,13 @@ class Scratch:
     def __init__(self, target: Path | None = None) -> None:
         beside = Path(tempfile.gettempdir()) if target is None else target.parent
         name = "temporary" if target is None else target.name
-        short = name.encode("utf-8", "surrogateescape")[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
         if target is not None:
             make_folder(beside)
         _remove_litter(beside)
         self._pid = os.getpid()
         self._lock: int | None = None
         while self._lock is None:
-            number = next(_numbers)
-            self.folder = beside / f".{short}.ffr-{_host()}-{os.getpid()}-{number}.part"
+            self.folder = _scratch_path(beside, name)
             with suppress(FileExistsError):
                 os.mkdir(self.folder, 0o700 if target is None else 0o777)
                 # None where another process took the folder for a dead one's before the lock was ours
@@ -324,28 +349,37 @@ def _scratch_of_cache(root: Path) -> Scratch:
 
 
 @contextmanager
-def _placed(
-    target: Path, *, is_durable: bool = True, is_private: bool = False, keep_existing: bool = False
-) -> Iterator[Path]:
+def _placed(target: Path, *, keep_existing: bool = False) -> Iterator[Path]:
     """A path in a scratch folder; what was made there is renamed to the target at the end."""
     scratch = Scratch(target)
     try:
         made = scratch.folder / target.name
-        yield made
-        if not is_private:
-            _give_rights(made, scratch.mode)
-        if is_durable:
-            _flush_tree(made)
+        with _said_by_the_system(target):
+            yield made
+        _give_rights(made, scratch.mode)
+        _flush_tree(made)
         if target.is_dir() and keep_existing:
             return
         if made.is_dir() and os.path.lexists(target):
             _exchange(made, target, scratch.folder / f"{target.name}{_OLD_SUFFIX}")
         else:
             os.replace(made, target)
-        if is_durable:
-            _flush(target.parent)
+        _flush(target.parent)
     finally:
         scratch.remove()
+
+
+@contextmanager
+def _said_by_the_system(target: Path) -> Iterator[None]:
+    """Makes an OSError of what a library written in Rust says of one, as safetensors of a full disk."""
+    try:
+        yield
+    except Exception as error:
+        found = _RUST_ERROR.search(str(error))
+        if isinstance(error, OSError) or found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(target)) from error
 
 
 def _exchange(made: Path, target: Path, old: Path) -> None:
@@ -374,8 +408,13 @@ def _remove_scratch(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _scratch_path(beside: Path, name: str) -> Path:
+    short = name.encode("utf-8", "surrogateescape")[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
+    return beside / f".{short}.ffr-{_host()}-{os.getpid()}-{next(_numbers)}.part"
+
+
 def _remove_litter(beside: Path) -> None:
-    """Deletes the scratch folders of dead processes; a process looks once into a folder."""
+    """Deletes the scratch files and folders of dead processes; a process looks once into a folder."""
     key = (os.getpid(), os.path.abspath(beside))
     if key in _looked_at:
         return
@@ -383,25 +422,27 @@ def _remove_litter(beside: Path) -> None:
     with suppress(OSError), os.scandir(beside) as entries:
         found = [(entry, match) for entry in entries if (match := _SCRATCH_NAME.fullmatch(entry.name))]
     for entry, match in found:
-        folder = Path(entry.path)
+        path = Path(entry.path)
         with suppress(OSError):
-            if not entry.is_dir(follow_symlinks=False):
-                continue
-            if _is_dead(folder, match[1]):
-                _remove_scratch(folder)
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if not entry.is_symlink() and _is_dead(path, match[1], is_folder):
+                if is_folder:
+                    _remove_scratch(path)
+                else:
+                    os.unlink(path)
 
 
-def _is_dead(folder: Path, host: str) -> bool:
-    """Whether no process holds the lock of a scratch folder."""
+def _is_dead(path: Path, host: str, is_folder: bool) -> bool:
+    """Whether no process holds the lock of a scratch file or folder."""
     if fcntl is None or host != _host():
         # a lock of another machine does not show on every file system
-        newest = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+        newest = max(found.lstat().st_mtime for found in (path, *path.rglob("*")))
         return time.time() - newest > _DEAD_AFTER_SECONDS
     try:
-        lock = os.open(folder / _LOCK_FILE, os.O_RDWR)
+        lock = os.open(path / _LOCK_FILE if is_folder else path, os.O_RDWR)
     except FileNotFoundError:
         # killed before it made its lock, or just about to make it: then it makes another folder
-        os.rmdir(folder)
+        os.rmdir(path)
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -418,14 +459,18 @@ def _take_lock(folder: Path) -> int | None:
         lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
     except FileNotFoundError:
         return None
-    if fcntl is not None:
-        # a file system without locks: then nobody else gets one either, and the folder is left alone
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    _lock(lock)
     if not os.path.lexists(folder / _LOCK_FILE):
         os.close(lock)
         return None
     return lock
+
+
+def _lock(handle: int) -> None:
+    if fcntl is not None:
+        # a file system without locks: then nobody else gets one either, and what is here is left alone
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 @functools.cache

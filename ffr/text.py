@@ -10,18 +10,23 @@ from typing import Any
 
 # what turns the direction of a line round, or hides in it, beyond the control and format characters
 _UNSEEN = {*range(0x200B, 0x2010), 0x2028, 0x2029}
+# what a build server's log takes for a command at the beginning of a line
+_BUILD_COMMAND = re.compile(r"^([ \t]*)::", re.MULTILINE)
 # a `Path` of an address has lost one of its slashes; one letter is a drive
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:|file:", re.IGNORECASE)
 
 
 def visible(text: str) -> str:
-    r"""A text that cannot steer a terminal: control characters as signs, direction marks and the like by their numbers.
+    r"""A text that cannot steer a terminal or a build log.
 
-    Line breaks and tabs stay.
+    Control characters stand there as signs, direction marks and the like by their numbers, and a
+    `::` at the beginning of a line in brackets. Line breaks and tabs stay.
 
     >>> visible("a\x1b[31mb\u202ec\n")
     'a␛[31mb⟨U+202E⟩c\n'
     """
+    if _BUILD_COMMAND.search(text):
+        text = _BUILD_COMMAND.sub(r"\1⟨::⟩", text)
     # almost all texts have nothing of the kind
     return text if text.isprintable() else "".join(map(_visible_char, text))
 

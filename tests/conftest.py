@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,6 +71,30 @@ def sample_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             for name in SAMPLE_NAMES:
                 write_sample(root / "data-home.part" / name, name)
             (root / "data-home.part").rename(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FFR_DATA_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="module")
+def small_sample_home(sample_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """FFR_DATA_HOME of a module, in which `sample` has ten dialogues a language and part: what takes a
+    few steps or asks a few queries need not read 2,000 records."""
+    whole, home = sample_home / "sample", tmp_path_factory.mktemp("small-data-home")
+    for source in whole.glob("*.jsonl"):
+        lines = []
+        for line in source.read_text(encoding="utf-8").splitlines(keepends=True):
+            record = json.loads(line)
+            number = int(record["dialogue_id"].split("_")[3])  # sample_train_zh_00000_q0
+            if number < 10:
+                lines.append(line)
+                for image in record["images"]:
+                    target = home / "sample" / image
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(whole / image, target)
+        (home / "sample" / source.name).write_text("".join(lines), encoding="utf-8")
+    shutil.copyfile(whole / "generator.json", home / "sample" / "generator.json")
+    shutil.copytree(sample_home / "wechat-sample", home / "wechat-sample")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FFR_DATA_HOME", str(home))
         yield home

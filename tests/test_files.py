@@ -119,12 +119,24 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(
     assert [path.name for path in folder.iterdir()] == ["old"]
 
 
+def test_a_full_disk_is_the_same_error_whoever_wrote(tmp_path: Path) -> None:
+    def write() -> None:
+        with replaced_folder(tmp_path / "merged"):
+            raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError, match=r"No space left on device.*merged") as caught:
+        write()
+    assert caught.value.errno == 28
+    assert list(tmp_path.iterdir()) == []
+
+
 _WRITER = """
 import sys, time
 from pathlib import Path
-from ffr.files import replaced_folder
-with replaced_folder(Path(sys.argv[1])) as made:
+from ffr.files import replaced_file, replaced_folder
+with replaced_folder(Path(sys.argv[1])) as made, replaced_file(Path(sys.argv[1] + ".json")) as write:
     (made / "part").write_text("half")
+    write(b"half")
     print("ready", flush=True)
     time.sleep(60)
 """
@@ -157,7 +169,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path) -> None:
     with writer(tmp_path / "set") as process:
         replace_text(tmp_path / "other.txt", "a")
-        assert litter(tmp_path) == ["set"]  # its owner lives
+        assert litter(tmp_path) == ["set", "set"]  # their owner lives
         process.send_signal(signal.SIGKILL)
         process.wait()
     files._looked_at.clear()
@@ -173,16 +185,18 @@ def test_a_folder_without_a_lock_is_litter_where_it_is_empty(tmp_path: Path) -> 
 
 
 def test_what_another_machine_writes_is_left_alone_for_a_day(tmp_path: Path) -> None:
-    other = tmp_path / ".set.ffr-000000-1-1.part"
-    other.mkdir()
-    (other / ".lock").touch()
+    folder, file = tmp_path / ".set.ffr-000000-1-1.part", tmp_path / ".set.json.ffr-000000-1-2.part"
+    folder.mkdir()
+    for path in (folder / ".lock", file):
+        path.touch()
     replace_text(tmp_path / "a", "")
-    assert other.is_dir()
-    for path in (other / ".lock", other):
+    assert folder.is_dir()
+    assert file.is_file()
+    for path in (folder / ".lock", folder, file):
         os.utime(path, (time.time() - 90_000,) * 2)
     files._looked_at.clear()
     replace_text(tmp_path / "a", "")
-    assert not other.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize("name", [".notes.part", "set.ffr-000000-1-1.part", ".mldr.tar.part"])

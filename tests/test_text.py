@@ -28,6 +28,7 @@ STEERING = {
     "\U000e0041": "⟨U+E0041⟩",
     "你好 é 👩 \u3000": "你好 é 👩 \u3000",
     "a\tb\n": "a\tb\n",
+    "a::b\n  ::error file=x::y\n::set-output::": "a::b\n  ⟨::⟩error file=x::y\n⟨::⟩set-output::",
 }
 
 

@@ -27,7 +27,7 @@ def run(*words: object) -> tuple[int, str]:
 
 
 @pytest.fixture
-def folder(sample_home, tmp_path, monkeypatch):
+def folder(small_sample_home, tmp_path, monkeypatch):
     """A fresh working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -38,6 +38,19 @@ def test_an_error_is_one_line_and_a_code(error: FfrError, code: int, monkeypatch
     assert result.output == f"Error: {error}\n"
 
 
+@pytest.mark.parametrize(("number", "words"), [(28, "No space left on device"), (13, "Permission denied")])
+def test_what_the_disk_does_is_a_sentence(number: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def failing() -> None:
+        raise OSError(number, words, "run/merged")
+
+    monkeypatch.setattr(main_module, "failing", failing, raising=False)
+    monkeypatch.setitem(main_module._COMMANDS, "failing", ("ffr.cli.main", "failing", "fails"))
+    result = CliRunner().invoke(ffr, ["failing"])
+    sentence = f"run/merged: {words}; see to its room and its rights, or name another place"
+    assert (result.exit_code, result.output) == (1, f"Error: {sentence}\n")
+
+
 def test_unknown_commands_and_options_exit_with_2() -> None:
     assert CliRunner().invoke(ffr, ["trian"]).exit_code == 2
     assert CliRunner().invoke(ffr, ["train", "sft", "--sed", "1"]).exit_code == 2

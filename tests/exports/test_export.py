@@ -176,16 +176,6 @@ def test_other_types_keep_their_tolerance(dtype: Any, built: Callable[[str], Pat
     assert max(item["max_difference"] for item in content["parity"]) > 1e-5
 
 
-def test_a_wrong_graph_is_not_written(
-    built: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = plan_encoder(load_dual_encoder(built("clip")), "text")
-    plan.module.after = torch.nn.Identity()  # type: ignore[assignment]
-    with pytest.raises(ModelError, match=r"clip: its graph differs from torch by .* nothing was written"):
-        export_plan(plan, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_what_goes_wrong_on_the_way_leaves_nothing(
     built: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,14 +199,14 @@ def test_what_goes_wrong_on_the_way_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_replaced_export_stays_until_the_new_one_is_right(
+def test_a_wrong_graph_is_not_written_and_what_it_would_replace_stays(
     built: Callable[[str], Path], text_export: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(text_export, tmp_path / "out")
     before = (tmp_path / "out" / "export.json").read_bytes()
     plan = plan_encoder(load_dual_encoder(built("clip")), "text")
     plan.module.after = torch.nn.Identity()  # type: ignore[assignment]
-    with pytest.raises(ModelError, match="differs from torch"):
+    with pytest.raises(ModelError, match=r"clip: its graph differs from torch by .* nothing was written"):
         export_plan(plan, tmp_path / "out", replace=True)
     assert (tmp_path / "out" / "export.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -249,6 +239,7 @@ def test_images_beyond_limits(built: Callable[[str], Path], tmp_path: Path, monk
         encoder.embed_images([tmp_path / "torn.png"])
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_first(built: Callable[[str], Path], tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from torch._dynamo.utils import counters
 from vlm_reference import with_lora
 
 from ffr.dialogue import FilePrompt
+from ffr.errors import UsageError
 from ffr.models import shared_prefix
 from ffr.models.compiled import compile_layers
 from ffr.models.decoding.sampling import sample_answers
@@ -67,12 +69,26 @@ def assert_the_same(plain: Vlm, vlm: Vlm, ask: Ask) -> None:
     assert answers == their_answers
 
 
+@pytest.fixture
+def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs are traced and guarded as in the real thing, and then run as they are: what an
+    architecture can break is the tracing, and C++ for each takes minutes."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+
+
 @pytest.mark.slow
-def test_compiled_layers_change_nothing(folder: Path, ask: Ask) -> None:
+def test_compiled_layers_change_nothing(model_folder: Callable[[str], Path], ask: Ask) -> None:
+    assert_the_same(with_lora(model_folder("qwen2-vl")), with_lora(model_folder("qwen2-vl")), ask)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("traced_only")
+def test_traced_layers_change_nothing(folder: Path, ask: Ask) -> None:
     assert_the_same(with_lora(folder), with_lora(folder), ask)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("traced_only")
 def test_compiled_layers_take_branches_in_blocks(
     model_folder: Callable[[str], Path], ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +97,7 @@ def test_compiled_layers_take_branches_in_blocks(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("traced_only")
 def test_compiled_layers_are_recomputed_in_the_backward_pass(model_folder: Callable[[str], Path], ask: Ask) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     vlm.enable_gradient_checkpointing()
@@ -115,6 +132,26 @@ def test_a_compiled_training_is_resumed_up_to_rounding(sample_home: Path, tmp_pa
     assert apart < 1e-6 * moved
 
 
+def test_what_cannot_be_compiled_is_refused(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_nothing(function: object, **_: object) -> Callable[..., None]:
+        def call(*_: object) -> None:
+            raise RuntimeError("no compiler\nand more words")
+
+        return call
+
+    vlm = with_lora(model_folder("qwen2-vl"))
+    before = [layer.forward for layer in vlm.language_model.layers]
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    with pytest.raises(
+        UsageError, match=r"^setting compile: nothing can be compiled here \(no compiler.*\); leave it false$"
+    ):
+        compile_layers(vlm)
+    assert [layer.forward for layer in vlm.language_model.layers] == before
+
+
+@pytest.mark.slow
 def test_without_a_compiler_the_setting_is_refused(
     sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
 from ffr.settings import GrpoConfig
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.training.common.stage import Job, train
+from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.reward_terms import RewardError
 from ffr.training.grpo.stage import GrpoStage
 
@@ -122,7 +123,7 @@ def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "after"),
     [
-        pytest.param(signal.SIGKILL, 1, id="SIGKILL"),
+        pytest.param(signal.SIGKILL, 1, id="SIGKILL", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 2, id="SIGTERM", marks=pytest.mark.slow),
     ],
 )
@@ -146,6 +147,32 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     done = subprocess.run(_command("--resume", str(run)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stdout
+    assert _rows(run) == _rows(whole_run)
+    assert _weights(run) == _weights(whole_run)
+    assert (run / "samples.jsonl").read_bytes() == (whole_run / "samples.jsonl").read_bytes()
+
+
+def test_stopped_and_resumed_is_the_same_to_the_bit(
+    whole_run: Path, tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, within one process, whose own random numbers have gone on in between."""
+    run = tmp_path / "run"
+    take_figures, steps = GrpoModule.take_step_figures, []
+
+    def stop_after_two(self: GrpoModule, batch: Any) -> Any:
+        steps.append(batch)
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return take_figures(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GrpoModule, "take_step_figures", stop_after_two)
+        words = [*_options(difficulty=table), "--curriculum", "online", "--out", str(run)]
+        assert CliRunner().invoke(ffr, ["train", "grpo", *words]).exit_code == 130
+    assert len(_rows(run)) == len(steps) == 2
+    done = CliRunner().invoke(ffr, ["train", "grpo", "--resume", str(run)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "going on after step 2" in done.output
     assert _rows(run) == _rows(whole_run)
     assert _weights(run) == _weights(whole_run)
     assert (run / "samples.jsonl").read_bytes() == (whole_run / "samples.jsonl").read_bytes()

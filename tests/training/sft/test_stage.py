@@ -81,7 +81,14 @@ def test_the_merged_model_loads_with_plain_transformers(whole_run: Path) -> None
     assert model(**tokens("你好", return_tensors="pt")).logits.isfinite().all()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGKILL, id="SIGKILL"),
+        # tests/training/sft/test_packing.py stops and resumes within one process
+        pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_and_resumed_is_the_same_to_the_bit(whole_run: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     process = subprocess.Popen(
