@@ -44,20 +44,19 @@ def load_data(
     return train_data, None
 
 
-def check_truths(data: ExampleDataset, fault: str, indices: Iterable[int] | None = None) -> None:
+def check_truths(data: ExampleDataset, fault: str, indices: Iterable[int]) -> None:
     """Sees that examples have true answers, before hours are spent in front of one without.
 
     Args:
         data: The data.
         fault: What is said of one that has none, and what an answer is needed for.
-        indices: The examples that are looked at; None = all.
+        indices: The examples that are looked at.
 
     Raises:
         DataError: with the place of the first that has none.
     """
-    examples = enumerate(data) if indices is None else ((index, data[index]) for index in indices)
-    for index, example in examples:
-        if example.fragment is None:
+    for index in indices:
+        if data[index].fragment is None:
             raise DataError(f"{fault}; leave it out or add `solution`", where=data.where(index))
 
 

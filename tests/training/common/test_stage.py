@@ -61,7 +61,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
 
 LACK_4BIT = {"load_in_4bit": True}
 CASES: list[tuple[str, list[str], dict[str, Any], int, str]] = [
-    ("sft", [], {"dataset": "third.jsonl"}, 1, "third.jsonl:3: has no true answer to train on"),
+    ("sft", [], {"dataset": "third.jsonl"}, 1, "third.jsonl:3: has no true answer; add `solution`"),
     (
         "sft",
         [],
@@ -76,7 +76,7 @@ CASES: list[tuple[str, list[str], dict[str, Any], int, str]] = [
     ("sft", [], LACK_4BIT, 2, "bitsandbytes"),
     ("sft", [], {"pack_queries": True, "query_position": "first"}, 2, "set query_position=last"),
     ("sft", ["--model", "./nowhere"], {}, 2, "no such model folder or run"),
-    ("grpo", [], {"dataset": "third.jsonl"}, 1, "third.jsonl:3: has no true answer, which the rewards need"),
+    ("grpo", [], {"dataset": "third.jsonl"}, 1, "third.jsonl:3: has no true answer; add `solution`"),
     ("grpo", [], {"accelerator": "gpu"}, 2, "accelerator=gpu, devices=1, strategy=auto cannot be set up here: "),
     ("grpo", [], LACK_4BIT, 2, "bitsandbytes"),
     ("grpo", ["--curriculum"], {"difficulty": "none.csv"}, 1, "none.csv: not found"),
