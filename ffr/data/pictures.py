@@ -69,7 +69,7 @@ class Picture:
 class PictureMemory:
     """Looks at pictures, each file once, and remembers between processes what was seen.
 
-    Used as a context: the database is open inside it.
+    Used as a context, at whose end what was seen is saved.
 
     Args:
         path: The database; None = `data_home()/pictures.sqlite3`.
@@ -86,19 +86,26 @@ class PictureMemory:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._database: sqlite3.Connection | None = None
+        self._is_tried = False
         # rows to be saved together, so that another process never waits for a lock
         self._new_files: list[tuple[bytes, int, int, int, str]] = []
         self._new_sound: dict[str, tuple[int, int]] = {}
 
     def __enter__(self) -> PictureMemory:
-        try:
-            self._path = self._path or data_home() / MEMORY_FILE
-            make_folder(self._path.parent)
-            self._database = self._open(self._path)
-        except (OSError, UsageError, sqlite3.Error):
-            # no folder to remember in, or one that cannot be used
-            self._database = None
         return self
+
+    def _connection(self) -> sqlite3.Connection | None:
+        """The database, opened when the first picture is looked at; None where it cannot be used."""
+        if not self._is_tried:
+            self._is_tried = True
+            try:
+                path = self._path or data_home() / MEMORY_FILE
+                make_folder(path.parent)
+                self._database = self._open(path)
+            except (OSError, UsageError, sqlite3.Error):
+                # no folder to remember in, or one that cannot be used
+                self._database = None
+        return self._database
 
     @staticmethod
     def _open(path: Path) -> sqlite3.Connection:
@@ -124,7 +131,7 @@ class PictureMemory:
         self._save()
         if self._database is not None:
             self._database.close()
-            self._database = None
+        self._database, self._is_tried = None, False
 
     def digest_of(self, path: Path, where: str | None = None) -> str:
         """SHA-256 of a picture file's bytes.
@@ -166,12 +173,13 @@ class PictureMemory:
         return Picture(digest, *verdict)
 
     def _ask(self, question: str, values: tuple[Any, ...]) -> Any:
-        if self._database is None:
+        database = self._connection()
+        if database is None:
             return None
         try:
-            return self._database.execute(question, values).fetchone()
+            return database.execute(question, values).fetchone()
         except sqlite3.Error:
-            self._database.close()
+            database.close()
             self._database = None
             return None
 

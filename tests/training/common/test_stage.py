@@ -162,7 +162,8 @@ def test_a_dry_run_of_a_resumed_run(call: Callable[..., Result], tmp_path: Path)
         assert refused.exit_code == 2, refused.output
         assert "config.yaml: not the settings that the run began with" in refused.output
     (run / "config.yaml").write_text(settings, encoding="utf-8")
-    write_data(tmp_path / "good.jsonl", without=3)
+    data = tmp_path / "good.jsonl"
+    data.write_text(data.read_text(encoding="utf-8").replace('"q3"', '"q9"'), encoding="utf-8")
     for refused in (resume("--dry-run"), resume("--no-progress")):
         assert refused.exit_code == 1, refused.output
         assert "the training data changed since the run began" in refused.output
