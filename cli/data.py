@@ -108,7 +108,7 @@ def _print_report(report: CheckReport) -> None:
 @_skip_bad
 @_json
 def stats(dataset: str, split: str, skip_bad: bool, as_json: bool) -> None:
-    """Print the figures of a set: turns, images, topics, fragments, density, empty answers, languages.
+    """Print the figures of a set: turns, images, topics, fragments, empty answers, languages.
 
     DATASET is a named set (sample, wechat-sample, mldr, wechat) or a path.
     """
@@ -200,9 +200,12 @@ def convert(
     skip_bad: bool,
     force: bool,
 ) -> None:
-    """Write a data file in another form or layout; OUT ends in .json or .jsonl, with .gz to pack it.
+    """Write a data file in another form or layout.
 
-    What the other form cannot hold is an error, never left out in silence. Prompts of the file stay as they are.
+    OUT ends in .json or .jsonl, with .gz to pack it.
+
+    What the other form cannot hold is an error, never left out in silence. Prompts of the file stay
+    as they are.
     """
     from ffr.data.catalog import load_dataset
 
@@ -265,8 +268,8 @@ def build(
 ) -> None:
     """Join short dialogues into long ones, as MLDR was made.
 
-    Every dialogue of FILE counts as one about a single topic: the `topic` in its meta, or else its query.
-    The same seed gives the same bytes.
+    Every dialogue of FILE counts as one about a single topic: the `topic` in its meta, or else its
+    query. The same seed gives the same bytes.
     """
     from ffr.data.build import build_long, short_dialogues_of
     from ffr.data.catalog import load_dataset

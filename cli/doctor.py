@@ -1,4 +1,4 @@
-"""`ffr doctor`: versions, devices, ONNX providers, data and models at hand, and the remedy for what is missing."""
+"""`ffr doctor`: versions, devices, data and models at hand, and the remedy for what is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Show versions, devices and data, and what is missing with its remedy; exit 1 if something needed is missing."""
+    """Show versions, devices and data, and what is missing with its remedy.
+
+    Exits with 1 if something needed is missing.
+    """
     findings = [*_packages(), *_devices(), *_providers(), *_data(), *_models()]
     if as_json:
         print_json([asdict(finding) for finding in findings])

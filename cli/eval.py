@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 def eval_command(ctx: click.Context, /, **options: Any) -> None:
     """Measure a model, a server, an encoder, a trivial baseline, or anyone's prediction file.
 
-    Bare `ffr eval` takes the newest finished run under ./runs, or `tiny` where there is none, on the bundled sample. The
-    output folder gets predictions.jsonl and results.json; the same command goes on where it was stopped.
+    Bare `ffr eval` takes the newest finished run under ./runs, or `tiny` where there is none, on
+    the bundled sample. The output folder gets predictions.jsonl and results.json; the same command
+    goes on where it was stopped.
     """
     call = read_call(ctx, options)
 
@@ -53,7 +54,7 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
 
     choice = choose_model(call.model)
     if call.coherence and call.encoder is None and choice.source is None and call.kind != "embedding":
-        raise UsageError("--coherence takes the vectors of a model, and this one has none here; name an --encoder")
+        raise UsageError("--coherence takes the vectors of a model, and none is here; name an --encoder")
     tell(f"Evaluating {choice.label} on {call.dataset}" + (f" ({call.split})" if call.data_split is not None else ""))
     if call.wrong_pictures:
         tell("CONTROL WITH WRONG PICTURES: every picture is one of another dialogue")
@@ -80,7 +81,8 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
     def opened() -> OpenModel:
         return open_model(choice, call.asking, name=name, seed=call.seed, trust_remote_code=call.trust_remote_code)
 
-    # data that is not here is found out before a model is loaded, where what to see in it is known without
+    # data that is not here is found out before a model is loaded, where it is known without whether
+    # pictures are looked at
     model = opened() if choice.takes_images is None else None
     takes_images = choice.takes_images if model is None else model.takes_images
     if call.wrong_pictures and choice.kind == "embedding" and not takes_images:
@@ -135,13 +137,13 @@ def _coherence_encoder(call: EvalCall, policy: Encoder | None, examples: Sequenc
         encoder = policy
     if not encoder.takes_images and any(example.dialogue.images for example in examples):
         raise UsageError(
-            f"{encoder.name} encodes texts only, and the data has pictures, whose coherence needs an encoder of both; name one with "
-            "--encoder, or leave --coherence out"
+            f"{encoder.name} encodes texts only, and the data has pictures, "
+            "whose coherence needs an encoder of both; name one with --encoder, or leave --coherence out"
         )
     return encoder
 
 
-# -- output -------------------------------------------------------------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------------------
 
 
 def _default_out(call: EvalCall, choice: ModelChoice) -> Path:

@@ -1,4 +1,7 @@
-"""The `ffr` command: its groups are imported when they are called, its errors become one sentence and an exit code."""
+"""The `ffr` command.
+
+Its groups are imported when they are called, its errors become one sentence and an exit code.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ class _LazyGroup(click.Group):
 
 @contextmanager
 def _quiet_where_nobody_reads() -> Iterator[None]:
-    """Ends as a signal would where the reader of our output has gone (`ffr … | head`): nothing is left to say."""
+    """Ends as a signal would where the reader of our output has gone (`ffr … | head`).
+
+    Nothing is left to say.
+    """
     try:
         yield
     except BrokenPipeError:
@@ -107,7 +113,10 @@ class _Failure(click.ClickException):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ffr")
 def ffr() -> None:
-    """Fine-grained fragment retrieval: find the part of a long chat, words and pictures, that a query means."""
+    """Fine-grained fragment retrieval: find the part of a long chat that a query means.
+
+    A part is words and pictures.
+    """
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""What the commands print: lines that nothing foreign can steer, JSON, and bars that show how far a piece of work is."""
+"""What the commands print.
+
+Lines that nothing foreign can steer, JSON, and bars that show how far a piece of work is.
+"""
 
 from __future__ import annotations
 

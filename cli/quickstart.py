@@ -1,4 +1,7 @@
-"""`ffr quickstart`: the main job end to end on the embedded default: sample → base → SFT → GRPO → evaluation beside the baselines."""
+"""`ffr quickstart`: the main job end to end on the embedded default.
+
+Sample → base → SFT → GRPO → evaluation beside the baselines.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ def quickstart(
     grpo_overrides: tuple[str, ...],
     limit: int | None,
 ) -> None:
-    """Make the sample, train the tiny model on it, and measure it beside the baselines: some minutes on two CPU cores.
+    """Make the sample, train the tiny model on it, and measure it beside the baselines.
 
-    The tiny model is for trying the tool; what it learns here says nothing about a real backbone.
+    It takes some minutes on two CPU cores. The tiny model is for trying the tool; what it learns here says nothing about a real backbone.
     """
     import time
     from dataclasses import replace

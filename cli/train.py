@@ -154,7 +154,8 @@ def _resumed_config(kind: type[StageConfig], run: Path, overrides: tuple[str, ..
         raise UsageError(f"{run}: no training was begun there; give the command that starts it, with --out {run}")
     record = RunRecord.load(run)
     if record.stage != kind.stage:
-        raise UsageError(f"{run} is a run of another stage; go on with it by `ffr train {record.stage} --resume {run}`")
+        remedy = f"go on with it by `ffr train {record.stage} --resume {run}`"
+        raise UsageError(f"{run} is a run of another stage; {remedy}")
     if record.status == "finished":
         return None
     from ffr.training.common.run import load_run_config

@@ -169,8 +169,8 @@ def _torch_call(part: str, load: Load) -> tuple[Any, Callable[[dict[str, torch.T
     encoder = load_encoder(load.model, device=load.device)
     if isinstance(encoder, SentenceEncoder):
         pooled = encoder.vectors
-        return encoder._model, lambda given: (pooled(given),)
-    model = encoder._model
+        return encoder.model, lambda given: (pooled(given),)
+    model = encoder.model
 
     def vectors(of: Callable[..., Any], given: dict[str, torch.Tensor]) -> torch.Tensor:
         return torch.nn.functional.normalize(of(**given).pooler_output.float(), dim=-1)

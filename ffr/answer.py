@@ -1,7 +1,10 @@
-"""Fragment ⇄ answer text: writing, strict reading (rewards), lenient reading (evaluation), and the answer grammar.
+"""Fragment ⇄ answer text.
 
-The answer is `<|utt_ids_start|>[0, 3, 4]<|utt_ids_end|>;<|img_ids_start|>[1]<|img_ids_end|>`; empty lists are `[]`. In the style
-`think` a thought goes first: `<think>…</think><answer>…</answer>` around the answer.
+Writing, strict reading (rewards), lenient reading (evaluation), and the answer grammar.
+
+The answer is `<|utt_ids_start|>[0, 3, 4]<|utt_ids_end|>;<|img_ids_start|>[1]<|img_ids_end|>`; empty
+lists are `[]`. In the style `think` a thought goes first: `<think>…</think><answer>…</answer>`
+around the answer.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ ANSWER_PATTERN = re.compile(
     re.escape(UTT_IDS_START) + _LIST + re.escape(UTT_IDS_END) + ";"
     + re.escape(IMG_IDS_START) + _LIST + re.escape(IMG_IDS_END)
 )  # fmt: skip
-"""The whole answer; a strict reader uses `fullmatch`. A missing space after a comma is let through, as in the released code."""
+"""The whole answer; a strict reader uses `fullmatch`. A missing space after a comma is let through,
+as in the released code."""
 
 _MAX_LENIENT_CHARS = 100_000
 _SECTIONS = {
@@ -75,8 +79,9 @@ def unwrap_answer(text: str, style: AnswerStyle) -> str | None:
 
     Args:
         text: The whole completion.
-        style: `bare`: the completion is the answer. `think`: it is `<think>…</think><answer>ANSWER</answer>`, each tag once
-            and in this order, with nothing but white space before, between and after the two parts. What stands between the
+        style: `bare`: the completion is the answer. `think`: it is
+            `<think>…</think><answer>ANSWER</answer>`, each tag once and in this order, with nothing
+            but white space before, between and after the two parts. What stands between the
             answer's tags is handed out as it is, white space included.
 
     >>> unwrap_answer("<think>3 names the cat</think> <answer>[3]</answer>", "think")
@@ -94,7 +99,9 @@ def unwrap_answer(text: str, style: AnswerStyle) -> str | None:
 
 
 def without_thought(text: str) -> str:
-    """An answer of either style as a bare one: what stands in its answer tags where it is a thought and an answer, else all of it.
+    """An answer of either style as a bare one.
+
+    What stands in its answer tags where it is a thought and an answer, else all of it.
 
     >>> without_thought("<think>hm, [7]</think><answer>[3]</answer>"), without_thought("[3]")
     ('[3]', '[3]')
@@ -112,7 +119,8 @@ def wrap_answer(answer: str, style: AnswerStyle, thought: str = "") -> str:
         thought: What stands between the tags of the thought.
 
     Raises:
-        ValueError: where a thought is given but the style has no place for it, or a text holds one of the tags.
+        ValueError: where a thought is given but the style has no place for it, or a text holds one
+            of the tags.
 
     >>> wrap_answer("[3]", "think", "3 names the cat")
     '<think>3 names the cat</think><answer>[3]</answer>'
@@ -129,7 +137,7 @@ def wrap_answer(answer: str, style: AnswerStyle, thought: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class LenientAnswer:
-    """What could be read from an answer, and what was wrong with it (nothing where it was well-formed)."""
+    """What could be read from an answer, and what was wrong with it, if anything."""
 
     fragment: Fragment
     problems: tuple[str, ...] = ()
@@ -142,8 +150,9 @@ class LenientAnswer:
 def parse_lenient(text: str, *, num_utterances: int | None = None, num_images: int | None = None) -> LenientAnswer:
     """Reads as much of an answer as can be read without guessing, and says what was wrong.
 
-    The ids between the markers count, however they are separated; without markers nothing counts. Repeats, and ids that the
-    dialogue does not have where its size is given, are dropped and named as problems.
+    The ids between the markers count, however they are separated; without markers nothing counts.
+    Repeats, and ids that the dialogue does not have where its size is given, are dropped and named
+    as problems.
 
     Args:
         text: The model's answer.
@@ -184,8 +193,8 @@ def parse_lenient(text: str, *, num_utterances: int | None = None, num_images: i
 class AnswerGrammar:
     """The well-formed answers for one dialogue: ids that exist, ascending, without repeats.
 
-    `allows` tells whether some well-formed answer starts with a text, `is_complete` whether the text is a whole one;
-    decoding keeps to it token by token.
+    `allows` tells whether some well-formed answer starts with a text, `is_complete` whether the
+    text is a whole one; decoding keeps to it token by token.
 
     Args:
         num_utterances: Number of utterances of the dialogue.
@@ -274,7 +283,9 @@ def _is_id(text: str) -> bool:
 
 
 def is_well_formed(response: str) -> bool:
-    """Whether an answer keeps to the format to the byte and repeats no id; ids the dialogue lacks are wrong, not malformed.
+    """Whether an answer keeps to the format to the byte and repeats no id.
+
+    Ids the dialogue lacks are wrong, not malformed.
 
     >>> is_well_formed("<|utt_ids_start|>[3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
     True
@@ -290,7 +301,8 @@ def is_well_formed(response: str) -> bool:
 def read_answer(response: str) -> Fragment:
     """Reads an answer for scoring: what stands between the markers counts, each id once.
 
-    Ids that the dialogue does not have are kept, so that an invented id costs precision as any wrong one does.
+    Ids that the dialogue does not have are kept, so that an invented id costs precision as any
+    wrong one does.
 
     >>> read_answer("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
     Fragment(utterance_ids=(3, 99), image_ids=())

@@ -1,7 +1,9 @@
-"""What all else speaks of: images, utterances, dialogues, fragments, and examples (dialogue + query + answer).
+"""What all else speaks of.
 
-Everything here is immutable. Utterance ids are positions in the dialogue, from 0; image ids count over the whole
-dialogue in order of appearance, from 0.
+Images, utterances, dialogues, fragments, and examples (dialogue + query + answer).
+
+Everything here is immutable. Utterance ids are positions in the dialogue, from 0; image ids count
+over the whole dialogue in order of appearance, from 0.
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ class Dialogue:
     @cached_property
     def text_fingerprint(self) -> str:
         """SHA-256 of what is said and of where pictures stand, whatever they show."""
-        return self._digest(lambda image: [])
+        return self._digest(lambda _: [])
 
     @cached_property
     def num_unread_images(self) -> int:
@@ -155,7 +157,8 @@ class Fragment:
 class FilePrompt:
     """The prompt as a file has it: a released checkpoint must see its training prompt to the byte.
 
-    `user` holds one `<image>` where each image goes. `system` is None where the file has no system message.
+    `user` holds one `<image>` where each image goes. `system` is None where the file has no system
+    message.
     """
 
     user: str
@@ -174,7 +177,8 @@ class Example:
         dialogue: The dialogue.
         query: What is looked for.
         fragment: The true answer; None where the data has none (test files).
-        prompt: The file's own prompt text; None where the data has no prompt (raw form, built dialogues).
+        prompt: The file's own prompt text; None where the data has no prompt (raw form, built
+            dialogues).
         image_root: Folder that relative image sources are resolved against.
         meta: Whatever else the record says, kept as it is.
     """
@@ -188,7 +192,10 @@ class Example:
 
     @cached_property
     def key(self) -> str:
-        """Names the (dialogue, query) pair: 16 hex digits of SHA-256 over the dialogue's content and the query."""
+        """Names the (dialogue, query) pair.
+
+        16 hex digits of SHA-256 over the dialogue's content and the query.
+        """
         content = f"{self.dialogue.fingerprint}\n{self.query}"
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -200,7 +207,10 @@ class Example:
         self.__dict__.update(state, meta=MappingProxyType(state["meta"]))
 
     def image_locations(self) -> Iterator[str | Path]:
-        """Where each image lies: an address as it stands, or a path with the image root put in front."""
+        """Where each image lies.
+
+        An address as it stands, or a path with the image root put in front.
+        """
         for image in self.dialogue.images:
             if is_url(image.source):
                 yield image.source
@@ -208,10 +218,10 @@ class Example:
                 yield (self.image_root or Path()) / image.source
 
     def parts(self, fragment: Fragment) -> list[str | Path]:
-        """The texts (`str`) and pictures' files (`Path`) of a fragment in the order of the dialogue, as encoders take it.
+        """Texts (`str`) and pictures' files (`Path`) of a fragment in order, as encoders take it.
 
-        A picture stands behind the words of its utterance. Utterances without words give no text, and ids that the dialogue does not
-        have give nothing.
+        A picture stands behind the words of its utterance. Utterances without words give no text,
+        and ids that the dialogue does not have give nothing.
 
         >>> chat = Dialogue("d", (Utterance("a", ("look", Image("cat.png"))), Utterance("b", ("nice",))))
         >>> [str(part) for part in Example(chat, "cat").parts(Fragment((1, 0), (0,)))]

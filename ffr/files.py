@@ -1,7 +1,10 @@
-"""The one hand that writes: a file or folder appears whole or not at all, and what the dead leave is removed.
+"""The one hand that writes.
 
-All that ffr makes, writes, renames or deletes on a disk goes through this module (tests/test_files.py holds the house to
-it), through `os`, `shutil` and `open` as they stand here: a test can fail any such call at one place.
+A file or folder appears whole or not at all, and what the dead leave is removed.
+
+All that ffr makes, writes, renames or deletes on a disk goes through this module
+(tests/test_files.py holds the house to it), through `os`, `shutil` and `open` as they stand here: a
+test can fail any such call at one place.
 
 What is being written lies in a scratch file or folder beside its place, named
 `.NAME.ffr-HOST-PID-NUMBER.part`, under a lock that its process holds. A lock that nobody holds
@@ -47,11 +50,11 @@ _looked_at: set[tuple[int, str]] = set()  # folders that this process has rid of
 _of_caches: dict[tuple[int, Path], Scratch] = {}
 
 
-# -- files ------------------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
 def write_records(path: str | Path, records: Iterable[Mapping[str, Any]]) -> int:
-    """Writes JSON objects to a .json list or a .jsonl file, packed if the name ends in .gz, and tells how many.
+    """Writes JSON objects to a .json list or a .jsonl file, packed for .gz; tells how many.
 
     Raises:
         UsageError: where the name ends in something else.
@@ -91,7 +94,9 @@ def dump_record(record: Mapping[str, Any], *, where: str | None = None) -> bytes
 
 @contextmanager
 def replaced_file(path: Path, *, is_private: bool = False) -> Iterator[Callable[[bytes], int]]:
-    """A function that writes to a scratch file (packed for .gz), which takes the place of `path` if all went well.
+    """A function that writes to a scratch file, which takes the place of `path` if all went well.
+
+    What goes into a .gz is packed.
 
     Args:
         path: The file; folders above it are made.
@@ -139,7 +144,10 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text in UTF-8 at once, for places that appear whole by other means: a scratch folder."""
+    """Writes a text in UTF-8 at once, for places that appear whole by other means.
+
+    A scratch folder.
+    """
     write_bytes(path, text.encode("utf-8"))
 
 
@@ -194,7 +202,8 @@ def replaced_folder(folder: Path, *, keep_existing: bool = False) -> Iterator[Pa
 
     Args:
         folder: The folder; what is there already lasts until the new one is whole.
-        keep_existing: Leave what is there at the end, as where another process was quicker with the same content.
+        keep_existing: Leave what is there at the end, as where another process was quicker with the
+            same content.
 
     Raises:
         OSError: where it cannot be written.
@@ -209,7 +218,8 @@ def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
     """A folder of this process, gone at the end.
 
     Args:
-        beside: What it lies beside, as where it may grow large; None for one among the system's temporary files.
+        beside: What it lies beside, as where it may grow large; None for one among the system's
+            temporary files.
     """
     scratch = Scratch(beside)
     try:
@@ -219,7 +229,7 @@ def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Adds bytes at the end of a file, made where it is missing, and hands them to the operating system at once.
+    """Adds bytes at the end of a file, made where it is missing, out of our hands at once.
 
     Raises:
         OSError: where it cannot be written.
@@ -262,7 +272,7 @@ def make_folder(folder: Path) -> None:
 
 
 def make_new_folder(folder: Path) -> bool:
-    """Makes a folder; False where it is there already, so that of two processes only one gets it."""
+    """Makes a folder; False where it is there already: of two processes one gets it."""
     try:
         os.mkdir(folder)
     except FileExistsError:
@@ -279,7 +289,7 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
-# -- scratch folders ----------------------------------------------------------------------------------------------------------
+# -- scratch folders -------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -306,10 +316,13 @@ def _scratch_file(target: Path, mode: int) -> Iterator[tuple[Path, IO[bytes]]]:
 
 
 class Scratch:
-    """A folder of this process for what is being written; it lasts until `remove`, or until the process is dead.
+    """A folder of this process for what is being written.
+
+    It lasts until `remove`, or until the process is dead.
 
     Args:
-        target: What it is for: it lies beside that and bears its name. None for one among the system's temporary files.
+        target: What it is for: it lies beside that and bears its name. None for one among the
+            system's temporary files.
     """
 
     def __init__(self, target: Path | None = None) -> None:
@@ -324,13 +337,17 @@ class Scratch:
             self.folder = _scratch_path(beside, name)
             with suppress(FileExistsError):
                 os.mkdir(self.folder, 0o700 if target is None else 0o777)
-                # None where another process took the folder for a dead one's before the lock was ours
+                # None where another process took the folder for a dead one's before the lock was
+                # ours
                 self._lock = _take_lock(self.folder)
         # as the umask has it, which can only be asked by setting it: another thread would feel that
         self.mode = self.folder.stat().st_mode
 
     def remove(self) -> None:
-        """Deletes the folder with all in it; nothing in a forked child, which holds a copy of its owner."""
+        """Deletes the folder with all in it.
+
+        Nothing in a forked child, which holds a copy of its owner.
+        """
         if os.getpid() != self._pid:
             return
         lock, self._lock = self._lock, None
@@ -371,7 +388,7 @@ def _placed(target: Path, *, keep_existing: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def _said_by_the_system(target: Path) -> Iterator[None]:
-    """Makes an OSError of what a library written in Rust says of one, as safetensors of a full disk."""
+    """Makes an OSError of what a library in Rust says of one, as safetensors of a full disk."""
     try:
         yield
     except Exception as error:
@@ -383,7 +400,10 @@ def _said_by_the_system(target: Path) -> Iterator[None]:
 
 
 def _exchange(made: Path, target: Path, old: Path) -> None:
-    """Puts a folder in the place of another; one that is killed in between is finished by `_remove_scratch`."""
+    """Puts a folder in the place of another.
+
+    One that is killed in between is finished by `_remove_scratch`.
+    """
     os.replace(target, old)
     try:
         os.replace(made, target)
@@ -414,7 +434,10 @@ def _scratch_path(beside: Path, name: str) -> Path:
 
 
 def _remove_litter(beside: Path) -> None:
-    """Deletes the scratch files and folders of dead processes; a process looks once into a folder."""
+    """Deletes the scratch files and folders of dead processes.
+
+    A process looks once into a folder.
+    """
     key = (os.getpid(), os.path.abspath(beside))
     if key in _looked_at:
         return
@@ -468,7 +491,8 @@ def _take_lock(folder: Path) -> int | None:
 
 def _lock(handle: int) -> None:
     if fcntl is not None:
-        # a file system without locks: then nobody else gets one either, and what is here is left alone
+        # a file system without locks: then nobody else gets one either, and what is here is left
+        # alone
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
 
@@ -479,7 +503,7 @@ def _host() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 
 
-# -- rights and disks ---------------------------------------------------------------------------------------------------------
+# -- rights and disks ------------------------------------------------------------------------------
 
 
 def _give_rights(path: Path, scratch_mode: int) -> None:

@@ -1,4 +1,7 @@
-"""Pictures from outside: opened safely, turned upright, made RGB, scaled down, or refused with a sentence."""
+"""Pictures from outside.
+
+Opened safely, turned upright, made RGB, scaled down, or refused with a sentence.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ MAX_IMAGE_PIXELS = 602_112
 """Pixels a picture keeps by default: 768·28·28, as in the released training."""
 
 MAX_DECODED_PIXELS = 80_000_000
-"""Pixels of the largest picture that is decoded at all (240 MB as RGB); less than where Pillow warns."""
+"""Pixels of the largest picture that is decoded at all (240 MB as RGB); less than where Pillow
+warns."""
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What is decoded; every further decoder would be one more way in for a hostile file."""
@@ -86,15 +90,19 @@ def find_image(location: str | Path, *, where: str | None = None) -> Path:
 def open_image(
     location: str | Path, *, max_image_pixels: int | None = MAX_IMAGE_PIXELS, where: str | None = None
 ) -> PIL.Image.Image:
-    """Opens a picture as RGB: upright by its EXIF data, see-through parts on white, scaled down if too large.
+    """Opens a picture as RGB.
+
+    Upright by its EXIF data, see-through parts on white, scaled down if too large.
 
     Args:
         location: Path of the file.
-        max_image_pixels: Width × height that the result has at most, the shape kept; None for no scaling.
+        max_image_pixels: Width × height that the result has at most, the shape kept; None for no
+            scaling.
         where: The place to name in errors, such as `dev.jsonl:17`.
 
     Raises:
-        DataError: where the file is missing, no picture of a known kind, damaged, or larger than `MAX_DECODED_PIXELS`.
+        DataError: where the file is missing, no picture of a known kind, damaged, or larger than
+            `MAX_DECODED_PIXELS`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,7 @@
-"""Model folders from others: what must lie in one, and what the libraries say of damaged ones in one sentence."""
+"""Model folders from others.
+
+What must lie in one, and what the libraries say of damaged ones in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ _HUB_ID = re.compile(r"\w[\w.-]{0,95}(/[\w.-]{1,96})?")
 
 
 def check_model_folder(location: str) -> None:
-    """A folder that exists must hold a configuration and safetensors; a name that is no path is left to the hub.
+    """A folder that exists must hold a configuration and safetensors.
+
+    A name that is no path is left to the hub.
 
     Raises:
         ModelError: with what is missing.
@@ -35,7 +40,7 @@ def check_model_folder(location: str) -> None:
 
 @contextmanager
 def loading_explained(name: str, *, kind: str) -> Iterator[None]:
-    """Turns what transformers, tokenizers, safetensors and peft raise on bad files into one sentence.
+    """Turns what the Hugging Face libraries raise on bad files into one sentence.
 
     Args:
         name: What the user called the model.
@@ -74,7 +79,8 @@ _KNOWN_REASONS = {
 }
 """Parts of the libraries' messages, and what they mean for the user."""
 
-# what the libraries let out on damaged files; found by flipping bytes (tests/models/test_bad_models.py)
+# what the libraries let out on damaged files; found by flipping bytes
+# (tests/models/test_bad_models.py)
 _LOADING_ERRORS = (
     ArithmeticError,
     AssertionError,

@@ -1,7 +1,8 @@
-"""Run folders: what a training run leaves on disk, how one is found again, and what `--model` may name.
+"""Run folders: what a run leaves on disk, how one is found, and what `--model` may name.
 
-A run folder holds `run.json` (the record: stage, status, seed, fingerprints, versions), `config.yaml` (the resolved
-configuration), `metrics.csv`, `tensorboard/`, `checkpoints/`, `adapter/`, `merged/` (a plain Hugging Face folder) and `curve.png`.
+A run folder holds `run.json` (the record: stage, status, seed, fingerprints, versions),
+`config.yaml` (the resolved configuration), `metrics.csv`, `tensorboard/`, `checkpoints/`,
+`adapter/`, `merged/` (a plain Hugging Face folder) and `curve.png`.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ class RunRecord:
 
 
 def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
-    """Makes the next folder `<root>/<stage>-<recipe>-<number>`; two processes never get the same one."""
+    """Makes the next folder `<root>/<stage>-<recipe>-<number>`.
+
+    Two processes never get the same one.
+    """
     make_folder(root)
     number = 1
     while not make_new_folder(run := root / f"{stage}-{recipe}-{number:03d}"):
@@ -114,7 +118,9 @@ class ModelSource:
 
 
 def resolve_model(spec: str) -> ModelSource:
-    """Tells which model `--model` means: `tiny`, a run folder (its merged model), a model folder, or a hub id.
+    """Tells which model `--model` means.
+
+    `tiny`, a run folder (its merged model), a model folder, or a hub id.
 
     Raises:
         UsageError: where the run has no model to use, or the text is a path that does not exist.

@@ -15,7 +15,10 @@ from ffr.text import visible
 
 
 class PlainConsole(Console):
-    """A console that shows every character as it is: no markup, no emoji codes, and control characters as signs."""
+    """A console that shows every character as it is.
+
+    No markup, no emoji codes, and control characters as signs.
+    """
 
     def __init__(self, *, stderr: bool = False, is_coloured: bool = True) -> None:
         super().__init__(
@@ -31,7 +34,10 @@ class PlainConsole(Console):
         return super().render_str(visible(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is written, segment by segment; the console's own control codes are segments of another kind."""
+        """What is written, segment by segment.
+
+        The console's own control codes are segments of another kind.
+        """
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 

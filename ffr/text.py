@@ -1,4 +1,7 @@
-"""Words from outside, fit to be shown: printable, on one line, cut; and which of them are addresses."""
+"""Words from outside, fit to be shown: printable, on one line, cut.
+
+And which of them are addresses.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,9 @@ def _visible_char(char: str) -> str:
 
 
 def one_line(said: object, limit: int = 200) -> str:
-    r"""What an error or a text says, printable, on one line and cut; an error's kind where it says nothing.
+    r"""What an error or a text says, printable, on one line and cut.
+
+    An error's kind where it says nothing.
 
     Args:
         said: The error or text.
@@ -60,12 +65,14 @@ def one_line(said: object, limit: int = 200) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """The beginning of a text that is longer than so many characters, with a sign that it goes on."""
+    """The beginning of a text longer than so many characters, with a sign that it goes on."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:
-    r"""A value as JSON that cannot steer a terminal: what is not to be seen stands there by its number, as JSON has it.
+    r"""A value as JSON that cannot steer a terminal.
+
+    What is not to be seen stands there by its number, as JSON has it.
 
     >>> json_text(["é\u202e\x9b"], indent=None)
     '["é\\u202e\\u009b"]'
@@ -77,7 +84,9 @@ def json_text(value: Any, *, indent: int | None = 2) -> str:
 
 
 def is_url(location: str | Path) -> bool:
-    """Whether a location is an address (of the web, `file:`, or a picture in itself, `data:`) rather than a path.
+    """Whether a location is an address rather than a path.
+
+    Addresses are those of the web, `file:`, and a picture in itself, `data:`.
 
     >>> [is_url(text) for text in ("https://example.org/a.png", "data:image/png;base64,aa", "images/a.png", "C:/a.png")]
     [True, True, False, False]

@@ -1,4 +1,7 @@
-"""Files and folders: whole or not at all, readable as the umask says, and nothing of the dead left behind."""
+"""Files and folders.
+
+Whole or not at all, readable as the umask says, and nothing of the dead left behind.
+"""
 
 from __future__ import annotations
 
@@ -238,7 +241,7 @@ def test_a_part_is_gone_on_with_from_its_offset(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
 
 
-# -- nobody else writes -------------------------------------------------------------------------------------------------------
+# -- nobody else writes ----------------------------------------------------------------------------
 
 _WRITING = {
     "write_text", "write_bytes", "rename", "renames", "unlink", "mkdir", "makedirs", "rmdir", "removedirs", "touch", "chmod",

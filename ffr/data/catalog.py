@@ -1,4 +1,7 @@
-"""The named data sets: which there are, where they lie, and how a name or a path becomes examples."""
+"""The named data sets.
+
+Which there are, where they lie, and how a name or a path becomes examples.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,8 @@ def load_dataset(
     """Opens a named set or a file.
 
     Args:
-        spec: `mldr`, `wechat`, `sample`, `wechat-sample`, the path of a data file, or of a folder with one file a split.
+        spec: `mldr`, `wechat`, `sample`, `wechat-sample`, the path of a data file, or of a folder
+            with one file a split.
         split: Which part of a named set or folder; of no matter for a file.
         image_root: Folder that relative image paths are resolved against; the data file's own if None.
         skip_bad: Leave out records that cannot be used, and say so through `echo`, instead of failing at the first.
@@ -78,7 +82,8 @@ def load_dataset(
         echo: Gets a line about what was generated or left out; None for silence.
 
     Raises:
-        UsageError: for a name or split that does not exist, or a set that is not here; with the ways out.
+        UsageError: for a name or split that does not exist, or a set that is not here; with the
+            ways out.
         DataError: where the file cannot be used.
     """
     path, default_root = locate(spec, split=split, echo=echo)
@@ -101,7 +106,7 @@ def load_dataset(
 
 
 def locate(spec: str | Path, *, split: str = "val", echo: Say | None = None) -> tuple[Path, Path | None]:
-    """The data file of a name or path, and the folder of its images where that is not the file's own.
+    """The data file of a name or path, and the folder of its images where it is another.
 
     Raises:
         UsageError: as `load_dataset`.
@@ -133,7 +138,10 @@ def locate(spec: str | Path, *, split: str = "val", echo: Say | None = None) -> 
 
 
 def describe_sets() -> list[tuple[str, str, str]]:
-    """For each named set: its name, what is here of it, and what to do if something is missing (else an empty text)."""
+    """For each named set.
+
+    Its name, what is here of it, and what to do if something is missing (else an empty text).
+    """
     rows: list[tuple[str, str, str]] = []
     for entry in NAMED_SETS.values():
         folder = data_home() / entry.name
@@ -165,7 +173,10 @@ def _file_of_split(folder: Path, split: str) -> Path:
 
 
 def _file_by_words(entry: NamedSet, folder: Path, split: str) -> tuple[Path, Path]:
-    """The file of a downloaded set whose name tells the split; what the publishers call it is not known for sure."""
+    """The file of a downloaded set whose name tells the split.
+
+    What the publishers call it is not known for sure.
+    """
     files = sorted(
         path
         for path in folder.rglob("*")

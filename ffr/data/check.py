@@ -106,7 +106,8 @@ def check_file(
 
     Args:
         path: The file.
-        image_root: Folder that relative image paths are resolved against; the file's own folder if None.
+        image_root: Folder that relative image paths are resolved against; the file's own folder if
+            None.
         check_images: Look up and decode the pictures; each file once, however many records use it.
         rules: What a model cannot take; None for none.
         progress: Gets the number of records done and in all.

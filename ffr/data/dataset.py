@@ -181,7 +181,8 @@ def open_dataset(
         rules: What the model at hand cannot take; None for no model.
 
     Raises:
-        DataError: with file and line of the first fault, unless `skip_bad`; where no record is usable in any case.
+        DataError: with file and line of the first fault, unless `skip_bad`; where no record is
+            usable in any case.
     """
     return ExampleDataset(
         Path(path),
@@ -255,6 +256,7 @@ class IdentityOfData:
 def data_fingerprint(examples: Iterable[Example]) -> str:
     """SHA-256 over dialogue, query and answer of every example in order; see `DataIdentity`.
 
+    >>> from ffr.dialogue import Dialogue, Utterance
     >>> chat = Dialogue("d", (Utterance("a", ("hi",)),))
     >>> data_fingerprint([Example(chat, "greeting")]) == data_fingerprint([Example(chat, "farewell")])
     False

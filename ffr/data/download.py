@@ -1,4 +1,4 @@
-"""Fetches a published archive (resumed where it was cut), checks it, and unpacks it so that nothing lands outside its folder."""
+"""Fetches a published archive, resumed where it was cut, checks it, and unpacks it safely."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ MAX_MEMBERS = 2_000_000
 MAX_NAME_BYTES = 1 << 20
 """Bound of the part of a header that holds a long name and other facts of a member."""
 MANIFEST = "ffr-download.json"
-"""Beside the unpacked files: where the archive came from, its SHA-256 and size, when it was fetched, and by which version."""
+"""Beside the unpacked files: where the archive came from, its SHA-256 and size, when it was
+fetched, and by which version."""
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 30.0
@@ -60,7 +61,8 @@ def install(
 ) -> Download:
     """Puts the contents of an archive into a folder, which appears whole or not at all.
 
-    A download that was cut off is kept beside the folder and taken up again by the next call with the same URL.
+    A download that was cut off is kept beside the folder and taken up again by the next call with
+    the same URL.
 
     Args:
         folder: Where the contents go; its name names the set.
@@ -74,8 +76,10 @@ def install(
         retry_seconds: Pause before the first of these; doubled for each further one.
 
     Raises:
-        UsageError: where neither or both of `url` and `archive` are given, the URL is no web address, or the folder is there.
-        DataError: where the download fails, is too large or not what `sha256` says, or holds what may not be unpacked.
+        UsageError: where neither or both of `url` and `archive` are given, the URL is no web
+            address, or the folder is there.
+        DataError: where the download fails, is too large or not what `sha256` says, or holds what
+            may not be unpacked.
     """
     if (url is None) == (archive is None):
         raise UsageError("name the archive by --url URL (to fetch it) or by --archive FILE (a copy on this machine)")
@@ -116,13 +120,15 @@ def fetch(
     num_retries: int = 5,
     retry_seconds: float = 2.0,
 ) -> None:
-    """Downloads a file, taking up where an earlier call for the same URL stopped if the server allows it.
+    """Downloads a file, from where an earlier call for the same URL stopped if the server can.
 
-    Beside `part` lies a small .json with the URL and the server's tag of its content, by which a changed file is noticed.
+    Beside `part` lies a small .json with the URL and the server's tag of its content, by which a
+    changed file is noticed.
 
     Raises:
         UsageError: where the URL is no http or https address.
-        DataError: where the server refuses, the file is too large, or the connection fails again and again.
+        DataError: where the server refuses, the file is too large, or the connection fails again
+            and again.
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
@@ -277,10 +283,13 @@ def extract(
     max_members: int = MAX_MEMBERS,
     where: str | None = None,
 ) -> int:
-    """Unpacks a .tar into an empty folder and tells the number of files; only plain files and folders inside it are let through.
+    """Unpacks a .tar into an empty folder and tells the number of files.
 
-    Every member is judged before its content is read: links, devices, absolute paths, `..`, names that stand twice, and more
-    bytes or members than allowed end it. Python's own `data` filter is applied on top.
+    Only plain files and folders inside it are let through.
+
+    Every member is judged before its content is read: links, devices, absolute paths, `..`, names
+    that stand twice, and more bytes or members than allowed end it. Python's own `data` filter is
+    applied on top.
 
     Raises:
         DataError: with the member that is refused, or what is wrong with the archive.
@@ -327,7 +336,7 @@ class _HeaderError(Exception):
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is judged before what belongs to it is read into memory, and that tells the end of the archive."""
+    """A header judged before what belongs to it is read, and that tells the archive's end."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -343,7 +352,8 @@ class _Header(tarfile.TarInfo):
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            # the zeros that end an archive; it is over without a word where anything else stands, or nothing
+            # the zeros that end an archive; it is over without a word where anything else stands,
+            # or nothing
             setattr(tarfile_, "has_end", True)  # noqa: B010 - an attribute of ours
             raise
 

@@ -30,7 +30,10 @@ class Finding:
 
 
 class FaultyError(Exception):
-    """Raised inside the readers once a part cannot be read any further; what was wrong is among the findings."""
+    """Raised inside the readers once a part cannot be read any further.
+
+    What was wrong is among the findings.
+    """
 
 
 class Findings(list[Finding]):

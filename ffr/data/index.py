@@ -1,7 +1,9 @@
-"""Where the records of a .json list or .jsonl file (plain or .gz) lie: an index of offsets, so that files of any size can be read.
+"""Where the records of a .json list or .jsonl file (plain or .gz) lie.
 
-Beyond the index (20 bytes a record) and one record at a time nothing is held in memory. A .gz file is unpacked once into a
-temporary file, which goes when the last reader does.
+An index of offsets, so that files of any size can be read.
+
+Beyond the index (20 bytes a record) and one record at a time nothing is held in memory. A .gz file
+is unpacked once into a temporary file, which goes when the last reader does.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from ffr.errors import DataError, UsageError
 from ffr.files import Scratch, open_from
 
 MAX_RECORD_BYTES = 64 << 20
-"""A longer record is refused: with a missing line break or quote a whole file becomes one record."""
+"""A longer record is refused: with a missing line break or quote a whole file becomes one
+record."""
 
 MAX_NESTING = 50
 """Lists and objects inside each other that a record may have."""
@@ -33,7 +36,8 @@ MAX_UNPACKED_BYTES = 8 << 30
 """What a .gz file may unpack to; the environment variable FFR_MAX_UNPACKED_BYTES raises it."""
 
 MAX_UNPACKED_RATIO = 200
-"""How many times its own size a .gz file may unpack to, where the variable is not set: dialogues pack to a tenth."""
+"""How many times its own size a .gz file may unpack to, where the variable is not set: dialogues
+pack to a tenth."""
 
 _FREE_UNPACKED_BYTES = 64 << 20
 """What a .gz file may unpack to whatever its own size."""
@@ -43,7 +47,8 @@ _BOM = b"\xef\xbb\xbf"
 _WIDE_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _WHITE = b" \t\r\n"
 
-# a whole string, the beginning of one that goes on behind the window, or a character that makes the structure
+# a whole string, the beginning of one that goes on behind the window, or a character that makes the
+# structure
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
@@ -52,15 +57,18 @@ class RecordFile:
     r"""The records of a file, by number.
 
     Args:
-        path: A .json file with a list, or a .jsonl file with one object a line; either may be packed with gzip.
+        path: A .json file with a list, or a .jsonl file with one object a line; either may be
+            packed with gzip.
 
     Attributes:
         path: The file as it was named.
         layout: `list` or `lines`.
-        tail_fault: What is wrong after the last record that could be told apart (a list that is not closed, …), or None.
+        tail_fault: What is wrong after the last record that could be told apart (a list that is not
+            closed, …), or None.
 
     Raises:
-        DataError: where the file is missing, empty, damaged, or in another encoding than UTF-8 as a whole.
+        DataError: where the file is missing, empty, damaged, or in another encoding than UTF-8 as a
+            whole.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +117,10 @@ class RecordFile:
         return len(self._offsets)
 
     def where(self, index: int) -> str:
-        """File and line of a record, for people: `dev.jsonl:17`, or `dev.json:2201 (record 17)` in a list."""
+        """File and line of a record, for people.
+
+        `dev.jsonl:17`, or `dev.json:2201 (record 17)` in a list.
+        """
         suffix = f" (record {index + 1})" if self.layout == "list" else ""
         return f"{self.path.name}:{self._lines[index]}{suffix}"
 
@@ -121,7 +132,8 @@ class RecordFile:
         """The bytes of a record.
 
         Raises:
-            DataError: where the record is too long, or the file has been changed since it was opened.
+            DataError: where the record is too long, or the file has been changed since it was
+                opened.
         """
         with self._reopen() as file:
             return self._read(file, index)
@@ -149,7 +161,8 @@ class RecordFile:
         return (self._unpacked.location() if self._unpacked else self.path).open("rb")
 
     def _reopen(self) -> BinaryIO:
-        # a handle of its own for every reader: none is shared between threads or inherited by forked workers
+        # a handle of its own for every reader: none is shared between threads or inherited by
+        # forked workers
         try:
             file = (self._unpacked.location() if self._unpacked else self.path).open("rb")
             status = os.fstat(file.fileno())
@@ -207,7 +220,10 @@ class RecordFile:
                 number += blank.count(b"\n")
 
     def _index_list(self, file: BinaryIO, start: int) -> None:
-        """Finds the elements of a list by brackets and commas outside strings; what is in them is judged later, one by one."""
+        """Finds the elements of a list by brackets and commas outside strings.
+
+        What is in them is judged later, one by one.
+        """
         file.seek(0)
         line = file.read(start).count(b"\n") + 1
         window, base = b"", start  # `base`: offset of the window's first byte in the file
@@ -287,7 +303,10 @@ class RecordFile:
 
 
 class _UnpackedFile:
-    """The contents of a .gz file in a temporary file of this process; pickled, it is shared while it lasts, or unpacked anew."""
+    """The contents of a .gz file in a temporary file of this process.
+
+    Pickled, it is shared while it lasts, or unpacked anew.
+    """
 
     def __init__(self, packed: Path) -> None:
         self.packed = packed
@@ -370,7 +389,9 @@ _DECODER = json.JSONDecoder(
 
 
 def parse_record(data: bytes, where: str) -> dict[str, Any]:
-    """Reads one JSON object strictly: UTF-8, no key twice, no NaN, no lone surrogates, bounded nesting.
+    """Reads one JSON object strictly.
+
+    UTF-8, no key twice, no NaN, no lone surrogates, bounded nesting.
 
     Args:
         data: The bytes of one record.

@@ -50,9 +50,9 @@ class DualEncoder:
     ) -> None:
         self.name = name
         self.takes_images = takes_images
-        self._model = model
-        self._tokenizer = tokenizer
-        self._image_processor = image_processor
+        self.model = model
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
         self._is_siglip = model.config.model_type.startswith("siglip")
         text = model.config.text_config
         self._vocabulary_size = int(text.vocab_size)
@@ -61,13 +61,13 @@ class DualEncoder:
 
     @property
     def device(self) -> torch.device:
-        found: torch.device = self._model.device
+        found: torch.device = self.model.device
         return found
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over weights, tokenizer, image processor, kind of model and kind of device."""
-        return fingerprint_of(self._model, self._tokenizer, self._image_processor.to_dict())
+        return fingerprint_of(self.model, self.tokenizer, self.image_processor.to_dict())
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -79,7 +79,7 @@ class DualEncoder:
         rows = []
         for start in range(0, len(texts), BATCH_SIZE):
             inputs = self.text_inputs(texts[start : start + BATCH_SIZE])
-            rows.append(self._features(self._model.get_text_features, inputs))
+            rows.append(self._features(self.model.get_text_features, inputs))
         return self._joined(rows)
 
     def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -88,7 +88,7 @@ class DualEncoder:
         Raises:
             ModelError: where the tokenizer does not fit the model.
         """
-        inputs = self._tokenizer(
+        inputs = self.tokenizer(
             [as_text(text) for text in texts],
             # SigLIP was trained on full rows of padding, without a mask
             padding="max_length" if self._is_siglip else True,
@@ -112,7 +112,7 @@ class DualEncoder:
         rows = []
         for start in range(0, len(images), BATCH_SIZE):
             inputs = self.image_inputs(images[start : start + BATCH_SIZE])
-            rows.append(self._features(self._model.get_image_features, inputs))
+            rows.append(self._features(self.model.get_image_features, inputs))
         return self._joined(rows)
 
     def image_inputs(self, images: Sequence[str | Path]) -> dict[str, Tensor]:
@@ -124,7 +124,7 @@ class DualEncoder:
         # decoded one at a time: a batch of large photographs would fill the memory
         inputs = [self._pixels(location) for location in images]
         joined = {key: torch.cat([item[key] for item in inputs]) for key in inputs[0]}
-        joined["pixel_values"] = joined["pixel_values"].to(self._model.dtype)
+        joined["pixel_values"] = joined["pixel_values"].to(self.model.dtype)
         return joined
 
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
@@ -145,7 +145,7 @@ class DualEncoder:
                 f"cut it to at most {MAX_SIDE_RATIO}:1"
             )
         try:
-            return dict(self._image_processor(images=[picture], return_tensors="pt"))
+            return dict(self.image_processor(images=[picture], return_tensors="pt"))
         except ValueError as error:
             raise DataError(f"image {location}: {self.name} cannot take it ({one_line(error)}); replace it") from error
 

@@ -75,8 +75,8 @@ class SentenceEncoder:
         self.name = name
         self.pooling = pooling
         self.max_text_tokens = max_text_tokens
-        self._model = model
-        self._tokenizer = tokenizer
+        self.model = model
+        self.tokenizer = tokenizer
         self.is_lowered = is_lowered
         self._cut_notice = CutNotice(name, max_text_tokens)
         self._vocabulary_size = int(model.config.vocab_size)
@@ -84,18 +84,18 @@ class SentenceEncoder:
     @cached_property
     def _arguments(self) -> set[str]:
         """What the model takes of that which its tokenizer gives."""
-        return set(inspect.signature(self._model.forward).parameters)
+        return set(inspect.signature(self.model.forward).parameters)
 
     @property
     def device(self) -> torch.device:
-        found: torch.device = self._model.device
+        found: torch.device = self.model.device
         return found
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over weights, tokenizer, pooling, longest text, kind of model and kind of device."""
         settings = {"pooling": self.pooling, "max_text_tokens": self.max_text_tokens, "is_lowered": self.is_lowered}
-        return fingerprint_of(self._model, self._tokenizer, settings)
+        return fingerprint_of(self.model, self.tokenizer, settings)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -104,7 +104,7 @@ class SentenceEncoder:
         Raises:
             ModelError: where the tokenizer does not fit the model, or a vector is not finite.
         """
-        vectors = torch.zeros((len(texts), int(self._model.config.hidden_size)))
+        vectors = torch.zeros((len(texts), int(self.model.config.hidden_size)))
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # so that little is padded
         for start in range(0, len(order), BATCH_SIZE):
             chosen = order[start : start + BATCH_SIZE]
@@ -121,7 +121,7 @@ class SentenceEncoder:
             ModelError: where the tokenizer does not fit the model.
         """
         batch = [as_text(text) for text in texts]
-        inputs = self._tokenizer(
+        inputs = self.tokenizer(
             [text.lower() for text in batch] if self.is_lowered else batch,
             padding=True,
             truncation=True,
@@ -136,7 +136,7 @@ class SentenceEncoder:
     def vectors(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The vectors of one batch of `text_inputs`, (n, H) float32 on the model's device, L2-normalised."""
         given = {name: value.to(self.device) for name, value in inputs.items()}
-        hidden = self._model(**given).last_hidden_state.float()
+        hidden = self.model(**given).last_hidden_state.float()
         pooled = hidden[:, 0]
         if self.pooling == "mean":
             mask = given["attention_mask"][..., None].float()

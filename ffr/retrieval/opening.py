@@ -1,4 +1,7 @@
-"""From what `--model` names (a folder, a run, api:URL#MODEL, embedding:ENCODER, baseline:NAME) to the retriever that answers."""
+"""From what `--model` names to the retriever that answers.
+
+A name is a folder, a run, a hub id, api:URL#MODEL, embedding:ENCODER or baseline:NAME.
+"""
 
 from __future__ import annotations
 
@@ -107,8 +110,8 @@ class OpenModel(Protocol):
 
         Args:
             asked: The data.
-            settings: How it is asked there; only what is declared `of_data` may differ from what it was
-                opened with.
+            settings: How it is asked there; only what is declared `of_data` may differ from what it
+                was opened with.
             say: Gets a line about what is fitted.
             progress: Makes the bar of a fit from its number of queries.
         """
@@ -152,7 +155,7 @@ def choose_model(model: str | None) -> ModelChoice:
         return ModelChoice(kind, model, API_PREFIX + split_name(model)[1])
     if kind == "embedding":
         if model == EMBEDDING_PREFIX:
-            raise UsageError("--model embedding: names no encoder; write embedding:ENCODER, with what --encoder takes")
+            raise UsageError("--model embedding: names no encoder; write embedding:ENCODER, as for --encoder")
         return ModelChoice(kind, model, model)
     if kind == "baseline":
         name = model.removeprefix(BASELINE_PREFIX)
@@ -241,7 +244,7 @@ class OpenReader:
 
 
 class OpenEmbedding:
-    """An encoder that retrieves what is similar enough, which is fitted on data that is not asked: an `OpenModel`.
+    """An encoder that retrieves what is similar enough, fitted on other data: an `OpenModel`.
 
     Args:
         scorer: The encoder with its way of scoring.
@@ -267,16 +270,14 @@ class OpenEmbedding:
         """The rule: as given, or fitted on data that is not asked."""
         if settings.threshold is not None:
             if settings.image_threshold is not None and not self.takes_images:
-                raise UsageError(
-                    "--image-threshold has no meaning beside an encoder of texts, with which pictures follow their lines"
-                )
+                beside = "an encoder of texts, with which pictures follow their lines"
+                raise UsageError(f"--image-threshold has no meaning beside {beside}")
             image = settings.threshold if settings.image_threshold is None else settings.image_threshold
             return Selection("threshold", settings.threshold, image if self.takes_images else None)
         if settings.fit_dataset is None and asked.split is None:
-            raise UsageError(
-                f"what is similar enough is fitted on data that is not evaluated, and {asked.dataset} is all there is; name some "
-                "with --fit-dataset, or give --threshold"
-            )
+            why = "what is similar enough is fitted on data that is not evaluated"
+            remedy = "name some with --fit-dataset, or give --threshold"
+            raise UsageError(f"{why}, and {asked.dataset} is all there is; {remedy}")
         dataset = settings.fit_dataset or asked.dataset
         own_root = (
             settings.fit_image_root if settings.fit_dataset is not None else settings.fit_image_root or asked.image_root

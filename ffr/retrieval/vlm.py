@@ -13,7 +13,7 @@ from ffr.errors import DataError
 from ffr.prompt import IMAGE_MARK, MAX_SHARED_QUERIES, QUERY_START, UTT_ID_START, QueryPosition
 
 if TYPE_CHECKING:
-    from ffr.models.decoding.greedy import Generated
+    from ffr.models.decoding.loop import Generated
     from ffr.models.rows import Encoded
     from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.vlm import Vlm
@@ -199,8 +199,8 @@ class VlmRetriever:
         return prompt
 
     def _generate(self, examples: Sequence[Example]) -> list[Generated]:
-        from ffr.models.decoding.greedy import generate_answers
-        from ffr.models.decoding.grouped import answer_groups, can_share
+        from ffr.models.decoding.greedy import answer_neighbours, generate_answers
+        from ffr.models.packing import shared_beginning
 
         prompts = [self._encoded(example) for example in examples]
         grammars = None
@@ -211,15 +211,15 @@ class VlmRetriever:
         units: list[list[int]] = []
         for unit in self._units(examples):
             # a tokenizer that joins what goes before with the query could leave a picture behind the common part
-            is_one = can_share(self.vlm, [prompts[index] for index in unit])
-            units += [unit] if is_one else [[index] for index in unit]
+            length = shared_beginning([prompts[index] for index in unit], self.vlm.placeholder_ids)
+            units += [unit] if length is not None else [[index] for index in unit]
         if len(units) == len(examples):
             return generate_answers(self.vlm, prompts, max_new_tokens=self._max_new_tokens, grammars=grammars)
-        groups = answer_groups(
+        parts = answer_neighbours(
             self.vlm,
             [[prompts[index] for index in unit] for unit in units],
             max_new_tokens=self._max_new_tokens,
             grammars=None if grammars is None else [[grammars[index] for index in unit] for unit in units],
         )
-        found = dict(zip(itertools.chain(*units), itertools.chain(*groups), strict=True))
+        found = dict(zip(itertools.chain(*units), itertools.chain(*parts), strict=True))
         return [found[index] for index in range(len(examples))]

@@ -1,4 +1,7 @@
-"""Data, pictures and archives from someone else: read or refused in time that grows no faster than they do."""
+"""Data, pictures and archives from someone else.
+
+Read or refused in time that grows no faster than they do.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def seconds(work: Any) -> float:
     return time.process_time() - began
 
 
-# -- records ----------------------------------------------------------------------------------------------------------------
+# -- records ---------------------------------------------------------------------------------------
 
 
 def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
@@ -169,7 +172,7 @@ def test_check_and_skip_bad_agree_on_the_pictures(tmp_path: Path) -> None:
     ]
 
 
-# -- pictures ---------------------------------------------------------------------------------------------------------------
+# -- pictures --------------------------------------------------------------------------------------
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -193,7 +196,7 @@ def test_greys_without_a_white_are_refused(tmp_path: Path, kind: Any) -> None:
         open_image(tmp_path / "a.tif")
 
 
-# -- archives ---------------------------------------------------------------------------------------------------------------
+# -- archives --------------------------------------------------------------------------------------
 
 
 def tar_of(names: list[str], content: bytes = b"x" * 512) -> bytes:
@@ -252,7 +255,7 @@ def test_what_a_mac_adds_to_an_archive_is_no_second_part(tmp_path: Path, monkeyp
     assert locate("wechat", split="val") == (folder / "wechat_val.jsonl", folder)
 
 
-# -- the terminal -----------------------------------------------------------------------------------------------------------
+# -- the terminal ----------------------------------------------------------------------------------
 
 STEERING = "\x1b]0;OWNED\x07\x1b[31m\u202e"
 

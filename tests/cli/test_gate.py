@@ -78,7 +78,10 @@ def test_wrong_calls(evaluated, tmp_path):
 
 @pytest.mark.slow
 def test_the_shipped_model_passes_and_a_damaged_one_falls(sample_home, tmp_path):
-    """The regression that CI runs; then the same with noise of a tenth of each tensor's spread on the weights."""
+    """The regression that CI runs.
+
+    Then the same with noise of a tenth of each tensor's spread on the weights.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 

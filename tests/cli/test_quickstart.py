@@ -1,4 +1,7 @@
-"""The quickstart, whole: it learns visibly, beats every trivial baseline, and finds pictures by what they show."""
+"""The quickstart, whole.
+
+It learns visibly, beats every trivial baseline, and finds pictures by what they show.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +44,16 @@ def test_the_whole_one_learns(sample_home: Path, tmp_path: Path, monkeypatch: py
         for folder in (first / "eval" / "base-sample", first / "eval" / "sample", second / "eval" / "sample")
     )
     results = json.loads((first / "eval" / "sample" / "results.json").read_text(encoding="utf-8"))
-    # seed 0 gave 0.788 and 0.825 after SFT, 0.72 and 0.80 before; a little room for other machines' arithmetic
+    # seed 0 gave 0.788 and 0.825 after SFT, 0.72 and 0.80 before; a little room for other machines'
+    # arithmetic
     assert after_sft["joint_f1"] > base["joint_f1"] + 0.01
     for scores in (after_sft, after_grpo):
         assert scores["utterance_f1"] > 0.75
         assert scores["image_f1"] > 0.75
         for baseline in results["baselines"].values():
             assert scores["joint_f1"] > baseline["scores"]["joint_f1"] + 0.2
-    # what GRPO gains is of the size of the error of 225 queries; that it does no harm can be asked of one seed
+    # what GRPO gains is of the size of the error of 225 queries; that it does no harm can be asked
+    # of one seed
     assert after_grpo["joint_f1"] > after_sft["joint_f1"] - 0.02
     control = CliRunner().invoke(
         ffr,

@@ -1,4 +1,4 @@
-"""The check: each fault is found with its line, good records are counted, each picture is decoded once."""
+"""The check: each fault with its line, good records counted, each picture decoded once."""
 
 from __future__ import annotations
 

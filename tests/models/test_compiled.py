@@ -92,7 +92,7 @@ def test_traced_layers_change_nothing(folder: Path, ask: Ask) -> None:
 def test_compiled_layers_take_branches_in_blocks(
     model_folder: Callable[[str], Path], ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_prefix, "_block_size", lambda *_: 5)
+    monkeypatch.setattr(shared_prefix, "block_size", lambda *_: 5)
     assert_the_same(with_lora(model_folder("qwen2-vl")), with_lora(model_folder("qwen2-vl")), ask)
 
 

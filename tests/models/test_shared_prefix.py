@@ -11,10 +11,11 @@ from model_builds import BUILDS
 from vlm_reference import with_lora
 
 from ffr.dialogue import FilePrompt
-from ffr.models import shared_prefix
+from ffr.models import prefix_attention, shared_prefix
 from ffr.models.decoding.greedy import generate_answers
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.loading import load_vlm
+from ffr.models.packing import PackedRows
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
 from ffr.models.vlm import Vlm
@@ -112,14 +113,14 @@ def test_branches_in_blocks_equal_repeated(
     branches = random_branches(vlm, lengths)
     expected = PrefixSharing(vlm)._score_shared(prompts, branches, lengths).logprobs
     blocks = set()
-    original = shared_prefix._in_blocks
+    original = prefix_attention._in_blocks
 
     def noted(rows: torch.Tensor, block: int) -> torch.Tensor:
         blocks.add(rows.shape[2] // block)
         return original(rows, block)
 
-    monkeypatch.setattr(shared_prefix, "_in_blocks", noted)
-    monkeypatch.setattr(shared_prefix, "_block_size", lambda *_: longest // 2)
+    monkeypatch.setattr(prefix_attention, "_in_blocks", noted)
+    monkeypatch.setattr(shared_prefix, "block_size", lambda *_: longest // 2)
     (shared, mine), (repeated, theirs) = both_ways(vlm, prompts, branches, with_entropy=True)
     assert max(blocks) >= 4
     assert (shared.logprobs - expected).abs().max() < 1e-4
@@ -220,11 +221,13 @@ def test_an_architecture_that_does_not_fit_is_repeated_and_says_so(
     vlm = with_lora(folder)
     prompts, branches = [vlm.encode(*ask(0))], random_branches(vlm, [[3, 5]])
     expected = PrefixSharing(vlm, is_wanted=False).score(prompts, branches)
+
     # an attention that lets branches see each other: the trial pass must notice
-    monkeypatch.setattr(
-        PrefixSharing, "_branch_mask", staticmethod(lambda mask, number, place, block: torch.ones(
-            len(mask), 1, number.shape[1], mask.shape[1] + block, dtype=torch.bool))
-    )  # fmt: skip
+    def all_seen(rows: PackedRows, prompt_mask: torch.Tensor) -> torch.Tensor:
+        size = prompt_mask.shape[1] + rows.block
+        return torch.ones((len(prompt_mask), 1, rows.num_tokens, size), dtype=torch.bool)
+
+    monkeypatch.setattr(PackedRows, "mask", all_seen)
     sharing = PrefixSharing(vlm)
     assert not sharing.is_active
     assert "trial pass was off" in str(sharing.reason)

@@ -1,4 +1,7 @@
-"""Prediction files: one answer a line, with the prompt it answers; read strictly, written atomically."""
+"""Prediction files: one answer a line, with the prompt it answers.
+
+Read strictly, written atomically.
+"""
 
 from __future__ import annotations
 
@@ -183,7 +186,9 @@ def read_predictions(path: str | Path) -> PredictionFile:
 
 
 def write_predictions(path: str | Path, predictions: Iterable[PredictionRecord]) -> int:
-    """Writes predictions in the published form and tells how many; the file appears whole or not at all.
+    """Writes predictions in the published form and tells how many.
+
+    The file appears whole or not at all.
 
     Raises:
         DataError: where the file cannot be written.

@@ -1,7 +1,8 @@
 """Records of the raw form, one dialogue with one or more queries each: read and made.
 
-What a record says beyond its form's keys is kept in `Example.meta` (unknown keys of the record under `EXTRA_KEYS`, those of its lines
-under `EXTRA_LINE_KEYS`), so that making a record of examples gives back what was read.
+What a record says beyond its form's keys is kept in `Example.meta` (unknown keys of the record
+under `EXTRA_KEYS`, those of its lines under `EXTRA_LINE_KEYS`), so that making a record of examples
+gives back what was read.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ from ffr.errors import DataError
 from ffr.prompt import TEMPLATES, check_markers, prompt_of
 
 EXTRA_LINE_KEYS = "_extra_lines"
-"""In `Example.meta`: for each line of a raw dialogue, the keys that the form does not know; absent where there are none."""
+"""In `Example.meta`: for each line of a raw dialogue, the keys that the form does not know; absent
+where there are none."""
 _RAW_LINE_KEYS = ("speaker", "utterance_idx", "utterance")
 
 
 def read_raw(record: Mapping[str, Any], findings: Findings, fallback_id: str, root: Path | None) -> list[Example]:
-    """The examples of a record, one a query; raises FaultyError where a part cannot be read any further."""
+    """The examples of a record, one a query.
+
+    Raises FaultyError where a part cannot be read any further.
+    """
     given_meta = record.get("meta")
     one_each = given_meta if isinstance(given_meta, list) else None
     meta = read_meta({**record, "meta": None} if one_each is not None else record, RAW_KEYS, findings)
@@ -146,8 +151,8 @@ def _read_raw_queries(record: Mapping[str, Any], findings: Findings) -> tuple[li
 def examples_to_raw_record(examples: Sequence[Example], *, drop_prompts: bool = False) -> dict[str, Any]:
     """Examples on one dialogue as one record of the raw form.
 
-    The raw form has no prompt and no list of image ids (a turn's images belong to it): where that would lose something, it
-    fails.
+    The raw form has no prompt and no list of image ids (a turn's images belong to it): where that
+    would lose something, it fails.
 
     Args:
         examples: One or more, with one and the same dialogue.

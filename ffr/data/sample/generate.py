@@ -1,7 +1,10 @@
-"""Generates the embedded data sets: dialogues of the lexicon's world with drawn pictures, built as MLDR was built.
+"""Generates the embedded data sets.
 
-`sample` has about 25 turns and three topics; `wechat-sample` about 75 turns, more topics, more chatter, and wordings and names
-that occur nowhere else. Most pictures hang on random turns, so that only what they show tells which topic they belong to.
+Dialogues of the lexicon's world with drawn pictures, built as MLDR was built.
+
+`sample` has about 25 turns and three topics; `wechat-sample` about 75 turns, more topics, more
+chatter, and wordings and names that occur nowhere else. Most pictures hang on random turns, so that
+only what they show tells which topic they belong to.
 """
 
 from __future__ import annotations
@@ -48,11 +51,14 @@ GENERATOR_VERSION = 3
 """Raised whenever a seed gives other bytes than before; a generated set of another version is made anew."""
 GENERATOR_FILE = "generator.json"
 RANDOM_PLACE_SHARE = 0.8
-"""Share of the pictures that hang on a random turn of the long dialogue; the others on a turn of their topic."""
+"""Share of the pictures that hang on a random turn of the long dialogue; the others on a turn of
+their topic."""
 
 
 def write_sample(folder: Path, name: str, seed: int = 0) -> dict[str, int]:
-    """Writes a set into a folder: one .jsonl a part, in ms-swift form, with its pictures under `images/`.
+    """Writes a set into a folder.
+
+    One .jsonl a part, in ms-swift form, with its pictures under `images/`.
 
     Args:
         folder: Where to; made if need be.
@@ -78,7 +84,10 @@ def write_sample(folder: Path, name: str, seed: int = 0) -> dict[str, int]:
 
 
 def is_outdated(folder: Path) -> bool:
-    """Whether a folder holds a set that another version of this generator made; one without a stamp is left alone."""
+    """Whether a folder holds a set that another version of this generator made.
+
+    One without a stamp is left alone.
+    """
     try:
         stamp = json.loads((folder / GENERATOR_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

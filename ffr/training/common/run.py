@@ -112,23 +112,25 @@ def configuration_of(config: StageConfig, resumed: Path | None) -> str:
     return resumed_fingerprint(config, resumed / CONFIG_FILE, RunRecord.load(resumed).config_fingerprint)
 
 
-def check_resumed(run: Path, train_data: ExampleDataset, val_data: ExampleDataset | None) -> RunRecord:
+def check_resumed(run: Path, data_fingerprint: str, val_fingerprint: str) -> RunRecord:
     """The record of a run that is gone on with.
+
+    Args:
+        run: The run folder.
+        data_fingerprint: Names the training data.
+        val_fingerprint: Names the validation data; empty for none.
 
     Raises:
         ModelError: where the data is not what the run began with.
     """
     record = RunRecord.load(run)
-    for word, before, data in (
-        ("training", record.data_fingerprint, train_data),
-        ("validation", record.val_fingerprint, val_data),
+    for word, before, found in (
+        ("training", record.data_fingerprint, data_fingerprint),
+        ("validation", record.val_fingerprint, val_fingerprint),
     ):
-        if before != (data.fingerprint if data is not None else ""):
-            raise ModelError(
-                f"the {word} data changed since the run began (its texts, answers or pictures); put it back, or start "
-                "a new run",
-                str(run),
-            )
+        if before != found:
+            what = f"the {word} data changed since the run began (its texts, answers or pictures)"
+            raise ModelError(f"{what}; restore it, or start a new run", str(run))
     return record
 
 
@@ -175,7 +177,7 @@ def kept_record(
         command=command(),
     )
     if resume:
-        record.started_at = check_resumed(run, train_data, val_data).started_at
+        record.started_at = check_resumed(run, record.data_fingerprint, record.val_fingerprint).started_at
     writes = is_first_process()
     if writes:
         if not resume:

@@ -186,7 +186,8 @@ def describe(stage: Stage[Config], config: Config, job: Job) -> None:
     """
     start, job = _start(stage, config, replace(job, is_dry=True, progress=False))
     if job.run is not None and job.resume:
-        check_resumed(job.run, start.train_data, start.val_data)
+        val_fingerprint = start.val_data.fingerprint if start.val_data is not None else ""
+        check_resumed(job.run, start.train_data.fingerprint, val_fingerprint)
     built = _prepare(stage, start, job).built
     parameters = list(built.module.vlm.parameters())
     num_trained = sum(p.numel() for p in parameters if p.requires_grad)
@@ -227,7 +228,7 @@ class _Ready:
 
     built: Built
     trainer: L.Trainer
-    callback: StageCallback
+    at_step_end: StageCallback
     run: Path
     checkpoint: Path | None
 
@@ -254,23 +255,27 @@ def _prepare(stage: Stage[Config], start: Start[Config], job: Job) -> _Ready:
         job.say(found if checkpoint else "no checkpoint yet: starting again")
     if job.is_dry and checkpoint is not None:
         # a run has this from Lightning, when it fits
-        module.on_load_checkpoint(torch.load(checkpoint, map_location="cpu", weights_only=True))
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        module.on_load_checkpoint(saved)
+        for callback in built.callbacks:
+            if state := saved["callbacks"].get(callback.state_key):
+                callback.load_state_dict(state)
 
     def run_validation() -> dict[str, float]:
         if start.val_data is None or not config.val_examples:
             return {}
         return validate(module, start.val_data, built.builder)
 
-    callback = StageCallback(run_validation, say=job.say, speaks=not job.progress)
+    at_step_end = StageCallback(run_validation, say=job.say, speaks=not job.progress)
     trainer = make_trainer(
         config,
         run,
-        [*built.callbacks, callback, *([StepBar(leave=True)] if job.progress else [])],
+        [*built.callbacks, at_step_end, *([StepBar(leave=True)] if job.progress else [])],
         last_step=last_step,
         progress=job.progress,
         is_manual=not module.automatic_optimization,
     )
-    return _Ready(built, trainer, callback, run, checkpoint)
+    return _Ready(built, trainer, at_step_end, run, checkpoint)
 
 
 def _fit(ready: _Ready) -> tuple[Status, dict[str, float]]:
@@ -278,7 +283,7 @@ def _fit(ready: _Ready) -> tuple[Status, dict[str, float]]:
     module, trainer, run = ready.built.module, ready.trainer, ready.run
     checkpoint = str(ready.checkpoint) if ready.checkpoint else None
     trainer.fit(module, datamodule=ready.built.data, ckpt_path=checkpoint, weights_only=True)
-    status: Status = "interrupted" if ready.callback.was_interrupted else "finished"
+    status: Status = "interrupted" if ready.at_step_end.was_interrupted else "finished"
     metrics = run / "metrics.csv"
     if trainer.is_global_zero and status == "finished":
         vlm = module.vlm

@@ -21,9 +21,8 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
 from ffr.errors import ModelError
-from ffr.models.decoding.grouped import neighbours_of
 from ffr.models.decoding.sampling import sample_answers
-from ffr.models.packing import pack
+from ffr.models.packing import neighbours_of, pack
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
@@ -163,7 +162,9 @@ class GrpoModule(StageModule[GrpoConfig]):
         passes = []
         for start in range(0, len(batch.prompts), width):
             parts = neighbours_of(
-                self.vlm, batch.prompts[start : start + width], batch.dialogue_numbers[start : start + width]
+                batch.prompts[start : start + width],
+                batch.dialogue_numbers[start : start + width],
+                self.vlm.placeholder_ids,
             )
             # prompts keep their number in the step: their answers lie at number · G
             numbers = itertools.count(start)

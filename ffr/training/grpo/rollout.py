@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffr.models.decoding.greedy import Generated
+from ffr.models.decoding.loop import Generated
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.prompts import PromptBuilder
 from ffr.models.rows import Encoded

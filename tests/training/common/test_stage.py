@@ -170,6 +170,22 @@ def test_a_dry_run_of_a_resumed_run(call: Callable[..., Result], tmp_path: Path)
     assert newest_checkpoint(run / "checkpoints") == run / "checkpoints" / "step-00000001.ckpt"
 
 
+def test_a_run_is_not_gone_on_with_in_another_order(call: Callable[..., Result], tmp_path: Path) -> None:
+    """A table of difficulties that was made anew since: the checkpoint's place in the order means nothing in it."""
+    data = list(open_dataset(tmp_path / "good.jsonl"))
+    table = tmp_path / "difficulty.csv"
+    write_difficulties(table, data, [Difficulty(f1, 1.0, False) for f1 in (0.0, 1.0, 0.4, 0.6)])
+    done = call("grpo", "--curriculum", "paced", "--out", "run", difficulty=table, checkpoint_every_steps=1)
+    assert done.exit_code == 0, done.output
+    record = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
+    Path("run/run.json").write_text(json.dumps({**record, "status": "interrupted"}), encoding="utf-8")
+    write_difficulties(table, data, [Difficulty(f1, 1.0, False) for f1 in (0.0, 1.0, 0.4, 0.7)])
+    for words in (["--dry-run"], ["--no-progress"]):
+        refused = CliRunner().invoke(ffr, ["train", "grpo", "--resume", "run", *words])
+        assert refused.exit_code == 2, refused.output
+        assert "the checkpoint's data order was made of other data, difficulties" in refused.output
+
+
 def test_a_table_of_difficulties_orders_the_data(call: Callable[..., Result], tmp_path: Path) -> None:
     data = open_dataset(tmp_path / "good.jsonl")
     facts = [Difficulty(f1, 1 - f1, False) for f1 in (0.0, 1.0, 0.4, 0.6)]

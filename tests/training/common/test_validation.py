@@ -12,7 +12,7 @@ import torch
 
 from ffr.answer import format_answer
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
-from ffr.models.decoding.greedy import Generated
+from ffr.models.decoding.loop import Generated
 from ffr.models.rows import Encoded
 from ffr.settings import SftConfig
 from ffr.training.common import validation

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ffr.models.decoding.greedy import Generated
+from ffr.models.decoding.loop import Generated
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs
 from ffr.settings import GrpoConfig

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ffr.models.decoding.greedy import Generated
+from ffr.models.decoding.loop import Generated
 from ffr.models.rows import Encoded
 from ffr.settings import GrpoConfig
 from ffr.training.grpo import rollout as rollout_module

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
@@ -106,6 +107,15 @@ def test_a_run_leaves_what_it_promises(whole_run: Path) -> None:
         assert float(row["reward"]) == pytest.approx(total, rel=1e-5)
         assert float(row["kl"]) >= 0
     assert float(rows[0]["entropy"]) > 0
+
+
+def test_a_checkpoint_keeps_its_form(whole_run: Path) -> None:
+    """Runs that were begun by an earlier version find their place again by these names."""
+    checkpoint = torch.load(whole_run / "checkpoints" / "step-00000004.ckpt", weights_only=True)
+    assert checkpoint["loops"]["fit_loop"]["state_dict"] == {"combined_loader": [{"steps_given": 4}]}
+    assert checkpoint["callbacks"]["CurriculumCallback"]["num_drawn"] == 4 * 4
+    assert set(checkpoint["callbacks"]) == {"CurriculumCallback"}
+    assert set(checkpoint["ffr"]) == {"configuration", "data", "model"}
 
 
 def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
