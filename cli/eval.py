@@ -48,7 +48,7 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
         results = score_predictions(call.predictions, seed=call.seed, with_baselines=not call.no_baselines)
         if call.out is not None:
             tell(f"Results: {results.save(call.out)}")
-        _show(results, call.as_json)
+        _show(results, call.as_json, call.predictions)
         return
     from ffr.retrieval.opening import choose_model
 
@@ -63,7 +63,7 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     except KeyboardInterrupt:
         tell("\nStopped; the same command goes on from here.")
         raise click.exceptions.Exit(130) from None
-    _show(results, call.as_json)
+    _show(results, call.as_json, folder)
     tell(f"Results: {folder / 'results.json'}  ·  answers: {folder / 'predictions.jsonl'}")
 
 
@@ -162,11 +162,18 @@ def _default_out(call: EvalCall, choice: ModelChoice) -> Path:
     return Path("eval") / f"{slug(choice.name)}-{name}"
 
 
-def _show(results: Results, as_json: bool) -> None:
+def _show(results: Results, as_json: bool, answers: Path) -> None:
+    """Prints the results; the answers themselves where nothing could be scored."""
     if as_json:
         print_json(asdict(results))
         return
     from ffr.report.tables import print_report
     from ffr.terminal import PlainConsole
 
-    print_report(results, PlainConsole())
+    console = PlainConsole()
+    print_report(results, console)
+    if not results.num_scored:
+        from ffr.report.answered import open_evaluation
+        from ffr.report.dialogue import print_answers
+
+        print_answers(open_evaluation(answers), console)

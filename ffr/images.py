@@ -10,6 +10,7 @@ import io
 import math
 import random
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -26,6 +27,9 @@ MAX_IMAGE_PIXELS = 602_112
 MAX_DECODED_PIXELS = 80_000_000
 """Pixels of the largest picture that is decoded at all (240 MB as RGB); less than where Pillow
 warns."""
+
+_LARGE_PIXELS = 8_000_000
+_large_picture = threading.Lock()
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What is decoded; every further decoder would be one more way in for a hostile file."""
@@ -111,14 +115,26 @@ def open_image(
     >>> image.mode, image.size, image.getpixel((0, 0))
     ('RGB', (100, 50), (255, 255, 255))
     """
-    path = find_image(location, where=where)
-    try:
-        image = _decode(path)
-    except _UnfitError as error:
-        raise image_fault(path, str(error), where) from error
+    image = _opened(location, where)
     if max_image_pixels is not None and image.width * image.height > max_image_pixels:
         image = image.resize(scaled_size(image.width, image.height, max_image_pixels), PIL.Image.Resampling.LANCZOS)
     return image
+
+
+def open_thumbnail(location: str | Path, longest_side: int) -> PIL.Image.Image:
+    """Opens a picture as `open_image` does, to be shown small, in little memory.
+
+    A large picture is averaged down before it is made RGB, and one such is decoded at a time.
+
+    Args:
+        location: Path of the file.
+        longest_side: Pixels that the longer side is going to have; the result is no smaller, but
+            where the file is.
+
+    Raises:
+        DataError: as `open_image`.
+    """
+    return _opened(location, None, longest_side)
 
 
 def scaled_size(width: int, height: int, max_image_pixels: int) -> tuple[int, int]:
@@ -178,11 +194,19 @@ def image_fault(location: str | Path, reason: str, where: str | None = None) -> 
     return DataError(f"image {_shown(location)} {reason}", where=where)
 
 
+def _opened(location: str | Path, where: str | None, longest_side: int | None = None) -> PIL.Image.Image:
+    path = find_image(location, where=where)
+    try:
+        return _decode(path, longest_side)
+    except _UnfitError as error:
+        raise image_fault(path, str(error), where) from error
+
+
 class _UnfitError(Exception):
     """Raised inside this module: what is wrong with a picture's bytes, in the words that follow its name."""
 
 
-def _decode(path: Path) -> PIL.Image.Image:
+def _decode(path: Path, longest_side: int | None = None) -> PIL.Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow warns of what is refused below in any case
@@ -195,12 +219,21 @@ def _decode(path: Path) -> PIL.Image.Image:
             if image.mode in ("I", "F"):
                 raise _UnfitError("has greys of 32 bits, of which none says what is white; convert it to 8 or 16 bits")
             try:
-                image.load()
+                if longest_side is None or num_pixels <= _LARGE_PIXELS:
+                    image.load()
+                    return _to_rgb(PIL.ImageOps.exif_transpose(image))
+                with _large_picture:
+                    # what a JPEG's decoder can leave out need not be there at all
+                    image.draft(None, (2 * longest_side, 2 * longest_side))
+                    image.load()
+                    small = _averaged(image, longest_side)
+                    if small is not image:
+                        image.close()  # gives the memory back before the next one is decoded
+                    return _to_rgb(PIL.ImageOps.exif_transpose(small))
             except OSError:
                 if image.format != "JPEG":
                     raise
                 return _without_end_marker(path)
-            return _to_rgb(PIL.ImageOps.exif_transpose(image))
     except PIL.UnidentifiedImageError as error:
         kinds = ", ".join(IMAGE_FORMATS)
         raise _UnfitError(f"is no picture of a known kind ({kinds}); convert it to one of them") from error
@@ -230,6 +263,21 @@ def _without_end_marker(path: Path) -> PIL.Image.Image:
     if found[0].tobytes() != found[1].tobytes():
         raise OSError("image file is truncated")
     return found[0]
+
+
+def _averaged(image: PIL.Image.Image, longest_side: int) -> PIL.Image.Image:
+    """The picture at a whole fraction of its size, at least twice as long as is asked."""
+    factor = max(image.size) // (2 * longest_side)
+    if factor < 2:
+        return image
+    if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and image.has_transparency_data):
+        # palette numbers and see-through colours have no mean
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"):
+        return image
+    small = image.reduce(factor)
+    small.info["exif"] = image.getexif().tobytes()
+    return small
 
 
 def _too_large(size: str) -> _UnfitError:

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
     "ffr.files": {"ffr.errors"},
     "ffr.images": {"ffr.errors", "ffr.text"},
-    "ffr.markup": set(),
+    "ffr.markup": {"ffr.text"},
     "ffr.progress": set(),
     "ffr.provenance": set(),
     "ffr.rewards": {"ffr.training.grpo"},

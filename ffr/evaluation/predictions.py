@@ -43,7 +43,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         with_baselines: Also compute the trivial baselines, where the dialogues can be read from every scored line.
 
     Raises:
-        DataError: where the file cannot be read at all, or no line of it can be scored.
+        DataError: where the file cannot be read at all, or holds no answer.
     """
     started = now()
     path = Path(path)
@@ -109,9 +109,10 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
                 )
     if records.tail_fault is not None:
         note("num_unreadable_lines", str(records.tail_fault))
-    if not len(table):
+    summary = table.summary()
+    if not summary["answers"]["num_answers"]:
         first = f"; the first fault: {faults[0]}" if faults else ""
-        raise DataError(f"none of its {len(records)} lines can be scored{first}", where=path.name)
+        raise DataError(f"none of its {len(records)} lines can be read{first}", where=path.name)
     num_with_dialogue = len(baselines["everything"][1])
     rows = table.rows()
     about_data: dict[str, Any] = {"dataset": path.name, "split": None}
@@ -122,11 +123,11 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         model={"label": path.name, "kind": "predictions", "path": str(path), "fingerprint": digest.hexdigest()},
         data={**about_data, "num_examples": len(records), **dict(sorted(counts.items()))},
         settings={"seed": seed},
-        summary=table.summary(),
+        summary=summary,
         baselines={
             BASELINE_PREFIX + name: its_table.summary()
             for name, (_, its_table) in baselines.items()
-            if num_with_dialogue == len(table)
+            if len(table) and num_with_dialogue == len(table)
         },
         notes=_notes(counts, faults, with_baselines and num_with_dialogue < len(table)) + undefined_note(rows),
         provenance={"command": command(), "started_at": started, "finished_at": now(), "versions": versions()},

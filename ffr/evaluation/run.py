@@ -13,9 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ffr.answer import read_answer
 from ffr.data.dataset import data_identity
-from ffr.data.stats import language_of
 from ffr.dialogue import Example
 from ffr.embedding import Encoder
 from ffr.evaluation.bootstrap import interval_table, undefined_note
@@ -83,14 +81,14 @@ def evaluate(
             if BASELINE_PREFIX + name != retriever.name
         }
         for example, record in zip(examples, log.in_order(examples), strict=True):
-            add_answer(table, example, record["response"])
+            read = table.add_example(example, record["response"])
             num_cut_off += bool(record.get("is_cut_off"))
             if isinstance(record.get("usage"), dict):
                 usages.append(record["usage"])
             if meter is not None and example.fragment is not None:
-                meter.add(example, read_answer(record["response"]))
+                meter.add(example, read)
             for baseline, its_table in tables.values():
-                add_answer(its_table, example, baseline.answer([example])[0].response)
+                its_table.add_example(example, baseline.answer([example])[0].response)
         log.finish()
     rows, summary = table.rows(), table.summary()
     summary["answers"]["num_cut_off"] = num_cut_off
@@ -123,19 +121,6 @@ def evaluate(
     )
     results.save(out)
     return results
-
-
-def add_answer(table: ScoreTable, example: Example, response: str) -> None:
-    """Adds the answer to an example to a table."""
-    dialogue = example.dialogue
-    table.add(
-        response,
-        example.fragment,
-        num_utterances=len(dialogue.utterances),
-        num_images=len(dialogue.images),
-        dialogue=dialogue.fingerprint,
-        language=language_of(dialogue),
-    )
 
 
 def _notes(summary: dict[str, Any], num_left_out: int, *, is_control: bool) -> list[str]:

@@ -1,4 +1,7 @@
-"""Loading a model with its tokenizer and processor, from a folder or the hub; what is missing or damaged is said in a sentence."""
+"""Loading a model with its tokenizer and processor, from a folder or the hub.
+
+What is missing or damaged is said in a sentence.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def load_vlm(
     max_image_pixels: int = MAX_IMAGE_PIXELS,
     attn_implementation: str | None = None,
 ) -> Vlm:
-    """Loads a model with its tokenizer and processor from a local folder or the hub, from safetensors only.
+    """Loads a model with tokenizer and processor from a folder or the hub, from safetensors only.
 
     Args:
         name_or_path: `tiny`, a folder, or a hub id.
@@ -183,7 +186,10 @@ def _read_settings(folder: Path) -> dict[str, str]:
 
 
 def _load_processor(location: str, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]) -> Any:
-    """The model's processor; without its video part where that cannot be loaded (it needs torchvision)."""
+    """The model's processor.
+
+    Without its video part where that cannot be loaded (it needs torchvision).
+    """
     try:
         processor = AutoProcessor.from_pretrained(location, **options)
         if hasattr(processor, "image_processor"):

@@ -1,4 +1,4 @@
-"""Example → the model's input: prompt, pictures and answer, with the checks that name the dialogue in their error."""
+"""Example → the model's input: prompt, pictures, answer; errors name the dialogue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class PromptBuilder:
         template: Prompt template; None = the model's own setting, else the file's prompt text.
         query_position: Query before or after the dialogue; None likewise.
         max_tokens: A longer input is an error; None = the model's own context.
-        answer_style: `think` asks for a thought before the answer; None = the model's own setting, else `bare`.
+        answer_style: `think` asks for a thought before the answer; None = the model's own setting,
+            else `bare`.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class PromptBuilder:
             where: The place to name in an error; None = the dialogue's id.
 
         Raises:
-            DataError: where a picture cannot be opened, the answer is missing, or the input is too long.
+            DataError: where a picture cannot be opened, the answer is missing, or the input is too
+                long.
         """
         place = where or f"dialogue {example.dialogue.id!r}"
         answer = self._answer(example, place) if with_answer else None

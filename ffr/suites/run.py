@@ -86,7 +86,7 @@ def run_suite(
         except FfrError as error:
             cell = Cell("missing", reason=str(error))
         except torch.OutOfMemoryError as error:
-            cell = Cell("missing", reason=f"the device ran out of memory ({one_line(error)})")
+            cell = Cell("missing", reason=f"the device ran out of memory ({one_line(str(error).splitlines()[0])})")
         if cell.status == "missing":
             say(f"MISSING: {cell.reason}")
         bench.cells[row.label, dataset.label] = cell
