@@ -174,7 +174,7 @@ def check_comparable(first: Results, second: Results, names: tuple[str, str]) ->
                 f"{name} does not say what data it was measured on (a prediction file with lines that could not be read?); "
                 "evaluate with `ffr eval --dataset`"
             )
-    if prints[0] != prints[1]:
+    if prints[0] != prints[1] and not _have_same_texts(first, second):
         shown = [_data_words(results) for results in (first, second)]
         raise UsageError(
             f"{names[0]} and {names[1]} were measured on different data ({shown[0]}; {shown[1]}); evaluate both on the same"
@@ -186,6 +186,13 @@ def check_comparable(first: Results, second: Results, names: tuple[str, str]) ->
             f"{control} is a control with wrong pictures and {other} is not; a control is no result of a model, "
             "so compare controls with each other only"
         )
+
+
+def _have_same_texts(first: Results, second: Results) -> bool:
+    """Whether texts and answers are the same, and it cannot be told whether the pictures are (a file of predictions alone)."""
+    texts = [results.data.get("text_fingerprint") for results in (first, second)]
+    is_unknown = any(results.data.get("num_unread_images") for results in (first, second))
+    return is_unknown and isinstance(texts[0], str) and texts[0] == texts[1]
 
 
 def _data_words(results: Results) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ffr.answer import parse_lenient
-from ffr.data.dataset import fingerprint_line
-from ffr.data.forms.predictions import example_of_prediction, prediction_from_json
+from ffr.data.dataset import IdentityOfData
+from ffr.data.forms.predictions import IMAGE_DIGESTS, example_of_prediction, prediction_from_json
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Example, Fragment
@@ -55,7 +55,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     counts: Counter[str] = Counter()
     table = ScoreTable()
     baselines = {name: (BaselineRetriever(name, seed=seed), ScoreTable()) for name in BASELINES}
-    digest, data_digest = hashlib.sha256(), hashlib.sha256()
+    digest, identity = hashlib.sha256(), IdentityOfData()
     num_examples = 0
 
     def note(kind: str, message: str) -> None:
@@ -87,7 +87,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
             num_utterances, num_images = len(example.dialogue.utterances), len(example.dialogue.images)
             dialogue = example.dialogue.fingerprint
             num_examples += 1
-            data_digest.update(fingerprint_line(dataclasses.replace(example, fragment=truth)))
+            identity.add(dataclasses.replace(example, fragment=truth))
         else:
             num_utterances, num_images, kind = _sizes(record, response, truth)
             counts[kind] += 1
@@ -121,7 +121,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     about_data: dict[str, Any] = {"dataset": path.name, "split": None}
     if num_examples == len(records) and not counts:
         # the very data are known, as when `ffr eval` reads them itself
-        about_data["fingerprint"] = data_digest.hexdigest()
+        about_data |= dataclasses.asdict(identity.identity())
     return Results(
         model={"label": path.name, "kind": "predictions", "path": str(path), "fingerprint": digest.hexdigest()},
         data={**about_data, "num_examples": len(records), **dict(sorted(counts.items()))},
@@ -150,7 +150,7 @@ def truth_of_record(record: Mapping[str, Any]) -> Fragment | None:
 def example_of_record(record: Mapping[str, Any], where: str, *, image_root: Path | None = None) -> Example | None:
     """The dialogue and query of a line; None where its messages are no prompt of ours."""
     # the answers have been read before, and their faults must not hide the dialogue
-    stripped = {key: record[key] for key in ("dialogue_id", "messages", "images") if key in record}
+    stripped = {key: record[key] for key in ("dialogue_id", "messages", "images", IMAGE_DIGESTS) if key in record}
     try:
         prediction = prediction_from_json({**stripped, "response": ""}, where)
         return example_of_prediction(prediction, image_root=image_root, where=where)

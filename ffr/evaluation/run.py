@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ffr.data.dataset import data_fingerprint
+from ffr.data.dataset import data_identity
 from ffr.dialogue import Example
 from ffr.embedding import Encoder
 from ffr.evaluation.bootstrap import interval_table, undefined_note
@@ -65,9 +66,9 @@ def evaluate(
             used.
     """
     started, clock = now(), time.monotonic()
-    fingerprint = data_fingerprint(examples)
+    data = data_identity(examples)
     settings = {"seed": seed, "wrong_pictures": shown is not None}
-    identity = {"model": retriever.identity, "data_fingerprint": fingerprint, "settings": settings}
+    identity = {"model": retriever.identity, "data_fingerprint": data.fingerprint, "settings": settings}
     identity["versions"] = {name: version for name, version in versions().items() if name != "platform"}
     with open_answer_log(out, json.loads(json.dumps(identity)), len(examples)) as log:
         num_resumed = log.num_answers
@@ -102,7 +103,7 @@ def evaluate(
         data={
             "dataset": dataset,
             "split": split,
-            "fingerprint": fingerprint,
+            **asdict(data),
             "num_examples": len(examples),
             "num_left_out": num_left_out,
         },
@@ -132,7 +133,7 @@ def _notes(summary: dict[str, Any], num_left_out: int, *, is_control: bool) -> l
             "CONTROL WITH WRONG PICTURES: every picture was replaced by one of another dialogue; this is no result of the model."
         )
     if num_left_out:
-        notes.append(f"{num_left_out} bad records of the data were left out.")
+        notes.append(f"{num_left_out} bad records or queries of the data were left out.")
     if answers["num_without_truth"]:
         notes.append(f"{answers['num_without_truth']} queries have no true answer; they were answered and not scored.")
     if answers["num_cut_off"]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ffr.answer import LenientAnswer, read_response
 from ffr.data.catalog import load_dataset
-from ffr.data.dataset import ExampleDataset, FirstExamples, data_fingerprint
+from ffr.data.dataset import ExampleDataset, FirstExamples, data_identity
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Fragment
@@ -175,7 +175,7 @@ class Evaluation:
     def _read(self, index: int, record: Mapping[str, Any], of_data: Example | None, where: str) -> AnsweredQuery:
         example = example_of_record(record, where, image_root=self._image_root)
         if of_data is not None:
-            if example is not None and example.key != of_data.key:
+            if example is not None and _texts_of(example) != _texts_of(of_data):
                 raise DataError(
                     "answers another query than the data has there; name the data it belongs to", where=where
                 )
@@ -241,11 +241,11 @@ def open_evaluation(
     notes: list[str] = []
     examples: ExampleDataset | FirstExamples | None = None
     if dataset is not None:
-        examples = _find_data(results, str(dataset), split, image_root, echo)
+        examples = _find_data(results, str(dataset), split, image_root, echo, notes)
     elif results is not None and results.model.get("kind") != "predictions":
         named = str(results.data.get("dataset"))
         try:
-            examples = _find_data(results, named, split, image_root, echo)
+            examples = _find_data(results, named, split, image_root, echo, notes)
         except FfrError as error:
             notes.append(
                 f"The data set {named} was not used ({error}); dialogues are read from the prompts. "
@@ -259,6 +259,10 @@ def open_evaluation(
         notes=notes,
         run=_run_of(path),
     )
+
+
+def _texts_of(example: Example) -> tuple[str, str]:
+    return example.dialogue.text_fingerprint, example.query
 
 
 def _results_and_predictions(path: Path) -> tuple[Results | None, Path]:
@@ -311,6 +315,7 @@ def _find_data(
     split: str | None,
     image_root: Path | None,
     echo: Say | None,
+    notes: list[str],
 ) -> ExampleDataset | FirstExamples:
     measured = {} if results is None else results.data
     chosen = split or measured.get("split") or "val"
@@ -318,8 +323,16 @@ def _find_data(
     num_examples = measured.get("num_examples", len(data))
     examples = data if num_examples >= len(data) else FirstExamples(data, num_examples)
     stated = measured.get("fingerprint")
-    if stated is not None and data_fingerprint(examples) != stated:
-        raise UsageError(f"{dataset} is not the data that was measured: its fingerprint is another")
+    if stated is None:
+        return examples
+    found = data_identity(examples)
+    if found.fingerprint != stated:
+        if found.text_fingerprint != measured.get("text_fingerprint"):
+            raise UsageError(f"{dataset} is not the data that was measured: its fingerprint is another")
+        notes.append(
+            f"The texts of {dataset} are those that were measured, but its pictures are not: they were changed since, or "
+            "cannot be read."
+        )
     return examples
 
 

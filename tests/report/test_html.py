@@ -210,7 +210,9 @@ def test_hostile_texts_stay_texts(hostile, tmp_path):
 def test_pictures_that_cannot_be_opened_are_counted(evaluated, tmp_path):
     (tmp_path / "pictures" / "0-3.png").unlink()
     (tmp_path / "pictures" / "1-3.png").write_bytes(b"no picture")
-    written = write_report(open_evaluation(evaluated), tmp_path / "report.html")
+    evaluation = open_evaluation(evaluated)
+    assert "but its pictures are not: they were changed since" in evaluation.notes[0]
+    written = write_report(evaluation, tmp_path / "report.html")
     assert written.num_unopened == 2
     assert written.num_pictures == 24
     content = content_of(written.pages[0])
