@@ -27,7 +27,8 @@ class Image:
     Args:
         source: A path, relative to the data's image root or absolute, or a URL; never opened here.
         caption: The words that came with it, as in the raw form; not shown to a model.
-        digest: SHA-256 of the file's bytes as 64 hex digits, where the file has been looked at; None where it has not.
+        digest: SHA-256 of the file's bytes as 64 hex digits, where the file has been looked at;
+            None where it has not.
     """
 
     source: str
@@ -36,7 +37,9 @@ class Image:
 
     @property
     def content(self) -> list[str]:
-        """What the picture is, for fingerprints: its bytes wherever they lie, or its name where they are not known.
+        """What the picture is for fingerprints.
+
+        Its bytes wherever they lie, or its name where they are not known.
 
         >>> Image("a.png").content, Image("a.png", digest="ab12").content
         (['a.png'], ['sha256', 'ab12'])
@@ -90,9 +93,12 @@ class Dialogue:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what is said and shown (speakers lower-cased, as prompts show them); the id has no part in it.
+        """SHA-256 of what is said and shown (speakers lower-cased, as prompts show them).
 
-        A picture counts by its file's bytes, whatever its path, where they are known (`Image.digest`), else by its name.
+        The id has no part in it.
+
+        A picture counts by its file's bytes, whatever its path, where they are known
+        (`Image.digest`), else by its name.
         """
         return self._digest(lambda image: image.content)
 
@@ -103,7 +109,7 @@ class Dialogue:
 
     @cached_property
     def num_unread_images(self) -> int:
-        """Pictures whose bytes are not known, so that the fingerprint names them by their sources."""
+        """Pictures whose bytes are not known: the fingerprint has their sources instead."""
         return sum(image.digest is None for image in self.images)
 
     def _digest(self, shown: Callable[[Image], list[str]]) -> str:
@@ -114,7 +120,10 @@ class Dialogue:
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
 
     def with_digests(self, digests: Mapping[str, str]) -> Dialogue:
-        """The dialogue with its pictures' digests, by their sources; those that are not named stay as they are."""
+        """The dialogue with its pictures' digests, by their sources.
+
+        Those that are not named stay as they are.
+        """
         if not any(image.source in digests for image in self.images):
             return self
         utterances = tuple(

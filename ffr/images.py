@@ -176,8 +176,9 @@ def image_verdict(path: Path) -> tuple[int, int] | str:
         path: A file that is there.
 
     Returns:
-        Its width and height in pixels, upright; or what is wrong with it, in the words that follow the picture's name in an error
-        (`image_fault` makes one). They depend on the file's bytes alone, so that they can be remembered by these.
+        Its width and height in pixels, upright; or what is wrong with it, in the words that follow
+        the picture's name in an error (`image_fault` makes one). They depend on the file's bytes
+        alone.
     """
     try:
         return _decode(path).size
@@ -203,7 +204,7 @@ def _opened(location: str | Path, where: str | None, longest_side: int | None = 
 
 
 class _UnfitError(Exception):
-    """Raised inside this module: what is wrong with a picture's bytes, in the words that follow its name."""
+    """What is wrong with a picture's bytes, in the words that follow its name."""
 
 
 def _decode(path: Path, longest_side: int | None = None) -> PIL.Image.Image:
@@ -246,10 +247,11 @@ def _decode(path: Path, longest_side: int | None = None) -> PIL.Image.Image:
 
 
 def _without_end_marker(path: Path) -> PIL.Image.Image:
-    """A JPEG whose last bytes are missing, where no row of it is lost; as some cameras and chat programs write them.
+    """A JPEG whose last bytes are missing, where no row of it is lost.
 
-    The decoder fills what is lost with grey, and goes on with whatever follows as if it were the picture's own. So it is decoded
-    twice, with nothing and with noise in the place of what is missing: where both give the same pixels, all of them are there.
+    Some cameras and chat programs write such. The decoder fills what is lost with grey, and goes on
+    with whatever follows as if it were the picture's own. So it is decoded twice, with nothing and
+    with noise in the place of what is missing: where both give the same pixels, all are there.
 
     Raises:
         OSError: where they differ.

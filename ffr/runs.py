@@ -79,14 +79,16 @@ def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
 
 
 def is_unbegun(run: Path) -> bool:
-    """Whether a folder holds nothing of a run but what is written before its record: it was stopped before it began.
+    """Whether a folder holds nothing of a run but what comes before its record (locks, scratch).
+
+    Such a run was stopped before it began, and the command that started it may start it anew.
 
     >>> from ffr.files import temporary_folder
     >>> with temporary_folder() as folder:
     ...     is_unbegun(folder)
     True
     """
-    return all(path.name == CONFIG_FILE or (path.name[:1] == "." and path.suffix == ".part") for path in run.glob("*"))
+    return all(path.name == CONFIG_FILE or path.name.startswith(".") for path in run.glob("*"))
 
 
 def newest_finished_run(root: Path, stage: str | None = None) -> Path | None:

@@ -74,8 +74,10 @@ def load_dataset(
         spec: `mldr`, `wechat`, `sample`, `wechat-sample`, the path of a data file, or of a folder
             with one file a split.
         split: Which part of a named set or folder; of no matter for a file.
-        image_root: Folder that relative image paths are resolved against; the data file's own if None.
-        skip_bad: Leave out records that cannot be used, and say so through `echo`, instead of failing at the first.
+        image_root: Folder that relative image paths are resolved against; the data file's own if
+            None.
+        skip_bad: Leave out records that cannot be used, and say so through `echo`, instead of
+            failing at the first.
         require_images: Every picture must decode; False for uses that look at no picture.
         require_truths: Every query must have a true answer.
         rules: What the model at hand cannot take; None for no model.
@@ -204,7 +206,10 @@ def _file_by_words(entry: NamedSet, folder: Path, split: str) -> tuple[Path, Pat
 
 
 def _image_root(path: Path, folder: Path) -> Path:
-    """The folder on the way from the file up to the set's own that the first picture lies under; else the file's own."""
+    """The folder on the way from the file up to the set's own that the first picture lies under.
+
+    Else the file's own.
+    """
     source = _first_picture(path)
     if source is not None:
         for candidate in (path.parent, *path.parent.parents):

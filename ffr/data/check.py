@@ -163,7 +163,10 @@ def _strips(examples: Sequence[Example], sizes: Mapping[str, tuple[int, int]]) -
 
 
 class _Names:
-    """The names and contents of the dialogues seen so far. A name decides nothing, so what is odd about it is a warning."""
+    """The names and contents of the dialogues seen so far.
+
+    A name decides nothing, so what is odd about it is a warning.
+    """
 
     def __init__(self, records: RecordFile) -> None:
         self.dialogues: set[str] = set()

@@ -94,7 +94,9 @@ class ExampleDataset(Sequence[Example]):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the examples in order: dialogue with the bytes of its pictures, query, answer.
+        """SHA-256 over the examples in order.
+
+        Dialogue with the bytes of its pictures, query, answer.
 
         The same whatever the file's form, and wherever it and its pictures lie.
         """
@@ -169,14 +171,18 @@ def open_dataset(
     require_truths: bool = False,
     rules: ModelRules | None = None,
 ) -> ExampleDataset:
-    """Opens a data file (.json list or .jsonl, plain or .gz; ms-swift or raw form) and judges every record at the door.
+    """Opens a data file and judges every record at the door.
+
+    It is a .json list or .jsonl, plain or .gz, in ms-swift or raw form.
 
     Args:
         path: The file.
-        image_root: Folder that relative image paths are resolved against; the file's own folder if None.
-        skip_bad: Leave out what cannot be used (counted in `num_left_out`) instead of failing at the first.
-        require_images: Every picture must decode; False for uses that look at no picture. The fingerprint covers the bytes of
-            the pictures that can be read in either case.
+        image_root: Folder that relative image paths are resolved against; the file's own folder if
+            None.
+        skip_bad: Leave out what cannot be used (counted in `num_left_out`) instead of failing at
+            the first.
+        require_images: Every picture must decode; False for uses that look at no picture. The
+            fingerprint covers the bytes of the pictures that can be read in either case.
         require_truths: Every query must have a true answer.
         rules: What the model at hand cannot take; None for no model.
 
@@ -223,7 +229,8 @@ class DataIdentity:
     """What names data: SHA-256 over dialogue, query and answer of every example in order.
 
     Args:
-        fingerprint: The pictures counted by their bytes, where these could be read, else by their names.
+        fingerprint: The pictures counted by their bytes, where these could be read, else by their
+            names.
         text_fingerprint: The pictures counted by their places in the dialogue alone.
         num_unread_images: Pictures, over all examples, whose bytes could not be read.
     """

@@ -1,7 +1,8 @@
-"""One judgement of a record, for all who read data: the check, and the door of training, evaluation and the rest.
+"""One judgement of a record, for all who read data.
 
-A fault of a record makes it unusable; a fault of one of its queries makes that query unusable alone. What cannot be used is
-refused, or left out by `--skip-bad`; `ffr data check` lists it. So what the check calls good is what everybody else uses.
+A fault of a record makes it unusable; a fault of one of its queries makes that query unusable
+alone. What cannot be used is refused, or left out by `--skip-bad`; `ffr data check` lists it. So
+what the check calls good is what training, evaluation and the rest use.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ class ModelRules(Protocol):
     """What a model cannot take; `ffr.models.rules` knows it of vision-language models."""
 
     def picture(self, width: int, height: int) -> str:
-        """What keeps the model from taking a picture of this size, in the words that follow its name; empty for nothing."""
+        """What keeps the model from taking a picture of this size; empty for nothing.
+
+        In the words that follow the picture's name in an error.
+        """
 
     def example(self, example: Example, sizes: Mapping[str, tuple[int, int]]) -> str:
         """What keeps it from taking a whole example, as a sentence; empty for nothing.
@@ -70,7 +74,8 @@ class Judged:
 class _Pairs:
     """The pairs of dialogue and query that were seen, some hundred bytes each.
 
-    Two dialogues that say and show the same are one only where they have one id: chats of a line or two may well be equal.
+    Two dialogues that say and show the same are one only where they have one id: chats of a line or
+    two may well be equal.
     """
 
     records: array[int] = field(default_factory=lambda: array("Q"))
@@ -78,7 +83,10 @@ class _Pairs:
     numbers: dict[int, int] = field(default_factory=dict)  # pair → place in the arrays
 
     def first(self, example: Example, record: int) -> tuple[int, bool] | None:
-        """The record that had this pair first, and whether with the same answer; None where this one is the first."""
+        """The record that had this pair first, and whether with the same answer.
+
+        None where this one is the first.
+        """
         answer = "" if example.fragment is None else format_answer(example.fragment)
         number = self.numbers.setdefault(_number_of(f"{example.key} {example.dialogue.id}"), len(self.numbers))
         if number == len(self.records):
@@ -99,8 +107,9 @@ class RecordJudge:
         records: The file.
         image_root: Folder that relative image paths are resolved against.
         memory: Looks at pictures; None = they are not looked at, and count by their names.
-        needs_images: Whether a picture that cannot be used is a fault. Where it is none, pictures that can be read count by
-            their bytes all the same, so that the data are known by the same fingerprint.
+        needs_images: Whether a picture that cannot be used is a fault. Where it is none, pictures
+            that can be read count by their bytes all the same, so that the data are known by the
+            same fingerprint.
         needs_truths: Whether a query without a true answer is a fault.
         rules: What the model at hand cannot take; None for no model.
         takes_predictions: Whether records of prediction files are read too.
@@ -184,7 +193,10 @@ class RecordJudge:
             return [], [Finding("prediction", error.message)]
 
     def _fault_of(self, source: str, memory: PictureMemory) -> str:
-        """What is wrong with a picture; each is looked at once, and its digest and size are noted."""
+        """What is wrong with a picture.
+
+        Each is looked at once, and its digest and size are noted.
+        """
         if source in self._faults:
             return self._faults[source]
         fault = ""
@@ -204,7 +216,10 @@ class RecordJudge:
         return fault
 
     def _fault_of_query(self, example: Example, index: int) -> tuple[str, str]:
-        """The kind of what is wrong with a query of a sound record, and a sentence; two empty texts for nothing."""
+        """The kind of what is wrong with a query of a sound record, and a sentence.
+
+        Two empty texts for nothing.
+        """
         if self._needs_truths and example.fragment is None:
             return "no-answer", "has no true answer; add `solution`, or leave the query out"
         if self._rules is not None and (fault := self._rules.example(example, self.sizes)):

@@ -1,8 +1,9 @@
-"""What is known of pictures' files: the digest of their bytes and whether they decode, remembered between processes.
+"""What is known of pictures' files: their bytes' digest and whether they decode, once for all.
 
-Reading and decoding all pictures of a large data set takes minutes, and a picture that was sound once stays so as long as its
-bytes do. So a small database in `data_home()` remembers the digest of a file by its path, size and times, and by the digest the
-size of a picture that decoded. It only saves time: where it cannot be used or was damaged, all is found out anew.
+Reading and decoding all pictures of a large data set takes minutes, and a picture that was sound
+once stays so as long as its bytes do. So a small database in `data_home()` remembers the digest of
+a file by its path, size and times, and by the digest the size of a picture that decoded. It only
+saves time: where it cannot be used or was damaged, all is found out anew.
 """
 
 from __future__ import annotations
@@ -95,7 +96,10 @@ class PictureMemory:
         return self
 
     def _connection(self) -> sqlite3.Connection | None:
-        """The database, opened when the first picture is looked at; None where it cannot be used."""
+        """The database, opened when the first picture is looked at.
+
+        None where it cannot be used.
+        """
         if not self._is_tried:
             self._is_tried = True
             try:
@@ -203,7 +207,10 @@ class PictureMemory:
 
 
 def _state_of(path: Path) -> tuple[int, int, int]:
-    """Size and times of a file; the time of its last change of any kind cannot be set back by hand."""
+    """Size and times of a file.
+
+    The time of its last change of any kind cannot be set back by hand.
+    """
     try:
         status = path.stat()
     except OSError as error:

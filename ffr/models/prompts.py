@@ -79,7 +79,7 @@ class PromptBuilder:
         )
 
     def count_answer_tokens(self, example: Example) -> int:
-        """Number of ids of an example's true answer with the end of its turn, without its prompt and pictures."""
+        """Number of ids of an example's true answer with the end of its turn."""
         return self.vlm.count_answer_tokens(self.answer_text(example))
 
     def answer_text(self, example: Example) -> str:

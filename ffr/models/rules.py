@@ -1,6 +1,7 @@
-"""What a model cannot take, known from its files without its weights: pictures of some shapes, inputs beyond a length.
+"""What a model cannot take: pictures of some shapes, inputs beyond a length.
 
-The door of the data asks it, so that no run dies in its middle of a record that it could not have used.
+It is known from the model's files without its weights, and the door of the data asks it, so that no
+run dies in its middle of a record that it could not have used.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ffr.models.prompts import PromptBuilder
 from ffr.prompt import IMAGE_MARK
 
 PLAIN_RATIO = 20
-"""Sides of a picture that stay within this ratio are taken by every model; the odd ones are tried."""
+"""Sides of a picture within this ratio are taken by every model; the odd ones are tried."""
 _SIDE_SHAPES = ((1, 1), (2, 1), (1, 2), (4, 1), (1, 4), (10, 1), (1, 10))
 _MARGIN = 1.25
 """How many times the tokens of the costliest of these shapes a picture may need, rounded up."""
@@ -22,7 +23,8 @@ class VlmRules:
     """What a vision-language model cannot take.
 
     Args:
-        builder: Builds its prompts; its model needs no weights (`ffr.models.loading.load_skeleton`).
+        builder: Builds its prompts; its model needs no weights
+            (`ffr.models.loading.load_skeleton`).
         with_answer: Whether the true answer follows the prompt, as in training.
         checks_length: Whether an input that is too long is a fault of the data.
     """
@@ -34,7 +36,10 @@ class VlmRules:
         self._most: int | None = None
 
     def picture(self, width: int, height: int) -> str:
-        """What keeps the model from taking a picture of this size, in the words that follow its name; empty for nothing."""
+        """What keeps the model from taking a picture of this size; empty for nothing.
+
+        In the words that follow the picture's name in an error.
+        """
         if max(width, height) <= PLAIN_RATIO * min(width, height):
             return ""
         reason = self._builder.vlm.tower.refusal(width, height)

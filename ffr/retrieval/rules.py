@@ -18,7 +18,9 @@ from ffr.models.rules import PLAIN_RATIO, VlmRules
 
 
 def vlm_rules(location: str, *, trust_remote_code: bool = False) -> ModelRules:
-    """What a vision-language model cannot take to answer; how long its prompts are is seen when they are planned.
+    """What a vision-language model cannot take to answer.
+
+    How long its prompts are is seen when they are planned.
 
     Args:
         location: Its folder, or a hub id; its weights are not loaded.
@@ -42,7 +44,10 @@ class EncoderRules:
         self._encoder = encoder
 
     def picture(self, width: int, height: int) -> str:
-        """What keeps the encoder from taking a picture of this size, in the words that follow its name; empty for nothing."""
+        """What keeps the encoder from taking a picture of this size; empty for nothing.
+
+        In the words that follow the picture's name in an error.
+        """
         if max(width, height) <= PLAIN_RATIO * min(width, height):
             return ""
         with temporary_folder() as folder:
