@@ -19,8 +19,6 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
 from ffr.errors import ModelError
-from ffr.models.decoding.sampling import sample_answers
-from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
@@ -246,33 +244,3 @@ class GrpoModule(StageModule[GrpoConfig]):
 
     def take_step_figures(self, batch: StepPrompts) -> dict[str, float]:
         return self._figures.take(self.sum_over_processes)
-
-    # -- before the first step ---------------------------------------------------------------------
-
-    def try_longest(self, prompt: Encoded) -> None:
-        """Takes a prompt through prefill and a backward pass with longest answers; changes nothing.
-
-        Args:
-            prompt: The longest prompt; as many copies are taken as go through the model at once.
-        """
-        config, vlm = self.config, self.vlm
-        prompts = [prompt] * config.batch_size
-        at_once = config.answers_per_pass or config.num_generations
-        usable = next(item for item in range(len(vlm.tokenizer)) if item not in vlm.placeholder_ids)
-        sample_answers(
-            vlm,
-            [prompt] * config.prompts_at_once,
-            num_samples=config.num_generations,
-            max_new_tokens=2,
-            is_cache_shared=self.sampler.is_cache_shared,
-        )
-        # B prompts, each with the answers of a pass, each of the greatest length
-        branches = [[[usable] * config.max_new_tokens] * at_once] * len(prompts)
-        if config.pack_queries:
-            # all of a batch may be on one dialogue; what each has for itself is short beside its
-            # answers
-            prompts, branches = [prompt], [branches[0] * len(prompts)]
-        vlm.train()
-        # times 0: the memory of a backward pass, and gradients that move nothing
-        torch.autograd.backward(self.sharing.score(prompts, branches).logprobs.sum() * 0)
-        self.zero_grad(set_to_none=True)
