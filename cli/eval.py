@@ -74,7 +74,7 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
     from ffr.evaluation.controls import WrongPictures
     from ffr.evaluation.run import evaluate
     from ffr.retrieval.lexical import BASELINES
-    from ffr.retrieval.opening import AskedData, open_model
+    from ffr.retrieval.opening import AskedData, open_model, rules_of
 
     name = choice.name + (" (wrong pictures)" if call.wrong_pictures else "")
 
@@ -93,6 +93,7 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
         image_root=call.image_root,
         skip_bad=call.skip_bad,
         require_images=takes_images or call.wrong_pictures or call.coherence,
+        rules=rules_of(choice, model, trust_remote_code=call.trust_remote_code),
         echo=say,
     )
     examples = data if call.limit is None else FirstExamples(data, call.limit)

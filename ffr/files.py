@@ -372,11 +372,6 @@ def _owner_words(path: Path) -> str:
     return "another process"
 
 
-def is_left_over(path: Path) -> bool:
-    """Whether a file or folder is what a killed process leaves: a lock, something half written."""
-    return path.name == OWNER_FILE or _SCRATCH_NAME.fullmatch(path.name) is not None
-
-
 # -- checksums -------------------------------------------------------------------------------------
 
 CHECKSUMS_FILE = "SHA256SUMS"

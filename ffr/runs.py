@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from ffr.errors import ModelError, UsageError
-from ffr.files import is_left_over, make_folder, make_new_folder, replace_json
+from ffr.files import make_folder, make_new_folder, replace_json
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "run.json"
@@ -36,6 +36,8 @@ class RunRecord:
     data_fingerprint: str = ""
     val_fingerprint: str = ""
     config_fingerprint: str = ""
+    num_left_out: int = 0
+    num_val_left_out: int = 0
     finished_at: str | None = None
     error: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
@@ -83,14 +85,17 @@ def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
     return run
 
 
-def is_free(folder: Path) -> bool:
-    """Whether a new run may use a folder.
+def is_unbegun(run: Path) -> bool:
+    """Whether a folder holds nothing of a run but what comes before its record (locks, scratch).
 
-    It holds nothing, or what one that was killed before it had begun leaves.
+    Such a run was stopped before it began, and the command that started it may start it anew.
+
+    >>> from ffr.files import temporary_folder
+    >>> with temporary_folder() as folder:
+    ...     is_unbegun(folder)
+    True
     """
-    if not folder.is_dir():
-        return True
-    return all(path.name == CONFIG_FILE or is_left_over(path) for path in folder.iterdir())
+    return all(path.name == CONFIG_FILE or path.name.startswith(".") for path in run.glob("*"))
 
 
 def newest_finished_run(root: Path, stage: str | None = None) -> Path | None:

@@ -264,6 +264,8 @@ class _Data(_Part):
 
 
 _Baselines: Any = dict[str, _Summary]  # type: ignore[valid-type]
+
+
 class _Provenance(_Whole):
     """Of which every entry is known, so that a damaged seal is not taken for none."""
 

@@ -68,16 +68,27 @@ class PromptBuilder:
         answer = self._answer(example, place) if with_answer else None
         encoded = self.vlm.encode(self.prompt(example), list(example.image_locations()), answer=answer, where=place)
         if self.max_tokens is not None and encoded.num_tokens > self.max_tokens:
-            raise DataError(
-                f"dialogue {example.dialogue.id!r} makes {encoded.num_tokens} tokens, more than the {self.max_tokens} allowed; "
-                "lower max_image_pixels or raise max_tokens within the model's context",
-                where=where,
-            )
+            raise DataError(self.too_long(example, encoded.num_tokens), where=where)
         return encoded
+
+    def too_long(self, example: Example, num_tokens: int) -> str:
+        """The sentence that refuses an example of so many tokens."""
+        return (
+            f"dialogue {example.dialogue.id!r} makes {num_tokens} tokens, more than the {self.max_tokens} allowed; "
+            "lower max_image_pixels or raise max_tokens within the model's context"
+        )
 
     def count_answer_tokens(self, example: Example) -> int:
         """Number of ids of an example's true answer with the end of its turn."""
-        return self.vlm.count_answer_tokens(self._answer(example, f"dialogue {example.dialogue.id!r}"))
+        return self.vlm.count_answer_tokens(self.answer_text(example))
+
+    def answer_text(self, example: Example) -> str:
+        """The text of an example's true answer, as the model learns to write it.
+
+        Raises:
+            DataError: where it has none.
+        """
+        return self._answer(example, f"dialogue {example.dialogue.id!r}")
 
     def _answer(self, example: Example, place: str) -> str:
         if example.fragment is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ffr.answer import format_answer
-from ffr.data.forms.predictions import PredictionRecord, prediction_to_json
+from ffr.data.forms.predictions import IMAGE_DIGESTS, PredictionRecord, prediction_to_json
 from ffr.dialogue import Example
 from ffr.errors import DataError, UsageError
 from ffr.files import (
@@ -95,6 +95,7 @@ def _line(index: int, example: Example, shown: Example, retriever: Retriever, an
     messages = [{"role": "system", "content": prompt.system}] if prompt.system is not None else []
     messages += [{"role": "user", "content": prompt.user}, {"role": "assistant", "content": answer.response}]
     sources = tuple(image.source for image in example.dialogue.images)
+    digests = [image.digest for image in example.dialogue.images]
     shown_sources = tuple(image.source for image in shown.dialogue.images)
     prediction = PredictionRecord(
         dialogue_id=example.dialogue.id,
@@ -106,6 +107,7 @@ def _line(index: int, example: Example, shown: Example, retriever: Retriever, an
         extra={
             "key": example.key,
             "index": index,
+            **({IMAGE_DIGESTS: digests} if any(digests) else {}),
             **({"is_cut_off": True} if answer.is_cut_off else {}),
             **({FAILURE: answer.failure} if answer.failure is not None else {}),
             **answer.extra,
