@@ -7,7 +7,6 @@ A run folder holds `run.json` (the record: stage, status, seed, fingerprints, ve
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -57,11 +56,10 @@ class RunRecord:
         """
         path = run / RECORD_FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return TypeAdapter(cls).validate_python(content, strict=True)
+            return TypeAdapter(cls).validate_json(path.read_bytes(), strict=True)
         except FileNotFoundError:
             raise ModelError(f"no {RECORD_FILE} here; this is not the folder of a training run", str(run)) from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             reason = _fault_words(error) if isinstance(error, ValidationError) else str(error)
             raise ModelError(
                 f"cannot be read as the record of a run ({reason}); restore or delete it", str(path)

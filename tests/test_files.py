@@ -9,6 +9,7 @@ import ast
 import gzip
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -327,3 +328,25 @@ def test_checksums_are_those_of_sha256sum(tmp_path: Path) -> None:
     (tmp_path / "c").write_text("d")
     (tmp_path / "a b").unlink()
     assert sorted(files.differing_files(tmp_path)) == ["a b", "c"]
+
+
+def test_a_folder_has_one_owner(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with files.owned_folder(folder):
+        said = subprocess.run(
+            [sys.executable, "-c", f"from ffr.files import *\nwith owned_folder(Path({str(folder)!r})): pass"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert f"{folder} is in use by process {os.getpid()} on {socket.gethostname()}; wait until" in said.stderr
+    assert list(folder.iterdir()) == []
+    with files.owned_folder(folder):
+        pass
+
+
+def test_the_lock_of_a_dead_owner_is_nobodys(tmp_path: Path) -> None:
+    program = f"import os\nfrom ffr.files import *\nwith owned_folder(Path({str(tmp_path)!r})): os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".owner"]
+    with files.owned_folder(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []

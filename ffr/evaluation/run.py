@@ -101,7 +101,7 @@ def evaluate(
                 its_table.add_example(example, baseline.answer([example])[0].response)
         log.finish()
     rows, summary = table.rows(), table.summary()
-    summary["answers"]["num_cut_off"] = num_cut_off
+    summary["answers"] |= {"num_cut_off": num_cut_off, "num_failed": len(failures)}
     if usages:
         summary["usage"] = add_usage(usages)
     if meter is not None:

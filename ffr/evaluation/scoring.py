@@ -214,7 +214,6 @@ class ScoreTable:
         self._well_formed: list[bool] = []
         self._problems: Counter[str] = Counter()
         self._num_without_truth = 0
-        self._num_failed = 0
 
     def __len__(self) -> int:
         return len(self._preds)
@@ -244,7 +243,6 @@ class ScoreTable:
             is_failed: Whether the query could not be answered: that is wrong, whatever the truth.
         """
         read = read_response(response)
-        self._num_failed += is_failed
         if truth is None:
             self._num_without_truth += 1
             return read.fragment
@@ -303,7 +301,6 @@ class ScoreTable:
                 "num_scored": num,
                 "num_without_truth": self._num_without_truth,
                 "num_dialogues": len(set(self._dialogues)),
-                "num_failed": self._num_failed,
                 "num_malformed": num - sum(self._well_formed),
                 "malformed_share": 1 - sum(self._well_formed) / num if num else None,
                 "problems": dict(sorted(self._problems.items())),

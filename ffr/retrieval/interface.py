@@ -19,17 +19,17 @@ class Answer:
         logprobs: Log-probability of each of its tokens; None where they were not asked for or do
             not exist.
         is_cut_off: Whether it ended only because it had reached the longest length allowed.
-        failure: Why there is none, where this query cannot be answered, whatever becomes of the
-            others; the text is empty then.
         extra: What else its line of the predictions file says; JSON-ready. Numbers under `usage`
             are added up in the results.
+        failure: Why there is none, where this query cannot be answered, whatever becomes of the
+            others; the text is empty then.
     """
 
     response: str
     logprobs: tuple[float, ...] | None = None
     is_cut_off: bool = False
-    failure: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    failure: str | None = None
 
 
 class Retriever(Protocol):
