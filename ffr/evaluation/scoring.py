@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffr.answer import is_well_formed, parse_lenient, read_answer, without_thought
+from ffr.answer import is_well_formed, parse_lenient, read_answer
 from ffr.dialogue import Fragment
 from ffr.metrics.functional import fragment_counts, name_figures, sample_figures_from_counts, scores_from_counts
 
@@ -185,9 +185,7 @@ class ScoreTable:
         self._dialogues.append(dialogue)
         self._languages.append(language)
         self._well_formed.append(is_well_formed(response))
-        self._problems.update(
-            parse_lenient(without_thought(response), num_utterances=num_utterances, num_images=num_images).problems
-        )
+        self._problems.update(parse_lenient(response, num_utterances=num_utterances, num_images=num_images).problems)
 
     def rows(self) -> ScoredRows:
         """The scored answers as rows, of which figures and intervals are made."""

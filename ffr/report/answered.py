@@ -10,14 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ffr.answer import is_well_formed, parse_lenient, read_answer, without_thought
+from ffr.answer import is_well_formed, parse_lenient, read_answer
 from ffr.data.catalog import load_dataset
 from ffr.data.dataset import ExampleDataset, FirstExamples, data_fingerprint
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Fragment
 from ffr.errors import DataError, FfrError, UsageError
-from ffr.evaluation.predictions import example_of_record, score_predictions, truth_of_record
+from ffr.evaluation.predictions import example_of_record, read_truth, score_predictions
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.scoring import TRUTH_SLICES, density_slice, length_slice
 from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
@@ -73,7 +73,7 @@ class AnsweredQuery:
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the answer's form; ids that the dialogue lacks among it."""
         num_utterances, num_images = (None, None) if self.dialogue is None else self.sizes
-        found = parse_lenient(without_thought(self.response), num_utterances=num_utterances, num_images=num_images)
+        found = parse_lenient(self.response, num_utterances=num_utterances, num_images=num_images)
         return found.problems
 
     @property
@@ -199,7 +199,7 @@ class Evaluation:
             dialogue_id=str(identity) if isinstance(identity, str | int) else str(index),
             response=response,
             prediction=read_answer(response),
-            truth=truth_of_record(record) if of_data is None else of_data.fragment,
+            truth=read_truth(record, example)[0] if of_data is None else of_data.fragment,
             example=example,
             prompt="" if example is not None else _prompt_of(record),
             locations=locations,
