@@ -42,9 +42,10 @@ def run(
 ) -> None:
     """Measure the rows of a suite and write the table.
 
-    SUITE is a name of `ffr bench list` or a YAML file. DIR gets table.md, table.csv, table.tex and results.json, and every evaluation
-    in a folder of its own; the same command goes on where it was stopped. A row that cannot be measured does not stop the others:
-    the table says why, and the exit code is 1.
+    SUITE is a name of `ffr bench list` or a YAML file. DIR gets table.md, table.csv, table.tex and
+    results.json, and every evaluation in a folder of its own; the same command goes on where it was
+    stopped. A row that cannot be measured does not stop the others: the table says why, and the
+    exit code is 1.
     """
     from ffr.suites.run import TABLE_FILES, run_suite
     from ffr.suites.suite import load_suite

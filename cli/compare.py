@@ -1,4 +1,4 @@
-"""`ffr compare`: results on the same data side by side, with what chance could make of their difference."""
+"""`ffr compare`: results on the same data side by side, and what chance could make of them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 def compare(results: tuple[Path, ...], changed: int, seed: int, as_json: bool) -> None:
     """Compare results on the same data: B, C … each against A.
 
-    A, B, C are output folders of `ffr eval`, or results.json in one. Differences come with a 95 % interval and a p-value from a paired
-    bootstrap of 10,000 resamples of whole dialogues.
+    A, B, C are output folders of `ffr eval`, or results.json in one. Differences come with a 95 %
+    interval and a p-value from a paired bootstrap of 10,000 resamples of whole dialogues.
     """
     if len(results) < 2:
         raise UsageError("one result cannot be compared; name two or more")
@@ -70,7 +70,7 @@ def _letters(count: int) -> list[str]:
 def _print_comparison(comparison: Comparison, letter: str, console: Console) -> None:
     from rich.text import Text
 
-    from ffr.evaluation.compare import HEADLINE_FIGURES
+    from ffr.evaluation.figures import headline_names
     from ffr.report.tables import slice_label
     from ffr.terminal import plain_table
 
@@ -78,7 +78,7 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
     table.add_column("", no_wrap=True)
     for header in ("A", letter, "change", "95 % interval", "p"):
         table.add_column(header, justify="right", no_wrap=True)
-    for name in HEADLINE_FIGURES:
+    for name in headline_names():
         table.add_row(name, *_cells(comparison.figures[name]), style=_style(comparison.figures[name]))
     console.print(table)
     table = plain_table(f"Joint F1 by slice, {letter} against A, in percent (truth empty: exactly right)")
@@ -86,7 +86,10 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
     for header in ("queries", "A", letter, "change", "95 % interval", "p"):
         table.add_column(header, justify="right", no_wrap=True)
     for name, slices in comparison.slices.items():
-        for its_slice, (num_answers, differences) in slices.items():
+        for its_slice, part in slices.items():
+            if part is None:
+                continue
+            num_answers, differences = part
             # where nothing is to be found F1 is 0 whatever the answer
             found = differences["exact_match" if (name, its_slice) == ("by_truth", "empty") else "joint_f1"]
             table.add_row(slice_label(name, its_slice), str(num_answers), *_cells(found), style=_style(found))
@@ -97,7 +100,7 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
     )
     for sample in comparison.changed:
         console.print(
-            Text(f"\n{one_line(sample.dialogue_id)} · {one_line(sample.query, 500)}", style="bold"),
+            Text(f"\n· {one_line(sample.dialogue_id)} · {one_line(sample.query, 500)}", style="bold"),
             Text(f"  truth  {_ids(sample.truth)}"),
             Text(f"  A      {_ids(sample.first)}  (F1 {100 * sample.first_f1:.0f})"),
             Text(

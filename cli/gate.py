@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ffr.cli.output import say
+from ffr.errors import UsageError
 from ffr.text import one_line
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 @click.option("--min", "minimum", multiple=True, metavar="FIGURE=SHARE", help="The figure's least value; repeatable.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as JUnit XML.")
 @click.option(
+    "--renew",
+    is_flag=True,
+    help="Write RESULTS to the baseline FILE in place of comparing.",
+)
+@click.option(
     "--summary",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -45,22 +51,37 @@ def gate(
     max_drop: tuple[str, ...],
     minimum: tuple[str, ...],
     junit: Path | None,
+    renew: bool,
     summary: Path | None,
 ) -> None:
     """Exit with 1 where a result has fallen behind a baseline, with 0 where it holds.
 
-    RESULTS is an output folder of `ffr eval`, or its results.json. Figures are those of results.json (joint_f1, image_recall,
-    sample_joint_f1, exact_match …), with strict_ before for the strict reading, as shares: 0.01 is one percent. Results on other data
-    than the baseline's are refused with exit code 2.
+    RESULTS is an output folder of `ffr eval`, or its results.json. Figures are those of
+    results.json (joint_f1, image_recall, sample_joint_f1, exact_match …), with strict_ before for
+    the strict reading, as shares: 0.01 is one percent. Results on other data than the baseline's,
+    and figures that were not measured, are refused with exit code 2.
     """
-    from ffr.evaluation.gate import DEFAULT_RULES, check_rules, junit_xml, markdown_summary, parse_rule
+    from ffr.evaluation.gate import (
+        DEFAULT_RULES,
+        check_rules,
+        junit_xml,
+        markdown_summary,
+        parse_rule,
+        renew_baseline,
+    )
     from ffr.evaluation.results import Results
 
+    if renew:
+        if max_drop or minimum or junit or summary:
+            raise UsageError("--renew compares nothing; leave rules and reports out")
+        renew_baseline(Results.load(results), baseline, name=str(results))
+        say(f"Baseline: {baseline}")
+        return
     drops = max_drop if max_drop or minimum else DEFAULT_RULES
     rules = [parse_rule("max-drop", text) for text in drops] + [parse_rule("min", text) for text in minimum]
     found, kept = Results.load(results), Results.load(baseline)
     outcomes = check_rules(found, kept, rules, (str(results), str(baseline)))
-    label, kept_label = (str(item.model.get("label", "unnamed")) for item in (found, kept))
+    label, kept_label = found.label, kept.label
     from ffr.terminal import PlainConsole
 
     say(one_line(f"{label} ({results}) against {kept_label} ({baseline})", 500))

@@ -22,20 +22,34 @@ from ffr.cli.output import say
     metavar="DIR",
     help="Folder that image paths are relative to. [default: beside the data]",
 )
-def report(results: Path, out: Path | None, dataset: str | None, split: str | None, image_root: Path | None) -> None:
+@click.option(
+    "--outside-pictures",
+    is_flag=True,
+    help="Show pictures that lie outside that folder too; only for data you trust.",
+)
+def report(
+    results: Path,
+    out: Path | None,
+    dataset: str | None,
+    split: str | None,
+    image_root: Path | None,
+    outside_pictures: bool,
+) -> None:
     """Write an evaluation as one web page: figures, plots, and the dialogues with what was found in them.
 
-    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. The page needs nothing beside itself and
-    fetches nothing. Where it would be larger than 48 MB, the dialogues go on in FILE-2.html and so on.
+    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. The page
+    needs nothing beside itself and fetches nothing. Where it would be larger than 48 MB, the
+    dialogues go on in FILE-2.html and so on. Pictures are taken from the folder of the data alone.
     """
     from ffr.report.answered import open_evaluation
     from ffr.report.html.page import write_report
+    from ffr.text import one_line
 
     evaluation = open_evaluation(results, dataset=dataset, split=split, image_root=image_root, echo=say)
     folder = results if results.is_dir() else results.parent
-    written = write_report(evaluation, out or folder / "report.html")
+    written = write_report(evaluation, out or folder / "report.html", takes_outside_pictures=outside_pictures)
     for note in written.notes:
-        say(f"! {note}")
+        say(f"! {one_line(note, 2000)}")
     say(
         f"{written.num_queries} queries on {written.num_dialogues} dialogues, {written.num_pictures} pictures"
         + (f", {written.num_unopened} that could not be opened" if written.num_unopened else "")

@@ -1,4 +1,4 @@
-"""`ffr show`: one dialogue of an evaluation in the terminal, with the true and the found lines marked."""
+"""`ffr show`: one dialogue of an evaluation, with the true and the found lines marked."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import click
 def show(results: Path, wanted: str, plain: bool, dataset: str | None, split: str | None) -> None:
     """Print a dialogue with what is true and what was found.
 
-    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. Where there are several queries on the
-    dialogue, they are listed with their indices.
+    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. Where there
+    are several queries on the dialogue, they are listed with their indices.
     """
     from ffr.report.answered import open_evaluation
     from ffr.report.dialogue import find_answers, print_answer

@@ -96,17 +96,20 @@ def _run_stage(
         return
     job = {"say": say, "progress": _wants_progress(progress)}
     if resume is not None:
-        if source is not None or any(value is not None for value in (*settings.values(), out)):
-            raise UsageError("--resume takes its settings from the run; give no others, or start a new run")
-        config = _resumed_config(kind, resume, overrides)
+        if source is not None or out is not None:
+            raise UsageError("--resume takes its settings and its folder from the run; leave --config and --out out")
+        named = tuple(f"{name}={value}" for name, value in settings.items() if value is not None)
+        config = _resumed_config(kind, resume, (*named, *overrides))
         if config is None:
             say(f"{resume} is finished; nothing is left to train")
             return
         _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
         return
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
+    from ffr.runs import is_unbegun
+
     # a process that the first one started finds the folder made by it
-    if out is not None and "LOCAL_RANK" not in os.environ and any(out.glob("*")):
+    if out is not None and "LOCAL_RANK" not in os.environ and not is_unbegun(out):
         raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
     _start(config, dry_run=dry_run, recipe=source or "tiny", run=out, **job)
 
@@ -143,13 +146,16 @@ def _list_settings(kind: type[StageConfig]) -> None:
 
 def _resumed_config(kind: type[StageConfig], run: Path, overrides: tuple[str, ...]) -> StageConfig | None:
     """The settings of the run that --resume names; None where it is finished."""
-    from ffr.runs import RunRecord
+    from ffr.runs import RunRecord, is_unbegun
 
     if not run.is_dir():
         raise UsageError(f"{run}: no such run folder")
+    if is_unbegun(run):
+        raise UsageError(f"{run}: no training was begun there; give the command that starts it, with --out {run}")
     record = RunRecord.load(run)
     if record.stage != kind.stage:
-        raise UsageError(f"{run} is a run of another stage; go on with it by `ffr train {record.stage} --resume {run}`")
+        remedy = f"go on with it by `ffr train {record.stage} --resume {run}`"
+        raise UsageError(f"{run} is a run of another stage; {remedy}")
     if record.status == "finished":
         return None
     from ffr.training.common.run import load_run_config

@@ -1,6 +1,7 @@
-"""What `ffr export bench` runs in its processes: the exported graph, eager torch and torch.compile, on the same inputs.
+"""What `ffr export bench` runs in its processes: the graph, eager torch and torch.compile.
 
-Inputs are made once, by a process of their own: what the model's preprocessing gives for drawn pictures, or for texts of mixed lengths.
+Inputs are made once, by a process of their own: what the model's preprocessing gives for drawn
+pictures, or for texts of mixed lengths.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ffr.exports.benchmark import Load
 
 Calls = list[dict[str, torch.Tensor]]
-"""What a call of the contender works through: one item for encoders, one an image for towers and one a fragment."""
+"""What a call works through: one item for encoders, one an image for towers, one a fragment."""
 
 WORDS = [
     "the",
@@ -169,8 +170,8 @@ def _torch_call(part: str, load: Load) -> tuple[Any, Callable[[dict[str, torch.T
     encoder = load_encoder(load.model, device=load.device)
     if isinstance(encoder, SentenceEncoder):
         pooled = encoder.vectors
-        return encoder._model, lambda given: (pooled(given),)
-    model = encoder._model
+        return encoder.model, lambda given: (pooled(given),)
+    model = encoder.model
 
     def vectors(of: Callable[..., Any], given: dict[str, torch.Tensor]) -> torch.Tensor:
         return torch.nn.functional.normalize(of(**given).pooler_output.float(), dim=-1)

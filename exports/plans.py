@@ -213,10 +213,10 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
     Raises:
         ModelError: where its tokenizer pads on the left.
     """
-    model = encoder._model
+    model = encoder.model
     kind = str(model.config.model_type)
     module = _ENCODER_MODULES[part][kind](model)
-    saved = (model.config, encoder._tokenizer, encoder._image_processor)
+    saved = (model.config, encoder.tokenizer, encoder.image_processor)
     settings = {"pooling": "the model's own", "normalized": True}
     if part == "text":
         # SigLIP's texts all have one length
@@ -251,7 +251,7 @@ def plan_sentence_encoder(encoder: SentenceEncoder) -> Plan:
     Raises:
         ModelError: where its tokenizer pads on the left.
     """
-    model = encoder._model
+    model = encoder.model
     return _plan_texts(
         encoder,
         BertTexts(model, encoder.pooling),
@@ -262,7 +262,7 @@ def plan_sentence_encoder(encoder: SentenceEncoder) -> Plan:
             "max_text_tokens": encoder.max_text_tokens,
             "is_lowered": encoder.is_lowered,
         },
-        saved=(model.config, encoder._tokenizer),
+        saved=(model.config, encoder.tokenizer),
         # a few activations of these are so large that one scale for all loses the others: MiniLM's cosine falls to 0.974
         whole_weights=(".perceptron.",),
     )
@@ -290,7 +290,7 @@ def _plan_texts(
     Raises:
         ModelError: where its tokenizer pads on the left.
     """
-    if encoder._tokenizer.padding_side != "right":
+    if encoder.tokenizer.padding_side != "right":
         raise ModelError(
             "its tokenizer pads on the left; texts of an exported part are padded on the right", encoder.name
         )
@@ -305,7 +305,7 @@ def _plan_texts(
         open_axes[1] = torch.export.Dim("length", min=1, max=max_length)
     return Plan(
         part="text",
-        kind=str(encoder._model.config.model_type),
+        kind=str(encoder.model.config.model_type),
         name=encoder.name,
         fingerprint=encoder.fingerprint,
         module=module,

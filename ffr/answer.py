@@ -176,6 +176,9 @@ def wrap_answer(answer: str, style: AnswerStyle, thought: str = "", *, is_though
     return f"{opening}{thought}{THINK_END}{ANSWER_START}{answer}{ANSWER_END}"
 
 
+_ID_PROBLEMS = tuple(f"{name} ids {fault}" for name in ("utterance", "image") for fault in ("repeat", "out of range"))
+
+
 @dataclass(frozen=True, slots=True)
 class LenientAnswer:
     """What could be read from an answer, and what was wrong with it, if anything."""
@@ -186,6 +189,30 @@ class LenientAnswer:
     @property
     def is_well_formed(self) -> bool:
         return not self.problems
+
+    def within(self, num_utterances: int | None, num_images: int | None) -> LenientAnswer:
+        """The same without ids that a dialogue of this size does not have; they are a problem.
+
+        Args:
+            num_utterances: Number of utterances of the dialogue; None to leave ids unchecked.
+            num_images: Likewise of images.
+
+        >>> LenientAnswer(Fragment((3, 99))).within(5, 0)
+        LenientAnswer(fragment=Fragment(utterance_ids=(3,), image_ids=()), problems=('utterance ids out of range',))
+        """
+        kept: list[tuple[int, ...]] = []
+        problems = set(self.problems)
+        for name, ids, limit in (
+            ("utterance", self.fragment.utterance_ids, num_utterances),
+            ("image", self.fragment.image_ids, num_images),
+        ):
+            inside = ids if limit is None else tuple(item for item in ids if item < limit)
+            if len(inside) < len(ids):
+                problems.add(f"{name} ids out of range")
+            kept.append(inside)
+        of_form = tuple(problem for problem in self.problems if problem not in _ID_PROBLEMS)
+        of_ids = tuple(problem for problem in _ID_PROBLEMS if problem in problems)
+        return LenientAnswer(Fragment(*kept), of_form + of_ids)
 
 
 def parse_lenient(text: str, *, num_utterances: int | None = None, num_images: int | None = None) -> LenientAnswer:
@@ -226,16 +253,9 @@ def parse_lenient(text: str, *, num_utterances: int | None = None, num_images: i
             found[name], has_others = _read_numbers(lists[marker].body)
             if has_others:
                 problems.append(f"{name} ids that are no ids")
-    kept: dict[str, tuple[int, ...]] = {}
-    for name, limit in (("utterance", num_utterances), ("image", num_images)):
-        unique = sorted(set(found[name]))
-        if len(unique) < len(found[name]):
-            problems.append(f"{name} ids repeat")
-        inside = [item for item in unique if limit is None or item < limit]
-        if len(inside) < len(unique):
-            problems.append(f"{name} ids out of range")
-        kept[name] = tuple(inside)
-    return LenientAnswer(Fragment(kept["utterance"], kept["image"]), tuple(problems))
+    problems += [f"{name} ids repeat" for name, ids in found.items() if len(set(ids)) < len(ids)]
+    fragment = Fragment.of(found["utterance"], found["image"])
+    return LenientAnswer(fragment, tuple(problems)).within(num_utterances, num_images)
 
 
 def _read_whole(text: str) -> Fragment | None:
@@ -398,27 +418,31 @@ def _is_id(text: str) -> bool:
     return len(text) <= 9 and text.isascii() and text.isdigit() and (text == "0" or not text.startswith("0"))
 
 
+def read_response(response: str) -> LenientAnswer:
+    """Reads a response of either style for scoring: the ids that its answer names, each once.
+
+    Ids that the dialogue does not have are kept, so that an invented id costs precision as any
+    wrong one does, and what is no id at all as a number that no dialogue has; they are wrong, not
+    malformed (`LenientAnswer.within` names them).
+
+    >>> read = read_response("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    >>> read.fragment, read.is_well_formed
+    (Fragment(utterance_ids=(3, 99), image_ids=()), False)
+    """
+    return parse_lenient(response)
+
+
 def is_well_formed(response: str) -> bool:
     """Whether a response keeps to the format to the byte and repeats no id.
 
-    A thought may go before the answer, in the style `think` or closed before a bare one. Ids the
-    dialogue lacks are wrong, not malformed.
+    A thought may go before the answer, in the style `think` or closed before a bare one.
 
     >>> is_well_formed("<|utt_ids_start|>[3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
     True
-    >>> is_well_formed("<|utt_ids_start|>[3, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
-    False
     """
-    return parse_lenient(response).is_well_formed
+    return read_response(response).is_well_formed
 
 
 def read_answer(response: str) -> Fragment:
-    """Reads an answer for scoring: what stands between the markers counts, each id once.
-
-    Ids that the dialogue does not have are kept, so that an invented id costs precision as any
-    wrong one does; what is no id at all is kept as a number that no dialogue has.
-
-    >>> read_answer("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
-    Fragment(utterance_ids=(3, 99), image_ids=())
-    """
-    return parse_lenient(response).fragment
+    """The fragment of `read_response` alone."""
+    return read_response(response).fragment

@@ -53,7 +53,8 @@ def _cell(value: float) -> str:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a metrics file, empty cells left out; a torn last line is left out too."""
     rows: list[dict[str, float]] = []
-    with path.open(newline="", encoding="utf-8") as file:
+    # a damaged byte spoils its row alone, which then is no row of numbers
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         for line in csv.DictReader(file):
             try:
                 row = {name: float(cell) for name, cell in line.items() if name and cell}

@@ -162,6 +162,7 @@ def copy_of(root: Path, folder: Path) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(package),
+        "PYTHONSAFEPATH": "1",  # or the copy's own folder would come first, without the other packages
         "PYTHONDONTWRITEBYTECODE": "1",
         "FFR_MUTANT_TESTS": str(folder / "selected.txt"),
     }

@@ -56,8 +56,8 @@ def real_dialogues(shared_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sample_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """FFR_DATA_HOME of the session, with the generated sets in it; drawn once for all workers."""
+def generated_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the generated sets; drawn once for all workers, and read only."""
     from filelock import FileLock
 
     from ffr.data.sample import SAMPLE_NAMES, write_sample
@@ -71,16 +71,22 @@ def sample_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             for name in SAMPLE_NAMES:
                 write_sample(root / "data-home.part" / name, name)
             (root / "data-home.part").rename(home)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FFR_DATA_HOME", str(home))
-        yield home
+    return home
 
 
 @pytest.fixture(scope="module")
-def small_sample_home(sample_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def sample_home(generated_sets: Path) -> Iterator[Path]:
+    """FFR_DATA_HOME of a module, with the generated sets in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FFR_DATA_HOME", str(generated_sets))
+        yield generated_sets
+
+
+@pytest.fixture(scope="module")
+def small_sample_home(generated_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """FFR_DATA_HOME of a module, in which `sample` has ten dialogues a language and part: what takes a
     few steps or asks a few queries need not read 2,000 records."""
-    whole, home = sample_home / "sample", tmp_path_factory.mktemp("small-data-home")
+    whole, home = generated_sets / "sample", tmp_path_factory.mktemp("small-data-home")
     for source in whole.glob("*.jsonl"):
         lines = []
         for line in source.read_text(encoding="utf-8").splitlines(keepends=True):
@@ -94,7 +100,7 @@ def small_sample_home(sample_home: Path, tmp_path_factory: pytest.TempPathFactor
                     shutil.copyfile(whole / image, target)
         (home / "sample" / source.name).write_text("".join(lines), encoding="utf-8")
     shutil.copyfile(whole / "generator.json", home / "sample" / "generator.json")
-    shutil.copytree(sample_home / "wechat-sample", home / "wechat-sample")
+    shutil.copytree(generated_sets / "wechat-sample", home / "wechat-sample")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FFR_DATA_HOME", str(home))
         yield home

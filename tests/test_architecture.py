@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
     "ffr.files": {"ffr.errors"},
     "ffr.images": {"ffr.errors", "ffr.text"},
-    "ffr.markup": set(),
+    "ffr.markup": {"ffr.text"},
     "ffr.progress": set(),
     "ffr.provenance": set(),
     "ffr.rewards": {"ffr.training.grpo"},
@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.common": _DOORS
     | {
         "ffr.data",
+        "ffr.embedding.loading",
         "ffr.files",
         "ffr.metrics",
         "ffr.models",
@@ -219,6 +220,47 @@ def circles(root: Path = REPOSITORY) -> list[list[str]]:
     return []
 
 
+# public for all their underscore
+_OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
+
+
+def _names_of_libraries(tree: ast.AST) -> set[str]:
+    """What a file calls the modules of others that it imports whole."""
+    names = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    return {alias.asname or alias.name.partition(".")[0] for alias in names if not alias.name.startswith("ffr")}
+
+
+def private_doors(root: Path = REPOSITORY) -> list[str]:
+    """Attributes `x._name` of another package of ours; a library's own `_name` is none of ours."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in modules(root).values()}
+    libraries = {path: _names_of_libraries(tree) for path, tree in trees.items()}
+    own: dict[Path, set[str]] = {path.parent: set() for path in trees}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                own[path.parent].add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                own[path.parent].add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                own[path.parent].add(node.id)
+    ours = set().union(*own.values())
+    return [
+        f"{path.relative_to(root)}:{node.lineno}: {ast.unparse(node)}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and node.attr not in _OF_NAMED_TUPLES
+        and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"} | libraries[path])
+        and node.attr in ours - own[path.parent]
+    ]
+
+
+def test_nobody_reads_what_is_private_to_another_package() -> None:
+    assert private_doors() == []
+
+
 def test_imports_keep_to_the_table() -> None:
     assert forbidden_imports() == []
 
@@ -248,6 +290,13 @@ def test_the_guard_sees_an_import_that_is_not_allowed(tmp_path: Path, line: str)
     assert [fault.split(",")[0] for fault in forbidden_imports(root)] == [
         "ffr.exports.onnx imports " + line.removeprefix("import ").replace("from ", "").replace(" import ", ".")
     ]
+
+
+def test_the_guard_sees_a_private_door(tmp_path: Path) -> None:
+    root = _copy(tmp_path)
+    with (root / "exports" / "graph_file.py").open("a", encoding="utf-8") as file:
+        file.write("\n\ndef read(vlm: Any) -> Any:\n    return vlm._chat, vlm.core.config._attn_implementation\n")
+    assert [fault.rpartition(": ")[2] for fault in private_doors(root)] == ["vlm._chat"]
 
 
 def test_the_guard_sees_a_circle(tmp_path: Path) -> None:

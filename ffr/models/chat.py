@@ -1,4 +1,4 @@
-"""A model's chat template at work: a prompt as text around its images, and how an answer's turn ends."""
+"""A model's chat template at work: prompts as text around images, and how a turn ends."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ChatTemplate:
         name: What the user called the model.
 
     Raises:
-        ModelError: where the tokenizer cannot write an answer, or the template cannot be used, leaves
-            out what the user says, or does not close a turn.
+        ModelError: where the tokenizer cannot write an answer, or the template cannot be used,
+            leaves out what the user says, or does not close a turn.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, processor: Any, *, name: str) -> None:
@@ -67,7 +67,10 @@ class ChatTemplate:
         return self._render(messages, ask=True).split(self.image_token)
 
     def _check_tokenizer(self) -> None:
-        """Refuses a tokenizer that loses text; one whose files are missing comes up empty, unsaid."""
+        """Refuses a tokenizer that loses text.
+
+        One whose files are missing comes up empty, unsaid.
+        """
         text = format_answer(Fragment((0, 12), (3,)))
         ids = self._tokenizer(text, add_special_tokens=False).input_ids
         if self._tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:

@@ -1,4 +1,4 @@
-"""Example → the model's input: prompt, pictures and answer, with the checks that name the dialogue in their error."""
+"""Example → the model's input: prompt, pictures, answer; errors name the dialogue."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ class PromptBuilder:
         template: Prompt template; None = the model's own setting, else the file's prompt text.
         query_position: Query before or after the dialogue; None likewise.
         max_tokens: A longer input is an error; None = the model's own context.
-        answer_style: `think` asks for a thought before the answer; None = the model's own setting, else `bare`.
-        closes_thought: Whether a prompt to be answered closes the thought that the model's template opens.
+        answer_style: `think` asks for a thought before the answer; None = the model's own setting,
+            else `bare`.
+        closes_thought: Whether a prompt to be answered closes the thought that the model's template
+            opens.
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class PromptBuilder:
             where: The place to name in an error; None = the dialogue's id.
 
         Raises:
-            DataError: where a picture cannot be opened, the answer is missing, or the input is too long.
+            DataError: where a picture cannot be opened, the answer is missing, or the input is too
+                long.
         """
         place = where or f"dialogue {example.dialogue.id!r}"
         answer = self._answer(example, place) if with_answer else None
@@ -75,16 +78,27 @@ class PromptBuilder:
             where=place,
         )
         if self.max_tokens is not None and encoded.num_tokens > self.max_tokens:
-            raise DataError(
-                f"dialogue {example.dialogue.id!r} makes {encoded.num_tokens} tokens, more than the {self.max_tokens} allowed; "
-                "lower max_image_pixels or raise max_tokens within the model's context",
-                where=where,
-            )
+            raise DataError(self.too_long(example, encoded.num_tokens), where=where)
         return encoded
 
+    def too_long(self, example: Example, num_tokens: int) -> str:
+        """The sentence that refuses an example of so many tokens."""
+        return (
+            f"dialogue {example.dialogue.id!r} makes {num_tokens} tokens, more than the {self.max_tokens} allowed; "
+            "lower max_image_pixels or raise max_tokens within the model's context"
+        )
+
     def count_answer_tokens(self, example: Example) -> int:
-        """Number of ids of an example's true answer with the end of its turn, without its prompt and pictures."""
-        return self.vlm.count_answer_tokens(self._answer(example, f"dialogue {example.dialogue.id!r}"))
+        """Number of ids of an example's true answer with the end of its turn."""
+        return self.vlm.count_answer_tokens(self.answer_text(example))
+
+    def answer_text(self, example: Example) -> str:
+        """The text of an example's true answer, as the model learns to write it.
+
+        Raises:
+            DataError: where it has none.
+        """
+        return self._answer(example, f"dialogue {example.dialogue.id!r}")
 
     def _answer(self, example: Example, place: str) -> str:
         if example.fragment is None:

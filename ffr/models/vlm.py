@@ -132,18 +132,8 @@ class Vlm(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Names the frozen weights: SHA-256 over each one's name, shape and a thousand values."""
-        digest = hashlib.sha256()
-        for name, weight in self.base.named_parameters():
-            if "lora_" in name or weight.requires_grad:
-                continue
-            flat = weight.detach().reshape(-1)
-            # values spread over the whole weight: all of them would take long for a large model
-            some = flat[:: max(1, flat.numel() // 1000)].to("cpu", torch.float32)
-            name = name.replace(".base_layer", "")  # the same with an adapter around it
-            digest.update(f"{name} {tuple(weight.shape)}".encode())
-            digest.update(some.numpy().tobytes())
-        return digest.hexdigest()
+        """Names the frozen weights, by `weights_fingerprint`."""
+        return weights_fingerprint(self.base)
 
     # -- prompts to rows, rows to batches ---------------------------------------------------------
 
@@ -226,10 +216,7 @@ class Vlm(nn.Module):
         """
         ids, attention, answer = padded(rows, self.padding_id, padding_side=padding_side, multiple=pad_to_multiple_of)
         device = self.device
-        inputs: dict[str, Any] = {
-            "input_ids": ids.to(device),
-            "attention_mask": attention.to(device),
-        }
+        inputs: dict[str, Any] = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
         features = [self.tower.features(image) for row in rows for image in row.images]
         if "mm_token_type_ids" in self._forward_arguments:
             # a padding id could be the image's
@@ -262,3 +249,21 @@ class Vlm(nn.Module):
     def enable_gradient_checkpointing(self) -> None:
         """Recomputes the decoder's activations in the backward pass."""
         self.base.activation_checkpointing_enable({"use_reentrant": False})
+
+
+def weights_fingerprint(base: nn.Module) -> str:
+    """Names a model's frozen weights: SHA-256 over each one's name, shape and a thousand values.
+
+    Args:
+        base: The model; an adapter around it changes nothing.
+    """
+    digest = hashlib.sha256()
+    for name, weight in base.named_parameters():
+        if "lora_" in name or weight.requires_grad:
+            continue
+        flat = weight.detach().reshape(-1)
+        # values spread over the whole weight: all of them would take long for a large model
+        some = flat[:: max(1, flat.numel() // 1000)].to("cpu", torch.float32)
+        digest.update(f"{name.replace('.base_layer', '')} {tuple(weight.shape)}".encode())
+        digest.update(some.numpy().tobytes())
+    return digest.hexdigest()

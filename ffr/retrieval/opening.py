@@ -1,4 +1,7 @@
-"""From what `--model` names (a folder, a run, api:URL#MODEL, embedding:ENCODER, baseline:NAME) to the retriever that answers."""
+"""From what `--model` names to the retriever that answers.
+
+A name is a folder, a run, a hub id, api:URL#MODEL, embedding:ENCODER or baseline:NAME.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import torch
 
 from ffr.data.catalog import load_dataset
 from ffr.data.dataset import FirstExamples
+from ffr.data.judgement import ModelRules
 from ffr.dialogue import Example
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
@@ -30,6 +34,7 @@ from ffr.retrieval.embedding import (
 )
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.retrieval.rules import EncoderRules, vlm_rules
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model
@@ -105,12 +110,30 @@ class OpenModel(Protocol):
 
         Args:
             asked: The data.
-            settings: How it is asked there; only what is declared `of_data` may differ from what it was
-                opened with.
+            settings: How it is asked there; only what is declared `of_data` may differ from what it
+                was opened with.
             say: Gets a line about what is fitted.
             progress: Makes the bar of a fit from its number of queries.
         """
         ...
+
+
+def rules_of(choice: ModelChoice, model: OpenModel | None, *, trust_remote_code: bool = False) -> ModelRules | None:
+    """What the data must not hold for this model; None where nothing is known.
+
+    Args:
+        choice: The model.
+        model: The same, where it is open already.
+        trust_remote_code: Run code that comes with it.
+
+    Raises:
+        ModelError: where its files cannot be used.
+    """
+    if choice.source is not None:
+        return vlm_rules(choice.source.location, trust_remote_code=trust_remote_code)
+    if model is not None and model.encoder is not None and model.takes_images:
+        return EncoderRules(model.encoder)
+    return None
 
 
 def choose_model(model: str | None) -> ModelChoice:
@@ -132,7 +155,7 @@ def choose_model(model: str | None) -> ModelChoice:
         return ModelChoice(kind, model, API_PREFIX + split_name(model)[1])
     if kind == "embedding":
         if model == EMBEDDING_PREFIX:
-            raise UsageError("--model embedding: names no encoder; write embedding:ENCODER, with what --encoder takes")
+            raise UsageError("--model embedding: names no encoder; write embedding:ENCODER, as for --encoder")
         return ModelChoice(kind, model, model)
     if kind == "baseline":
         name = model.removeprefix(BASELINE_PREFIX)
@@ -221,7 +244,7 @@ class OpenReader:
 
 
 class OpenEmbedding:
-    """An encoder that retrieves what is similar enough, which is fitted on data that is not asked: an `OpenModel`.
+    """An encoder that retrieves what is similar enough, fitted on other data: an `OpenModel`.
 
     Args:
         scorer: The encoder with its way of scoring.
@@ -247,16 +270,14 @@ class OpenEmbedding:
         """The rule: as given, or fitted on data that is not asked."""
         if settings.threshold is not None:
             if settings.image_threshold is not None and not self.takes_images:
-                raise UsageError(
-                    "--image-threshold has no meaning beside an encoder of texts, with which pictures follow their lines"
-                )
+                beside = "an encoder of texts, with which pictures follow their lines"
+                raise UsageError(f"--image-threshold has no meaning beside {beside}")
             image = settings.threshold if settings.image_threshold is None else settings.image_threshold
             return Selection("threshold", settings.threshold, image if self.takes_images else None)
         if settings.fit_dataset is None and asked.split is None:
-            raise UsageError(
-                f"what is similar enough is fitted on data that is not evaluated, and {asked.dataset} is all there is; name some "
-                "with --fit-dataset, or give --threshold"
-            )
+            why = "what is similar enough is fitted on data that is not evaluated"
+            remedy = "name some with --fit-dataset, or give --threshold"
+            raise UsageError(f"{why}, and {asked.dataset} is all there is; {remedy}")
         dataset = settings.fit_dataset or asked.dataset
         own_root = (
             settings.fit_image_root if settings.fit_dataset is not None else settings.fit_image_root or asked.image_root
@@ -267,6 +288,7 @@ class OpenEmbedding:
             image_root=own_root,
             skip_bad=asked.skip_bad,
             require_images=self.takes_images,
+            rules=EncoderRules(self.encoder) if self.takes_images else None,
             echo=say,
         )
         fit = data if settings.fit_limit is None else FirstExamples(data, settings.fit_limit)

@@ -73,6 +73,19 @@ class AnswerConfig(Settings):
         of=(*_READERS, "baseline"),
         of_data=True,
     )
+    api_key_env: str | None = setting(
+        None,
+        "environment variable that holds the key",
+        unit="NAME",
+        unset="OPENAI_API_KEY, where it is set",
+        of="api",
+    )
+    concurrency: int = setting(8, "requests at a time", low=1, high=256, of="api")
+    requests_per_minute: float | None = setting(
+        None, "requests begun in a minute at most", above=0, unset="no bound", of="api"
+    )
+    timeout: float = setting(300.0, "longest time for one answer, in seconds", above=0, unit="SECONDS", of="api")
+    max_retries: int = setting(6, "how often a request is repeated after a passing fault", low=0, of="api")
     neighbours: int | None = setting(
         None,
         "lines on either side that an utterance is joined with",
@@ -145,19 +158,6 @@ class AnswerConfig(Settings):
         unset="memory only",
         of=("embedding", COHERENCE_ENCODER),
     )
-    api_key_env: str | None = setting(
-        None,
-        "environment variable that holds the key",
-        unit="NAME",
-        unset="OPENAI_API_KEY, where it is set",
-        of="api",
-    )
-    concurrency: int = setting(8, "requests at a time", low=1, high=256, of="api")
-    requests_per_minute: float | None = setting(
-        None, "requests begun in a minute at most", above=0, unset="no bound", of="api"
-    )
-    timeout: float = setting(300.0, "longest time for one answer, in seconds", above=0, unit="SECONDS", of="api")
-    max_retries: int = setting(6, "how often a request is repeated after a passing fault", low=0, of="api")
     price_in: float = setting(0.0, "price of a million prompt tokens", low=0, of="api")
     price_out: float = setting(0.0, "price of a million answer tokens", low=0, of="api")
 

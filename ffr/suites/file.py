@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticKnownError
 
 from ffr.errors import UsageError
-from ffr.evaluation.bootstrap import FIGURE_NAMES
+from ffr.evaluation.figures import FIGURE_NAMES
 from ffr.evaluation.scoring import SLICES
 from ffr.retrieval.opening import choose_model
 from ffr.settings import AnswerConfig, kind_of, nearest, without_effect

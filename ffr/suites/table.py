@@ -1,10 +1,13 @@
-"""The table of a suite: its cells, and how they are written as Markdown, CSV, LaTeX and JSON. Figures are shares, shown in percent."""
+"""The table of a suite: its cells, and how they are written as Markdown, CSV, LaTeX and JSON.
+
+Figures are shares, shown in percent; what was not measured is null in JSON, an empty cell in CSV
+and a dash in tables.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -12,17 +15,20 @@ from typing import Any, Literal
 from rich.cells import cell_len
 
 from ffr.evaluation.bootstrap import LEVEL, NUM_RESAMPLES
+from ffr.evaluation.figures import STRICT_PREFIX, figure_words
 from ffr.evaluation.results import Results
-from ffr.evaluation.scoring import SLICES, STRICT_PREFIX
-from ffr.markup import latex_text, markdown_text
+from ffr.evaluation.scoring import SLICES
+from ffr.markup import csv_cell, latex_text, markdown_text
 from ffr.report.tables import interval_text
 from ffr.suites.file import WHOLE, SuiteDataset
 from ffr.suites.suite import Suite, SuiteRow
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version of `results.json` of a suite. 2: a figure that was not measured has the share null."""
 
 Status = Literal["measured", "earlier", "missing", "waiting", "reported"]
-"""`measured` and verified by this call; `earlier`: found in the folder and not verified; `missing`: could not be measured;
+"""`measured` and verified by this call; `earlier`: found in the folder and not verified;
+`missing`: could not be measured;
 `waiting`: not measured yet; `reported`: figures that others print."""
 
 
@@ -60,7 +66,7 @@ class Bench:
         return sum(cell.status == status for cell in self.cells.values())
 
     def warnings(self) -> list[str]:
-        """Data sets whose cells were measured on different data, so that their columns cannot be compared."""
+        """Data sets whose cells were measured on different data: columns that cannot be compared."""
         return [
             f"{dataset.label}: its figures were measured on different data (fingerprints "
             f"{', '.join(name[:12] for name in self.fingerprints(dataset))}), so none is marked as best; measure all rows again."
@@ -108,8 +114,7 @@ class Column:
         >>> Column(SuiteDataset("MLDR", "mldr"), "all", "all", "strict_joint_f1").figure_words
         'strict joint F1'
         """
-        words = {"f1": "F1", "mcc": "MCC"}
-        return " ".join(words.get(word, word) for word in self.figure.split("_"))
+        return figure_words(self.figure)
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,8 @@ class Value:
         interval: What it lies between; None where there is none.
         num_answers: On how many scored queries.
         is_reported: Whether others print it.
-        is_best: Whether no other measured one of the column is better; False where they cannot be compared.
+        is_best: Whether no other measured one of the column is better; False where they cannot be
+            compared.
     """
 
     share: float
@@ -169,19 +175,16 @@ def _value(results: Results, column: Column) -> Value | None:
     if column.table == WHOLE:
         part = "strict_scores" if name.startswith(STRICT_PREFIX) else "scores"
         name = name.removeprefix(STRICT_PREFIX)
-        scores, num_answers = results.summary.get(part), results.summary.get("answers", {}).get("num_scored")
+        share, num_answers = results.summary[part][name], results.num_scored
         interval = results.interval(part, name)
     else:
-        scores = results.summary.get(column.table, {}).get(column.name)
-        num_answers = scores.get("num_answers") if isinstance(scores, dict) else None
+        scores = results.summary[column.table][column.name]
+        share, num_answers = scores[name], scores["num_answers"]
         interval = results.interval(column.table, name, column.name)
-    share = scores.get(name) if isinstance(scores, dict) else None
-    if not num_answers or isinstance(share, bool) or not isinstance(share, int | float) or not math.isfinite(share):
-        return None
-    return Value(float(share), interval, num_answers)
+    return None if share is None else Value(share, interval, num_answers)
 
 
-# -- notes ------------------------------------------------------------------------------------------------------------------
+# -- notes -----------------------------------------------------------------------------------------
 
 
 def _reasons(bench: Bench) -> list[str]:
@@ -232,7 +235,7 @@ def _mark(cell: Cell, reasons: Sequence[str]) -> str:
     return {"waiting": "…", "earlier": "*", "reported": "†"}.get(cell.status, "")
 
 
-# -- Markdown ---------------------------------------------------------------------------------------------------------------
+# -- Markdown --------------------------------------------------------------------------------------
 
 
 def markdown_table(bench: Bench) -> str:
@@ -276,11 +279,11 @@ def _markdown_cell(value: Value | None, mark: str) -> str:
     return shown + markdown_text(mark) + (f" ({interval_text(value.interval)})" if value.interval is not None else "")
 
 
-# -- LaTeX ------------------------------------------------------------------------------------------------------------------
+# -- LaTeX -----------------------------------------------------------------------------------------
 
 
 def latex_table(bench: Bench) -> str:
-    """The table as a float for the package booktabs; labels outside of ASCII need a Unicode engine."""
+    """The table as a float for booktabs; labels outside of ASCII need a Unicode engine."""
     suite, reasons = bench.suite, _reasons(bench)
     all_columns = columns(suite)
     num_figures = len(suite.figures)
@@ -332,7 +335,7 @@ def _latex_cell(value: Value | None, mark: str) -> str:
     )
 
 
-# -- CSV and JSON -----------------------------------------------------------------------------------------------------------
+# -- CSV and JSON ----------------------------------------------------------------------------------
 
 CSV_HEADER = (
     "group", "label", "setting", "model", "dataset", "split", "slice", "figure", "value", "low", "high", "num_answers", "is_best",
@@ -341,7 +344,7 @@ CSV_HEADER = (
 
 
 def csv_table(bench: Bench) -> str:
-    """One line for each figure of each cell: shares, as they were computed, with the bounds of their intervals."""
+    """One line for each figure of each cell: shares, as they were computed, with their bounds."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(CSV_HEADER)
@@ -354,14 +357,21 @@ def csv_table(bench: Bench) -> str:
             low, high = (None, None) if value is None or value.interval is None else value.interval
             writer.writerow(
                 [
-                    row.model.group, row.model.label, row.setting, row.model.model, column.dataset.label,
-                    column.dataset.split, column.name if column.table == WHOLE else f"{column.table} {column.name}",
-                    column.figure, None if value is None else repr(value.share), low, high,
-                    None if value is None else value.num_answers, int(value is not None and value.is_best), cell.status,
-                    cell.reason, None if cell.results is None else cell.results.data.get("fingerprint"),
+                    # what a suite, a file or an error says must not be a formula
+                    csv_cell(row.model.group), csv_cell(row.model.label), csv_cell(row.setting),
+                    csv_cell(row.model.model or ""), csv_cell(column.dataset.label),
+                    csv_cell(column.dataset.split), _part_words(column), column.figure,
+                    None if value is None else repr(value.share), low, high,
+                    None if value is None else value.num_answers,
+                    int(value is not None and value.is_best), cell.status, csv_cell(cell.reason),
+                    None if cell.results is None else csv_cell(str(cell.results.data["fingerprint"])),
                 ]
             )  # fmt: skip
     return file.getvalue()
+
+
+def _part_words(column: Column) -> str:
+    return column.name if column.table == WHOLE else f"{column.table} {column.name}"
 
 
 def bench_json(bench: Bench) -> dict[str, Any]:
@@ -405,9 +415,8 @@ def _cell_json(
         if "usage" in cell.results.summary:
             content["usage"] = cell.results.summary["usage"]
     content["figures"] = [
-        {"slice": column.name if column.table == WHOLE else f"{column.table} {column.name}", "figure": column.figure}
-        | asdict(value)
+        {"slice": _part_words(column), "figure": column.figure} | ({"share": None} if value is None else asdict(value))
         for column, value in found
-        if column.dataset == dataset and value is not None
+        if column.dataset == dataset and (value is not None or cell.results is not None)
     ]
     return content

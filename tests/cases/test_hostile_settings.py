@@ -1,4 +1,4 @@
-"""Recipes and suites from someone else: each is refused at once, in one sentence with file and line."""
+"""Recipes and suites from someone else: each is refused at once, in a sentence with the line."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ HOSTILE = {
     "no code point": ('model: "\\UFFFFFFFF"', "r.yaml: not YAML ("),
     "half open": ("seed: [1,\nsplit", "r.yaml:2: not YAML ("),
     "escape code": ("\x1b[31m: 1", "r.yaml:1: not YAML (special characters are not allowed"),
-    "named escape code": ('"\\e[31m": 1', "r.yaml:1: there is no setting [31m"),
+    "named escape code": ('"\\e[31m": 1', "r.yaml:1: there is no setting ␛[31m"),
 }
 
 

@@ -114,8 +114,9 @@ def test_a_truth_is_read_strictly(tmp_path, labels, reason):
 
 def test_a_truth_is_checked_against_the_markers_of_a_prompt(tmp_path):
     marked = [{"role": "user", "content": "<|utt_id_start|>0<|utt_id_end|> …cut…"}]
-    with pytest.raises(DataError, match="utterance 1 is none of the dialogue's 1"):
-        score(tmp_path, [line(messages=marked)])
+    results = score(tmp_path, [line(messages=marked)])
+    assert results.summary["answers"]["num_scored"] == 0
+    assert "utterance 1 is none of the dialogue's 1" in results.notes[-1]
     # nothing tells the size of this one
     assert score(tmp_path, [line(messages=[])]).summary["answers"]["num_scored"] == 1
 
@@ -156,16 +157,26 @@ def test_layouts(tmp_path):
     ("content", "sentence"),
     [
         ("", "holds no records"),
-        ("garbage\nmore\n", "none of its 2 lines can be scored; the first fault: p.jsonl:1: not JSON"),
-        ('{"response": "x"}\n', "none of its 1 lines can be scored; the first fault: p.jsonl:1: no readable answer"),
+        ("garbage\nmore\n", "none of its 2 lines can be read; the first fault: p.jsonl:1: not JSON"),
     ],
 )
-def test_nothing_to_score(tmp_path, content, sentence):
+def test_nothing_to_read(tmp_path, content, sentence):
     (tmp_path / "p.jsonl").write_text(content)
     with pytest.raises(DataError, match=sentence):
         score_predictions(tmp_path / "p.jsonl")
     with pytest.raises(DataError, match="not found"):
         score_predictions(tmp_path / "none.jsonl")
+
+
+def test_answers_without_truth_are_read_and_not_scored(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"response": "x"}\n')
+    results = score_predictions(tmp_path / "p.jsonl")
+    answers = results.summary["answers"]
+    assert (answers["num_answers"], answers["num_scored"], answers["malformed_share"]) == (1, 0, None)
+    assert set(results.summary["scores"].values()) == {None}
+    assert results.intervals["scores"] is None
+    assert results.baselines == {}
+    assert "1 lines have no readable labels and were not scored." in results.notes
 
 
 def attempt(path):
@@ -176,7 +187,7 @@ def attempt(path):
         return
     results.to_json().encode("utf-8", "backslashreplace")
     for value in results.summary["scores"].values():
-        assert -1 <= value <= 1
+        assert value is None if not results.num_scored else -1 <= value <= 1
 
 
 values = st.recursive(

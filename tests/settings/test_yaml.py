@@ -1,4 +1,4 @@
-"""The one reader of YAML: values as YAML 1.2 has them, lines of keys and values, what is written."""
+"""The one reader of YAML: values as YAML 1.2 has them, their lines, and what is written."""
 
 from __future__ import annotations
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.answer import format_answer, read_answer
-from ffr.data.catalog import data_home
 from ffr.data.dataset import data_fingerprint
 from ffr.data.forms.predictions import PredictionFile
+from ffr.data.home import data_home
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
 from ffr.files import replaced_file
 from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
+from ffr.metrics.functional.figures import F1
 from ffr.progress import Progress
 from ffr.provenance import versions
 from ffr.retrieval.answer_log import PREDICTIONS_FILE, ask_all, open_answer_log
@@ -32,8 +33,6 @@ from ffr.training.curriculum.order import Difficulty, assign_levels, kept_items
 
 DIFFICULTY_FILE = "difficulty.csv"
 COLUMNS = ("index", "dialogue_id", "key", "truth", "f1", "entropy", "is_empty", "level", "kept")
-
-_F1 = 2  # column of F1 among (precision, recall, f1, mcc)
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def difficulty_of(response: str, truth: Fragment, logprobs: Sequence[float]) -> 
     """
     # F1 does not look at true negatives, so the dialogue's size is of no matter
     figures = sample_figures_from_counts(fragment_counts([read_answer(response)], [truth], [0], [0]))
-    return Difficulty(float(figures[0, :, _F1].mean()), entropy_of_tokens(logprobs), truth.is_empty)
+    return Difficulty(float(figures[0, :, F1].mean()), entropy_of_tokens(logprobs), truth.is_empty)
 
 
 def default_cache_folder(model_fingerprint: str, data_fingerprint: str) -> Path:

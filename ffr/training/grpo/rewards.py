@@ -29,6 +29,7 @@ from ffr.embedding import Encoder
 from ffr.errors import DataError
 from ffr.metrics.functional import figures_from_counts, fragment_counts, fragment_elements
 from ffr.metrics.functional.coherence import SINGLE_ELEMENT_COHERENCE
+from ffr.metrics.functional.figures import MCC
 
 Completion = str | Sequence[Mapping[str, Any]]
 RewardFunction = Callable[..., Sequence[float]]
@@ -246,7 +247,7 @@ def fragment_mcc_reward(
         [found or Fragment() for found in predictions], truths, [*map(len, utterances)], [*map(len, images)]
     )
     is_same = (counts[..., 1] + counts[..., 2]) == 0
-    agreement = torch.where(is_same, 1.0, figures_from_counts(counts)[..., 3]).mean(-1).tolist()
+    agreement = torch.where(is_same, 1.0, figures_from_counts(counts)[..., MCC]).mean(-1).tolist()
     return [0.0 if found is None else value for found, value in zip(predictions, agreement, strict=True)]
 
 
