@@ -17,12 +17,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from ffr.answer import IMG_IDS_END, IMG_IDS_START, UTT_IDS_END, UTT_IDS_START
 from ffr.data.index import RecordFile, parse_record
 from ffr.errors import DataError
-from ffr.metrics.functional import scores_from_counts
+from ffr.evaluation.results import Results
+from ffr.metrics.functional.figures import sample_figures_of, score_names, scores_of_sums, to_fixed_point
 from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
 
 LARGEST_ID_UNMARKED = 20
@@ -94,13 +95,26 @@ def published_summary(path: str | Path) -> dict[str, Any]:
         )
     scores = None
     if counts:
-        scores = {name: float(value) for name, value in scores_from_counts(torch.tensor(counts)).items()}
+        table = np.array(counts, dtype=np.int64)
+        of_samples = to_fixed_point(sample_figures_of(table)).sum(0)
+        values = scores_of_sums(table.sum(0), of_samples, np.array(len(table)))
+        scores = dict(zip(score_names(), values.tolist(), strict=True))
     return {
         "num_scored": len(counts),
         "num_skipped": num_skipped + (records.tail_fault is not None),
         "num_unmarked": num_unmarked,
         "scores": scores,
     }
+
+
+def add_published(results: Results, predictions: Path) -> None:
+    """Puts the figures of the published reading into results, beside the lenient and the strict.
+
+    Args:
+        results: Results of the answers in `predictions`.
+        predictions: The prediction file.
+    """
+    results.summary["published"] = published_summary(predictions)
 
 
 def _first_user_message(record: Mapping[str, Any]) -> str:

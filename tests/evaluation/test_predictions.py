@@ -108,15 +108,15 @@ def test_a_truth_is_read_strictly(tmp_path, labels, reason):
     assert "fingerprint" not in results.data  # so no gate takes it
     answers = results.summary["answers"]
     assert (answers["num_scored"], answers["num_without_truth"]) == (1, 2)
-    assert f'p.jsonl:2: no readable answer under "labels" ({reason}); not scored' in results.notes[-1]
-    assert f'p.jsonl:3: no readable answer under "solution" ({reason}); not scored' in results.notes[-1]
+    assert f'p.jsonl:2: no readable answer under "labels" ({reason}); not scored' in "\n".join(results.notes)
+    assert f'p.jsonl:3: no readable answer under "solution" ({reason}); not scored' in "\n".join(results.notes)
 
 
 def test_a_truth_is_checked_against_the_markers_of_a_prompt(tmp_path):
     marked = [{"role": "user", "content": "<|utt_id_start|>0<|utt_id_end|> …cut…"}]
     results = score(tmp_path, [line(messages=marked)])
     assert results.summary["answers"]["num_scored"] == 0
-    assert "utterance 1 is none of the dialogue's 1" in results.notes[-1]
+    assert "utterance 1 is none of the dialogue's 1" in "\n".join(results.notes)
     # nothing tells the size of this one
     assert score(tmp_path, [line(messages=[])]).summary["answers"]["num_scored"] == 1
 
@@ -125,7 +125,7 @@ def test_two_truths_that_differ_are_none(tmp_path):
     empty = ANSWER.replace("0, 1", "")
     results = score(tmp_path, [line(), line(solution=empty), line(solution=ANSWER.replace("0, 1", "1,0,1"))])
     assert results.data["num_without_labels"] == 1
-    assert 'p.jsonl:2: no readable answer under "labels" ("solution" says another)' in results.notes[-1]
+    assert 'p.jsonl:2: no readable answer under "labels" ("solution" says another)' in "\n".join(results.notes)
     assert results.summary["answers"]["num_scored"] == 2
 
 
