@@ -215,25 +215,25 @@ class CachedEncoder:
             or self._folder_bytes + self._bytes_since_look > self.max_bytes
             or self._bytes_since_look > self.max_bytes // 10
         ):
-            self._look_at_folder()
+            self._folder_bytes, self._bytes_since_look = _shrunk(self.folder, self.max_bytes), 0
 
-    def _look_at_folder(self) -> None:
-        """Counts the folder anew; beyond nine tenths of the bound the oldest go, down to eight."""
-        files = []
-        for path in self.folder.glob("??/*.vector"):
+
+def _shrunk(folder: Path, max_bytes: int) -> int:
+    """Bytes of a folder's vectors; beyond nine tenths of the bound the oldest go, down to eight."""
+    files = []
+    for path in folder.glob("??/*.vector"):
+        with suppress(OSError):
+            status = path.lstat()
+            files.append((status.st_mtime_ns, status.st_size, path))
+    used = sum(size for _, size, _ in files)
+    if used > 0.9 * max_bytes:
+        for _, size, path in sorted(files):
+            if used <= 0.8 * max_bytes:
+                break
             with suppress(OSError):
-                status = path.lstat()
-                files.append((status.st_mtime_ns, status.st_size, path))
-        used = sum(size for _, size, _ in files)
-        if used > 0.9 * self.max_bytes:
-            for _, size, path in sorted(files):
-                if used <= 0.8 * self.max_bytes:
-                    break
-                with suppress(OSError):
-                    remove(path)
-                    used -= size
-        self._folder_bytes = used
-        self._bytes_since_look = 0
+                remove(path)
+                used -= size
+    return used
 
 
 def _checksum(key: str, values: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""Two or more results on the same data, paired: differences with intervals and p-values, by slice, and what changed most.
+"""Results on the same data, paired: differences with intervals and p-values, and what changed.
 
-Both sides meet the same resamples of the dialogues (`ffr.evaluation.bootstrap`), so that what makes a dialogue hard for both
-drops out of their difference.
+Both sides meet the same resamples of the dialogues (`ffr.evaluation.bootstrap`), so that what makes
+a dialogue hard for both drops out of their difference.
 
 Shapes: R resamples, F figures (`ffr.evaluation.bootstrap.FIGURE_NAMES`), N scored answers.
 """
@@ -164,7 +164,8 @@ def check_comparable(first: Results, second: Results, names: tuple[str, str]) ->
         names: What the user called them.
 
     Raises:
-        UsageError: where the data differ or are unknown, or one is a control with wrong pictures and the other is not.
+        UsageError: where the data differ or are unknown, or one is a control with wrong pictures
+            and the other is not.
     """
     prints = [results.data.get("fingerprint") for results in (first, second)]
     for name, found in zip(names, prints, strict=True):
@@ -205,9 +206,9 @@ def _data_words(results: Results) -> str:
 def p_value(differences: npt.NDArray[np.float64]) -> float:
     """Two-sided p-value of "no difference" from the resampled differences of a paired bootstrap.
 
-    Twice the smaller of two shares: resamples whose difference is at most 0, and at least 0; one is added to both sides of the
-    division, so that it is never 0 (Davison and Hinkley 1997, section 4.2). It is under 1 - level just where the percentile
-    interval of that level leaves 0 out.
+    Twice the smaller of two shares: resamples whose difference is at most 0, and at least 0; one is
+    added to both sides of the division, so that it is never 0 (Davison and Hinkley 1997, section
+    4.2). It is under 1 - level just where the percentile interval of that level leaves 0 out.
 
     Args:
         differences: float64 of shape (R,).

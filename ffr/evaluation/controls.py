@@ -1,4 +1,4 @@
-"""Controls: what a retriever sees is changed, so that a figure shows what it does not owe to what was changed."""
+"""Controls: what a retriever sees is changed, to show what a figure does not owe to it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ffr.text import is_url
 
 
 class WrongPictures(Sequence[Example]):
-    """A control: every picture is replaced by one of another dialogue, while texts and answers stay.
+    """A control: every picture is replaced by one of another dialogue; texts and answers stay.
 
-    What image F1 is left shows how much of it comes from where a picture stands rather than from what it shows. The queries of
-    one dialogue see the same wrong pictures.
+    What image F1 is left shows how much of it comes from where a picture stands rather than from
+    what it shows. The queries of one dialogue see the same wrong pictures.
 
     Args:
         examples: The data set.
@@ -63,7 +63,8 @@ class WrongPictures(Sequence[Example]):
         draw = random.Random(f"{self._seed} {dialogue.fingerprint}")
         shown: list[Image] = []
         for image in dialogue.images:
-            # a picture may be in many dialogues: draw until one comes that this dialogue does not have
+            # a picture may be in many dialogues: draw until one comes that this dialogue does not
+            # have
             for _ in range(1000):
                 lent = draw.choice(self._pictures[draw.choice(self._dialogues)])
                 if lent.content not in own:

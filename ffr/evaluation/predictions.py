@@ -1,4 +1,4 @@
-"""Scores anyone's prediction file without a model: reads what is there, and counts and names what is not."""
+"""Scores anyone's prediction file without a model; counts and names what it lacks."""
 
 from __future__ import annotations
 
@@ -32,15 +32,18 @@ _IMAGE_MARK = re.compile(re.escape(IMG_ID_START) + r"([0-9]{1,6})" + re.escape(I
 def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool = True) -> Results:
     """Scores a prediction file (`response` and `labels` on each line; the published form).
 
-    The dialogue's size, which true negatives need, is taken from the prompt in `messages`. Where that cannot be read as a
-    dialogue, it is the largest id between the prompt's markers; where there are no markers, the largest id that answer or truth
-    names (and at least the number of `images`). Lines that are no JSON object are left out; a line whose `labels` cannot be
-    read is counted and not scored; a line without a readable `response` scores as a malformed answer. All are counted.
+    The dialogue's size, which true negatives need, is taken from the prompt in `messages`. Where
+    that cannot be read as a dialogue, it is the largest id between the prompt's markers; where
+    there are no markers, the largest id that answer or truth names (and at least the number of
+    `images`). Lines that are no JSON object are left out; a line whose `labels` cannot be read is
+    counted and not scored; a line without a readable `response` scores as a malformed answer. All
+    are counted.
 
     Args:
         path: A .jsonl file or .json list, plain or .gz.
         seed: Seed of the random baseline.
-        with_baselines: Also compute the trivial baselines, where the dialogues can be read from every scored line.
+        with_baselines: Also compute the trivial baselines, where the dialogues can be read from
+            every scored line.
 
     Raises:
         DataError: where the file cannot be read at all, or holds no answer.
@@ -145,7 +148,7 @@ def truth_of_record(record: Mapping[str, Any]) -> Fragment | None:
 
 
 def example_of_record(record: Mapping[str, Any], where: str, *, image_root: Path | None = None) -> Example | None:
-    """The dialogue and query of a line; None where its messages are not a prompt that can be read back."""
+    """The dialogue and query of a line; None where its messages are no prompt of ours."""
     # the answers have been read before, and their faults must not hide the dialogue
     stripped = {key: record[key] for key in ("dialogue_id", "messages", "images", IMAGE_DIGESTS) if key in record}
     try:

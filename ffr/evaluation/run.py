@@ -1,7 +1,8 @@
-"""Asks a retriever every query of a data set, writes the answers as they come, takes up where it stopped, and scores.
+"""Asks a retriever every query, writes answers as they come, goes on where it stopped, scores.
 
-An output folder holds `evaluation.json` (what is evaluated: a later call that differs is refused), `predictions.jsonl` (in
-the order of the work while it runs, in the order of the data at the end) and `results.json`.
+An output folder holds `evaluation.json` (what is evaluated: a later call that differs is refused),
+`predictions.jsonl` (in the order of the work while it runs, in the order of the data at the end)
+and `results.json`.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def evaluate(
 
     Raises:
         UsageError: where the folder holds another evaluation.
-        DataError: where a picture cannot be opened, a prompt is too long, or the folder cannot be used.
+        DataError: where a picture cannot be opened, a prompt is too long, or the folder cannot be
+            used.
     """
     started, clock = now(), time.monotonic()
     data = data_identity(examples)

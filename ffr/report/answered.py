@@ -1,4 +1,4 @@
-"""An evaluation read back from disk: each query with its dialogue, its pictures, the true and the given answer, and its figures."""
+"""An evaluation read back: each query with dialogue, pictures, truth, answer and figures."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class AnsweredQuery:
 
     @cached_property
     def figures(self) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
-        """(precision, recall, F1) of the utterances and of the images; None where the truth is unknown."""
+        """(precision, recall, F1) of utterances and of images; None where the truth is unknown."""
         if self.truth is None:
             return None
         counts = confusion_counts([self.prediction], [self.truth], [self.sizes[0]], [self.sizes[1]])
@@ -103,7 +103,7 @@ class AnsweredQuery:
 
     @cached_property
     def slices(self) -> dict[str, str]:
-        """The query's slice in each table of `ffr.evaluation.scoring.SLICES`; "unknown" where it cannot be told."""
+        """The query's slice in each table of `SLICES`; "unknown" where it cannot be told."""
         dialogue, truth = self.dialogue, self.truth
         density = None if dialogue is None or truth is None else density_slice(truth, self.sizes[0])
         return {
@@ -156,7 +156,7 @@ class Evaluation:
         return len(self._records)
 
     def __iter__(self) -> Iterator[AnsweredQuery]:
-        """The answers in the order of the file; lines that are no JSON object are left out (`results.notes` count them).
+        """The answers in the order of the file; `results.notes` count lines that are no JSON object.
 
         Raises:
             DataError: where an answer is not one to the data that was opened.
@@ -221,9 +221,9 @@ def open_evaluation(
 ) -> Evaluation:
     """Opens what `ffr eval` wrote: a folder, its `results.json`, or a prediction file alone.
 
-    Dialogues come from the data set where it is found and is the one that was measured (same fingerprint), else from the
-    prompts in the prediction file. Pictures are looked for under `image_root`, else beside the data, else beside the
-    prediction file.
+    Dialogues come from the data set where it is found and is the one that was measured (same
+    fingerprint), else from the prompts in the prediction file. Pictures are looked for under
+    `image_root`, else beside the data, else beside the prediction file.
 
     Args:
         path: The folder or file.
@@ -284,7 +284,7 @@ def _results_and_predictions(path: Path) -> tuple[Results | None, Path]:
 
 
 def _fingerprint_of(predictions: Path) -> str:
-    """SHA-256 over the lines that can be read, as `ffr.evaluation.predictions.score_predictions` takes it."""
+    """SHA-256 over the lines that can be read, as `score_predictions` takes it."""
     digest = hashlib.sha256()
     records = RecordFile(predictions)
     for index, data in enumerate(records):

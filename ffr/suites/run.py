@@ -1,7 +1,8 @@
-"""Runs a suite: every row on every data set, each cell an evaluation with a folder of its own, taken up where it stopped.
+"""Runs a suite: every row on every data set, each cell an evaluation in a folder of its own.
 
-The results folder holds `cells/ROW/DATASET/` (what `ffr eval` writes, and `cell.json`: what was asked for), the table as `table.md`,
-`table.csv` and `table.tex`, and `results.json`. The table is written anew after every cell.
+The results folder holds `cells/ROW/DATASET/` (what `ffr eval` writes, and `cell.json`: what was
+asked for), the table as `table.md`, `table.csv` and `table.tex`, and `results.json`. The table is
+written anew after every cell.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def cell_folder(out: Path, row: SuiteRow, dataset: SuiteDataset) -> Path:
 
 
 def _slug(label: str) -> str:
-    """A folder's name for a label: itself where it can be one, else with a digest, so that no two share a name.
+    """A folder's name for a label: itself where it can be one, else with a digest.
 
     >>> _slug("tiny"), _slug("F2RVLM 7B")
     ('tiny', 'F2RVLM-7B-a85edba6')

@@ -5,7 +5,7 @@ Read strictly, written atomically.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -16,7 +16,6 @@ from ffr.data.forms.formats import read_record
 from ffr.data.index import RecordFile, parse_record
 from ffr.dialogue import Example
 from ffr.errors import DataError
-from ffr.files import write_records
 
 
 @dataclass(frozen=True)
@@ -183,14 +182,3 @@ def read_predictions(path: str | Path) -> PredictionFile:
     for _ in predictions:
         pass
     return predictions
-
-
-def write_predictions(path: str | Path, predictions: Iterable[PredictionRecord]) -> int:
-    """Writes predictions in the published form and tells how many.
-
-    The file appears whole or not at all.
-
-    Raises:
-        DataError: where the file cannot be written.
-    """
-    return write_records(path, map(prediction_to_json, predictions))

@@ -25,6 +25,7 @@ from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.reward_terms import reward_terms
 from ffr.training.grpo.rollout import Sampler, columns_of
 from ffr.training.grpo.samples import SampleLog
+from ffr.training.grpo.trial import try_longest
 
 
 class GrpoStage(Stage[GrpoConfig]):
@@ -120,7 +121,7 @@ def _try(module: GrpoModule, prompt: Encoded, start: Start[GrpoConfig], index: i
     """
     config, data = start.config, start.train_data
     try:
-        module.try_longest(prompt)
+        try_longest(module, prompt)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         is_lack_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate" in str(error)
         if not is_lack_of_memory:

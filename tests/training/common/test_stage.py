@@ -17,7 +17,6 @@ from ffr.training.common.run import newest_checkpoint
 from ffr.training.curriculum.difficulty import write_difficulties
 from ffr.training.curriculum.order import Difficulty
 from ffr.training.grpo import data_order
-from ffr.training.grpo.module import GrpoModule
 
 LINES = [{"speaker": "a", "utterance": "hi"}, {"speaker": "b", "utterance": "x"}]
 SMALL = {
@@ -106,7 +105,7 @@ def test_too_little_memory_stops_both(call: Callable[..., Result], monkeypatch: 
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(GrpoModule, "try_longest", fail)
+    monkeypatch.setattr("ffr.training.grpo.stage.try_longest", fail)
     dry, run = call("grpo", "--dry-run"), call("grpo", "--out", "run")
     assert dry.exit_code == run.exit_code == 1, run.output
     assert "there is not enough memory for a step on the longest prompt, dialogue 'd0'" in run.output
