@@ -19,13 +19,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ffr.answer import format_answer
 from ffr.dialogue import Fragment
 from ffr.evaluation.bootstrap import NUM_RESAMPLES, interval_table
 from ffr.evaluation.scoring import ScoredRows, ScoreTable
-from ffr.metrics.functional import figures_from_counts, name_figures
+from ffr.metrics.functional.figures import figure_names, figures_of, with_joint
 
 NUM_ANSWERS = 10_000
 
@@ -61,18 +60,18 @@ def plain_loop(rows: ScoredRows, num_resamples: int) -> list[float]:
         by_dialogue.setdefault(name, []).append(row)
     members = list(by_dialogue.values())
     readings = [
-        (rows.counts.numpy(), rows.sample_figures.numpy(), rows.exact.numpy()),
-        (rows.strict_counts.numpy(), rows.strict_sample_figures.numpy(), (rows.exact * rows.valid).numpy()),
+        (rows.counts, rows.sample_figures, rows.exact),
+        (rows.strict_counts, rows.strict_sample_figures, rows.exact & rows.valid),
     ]
     found = []
     for _ in range(num_resamples):
         drawn = np.array([row for its_rows in chance.choices(members, k=len(members)) for row in its_rows])
         for place, (counts, samples, exact) in enumerate(readings):
-            figures = name_figures(figures_from_counts(torch.from_numpy(counts[drawn].sum(0))))
-            name_figures(torch.from_numpy(samples[drawn].mean(0)), prefix="sample_")
+            figures = with_joint(figures_of(counts[drawn].sum(0)))
+            with_joint(samples[drawn].mean(0))
             exact[drawn].mean()
             if place == 0:
-                found.append(float(figures["joint_f1"]))
+                found.append(float(figures[figure_names().index("joint_f1")]))
     return [float(value) for value in np.quantile(found, [0.025, 0.975])]
 
 
@@ -82,7 +81,6 @@ def main() -> None:
     parser.add_argument("--peer-resamples", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "bootstrap.json")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     results = []
     for num_dialogues in (10_000, 2_500):
         rows = make_rows(num_dialogues)
@@ -120,7 +118,6 @@ def main() -> None:
         )
     content = {
         "python": platform.python_version(),
-        "torch": torch.__version__,
         "numpy": np.__version__,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread used",
         "load_average_at_end": os.getloadavg()[0],

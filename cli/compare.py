@@ -1,4 +1,4 @@
-"""`ffr compare`: results on the same data side by side, with what chance could make of their difference."""
+"""`ffr compare`: results on the same data side by side, and what chance could make of them."""
 
 from __future__ import annotations
 

@@ -78,10 +78,19 @@ def score(
     from ffr.data.catalog import load_dataset
     from ffr.data.dataset import FirstExamples
     from ffr.retrieval.opening import vlm_retriever
+    from ffr.retrieval.rules import vlm_rules
     from ffr.training.curriculum.difficulty import DIFFICULTY_FILE, score_dataset
     from ffr.training.curriculum.plot import draw_scatter
 
-    data = load_dataset(dataset, split=split, image_root=image_root, skip_bad=skip_bad, echo=say)
+    data = load_dataset(
+        dataset,
+        split=split,
+        image_root=image_root,
+        skip_bad=skip_bad,
+        require_truths=True,
+        rules=vlm_rules(source.location, trust_remote_code=trust_remote_code),
+        echo=say,
+    )
     examples = data if limit is None else FirstExamples(data, limit)
     retriever = vlm_retriever(
         source,

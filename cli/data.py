@@ -54,17 +54,30 @@ def data() -> None:
 @click.argument("path", type=_path)
 @_image_root
 @click.option("--no-images", is_flag=True, help="Do not look at the pictures.")
+@click.option(
+    "--model", metavar="MODEL", help="Also list what this model cannot take: a folder, a run, a hub id, or `tiny`."
+)
 @_json
 @click.pass_context
-def check(context: click.Context, path: Path, image_root: Path | None, no_images: bool, as_json: bool) -> None:
+def check(
+    context: click.Context, path: Path, image_root: Path | None, no_images: bool, model: str | None, as_json: bool
+) -> None:
     """List every fault of a data file with file, line and remedy; exit with 1 if a record is bad.
 
     Takes .json, .jsonl and either as .gz, in ms-swift or raw form, and prediction files.
     """
     from ffr.data.check import check_file
 
+    rules = None
+    if model is not None:
+        from ffr.retrieval.rules import vlm_rules
+        from ffr.runs import resolve_model
+
+        if no_images:
+            raise UsageError("--model has no meaning beside --no-images: what it cannot take is seen in the pictures")
+        rules = vlm_rules(resolve_model(model).location)
     with progress_bar(None, "checking", unit="records") as progress:
-        report = check_file(path, image_root=image_root, check_images=not no_images, progress=progress)
+        report = check_file(path, image_root=image_root, check_images=not no_images, rules=rules, progress=progress)
     if as_json:
         print_json(report.to_json())
     else:
@@ -319,8 +332,9 @@ def download(
 
     The publishers' address is not built in: pass it as --url, or a local copy as --archive.
     """
-    from ffr.data.catalog import NAMED_SETS, data_home, locate
+    from ffr.data.catalog import NAMED_SETS, locate
     from ffr.data.download import install
+    from ffr.data.home import data_home
 
     if url is None and archive is None:
         raise UsageError(

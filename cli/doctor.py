@@ -145,7 +145,8 @@ def _installed(package: str) -> bool:
 
 
 def _data() -> list[Finding]:
-    from ffr.data.catalog import data_home, describe_sets
+    from ffr.data.catalog import describe_sets
+    from ffr.data.home import data_home
 
     try:
         home = data_home()

@@ -1,4 +1,4 @@
-"""`ffr show`: one dialogue of an evaluation in the terminal, with the true and the found lines marked."""
+"""`ffr show`: one dialogue of an evaluation, with the true and the found lines marked."""
 
 from __future__ import annotations
 

@@ -96,20 +96,21 @@ def _run_stage(
         return
     job = {"say": say, "progress": _wants_progress(progress)}
     if resume is not None:
-        if source is not None or any(value is not None for value in (*settings.values(), out)):
-            remedy = "give no others, or start a new run"
-            raise UsageError(f"--resume takes its settings from the run; {remedy}")
-        config = _resumed_config(kind, resume, overrides)
+        if source is not None or out is not None:
+            raise UsageError("--resume takes its settings and its folder from the run; leave --config and --out out")
+        named = tuple(f"{name}={value}" for name, value in settings.items() if value is not None)
+        config = _resumed_config(kind, resume, (*named, *overrides))
         if config is None:
             say(f"{resume} is finished; nothing is left to train")
             return
         _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
         return
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
+    from ffr.runs import is_unbegun
+
     # a process that the first one started finds the folder made by it
-    if out is not None and "LOCAL_RANK" not in os.environ and any(out.glob("*")):
-        remedy = f"name a new one, or go on with the run by --resume {out}"
-        raise UsageError(f"{out}: this folder is not empty; {remedy}")
+    if out is not None and "LOCAL_RANK" not in os.environ and not is_unbegun(out):
+        raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
     _start(config, dry_run=dry_run, recipe=source or "tiny", run=out, **job)
 
 
@@ -145,19 +146,24 @@ def _list_settings(kind: type[StageConfig]) -> None:
 
 def _resumed_config(kind: type[StageConfig], run: Path, overrides: tuple[str, ...]) -> StageConfig | None:
     """The settings of the run that --resume names; None where it is finished."""
-    from ffr.runs import RunRecord
+    from ffr.runs import RunRecord, is_unbegun
 
     if not run.is_dir():
         raise UsageError(f"{run}: no such run folder")
+    if is_unbegun(run):
+        raise UsageError(f"{run}: no training was begun there; give the command that starts it, with --out {run}")
     record = RunRecord.load(run)
     if record.stage != kind.stage:
         remedy = f"go on with it by `ffr train {record.stage} --resume {run}`"
         raise UsageError(f"{run} is a run of another stage; {remedy}")
-    if record.status == "finished":
+    is_finished = record.status == "finished"
+    if is_finished and not overrides:
         return None
     from ffr.training.common.run import load_run_config
 
-    return load_run_config(kind, run, overrides)
+    # a setting that the run was not started with is refused though nothing is left to train
+    config = load_run_config(kind, run, overrides)
+    return None if is_finished else config
 
 
 def _wants_progress(asked: bool | None) -> bool:

@@ -1,6 +1,7 @@
-"""What `ffr export bench` runs in its processes: the exported graph, eager torch and torch.compile, on the same inputs.
+"""What `ffr export bench` runs in its processes: the graph, eager torch and torch.compile.
 
-Inputs are made once, by a process of their own: what the model's preprocessing gives for drawn pictures, or for texts of mixed lengths.
+Inputs are made once, by a process of their own: what the model's preprocessing gives for drawn
+pictures, or for texts of mixed lengths.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ffr.exports.benchmark import Load
 
 Calls = list[dict[str, torch.Tensor]]
-"""What a call of the contender works through: one item for encoders, one an image for towers and one a fragment."""
+"""What a call works through: one item for encoders, one an image for towers, one a fragment."""
 
 WORDS = [
     "the",

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -27,10 +27,24 @@ class Image:
     Args:
         source: A path, relative to the data's image root or absolute, or a URL; never opened here.
         caption: The words that came with it, as in the raw form; not shown to a model.
+        digest: SHA-256 of the file's bytes as 64 hex digits, where the file has been looked at;
+            None where it has not.
     """
 
     source: str
     caption: str = ""
+    digest: str | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def content(self) -> list[str]:
+        """What the picture is for fingerprints.
+
+        Its bytes wherever they lie, or its name where they are not known.
+
+        >>> Image("a.png").content, Image("a.png", digest="ab12").content
+        (['a.png'], ['sha256', 'ab12'])
+        """
+        return [self.source] if self.digest is None else ["sha256", self.digest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +89,54 @@ class Dialogue:
     @cached_property
     def image_utterance_ids(self) -> tuple[int, ...]:
         """For each image id, the id of the utterance it hangs on."""
-        return tuple(index for index, utterance in enumerate(self.utterances) for _ in utterance.images)
+        return tuple(
+            index for index, line in enumerate(self.utterances) for part in line.segments if isinstance(part, Image)
+        )
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what is said and shown (speakers lower-cased, as prompts show them).
 
         The id has no part in it.
+
+        A picture counts by its file's bytes, whatever its path, where they are known
+        (`Image.digest`), else by its name.
         """
+        return self._digest(lambda image: image.content)
+
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """SHA-256 of what is said and of where pictures stand, whatever they show."""
+        return self._digest(lambda _: []) if self.images else self.fingerprint
+
+    @cached_property
+    def num_unread_images(self) -> int:
+        """Pictures whose bytes are not known: the fingerprint has their sources instead."""
+        return sum(image.digest is None for image in self.images)
+
+    def _digest(self, shown: Callable[[Image], list[str]]) -> str:
         content = [
-            [line.speaker.lower(), [part if isinstance(part, str) else [part.source] for part in line.segments]]
+            [line.speaker.lower(), [part if isinstance(part, str) else shown(part) for part in line.segments]]
             for line in self.utterances
         ]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def with_digests(self, digests: Mapping[str, str]) -> Dialogue:
+        """The dialogue with its pictures' digests, by their sources.
+
+        Those that are not named stay as they are.
+        """
+        if not any(image.source in digests for image in self.images):
+            return self
+        utterances = list(self.utterances)
+        for index in set(self.image_utterance_ids):
+            line = utterances[index]
+            segments = tuple(
+                part if isinstance(part, str) else replace(part, digest=digests.get(part.source, part.digest))
+                for part in line.segments
+            )
+            utterances[index] = Utterance(line.speaker, segments)
+        return Dialogue(self.id, tuple(utterances))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ Opened safely, turned upright, made RGB, scaled down, or refused with a sentence
 from __future__ import annotations
 
 import hashlib
+import io
 import math
+import random
 import struct
 import threading
 import warnings
@@ -31,6 +33,10 @@ _large_picture = threading.Lock()
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What is decoded; every further decoder would be one more way in for a hostile file."""
+
+_JPEG_END = b"\xff\xd9"
+_NOISE = bytes(random.Random(0).choices(range(0xFF), k=64))
+"""Bytes that a JPEG's decoder takes for more of the picture, since none of them begins a marker."""
 
 # what Pillow's decoders let out on damaged files; found by flipping bytes (tests/test_images.py)
 _DECODING_ERRORS = (
@@ -109,8 +115,7 @@ def open_image(
     >>> image.mode, image.size, image.getpixel((0, 0))
     ('RGB', (100, 50), (255, 255, 255))
     """
-    path = find_image(location, where=where)
-    image = _decode(path, where)
+    image = _opened(location, where)
     if max_image_pixels is not None and image.width * image.height > max_image_pixels:
         image = image.resize(scaled_size(image.width, image.height, max_image_pixels), PIL.Image.Resampling.LANCZOS)
     return image
@@ -129,7 +134,7 @@ def open_thumbnail(location: str | Path, longest_side: int) -> PIL.Image.Image:
     Raises:
         DataError: as `open_image`.
     """
-    return _decode(find_image(location), None, longest_side)
+    return _opened(location, None, longest_side)
 
 
 def scaled_size(width: int, height: int, max_image_pixels: int) -> tuple[int, int]:
@@ -164,16 +169,45 @@ def image_digest(location: str | Path, where: str | None = None) -> str:
         ) from error
 
 
-def probe_image(location: str | Path, where: str | None = None) -> tuple[int, int]:
-    """Decodes a picture in full and tells its width and height in pixels, upright.
+def image_verdict(path: Path) -> tuple[int, int] | str:
+    """Decodes a picture in full and judges it.
 
-    Raises:
-        DataError: as `open_image`.
+    Args:
+        path: A file that is there.
+
+    Returns:
+        Its width and height in pixels, upright; or what is wrong with it, in the words that follow
+        the picture's name in an error (`image_fault` makes one). They depend on the file's bytes
+        alone.
     """
-    return _decode(find_image(location, where=where), where).size
+    try:
+        return _decode(path).size
+    except _UnfitError as error:
+        return str(error)
 
 
-def _decode(path: Path, where: str | None, longest_side: int | None = None) -> PIL.Image.Image:
+def image_fault(location: str | Path, reason: str, where: str | None = None) -> DataError:
+    """The error that says what is wrong with a picture.
+
+    >>> str(image_fault("a.png", "is damaged; replace it", "dev.jsonl:17"))
+    'dev.jsonl:17: image "a.png" is damaged; replace it'
+    """
+    return DataError(f"image {_shown(location)} {reason}", where=where)
+
+
+def _opened(location: str | Path, where: str | None, longest_side: int | None = None) -> PIL.Image.Image:
+    path = find_image(location, where=where)
+    try:
+        return _decode(path, longest_side)
+    except _UnfitError as error:
+        raise image_fault(path, str(error), where) from error
+
+
+class _UnfitError(Exception):
+    """What is wrong with a picture's bytes, in the words that follow its name."""
+
+
+def _decode(path: Path, longest_side: int | None = None) -> PIL.Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow warns of what is refused below in any case
@@ -182,35 +216,55 @@ def _decode(path: Path, where: str | None, longest_side: int | None = None) -> P
         with opened as image:
             num_pixels = image.width * image.height
             if num_pixels > MAX_DECODED_PIXELS:
-                raise _too_large(path, f"{image.width}×{image.height} pixels", where)
+                raise _too_large(f"{image.width}×{image.height} pixels")
             if image.mode in ("I", "F"):
-                raise DataError(
-                    f"image {_shown(path)} has greys of 32 bits, of which none says what is white; "
-                    "convert it to 8 or 16 bits",
-                    where=where,
-                )
-            if longest_side is None or num_pixels <= _LARGE_PIXELS:
-                image.load()
-                return _to_rgb(PIL.ImageOps.exif_transpose(image))
-            with _large_picture:
-                # what a JPEG's decoder can leave out need not be there at all
-                image.draft(None, (2 * longest_side, 2 * longest_side))
-                image.load()
-                small = _averaged(image, longest_side)
-                if small is not image:
-                    image.close()  # gives the memory back before the next one is decoded
-                return _to_rgb(PIL.ImageOps.exif_transpose(small))
+                raise _UnfitError("has greys of 32 bits, of which none says what is white; convert it to 8 or 16 bits")
+            try:
+                if longest_side is None or num_pixels <= _LARGE_PIXELS:
+                    image.load()
+                    return _to_rgb(PIL.ImageOps.exif_transpose(image))
+                with _large_picture:
+                    # what a JPEG's decoder can leave out need not be there at all
+                    image.draft(None, (2 * longest_side, 2 * longest_side))
+                    image.load()
+                    small = _averaged(image, longest_side)
+                    if small is not image:
+                        image.close()  # gives the memory back before the next one is decoded
+                    return _to_rgb(PIL.ImageOps.exif_transpose(small))
+            except OSError:
+                if image.format != "JPEG":
+                    raise
+                return _without_end_marker(path)
     except PIL.UnidentifiedImageError as error:
         kinds = ", ".join(IMAGE_FORMATS)
-        raise DataError(
-            f"image {_shown(path)} is no picture of a known kind ({kinds}); convert it to one of them", where=where
-        ) from error
+        raise _UnfitError(f"is no picture of a known kind ({kinds}); convert it to one of them") from error
     except PIL.Image.DecompressionBombError as error:
-        raise _too_large(path, "far too many pixels", where) from error
+        raise _too_large("far too many pixels") from error
     except _DECODING_ERRORS as error:
-        raise DataError(
-            f"image {_shown(path)} is damaged or cannot be decoded ({one_line(error)}); replace it", where=where
-        ) from error
+        # an error of the system names the file, which a verdict on its bytes must not
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise _UnfitError(f"is damaged or cannot be decoded ({reason}); replace it") from error
+
+
+def _without_end_marker(path: Path) -> PIL.Image.Image:
+    """A JPEG whose last bytes are missing, where no row of it is lost.
+
+    Some cameras and chat programs write such. The decoder fills what is lost with grey, and goes on
+    with whatever follows as if it were the picture's own. So it is decoded twice, with nothing and
+    with noise in the place of what is missing: where both give the same pixels, all are there.
+
+    Raises:
+        OSError: where they differ.
+    """
+    known = path.read_bytes().rstrip(b"\xff")
+    found = []
+    for tail in (b"", _NOISE):
+        with PIL.Image.open(io.BytesIO(known + tail + _JPEG_END), formats=("JPEG",)) as image:
+            image.load()
+            found.append(_to_rgb(PIL.ImageOps.exif_transpose(image)))
+    if found[0].tobytes() != found[1].tobytes():
+        raise OSError("image file is truncated")
+    return found[0]
 
 
 def _averaged(image: PIL.Image.Image, longest_side: int) -> PIL.Image.Image:
@@ -228,11 +282,8 @@ def _averaged(image: PIL.Image.Image, longest_side: int) -> PIL.Image.Image:
     return small
 
 
-def _too_large(path: Path, size: str, where: str | None) -> DataError:
-    return DataError(
-        f"image {_shown(path)} has {size}, more than the {MAX_DECODED_PIXELS:,} that are decoded; scale it down",
-        where=where,
-    )
+def _too_large(size: str) -> _UnfitError:
+    return _UnfitError(f"has {size}, more than the {MAX_DECODED_PIXELS:,} that are decoded; scale it down")
 
 
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -17,6 +17,7 @@ from ffr.files import make_folder, make_new_folder, replace_text
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
 Status = Literal["running", "interrupted", "failed", "finished"]
 
 
@@ -33,6 +34,8 @@ class RunRecord:
     data_fingerprint: str = ""
     val_fingerprint: str = ""
     config_fingerprint: str = ""
+    num_left_out: int = 0
+    num_val_left_out: int = 0
     finished_at: str | None = None
     error: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
@@ -73,6 +76,19 @@ def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
     while not make_new_folder(run := root / f"{stage}-{recipe}-{number:03d}"):
         number += 1
     return run
+
+
+def is_unbegun(run: Path) -> bool:
+    """Whether a folder holds nothing of a run but what comes before its record (locks, scratch).
+
+    Such a run was stopped before it began, and the command that started it may start it anew.
+
+    >>> from ffr.files import temporary_folder
+    >>> with temporary_folder() as folder:
+    ...     is_unbegun(folder)
+    True
+    """
+    return all(path.name == CONFIG_FILE or path.name.startswith(".") for path in run.glob("*"))
 
 
 def newest_finished_run(root: Path, stage: str | None = None) -> Path | None:

@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.common": _DOORS
     | {
         "ffr.data",
+        "ffr.embedding.loading",
         "ffr.files",
         "ffr.metrics",
         "ffr.models",

@@ -6,11 +6,14 @@ Which there are, where they lie, and how a name or a path becomes examples.
 from __future__ import annotations
 
 import difflib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.data.dataset import ExampleDataset, open_dataset
+from ffr.data.forms.formats import read_record
+from ffr.data.home import data_home
+from ffr.data.index import RecordFile, parse_record
+from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, UsageError
 from ffr.files import remove, replaced_folder
 from ffr.progress import Say
@@ -54,21 +57,6 @@ SAMPLE_SEED = 0
 """The seed that the samples of the catalog are generated with."""
 
 
-def data_home() -> Path:
-    """Folder of the named sets: the environment variable FFR_DATA_HOME, or ~/.cache/ffr/data.
-
-    Raises:
-        UsageError: where neither is known.
-    """
-    setting = os.environ.get("FFR_DATA_HOME", "")
-    if setting:
-        return Path(setting)
-    try:
-        return Path.home() / ".cache" / "ffr" / "data"
-    except RuntimeError:
-        raise UsageError("no home folder is known here, so set FFR_DATA_HOME to a folder for the named sets") from None
-
-
 def load_dataset(
     spec: str | Path,
     *,
@@ -76,6 +64,8 @@ def load_dataset(
     image_root: str | Path | None = None,
     skip_bad: bool = False,
     require_images: bool = True,
+    require_truths: bool = False,
+    rules: ModelRules | None = None,
     echo: Say | None = None,
 ) -> ExampleDataset:
     """Opens a named set or a file.
@@ -88,8 +78,9 @@ def load_dataset(
             None.
         skip_bad: Leave out records that cannot be used, and say so through `echo`, instead of
             failing at the first.
-        require_images: See that every picture's file is there; False for uses that look at no
-            picture.
+        require_images: Every picture must decode; False for uses that look at no picture.
+        require_truths: Every query must have a true answer.
+        rules: What the model at hand cannot take; None for no model.
         echo: Gets a line about what was generated or left out; None for silence.
 
     Raises:
@@ -103,9 +94,16 @@ def load_dataset(
         image_root=image_root if image_root is not None else default_root,
         skip_bad=skip_bad,
         require_images=require_images,
+        require_truths=require_truths,
+        rules=rules,
     )
     if dataset.num_left_out and echo is not None:
-        echo(f"{path.name}: {dataset.num_left_out} bad records left out, the first: {dataset.left_out[0]}")
+        num_more = dataset.num_left_out - len(dataset.left_out)
+        echo(f"{path.name}: {dataset.num_left_out} bad records or queries left out:")
+        for reason in dataset.left_out:
+            echo(f"  {reason}")
+        if num_more:
+            echo(f"  and {num_more} more; `ffr data check` lists all")
     return dataset
 
 
@@ -212,8 +210,7 @@ def _image_root(path: Path, folder: Path) -> Path:
 
     Else the file's own.
     """
-    dataset = open_dataset(path, skip_bad=True, require_images=False)
-    source = next((image.source for example in dataset for image in example.dialogue.images), None)
+    source = _first_picture(path)
     if source is not None:
         for candidate in (path.parent, *path.parent.parents):
             if (candidate / source).is_file():
@@ -221,6 +218,22 @@ def _image_root(path: Path, folder: Path) -> Path:
             if candidate == folder:
                 break
     return path.parent
+
+
+def _first_picture(path: Path) -> str | None:
+    """The source of the first picture that a data file names."""
+    records = RecordFile(path)
+    for index, data in enumerate(records):
+        if isinstance(data, DataError):
+            continue
+        try:
+            examples, _ = read_record(parse_record(data, records.where(index)))
+        except DataError:
+            continue
+        for example in examples:
+            for image in example.dialogue.images:
+                return image.source
+    return None
 
 
 def generate_sample(name: str, folder: Path, seed: int = SAMPLE_SEED) -> None:

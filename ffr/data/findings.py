@@ -14,11 +14,19 @@ _MAX_SHOWN = 80
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a record should not have: an error makes it unusable, a warning does not."""
+    """Something that a record should not have: an error makes it unusable, a warning does not.
+
+    Args:
+        kind: A short word to count by, such as `unknown-key`.
+        message: What was found and what to do.
+        is_error: False for a warning.
+        query: The number of the record's query whose fault it is; None where it is the whole record's.
+    """
 
     kind: str
     message: str
     is_error: bool = True
+    query: int | None = None
 
 
 class FaultyError(Exception):

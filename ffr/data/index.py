@@ -53,125 +53,41 @@ _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
 
-class RecordFile:
-    r"""The records of a file, by number.
+class _Offsets:
+    """Where the records of an open file begin and end, found once from its first byte to its last.
 
     Args:
-        path: A .json file with a list, or a .jsonl file with one object a line; either may be
-            packed with gzip.
+        name: What errors call the file.
 
     Attributes:
-        path: The file as it was named.
+        begins: Offset of each record, in bytes.
+        lengths: Its length, in bytes.
+        lines: Number of the line it begins on, from 1.
+        oversized: Numbers of the records that are too long to be read.
         layout: `list` or `lines`.
-        tail_fault: What is wrong after the last record that could be told apart (a list that is not
-            closed, …), or None.
-
-    Raises:
-        DataError: where the file is missing, empty, damaged, or in another encoding than UTF-8 as a
-            whole.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "a.json")
-    ...     _ = path.write_text('[{"a": 1},\n {"a": 2}]')
-    ...     records = RecordFile(path)
-    ...     len(records), records.read(1), records.where(1)
-    (2, b'{"a": 2}', 'a.json:2 (record 2)')
+        tail_fault: What is wrong after the last record that could be told apart, or None.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._unpacked: _UnpackedFile | None = None
-        self._offsets, self._lengths, self._lines = array("Q"), array("Q"), array("Q")
-        self._oversized: set[int] = set()
-        self.tail_fault: DataError | None = None
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.begins, self.lengths, self.lines = array("Q"), array("Q"), array("Q")
+        self.oversized: set[int] = set()
         self.layout: Literal["list", "lines"] = "lines"
-        name = self.path.name
-        try:
-            if not self.path.is_file():
-                kind = "is a folder; name the file in it" if self.path.is_dir() else "not found; correct the path"
-                raise DataError(kind, where=str(self.path))
-            with self.path.open("rb") as file:
-                head = file.read(2)
-            if head == b"\x1f\x8b" or self.path.suffix == ".gz":
-                self._unpacked = _UnpackedFile(self.path)
-            with self._open() as file:
-                status = os.fstat(file.fileno())
-                self._state = (status.st_size, status.st_mtime_ns)
-                start = self._first_byte(file)
-                file.seek(start)
-                if file.read(1) == b"[":
-                    self.layout = "list"
-                    self._index_list(file, start)
-                else:
-                    self._index_lines(file, 3 if start >= 3 and self._has_bom else 0)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(
-                f"cannot be read ({reason}); check the path and its rights", where=str(self.path)
-            ) from error
-        if not self._offsets and self.tail_fault is None:
-            raise DataError("holds no records; an empty file is most often a failed copy", where=name)
+        self.tail_fault: DataError | None = None
 
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    def where(self, index: int) -> str:
-        """File and line of a record, for people.
-
-        `dev.jsonl:17`, or `dev.json:2201 (record 17)` in a list.
-        """
-        suffix = f" (record {index + 1})" if self.layout == "list" else ""
-        return f"{self.path.name}:{self._lines[index]}{suffix}"
-
-    def line(self, index: int) -> int:
-        """Number of the line a record begins on, from 1."""
-        return self._lines[index]
-
-    def read(self, index: int) -> bytes:
-        """The bytes of a record.
+    def read(self, file: BufferedReader) -> None:
+        """Finds the records.
 
         Raises:
-            DataError: where the record is too long, or the file has been changed since it was
-                opened.
+            DataError: where the file is not UTF-8 as a whole.
         """
-        with self._reopen() as file:
-            return self._read(file, index)
-
-    def __iter__(self) -> Iterator[bytes | DataError]:
-        """The records in order, a DataError in place of one that is too long."""
-        with self._reopen() as file:
-            for index in range(len(self)):
-                try:
-                    data: bytes | DataError = self._read(file, index)
-                except DataError as error:
-                    data = error
-                yield data
-
-    def _read(self, file: BinaryIO, index: int) -> bytes:
-        if index in self._oversized:
-            raise DataError(
-                f"the record is longer than {MAX_RECORD_BYTES >> 20} MiB; is a line break, comma or quote missing?",
-                where=self.where(index),
-            )
-        file.seek(self._offsets[index])
-        return file.read(self._lengths[index])
-
-    def _open(self) -> BufferedReader:
-        return (self._unpacked.location() if self._unpacked else self.path).open("rb")
-
-    def _reopen(self) -> BinaryIO:
-        # a handle of its own for every reader: none is shared between threads or inherited by
-        # forked workers
-        try:
-            file = (self._unpacked.location() if self._unpacked else self.path).open("rb")
-            status = os.fstat(file.fileno())
-        except OSError as error:
-            raise DataError(f"can no longer be read ({error.strerror}); was it moved?", where=str(self.path)) from error
-        if status.st_size != self._state[0] or (self._unpacked is None and status.st_mtime_ns != self._state[1]):
-            file.close()
-            raise DataError("was changed after it was opened; start again", where=str(self.path))
-        return file
+        start = self._first_byte(file)
+        file.seek(start)
+        if file.read(1) == b"[":
+            self.layout = "list"
+            self._index_list(file, start)
+        else:
+            self._index_lines(file, 3 if start >= 3 and self._has_bom else 0)
 
     def _first_byte(self, file: BinaryIO) -> int:
         """Offset of the first byte that is not white space (or of the end)."""
@@ -180,10 +96,10 @@ class RecordFile:
             if head.startswith(bom):
                 raise DataError(
                     f"is in {encoding}, not UTF-8; convert it: iconv -f {encoding} -t UTF-8 IN > OUT",
-                    where=self.path.name,
+                    where=self.name,
                 )
         if len(head) == 4 and head.count(0) >= 2:
-            raise DataError("is binary or in UTF-16/32, not UTF-8; convert it to UTF-8 text", where=self.path.name)
+            raise DataError("is binary or in UTF-16/32, not UTF-8; convert it to UTF-8 text", where=self.name)
         self._has_bom = head.startswith(_BOM)
         offset = 3 if self._has_bom else 0
         file.seek(offset)
@@ -196,10 +112,10 @@ class RecordFile:
 
     def _add(self, offset: int, length: int, line: int) -> None:
         if length > MAX_RECORD_BYTES:
-            self._oversized.add(len(self._offsets))
-        self._offsets.append(offset)
-        self._lengths.append(length)
-        self._lines.append(line)
+            self.oversized.add(len(self.begins))
+        self.begins.append(offset)
+        self.lengths.append(length)
+        self.lines.append(line)
 
     def _index_lines(self, file: BufferedReader, offset: int) -> None:
         file.seek(offset)
@@ -286,13 +202,13 @@ class RecordFile:
         raw = window[begin - base : end - base]
         stripped = raw.lstrip(_WHITE)
         lead = len(raw) - len(stripped)
-        if not stripped and not len(self) and window[end - base : end - base + 1] == b"]":
+        if not stripped and not self.begins and window[end - base : end - base + 1] == b"]":
             return line  # an empty list
         self._add(begin + lead, len(stripped.rstrip(_WHITE)), line + raw.count(b"\n", 0, lead))
         return line + raw.count(b"\n")
 
     def _tail(self, line: int, message: str) -> DataError:
-        return DataError(message, where=f"{self.path.name}:{line}")
+        return DataError(message, where=f"{self.name}:{line}")
 
     @staticmethod
     def _has_more(file: BinaryIO) -> bool:
@@ -300,6 +216,126 @@ class RecordFile:
             if chunk.strip(_WHITE):
                 return True
         return False
+
+
+class RecordFile:
+    r"""The records of a file, by number.
+
+    Args:
+        path: A .json file with a list, or a .jsonl file with one object a line; either may be
+            packed with gzip.
+
+    Attributes:
+        path: The file as it was named.
+        layout: `list` or `lines`.
+        tail_fault: What is wrong after the last record that could be told apart (a list that is not
+            closed, …), or None.
+
+    Raises:
+        DataError: where the file is missing, empty, damaged, or in another encoding than UTF-8 as a
+            whole.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "a.json")
+    ...     _ = path.write_text('[{"a": 1},\n {"a": 2}]')
+    ...     records = RecordFile(path)
+    ...     len(records), records.read(1), records.where(1)
+    (2, b'{"a": 2}', 'a.json:2 (record 2)')
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._unpacked: _UnpackedFile | None = None
+        self._offsets = _Offsets(self.path.name)
+        name = self.path.name
+        try:
+            if not self.path.is_file():
+                kind = "is a folder; name the file in it" if self.path.is_dir() else "not found; correct the path"
+                raise DataError(kind, where=str(self.path))
+            with self.path.open("rb") as file:
+                head = file.read(2)
+            if head == b"\x1f\x8b" or self.path.suffix == ".gz":
+                self._unpacked = _UnpackedFile(self.path)
+            with self._open() as file:
+                status = os.fstat(file.fileno())
+                self._state = (status.st_size, status.st_mtime_ns)
+                self._offsets.read(file)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"cannot be read ({reason}); check the path and its rights", where=str(self.path)
+            ) from error
+        if not self._offsets.begins and self.tail_fault is None:
+            raise DataError("holds no records; an empty file is most often a failed copy", where=name)
+
+    @property
+    def layout(self) -> Literal["list", "lines"]:
+        return self._offsets.layout
+
+    @property
+    def tail_fault(self) -> DataError | None:
+        return self._offsets.tail_fault
+
+    def __len__(self) -> int:
+        return len(self._offsets.begins)
+
+    def where(self, index: int) -> str:
+        """File and line of a record, for people.
+
+        `dev.jsonl:17`, or `dev.json:2201 (record 17)` in a list.
+        """
+        suffix = f" (record {index + 1})" if self.layout == "list" else ""
+        return f"{self.path.name}:{self._offsets.lines[index]}{suffix}"
+
+    def line(self, index: int) -> int:
+        """Number of the line a record begins on, from 1."""
+        return self._offsets.lines[index]
+
+    def read(self, index: int) -> bytes:
+        """The bytes of a record.
+
+        Raises:
+            DataError: where the record is too long, or the file has been changed since it was
+                opened.
+        """
+        with self._reopen() as file:
+            return self._read(file, index)
+
+    def __iter__(self) -> Iterator[bytes | DataError]:
+        """The records in order, a DataError in place of one that is too long."""
+        with self._reopen() as file:
+            for index in range(len(self)):
+                try:
+                    data: bytes | DataError = self._read(file, index)
+                except DataError as error:
+                    data = error
+                yield data
+
+    def _read(self, file: BinaryIO, index: int) -> bytes:
+        if index in self._offsets.oversized:
+            raise DataError(
+                f"the record is longer than {MAX_RECORD_BYTES >> 20} MiB; is a line break, comma or quote missing?",
+                where=self.where(index),
+            )
+        file.seek(self._offsets.begins[index])
+        return file.read(self._offsets.lengths[index])
+
+    def _open(self) -> BufferedReader:
+        return (self._unpacked.location() if self._unpacked else self.path).open("rb")
+
+    def _reopen(self) -> BinaryIO:
+        # a handle of its own for every reader: none is shared between threads or inherited by
+        # forked workers
+        try:
+            file = (self._unpacked.location() if self._unpacked else self.path).open("rb")
+            status = os.fstat(file.fileno())
+        except OSError as error:
+            raise DataError(f"can no longer be read ({error.strerror}); was it moved?", where=str(self.path)) from error
+        if status.st_size != self._state[0] or (self._unpacked is None and status.st_mtime_ns != self._state[1]):
+            file.close()
+            raise DataError("was changed after it was opened; start again", where=str(self.path))
+        return file
 
 
 class _UnpackedFile:

@@ -1,4 +1,4 @@
-"""Dual encoders of transformers: a tower of texts and a tower of images with one space (the CLIP family).
+"""Dual encoders: a tower of texts and a tower of images with one space (the CLIP family).
 
 Shapes: n texts, images or fragments of a call, H width of the joint space.
 """
@@ -21,19 +21,23 @@ from ffr.model_files import check_model_folder, loading_explained
 from ffr.text import one_line
 
 KINDS = ("clip", "siglip", "siglip2", "chinese_clip")
-"""The dual encoders that are known, by transformers' name; fixed-resolution SigLIP 2 folders call themselves siglip."""
+"""The dual encoders that are known, by transformers' name.
+
+Fixed-resolution SigLIP 2 folders call themselves siglip.
+"""
 
 BATCH_SIZE = 32
 """Texts or images that go through an encoder at once."""
 
 MAX_SIDE_RATIO = 100
-"""Longer strips are refused: an image processor that scales the short side up would make gigabytes of them."""
+"""Longer strips are refused: a processor that scales the short side up would make gigabytes."""
 
 
 class DualEncoder:
     """A text tower and an image tower with one space. Made by `load_encoder`.
 
-    The vector of a fragment is the mean of the normalised vectors of its texts and images, normalised anew.
+    The vector of a fragment is the mean of the normalised vectors of its texts and images,
+    normalised anew.
 
     A vector may differ in its last bits with what else is in its batch, as matrix products do.
 
@@ -71,7 +75,9 @@ class DualEncoder:
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """One vector a text, (n, H) float32 on the CPU, L2-normalised; a text longer than the model's context is cut at its end.
+        """One vector a text, (n, H) float32 on the CPU, L2-normalised.
+
+        A text longer than the model's context is cut at its end.
 
         Raises:
             ModelError: where the tokenizer does not fit the model, or a vector is not finite.
@@ -167,10 +173,10 @@ class DualEncoder:
 
 
 def load_dual_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder:
-    """Loads a CLIP, SigLIP, SigLIP 2 or Chinese-CLIP model, from safetensors only and without running code of its own.
+    """Loads a CLIP, SigLIP (2) or Chinese-CLIP model, from safetensors and without code of its own.
 
-    Tokenizer and image processor are loaded one by one and the image processor is Pillow's, so that vectors are the same with
-    and without torchvision.
+    Tokenizer and image processor are loaded one by one and the image processor is Pillow's, so that
+    vectors are the same with and without torchvision.
 
     Args:
         spec: A folder, or a hub id.

@@ -16,9 +16,10 @@ from ffr.models.vlm import Vlm
 
 
 class PolicyEncoder:
-    """The model that is trained or measured, by what its language model is given of texts and images.
+    """The model that is trained or measured, by what its decoder is given of texts and images.
 
-        text: v = m / |m|,  m = (1/L) Σ_t e_t − c;  image: likewise with its P projected patches for e
+        text: v = m / |m|,  m = (1/L) Σ_t e_t − c;  image: likewise with its P projected patches for
+        e
 
     Here e are input embeddings and c is their mean over the vocabulary.
 
@@ -69,7 +70,7 @@ class PolicyEncoder:
         return _normalised(rows, centre)
 
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
-        """The mean of the vectors of a fragment's texts and images, normalised anew: (n, H), on the CPU.
+        """The mean of the vectors of a fragment's parts, normalised anew: (n, H), on the CPU.
 
         Raises:
             UsageError: where a fragment has no parts.

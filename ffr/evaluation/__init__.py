@@ -1,1 +1,1 @@
-"""Evaluation: whatever answers (`retrievers`), how it is asked and measured (`run`, `scoring`), and what is shown (`report`)."""
+"""Evaluation: how a retriever is asked (`run`) and measured, compared and gated."""

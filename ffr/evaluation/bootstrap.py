@@ -1,11 +1,14 @@
-"""How sure a figure is: 95 % intervals by resampling whole dialogues, since queries on one dialogue are correlated.
+"""How sure a figure is: 95 % intervals by resampling whole dialogues.
 
-A resample draws as many dialogues as there are, with replacement, each with all its answers, and every figure is computed anew
-from the sums over them: global figures from summed counts, means from summed sample figures. An interval is what lies between
-the 2.5th and the 97.5th percentile of a figure over the resamples (Efron and Tibshirani 1993, chapter 13; clusters as in Field
-and Welsh 2007).
+Queries on one dialogue are correlated.
 
-Shapes: N answers, G dialogues, R resamples, K columns of sums, F figures (25 lenient ones, then the same read strictly).
+A resample draws as many dialogues as there are, with replacement, each with all its answers, and
+every figure is computed anew from the sums over them: global figures from summed counts, means from
+summed sample figures. An interval is what lies between the 2.5th and the 97.5th percentile of a
+figure over the resamples (Efron and Tibshirani 1993, chapter 13; clusters as in Field and Welsh
+2007).
+
+Shapes: N answers, G dialogues, R resamples, K columns of sums, F figures (`FIGURE_NAMES`).
 """
 
 from __future__ import annotations
@@ -37,10 +40,10 @@ _DRAW_CELLS = 2**14
 
 
 def draw_dialogues(num_dialogues: int, num_resamples: int, seed: int) -> Iterator[npt.NDArray[np.float64]]:
-    """How often each dialogue comes in each resample: `num_dialogues` draws with replacement, so that each row sums to that.
+    """How often each dialogue comes in each resample of as many draws with replacement.
 
-    Made of the raw words of PCG64, whose stream numpy keeps the same over versions; the k-th of G dialogues is drawn with a
-    probability that differs from 1/G by under 2^-32.
+    Made of the raw words of PCG64, whose stream numpy keeps the same over versions; the k-th of G
+    dialogues is drawn with a probability that differs from 1/G by under 2^-32.
 
     Args:
         num_dialogues: G; at least 1.
@@ -76,8 +79,8 @@ def resample_figures(
 ) -> dict[Slice, npt.NDArray[np.float64]]:
     """Every figure in every resample of the dialogues.
 
-    Rows on the same dialogues in the same order meet the same resamples under the same seed, so that figures of two models on
-    the same data are paired.
+    Rows on the same dialogues in the same order meet the same resamples under the same seed, so
+    that figures of two models on the same data are paired.
 
     Args:
         rows: The scored answers.
@@ -85,15 +88,15 @@ def resample_figures(
         num_resamples: R.
 
     Returns:
-        For the whole data (`ALL`) and each slice that holds answers on at least two dialogues: float64 of shape (R, F), NaN
-        where a resample met no dialogue of the slice. What is missing has no interval: one dialogue does not tell how
-        dialogues differ.
+        For the whole data (`ALL`) and each slice that holds answers on at least two dialogues:
+        float64 of shape (R, F), NaN where a resample met no dialogue of the slice. What is missing
+        has no interval: one dialogue does not tell how dialogues differ.
     """
     members = _slice_members(rows)
     if not members:
         return {}
-    # Answers that share dialogue and all slices are summed beforehand. An answer is then in one sum only, whatever the number of
-    # slices, and slices are put together from the totals of the cells.
+    # Answers that share dialogue and all slices are summed beforehand. An answer is then in one sum
+    # only, whatever the number of slices, and slices are put together from the totals of the cells.
     cells = _cells(rows)
     numbers = number_dialogues(rows)
     number_of_row = np.array([numbers[name] for name in rows.dialogues])
@@ -118,7 +121,7 @@ def resample_figures(
 
 
 def number_dialogues(rows: ScoredRows) -> dict[str, int]:
-    """The number under which each dialogue is drawn; dialogues of like slices mostly stand together."""
+    """The number under which each dialogue is drawn; those of like slices mostly stand together."""
     numbers: dict[str, int] = {}
     for its_rows in _cells(rows).values():
         for row in its_rows:
@@ -153,8 +156,9 @@ def interval_table(rows: ScoredRows, *, seed: int = 0, num_resamples: int = NUM_
         num_resamples: Number of resamples.
 
     Returns:
-        `level`, `num_resamples`, `seed`, `num_dialogues`; then `scores`, `strict_scores` and the tables of slices: figure →
-        [low, high]. Where all answers (of a slice) are on one dialogue there is no interval, and None stands for it.
+        `level`, `num_resamples`, `seed`, `num_dialogues`; then `scores`, `strict_scores` and the
+        tables of slices: figure → [low, high]. Where all answers (of a slice) are on one dialogue
+        there is no interval, and None stands for it.
     """
     found: dict[Slice, dict[str, list[float]]] = {}
     for name, values in resample_figures(rows, seed=seed, num_resamples=num_resamples).items():
@@ -218,7 +222,7 @@ def _columns(rows: ScoredRows) -> Array:
 
 
 def _figures(totals: Array) -> Array:
-    """The F figures of sums of `_columns`, NaN where a resample has no answer: (R, …) → (R, F)."""
+    """The F figures of sums of `_columns`, NaN where there is no answer: (R, …) → (R, F)."""
     whole = totals.astype(np.int64)
     sums = whole[:, : len(IS_FIXED_POINT)]
     sums[:, IS_FIXED_POINT] += whole[:, len(IS_FIXED_POINT) :] << _LOW_BITS

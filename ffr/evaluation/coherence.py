@@ -1,4 +1,4 @@
-"""Fragment order coherence of answers, with the vectors of whatever encodes texts and images into one space."""
+"""Fragment order coherence of answers, with any encoder of texts and images into one space."""
 
 from __future__ import annotations
 

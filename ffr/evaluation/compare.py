@@ -1,7 +1,7 @@
-"""Two or more results on the same data, paired: differences with intervals and p-values, by slice, and what changed most.
+"""Results on the same data, paired: differences with intervals and p-values, and what changed.
 
-Both sides meet the same resamples of the dialogues (`ffr.evaluation.bootstrap`), so that what makes a dialogue hard for both
-drops out of their difference.
+Both sides meet the same resamples of the dialogues (`ffr.evaluation.bootstrap`), so that what makes
+a dialogue hard for both drops out of their difference.
 
 Shapes: R resamples, F figures (`ffr.evaluation.bootstrap.FIGURE_NAMES`), N scored answers.
 """
@@ -164,7 +164,8 @@ def check_comparable(first: Results, second: Results, names: tuple[str, str]) ->
         names: What the user called them.
 
     Raises:
-        UsageError: where the data differ or are unknown, or one is a control with wrong pictures and the other is not.
+        UsageError: where the data differ or are unknown, or one is a control with wrong pictures
+            and the other is not.
     """
     prints = [results.data.get("fingerprint") for results in (first, second)]
     for name, found in zip(names, prints, strict=True):
@@ -173,7 +174,7 @@ def check_comparable(first: Results, second: Results, names: tuple[str, str]) ->
                 f"{name} does not say what data it was measured on (a prediction file with lines that could not be read?); "
                 "evaluate with `ffr eval --dataset`"
             )
-    if prints[0] != prints[1]:
+    if prints[0] != prints[1] and not _have_same_texts(first, second):
         shown = [_data_words(results) for results in (first, second)]
         raise UsageError(
             f"{names[0]} and {names[1]} were measured on different data ({shown[0]}; {shown[1]}); evaluate both on the same"
@@ -187,6 +188,13 @@ def check_comparable(first: Results, second: Results, names: tuple[str, str]) ->
         )
 
 
+def _have_same_texts(first: Results, second: Results) -> bool:
+    """Whether texts and answers are the same, and it cannot be told whether the pictures are (a file of predictions alone)."""
+    texts = [results.data.get("text_fingerprint") for results in (first, second)]
+    is_unknown = any(results.data.get("num_unread_images") for results in (first, second))
+    return is_unknown and isinstance(texts[0], str) and texts[0] == texts[1]
+
+
 def _data_words(results: Results) -> str:
     data = results.data
     part = f" {data['split']}" if data.get("split") else ""
@@ -198,9 +206,9 @@ def _data_words(results: Results) -> str:
 def p_value(differences: npt.NDArray[np.float64]) -> float:
     """Two-sided p-value of "no difference" from the resampled differences of a paired bootstrap.
 
-    Twice the smaller of two shares: resamples whose difference is at most 0, and at least 0; one is added to both sides of the
-    division, so that it is never 0 (Davison and Hinkley 1997, section 4.2). It is under 1 - level just where the percentile
-    interval of that level leaves 0 out.
+    Twice the smaller of two shares: resamples whose difference is at most 0, and at least 0; one is
+    added to both sides of the division, so that it is never 0 (Davison and Hinkley 1997, section
+    4.2). It is under 1 - level just where the percentile interval of that level leaves 0 out.
 
     Args:
         differences: float64 of shape (R,).

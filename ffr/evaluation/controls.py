@@ -1,4 +1,4 @@
-"""Controls: what a retriever sees is changed, so that a figure shows what it does not owe to what was changed."""
+"""Controls: what a retriever sees is changed, to show what a figure does not owe to it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ffr.text import is_url
 
 
 class WrongPictures(Sequence[Example]):
-    """A control: every picture is replaced by one of another dialogue, while texts and answers stay.
+    """A control: every picture is replaced by one of another dialogue; texts and answers stay.
 
-    What image F1 is left shows how much of it comes from where a picture stands rather than from what it shows. The queries of
-    one dialogue see the same wrong pictures.
+    What image F1 is left shows how much of it comes from where a picture stands rather than from
+    what it shows. The queries of one dialogue see the same wrong pictures.
 
     Args:
         examples: The data set.
@@ -30,15 +30,14 @@ class WrongPictures(Sequence[Example]):
     def __init__(self, examples: Sequence[Example], *, seed: int) -> None:
         self._examples = examples
         self._seed = seed
-        self._locations: dict[str, tuple[str, ...]] = {}
+        self._pictures: dict[str, tuple[Image, ...]] = {}
         for example in examples:
-            if example.dialogue.images and example.dialogue.fingerprint not in self._locations:
-                found = tuple(
-                    str(location if is_url(location) else Path(location).absolute())
-                    for location in example.image_locations()
+            if example.dialogue.images and example.dialogue.fingerprint not in self._pictures:
+                self._pictures[example.dialogue.fingerprint] = tuple(
+                    dataclasses.replace(image, source=str(location if is_url(location) else Path(location).absolute()))
+                    for image, location in zip(example.dialogue.images, example.image_locations(), strict=True)
                 )
-                self._locations[example.dialogue.fingerprint] = found
-        self._dialogues = sorted(self._locations)
+        self._dialogues = sorted(self._pictures)
         if len(self._dialogues) < 2:
             raise UsageError(
                 "--wrong-pictures takes the pictures of other dialogues, and here only "
@@ -60,20 +59,21 @@ class WrongPictures(Sequence[Example]):
         dialogue = example.dialogue
         if not dialogue.images:
             return example
-        own = set(self._locations[dialogue.fingerprint])
+        own = [image.content for image in self._pictures[dialogue.fingerprint]]
         draw = random.Random(f"{self._seed} {dialogue.fingerprint}")
         shown: list[Image] = []
         for image in dialogue.images:
-            # a picture may be in many dialogues: draw until one comes that this dialogue does not have
+            # a picture may be in many dialogues: draw until one comes that this dialogue does not
+            # have
             for _ in range(1000):
-                source = draw.choice(self._locations[draw.choice(self._dialogues)])
-                if source not in own:
+                lent = draw.choice(self._pictures[draw.choice(self._dialogues)])
+                if lent.content not in own:
                     break
             else:
                 raise UsageError(
                     f"--wrong-pictures found no picture that dialogue {dialogue.id!r} does not have; choose other data"
                 )
-            shown.append(dataclasses.replace(image, source=source))
+            shown.append(dataclasses.replace(image, source=lent.source, digest=lent.digest))
         following = iter(shown)
         utterances = tuple(
             Utterance(line.speaker, tuple(part if isinstance(part, str) else next(following) for part in line.segments))

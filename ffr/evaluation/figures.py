@@ -24,8 +24,8 @@ _WORDS = {figure.name: figure.words for figure in FIGURES}
 def figure_words(name: str) -> str:
     """What tables call a figure.
 
-    >>> figure_words("strict_joint_f1"), figure_words("sample_image_mcc"), figure_words("exact_match")
-    ('strict joint F1', 'sample image MCC', 'exact match')
+    >>> figure_words("strict_joint_f1"), figure_words("exact_match")
+    ('strict joint F1', 'exact match')
     """
     for prefix in (STRICT_PREFIX, SAMPLE_PREFIX):
         if name.startswith(prefix):

@@ -1,4 +1,4 @@
-"""A gate for CI: rules on the figures of a result, beside a baseline on the same data; a table, JUnit XML and Markdown of it."""
+"""A gate for CI: rules on a result's figures beside a baseline; JUnit XML and Markdown of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Rule:
     """What one figure must keep to.
 
     Args:
-        kind: `max-drop`: the figure may be at most `bound` below the baseline's. `min`: it must be at least `bound`.
+        kind: `max-drop`: the figure may be at most `bound` below the baseline's. `min`: it must be
+            at least `bound`.
         figure: One of `ffr.evaluation.figures.FIGURE_NAMES`.
         bound: As a share, not in percent.
     """
@@ -77,7 +78,8 @@ def parse_rule(kind: RuleKind, text: str) -> Rule:
     """Reads `FIGURE=NUMBER`.
 
     Raises:
-        UsageError: where it is something else, or no such figure exists (the nearest right name is told).
+        UsageError: where it is something else, or no such figure exists (the nearest right name is
+            told).
 
     >>> parse_rule("min", "joint_f1=0.7")
     Rule(kind='min', figure='joint_f1', bound=0.7)

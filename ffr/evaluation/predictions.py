@@ -1,4 +1,4 @@
-"""Scores anyone's prediction file without a model: reads what is there, and counts and names what is not."""
+"""Scores anyone's prediction file without a model; counts and names what it lacks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ffr.answer import parse_lenient
-from ffr.data.dataset import fingerprint_line
-from ffr.data.forms.predictions import example_of_prediction, prediction_from_json
+from ffr.answer import parse_strict
+from ffr.data.dataset import IdentityOfData
+from ffr.data.forms.predictions import IMAGE_DIGESTS, example_of_prediction, prediction_from_json
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Example, Fragment
@@ -32,15 +32,18 @@ _IMAGE_MARK = re.compile(re.escape(IMG_ID_START) + r"([0-9]{1,6})" + re.escape(I
 def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool = True) -> Results:
     """Scores a prediction file (`response` and `labels` on each line; the published form).
 
-    The dialogue's size, which true negatives need, is taken from the prompt in `messages`. Where that cannot be read as a
-    dialogue, it is the largest id between the prompt's markers; where there are no markers, the largest id that answer or truth
-    names (and at least the number of `images`). Lines that are no JSON object are left out; a line whose `labels` cannot be
-    read is counted and not scored; a line without a readable `response` scores as a malformed answer. All are counted.
+    The dialogue's size, which true negatives need, is taken from the prompt in `messages`. Where
+    that cannot be read as a dialogue, it is the largest id between the prompt's markers; where
+    there are no markers, the largest id that the truth names (and at least the number of `images`).
+    Lines that are no JSON object are left out; a line whose `labels` are not strictly an answer
+    within its dialogue (`read_truth`) is counted and not scored; a line without a readable
+    `response` scores as a malformed answer. All are counted.
 
     Args:
         path: A .jsonl file or .json list, plain or .gz.
         seed: Seed of the random baseline.
-        with_baselines: Also compute the trivial baselines, where the dialogues can be read from every scored line.
+        with_baselines: Also compute the trivial baselines, where the dialogues can be read from
+            every scored line.
 
     Raises:
         DataError: where the file cannot be read at all, or holds no answer.
@@ -52,7 +55,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     counts: Counter[str] = Counter()
     table = ScoreTable()
     baselines = {name: (BaselineRetriever(name, seed=seed), ScoreTable()) for name in BASELINES}
-    digest, data_digest = hashlib.sha256(), hashlib.sha256()
+    digest, identity = hashlib.sha256(), IdentityOfData()
     num_examples = 0
 
     def note(kind: str, message: str) -> None:
@@ -74,19 +77,19 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         if not isinstance(response, str):
             note("num_without_response", f'{where}: no text under "response"; counted as a malformed answer')
             response = ""
-        truth = truth_of_record(record)
-        if truth is None:
-            note("num_without_labels", f'{where}: no readable answer under "labels"; not scored')
         example = example_of_record(record, where)
+        truth, fault = read_truth(record, example)
+        if fault is not None:
+            note("num_without_labels", f"{where}: {fault}; not scored")
         language = "unknown"
         if example is not None:
             language = language_of(example.dialogue)
             num_utterances, num_images = len(example.dialogue.utterances), len(example.dialogue.images)
             dialogue = example.dialogue.fingerprint
             num_examples += 1
-            data_digest.update(fingerprint_line(dataclasses.replace(example, fragment=truth)))
+            identity.add(dataclasses.replace(example, fragment=truth))
         else:
-            num_utterances, num_images, kind = _sizes(record, response, truth)
+            num_utterances, num_images, kind = _sizes(record, truth)
             counts[kind] += 1
             dialogue = str(record.get("dialogue_id", index))
         table.add(
@@ -118,7 +121,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     about_data: dict[str, Any] = {"dataset": path.name, "split": None}
     if num_examples == len(records) and not counts:
         # the very data are known, as when `ffr eval` reads them itself
-        about_data["fingerprint"] = data_digest.hexdigest()
+        about_data |= dataclasses.asdict(identity.identity())
     return Results(
         model={"label": path.name, "kind": "predictions", "path": str(path), "fingerprint": digest.hexdigest()},
         data={**about_data, "num_examples": len(records), **dict(sorted(counts.items()))},
@@ -135,19 +138,50 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     )
 
 
-def truth_of_record(record: Mapping[str, Any]) -> Fragment | None:
-    """The true fragment that a line of a prediction file names; None where it names none."""
-    labels = record.get("labels", record.get("solution"))
-    if not isinstance(labels, str):
-        return None
-    read = parse_lenient(labels)
-    return None if {"no utterance ids", "no image ids"} & set(read.problems) else read.fragment
+def read_truth(record: Mapping[str, Any], example: Example | None) -> tuple[Fragment | None, str | None]:
+    """The true fragment that a line of a prediction file names, read strictly; or None and why it names none.
+
+    A truth is never guessed at, as an answer may be: it must keep to the format and name ids that the dialogue has.
+
+    Args:
+        record: The line.
+        example: Its dialogue; None where that cannot be read: then the markers in its prompt tell the size, if there are any.
+
+    >>> read_truth({"labels": "<|utt_ids_start|>[3-7]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"}, None)[1]
+    'no readable answer under "labels" (not in the answer format)'
+    """
+    given = {key: record[key] for key in ("labels", "solution") if record.get(key) is not None}
+    if not given:
+        return None, 'no readable answer under "labels" (there is none)'
+    sizes = _sizes_of(record, example)
+    found: list[Fragment] = []
+    for key, text in given.items():
+        fragment = parse_strict(text) if isinstance(text, str) else None
+        if fragment is None:
+            return None, f'no readable answer under "{key}" (not in the answer format)'
+        for word, ids, size in zip(
+            ("utterance", "image"), (fragment.utterance_ids, fragment.image_ids), sizes, strict=True
+        ):
+            if size is not None and max(ids, default=-1) >= size:
+                return None, f'no readable answer under "{key}" ({word} {max(ids)} is none of the dialogue\'s {size})'
+        found.append(Fragment.of(fragment.utterance_ids, fragment.image_ids))
+    if found[0] != found[-1]:
+        return None, 'no readable answer under "labels" ("solution" says another)'
+    return found[0], None
+
+
+def _sizes_of(record: Mapping[str, Any], example: Example | None) -> tuple[int | None, int | None]:
+    """Number of utterances and of images as the dialogue or the prompt's markers have it; None where neither does."""
+    if example is not None:
+        return len(example.dialogue.utterances), len(example.dialogue.images)
+    num_utterances, num_images, kind = _sizes(record, None)
+    return (num_utterances, num_images) if kind == "num_sized_by_markers" else (None, None)
 
 
 def example_of_record(record: Mapping[str, Any], where: str, *, image_root: Path | None = None) -> Example | None:
-    """The dialogue and query of a line; None where its messages are not a prompt that can be read back."""
+    """The dialogue and query of a line; None where its messages are no prompt of ours."""
     # the answers have been read before, and their faults must not hide the dialogue
-    stripped = {key: record[key] for key in ("dialogue_id", "messages", "images") if key in record}
+    stripped = {key: record[key] for key in ("dialogue_id", "messages", "images", IMAGE_DIGESTS) if key in record}
     try:
         prediction = prediction_from_json({**stripped, "response": ""}, where)
         return example_of_prediction(prediction, image_root=image_root, where=where)
@@ -155,10 +189,13 @@ def example_of_record(record: Mapping[str, Any], where: str, *, image_root: Path
         return None
 
 
-def _sizes(record: Mapping[str, Any], response: str, truth: Fragment | None) -> tuple[int, int, str]:
-    """Number of utterances and of images as far as they can be told, and what they were told by."""
+def _sizes(record: Mapping[str, Any], truth: Fragment | None) -> tuple[int, int, str]:
+    """Number of utterances and of images as far as they can be told, and what they were told by.
+
+    Answers have no say in it: an invented id must not make true negatives.
+    """
     text = _prompt_text(record.get("messages"))
-    named = parse_lenient(response).fragment, truth or Fragment()
+    named = truth or Fragment()
     listed = record.get("images")
     num_listed = len(listed) if isinstance(listed, list) else 0
     utterance_marks = [int(item) for item in _UTTERANCE_MARK.findall(text)]
@@ -166,9 +203,8 @@ def _sizes(record: Mapping[str, Any], response: str, truth: Fragment | None) -> 
     if utterance_marks:
         num_images = max([*image_marks, num_listed - 1], default=-1) + 1
         return max(utterance_marks) + 1, num_images, "num_sized_by_markers"
-    num_utterances = max((item for part in named for item in part.utterance_ids), default=-1) + 1
-    num_images = max([num_listed - 1, *(item for part in named for item in part.image_ids)]) + 1
-    return num_utterances, num_images, "num_sized_by_answers"
+    num_utterances = max(named.utterance_ids, default=-1) + 1
+    return num_utterances, max([num_listed - 1, *named.image_ids]) + 1, "num_sized_by_answers"
 
 
 def _prompt_text(messages: Any) -> str:
@@ -188,7 +224,7 @@ _SENTENCES = {
     "num_without_labels": "lines have no readable labels and were not scored",
     "num_sized_by_markers": "prompts could not be read as a dialogue; its size is the largest id between their markers",
     "num_sized_by_answers": "lines have no dialogue with markers; its size (for true negatives, so for MCC) is the largest id "
-    "that answer or truth names",
+    "that the true answer names",
 }
 
 

@@ -1,7 +1,8 @@
-"""Asks a retriever every query of a data set, writes the answers as they come, takes up where it stopped, and scores.
+"""Asks a retriever every query, writes answers as they come, goes on where it stopped, scores.
 
-An output folder holds `evaluation.json` (what is evaluated: a later call that differs is refused), `predictions.jsonl` (in
-the order of the work while it runs, in the order of the data at the end) and `results.json`.
+An output folder holds `evaluation.json` (what is evaluated: a later call that differs is refused),
+`predictions.jsonl` (in the order of the work while it runs, in the order of the data at the end)
+and `results.json`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ffr.data.dataset import data_fingerprint
+from ffr.data.dataset import data_identity
 from ffr.dialogue import Example
 from ffr.embedding import Encoder
 from ffr.evaluation.bootstrap import interval_table, undefined_note
@@ -60,12 +62,13 @@ def evaluate(
 
     Raises:
         UsageError: where the folder holds another evaluation.
-        DataError: where a picture cannot be opened, a prompt is too long, or the folder cannot be used.
+        DataError: where a picture cannot be opened, a prompt is too long, or the folder cannot be
+            used.
     """
     started, clock = now(), time.monotonic()
-    fingerprint = data_fingerprint(examples)
+    data = data_identity(examples)
     settings = {"seed": seed, "wrong_pictures": shown is not None}
-    identity = {"model": retriever.identity, "data_fingerprint": fingerprint, "settings": settings}
+    identity = {"model": retriever.identity, "data_fingerprint": data.fingerprint, "settings": settings}
     identity["versions"] = {name: version for name, version in versions().items() if name != "platform"}
     with open_answer_log(out, json.loads(json.dumps(identity)), len(examples)) as log:
         num_resumed = log.num_answers
@@ -100,7 +103,7 @@ def evaluate(
         data={
             "dataset": dataset,
             "split": split,
-            "fingerprint": fingerprint,
+            **asdict(data),
             "num_examples": len(examples),
             "num_left_out": num_left_out,
         },
@@ -130,7 +133,7 @@ def _notes(summary: dict[str, Any], num_left_out: int, *, is_control: bool) -> l
             "CONTROL WITH WRONG PICTURES: every picture was replaced by one of another dialogue; this is no result of the model."
         )
     if num_left_out:
-        notes.append(f"{num_left_out} bad records of the data were left out.")
+        notes.append(f"{num_left_out} bad records or queries of the data were left out.")
     if answers["num_without_truth"]:
         notes.append(f"{answers['num_without_truth']} queries have no true answer; they were answered and not scored.")
     if answers["num_cut_off"]:

@@ -36,11 +36,14 @@ from ffr.metrics.functional.figures import (
 LENGTH_SLICES = ("<35", "35-65", ">65")
 """Dialogue length in turns (utterances), as the paper slices it."""
 DENSITY_SLICES = ("<0.15", "0.15-0.3", ">0.3")
-"""Share of the dialogue's utterances that the true answer names; an empty truth is in none of them."""
+"""Share of the dialogue's utterances that the truth names; an empty truth is in none."""
 TRUTH_SLICES = ("empty", "not empty")
 """Whether the true answer names anything."""
 LANGUAGE_SLICES = ("zh", "en", "mixed", "other", "unknown")
-"""Language of the dialogue by its letters (`ffr.data.stats.language_of`); unknown where the dialogue could not be read."""
+"""Language of the dialogue by its letters (`ffr.data.stats.language_of`).
+
+It is unknown where the dialogue could not be read.
+"""
 
 SLICES = {
     "by_length": LENGTH_SLICES,
@@ -48,7 +51,7 @@ SLICES = {
     "by_truth": TRUTH_SLICES,
     "by_language": LANGUAGE_SLICES,
 }
-"""How the data is sliced: name of the table → its slices. Within one table an answer is in one slice at most."""
+"""The tables of slices, by name; an answer is in one slice of a table at most."""
 
 
 def length_slice(num_utterances: int) -> str:
@@ -63,8 +66,8 @@ def length_slice(num_utterances: int) -> str:
 def density_slice(truth: Fragment, num_utterances: int) -> str | None:
     """The slice that a true answer belongs to; None for an empty one.
 
-    >>> density_slice(Fragment((0, 1, 2)), 20), density_slice(Fragment((0, 1, 2)), 10), density_slice(Fragment(), 10)
-    ('0.15-0.3', '0.15-0.3', None)
+    >>> density_slice(Fragment((0, 1, 2)), 10), density_slice(Fragment(), 10)
+    ('0.15-0.3', None)
     """
     if truth.is_empty:
         return None
@@ -192,7 +195,9 @@ class ScoreTable:
     >>> table = ScoreTable()
     >>> answer = "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
     >>> table.add(answer, Fragment((0,)), num_utterances=4, num_images=0, dialogue="d1")
+    Fragment(utterance_ids=(0, 1), image_ids=())
     >>> table.add("I do not know", Fragment((2,)), num_utterances=4, num_images=0, dialogue="d1")
+    Fragment(utterance_ids=(), image_ids=())
     >>> summary = table.summary()
     >>> summary["scores"]["utterance_precision"], summary["scores"]["utterance_recall"]
     (0.5, 0.5)
@@ -278,7 +283,7 @@ class ScoreTable:
         )
 
     def summary(self) -> dict[str, Any]:
-        """`answers`, `scores`, `strict_scores`, `standard_errors`, and a table for each of `SLICES`.
+        """`answers`, `scores`, `strict_scores`, `standard_errors`, and the tables of `SLICES`.
 
         Figures of nothing are None.
         """

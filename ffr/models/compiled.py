@@ -13,14 +13,17 @@ from ffr.text import one_line
 
 
 def compile_layers(vlm: Vlm) -> None:
-    """Lets PyTorch's compiler fuse what each decoder layer computes; names and values of the weights stay as they are.
+    """Lets PyTorch's compiler fuse what each decoder layer computes.
 
-    Passes with a cache of keys and values, those that write answers, stay plain: the compiler would make code of its own for every
-    layer's place in the cache, and stop compiling at its limit.
+    Names and values of the weights stay as they are.
+
+    Passes with a cache of keys and values, those that write answers, stay plain: the compiler would
+    make code of its own for every layer's place in the cache, and stop compiling at its limit.
 
     Args:
-        vlm: The model, with its adapter where it gets one. It compiles when it is first called, once for all layers and again where
-            a call is of another kind (with or without gradients, with or without a mask); lengths may change.
+        vlm: The model, with its adapter where it gets one. It compiles when it is first called,
+            once for all layers and again where a call is of another kind (with or without
+            gradients, with or without a mask); lengths may change.
 
     Raises:
         UsageError: where nothing can be compiled here, for want of a compiler for instance.

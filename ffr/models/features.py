@@ -1,4 +1,4 @@
-"""Image features, computed once by a frozen tower and kept by content: in memory, and in a folder where one is named."""
+"""Image features, computed once by a frozen tower and kept by content, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ class ImageFeatures:
     Args:
         pooled: Projected features as the architecture shapes them, (…, H).
         deepstack: Features for deeper layers (Qwen3-VL), each (tokens, H); empty elsewhere.
-        grid: (1, 3) patches in time, height and width, where positions need it (Qwen); None elsewhere.
-        in_tuple: Whether the model takes a batch's features as a tuple, one item an image, or joined.
+        grid: (1, 3) patches in time, height and width, where positions need it (Qwen); None
+            elsewhere.
+        in_tuple: Whether the model takes a batch's features as a tuple, one item an image, or
+            joined.
     """
 
     pooled: torch.Tensor
@@ -70,7 +72,9 @@ def _checksum(tensors: dict[str, torch.Tensor]) -> bytes:
 
 
 class ImageFeatureCache:
-    """Keeps features up to a number of bytes; the least recently used go first. Safe to ask from several threads.
+    """Keeps features up to a number of bytes.
+
+    The least recently used go first. Safe to ask from several threads.
 
     Args:
         memory_bytes: Bound of what is kept in memory.
@@ -166,7 +170,10 @@ class ImageFeatureCache:
                 self._shrink()
 
     def _files(self) -> list[tuple[int, int, Path]]:
-        """Time, size and path of each file, the oldest first; other processes may be deleting them."""
+        """Time, size and path of each file, the oldest first.
+
+        Other processes may be deleting them.
+        """
         assert self.disk_folder is not None
         found = []
         for path in self.disk_folder.glob("??/*.safetensors"):
@@ -179,7 +186,7 @@ class ImageFeatureCache:
         return sum(size for _, size, _ in self._files())
 
     def _shrink(self) -> None:
-        """Deletes the oldest files until a tenth of the bound is free, so that not every write has to look."""
+        """Deletes the oldest files until a tenth is free, so that not every write has to look."""
         files = self._files()
         used = sum(size for _, size, _ in files)
         for _, size, path in files:

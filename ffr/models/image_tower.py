@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ffr.errors import DataError
-from ffr.images import image_digest, open_image
+from ffr.images import image_digest, open_image, scaled_size
 from ffr.models.features import ImageFeatureCache, ImageFeatures
 from ffr.models.rows import EncodedImage
 from ffr.text import one_line
@@ -48,6 +49,7 @@ class ImageTower:
         image_processor = getattr(processor, "image_processor", None)
         input_names = getattr(image_processor, "model_input_names", None) or ()
         self._counts_images = "batch_num_images" in input_names
+        self._num_tokens: dict[tuple[tuple[int, int], bool], int] = {}  # by size, and whether among several
         self._texts: dict[str, str] = {}  # what stands for an image in a prompt, by its digest
         self._digests: dict[tuple[str, int, int], str] = {}
         self._fingerprint: str | None = None
@@ -86,13 +88,39 @@ class ImageTower:
 
     def _process(self, location: str | Path, where: str | None, *, is_among_several: bool) -> dict[str, Any]:
         picture = open_image(location, max_image_pixels=self.max_image_pixels, where=where)
-        # one of several is one of two: the processor only looks whether there is more than one
-        pictures: list[Any] = [[picture, picture]] if is_among_several else [picture]
         try:
-            inputs = dict(self._processor.image_processor(images=pictures, return_tensors="pt", **self._options))
+            return self._inputs(picture, is_among_several=is_among_several)
         except ValueError as error:
             reason = one_line(error)
             raise DataError(f"image {location}: the model cannot take it ({reason})", where=where) from None
+
+    def refusal(self, width: int, height: int) -> str:
+        """Why the image processor cannot take a picture of this size; empty where it can."""
+        try:
+            self.num_tokens(width, height)
+        except ValueError as error:
+            return one_line(error)
+        return ""
+
+    def num_tokens(self, width: int, height: int, *, is_among_several: bool = False) -> int:
+        """Image tokens that a picture of this size takes in a prompt.
+
+        Raises:
+            ValueError: where the image processor cannot take it.
+        """
+        several = is_among_several and self._counts_images
+        size = scaled_size(width, height, self.max_image_pixels)
+        if (size, several) not in self._num_tokens:
+            inputs = self._inputs(PIL.Image.new("RGB", size), is_among_several=several)
+            text = str(self._processor.replace_image_token(inputs, 0))
+            ids = self._processor.tokenizer(text, add_special_tokens=False).input_ids
+            self._num_tokens[size, several] = len(ids)
+        return self._num_tokens[size, several]
+
+    def _inputs(self, picture: PIL.Image.Image, *, is_among_several: bool) -> dict[str, Any]:
+        # one of several is one of two: the processor only looks whether there is more than one
+        pictures: list[Any] = [[picture, picture]] if is_among_several else [picture]
+        inputs = dict(self._processor.image_processor(images=pictures, return_tensors="pt", **self._options))
         if is_among_several:
             for name in ("pixel_values", "image_sizes"):
                 inputs[name] = inputs[name][:1]

@@ -1,7 +1,7 @@
-"""Queries on one dialogue as one sequence: the dialogue once, and behind it each query with its answer.
+"""Queries on one dialogue as one sequence: the dialogue once, then each query and answer.
 
-What the queries' encodings have in common is found token by token on the whole encodings, so packing changes no id, wherever a
-tokenizer joins letters across the border.
+What the queries' encodings have in common is found token by token on the whole encodings, so
+packing changes no id, wherever a tokenizer joins letters across the border.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ class PackedQueries:
     """Queries on one dialogue, as `PrefixSharing.score` takes them.
 
     Args:
-        prompts: What stands once: the shared beginning; or each query's whole prompt, where it cannot be shared.
-        branches: For each prompt, the ids that follow it: the rest of a query's prompt and its answer.
-        num_scored: For each branch, how many of its last ids are the answer with the end of its turn.
+        prompts: What stands once: the shared beginning; or each query's whole prompt, where it
+            cannot be shared.
+        branches: For each prompt, the ids that follow it: the rest of a query's prompt and its
+            answer.
+        num_scored: For each branch, how many of its last ids are the answer with the end of its
+            turn.
     """
 
     prompts: list[Encoded]
@@ -229,14 +232,14 @@ def block_size(
 ) -> int:
     """S for the least work, where filling counts.
 
-    A block is half as long as the prompt at least, so that the prompt's keys, copied for each block, take less room than what is kept
-    of the branches themselves.
+    A block is half as long as the prompt at least, so that the prompt's keys, copied for each
+    block, take less room than what is kept of the branches themselves.
 
     Args:
         branches: For each prompt, the ids of each branch.
         prompt_size: P.
-        hidden_size: H; with it, what a token costs apart from attention is put in pairs of tokens that attend (of 4H operations a
-            layer): about 6H.
+        hidden_size: H; with it, what a token costs apart from attention is put in pairs of tokens
+            that attend (of 4H operations a layer): about 6H.
         multiple: Of which S is one.
 
     >>> many, few = [[[0] * 65] * 32], [[[0] * 40] * 8]

@@ -24,15 +24,15 @@ def shared_prefix_attention(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """PyTorch's attention, where a mask with fewer rows than there are tokens masks the last rows of a causal sequence.
+    """PyTorch's attention, where a mask of fewer rows masks the last ones of a causal sequence.
 
     Args:
         module: The attention layer.
         query: (B, heads, T, width); `key` and `value` with as many tokens or, beside a cache, more.
         key: See `query`.
         value: See `query`.
-        attention_mask: (B, 1, N, P + S) for a packed sequence of T = P + N tokens, S a divisor of N; as transformers makes it for
-            everything else.
+        attention_mask: (B, 1, N, P + S) for a packed sequence of T = P + N tokens, S a divisor of
+            N; as transformers makes it for everything else.
         options: Passed on.
 
     Returns:
@@ -70,7 +70,7 @@ def _in_blocks(rows: torch.Tensor, block: int) -> torch.Tensor:
 
 
 def _behind_prompt(states: torch.Tensor, start: int, block: int) -> torch.Tensor:
-    """(B, heads, P + N, width) as (B · N / S, heads, P + S, width): each block behind the prompt, which ends at `start`."""
+    """(B, heads, P + N, width) as (B · N / S, heads, P + S, width); `start` is P."""
     if states.shape[2] == start + block:
         return states
     own = _in_blocks(states[:, :, start:], block)
@@ -89,7 +89,7 @@ def _grouped_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> torch.Tensor:
-    """A few tokens against a long cache: heads that share keys are stacked as queries, so that the cache is not copied for each."""
+    """A few tokens against a long cache: heads that share keys are stacked, so it is not copied."""
     rows, _heads, num_tokens, width = query.shape
     stacked = query.reshape(rows, key.shape[1], num_groups * num_tokens, width)
     output = nn.functional.scaled_dot_product_attention(

@@ -1,4 +1,4 @@
-"""Example → the model's input: prompt, pictures and answer, with the checks that name the dialogue in their error."""
+"""Example → the model's input: prompt, pictures, answer; errors name the dialogue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ class PromptBuilder:
         template: Prompt template; None = the model's own setting, else the file's prompt text.
         query_position: Query before or after the dialogue; None likewise.
         max_tokens: A longer input is an error; None = the model's own context.
-        answer_style: `think` asks for a thought before the answer; None = the model's own setting, else `bare`.
+        answer_style: `think` asks for a thought before the answer; None = the model's own setting,
+            else `bare`.
+        closes_thought: Whether a prompt to be answered closes the thought that the model's template
+            opens.
     """
 
     def __init__(
@@ -29,11 +32,13 @@ class PromptBuilder:
         query_position: QueryPosition | None = None,
         max_tokens: int | None = None,
         answer_style: AnswerStyle | None = None,
+        closes_thought: bool = False,
     ) -> None:
         self.vlm = vlm
         self.template: str | None = template or vlm.prompt_settings.get("template")
         self.query_position: QueryPosition | None = query_position or vlm.prompt_settings.get("query_position")
         self.answer_style: AnswerStyle = answer_style or vlm.prompt_settings.get("answer_style") or "bare"
+        self.closes_thought = closes_thought
         limits = [limit for limit in (max_tokens, vlm.max_context) if limit is not None]
         self.max_tokens = min(limits) if limits else None
 
@@ -60,24 +65,43 @@ class PromptBuilder:
             where: The place to name in an error; None = the dialogue's id.
 
         Raises:
-            DataError: where a picture cannot be opened, the answer is missing, or the input is too long.
+            DataError: where a picture cannot be opened, the answer is missing, or the input is too
+                long.
         """
         place = where or f"dialogue {example.dialogue.id!r}"
         answer = self._answer(example, place) if with_answer else None
-        encoded = self.vlm.encode(self.prompt(example), list(example.image_locations()), answer=answer, where=place)
+        encoded = self.vlm.encode(
+            self.prompt(example),
+            list(example.image_locations()),
+            answer=answer,
+            closes_thought=self.closes_thought and answer is None,
+            where=place,
+        )
         if self.max_tokens is not None and encoded.num_tokens > self.max_tokens:
-            raise DataError(
-                f"dialogue {example.dialogue.id!r} makes {encoded.num_tokens} tokens, more than the {self.max_tokens} allowed; "
-                "lower max_image_pixels or raise max_tokens within the model's context",
-                where=where,
-            )
+            raise DataError(self.too_long(example, encoded.num_tokens), where=where)
         return encoded
 
+    def too_long(self, example: Example, num_tokens: int) -> str:
+        """The sentence that refuses an example of so many tokens."""
+        return (
+            f"dialogue {example.dialogue.id!r} makes {num_tokens} tokens, more than the {self.max_tokens} allowed; "
+            "lower max_image_pixels or raise max_tokens within the model's context"
+        )
+
     def count_answer_tokens(self, example: Example) -> int:
-        """Number of ids of an example's true answer with the end of its turn, without its prompt and pictures."""
-        return self.vlm.count_answer_tokens(self._answer(example, f"dialogue {example.dialogue.id!r}"))
+        """Number of ids of an example's true answer with the end of its turn."""
+        return self.vlm.count_answer_tokens(self.answer_text(example))
+
+    def answer_text(self, example: Example) -> str:
+        """The text of an example's true answer, as the model learns to write it.
+
+        Raises:
+            DataError: where it has none.
+        """
+        return self._answer(example, f"dialogue {example.dialogue.id!r}")
 
     def _answer(self, example: Example, place: str) -> str:
         if example.fragment is None:
             raise DataError("has no true answer to train on; leave it out or add `solution`", where=place)
-        return wrap_answer(format_answer(example.fragment), self.answer_style)
+        is_thought_open = bool(self.vlm.opened_thought)
+        return wrap_answer(format_answer(example.fragment), self.answer_style, is_thought_open=is_thought_open)

@@ -1,4 +1,4 @@
-"""What goes into a model: prompts as token ids, the images they show, and several of them as a batch."""
+"""What goes into a model: prompts as token ids with their images, and batches of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import torch
 
 @dataclass(slots=True)
 class EncodedImage:
-    """One image of a prompt: where it is, what it is, and its processed pixels where they are still needed.
+    """One image of a prompt: where it is, what it is, and its pixels where they are still needed.
 
     Args:
         location: Its file.
         digest: Names its bytes and how the processor cuts it.
         inputs: What the image processor gave; None where the features are in the cache.
-        is_among_several: Whether the processor cuts it as one of several (LLaVA-OneVision: no tiles).
+        is_among_several: Whether the processor cuts it as one of several (LLaVA-OneVision: no
+            tiles).
     """
 
     location: str | Path
@@ -32,7 +33,8 @@ class Encoded:
     """A prompt, and its answer where one was given, as token ids with the image tokens in place.
 
     Args:
-        input_ids: All ids; the answer's, with the end of its turn, are the last `num_answer_tokens`.
+        input_ids: All ids; the answer's, with the end of its turn, are the last
+            `num_answer_tokens`.
         num_answer_tokens: 0 where there is no answer.
         images: The images, in the order of their tokens.
     """
@@ -51,8 +53,9 @@ class Batch:
     """Rows on the model's device.
 
     Args:
-        inputs: Keyword arguments of the model: `input_ids` and `attention_mask` (B, L), `mm_token_type_ids` and
-            `image_grid_thw` where the architecture has them, `mm_encoder_outputs` where there are images.
+        inputs: Keyword arguments of the model: `input_ids` and `attention_mask` (B, L),
+            `mm_token_type_ids` and `image_grid_thw` where the architecture has them,
+            `mm_encoder_outputs` where there are images.
         answer_mask: (B, L) bool, True on answer tokens and the end of the turn.
     """
 

@@ -1,4 +1,4 @@
-"""A model's weights on disk: the adapter alone, or a plain Hugging Face folder with it merged in."""
+"""A model's weights on disk: the adapter alone, or a plain folder with it merged in."""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
 """Log-probabilities of many continuations of one prompt, with the prompt in the pass once.
 
-A row is packed as [prompt | branch 1 | … | branch G]: a branch's tokens see the prompt and the branch itself, and their positions
-go on from the prompt's end, each branch anew. Every value and gradient is that of the prompt repeated before each branch. The
-prompt's tokens run in plain causal attention; only the branches' rows carry a mask. Where the branches are many beside the prompt,
-whole branches stand in blocks of one size, and a block attends to the prompt and itself: branches then cost what they see, not
-what stands in the row.
+A row is packed as [prompt | branch 1 | … | branch G]: a branch's tokens see the prompt and the
+branch itself, and their positions go on from the prompt's end, each branch anew. Every value and
+gradient is that of the prompt repeated before each branch. The prompt's tokens run in plain causal
+attention; only the branches' rows carry a mask. Where the branches are many beside the prompt,
+whole branches stand in blocks of one size, and a block attends to the prompt and itself: branches
+then cost what they see, not what stands in the row.
 
-Shapes: B prompts, P tokens of the longest, R branches over all prompts, C tokens of the longest branch (of its scored end), N branch
-tokens of the prompt that has most, S tokens of a block (N where all stand in one), H hidden size, V vocabulary.
+Shapes: B prompts, P tokens of the longest, R branches over all prompts, C tokens of the longest
+branch (of its scored end), N branch tokens of the prompt that has most, S tokens of a block (N
+where all stand in one), H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ class BranchLogprobs:
     Args:
         logprobs: (R, C) float32; 0 where `mask` is False.
         mask: (R, C) bool, True on scored tokens.
-        entropy: (R, C) float32 without gradient, of the distribution each token was drawn from, in nats; None where it was not
-            asked for.
+        entropy: (R, C) float32 without gradient, of the distribution each token was drawn from, in
+            nats; None where it was not asked for.
     """
 
     logprobs: torch.Tensor
@@ -49,15 +51,16 @@ class BranchLogprobs:
 class PrefixSharing:
     """Scores branches behind prompts, the prompts shared where the model can take it.
 
-    On making, the model's attention is set to one that can, and a small pass is compared with the repeated form: where they
-    differ, or the architecture has layers that this does not fit, the repeated form is used for good, and a warning says so once.
+    On making, the model's attention is set to one that can, and a small pass is compared with the
+    repeated form: where they differ, or the architecture has layers that this does not fit, the
+    repeated form is used for good, and a warning says so once.
 
     Args:
-        vlm: The model; its decoder's attention implementation is set and stays so, since a backward pass with gradient
-            checkpointing runs the attention again.
+        vlm: The model; its decoder's attention implementation is set and stays so, since a backward
+            pass with gradient checkpointing runs the attention again.
         is_wanted: False uses the repeated form.
-        pad_to_multiple_of: Prompts and blocks of branches are filled up to a multiple of these tokens, so that passes have fewer
-            different shapes.
+        pad_to_multiple_of: Prompts and blocks of branches are filled up to a multiple of these
+            tokens, so that passes have fewer different shapes.
     """
 
     def __init__(self, vlm: Vlm, *, is_wanted: bool = True, pad_to_multiple_of: int = 1) -> None:
@@ -106,7 +109,7 @@ class PrefixSharing:
             return self._score_shared(prompts, branches, counts, temperature, with_entropy)
         return self._score_repeated(prompts, branches, counts, temperature, with_entropy)
 
-    # -- the packed form ------------------------------------------------------------------------------------------------
+    # -- the packed form ---------------------------------------------------------------------------
 
     def _score_shared(
         self,
@@ -153,7 +156,7 @@ class PrefixSharing:
         lengths = [len(places) for _, places in predictors]
         return self._read(chosen, targets, lengths, temperature, with_entropy)
 
-    # -- the repeated form ----------------------------------------------------------------------------------------------
+    # -- the repeated form -------------------------------------------------------------------------
 
     def _score_repeated(
         self,
@@ -184,7 +187,10 @@ class PrefixSharing:
     ) -> BranchLogprobs:
         """From the hidden states that predict the scored tokens, one after another, to rows."""
         logits = self._vlm.base.get_output_embeddings()(hidden).float() / temperature
+        # trl's selective_log_softmax and entropy_from_logits give the same bits, but their import
+        # takes 4.9 s of CPU
         flat = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
+        # from one long list of tokens to rows, by filling True places in order
         mask = torch.arange(max(lengths, default=0))[None] < torch.tensor(lengths)[:, None]
         mask = mask.to(hidden.device)
         empty = torch.zeros(mask.shape, dtype=flat.dtype, device=hidden.device)
@@ -195,10 +201,13 @@ class PrefixSharing:
                 entropy = empty.masked_scatter(mask, -(normalised.exp() * normalised).sum(1))
         return BranchLogprobs(empty.masked_scatter(mask, flat), mask, entropy)
 
-    # -- whether the model can take it ----------------------------------------------------------------------------------
+    # -- whether the model can take it -------------------------------------------------------------
 
     def _obstacle(self) -> str | None:
-        """Why prompts cannot be shared with this model; None where they can. Leaves the attention set if so."""
+        """Why prompts cannot be shared with this model.
+
+        None where they can. Leaves the attention set if so.
+        """
         vlm = self._vlm
         config = vlm.base.config.get_text_config()
         others = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"})

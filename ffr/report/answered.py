@@ -1,4 +1,4 @@
-"""An evaluation read back from disk: each query with its dialogue, its pictures, the true and the given answer, and its figures."""
+"""An evaluation read back: each query with dialogue, pictures, truth, answer and figures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 from ffr.answer import LenientAnswer, read_response
 from ffr.data.catalog import load_dataset
-from ffr.data.dataset import ExampleDataset, FirstExamples, data_fingerprint
+from ffr.data.dataset import ExampleDataset, FirstExamples, data_identity
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Fragment
 from ffr.errors import DataError, FfrError, UsageError
-from ffr.evaluation.predictions import example_of_record, score_predictions, truth_of_record
+from ffr.evaluation.predictions import example_of_record, read_truth, score_predictions
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.scoring import TRUTH_SLICES, density_slice, length_slice
 from ffr.metrics.functional.figures import FIGURES, confusion_counts, sample_figures_of
@@ -89,7 +89,7 @@ class AnsweredQuery:
 
     @cached_property
     def figures(self) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
-        """(precision, recall, F1) of the utterances and of the images; None where the truth is unknown."""
+        """(precision, recall, F1) of utterances and of images; None where the truth is unknown."""
         if self.truth is None:
             return None
         counts = confusion_counts([self.prediction], [self.truth], [self.sizes[0]], [self.sizes[1]])
@@ -103,7 +103,7 @@ class AnsweredQuery:
 
     @cached_property
     def slices(self) -> dict[str, str]:
-        """The query's slice in each table of `ffr.evaluation.scoring.SLICES`; "unknown" where it cannot be told."""
+        """The query's slice in each table of `SLICES`; "unknown" where it cannot be told."""
         dialogue, truth = self.dialogue, self.truth
         density = None if dialogue is None or truth is None else density_slice(truth, self.sizes[0])
         return {
@@ -156,7 +156,7 @@ class Evaluation:
         return len(self._records)
 
     def __iter__(self) -> Iterator[AnsweredQuery]:
-        """The answers in the order of the file; lines that are no JSON object are left out (`results.notes` count them).
+        """The answers in the order of the file; `results.notes` count lines that are no JSON object.
 
         Raises:
             DataError: where an answer is not one to the data that was opened.
@@ -175,7 +175,7 @@ class Evaluation:
     def _read(self, index: int, record: Mapping[str, Any], of_data: Example | None, where: str) -> AnsweredQuery:
         example = example_of_record(record, where, image_root=self._image_root)
         if of_data is not None:
-            if example is not None and example.key != of_data.key:
+            if example is not None and _texts_of(example) != _texts_of(of_data):
                 raise DataError(
                     "answers another query than the data has there; name the data it belongs to", where=where
                 )
@@ -195,7 +195,7 @@ class Evaluation:
             dialogue_id=str(identity) if isinstance(identity, str | int) else str(index),
             response=response,
             read=read_response(response),
-            truth=truth_of_record(record) if of_data is None else of_data.fragment,
+            truth=read_truth(record, example)[0] if of_data is None else of_data.fragment,
             example=example,
             prompt="" if example is not None else _prompt_of(record),
             locations=locations,
@@ -221,9 +221,9 @@ def open_evaluation(
 ) -> Evaluation:
     """Opens what `ffr eval` wrote: a folder, its `results.json`, or a prediction file alone.
 
-    Dialogues come from the data set where it is found and is the one that was measured (same fingerprint), else from the
-    prompts in the prediction file. Pictures are looked for under `image_root`, else beside the data, else beside the
-    prediction file.
+    Dialogues come from the data set where it is found and is the one that was measured (same
+    fingerprint), else from the prompts in the prediction file. Pictures are looked for under
+    `image_root`, else beside the data, else beside the prediction file.
 
     Args:
         path: The folder or file.
@@ -241,11 +241,11 @@ def open_evaluation(
     notes: list[str] = []
     examples: ExampleDataset | FirstExamples | None = None
     if dataset is not None:
-        examples = _find_data(results, str(dataset), split, image_root, echo)
+        examples = _find_data(results, str(dataset), split, image_root, echo, notes)
     elif results is not None and results.model.get("kind") != "predictions":
         named = str(results.data.get("dataset"))
         try:
-            examples = _find_data(results, named, split, image_root, echo)
+            examples = _find_data(results, named, split, image_root, echo, notes)
         except FfrError as error:
             notes.append(
                 f"The data set {named} was not used ({error}); dialogues are read from the prompts. "
@@ -259,6 +259,10 @@ def open_evaluation(
         notes=notes,
         run=_run_of(path),
     )
+
+
+def _texts_of(example: Example) -> tuple[str, str]:
+    return example.dialogue.text_fingerprint, example.query
 
 
 def _results_and_predictions(path: Path) -> tuple[Results | None, Path]:
@@ -280,7 +284,7 @@ def _results_and_predictions(path: Path) -> tuple[Results | None, Path]:
 
 
 def _fingerprint_of(predictions: Path) -> str:
-    """SHA-256 over the lines that can be read, as `ffr.evaluation.predictions.score_predictions` takes it."""
+    """SHA-256 over the lines that can be read, as `score_predictions` takes it."""
     digest = hashlib.sha256()
     records = RecordFile(predictions)
     for index, data in enumerate(records):
@@ -311,6 +315,7 @@ def _find_data(
     split: str | None,
     image_root: Path | None,
     echo: Say | None,
+    notes: list[str],
 ) -> ExampleDataset | FirstExamples:
     measured = {} if results is None else results.data
     chosen = split or measured.get("split") or "val"
@@ -318,8 +323,16 @@ def _find_data(
     num_examples = measured.get("num_examples", len(data))
     examples = data if num_examples >= len(data) else FirstExamples(data, num_examples)
     stated = measured.get("fingerprint")
-    if stated is not None and data_fingerprint(examples) != stated:
-        raise UsageError(f"{dataset} is not the data that was measured: its fingerprint is another")
+    if stated is None:
+        return examples
+    found = data_identity(examples)
+    if found.fingerprint != stated:
+        if found.text_fingerprint != measured.get("text_fingerprint"):
+            raise UsageError(f"{dataset} is not the data that was measured: its fingerprint is another")
+        notes.append(
+            f"The texts of {dataset} are those that were measured, but its pictures are not: they were changed since, or "
+            "cannot be read."
+        )
     return examples
 
 

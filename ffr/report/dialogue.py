@@ -1,4 +1,4 @@
-"""One answered query in the terminal: its dialogue with hit, missed and wrong lines marked, and the other queries on it."""
+"""One answered query in the terminal: its dialogue with hit, missed and wrong lines marked."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def print_answer(answer: AnsweredQuery, others: Sequence[AnsweredQuery], console
 
 
 def print_answers(answers: Iterable[AnsweredQuery], console: Console) -> None:
-    """Prints the first answers with the lines that they name, where there is no truth to score by."""
+    """Prints the first answers with the lines they name, where there is no truth to score by."""
     num_left = 0
     for number, answer in enumerate(answers):
         if number >= _NUM_ANSWERS:

@@ -1,4 +1,4 @@
-"""Results as tables in the terminal: the model beside the trivial baselines, intervals, slices, and what to know beside them."""
+"""Results as tables in the terminal: model, baselines, intervals, slices, and notes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def percent(value: float | None, num_decimals: int = 2) -> str:
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
-    """An interval in percent; where it reaches below 0, a word keeps the minus signs apart from the dash.
+    """An interval in percent; below 0 a word keeps the minus signs apart from the dash.
 
     >>> interval_text((0.125, 0.5)), interval_text((-0.164, -0.072)), interval_text(None)
     ('12.5–50.0', '-16.4 to -7.2', '-')
@@ -87,7 +87,7 @@ def _score_table(results: Results, modalities: tuple[Modality, ...]) -> Table:
 
 
 def _length_table(results: Results) -> Table:
-    """Rows: dialogue length; columns: F1 of the model by modality, then the joint F1 of each baseline."""
+    """Rows: dialogue length; columns: F1 of the model by modality, joint F1 of each baseline."""
     baselines = [(label.removeprefix("baseline:"), summary) for label, summary in results.baselines.items()]
     table = plain_table("F1 by dialogue length, in percent" + (" (baselines: joint)" if baselines else ""))
     table.add_column("turns", no_wrap=True)
@@ -151,6 +151,8 @@ def report_lines(results: Results) -> list[str]:
         f"{percent(strict['joint_f1'])} instead of {percent(scores['joint_f1'])}",
         f"Empty: {answers['num_empty_truths']} truths, {answers['num_empty_answers']} answers, both {answers['num_both_empty']}",
     ]
+    if "published" in results.summary:
+        lines += _published_lines(results.summary["published"])
     chosen = selection_line(results.model)
     if chosen is not None:
         lines.append(chosen)
@@ -177,8 +179,8 @@ def selection_line(model: dict[str, Any]) -> str | None:
         model: The model's part of a result.
 
     >>> selection = {"rule": "threshold", "utterance": 0.25, "image": None, "fit": None}
-    >>> selection_line({"kind": "embedding", "num_neighbours": 2, "selection": selection})
-    'Chosen: lines (each with 2 neighbours on either side) of cosine ≥ 0.2500, pictures as their lines; as given'
+    >>> selection_line({"kind": "embedding", "num_neighbours": 0, "selection": selection})
+    'Chosen: lines of cosine ≥ 0.2500, pictures as their lines; as given'
     """
     selection = model.get("selection")
     if model.get("kind") != "embedding" or selection is None:
@@ -199,3 +201,17 @@ def selection_line(model: dict[str, Any]) -> str | None:
             f"mean F1 {100 * fit['utterance_f1']:.2f} utterances, {100 * fit['image_f1']:.2f} images there"
         )
     return f"Chosen: {lines} {amount(selection['utterance'])}, {images}; {origin}"
+
+
+def _published_lines(published: dict[str, Any]) -> list[str]:
+    """The figures of the published reading, one modality a line, and what it skipped."""
+    scores = published["scores"] or {}
+    lines = [
+        f"Published reading ({published['num_scored']} answers, {published['num_skipped']} skipped, "
+        f"{published['num_unmarked']} prompts without markers taken for 21 utterances):"
+    ]
+    for modality in MODALITIES:
+        names = zip(FIGURES, figure_names([modality]), strict=True)
+        cells = [f"{figure.short} {percent(scores.get(name))}" for figure, name in names]
+        lines.append(f"  {_SHORT[modality]:<6} {'  '.join(cells)}")
+    return lines

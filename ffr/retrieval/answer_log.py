@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ffr.answer import format_answer
-from ffr.data.forms.predictions import PredictionRecord, prediction_to_json
+from ffr.data.forms.predictions import IMAGE_DIGESTS, PredictionRecord, prediction_to_json
 from ffr.dialogue import Example
 from ffr.errors import DataError, UsageError
 from ffr.files import (
@@ -74,6 +74,7 @@ def _line(index: int, example: Example, shown: Example, retriever: Retriever, an
     messages = [{"role": "system", "content": prompt.system}] if prompt.system is not None else []
     messages += [{"role": "user", "content": prompt.user}, {"role": "assistant", "content": answer.response}]
     sources = tuple(image.source for image in example.dialogue.images)
+    digests = [image.digest for image in example.dialogue.images]
     shown_sources = tuple(image.source for image in shown.dialogue.images)
     prediction = PredictionRecord(
         dialogue_id=example.dialogue.id,
@@ -85,6 +86,7 @@ def _line(index: int, example: Example, shown: Example, retriever: Retriever, an
         extra={
             "key": example.key,
             "index": index,
+            **({IMAGE_DIGESTS: digests} if any(digests) else {}),
             **({"is_cut_off": True} if answer.is_cut_off else {}),
             **answer.extra,
             **({"shown_images": list(shown_sources)} if shown_sources != sources else {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import math
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -260,11 +261,15 @@ class ApiRetriever:
             raise MalformedError("a chat completion whose content is no text")
         extra: dict[str, Any] = {}
         if isinstance(reason, str) and reason not in ("stop", "length"):
-            extra["finish_reason"] = reason
+            extra["finish_reason"] = _writable(reason)
         usage = self._usage(answer.get("usage"))
         if usage:
             extra["usage"] = usage
-        return Answer(text, _read_logprobs(choice.get("logprobs")), is_cut_off=reason == "length", extra=extra)
+        logprobs = _read_logprobs(choice.get("logprobs"))
+        if logprobs is not None and not all(map(math.isfinite, logprobs)):
+            # no JSON can hold them; a line that says so is better than an answer that is lost
+            logprobs, extra["logprobs_left_out"] = None, "not all finite"
+        return Answer(_writable(text), logprobs, is_cut_off=reason == "length", extra=extra)
 
     def _usage(self, usage: Any) -> dict[str, Any]:
         if not isinstance(usage, dict):
@@ -277,11 +282,23 @@ class ApiRetriever:
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    # a larger number is no count of tokens, and no float could hold its price
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _writable(text: str) -> str:
+    r"""A text with U+FFFD in the place of half a surrogate pair, which no file can hold.
+
+    >>> _writable("a\ud83d") == "a\ufffd"
+    True
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _read_logprobs(value: Any) -> tuple[float, ...] | None:
     try:
         return tuple(float(entry["logprob"]) for entry in value["content"])
+    except OverflowError:
+        return (-math.inf,)
     except (KeyError, TypeError, ValueError):
         return None

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from ffr.answer import format_answer
-from ffr.data.catalog import data_home
 from ffr.data.dataset import data_fingerprint
+from ffr.data.home import data_home
 from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
 from ffr.errors import UsageError

@@ -15,9 +15,11 @@ class Answer:
 
     Args:
         response: The text.
-        logprobs: Log-probability of each of its tokens; None where they were not asked for or do not exist.
+        logprobs: Log-probability of each of its tokens; None where they were not asked for or do
+            not exist.
         is_cut_off: Whether it ended only because it had reached the longest length allowed.
-        extra: What else its line of the predictions file says; JSON-ready. Numbers under `usage` are added up in the results.
+        extra: What else its line of the predictions file says; JSON-ready. Numbers under `usage`
+            are added up in the results.
     """
 
     response: str
@@ -36,7 +38,7 @@ class Retriever(Protocol):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides its answers, JSON-ready; an interrupted evaluation is taken up only where this is the same."""
+        """All that decides its answers, JSON-ready; where it differs no evaluation is taken up."""
         ...
 
     def plan(self, examples: Sequence[Example]) -> list[list[int]]:
@@ -59,8 +61,8 @@ class ParallelRetriever(Protocol):
     def answer_as_they_come(self, batches: Iterable[Sequence[Example]]) -> Iterator[tuple[int, list[Answer]]]:
         """The number of a batch and its answers, in the order in which they are ready.
 
-        Batches are taken when there is room for them. One that cannot be answered raises once all that was under way has been handed
-        out.
+        Batches are taken when there is room for them. One that cannot be answered raises once all
+        that was under way has been handed out.
         """
         ...
 

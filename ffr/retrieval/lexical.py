@@ -40,7 +40,7 @@ _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 
 
 def overlap_terms(text: str) -> set[str]:
-    """What two texts may share: words of Latin letters and digits, and pairs of neighbouring Chinese characters.
+    """What two texts may share: words of Latin letters and digits, pairs of Chinese characters.
 
     >>> sorted(overlap_terms("Bus 42, 公交车"))
     ['42', 'bus', '交车', '公交']
@@ -73,7 +73,8 @@ BASELINES: dict[str, Callable[[Example, int], Fragment]] = {
     "overlap": _overlap,
 }
 """`everything`: all ids. `nothing`: none. `random-third`: a third of the utterances and of the images, drawn by seed and
-query. `overlap`: utterances that share a word or a pair of Chinese characters with the query, wordless lines going with the
+query. `overlap`: utterances that share a word or a pair of Chinese characters with the query,
+wordless lines going with the
 line before, and the images on them."""
 
 

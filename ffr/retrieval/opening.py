@@ -16,6 +16,7 @@ import torch
 
 from ffr.data.catalog import load_dataset
 from ffr.data.dataset import FirstExamples
+from ffr.data.judgement import ModelRules
 from ffr.dialogue import Example
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
@@ -33,6 +34,7 @@ from ffr.retrieval.embedding import (
 )
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.retrieval.rules import EncoderRules, vlm_rules
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model
@@ -114,6 +116,24 @@ class OpenModel(Protocol):
             progress: Makes the bar of a fit from its number of queries.
         """
         ...
+
+
+def rules_of(choice: ModelChoice, model: OpenModel | None, *, trust_remote_code: bool = False) -> ModelRules | None:
+    """What the data must not hold for this model; None where nothing is known.
+
+    Args:
+        choice: The model.
+        model: The same, where it is open already.
+        trust_remote_code: Run code that comes with it.
+
+    Raises:
+        ModelError: where its files cannot be used.
+    """
+    if choice.source is not None:
+        return vlm_rules(choice.source.location, trust_remote_code=trust_remote_code)
+    if model is not None and model.encoder is not None and model.takes_images:
+        return EncoderRules(model.encoder)
+    return None
 
 
 def choose_model(model: str | None) -> ModelChoice:
@@ -268,6 +288,7 @@ class OpenEmbedding:
             image_root=own_root,
             skip_bad=asked.skip_bad,
             require_images=self.takes_images,
+            rules=EncoderRules(self.encoder) if self.takes_images else None,
             echo=say,
         )
         fit = data if settings.fit_limit is None else FirstExamples(data, settings.fit_limit)

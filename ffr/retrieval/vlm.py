@@ -1,4 +1,4 @@
-"""A vision-language model as a retriever: it writes the answer, and queries on one dialogue share its pass."""
+"""A vision-language model as a retriever: it writes answers; queries on a dialogue share a pass."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from ffr.answer import AnswerGrammar
 from ffr.dialogue import Example, FilePrompt
 from ffr.errors import DataError
 from ffr.prompt import IMAGE_MARK, MAX_SHARED_QUERIES, QUERY_START, UTT_ID_START, QueryPosition
+from ffr.retrieval.interface import Answer
 
 if TYPE_CHECKING:
+    # a baseline or a server needs no torch
     from ffr.models.decoding.loop import Generated
     from ffr.models.rows import Encoded
     from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.vlm import Vlm
-from ffr.retrieval.interface import Answer
 
 
 def _query_line(user: str) -> int:
@@ -28,11 +29,13 @@ def _query_line(user: str) -> int:
 class VlmRetriever:
     """A vision-language model that reads the whole dialogue and writes the answer, greedily.
 
-    Where the query stands behind the dialogue, the queries on one dialogue are answered together, and the dialogue passes through the
-    model once for all of them. That is exact, but for the order of floating-point sums.
+    Where the query stands behind the dialogue, the queries on one dialogue are answered together,
+    and the dialogue passes through the model once for all of them. That is exact, but for the order
+    of floating-point sums.
 
     Args:
-        vlm: The model; its decoder's attention is set to one that can share prefixes where that is of use.
+        vlm: The model; its decoder's attention is set to one that can share prefixes where that is
+            of use.
         name: What tables call it.
         template: Prompt template; None = the model's own setting, else the file's prompt text.
         query_position: Query before or after the dialogue; None likewise.
@@ -60,7 +63,10 @@ class VlmRetriever:
 
         self.vlm = vlm
         self._name = name
-        self._encode = PromptBuilder(vlm, template=template, query_position=query_position)
+        # an answer of the grammar has no place for a thought, so the prompt closes one that it opens
+        self._encode = PromptBuilder(
+            vlm, template=template, query_position=query_position, closes_thought=is_constrained
+        )
         self._is_constrained = is_constrained
         self._max_new_tokens = max_new_tokens
         self._batch_tokens = batch_tokens
@@ -94,7 +100,7 @@ class VlmRetriever:
         }
 
     def plan(self, examples: Sequence[Example]) -> list[list[int]]:
-        """Batches of like length within the token budget, the longest first: what does not fit in memory shows at once.
+        """Batches of like length within the token budget; the longest first shows what does not fit.
 
         Queries that share their dialogue stay together and count for what they put into the model.
         """
@@ -114,7 +120,7 @@ class VlmRetriever:
         return batches
 
     def _units(self, examples: Sequence[Example]) -> list[list[int]]:
-        """Indices that are answered behind one copy of a dialogue; each alone where nothing can be shared."""
+        """Indices answered behind one copy of a dialogue; each alone where nothing can be shared."""
         groups: dict[Any, list[int]] = {}
         for index, example in enumerate(examples):
             prompt = self.prompt(example)
@@ -140,7 +146,7 @@ class VlmRetriever:
         return self._sharing.is_active
 
     def _unit_size(self, examples: Sequence[Example]) -> int:
-        """Tokens that a unit puts into the model: a whole prompt, and of each further query its line."""
+        """Tokens that a unit puts into the model: a prompt, and of each further query its line."""
         whole = self._num_tokens(examples[0])
         lines = [self._num_line_tokens(example) for example in examples] if len(examples) > 1 else [0]
         for example, line in zip(examples, lines, strict=True):
@@ -180,9 +186,11 @@ class VlmRetriever:
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
         stops = set(self.vlm.stop_ids)
+        # a response that begins within a thought would not show it to who reads it
+        begun = "" if self._is_constrained else self.vlm.opened_thought
         return [
             Answer(
-                response=item.text,
+                response=begun + item.text,
                 logprobs=item.logprobs if self._with_logprobs else None,
                 is_cut_off=not item.token_ids or item.token_ids[-1] not in stops,
             )
@@ -210,7 +218,8 @@ class VlmRetriever:
             ]
         units: list[list[int]] = []
         for unit in self._units(examples):
-            # a tokenizer that joins what goes before with the query could leave a picture behind the common part
+            # a tokenizer that joins what goes before with the query could leave a picture behind
+            # the common part
             length = shared_beginning([prompts[index] for index in unit], self.vlm.placeholder_ids)
             units += [unit] if length is not None else [[index] for index in unit]
         if len(units) == len(examples):

@@ -54,6 +54,8 @@ class About:
         of_data: Whether it may change from one data set to the next on the model that is loaded.
         decides_result: Whether another value can give another result; if not, it is no part of
             what a run is.
+        by_content: Whether it names data or a model, which a run knows by their fingerprints: they may
+            have moved since, so the name is no part of what a run is.
         typed_only: Whether it lets code run, so that only who types the command can set it.
         flag: Its option on the command line; none = made of its name.
         alone: What its option means without a value; none = it needs one.
@@ -69,9 +71,15 @@ class About:
     unless: str | None = None
     of_data: bool = False
     decides_result: bool = True
+    by_content: bool = False
     typed_only: bool = False
     flag: str | None = None
     alone: str | None = None
+
+    @property
+    def is_of_a_run(self) -> bool:
+        """Whether it is a part of what a run is."""
+        return self.decides_result and not self.by_content
 
 
 def setting(

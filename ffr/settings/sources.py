@@ -72,7 +72,8 @@ def load_resumed(kind: type[Config], file: Path, overrides: Iterable[str] = ()) 
         kind: The stage's settings.
         file: Its `config.yaml`.
         overrides: Texts `key=value` from the command line, for this call alone: settings that
-            decide no result, and once more what lets code run.
+            decide no result, those that name data or a model that have moved, and once more what
+            lets code run.
 
     Raises:
         UsageError: where an override would change the result, or a grant in the file is not
@@ -82,7 +83,7 @@ def load_resumed(kind: type[Config], file: Path, overrides: Iterable[str] = ()) 
     begun = _recorded_config(kind, _document(kind, str(file)))
     for name, item in declared(kind).items():
         before = getattr(begun, name)
-        if item.about.decides_result and getattr(config, name) != before:
+        if item.about.is_of_a_run and getattr(config, name) != before:
             raise UsageError(
                 f"--resume takes its settings from the run, where {name} is {shown(before)}; "
                 f"leave -o {name} out, or start a new run"
@@ -183,13 +184,15 @@ def to_yaml(config: StageConfig) -> str:
 def config_fingerprint(config: StageConfig) -> str:
     """SHA-256 over the settings that decide a result: what a run with it was asked for.
 
+    Data and model are named by fingerprints of their own, wherever they lie.
+
     >>> from ffr.settings import SftConfig
     >>> here, there = SftConfig(), SftConfig(feature_cache_dir="elsewhere")
     >>> config_fingerprint(here) == config_fingerprint(there)
     True
     """
     known = declared(type(config))
-    return _digest({name: value for name, value in asdict(config).items() if known[name].about.decides_result})
+    return _digest({name: value for name, value in asdict(config).items() if known[name].about.is_of_a_run})
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -19,31 +19,27 @@ class StageConfig(Settings):
 
     stage: ClassVar[str]
 
-    model: str = setting("tiny", "model to start from: `tiny`, a folder, a run, or a hub id", unit="MODEL")
-    # data may move: a run knows it by the fingerprints of what is in it, not by its path
-    dataset: str = setting(
-        "sample",
-        "training data: a named set or a file",
-        unit="NAME|PATH",
-        decides_result=False,
+    model: str = setting(
+        "tiny", "model to start from: `tiny`, a folder, a run, or a hub id", unit="MODEL", by_content=True
     )
-    split: str = setting("train", "part of a named set to train on")
+    dataset: str = setting("sample", "training data: a named set or a file", unit="NAME|PATH", by_content=True)
+    split: str = setting("train", "part of a named set to train on", by_content=True)
     val_dataset: str | None = setting(
         None,
         "validation data: a named set or a file",
         unit="NAME|PATH",
         unset="the training set's own `val` part, if named",
-        decides_result=False,
+        by_content=True,
     )
-    val_split: str = setting("val", "part of a named set to validate on")
+    val_split: str = setting("val", "part of a named set to validate on", by_content=True)
     image_root: str | None = setting(
         None,
         "folder that image paths are relative to",
         unit="DIR",
         unset="the data file's folder",
-        decides_result=False,
+        by_content=True,
     )
-    skip_bad: bool = setting(False, "leave bad records out, counted, instead of stopping at the first")
+    skip_bad: bool = setting(False, "leave bad records out, counted, instead of stopping at the first", by_content=True)
     template: Literal["zh", "en"] | None = setting(None, "prompt template", unset=_OF_PROMPT)
     query_position: Literal["first", "last"] | None = setting(
         None, "query before or after the dialogue", unset=_OF_PROMPT
@@ -161,6 +157,7 @@ class GrpoConfig(StageConfig):
         "run or model to start from; `newest` = the newest finished SFT run under ./runs",
         unit="MODEL",
         flag="--from",
+        by_content=True,
     )
     batch_size: int = setting(1, "prompts a device takes through the model at once, each with all its answers", low=1)
     accumulate: int = setting(4, "such batches of a device in a step", low=1)

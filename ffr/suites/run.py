@@ -1,7 +1,8 @@
-"""Runs a suite: every row on every data set, each cell an evaluation with a folder of its own, taken up where it stopped.
+"""Runs a suite: every row on every data set, each cell an evaluation in a folder of its own.
 
-The results folder holds `cells/ROW/DATASET/` (what `ffr eval` writes, and `cell.json`: what was asked for), the table as `table.md`,
-`table.csv` and `table.tex`, and `results.json`. The table is written anew after every cell.
+The results folder holds `cells/ROW/DATASET/` (what `ffr eval` writes, and `cell.json`: what was
+asked for), the table as `table.md`, `table.csv` and `table.tex`, and `results.json`. The table is
+written anew after every cell.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import gc
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,13 +21,14 @@ import torch
 
 from ffr.data.catalog import load_dataset
 from ffr.data.dataset import ExampleDataset, FirstExamples
+from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.run import evaluate
 from ffr.files import replaced_file
 from ffr.progress import Say
 from ffr.provenance import command, now, versions
-from ffr.retrieval.opening import AskedData, Bar, OpenModel, choose_model, open_model
+from ffr.retrieval.opening import AskedData, Bar, OpenModel, choose_model, open_model, rules_of
 from ffr.settings import AnswerConfig, declared, settings_of_data
 from ffr.suites.file import SuiteDataset
 from ffr.suites.suite import Suite, SuiteRow
@@ -101,7 +103,7 @@ def cell_folder(out: Path, row: SuiteRow, dataset: SuiteDataset) -> Path:
 
 
 def _slug(label: str) -> str:
-    """A folder's name for a label: itself where it can be one, else with a digest, so that no two share a name.
+    """A folder's name for a label: itself where it can be one, else with a digest.
 
     >>> _slug("tiny"), _slug("F2RVLM 7B")
     ('tiny', 'F2RVLM-7B-a85edba6')
@@ -145,14 +147,17 @@ def _cell_at_hand(suite: Suite, row: SuiteRow, dataset: SuiteDataset, out: Path,
 
 
 class _Data:
-    """The data sets of a suite, each opened once."""
+    """The data sets of a suite, each opened once for each model that looks at its pictures."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._found: dict[tuple[str, bool], ExampleDataset | FfrError] = {}
+        self._found: dict[tuple[str, bool, str], ExampleDataset | FfrError] = {}
 
-    def __call__(self, dataset: SuiteDataset, *, needs_images: bool) -> ExampleDataset:
-        key = dataset.label, needs_images
+    def __call__(
+        self, dataset: SuiteDataset, *, needs_images: bool, model: str, rules: Callable[[], ModelRules | None]
+    ) -> ExampleDataset:
+        # a picture that one model cannot take another may
+        key = dataset.label, needs_images, model if needs_images else ""
         if key not in self._found:
             try:
                 self._found[key] = load_dataset(
@@ -161,6 +166,7 @@ class _Data:
                     image_root=dataset.image_root,
                     skip_bad=dataset.skip_bad,
                     require_images=needs_images,
+                    rules=rules(),
                     echo=self._say,
                 )
             except FfrError as error:
@@ -176,7 +182,7 @@ class _Models:
 
     def __init__(self, suite: Suite, trust_remote_code: bool) -> None:
         self._suite = suite
-        self._trust_remote_code = trust_remote_code
+        self.trust_remote_code = trust_remote_code
         self._key: tuple[str, AnswerConfig] | None = None
         self._found: OpenModel | FfrError | None = None
 
@@ -190,7 +196,7 @@ class _Models:
             try:
                 choice = choose_model(row.model.model)
                 self._found = open_model(
-                    choice, key[1], name=row.label, seed=self._suite.seed, trust_remote_code=self._trust_remote_code
+                    choice, key[1], name=row.label, seed=self._suite.seed, trust_remote_code=self.trust_remote_code
                 )
             except FfrError as error:
                 self._found = error
@@ -217,11 +223,15 @@ def _measure(
 ) -> Cell:
     assert row.model.model is not None
     settings = suite.settings_of(row, dataset)
-    takes_images = choose_model(row.model.model).takes_images
-    if takes_images is None:
-        takes_images = models(row, settings).takes_images
+    choice = choose_model(row.model.model)
+    model = models(row, settings) if choice.takes_images is None else None
+    takes_images = choice.takes_images if model is None else model.takes_images
+
+    def rules() -> ModelRules | None:
+        return rules_of(choice, model, trust_remote_code=models.trust_remote_code)
+
     # data that is not here is found out before a model is loaded
-    found = data(dataset, needs_images=takes_images)
+    found = data(dataset, needs_images=bool(takes_images), model=row.model.model, rules=rules)
     examples = found if dataset.limit is None else FirstExamples(found, dataset.limit)
     split = None if Path(dataset.dataset).is_file() else dataset.split
     asked = AskedData(examples, dataset.dataset, split, dataset.image_root, dataset.skip_bad)

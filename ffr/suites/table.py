@@ -27,7 +27,8 @@ SCHEMA = 2
 """Version of `results.json` of a suite. 2: a figure that was not measured has the share null."""
 
 Status = Literal["measured", "earlier", "missing", "waiting", "reported"]
-"""`measured` and verified by this call; `earlier`: found in the folder and not verified; `missing`: could not be measured;
+"""`measured` and verified by this call; `earlier`: found in the folder and not verified;
+`missing`: could not be measured;
 `waiting`: not measured yet; `reported`: figures that others print."""
 
 
@@ -65,7 +66,7 @@ class Bench:
         return sum(cell.status == status for cell in self.cells.values())
 
     def warnings(self) -> list[str]:
-        """Data sets whose cells were measured on different data, so that their columns cannot be compared."""
+        """Data sets whose cells were measured on different data: columns that cannot be compared."""
         return [
             f"{dataset.label}: its figures were measured on different data (fingerprints "
             f"{', '.join(name[:12] for name in self.fingerprints(dataset))}), so none is marked as best; measure all rows again."
@@ -125,7 +126,8 @@ class Value:
         interval: What it lies between; None where there is none.
         num_answers: On how many scored queries.
         is_reported: Whether others print it.
-        is_best: Whether no other measured one of the column is better; False where they cannot be compared.
+        is_best: Whether no other measured one of the column is better; False where they cannot be
+            compared.
     """
 
     share: float
@@ -182,7 +184,7 @@ def _value(results: Results, column: Column) -> Value | None:
     return None if share is None else Value(share, interval, num_answers)
 
 
-# -- notes ------------------------------------------------------------------------------------------------------------------
+# -- notes -----------------------------------------------------------------------------------------
 
 
 def _reasons(bench: Bench) -> list[str]:
@@ -233,7 +235,7 @@ def _mark(cell: Cell, reasons: Sequence[str]) -> str:
     return {"waiting": "…", "earlier": "*", "reported": "†"}.get(cell.status, "")
 
 
-# -- Markdown ---------------------------------------------------------------------------------------------------------------
+# -- Markdown --------------------------------------------------------------------------------------
 
 
 def markdown_table(bench: Bench) -> str:
@@ -277,11 +279,11 @@ def _markdown_cell(value: Value | None, mark: str) -> str:
     return shown + markdown_text(mark) + (f" ({interval_text(value.interval)})" if value.interval is not None else "")
 
 
-# -- LaTeX ------------------------------------------------------------------------------------------------------------------
+# -- LaTeX -----------------------------------------------------------------------------------------
 
 
 def latex_table(bench: Bench) -> str:
-    """The table as a float for the package booktabs; labels outside of ASCII need a Unicode engine."""
+    """The table as a float for booktabs; labels outside of ASCII need a Unicode engine."""
     suite, reasons = bench.suite, _reasons(bench)
     all_columns = columns(suite)
     num_figures = len(suite.figures)
@@ -333,7 +335,7 @@ def _latex_cell(value: Value | None, mark: str) -> str:
     )
 
 
-# -- CSV and JSON -----------------------------------------------------------------------------------------------------------
+# -- CSV and JSON ----------------------------------------------------------------------------------
 
 CSV_HEADER = (
     "group", "label", "setting", "model", "dataset", "split", "slice", "figure", "value", "low", "high", "num_answers", "is_best",

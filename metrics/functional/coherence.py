@@ -1,4 +1,4 @@
-"""Fragment order coherence and query–fragment similarity, from embeddings that were made elsewhere.
+"""Fragment order coherence and query–fragment similarity, from vectors made elsewhere.
 
 Shapes: U predicted utterances, I predicted images, H the width of the joint text–image encoder.
 """

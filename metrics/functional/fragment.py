@@ -230,7 +230,7 @@ def fragment_mcc(
     modality: Modality = "joint",
     average: Average = "global",
 ) -> Tensor:
-    """Matthews correlation of predicted and true ids over the dialogue's ids; see `fragment_scores`.
+    """Matthews correlation over the dialogue's ids; see `fragment_scores`.
 
     >>> fragment_mcc([((0, 1), ())], [((1,), ())], [3], [0], modality="utterance")
     tensor(0.5000)

@@ -161,7 +161,10 @@ def test_check_and_skip_bad_agree_on_the_pictures(tmp_path: Path) -> None:
     data = load_dataset(path, skip_bad=True, echo=said.append)
     assert [example.dialogue.id for example in data] == ["d0"]
     assert data.num_left_out == 5
-    assert said == [f"d.jsonl: 5 bad records left out, the first: {report.errors[0].where}: {report.errors[0].message}"]
+    assert said == [
+        "d.jsonl: 5 bad records or queries left out:",
+        *(f"  {fault.where}: {fault.message}" for fault in report.errors),
+    ]
     assert [fault.message.partition("; ")[2] for fault in report.errors[2:]] == [
         "write it to a file and name its path",
         "download it and write its path",

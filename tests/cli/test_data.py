@@ -91,7 +91,7 @@ def test_stats_of_what_is_good(folder: Path) -> None:
     assert "good.jsonl:6: " in run("stats", "good.jsonl", code=1).output
     result = CliRunner().invoke(ffr, ["data", "stats", "good.jsonl", "--skip-bad", "--json"])
     assert json.loads(result.stdout)["num_left_out"] == 1
-    assert "1 bad records left out" in result.stderr
+    assert "1 bad records or queries left out:" in result.stderr
 
 
 def test_convert_there_and_back(folder: Path) -> None:

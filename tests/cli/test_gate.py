@@ -111,16 +111,6 @@ def test_what_nobody_measured_neither_passes_nor_falls(examples, tmp_path):
     assert '"opens":"dialogues"' in page
 
 
-def test_a_label_writes_no_line_of_its_own(evaluated, tmp_path):
-    content = json.loads((evaluated / "overlap" / "results.json").read_text())
-    content["model"]["label"] = "::error::m\n::error file=app.py,line=1::leaked"
-    (tmp_path / "named.json").write_text(json.dumps(content))
-    code, text = run("gate", tmp_path / "named.json", "--baseline", evaluated / "overlap" / "results.json")
-    assert code == 0, text
-    assert not any(line.strip().startswith("::") for line in text.splitlines())
-    assert text.startswith("⟨::⟩error::m ::error file=app.py,line=1::leaked (")
-
-
 def test_wrong_calls(evaluated, tmp_path):
     keep = evaluated / "overlap" / "results.json"
     code, text = run("gate", evaluated / "overlap", "--baseline", keep, "--min", "joint_fl=0.5")

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from ffr.answer import format_answer
 from ffr.cli.main import ffr
-from ffr.data.forms.predictions import PredictionRecord, write_predictions
+from ffr.data.forms.predictions import PredictionRecord, prediction_to_json
 from ffr.dialogue import Dialogue, Fragment, Image, Utterance
+from ffr.files import write_records
 from ffr.prompt import render
 from ffr.report.answered import open_evaluation
 from ffr.report.dialogue import find_answers, print_answer
@@ -45,14 +46,12 @@ def predictions(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     other = Dialogue("other", (Utterance("x", ("hi",)),))
-    write_predictions(
-        "p.jsonl",
-        [
-            record("what ann shows", format_answer(Fragment((0, 2, 77), (0,))), Fragment((0, 1), (1,))),
-            record("nothing", format_answer(Fragment()), Fragment(), name="chat_q1"),
-            record("unknown", "[0]", None, other, "7"),
-        ],
-    )
+    records = [
+        record("what ann shows", format_answer(Fragment((0, 2, 77), (0,))), Fragment((0, 1), (1,))),
+        record("nothing", format_answer(Fragment()), Fragment(), name="chat_q1"),
+        record("unknown", "[0]", None, other, "7"),
+    ]
+    write_records("p.jsonl", map(prediction_to_json, records))
     return Path("p.jsonl")
 
 

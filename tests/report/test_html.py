@@ -19,12 +19,13 @@ from browser import Page, find_chromium
 
 from ffr.answer import format_answer
 from ffr.data.forms.formats import write_examples
-from ffr.data.forms.predictions import PredictionRecord, write_predictions
+from ffr.data.forms.predictions import PredictionRecord, prediction_to_json
 from ffr.dialogue import Dialogue, Fragment, Image, Utterance
 from ffr.errors import DataError, UsageError
 from ffr.evaluation.controls import WrongPictures as WrongPictureSet
 from ffr.evaluation.predictions import score_predictions
 from ffr.evaluation.run import evaluate
+from ffr.files import write_records
 from ffr.prompt import render
 from ffr.report.answered import open_evaluation
 from ffr.report.html.page import write_report
@@ -179,13 +180,11 @@ def hostile(tmp_path):
     dialogue = Dialogue("</title><script>window.pwned = 6</script>", (*lines, Utterance("z", pictures)))
     path = tmp_path / "<script>window.pwned = 7<script>.jsonl"
     response = format_answer(Fragment((0, 1, 500), (0, 9))) + "</script>"
-    write_predictions(
-        path,
-        [
-            prediction(dialogue, "\"><svg onload='window.pwned = 8'>", response, Fragment((1, 2), (0, 1))),
-            prediction(dialogue, "no truth", response),
-        ],
-    )
+    records = [
+        prediction(dialogue, "\"><svg onload='window.pwned = 8'>", response, Fragment((1, 2), (0, 1))),
+        prediction(dialogue, "no truth", response),
+    ]
+    write_records(path, map(prediction_to_json, records))
     return path
 
 
@@ -211,7 +210,9 @@ def test_hostile_texts_stay_texts(hostile, tmp_path):
 def test_pictures_that_cannot_be_opened_are_counted(evaluated, tmp_path):
     (tmp_path / "pictures" / "0-3.png").unlink()
     (tmp_path / "pictures" / "1-3.png").write_bytes(b"no picture")
-    written = write_report(open_evaluation(evaluated), tmp_path / "report.html")
+    evaluation = open_evaluation(evaluated)
+    assert "but its pictures are not: they were changed since" in evaluation.notes[0]
+    written = write_report(evaluation, tmp_path / "report.html")
     assert written.num_unopened == 2
     assert written.num_pictures == 24
     content = content_of(written.pages[0])
@@ -377,26 +378,6 @@ def test_every_reward_of_a_run_is_drawn(evaluated, tmp_path):
     assert highest == 45
 
 
-def test_pictures_outside_the_datas_folder_stay_closed(examples, fake_retriever, tmp_path):
-    (tmp_path / "private").mkdir()
-    PIL.Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / "private" / "a.png")
-    (tmp_path / "pictures" / "link.png").symlink_to(tmp_path / "private" / "a.png")
-    sources = ("../private/a.png", str(tmp_path / "private" / "a.png"), "link.png", "0-3.png")
-    chat = Dialogue("d", (Utterance("a", tuple(Image(source) for source in sources)),))
-    own = [dataclasses.replace(examples[0], dialogue=chat, fragment=Fragment((0,)))]
-    write_examples(tmp_path / "pictures" / "own.jsonl", own)
-    evaluate(own, fake_retriever(), tmp_path / "own", dataset=str(tmp_path / "pictures" / "own.jsonl"))
-    written = write_report(open_evaluation(tmp_path / "own"), tmp_path / "report.html")
-    pictures = content_of(written.pages[0])["pictures"]
-    assert [len(picture) for picture in pictures] == [1, 1, 1, 3]
-    assert "lies outside the data's folder" in pictures[0][0]
-    assert written.num_unopened == 3
-    assert written.notes[-1].startswith("3 pictures lie outside the data's folder and are placeholders")
-    written = write_report(open_evaluation(tmp_path / "own"), tmp_path / "report.html", takes_outside_pictures=True)
-    assert written.num_unopened == 0
-    assert not any("outside" in note for note in written.notes)
-
-
 def test_a_large_picture_is_averaged_down(tmp_path):
     PIL.Image.new("RGBA", (4000, 3000), (0, 200, 0, 0)).save(tmp_path / "clear.png")
     image = PIL.Image.new("RGB", (4000, 3000), (0, 200, 0))
@@ -461,7 +442,7 @@ def synthetic(folder: Path, *, num_dialogues: int, num_pictures: int, side: int)
             records.append(
                 prediction(dialogue, query, format_answer(Fragment(ids, (0,))), Fragment(tuple(range(6)), (0,)))
             )
-    write_predictions(folder / "predictions.jsonl", records)
+    write_records(folder / "predictions.jsonl", map(prediction_to_json, records))
     return folder / "predictions.jsonl"
 
 

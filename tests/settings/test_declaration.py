@@ -209,7 +209,6 @@ def test_whole_numbers_are_read_as_people_write_them() -> None:
 # -- what a run is ----------------------------------------------------------------------------------
 
 DECIDES_NOTHING = {
-    "dataset": "moved.jsonl", "val_dataset": "moved.jsonl", "image_root": "moved",
     "feature_cache_mb": 1, "feature_cache_dir": "elsewhere", "feature_cache_dir_mb": 9,
     "checkpoint_every_steps": 7, "keep_checkpoints": 9, "num_threads": 3, "num_workers": 0,
     "wandb_project": "p", "encoder_cache_dir": "there", "encoder_cache_mb": 5,
@@ -221,6 +220,10 @@ def test_what_decides_nothing_is_no_part_of_a_run() -> None:
     assert config_fingerprint(GrpoConfig(**DECIDES_NOTHING)) == plain
     found = {name for name, item in declared(GrpoConfig).items() if not item.about.decides_result}
     assert found == set(DECIDES_NOTHING)
+    places = {"model", "dataset", "split", "val_dataset", "val_split", "image_root", "skip_bad"}
+    assert {name for name, item in declared(GrpoConfig).items() if item.about.by_content} == places
+    moved = GrpoConfig(model="m", dataset="a.jsonl", split="x", val_dataset="b.jsonl", val_split="y", image_root="i")
+    assert config_fingerprint(moved) == config_fingerprint(GrpoConfig(skip_bad=True)) == plain
     for name, value in {"seed": 1, "val_batch_tokens": 99, "devices": 2, "rewards": "a:b"}.items():
         assert config_fingerprint(GrpoConfig(**{name: value})) != plain
 

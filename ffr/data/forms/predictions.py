@@ -5,8 +5,8 @@ Read strictly, written atomically.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,7 +16,6 @@ from ffr.data.forms.formats import read_record
 from ffr.data.index import RecordFile, parse_record
 from ffr.dialogue import Example
 from ffr.errors import DataError
-from ffr.files import write_records
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class PredictionRecord:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+IMAGE_DIGESTS = "image_digests"
+"""In a prediction's `extra`: SHA-256 of the bytes of each picture, null where they were not read."""
 _PREDICTION_KEYS = ("dialogue_id", "response", "labels", "messages", "images", "logprobs")
 
 
@@ -129,7 +130,14 @@ def example_of_prediction(
         if finding.is_error:
             message = finding.message.replace('"solution"', '"labels"')
             raise DataError(message, where=where or f"prediction for {prediction.dialogue_id!r}")
-    return examples[0]
+    known = prediction.extra.get(IMAGE_DIGESTS)
+    if not isinstance(known, list) or len(known) != len(prediction.images):
+        return examples[0]
+    # of one's own answers it is known which pictures they were given to
+    digests = {
+        source: digest for source, digest in zip(prediction.images, known, strict=True) if isinstance(digest, str)
+    }
+    return replace(examples[0], dialogue=examples[0].dialogue.with_digests(digests))
 
 
 class PredictionFile(Sequence[PredictionRecord]):
@@ -174,14 +182,3 @@ def read_predictions(path: str | Path) -> PredictionFile:
     for _ in predictions:
         pass
     return predictions
-
-
-def write_predictions(path: str | Path, predictions: Iterable[PredictionRecord]) -> int:
-    """Writes predictions in the published form and tells how many.
-
-    The file appears whole or not at all.
-
-    Raises:
-        DataError: where the file cannot be written.
-    """
-    return write_records(path, map(prediction_to_json, predictions))

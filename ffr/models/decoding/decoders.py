@@ -105,7 +105,10 @@ class SharedDecoder:
         return self._reader.logits(hidden.flatten(0, 1))
 
     def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
-        """As `ffr.models.decoding.loop.Decoder`; a prompt stays while one of its answers goes on."""
+        """As `ffr.models.decoding.loop.Decoder`.
+
+        A prompt stays while one of its answers goes on.
+        """
         has_open = is_open.view(-1, self._num_samples).any(1)
         if 4 * int(has_open.sum()) > 3 * len(has_open):
             return None

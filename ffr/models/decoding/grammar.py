@@ -77,7 +77,7 @@ _FINISHED_LIST = re.compile(r"\[[^\[\]]*\]")
 
 
 def _short_state(text: str) -> str:
-    """A shorter beginning of an answer with the same continuations: of a list only the newest two items matter.
+    """A shorter beginning with the same continuations: of a list only the newest two items matter.
 
     >>> _short_state("<|utt_ids_start|>[0, 3]<|utt_ids_end|>;<|img_ids_start|>[1, 2, 4, 1")
     '<|utt_ids_start|>[]<|utt_ids_end|>;<|img_ids_start|>[4, 1'

@@ -1,4 +1,4 @@
-"""Greedy answers, free or within the answer grammar: to single prompts, and to neighbours on one dialogue."""
+"""Greedy answers, free or within the grammar: to single prompts and to neighbours."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Greedy:
 
     def __call__(self, logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `ffr.models.decoding.loop.Choose`; `rows` must be all of them."""
+        # the log-probability stays the model's own, whatever the guide forbids
         token = (logits if self._guide is None else self._guide.allowed(logits)).argmax(1)
         if self._guide is not None:
             self._guide.note(token)

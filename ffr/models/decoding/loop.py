@@ -114,7 +114,7 @@ def _answer_of(vlm: Vlm, ids: list[int], logprobs: list[float]) -> Generated:
 
 @contextmanager
 def answering(vlm: Vlm) -> Iterator[None]:
-    """The model in evaluation mode while it reads prompts and writes answers, and then as it was."""
+    """The model in evaluation mode while it reads and writes, and then as it was."""
     was_training = vlm.training
     vlm.eval()
     try:

@@ -1,4 +1,4 @@
-"""A decoder of neighbours on one dialogue: what their prompts begin with goes through the model once.
+"""A decoder of neighbours on one dialogue, whose common beginning goes through the model once.
 
 A row of the cache is [prefix | rest of prompt 1 | … | rest of prompt Q | step 1 of all | step 2 of
 all | …]; a mask lets each answer see the prefix, the rest of its own prompt and what it has

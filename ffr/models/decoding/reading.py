@@ -42,7 +42,7 @@ class Reader:
         self.last_hidden: torch.Tensor = vlm.core(
             **inputs, position_ids=positions, past_key_values=self.cache, use_cache=True
         ).last_hidden_state[:, -1:]
-        """(B, 1, H) of the last column, which is the prompts' last token where the padding is left."""
+        """(B, 1, H) of the last column: the prompts' last token where the padding is left."""
 
     def read(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Hidden states (B, n, H) of n more tokens of each row.

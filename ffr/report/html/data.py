@@ -1,11 +1,11 @@
-"""What a page shows of an evaluation, as plain data: dialogues once each, the queries on them, pictures by number, slices.
+"""What a page shows of an evaluation, as plain data: dialogues, queries, pictures, slices.
 
 The page's script reads this as JSON; keys are short since they repeat by the thousand. A query is
-`{n: index, k: dialogue id, d: dialogue, q: query, t: [utterance ids, image ids] | null, a: the same of the answer, r: response, w: problems,
-m: is malformed, c: is cut off, u: [P, R, F1] of the utterances, i: likewise of the images, s: slices,
-x: cells of the scatter by modality}`; a dialogue is
-`{id, l: [[speaker, [text | [picture, caption], …]], …]}`, or `{id, p: prompt}` where the prompt is no dialogue; a picture is
-`[source, width, height]` or `[fault]`.
+`{n: index, k: dialogue id, d: dialogue, q: query, t: [utterance ids, image ids] | null, a: the same
+of the answer, r: response, w: problems, m: is malformed, c: is cut off, u: [P, R, F1] of the
+utterances, i: likewise of the images, s: slices, x: cells of the scatter by modality}`; a dialogue
+is `{id, l: [[speaker, [text | [picture, caption], …]], …]}`, or `{id, p: prompt}` where the prompt
+is no dialogue; a picture is `[source, width, height]` or `[fault]`.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ class ReportData:
     """All that a report shows beside `results.json`.
 
     Args:
-        dialogues: Each dialogue once, as the module's text says; picture numbers count over `pictures`.
+        dialogues: Each dialogue once, as the module's text says; picture numbers count over
+            `pictures`.
         queries: Each query, as the module's text says.
         pictures: Each distinct picture once.
         num_unopened: Locations of pictures that were not opened.
         num_outside: Those of them that lie outside the data's folder.
         faults: Why the others could not be opened, in sentences.
-        scatter: For each modality, how many samples fall on each (precision, recall) in `SCATTER_CELLS` steps.
+        scatter: For each modality, how many samples fall on each (precision, recall) in
+            `SCATTER_CELLS` steps.
         scores: The global F1 of each modality over all answers, to compare with `results.json`.
     """
 
@@ -101,7 +103,8 @@ class _Gatherer:
         if dialogue is None:
             key: tuple[str, ...] = ("prompt", str(answer.index))
         else:
-            # the control with wrong pictures shows the queries of one dialogue the same ones, other runs the right ones
+            # the control with wrong pictures shows the queries of one dialogue the same ones, other
+            # runs the right ones
             key = (dialogue.fingerprint, *map(str, answer.locations))
         if key not in self._dialogues:
             self._dialogues[key] = len(self.data.dialogues)
@@ -211,12 +214,13 @@ def gather(answers: Iterable[AnsweredQuery], *, takes_outside_pictures: bool = F
 
 
 def parts_of(data: ReportData, max_bytes: int) -> Iterator[dict[str, Any]]:
-    """Cuts dialogues with their queries and pictures into parts of at most so many bytes of JSON each, in order.
+    """Cuts dialogues with queries and pictures into parts of so many bytes of JSON, in order.
 
     A dialogue is never cut: one that is larger by itself makes a part of its own.
 
     Yields:
-        `dialogues`, `queries`, `pictures` as in `ReportData`, with numbers that count within the part.
+        `dialogues`, `queries`, `pictures` as in `ReportData`, with numbers that count within the
+        part.
     """
     queries_of: dict[int, list[dict[str, Any]]] = {}
     for query in data.queries:
@@ -275,7 +279,7 @@ _UNSAFE = ("<", ">", "&", "\u2028", "\u2029")
 
 
 def to_json(value: Any) -> str:
-    r"""JSON that may stand inside a script element: nothing in it can end the element or begin a comment.
+    r"""JSON that may stand inside a script element: nothing in it ends it or begins a comment.
 
     >>> print(to_json("</script>\u2028"))
     "\u003c/script\u003e\u2028"

@@ -1,4 +1,4 @@
-"""Pictures for a page: each distinct one scaled down once, as a JPEG inside the page; what cannot be opened is counted."""
+"""Pictures for a page: each distinct one once, scaled down, as a JPEG inside the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import PIL.Image
 from ffr.errors import DataError
 from ffr.images import image_digest, open_thumbnail
 
-# longest side in pixels by how many distinct pictures there are: few may be large, thousands must stay under one page
+# longest side in pixels by how many distinct pictures there are: few may be large, thousands must
+# stay under one page
 _SIDES = ((500, 360), (2_500, 240), (6_000, 176))
 _SMALLEST_SIDE = 128
 _QUALITY = 70

@@ -1,4 +1,4 @@
-"""Plots as SVG text that stands inside a page: grouped bars, a scatter of counts, lines over steps, stacked shares.
+"""Plots as SVG inside a page: grouped bars, a scatter of counts, lines, stacked shares.
 
 Colours come from the page's style sheet (classes `s0` … `s9`), so that a plot follows light and
 dark. Every text is escaped, since all is put together by `markupsafe`. (A run's `curve.png` and
@@ -152,7 +152,7 @@ def bar_chart(
     intervals: Mapping[str, Sequence[Interval | None]] | None = None,
     x_label: str,
 ) -> Markup:
-    """Bars from 0 to 1 in groups, with their values above them and whiskers where there are intervals.
+    """Bars from 0 to 1 in groups, with values above them and whiskers where there are intervals.
 
     Args:
         title: What it shows, for readers who cannot see it.
@@ -189,7 +189,7 @@ def bar_chart(
 
 
 def scatter(title: str, counts: Mapping[tuple[int, int], int], *, num_steps: int, modality: str) -> Markup:
-    """Samples by precision (right) and recall (up), gathered on a grid; the area of a circle is the number of its samples.
+    """Samples by precision (right) and recall (up) on a grid; a circle's area is their number.
 
     Args:
         title: What it shows.
@@ -241,7 +241,8 @@ def line_chart(
 
     Args:
         title: What it shows.
-        curves: For each name its (step, value) in order; more than 400 are drawn as means of neighbours.
+        curves: For each name its (step, value) in order; more than 400 are drawn as means of
+            neighbours.
         y_label: What the values are.
         y_range: Ends of the vertical axis; None for those of the values.
     """

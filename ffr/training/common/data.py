@@ -8,6 +8,7 @@ from typing import Any
 
 from ffr.data.catalog import NAMED_SETS, load_dataset
 from ffr.data.dataset import ExampleDataset
+from ffr.data.judgement import ModelRules
 from ffr.dialogue import Example
 from ffr.errors import DataError
 from ffr.progress import Say
@@ -17,15 +18,22 @@ _CHARACTERS_PER_IMAGE = 400
 """What a picture adds to an example's length when batches are grouped, in characters of prompt."""
 
 
-def load_data(config: StageConfig, say: Say) -> tuple[ExampleDataset, ExampleDataset | None]:
+def load_data(
+    config: StageConfig, say: Say, rules: ModelRules | None = None
+) -> tuple[ExampleDataset, ExampleDataset | None]:
     """Training and validation data that the settings name; None for no validation data.
+
+    Args:
+        config: The settings.
+        say: Gets a line about what is generated or left out.
+        rules: What the model cannot take; None for nothing known.
 
     Raises:
         FfrError: where they cannot be used.
     """
     image_root = Path(config.image_root) if config.image_root else None
-    options: dict[str, Any] = {"image_root": image_root, "skip_bad": config.skip_bad, "echo": say}
-    train_data = load_dataset(config.dataset, split=config.split, **options)
+    options: dict[str, Any] = {"image_root": image_root, "skip_bad": config.skip_bad, "rules": rules, "echo": say}
+    train_data = load_dataset(config.dataset, split=config.split, require_truths=True, **options)
     if len(train_data) == 0:
         raise DataError("holds no usable example to train on", where=config.dataset)
     if config.val_dataset is not None:
@@ -36,20 +44,19 @@ def load_data(config: StageConfig, say: Say) -> tuple[ExampleDataset, ExampleDat
     return train_data, None
 
 
-def check_truths(data: ExampleDataset, fault: str, indices: Iterable[int] | None = None) -> None:
+def check_truths(data: ExampleDataset, fault: str, indices: Iterable[int]) -> None:
     """Sees that examples have true answers, before hours are spent in front of one without.
 
     Args:
         data: The data.
         fault: What is said of one that has none, and what an answer is needed for.
-        indices: The examples that are looked at; None = all.
+        indices: The examples that are looked at.
 
     Raises:
         DataError: with the place of the first that has none.
     """
-    examples = enumerate(data) if indices is None else ((index, data[index]) for index in indices)
-    for index, example in examples:
-        if example.fragment is None:
+    for index in indices:
+        if data[index].fragment is None:
             raise DataError(f"{fault}; leave it out or add `solution`", where=data.where(index))
 
 

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
+from ffr.data.catalog import NAMED_SETS
 from ffr.data.dataset import ExampleDataset
+from ffr.embedding.loading import SHIPPED
 from ffr.errors import ModelError, UsageError
 from ffr.files import make_folder, replace_text
 from ffr.provenance import command, now, versions
 from ffr.run_log import read_metrics
-from ffr.runs import ModelSource, RunRecord, Status, new_run_folder
+from ffr.runs import CONFIG_FILE, ModelSource, RunRecord, Status, new_run_folder
 from ffr.settings import StageConfig, config_fingerprint, load_resumed, resumed_fingerprint, to_yaml
 
 Config = TypeVar("Config", bound=StageConfig)
 _RUN_FOLDER_VARIABLE = "FFR_RUN_FOLDER"
-CONFIG_FILE = "config.yaml"
+_NAMES_OF_FILES: dict[str, Collection[str]] = {
+    "model": ("tiny", "newest"),
+    "dataset": NAMED_SETS,
+    "val_dataset": NAMED_SETS,
+    "image_root": (),
+    "difficulty": (),
+    "encoder": ("policy", *SHIPPED),
+}
+"""Settings that may name a file or folder, and what they may name else."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,24 @@ def run_folder(run: Path | None, root: Path, stage: str, recipe: str) -> Iterato
         os.environ.pop(_RUN_FOLDER_VARIABLE, None)
 
 
+def with_absolute_paths(config: Config) -> Config:
+    """The settings with the files and folders that they name in full, so that a run goes on from any folder.
+
+    Names of sets, of models that come with ffr, and of the hub stay as they are.
+    """
+    changed: dict[str, Any] = {}
+    for name, reserved in _NAMES_OF_FILES.items():
+        value = getattr(config, name, None)
+        if not isinstance(value, str) or value in reserved:
+            continue
+        # an encoder's kind stands before its folder: `onnx:DIR`
+        kind, colon, rest = value.partition(":") if name == "encoder" else ("", "", value)
+        path = Path(rest if colon else value)
+        if path.exists():
+            changed[name] = (kind + colon if colon else "") + str(path.absolute())
+    return replace(config, **changed)
+
+
 def configuration_of(config: StageConfig, resumed: Path | None) -> str:
     """What names the settings of a run: of one that is gone on with, what its checkpoints say.
 
@@ -96,11 +124,13 @@ def check_resumed(run: Path, data_fingerprint: str, val_fingerprint: str) -> Run
         ModelError: where the data is not what the run began with.
     """
     record = RunRecord.load(run)
-    if record.data_fingerprint != data_fingerprint:
-        raise ModelError("the training data changed since the run began; start a new run", str(run))
-    if record.val_fingerprint != val_fingerprint:
-        what = "the validation data changed since the run began"
-        raise ModelError(f"{what}; restore it, or start a new run", str(run))
+    for word, before, found in (
+        ("training", record.data_fingerprint, data_fingerprint),
+        ("validation", record.val_fingerprint, val_fingerprint),
+    ):
+        if before != found:
+            what = f"the {word} data changed since the run began (its texts, answers or pictures)"
+            raise ModelError(f"{what}; restore it, or start a new run", str(run))
     return record
 
 
@@ -141,6 +171,8 @@ def kept_record(
         data_fingerprint=train_data.fingerprint,
         val_fingerprint=val_data.fingerprint if val_data is not None else "",
         config_fingerprint=configuration,
+        num_left_out=train_data.num_left_out,
+        num_val_left_out=val_data.num_left_out if val_data is not None else 0,
         versions=versions(),
         command=command(),
     )

@@ -10,9 +10,10 @@ import torch
 from ffr.errors import UsageError
 from ffr.models.compiled import compile_layers
 from ffr.models.features import ImageFeatureCache
-from ffr.models.loading import load_vlm
+from ffr.models.loading import load_skeleton, load_vlm
 from ffr.models.lora import add_lora
 from ffr.models.prompts import PromptBuilder
+from ffr.models.rules import VlmRules
 from ffr.models.vlm import Vlm
 from ffr.settings import StageConfig
 
@@ -50,6 +51,19 @@ def load_base(config: StageConfig, location: str) -> Vlm:
             disk_bytes=config.feature_cache_dir_mb * 2**20,
         )
     return vlm
+
+
+def model_rules(config: StageConfig, location: str) -> VlmRules:
+    """What the model cannot take of the data, from its files without its weights.
+
+    Raises:
+        ModelError: where they cannot be used.
+    """
+    skeleton = load_skeleton(
+        location, trust_remote_code=config.trust_remote_code, max_image_pixels=config.max_image_pixels
+    )
+    # the answers of GRPO are the model's own
+    return VlmRules(make_prompt_builder(config, skeleton), with_answer=config.stage == "sft")
 
 
 def make_trainable(config: StageConfig, vlm: Vlm) -> None:

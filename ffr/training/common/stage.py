@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from ffr.data.dataset import ExampleDataset
+from ffr.data.judgement import ModelRules
 from ffr.models.prompts import PromptBuilder
 from ffr.models.saving import save_adapter, save_merged
 from ffr.progress import Say
@@ -37,8 +38,9 @@ from ffr.training.common.run import (
     newest_checkpoint,
     run_folder,
     step_of,
+    with_absolute_paths,
 )
-from ffr.training.common.setup import prepare_process
+from ffr.training.common.setup import model_rules, prepare_process
 from ffr.training.common.trainer import make_trainer, quiet_libraries
 from ffr.training.common.validation import validate
 
@@ -120,6 +122,14 @@ class Stage(ABC, Generic[Config]):
         """
         return config, resolve_model(config.model)
 
+    def rules(self, config: Config, source: ModelSource) -> ModelRules:
+        """What of the data the training could not take, known before anything is trained.
+
+        Raises:
+            ModelError: where the model's files cannot be used.
+        """
+        return model_rules(config, source.location)
+
     @abstractmethod
     def build(self, start: Start[Config], job: Job) -> Built:
         """Puts a training together and tries whatever could stop it at its start.
@@ -197,7 +207,8 @@ def _start(stage: Stage[Config], config: Config, job: Job) -> tuple[Start[Config
     quiet_libraries()
     prepare_process(config)
     config, source = stage.choose_model(config, job.root)
-    train_data, val_data = load_data(config, job.say)
+    config = with_absolute_paths(config)
+    train_data, val_data = load_data(config, job.say, stage.rules(config, source))
     configuration = configuration_of(config, job.run if job.resume else None)
     return Start(config, source, train_data, val_data, configuration), job
 

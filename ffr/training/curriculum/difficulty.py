@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.answer import format_answer, read_answer
-from ffr.data.catalog import data_home
 from ffr.data.dataset import data_fingerprint
 from ffr.data.forms.predictions import PredictionFile
+from ffr.data.home import data_home
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
 from ffr.files import replaced_file

@@ -11,50 +11,25 @@ of a pass.
 
 from __future__ import annotations
 
-import itertools
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
 from ffr.errors import ModelError
-from ffr.models.decoding.sampling import sample_answers
-from ffr.models.packing import neighbours_of, pack
-from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
 from ffr.training.common.module import StageModule
 from ffr.training.curriculum.order import GroupOutcomes
 from ffr.training.grpo.advantages import group_advantages
+from ffr.training.grpo.figures import StepFigures
 from ffr.training.grpo.loader import StepPrompts
 from ffr.training.grpo.loss import policy_loss, token_weights
+from ffr.training.grpo.passes import Pass, cut_passes
 from ffr.training.grpo.rollout import Rollout, Sampler
-
-
-@dataclass
-class _Pass:
-    """Prompts and answers that go through the model at once.
-
-    Args:
-        prompts: The prompts; of prompts on one dialogue, what they have in common.
-        branches: The answers' ids to each, in front of them what a prompt has for itself.
-        num_scored: For each branch, how many of its ids are the answer.
-        answers: Which of the step's N answers these are, in order.
-        reference: (len(answers), C) log-probabilities under the model it started from; None where
-            they are not needed.
-        old: The same under the policy that sampled, known after the first update.
-    """
-
-    prompts: list[Encoded]
-    branches: list[list[list[int]]]
-    num_scored: list[list[int]]
-    answers: list[int]
-    reference: Tensor | None = None
-    old: Tensor | None = None
 
 
 class GrpoModule(StageModule[GrpoConfig]):
@@ -88,8 +63,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         self.last_rollout: Rollout | None = None
         self.last_advantages: Tensor | None = None
         self.last_groups: GroupOutcomes | None = None
-        self._sums: dict[str, float] = {}
-        self._seconds: dict[str, float] = {}
+        self._figures = StepFigures([term.name for term in sampler.terms])
 
     @property
     def steps_done(self) -> int:
@@ -123,7 +97,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         rollout = self.sampler.roll_out(batch.indices, batch.prompts, batch.dialogue_numbers, seed=seed)
         clock = self._lap("rollout", clock)
         advantages = self._advantages(rollout.rewards)
-        passes = self._passes(batch, rollout)
+        passes = cut_passes(batch, rollout, self.config, self.vlm.placeholder_ids)
         if self.config.kl_coefficient:
             for item in passes:
                 item.reference = self._reference(item)
@@ -139,7 +113,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         now = time.perf_counter()
-        self._seconds[name] = self._seconds.get(name, 0.0) + now - since
+        self._figures.note_seconds(name, now - since)
         return now
 
     def _advantages(self, rewards: Tensor) -> Tensor:
@@ -151,49 +125,8 @@ class GrpoModule(StageModule[GrpoConfig]):
         everywhere = group_advantages(gathered, config.num_generations, scale="batch").cpu()
         return everywhere[self.global_rank * len(rewards) :][: len(rewards)]
 
-    def _passes(self, batch: StepPrompts, rollout: Rollout) -> list[_Pass]:
-        """Cuts the step into passes of `batch_size` prompts, each with `answers_per_pass` answers.
-
-        Where prompts on one dialogue are packed, each dialogue has its own pass: beside another one
-        its row would be filled up.
-        """
-        size, width = self.config.num_generations, self.config.batch_size
-        at_once = self.config.answers_per_pass or size
-        passes = []
-        for start in range(0, len(batch.prompts), width):
-            parts = neighbours_of(
-                batch.prompts[start : start + width],
-                batch.dialogue_numbers[start : start + width],
-                self.vlm.placeholder_ids,
-            )
-            # prompts keep their number in the step: their answers lie at number · G
-            numbers = itertools.count(start)
-            numbered = [[(next(numbers), prompt) for prompt in part] for part in parts]
-            for together in [[part] for part in numbered] if self.config.pack_queries else [numbered]:
-                for first in range(0, size, at_once):
-                    places = range(first, min(first + at_once, size))
-                    passes.append(self._pass(together, places, rollout))
-        return passes
-
-    def _pass(self, parts: list[list[tuple[int, Encoded]]], places: range, rollout: Rollout) -> _Pass:
-        """Some of the answers to prompts, of which those of a part stand behind one dialogue."""
-        item = _Pass([], [], [], [])
-        for part in parts:
-            rows = []
-            for number, prompt in part:
-                answers = [number * self.config.num_generations + place for place in places]
-                # answers of a prompt lie side by side, so that `answers` gives rows of advantages
-                for ids in (list(rollout.answers[answer].token_ids) for answer in answers):
-                    rows.append(Encoded(prompt.input_ids + ids, len(ids), prompt.images))
-                item.answers += answers
-            packed = pack(rows, self.vlm.placeholder_ids)
-            item.prompts += packed.prompts
-            item.branches += packed.branches
-            item.num_scored += packed.num_scored
-        return item
-
     @torch.no_grad()
-    def _reference(self, item: _Pass) -> Tensor:
+    def _reference(self, item: Pass) -> Tensor:
         adapter = self.vlm.model.disable_adapter() if self.config.lora_rank else nullcontext()
         was_training = self.vlm.training
         self.vlm.eval()
@@ -221,7 +154,7 @@ class GrpoModule(StageModule[GrpoConfig]):
     def _update(
         self,
         rollout: Rollout,
-        passes: list[_Pass],
+        passes: list[Pass],
         advantages: Tensor,
         num_answers: int,
         num_tokens: int,
@@ -270,15 +203,15 @@ class GrpoModule(StageModule[GrpoConfig]):
             with nullcontext() if is_last else self._unsynchronized():
                 self.manual_backward(loss * self.trainer.world_size)
             if scores.entropy is not None:
-                self._add(loss=float(loss.detach()), entropy=float(scores.entropy.sum()))
-                self._add(num_scored=float(scores.mask.sum()))
-            self._add(**{f"update_{name}": float(value) for name, value in sums.items()})
+                self._figures.add(loss=float(loss.detach()), entropy=float(scores.entropy.sum()))
+                self._figures.add(num_scored=float(scores.mask.sum()))
+            self._figures.add(**{f"update_{name}": float(value) for name, value in sums.items()})
         norm = self.gradient_norm()
         if not torch.isfinite(torch.tensor(norm)):
             raise ModelError(
                 f"the gradient of step {self.steps_done + 1} is not finite; lower the learning rate, or train in bf16 or fp32"
             )
-        self._sums["grad_norm"] = norm
+        self._figures.grad_norm = norm
         if config.max_grad_norm:
             self.clip_gradients(optimizer, gradient_clip_val=config.max_grad_norm, gradient_clip_algorithm="norm")
         optimizer.step()  # type: ignore[union-attr]
@@ -289,10 +222,6 @@ class GrpoModule(StageModule[GrpoConfig]):
         return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
 
     # -- what is said of it ------------------------------------------------------------------------
-
-    def _add(self, **figures: float) -> None:
-        for name, value in figures.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
 
     def _note(self, batch: StepPrompts, rollout: Rollout, advantages: Tensor) -> None:
         """Keeps what callbacks and the log want to know of the rollout."""
@@ -306,75 +235,12 @@ class GrpoModule(StageModule[GrpoConfig]):
         self.last_groups = GroupOutcomes(
             [int(item) for item in outcomes[0].tolist()], outcomes[1].tolist(), outcomes[2].tolist()
         )
-        numbers = range(len(rollout.answers))
-        self._add(
-            num_answers=float(len(rollout.answers)),
-            num_prompts=float(len(rollout.indices)),
-            reward=float(rollout.rewards.sum()),
-            reward_std=float(stds.sum()),
-            answer_tokens=float(sum(len(answer.token_ids) for answer in rollout.answers)),
-            cut_off=float(sum(self._is_cut_off(rollout, number) for number in numbers)),
-            dull=float(rollout.num_without_signal),
-            attempts=float(rollout.num_attempts),
-            prompt_tokens=float(sum(prompt.num_tokens for prompt in batch.prompts)),
-            **{
-                f"term_{term.name}": float(rollout.values[:, number].sum())
-                for number, term in enumerate(self.sampler.terms)
-            },
+        self._figures.note_rollout(
+            rollout,
+            reward_stds=stds,
+            num_cut_off=sum(self._is_cut_off(rollout, number) for number in range(len(rollout.answers))),
+            num_prompt_tokens=sum(prompt.num_tokens for prompt in batch.prompts),
         )
 
     def take_step_figures(self, batch: StepPrompts) -> dict[str, float]:
-        grad_norm = self._sums.pop("grad_norm")
-        names = sorted(self._sums)
-        sums = dict(zip(names, self.sum_over_processes([self._sums[name] for name in names]), strict=True))
-        answers, prompts, tokens = sums["num_answers"], sums["num_prompts"], max(1.0, sums["update_num_tokens"])
-        figures = {
-            "loss": sums["loss"],
-            "grad_norm": grad_norm,
-            "reward": sums["reward"] / answers,
-            "reward_std": sums["reward_std"] / prompts,
-            **{f"reward_{term.name}": sums[f"term_{term.name}"] / answers for term in self.sampler.terms},
-            "clipped_low_share": sums["update_clipped_low"] / tokens,
-            "clipped_high_share": sums["update_clipped_high"] / tokens,
-            "entropy": sums["entropy"] / max(1.0, sums["num_scored"]),
-            "answer_tokens": sums["answer_tokens"] / answers,
-            "cut_off_share": sums["cut_off"] / answers,
-            "no_signal_share": sums["dull"] / prompts,
-            "resampled": sums["attempts"],
-            "num_tokens": sums["prompt_tokens"] + sums["answer_tokens"],
-            **{f"seconds_{name}": self._seconds.get(name, 0.0) for name in ("rollout", "reference", "update")},
-        }
-        if "update_kl" in sums:
-            figures["kl"] = sums["update_kl"] / tokens
-        self._sums, self._seconds = {}, {}
-        return figures
-
-    # -- before the first step ---------------------------------------------------------------------
-
-    def try_longest(self, prompt: Encoded) -> None:
-        """Takes a prompt through prefill and a backward pass with longest answers; changes nothing.
-
-        Args:
-            prompt: The longest prompt; as many copies are taken as go through the model at once.
-        """
-        config, vlm = self.config, self.vlm
-        prompts = [prompt] * config.batch_size
-        at_once = config.answers_per_pass or config.num_generations
-        usable = next(item for item in range(len(vlm.tokenizer)) if item not in vlm.placeholder_ids)
-        sample_answers(
-            vlm,
-            [prompt] * config.prompts_at_once,
-            num_samples=config.num_generations,
-            max_new_tokens=2,
-            is_cache_shared=self.sampler.is_cache_shared,
-        )
-        # B prompts, each with the answers of a pass, each of the greatest length
-        branches = [[[usable] * config.max_new_tokens] * at_once] * len(prompts)
-        if config.pack_queries:
-            # all of a batch may be on one dialogue; what each has for itself is short beside its
-            # answers
-            prompts, branches = [prompt], [branches[0] * len(prompts)]
-        vlm.train()
-        # times 0: the memory of a backward pass, and gradients that move nothing
-        torch.autograd.backward(self.sharing.score(prompts, branches).logprobs.sum() * 0)
-        self.zero_grad(set_to_none=True)
+        return self._figures.take(self.sum_over_processes)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import torch
 
+from ffr.data.judgement import ModelRules
+from ffr.encoders import open_encoder
 from ffr.errors import ModelError, UsageError
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
+from ffr.retrieval.rules import EncoderRules, JoinedRules
 from ffr.runs import ModelSource, newest_finished_run, resolve_model
 from ffr.settings import GrpoConfig
-from ffr.training.common.data import check_truths
 from ffr.training.common.setup import load_base, make_prompt_builder, make_trainable
 from ffr.training.common.stage import Built, Job, Stage, Start
 from ffr.training.curriculum.callback import CurriculumCallback, CurriculumPlots
@@ -23,6 +25,7 @@ from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.reward_terms import reward_terms
 from ffr.training.grpo.rollout import Sampler, columns_of
 from ffr.training.grpo.samples import SampleLog
+from ffr.training.grpo.trial import try_longest
 
 
 class GrpoStage(Stage[GrpoConfig]):
@@ -45,13 +48,23 @@ class GrpoStage(Stage[GrpoConfig]):
             )
         return dataclasses.replace(config, model=str(run)), resolve_model(str(run))
 
+    def rules(self, config: GrpoConfig, source: ModelSource) -> ModelRules:
+        """What neither the model nor the encoder of the order reward could take.
+
+        Raises:
+            ModelError: where their files cannot be used.
+        """
+        of_model = super().rules(config, source)
+        if not config.order_weight or config.encoder == "policy":
+            return of_model
+        return JoinedRules(of_model, EncoderRules(open_encoder(config.encoder, device="cpu")))
+
     def build(self, start: Start[GrpoConfig], job: Job) -> Built:
         config = start.config
         if not config.lora_rank and config.kl_coefficient:
             raise UsageError(
                 "the divergence is taken from the model without its adapter: set lora_rank, or kl_coefficient=0"
             )
-        check_truths(start.train_data, "has no true answer, which the rewards need")
         vlm = load_base(config, start.source.location)
         vlm.name = start.source.label
         chosen = choose_order(start, vlm, job)
@@ -108,7 +121,7 @@ def _try(module: GrpoModule, prompt: Encoded, start: Start[GrpoConfig], index: i
     """
     config, data = start.config, start.train_data
     try:
-        module.try_longest(prompt)
+        try_longest(module, prompt)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         is_lack_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate" in str(error)
         if not is_lack_of_memory:

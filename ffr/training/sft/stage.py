@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.prompt import MAX_SHARED_QUERIES
 from ffr.settings import SftConfig
-from ffr.training.common.data import check_truths
 from ffr.training.common.setup import load_base, make_prompt_builder, make_trainable
 from ffr.training.common.stage import Built, Job, Stage, Start
 from ffr.training.sft.data import SftData
@@ -19,7 +18,6 @@ class SftStage(Stage[SftConfig]):
 
     def build(self, start: Start[SftConfig], job: Job) -> Built:
         config = start.config
-        check_truths(start.train_data, "has no true answer to train on")
         vlm = load_base(config, start.source.location)
         builder = make_prompt_builder(config, vlm)
         make_trainable(config, vlm)

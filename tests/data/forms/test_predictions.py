@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from ffr.data.forms.predictions import PredictionRecord, example_of_prediction, read_predictions, write_predictions
+from ffr.data.forms.predictions import PredictionRecord, example_of_prediction, prediction_to_json, read_predictions
 from ffr.dialogue import Fragment
 from ffr.errors import DataError
+from ffr.files import write_records
 
 Record = dict[str, Any]
 Write = Callable[..., Path]
@@ -30,7 +31,7 @@ def test_predictions_round_trip(folder: Path, record: Record) -> None:
         ),
         PredictionRecord(dialogue_id="d1", response=""),
     ]
-    assert write_predictions(folder / "p.jsonl", predictions) == 2
+    assert write_records(folder / "p.jsonl", map(prediction_to_json, predictions)) == 2
     again = read_predictions(folder / "p.jsonl")
     assert list(again) == predictions
     assert again[-1] == predictions[1]

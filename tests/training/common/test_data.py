@@ -29,7 +29,7 @@ def data(tmp_path: Path) -> ExampleDataset:
 
 def test_the_first_example_without_an_answer_is_named(data: ExampleDataset) -> None:
     with pytest.raises(DataError, match=r"data\.jsonl:3.*: has no true answer to test with; leave it out or add"):
-        check_truths(data, "has no true answer to test with")
+        check_truths(data, "has no true answer to test with", range(4))
     check_truths(data, "has no true answer to test with", [0, 1, 3])
     with pytest.raises(DataError, match=r"data\.jsonl:3"):
         check_truths(data, "has no true answer to test with", range(3))
@@ -51,7 +51,10 @@ def test_a_named_set_brings_its_validation_part(sample_home: Path) -> None:
 
 
 def test_validation_data_of_its_own(sample_home: Path, data: ExampleDataset, tmp_path: Path) -> None:
-    train, val = load_data(SftConfig(dataset=str(tmp_path / "data.jsonl"), val_dataset="sample"), str)
-    assert len(train) == 4
+    names = {"dataset": str(tmp_path / "data.jsonl"), "val_dataset": "sample"}
+    with pytest.raises(DataError, match=r"data\.jsonl:3: has no true answer; add"):
+        load_data(SftConfig(**names), str)
+    train, val = load_data(SftConfig(**names, skip_bad=True), str)
+    assert (len(train), train.num_left_out) == (3, 1)
     assert val is not None
     assert val.fingerprint == open_dataset(sample_home / "sample" / "val.jsonl").fingerprint

@@ -11,7 +11,7 @@ import torch
 from ffr.data.dataset import ExampleDataset, open_dataset
 from ffr.errors import ModelError, UsageError
 from ffr.runs import ModelSource, RunRecord
-from ffr.settings import SftConfig
+from ffr.settings import GrpoConfig, SftConfig
 from ffr.training.common.run import (
     kept_record,
     last_figures,
@@ -19,6 +19,7 @@ from ffr.training.common.run import (
     newest_checkpoint,
     run_folder,
     step_of,
+    with_absolute_paths,
 )
 
 SOURCE = ModelSource("somewhere", "tiny")
@@ -66,10 +67,10 @@ def test_processes_from_outside_need_a_folder(tmp_path: Path, monkeypatch: pytes
 
 def test_the_record_is_true_whatever_happens(tmp_path: Path, data: ExampleDataset) -> None:
     config = SftConfig(seed=7)
-    with kept_record(tmp_path, config, SOURCE, (data, None), configuration="name", resume=False) as record:
+    with kept_record(tmp_path, config, SOURCE, (data, data), configuration="name", resume=False) as record:
         saved = RunRecord.load(tmp_path)
         assert (saved.status, saved.seed, saved.model, saved.finished_at) == ("running", 7, "tiny", None)
-        assert (saved.data_fingerprint, saved.val_fingerprint) == (data.fingerprint, "")
+        assert (saved.data_fingerprint, saved.val_fingerprint) == (data.fingerprint, data.fingerprint)
         assert saved.config_fingerprint == "name"
         record.status, record.results = "interrupted", {"loss": 2.0}
     saved = RunRecord.load(tmp_path)
@@ -83,7 +84,11 @@ def test_the_record_is_true_whatever_happens(tmp_path: Path, data: ExampleDatase
         raise KeyboardInterrupt
     again = RunRecord.load(tmp_path)
     assert (again.status, again.error, again.started_at) == ("failed", "KeyboardInterrupt: ", saved.started_at)
-    assert again.val_fingerprint == data.fingerprint
+    with (
+        pytest.raises(ModelError, match="the validation data changed since the run began"),
+        kept_record(tmp_path, config, SOURCE, (data, None), configuration="name", resume=True),
+    ):
+        pass
 
 
 def test_other_processes_write_nothing(tmp_path: Path, data: ExampleDataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,3 +134,23 @@ def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
 def test_last_figures(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("step,loss,val_loss\n1,3.0,2.0\n2,1.5,\n")
     assert last_figures(tmp_path / "metrics.csv") == {"step": 2, "loss": 1.5, "val_loss": 2.0}
+
+
+def test_files_are_named_in_full_and_names_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny", "sample", "policy", "tiny-clip", "models", "pictures"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "d.jsonl").write_text("{}")
+    named = GrpoConfig(
+        model="models", dataset="d.jsonl", val_dataset="sample", image_root="pictures", encoder="onnx:models"
+    )
+    full = with_absolute_paths(named)
+    assert (full.model, full.dataset, full.val_dataset) == (
+        str(tmp_path / "models"),
+        str(tmp_path / "d.jsonl"),
+        "sample",
+    )
+    assert (full.image_root, full.encoder) == (str(tmp_path / "pictures"), f"onnx:{tmp_path / 'models'}")
+    kept = GrpoConfig(model="tiny", dataset="sample", encoder="tiny-clip", difficulty=None)
+    assert with_absolute_paths(kept) == kept
+    assert with_absolute_paths(GrpoConfig(model="Qwen/Qwen2-VL-2B")).model == "Qwen/Qwen2-VL-2B"

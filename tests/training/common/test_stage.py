@@ -17,7 +17,6 @@ from ffr.training.common.run import newest_checkpoint
 from ffr.training.curriculum.difficulty import write_difficulties
 from ffr.training.curriculum.order import Difficulty
 from ffr.training.grpo import data_order
-from ffr.training.grpo.module import GrpoModule
 
 LINES = [{"speaker": "a", "utterance": "hi"}, {"speaker": "b", "utterance": "x"}]
 SMALL = {
@@ -61,7 +60,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
 
 LACK_4BIT = {"load_in_4bit": True}
 CASES: list[tuple[str, list[str], dict[str, Any], int, str]] = [
-    ("sft", [], {"dataset": "third.jsonl"}, 1, "third.jsonl:3: has no true answer to train on"),
+    ("sft", [], {"dataset": "third.jsonl"}, 1, "third.jsonl:3: has no true answer; add `solution`"),
     (
         "sft",
         [],
@@ -76,7 +75,7 @@ CASES: list[tuple[str, list[str], dict[str, Any], int, str]] = [
     ("sft", [], LACK_4BIT, 2, "bitsandbytes"),
     ("sft", [], {"pack_queries": True, "query_position": "first"}, 2, "set query_position=last"),
     ("sft", ["--model", "./nowhere"], {}, 2, "no such model folder or run"),
-    ("grpo", [], {"dataset": "third.jsonl"}, 1, "third.jsonl:3: has no true answer, which the rewards need"),
+    ("grpo", [], {"dataset": "third.jsonl"}, 1, "third.jsonl:3: has no true answer; add `solution`"),
     ("grpo", [], {"accelerator": "gpu"}, 2, "accelerator=gpu, devices=1, strategy=auto cannot be set up here: "),
     ("grpo", [], LACK_4BIT, 2, "bitsandbytes"),
     ("grpo", ["--curriculum"], {"difficulty": "none.csv"}, 1, "none.csv: not found"),
@@ -106,7 +105,7 @@ def test_too_little_memory_stops_both(call: Callable[..., Result], monkeypatch: 
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(GrpoModule, "try_longest", fail)
+    monkeypatch.setattr("ffr.training.grpo.stage.try_longest", fail)
     dry, run = call("grpo", "--dry-run"), call("grpo", "--out", "run")
     assert dry.exit_code == run.exit_code == 1, run.output
     assert "there is not enough memory for a step on the longest prompt, dialogue 'd0'" in run.output
@@ -162,7 +161,8 @@ def test_a_dry_run_of_a_resumed_run(call: Callable[..., Result], tmp_path: Path)
         assert refused.exit_code == 2, refused.output
         assert "config.yaml: not the settings that the run began with" in refused.output
     (run / "config.yaml").write_text(settings, encoding="utf-8")
-    write_data(tmp_path / "good.jsonl", without=3)
+    data = tmp_path / "good.jsonl"
+    data.write_text(data.read_text(encoding="utf-8").replace('"q3"', '"q9"'), encoding="utf-8")
     for refused in (resume("--dry-run"), resume("--no-progress")):
         assert refused.exit_code == 1, refused.output
         assert "the training data changed since the run began" in refused.output

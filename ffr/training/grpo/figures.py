@@ -1,0 +1,89 @@
+"""The figures of a GRPO step: sums over its answers and passes, made into means over all processes.
+
+Shapes: B prompts of the process, G answers to each, N = B·G answers, T reward terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from ffr.training.grpo.rollout import Rollout
+
+
+class StepFigures:
+    """Adds up what a step's row of `metrics.csv` is made of.
+
+    Args:
+        term_names: Names of the T reward terms.
+    """
+
+    def __init__(self, term_names: Sequence[str]) -> None:
+        self.term_names = list(term_names)
+        self.grad_norm = 0.0
+        self._sums: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+
+    def add(self, **sums: float) -> None:
+        """Adds to sums by their names."""
+        for name, value in sums.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def note_seconds(self, part: str, seconds: float) -> None:
+        """Adds to the time that a part of the step took."""
+        self._seconds[part] = self._seconds.get(part, 0.0) + seconds
+
+    def note_rollout(self, rollout: Rollout, *, reward_stds: Tensor, num_cut_off: int, num_prompt_tokens: int) -> None:
+        """Adds what was answered and earned.
+
+        Args:
+            rollout: The answers with their rewards.
+            reward_stds: (B,) standard deviation of the rewards of each prompt's answers.
+            num_cut_off: Answers that ended at the longest length.
+            num_prompt_tokens: Tokens of the B prompts.
+        """
+        self.add(
+            num_answers=float(len(rollout.answers)),
+            num_prompts=float(len(rollout.indices)),
+            reward=float(rollout.rewards.sum()),
+            reward_std=float(reward_stds.sum()),
+            answer_tokens=float(sum(len(answer.token_ids) for answer in rollout.answers)),
+            cut_off=float(num_cut_off),
+            dull=float(rollout.num_without_signal),
+            attempts=float(rollout.num_attempts),
+            prompt_tokens=float(num_prompt_tokens),
+            **{f"term_{name}": float(rollout.values[:, number].sum()) for number, name in enumerate(self.term_names)},
+        )
+
+    def take(self, sum_over_processes: Callable[[list[float]], list[float]]) -> dict[str, float]:
+        """The figures of the step; counting starts anew.
+
+        Args:
+            sum_over_processes: Adds up numbers over all processes.
+        """
+        names = sorted(self._sums)
+        found = sum_over_processes([self._sums[name] for name in names])
+        sums = dict(zip(names, found, strict=True))
+        answers, prompts = sums["num_answers"], sums["num_prompts"]
+        tokens = max(1.0, sums["update_num_tokens"])
+        figures = {
+            "loss": sums["loss"],
+            "grad_norm": self.grad_norm,
+            "reward": sums["reward"] / answers,
+            "reward_std": sums["reward_std"] / prompts,
+            **{f"reward_{name}": sums[f"term_{name}"] / answers for name in self.term_names},
+            "clipped_low_share": sums["update_clipped_low"] / tokens,
+            "clipped_high_share": sums["update_clipped_high"] / tokens,
+            "entropy": sums["entropy"] / max(1.0, sums["num_scored"]),
+            "answer_tokens": sums["answer_tokens"] / answers,
+            "cut_off_share": sums["cut_off"] / answers,
+            "no_signal_share": sums["dull"] / prompts,
+            "resampled": sums["attempts"],
+            "num_tokens": sums["prompt_tokens"] + sums["answer_tokens"],
+            **{f"seconds_{part}": self._seconds.get(part, 0.0) for part in ("rollout", "reference", "update")},
+        }
+        if "update_kl" in sums:
+            figures["kl"] = sums["update_kl"] / tokens
+        self._sums, self._seconds = {}, {}
+        return figures
