@@ -156,11 +156,14 @@ def _resumed_config(kind: type[StageConfig], run: Path, overrides: tuple[str, ..
     if record.stage != kind.stage:
         remedy = f"go on with it by `ffr train {record.stage} --resume {run}`"
         raise UsageError(f"{run} is a run of another stage; {remedy}")
-    if record.status == "finished":
+    is_finished = record.status == "finished"
+    if is_finished and not overrides:
         return None
     from ffr.training.common.run import load_run_config
 
-    return load_run_config(kind, run, overrides)
+    # a setting that the run was not started with is refused though nothing is left to train
+    config = load_run_config(kind, run, overrides)
+    return None if is_finished else config
 
 
 def _wants_progress(asked: bool | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -318,6 +319,24 @@ def test_the_wheel_lists_every_package() -> None:
     ]
     found = sorted(name for name, path in modules().items() if path.name == "__init__.py")
     assert sorted(listed) == found
+
+
+NAMED_PATH = re.compile(r"`((?:\.ci|benchmarks|cli|docs|exports|ffr|metrics|scripts|tests)/[\w./-]*)`")
+
+
+def missing_paths(text: str) -> list[str]:
+    """Files and folders that a text names in backticks and that are not here; NAME and STAGE stand for any."""
+    named = {path for path in NAMED_PATH.findall(text) if not re.search("NAME|STAGE", path)}
+    return sorted(path for path in named if not (REPOSITORY / path).exists())
+
+
+def test_every_path_that_architecture_names_is_here() -> None:
+    assert missing_paths((REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")) == []
+
+
+def test_the_guard_sees_a_path_that_is_not_here() -> None:
+    text = "`ffr/errors.py`, `ffr/errors`, `docs/NAME.md`, `tests/`, ffr/nothing, `ffr/data/{a,b}`, `cli/no.py`"
+    assert missing_paths(text) == ["cli/no.py", "ffr/errors"]
 
 
 HELP_PAGES = [

@@ -17,7 +17,7 @@ from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Fragment
 from ffr.errors import DataError, FfrError, UsageError
-from ffr.evaluation.predictions import example_of_record, score_predictions, truth_of_record
+from ffr.evaluation.predictions import example_of_record, read_truth, score_predictions
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.scoring import TRUTH_SLICES, density_slice, length_slice
 from ffr.metrics.functional.figures import FIGURES, confusion_counts, sample_figures_of
@@ -201,7 +201,7 @@ class Evaluation:
             dialogue_id=str(identity) if isinstance(identity, str | int) else str(index),
             response=response,
             read=read_response(response),
-            truth=truth_of_record(record) if of_data is None else of_data.fragment,
+            truth=read_truth(record, example)[0] if of_data is None else of_data.fragment,
             example=example,
             prompt="" if example is not None else _prompt_of(record),
             locations=locations,

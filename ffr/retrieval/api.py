@@ -6,7 +6,6 @@ import base64
 import functools
 import io
 import math
-import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -264,16 +263,16 @@ class ApiRetriever:
         if text is None:
             raise MalformedError("a chat completion whose content is no text")
         extra: dict[str, Any] = {}
-        if _LONE_SURROGATE.search(text):
-            # no file can hold half a pair
-            text = _LONE_SURROGATE.sub("\ufffd", text)
-            extra["has_replaced_characters"] = True
         if isinstance(reason, str) and reason not in ("stop", "length"):
-            extra["finish_reason"] = reason
+            extra["finish_reason"] = _writable(reason)
         usage = self._usage(answer.get("usage"))
         if usage:
             extra["usage"] = usage
-        return Answer(text, _read_logprobs(choice.get("logprobs")), is_cut_off=reason == "length", extra=extra)
+        logprobs = _read_logprobs(choice.get("logprobs"))
+        if logprobs is not None and not all(map(math.isfinite, logprobs)):
+            # no JSON can hold them; a line that says so is better than an answer that is lost
+            logprobs, extra["logprobs_left_out"] = None, "not all finite"
+        return Answer(_writable(text), logprobs, is_cut_off=reason == "length", extra=extra)
 
     def _usage(self, usage: Any) -> dict[str, Any]:
         if not isinstance(usage, dict):
@@ -283,9 +282,6 @@ class ApiRetriever:
             return {}
         found = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
         return found | ({"cost": self._prices.cost(prompt_tokens, completion_tokens)} if self._prices else {})
-
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _text_of(content: Any) -> str | None:
@@ -304,13 +300,23 @@ def _text_of(content: Any) -> str | None:
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
+    # a larger number is no count of tokens, and no float could hold its price
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _writable(text: str) -> str:
+    r"""A text with U+FFFD in the place of half a surrogate pair, which no file can hold.
+
+    >>> _writable("a\ud83d") == "a\ufffd"
+    True
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _read_logprobs(value: Any) -> tuple[float, ...] | None:
     try:
-        found = tuple(float(entry["logprob"]) for entry in value["content"])
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return tuple(float(entry["logprob"]) for entry in value["content"])
+    except OverflowError:
+        return (-math.inf,)
+    except (KeyError, TypeError, ValueError):
         return None
-    # one that is no number says nothing of the answer
-    return found if all(map(math.isfinite, found)) else None

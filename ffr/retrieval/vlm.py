@@ -63,7 +63,10 @@ class VlmRetriever:
 
         self.vlm = vlm
         self._name = name
-        self._encode = PromptBuilder(vlm, template=template, query_position=query_position)
+        # an answer of the grammar has no place for a thought, so the prompt closes one that it opens
+        self._encode = PromptBuilder(
+            vlm, template=template, query_position=query_position, closes_thought=is_constrained
+        )
         self._is_constrained = is_constrained
         self._max_new_tokens = max_new_tokens
         self._batch_tokens = batch_tokens
@@ -199,9 +202,11 @@ class VlmRetriever:
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
         stops = set(self.vlm.stop_ids)
+        # a response that begins within a thought would not show it to who reads it
+        begun = "" if self._is_constrained else self.vlm.opened_thought
         return [
             Answer(
-                response=item.text,
+                response=begun + item.text,
                 logprobs=item.logprobs if self._with_logprobs else None,
                 is_cut_off=not item.token_ids or item.token_ids[-1] not in stops,
             )

@@ -137,6 +137,24 @@ def test_predictions(data):
     assert own["summary"]["scores"] == scored["summary"]["scores"]
 
 
+def test_the_published_reading_is_a_third_block(data):
+    words = ["--model", "baseline:everything", "--dataset", data, "--out", "out", "--no-baselines"]
+    code, text = run(*words, "--reading", "published")
+    assert code == 0, text
+    summary = json.loads(Path("out/results.json").read_text())["summary"]
+    published = summary["published"]
+    assert (published["num_scored"], published["num_skipped"], published["num_unmarked"]) == (6, 0, 0)
+    # well-formed answers, each dialogue with an image: the same figures to the last bit
+    assert published["scores"] == {name: summary["scores"][name] for name in published["scores"]}
+    assert len(published["scores"]) == 24
+    assert "Published reading (6 answers, 0 skipped" in text
+    code, text = run("--predictions", "out/predictions.jsonl", "--reading", "published", "--json")
+    assert code == 0, text
+    assert json.loads(text[text.index("{") :])["summary"]["published"] == published
+    run(*words)
+    assert "published" not in json.loads(Path("out/results.json").read_text())["summary"]
+
+
 def test_skip_bad_is_counted(data):
     data.write_text(data.read_text() + "garbage\n")
     code, text = run("--dataset", data, "--model", "baseline:nothing")

@@ -489,8 +489,8 @@ def test_a_server_that_refuses_all_gives_no_result(server: Server, tmp_path: Pat
     [
         (completion([{"type": "text", "text": GOOD[:5]}, {"type": "text", "text": GOOD[5:]}]), GOOD, {}),
         (completion([{"type": "image_url"}, {"type": "text", "text": GOOD}]), GOOD, {}),
-        (completion("\ud83d" + GOOD), "\ufffd" + GOOD, {"has_replaced_characters": True}),
-        (completion("x", logprobs={"content": [{"logprob": -math.inf}]}), "x", {}),
+        (completion("\ud83d" + GOOD), "\ufffd" + GOOD, {}),
+        (completion("x", logprobs={"content": [{"logprob": -math.inf}]}), "x", {"logprobs_left_out": "not all finite"}),
         (completion("x", logprobs={"content": [{"logprob": -(10**400)}]}), "x", {}),
         (completion("x") | {"usage": {"prompt_tokens": 10**400, "completion_tokens": 1}}, "x", {"usage": None}),
     ],
