@@ -92,7 +92,7 @@ class AnswerConfig(Settings):
         low=0,
         unit="N",
         unset="no bound",
-        of=(*_READERS, "embedding"),
+        of=(*_READERS, "embedding", "baseline"),
     )
     neighbours: int | None = setting(
         None,
