@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
     "ffr.models": _DOORS | {"ffr.images", "ffr.model_files", "ffr.embedding.interface", "ffr.shipped"},
     "ffr.embedding": _DOORS | {"ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
-    "ffr.exports": _DOORS | {"ffr.embedding", "ffr.model_files", "ffr.models", "ffr.provenance"},
+    "ffr.exports": _DOORS
+    | {"ffr.data.catalog", "ffr.embedding", "ffr.files", "ffr.model_files", "ffr.models", "ffr.provenance"},
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.retrieval": _DOORS
     | {
