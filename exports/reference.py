@@ -13,7 +13,7 @@ import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,6 @@ from ffr.errors import DataError, ModelError
 from ffr.exports.parity import Call, Tolerance, compare
 from ffr.files import replaced_file
 
-if TYPE_CHECKING:
-    from ffr.exports.runtime import OnnxModel
-
 _log = logging.getLogger(__name__)
 
 REFERENCE_FILE = "reference.safetensors"
@@ -36,6 +33,16 @@ MAX_REFERENCE_BYTES = 256 * 2**20
 
 _OF_A_PROCESSOR = ("model name", "flags", "Features", "CPU implementer", "CPU part", "CPU variant", "isa", "cpu")
 """The lines of /proc/cpuinfo that say what a processor is and can do; others change by the moment."""
+
+
+class Opened(Protocol):
+    """An opened export, as `ffr.exports.runtime.OnnxModel` is one."""
+
+    folder: Path
+    info: Any
+    provider: str
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
 
 
 def write_reference(folder: Path, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
@@ -56,7 +63,7 @@ def processor() -> str:
     return "\n".join([platform.machine(), *lines, *(path.read_text().partition("\n")[0] for path in gpus)])
 
 
-def check_once(model: OnnxModel) -> bool:
+def check_once(model: Opened) -> bool:
     """Compares the reference unless these files have passed on this processor; that they have is kept in the user's cache.
 
     Returns:
@@ -90,7 +97,7 @@ def check_once(model: OnnxModel) -> bool:
     return True
 
 
-def _tolerance(model: OnnxModel) -> Tolerance:
+def _tolerance(model: Opened) -> Tolerance:
     entry = model.info.content["reference"]
     try:
         found = Tolerance(float(entry["max_difference"]), float(entry["min_cosine"]))
@@ -101,7 +108,7 @@ def _tolerance(model: OnnxModel) -> Tolerance:
     return found
 
 
-def _compare(model: OnnxModel, tolerance: Tolerance) -> dict[str, float]:
+def _compare(model: Opened, tolerance: Tolerance) -> dict[str, float]:
     where = str(model.folder)
     path = model.folder / REFERENCE_FILE
     try:
