@@ -23,8 +23,8 @@ from pathlib import Path
 import torch
 from sft_cpu import SIZES, VOCAB, make_vlm
 
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded
 from ffr.provenance import now, versions
 
 FORMS = {"plain": (1_024, 1), "few_kernels": (128, 1), "padded": (128, 64)}

@@ -60,10 +60,10 @@ def plain_loop(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
     import torch
 
     from ffr.images import open_image
-    from ffr.models.prompts import ExampleEncoder
+    from ffr.models.prompts import PromptBuilder
     from ffr.prompt import IMAGE_MARK
 
-    prompt_of = ExampleEncoder(vlm).prompt
+    prompt_of = PromptBuilder(vlm).prompt
     answers = []
     for example in examples:
         prompt = prompt_of(example)
@@ -114,9 +114,9 @@ def retriever_answers(vlm: Any, examples: list[Any], max_new_tokens: int, *, is_
 
 
 def num_prompt_tokens(vlm: Any, example: Any) -> int:
-    from ffr.models.prompts import ExampleEncoder
+    from ffr.models.prompts import PromptBuilder
 
-    return ExampleEncoder(vlm, query_position="last")(example).num_tokens
+    return PromptBuilder(vlm, query_position="last")(example).num_tokens
 
 
 def measure(forms: dict[str, Callable[[], list[str]]], vlm: Any, rounds: int, num_dialogues: int) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def measure(forms: dict[str, Callable[[], list[str]]], vlm: Any, rounds: int, nu
     for number in range(rounds):
         # the order turns about, so that a load that comes and goes meets all
         for name in list(forms) if number % 2 else list(forms)[::-1]:
-            vlm.feature_cache = ImageFeatureCache(memory_bytes=512 << 20)
+            vlm.tower.cache = ImageFeatureCache(memory_bytes=512 << 20)
             begin, cpu_begin = time.perf_counter(), time.process_time()
             answers[name] = forms[name]()
             seconds[name].append(time.perf_counter() - begin)

@@ -319,7 +319,7 @@ def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) 
     from ffr.models.vlm import Vlm
     from ffr.settings import GrpoConfig
     from ffr.shipped.tiny import TINY_FOLDER
-    from ffr.training.common.assembly import make_trainable
+    from ffr.training.common.setup import make_trainable
     from ffr.training.grpo.module import GrpoModule
     from ffr.training.grpo.reward_terms import RewardTerm
     from ffr.training.grpo.rollout import Sampler
@@ -329,7 +329,7 @@ def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) 
     processor.tokenizer, processor.chat_template, processor.image_token = tokenizer, tokenizer.chat_template, "<image>"
     vlm = Vlm(make_policy(case), tokenizer, processor, name="benchmark")
     if has_feature_cache:
-        vlm.feature_cache = ImageFeatureCache(memory_bytes=GrpoConfig().feature_cache_mb * 2**20)
+        vlm.tower.cache = ImageFeatureCache(memory_bytes=GrpoConfig().feature_cache_mb * 2**20)
     config = GrpoConfig(
         batch_size=1, accumulate=1, num_generations=case.answers, max_new_tokens=case.answer_tokens, temperature=1.0, top_p=1.0,
         resample_attempts=0, kl_coefficient=0.04, learning_rate=1e-4, gradient_checkpointing=case.gradient_checkpointing,
@@ -354,7 +354,7 @@ def encode(case: Case, index: int, ids: list[int], num_images: int) -> Any:
     """A prompt as the model takes it, its images random pixels that no other prompt has."""
     import torch
 
-    from ffr.models.vlm import Encoded, EncodedImage
+    from ffr.models.rows import Encoded, EncodedImage
 
     patches = case.model_size.image_side // 14
     draw = torch.Generator().manual_seed(index)

@@ -23,9 +23,10 @@ import torch
 from sft_cpu import SIZES, VOCAB, make_vlm
 from transformers import DynamicCache
 
-from ffr.models.decoding import sampling
+from ffr.models.decoding import loop, reading, sampling
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.provenance import now, versions
 
 DIALOGUE_TOKENS, QUERIES, QUERY_TOKENS, ANSWERS, ANSWER_TOKENS = 800, 4, 25, 8, 40
@@ -35,8 +36,8 @@ FORMS = ("plain", "cast_once", "cast_once_roomy", "packed")
 
 def roll_out(form: str, vlm: Vlm, prompts: list[Encoded]) -> float:
     """Seconds of a rollout in one form."""
-    plain_cache = mock.patch.object(sampling, "RoomyCache", lambda config: DynamicCache(config=config))
-    cast_always = mock.patch.object(sampling, "_weights_cast_once", return_value=nullcontext())
+    plain_cache = mock.patch.object(reading, "RoomyCache", lambda config: DynamicCache(config=config))
+    cast_always = mock.patch.object(loop, "weights_cast_once", return_value=nullcontext())
     with (
         plain_cache if form in ("plain", "cast_once") else nullcontext(),
         cast_always if form == "plain" else nullcontext(),
@@ -45,7 +46,7 @@ def roll_out(form: str, vlm: Vlm, prompts: list[Encoded]) -> float:
         start = time.perf_counter()
         sampling.sample_answers(
             vlm, prompts, num_samples=ANSWERS, max_new_tokens=ANSWER_TOKENS,
-            generator=torch.Generator().manual_seed(0), groups=[0] * QUERIES if form == "packed" else None,
+            generator=torch.Generator().manual_seed(0), dialogue_numbers=[0] * QUERIES if form == "packed" else None,
         )  # fmt: skip
         return time.perf_counter() - start
 

@@ -60,7 +60,8 @@ def measure_ours(batch: int, steps: int, vocab: int) -> dict[str, float]:
 
     from ffr.models.loading import load_vlm
     from ffr.models.lora import add_lora
-    from ffr.models.vlm import Encoded, Vlm
+    from ffr.models.rows import Encoded
+    from ffr.models.vlm import Vlm
     from ffr.settings import SftConfig
     from ffr.shipped.tiny import TINY_FOLDER
     from ffr.training.sft.loader import StepLoader

@@ -23,8 +23,9 @@ from sft import make_model
 
 from ffr.models.compiled import compile_layers
 from ffr.models.loading import load_vlm
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.provenance import now, versions
 from ffr.shipped.tiny import TINY_FOLDER
 

@@ -52,8 +52,9 @@ def train(form: str, steps: int, dialogue_tokens: int) -> tuple[list[float], flo
     from ffr.models.loading import load_vlm
     from ffr.models.lora import add_lora
     from ffr.models.packing import pack
+    from ffr.models.rows import Encoded
     from ffr.models.shared_prefix import PrefixSharing
-    from ffr.models.vlm import Encoded, Vlm
+    from ffr.models.vlm import Vlm
     from ffr.settings import SftConfig
     from ffr.shipped.tiny import TINY_FOLDER
     from ffr.training.sft.loader import StepLoader

@@ -25,10 +25,10 @@ import torch
 from rollout import ANSWER_TOKENS, ANSWERS, DIALOGUE_TOKENS, QUERIES, QUERY_TOKENS
 from sft_cpu import SIZES, VOCAB, make_vlm
 
-from ffr.models import shared_prefix
+from ffr.models import packing
 from ffr.models.packing import pack
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded
 from ffr.provenance import now, versions
 
 RESULT = Path(__file__).parent / "results" / "update.json"
@@ -67,7 +67,7 @@ class Update:
         if form.startswith("packed"):
             parts = [([row for rows in self.queries for row in rows], self.advantages.flatten())]
         in_one = mock.patch.object(
-            shared_prefix, "SMALLEST_BLOCK", 10**9 if form == "packed_in_one" else shared_prefix.SMALLEST_BLOCK
+            packing, "SMALLEST_BLOCK", 10**9 if form == "packed_in_one" else packing.SMALLEST_BLOCK
         )
         total = 0.0
         start = time.perf_counter()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ffr.cli.output import progress_bar, say
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ def run(
 ) -> None:
     """Measure the rows of a suite and write the table.
 
-    SUITE is a name of `ffr bench list` or a YAML file. DIR gets table.md, table.csv, table.tex and results.json, and every evaluation
-    in a folder of its own; the same command goes on where it was stopped. A row that cannot be measured does not stop the others:
-    the table says why, and the exit code is 1.
+    SUITE is a name of `ffr bench list` or a YAML file. DIR gets table.md, table.csv, table.tex and
+    results.json, and every evaluation in a folder of its own; the same command goes on where it was
+    stopped. A row that cannot be measured does not stop the others: the table says why, and the
+    exit code is 1.
     """
-    from ffr.cli.model_options import progress_bar
     from ffr.suites.run import TABLE_FILES, run_suite
     from ffr.suites.suite import load_suite
 
@@ -54,31 +55,31 @@ def run(
     if limit is not None:
         found = found.limited_to(limit)
     rows = found.rows_of(only)
-    click.echo(f"Suite {found.name}: {len(rows)} rows on {len(found.datasets)} data sets; results folder {folder}")
+    say(f"Suite {found.name}: {len(rows)} rows on {len(found.datasets)} data sets; results folder {folder}")
     for line in _servers(found, only):
-        click.echo(line)
+        say(line)
 
     def bar(num_queries: int) -> AbstractContextManager[Progress | None]:
-        return progress_bar(progress, num_queries)
+        return progress_bar(progress, "answers", num_queries)
 
     try:
-        done = run_suite(found, folder, only=only, trust_remote_code=trust_remote_code, say=click.echo, progress=bar)
+        done = run_suite(found, folder, only=only, trust_remote_code=trust_remote_code, say=say, progress=bar)
     except KeyboardInterrupt:
-        click.echo("\nStopped; the same command goes on from here.")
+        say("\nStopped; the same command goes on from here.")
         raise click.exceptions.Exit(130) from None
-    click.echo()
-    click.echo((folder / TABLE_FILES[0]).read_text(encoding="utf-8"), nl=False)
-    click.echo(f"Written to {folder}: {', '.join(TABLE_FILES)}, results.json")
+    say()
+    say((folder / TABLE_FILES[0]).read_text(encoding="utf-8").rstrip("\n"))
+    say(f"Written to {folder}: {', '.join(TABLE_FILES)}, results.json")
     num_missing = done.num_of("missing")
     if num_missing:
-        click.echo(f"{num_missing} of {len(done.cells)} cells are missing; the table says why")
+        say(f"{num_missing} of {len(done.cells)} cells are missing; the table says why")
         raise click.exceptions.Exit(1)
 
 
 def _servers(suite: Suite, only: tuple[str, ...]) -> list[str]:
     """Which servers are asked, and whose keys they get: a suite may come from someone else."""
     from ffr.retrieval.api import DEFAULT_KEY_VARIABLE, split_name
-    from ffr.retrieval.opening import kind_of
+    from ffr.settings import kind_of
 
     found: dict[str, None] = {}
     for row in suite.rows_of(only):
@@ -100,7 +101,7 @@ def list_command() -> None:
     suites = packaged_suites()
     width = max(map(len, suites))
     for name, purpose in suites.items():
-        click.echo(f"{name:<{width}}  {purpose}")
+        say(f"{name:<{width}}  {purpose}")
 
 
 @bench.command()
@@ -113,4 +114,4 @@ def show(name: str) -> None:
     known = packaged_suites()
     if name not in known:
         raise UsageError(f"there is no suite {name} ({', '.join(known)}){nearest(name, known)}")
-    click.echo(suite_text(name), nl=False)
+    say(suite_text(name).rstrip("\n"))

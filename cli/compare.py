@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ffr.cli.output import print_json, say
 from ffr.errors import UsageError
+from ffr.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from ffr.dialogue import Fragment
     from ffr.evaluation.compare import Comparison, Difference
@@ -33,12 +34,11 @@ if TYPE_CHECKING:
 def compare(results: tuple[Path, ...], changed: int, seed: int, as_json: bool) -> None:
     """Compare results on the same data: B, C … each against A.
 
-    A, B, C are output folders of `ffr eval`, or results.json in one. Differences come with a 95 % interval and a p-value from a paired
-    bootstrap of 10,000 resamples of whole dialogues.
+    A, B, C are output folders of `ffr eval`, or results.json in one. Differences come with a 95 %
+    interval and a p-value from a paired bootstrap of 10,000 resamples of whole dialogues.
     """
     if len(results) < 2:
         raise UsageError("one result cannot be compared; name two or more")
-    import json
 
     from ffr.evaluation.compare import compare as compare_runs
     from ffr.evaluation.compare import comparison_to_json, load_run
@@ -47,16 +47,16 @@ def compare(results: tuple[Path, ...], changed: int, seed: int, as_json: bool) -
     comparisons = compare_runs(runs, num_changed=changed, seed=seed)
     if as_json:
         content = comparison_to_json(runs, comparisons, seed=seed)
-        click.echo(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False))
+        print_json(content)
         return
-    from rich.console import Console
+    from ffr.terminal import PlainConsole
 
-    console = Console()
+    console = PlainConsole()
     for letter, run in zip(_letters(len(runs)), runs, strict=True):
-        click.echo(f"{letter}: {run.label} ({run.path})")
+        say(f"{letter}: {run.label} ({run.path})")
     for letter, comparison in zip(_letters(len(runs))[1:], comparisons, strict=True):
         _print_comparison(comparison, letter, console)
-    click.echo(
+    say(
         "95 % intervals and p-values: 10,000 resamples of whole dialogues, the same for both sides, "
         f"seed {seed}; p is twice the smaller share of resamples at or beyond 0"
         + ("; each p stands for its own comparison alone" if len(runs) > 2 else "")
@@ -70,33 +70,37 @@ def _letters(count: int) -> list[str]:
 def _print_comparison(comparison: Comparison, letter: str, console: Console) -> None:
     from rich.text import Text
 
-    from ffr.evaluation.compare import HEADLINE_FIGURES
+    from ffr.evaluation.figures import headline_names
     from ffr.report.tables import slice_label
+    from ffr.terminal import plain_table
 
-    table = _table(f"{letter} against A, in percent")
+    table = plain_table(f"{letter} against A, in percent")
     table.add_column("", no_wrap=True)
     for header in ("A", letter, "change", "95 % interval", "p"):
         table.add_column(header, justify="right", no_wrap=True)
-    for name in HEADLINE_FIGURES:
+    for name in headline_names():
         table.add_row(name, *_cells(comparison.figures[name]), style=_style(comparison.figures[name]))
     console.print(table)
-    table = _table(f"Joint F1 by slice, {letter} against A, in percent (truth empty: exactly right)")
+    table = plain_table(f"Joint F1 by slice, {letter} against A, in percent (truth empty: exactly right)")
     table.add_column("", no_wrap=True)
     for header in ("queries", "A", letter, "change", "95 % interval", "p"):
         table.add_column(header, justify="right", no_wrap=True)
     for name, slices in comparison.slices.items():
-        for its_slice, (num_answers, differences) in slices.items():
+        for its_slice, part in slices.items():
+            if part is None:
+                continue
+            num_answers, differences = part
             # where nothing is to be found F1 is 0 whatever the answer
             found = differences["exact_match" if (name, its_slice) == ("by_truth", "empty") else "joint_f1"]
             table.add_row(slice_label(name, its_slice), str(num_answers), *_cells(found), style=_style(found))
     console.print(table)
-    click.echo(
+    say(
         f"Joint F1 by query: {letter} better on {comparison.num_better}, worse on {comparison.num_worse}, "
         f"the same on {comparison.num_same}"
     )
     for sample in comparison.changed:
         console.print(
-            Text(f"\n{sample.dialogue_id} · {_line(sample.query)}", style="bold"),
+            Text(f"\n· {one_line(sample.dialogue_id)} · {one_line(sample.query, 500)}", style="bold"),
             Text(f"  truth  {_ids(sample.truth)}"),
             Text(f"  A      {_ids(sample.first)}  (F1 {100 * sample.first_f1:.0f})"),
             Text(
@@ -105,14 +109,7 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
             ),
             sep="\n",
         )
-    click.echo()
-
-
-def _table(title: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=title, title_justify="left")
+    say()
 
 
 def _cells(found: Difference) -> Sequence[str]:
@@ -135,7 +132,3 @@ def _ids(fragment: Fragment) -> str:
         return "nothing"
     parts = [("utterances", fragment.utterance_ids), ("images", fragment.image_ids)]
     return " · ".join(f"{word} {' '.join(map(str, ids))}" for word, ids in parts if ids)
-
-
-def _line(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in " ".join(text.split()))

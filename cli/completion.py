@@ -11,7 +11,11 @@ from click.shell_completion import get_completion_class
 def completion(shell: str) -> None:
     """Print the completion script of SHELL; source it in the shell's start-up file.
 
-    bash: eval "$(ffr completion bash)"  ·  zsh: eval "$(ffr completion zsh)"  ·  fish: ffr completion fish | source
+    bash: eval "$(ffr completion bash)"
+
+    zsh: eval "$(ffr completion zsh)"
+
+    fish: ffr completion fish | source
     """
     from ffr.cli.main import ffr
 

@@ -1,4 +1,4 @@
-"""`ffr curriculum`: how hard each item of a training set is for a model, and into which level that puts it."""
+"""`ffr curriculum`: how hard each item of a training set is for a model, and its level."""
 
 from __future__ import annotations
 
@@ -8,22 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffr.cli.model_options import (
-    BATCH_TOKENS,
-    DEVICE,
-    DTYPE,
-    IMAGE_ROOT,
-    LIMIT,
-    MAX_NEW_TOKENS,
-    PROGRESS,
-    QUERY_POSITION,
-    SKIP_BAD,
-    TEMPLATE,
-    TRUST_REMOTE_CODE,
-    data_options,
-    progress_bar,
-    with_options,
-)
+from ffr.cli.eval_options import EvalCall
+from ffr.cli.model_options import with_options
+from ffr.cli.output import progress_bar, say
+from ffr.cli.setting_options import setting_options
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +21,12 @@ if TYPE_CHECKING:
     from ffr.training.curriculum.order import Difficulty
 
 
+_ASKING = (
+    "batch_tokens", "max_new_tokens", "device", "dtype", "limit", "skip_bad", "image_root",
+    "template", "query_position", "trust_remote_code", "progress",
+)  # fmt: skip
+
+
 @click.group()
 def curriculum() -> None:
     """Order training data by difficulty; `ffr curriculum score` measures it."""
@@ -40,7 +34,8 @@ def curriculum() -> None:
 
 @curriculum.command()
 @with_options(
-    *data_options(split="train"),
+    *setting_options(EvalCall, ["dataset"]),
+    click.option("--split", default="train", show_default=True, help="Part of a named set."),
     click.option(
         "--model",
         metavar="MODEL",
@@ -52,17 +47,7 @@ def curriculum() -> None:
         metavar="DIR",
         help="Output folder. [default: the user's cache, by model, data and settings]",
     ),
-    BATCH_TOKENS,
-    MAX_NEW_TOKENS,
-    DEVICE,
-    DTYPE,
-    LIMIT,
-    SKIP_BAD,
-    IMAGE_ROOT,
-    TEMPLATE,
-    QUERY_POSITION,
-    TRUST_REMOTE_CODE,
-    PROGRESS,
+    *setting_options(EvalCall, _ASKING),
 )
 def score(
     dataset: str,
@@ -81,21 +66,31 @@ def score(
     trust_remote_code: bool,
     progress: bool | None,
 ) -> None:
-    """Let a model answer every item once, and divide the items into levels by the F1 and the entropy of the answers.
+    """Let a model answer every item once, and divide the items into levels by how it did.
 
-    The output folder gets difficulty.csv and scatter.png beside the answers; the same command goes on where it was stopped, and asks
-    the model nothing where it had finished.
+    Levels follow from the F1 and the entropy of the answers.
+    The output folder gets difficulty.csv and scatter.png beside the answers; the same command
+    goes on where it was stopped, and asks the model nothing where it had finished.
     """
     label, source = _choose(model)
     is_file = Path(dataset).is_file()
-    click.echo(f"Scoring {label} on {dataset}" + ("" if is_file else f" ({split})"))
+    say(f"Scoring {label} on {dataset}" + ("" if is_file else f" ({split})"))
     from ffr.data.catalog import load_dataset
     from ffr.data.dataset import FirstExamples
     from ffr.retrieval.opening import vlm_retriever
+    from ffr.retrieval.rules import vlm_rules
     from ffr.training.curriculum.difficulty import DIFFICULTY_FILE, score_dataset
     from ffr.training.curriculum.plot import draw_scatter
 
-    data = load_dataset(dataset, split=split, image_root=image_root, skip_bad=skip_bad, echo=click.echo)
+    data = load_dataset(
+        dataset,
+        split=split,
+        image_root=image_root,
+        skip_bad=skip_bad,
+        require_truths=True,
+        rules=vlm_rules(source.location, trust_remote_code=trust_remote_code),
+        echo=say,
+    )
     examples = data if limit is None else FirstExamples(data, limit)
     retriever = vlm_retriever(
         source,
@@ -109,26 +104,18 @@ def score(
         batch_tokens=batch_tokens,
         with_logprobs=True,
     )
-    click.echo(f"{len(examples)} queries")
-    with progress_bar(progress, len(examples)) as advance:
+    say(f"{len(examples)} queries")
+    with progress_bar(progress, "answers", len(examples)) as advance:
         try:
-            scored = score_dataset(
-                examples,
-                retriever,
-                out,
-                dataset=dataset,
-                split=None if is_file else split,
-                num_left_out=data.num_left_out,
-                progress=advance,
-            )
+            scored = score_dataset(examples, retriever, out, progress=advance)
         except KeyboardInterrupt:
-            click.echo("\nStopped; the same command goes on from here.")
+            say("\nStopped; the same command goes on from here.")
             raise click.exceptions.Exit(130) from None
     draw_scatter(scored.difficulties, scored.folder / "scatter.png", title=f"{source.label} on {dataset}")
-    from rich.console import Console
+    from ffr.terminal import PlainConsole
 
-    Console().print(_level_table(scored.difficulties))
-    click.echo(f"Table: {scored.folder / DIFFICULTY_FILE}  ·  picture: {scored.folder / 'scatter.png'}")
+    PlainConsole().print(_level_table(scored.difficulties))
+    say(f"Table: {scored.folder / DIFFICULTY_FILE}  ·  picture: {scored.folder / 'scatter.png'}")
 
 
 def _choose(model: str | None) -> tuple[str, ModelSource]:
@@ -147,14 +134,12 @@ def _choose(model: str | None) -> tuple[str, ModelSource]:
 
 def _level_table(difficulties: Sequence[Difficulty]) -> Table:
     """Rows: levels, then all; columns: items, those the paper's rule keeps, mean F1 and entropy."""
-    from rich import box
-    from rich.table import Table
-
+    from ffr.terminal import plain_table
     from ffr.training.curriculum.order import LEVELS, assign_levels, kept_items
 
     levels = assign_levels(difficulties)
     kept = set(kept_items(difficulties, levels))
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = plain_table()
     table.add_column("level", no_wrap=True)
     for header in ("items", "kept", "mean F1", "mean entropy"):
         table.add_column(header, justify="right", no_wrap=True)

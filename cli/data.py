@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from ffr.cli.output import print_json, progress_bar, say, say_aside
 from ffr.errors import UsageError
+from ffr.text import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from ffr.data.dataset import ExampleDataset
     from ffr.data.stats import DatasetStats, Summary
     from ffr.dialogue import Example
+    from ffr.progress import Progress
 
 _path = click.Path(path_type=Path)
 _image_root = click.option(
@@ -51,19 +54,32 @@ def data() -> None:
 @click.argument("path", type=_path)
 @_image_root
 @click.option("--no-images", is_flag=True, help="Do not look at the pictures.")
+@click.option(
+    "--model", metavar="MODEL", help="Also list what this model cannot take: a folder, a run, a hub id, or `tiny`."
+)
 @_json
 @click.pass_context
-def check(context: click.Context, path: Path, image_root: Path | None, no_images: bool, as_json: bool) -> None:
+def check(
+    context: click.Context, path: Path, image_root: Path | None, no_images: bool, model: str | None, as_json: bool
+) -> None:
     """List every fault of a data file with file, line and remedy; exit with 1 if a record is bad.
 
     Takes .json, .jsonl and either as .gz, in ms-swift or raw form, and prediction files.
     """
     from ffr.data.check import check_file
 
-    with _Bar("checking", "records") as progress:
-        report = check_file(path, image_root=image_root, check_images=not no_images, progress=progress)
+    rules = None
+    if model is not None:
+        from ffr.retrieval.rules import vlm_rules
+        from ffr.runs import resolve_model
+
+        if no_images:
+            raise UsageError("--model has no meaning beside --no-images: what it cannot take is seen in the pictures")
+        rules = vlm_rules(resolve_model(model).location)
+    with progress_bar(None, "checking", unit="records") as progress:
+        report = check_file(path, image_root=image_root, check_images=not no_images, rules=rules, progress=progress)
     if as_json:
-        _print_json(report.to_json())
+        print_json(report.to_json())
     else:
         _print_report(report)
     if not report.is_good:
@@ -72,18 +88,18 @@ def check(context: click.Context, path: Path, image_root: Path | None, no_images
 
 def _print_report(report: CheckReport) -> None:
     for fault in report.errors:
-        click.echo(f"{fault.where}: {fault.message}")
+        say(one_line(f"{fault.where}: {fault.message}", 1000))
     for fault, count in report.grouped_warnings():
         often = f" (in {count} records)" if count > 1 else ""
-        click.echo(f"warning: {fault.where}: {fault.message}{often}")
+        say(one_line(f"warning: {fault.where}: {fault.message}", 1000) + often)
     num_bad = report.num_records - report.num_good
-    click.echo(
+    say(
         f"{report.path.name}: {report.num_good:,} of {report.num_records:,} records good, {num_bad:,} bad; "
         f"{len(report.errors):,} faults, {len(report.warnings):,} warnings; "
         f"{report.num_dialogues:,} dialogues, {report.num_examples:,} queries, {report.num_image_files:,} pictures looked at"
     )
     if num_bad:
-        click.echo("Correct them, or pass --skip-bad to `ffr train` and `ffr eval` to use the good ones.")
+        say("Correct them, or pass --skip-bad to `ffr train` and `ffr eval` to use the good ones.")
 
 
 @data.command()
@@ -92,17 +108,17 @@ def _print_report(report: CheckReport) -> None:
 @_skip_bad
 @_json
 def stats(dataset: str, split: str, skip_bad: bool, as_json: bool) -> None:
-    """Print the figures of a set: turns, images, topics, fragments, density, empty answers, languages.
+    """Print the figures of a set: turns, images, topics, fragments, empty answers, languages.
 
     DATASET is a named set (sample, wechat-sample, mldr, wechat) or a path.
     """
     from ffr.data.catalog import load_dataset
     from ffr.data.stats import dataset_stats
 
-    examples = load_dataset(dataset, split=split, skip_bad=skip_bad, require_images=False, echo=_echo_aside)
+    examples = load_dataset(dataset, split=split, skip_bad=skip_bad, require_images=False, echo=say_aside)
     figures = dataset_stats(examples)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "path": str(examples.path),
                 "fingerprint": examples.fingerprint,
@@ -111,9 +127,9 @@ def stats(dataset: str, split: str, skip_bad: bool, as_json: bool) -> None:
             }
         )
         return
-    from rich.console import Console
+    from ffr.terminal import PlainConsole
 
-    console = Console(highlight=False)
+    console = PlainConsole()
     console.print(_stats_table(examples, figures), _counts_table(examples, figures))
     console.print("¹ of answers that are not empty  ² turns of the answer / turns of the dialogue")
 
@@ -184,23 +200,26 @@ def convert(
     skip_bad: bool,
     force: bool,
 ) -> None:
-    """Write a data file in another form or layout; OUT ends in .json or .jsonl, with .gz to pack it.
+    """Write a data file in another form or layout.
 
-    What the other form cannot hold is an error, never left out in silence. Prompts of the file stay as they are.
+    OUT ends in .json or .jsonl, with .gz to pack it.
+
+    What the other form cannot hold is an error, never left out in silence. Prompts of the file stay
+    as they are.
     """
     from ffr.data.catalog import load_dataset
 
     _refuse_existing(target, force)
-    examples = load_dataset(source, skip_bad=skip_bad, require_images=False, echo=_echo_aside)
-    with _Bar("converting", "examples") as progress:
+    examples = load_dataset(source, skip_bad=skip_bad, require_images=False, echo=say_aside)
+    with progress_bar(None, "converting", unit="examples") as progress:
         count = _write(target, _counted(examples, progress), form, template, query_position, drop_prompts)
-    click.echo(f"{target}: {count:,} records, {len(examples):,} examples")
+    say(f"{target}: {count:,} records, {len(examples):,} examples")
     if form == "ms-swift" and any(
         line.speaker != line.speaker.lower() and example.prompt is None
         for example in examples
         for line in example.dialogue.utterances
     ):
-        click.echo("Note: prompts have speakers in lower case; their capitals are not kept.")
+        say("Note: prompts have speakers in lower case; their capitals are not kept.")
     _note_image_root(target, examples.image_root, any(example.dialogue.images for example in examples))
 
 
@@ -249,15 +268,15 @@ def build(
 ) -> None:
     """Join short dialogues into long ones, as MLDR was made.
 
-    Every dialogue of FILE counts as one about a single topic: the `topic` in its meta, or else its query.
-    The same seed gives the same bytes.
+    Every dialogue of FILE counts as one about a single topic: the `topic` in its meta, or else its
+    query. The same seed gives the same bytes.
     """
     from ffr.data.build import build_long, short_dialogues_of
     from ffr.data.catalog import load_dataset
 
     _refuse_existing(target, force)
     examples = load_dataset(
-        source, split=split, image_root=image_root, skip_bad=skip_bad, require_images=False, echo=_echo_aside
+        source, split=split, image_root=image_root, skip_bad=skip_bad, require_images=False, echo=say_aside
     )
     short = short_dialogues_of(examples)
     made = build_long(
@@ -270,7 +289,7 @@ def build(
         seed=seed,
     )
     count = _write(target, made, "ms-swift", template, query_position, False)
-    click.echo(f"{target}: {count:,} examples from {len(short):,} short dialogues (seed {seed})")
+    say(f"{target}: {count:,} examples from {len(short):,} short dialogues (seed {seed})")
     has_images = any(line.images for item in short for line in item.utterances)
     _note_image_root(target, examples.image_root, has_images)
 
@@ -289,8 +308,8 @@ def sample(folder: Path, name: str, seed: int) -> None:
     generate_sample(name, folder, seed)
     for path in sorted(folder.glob("*.jsonl")):
         with path.open("rb") as file:
-            click.echo(f"{path}: {sum(1 for _ in file):,} examples")
-    click.echo(f"Use it by its path: ffr data stats {folder}")
+            say(f"{path}: {sum(1 for _ in file):,} examples")
+    say(f"Use it by its path: ffr data stats {folder}")
 
 
 @data.command()
@@ -313,14 +332,15 @@ def download(
 
     The publishers' address is not built in: pass it as --url, or a local copy as --archive.
     """
-    from ffr.data.catalog import NAMED_SETS, data_home, locate
+    from ffr.data.catalog import NAMED_SETS, locate
     from ffr.data.download import install
+    from ffr.data.home import data_home
 
     if url is None and archive is None:
         raise UsageError(
             f"no address of {name} is built in: pass the publishers' as --url URL, or a copy on this machine as --archive FILE"
         )
-    with _Bar("downloading", "bytes") as progress:
+    with progress_bar(None, "downloading", unit="bytes") as progress:
         result = install(
             data_home() / name,
             url=url,
@@ -330,14 +350,14 @@ def download(
             replace=force,
             progress=progress,
         )
-    click.echo(f"{result.folder}: {result.num_files:,} files from {result.num_bytes:,} bytes")
-    click.echo(f"SHA-256 {result.sha256} ({'as required' if sha256 else 'recorded; none was required'})")
+    say(f"{result.folder}: {result.num_files:,} files from {result.num_bytes:,} bytes")
+    say(f"SHA-256 {result.sha256} ({'as required' if sha256 else 'recorded; none was required'})")
     for split in NAMED_SETS[name].splits:
         try:
             path, root = locate(name, split=split)
-            click.echo(f"{split}: {path} (images relative to {root})")
+            say(f"{split}: {path} (images relative to {root})")
         except UsageError as error:
-            click.echo(f"{split}: {error}")
+            say(f"{split}: {error}")
 
 
 def _write(
@@ -363,56 +383,10 @@ def _refuse_existing(target: Path, force: bool) -> None:
 
 def _note_image_root(target: Path, image_root: Path, has_images: bool) -> None:
     if has_images and image_root.resolve() != target.parent.resolve():
-        click.echo(f"Note: its image paths are relative to {image_root}; pass --image-root {image_root} with it.")
+        say(f"Note: its image paths are relative to {image_root}; pass --image-root {image_root} with it.")
 
 
-def _counted(examples: ExampleDataset, progress: Callable[[int, int | None], None]) -> Iterable[Example]:
+def _counted(examples: ExampleDataset, progress: Progress) -> Iterable[Example]:
     for number, example in enumerate(examples, 1):
         progress(number, len(examples))
         yield example
-
-
-def _echo_aside(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    import json
-
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
-
-
-class _Bar:
-    """A progress bar on the terminal's error stream; nothing where that is no terminal."""
-
-    def __init__(self, what: str, unit: str) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        columns = [TextColumn(what), BarColumn()]
-        counts = (
-            [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn(unit)]
-        )
-        console = Console(stderr=True)
-        self._progress = Progress(
-            *columns, *counts, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-        )
-        self._task = self._progress.add_task(what, total=None)
-
-    def __enter__(self) -> Callable[[int, int | None], None]:
-        self._progress.__enter__()
-        return self._show
-
-    def __exit__(self, *error: Any) -> None:
-        self._progress.__exit__(*error)
-
-    def _show(self, done: int, total: int | None) -> None:
-        self._progress.update(self._task, completed=done, total=total)

@@ -1,12 +1,14 @@
-"""`ffr doctor`: versions, devices, ONNX providers, data and models at hand, and the remedy for what is missing."""
+"""`ffr doctor`: versions, devices, data and models at hand, and the remedy for what is missing."""
 
 from __future__ import annotations
 
-import json as json_module
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import click
+
+from ffr.cli.output import print_json
+from ffr.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,13 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Show versions, devices and data, and what is missing with its remedy; exit 1 if something needed is missing."""
+    """Show versions, devices and data, and what is missing with its remedy.
+
+    Exits with 1 if something needed is missing.
+    """
     findings = [*_packages(), *_devices(), *_providers(), *_data(), *_models()]
     if as_json:
-        click.echo(json_module.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=2))
+        print_json([asdict(finding) for finding in findings])
     else:
         _print(findings)
     if any(finding.status == "missing" for finding in findings):
@@ -140,9 +145,14 @@ def _installed(package: str) -> bool:
 
 
 def _data() -> list[Finding]:
-    from ffr.data.catalog import data_home, describe_sets
+    from ffr.data.catalog import describe_sets
+    from ffr.data.home import data_home
 
-    lines = [Finding("data", "ok", f"data folder {data_home()} (FFR_DATA_HOME moves it)")]
+    try:
+        home = data_home()
+    except UsageError:
+        return [Finding("data", "note", "no home folder is known here", "set FFR_DATA_HOME to a folder")]
+    lines = [Finding("data", "ok", f"data folder {home} (FFR_DATA_HOME moves it)")]
     for name, state, remedy in describe_sets():
         lines.append(Finding("data", "note" if remedy else "ok", f"{name}: {state}", remedy))
     return lines
@@ -168,13 +178,15 @@ def _models() -> list[Finding]:
 
 
 def _print(findings: list[Finding]) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from ffr.terminal import PlainConsole
 
     table = Table(box=None, pad_edge=False)
     for title in ("", "what", "found", "remedy"):
         table.add_column(title, overflow="fold")
-    marks = {"ok": "[green]✓[/]", "note": "[yellow]·[/]", "missing": "[red]✗[/]"}
+    marks = {"ok": Text("✓", "green"), "note": Text("·", "yellow"), "missing": Text("✗", "red")}
     for finding in findings:
         table.add_row(marks[finding.status], finding.topic, finding.text, finding.remedy)
-    Console().print(table)
+    PlainConsole().print(table)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffr.cli.eval_options import (
-    EVAL_OPTIONS,
     EvalCall,
-    check_call,
+    eval_options,
+    read_call,
 )
-from ffr.cli.model_options import progress_bar, with_options
+from ffr.cli.model_options import with_options
+from ffr.cli.output import print_json, progress_bar, say, say_aside
 from ffr.errors import UsageError
+from ffr.progress import Say
 
 if TYPE_CHECKING:
     from ffr.dialogue import Example
@@ -24,48 +27,44 @@ if TYPE_CHECKING:
     from ffr.progress import Progress
     from ffr.retrieval.opening import ModelChoice, OpenModel
 
-Say = Callable[[str], None]
-
 
 @click.command("eval")
-@with_options(*EVAL_OPTIONS)
+@with_options(*eval_options())
 @click.pass_context
 def eval_command(ctx: click.Context, /, **options: Any) -> None:
     """Measure a model, a server, an encoder, a trivial baseline, or anyone's prediction file.
 
-    Bare `ffr eval` takes the newest finished run under ./runs, or `tiny` where there is none, on the bundled sample. The
-    output folder gets predictions.jsonl and results.json; the same command goes on where it was stopped.
+    Bare `ffr eval` takes the newest finished run under ./runs, or `tiny` where there is none, on
+    the bundled sample. The output folder gets predictions.jsonl and results.json; the same command
+    goes on where it was stopped.
     """
-    call = EvalCall(**options)
+    call = read_call(ctx, options)
 
-    def say(text: str) -> None:
-        click.echo(text, err=call.as_json)
-
-    check_call(ctx, call)
+    tell = say_aside if call.as_json else say
     if call.predictions is not None:
         from ffr.evaluation.predictions import score_predictions
 
-        say(f"Scoring {call.predictions} (no model)")
+        tell(f"Scoring {call.predictions} (no model)")
         results = score_predictions(call.predictions, seed=call.seed, with_baselines=not call.no_baselines)
         if call.out is not None:
-            say(f"Results: {results.save(call.out)}")
-        _show(results, call.as_json)
+            tell(f"Results: {results.save(call.out)}")
+        _show(results, call.as_json, call.predictions)
         return
     from ffr.retrieval.opening import choose_model
 
     choice = choose_model(call.model)
-    if call.coherence and call.encoder is None and choice.source is None and call.embedding is None:
-        raise UsageError("--coherence takes the vectors of a model, and this one has none here; name an --encoder")
-    say(f"Evaluating {choice.label} on {call.dataset}" + (f" ({call.split})" if call.data_split is not None else ""))
+    if call.coherence and call.encoder is None and choice.source is None and call.kind != "embedding":
+        raise UsageError("--coherence takes the vectors of a model, and none is here; name an --encoder")
+    tell(f"Evaluating {choice.label} on {call.dataset}" + (f" ({call.split})" if call.data_split is not None else ""))
     if call.wrong_pictures:
-        say("CONTROL WITH WRONG PICTURES: every picture is one of another dialogue")
+        tell("CONTROL WITH WRONG PICTURES: every picture is one of another dialogue")
     try:
-        results, folder = _evaluate(call, choice, say)
+        results, folder = _evaluate(call, choice, tell)
     except KeyboardInterrupt:
-        say("\nStopped; the same command goes on from here.")
+        tell("\nStopped; the same command goes on from here.")
         raise click.exceptions.Exit(130) from None
-    _show(results, call.as_json)
-    say(f"Results: {folder / 'results.json'}  ·  answers: {folder / 'predictions.jsonl'}")
+    _show(results, call.as_json, folder)
+    tell(f"Results: {folder / 'results.json'}  ·  answers: {folder / 'predictions.jsonl'}")
 
 
 def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, Path]:
@@ -75,14 +74,15 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
     from ffr.evaluation.controls import WrongPictures
     from ffr.evaluation.run import evaluate
     from ffr.retrieval.lexical import BASELINES
-    from ffr.retrieval.opening import AskedData, open_model
+    from ffr.retrieval.opening import AskedData, open_model, rules_of
 
     name = choice.name + (" (wrong pictures)" if call.wrong_pictures else "")
 
     def opened() -> OpenModel:
         return open_model(choice, call.asking, name=name, seed=call.seed, trust_remote_code=call.trust_remote_code)
 
-    # data that is not here is found out before a model is loaded, where what to see in it is known without
+    # data that is not here is found out before a model is loaded, where it is known without whether
+    # pictures are looked at
     model = opened() if choice.takes_images is None else None
     takes_images = choice.takes_images if model is None else model.takes_images
     if call.wrong_pictures and choice.kind == "embedding" and not takes_images:
@@ -93,13 +93,14 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
         image_root=call.image_root,
         skip_bad=call.skip_bad,
         require_images=takes_images or call.wrong_pictures or call.coherence,
+        rules=rules_of(choice, model, trust_remote_code=call.trust_remote_code),
         echo=say,
     )
     examples = data if call.limit is None else FirstExamples(data, call.limit)
     shown = WrongPictures(examples, seed=call.seed) if call.wrong_pictures else None
 
     def bar(num_queries: int) -> AbstractContextManager[Progress]:
-        return progress_bar(call.progress, num_queries, "scored to fit")
+        return progress_bar(call.progress, "scored to fit", num_queries)
 
     asked = AskedData(examples, call.dataset, call.data_split, call.image_root, call.skip_bad)
     model = model or opened()
@@ -108,7 +109,7 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
     encoder = _coherence_encoder(call, policy, examples) if call.coherence else None
     folder = call.out or _default_out(call, choice)
     say(f"{len(examples)} queries; output folder {folder}")
-    with progress_bar(call.progress, len(examples)) as advance:
+    with progress_bar(call.progress, "answers", len(examples)) as advance:
         results = evaluate(
             examples,
             retriever,
@@ -136,13 +137,13 @@ def _coherence_encoder(call: EvalCall, policy: Encoder | None, examples: Sequenc
         encoder = policy
     if not encoder.takes_images and any(example.dialogue.images for example in examples):
         raise UsageError(
-            f"{encoder.name} encodes texts only, and the data has pictures, whose coherence needs an encoder of both; name one with "
-            "--encoder, or leave --coherence out"
+            f"{encoder.name} encodes texts only, and the data has pictures, "
+            "whose coherence needs an encoder of both; name one with --encoder, or leave --coherence out"
         )
     return encoder
 
 
-# -- output -------------------------------------------------------------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------------------
 
 
 def _default_out(call: EvalCall, choice: ModelChoice) -> Path:
@@ -161,12 +162,18 @@ def _default_out(call: EvalCall, choice: ModelChoice) -> Path:
     return Path("eval") / f"{slug(choice.name)}-{name}"
 
 
-def _show(results: Results, as_json: bool) -> None:
+def _show(results: Results, as_json: bool, answers: Path) -> None:
+    """Prints the results; the answers themselves where nothing could be scored."""
     if as_json:
-        click.echo(results.to_json(), nl=False)
+        print_json(asdict(results))
         return
-    from rich.console import Console
-
     from ffr.report.tables import print_report
+    from ffr.terminal import PlainConsole
 
-    print_report(results, Console())
+    console = PlainConsole()
+    print_report(results, console)
+    if not results.num_scored:
+        from ffr.report.answered import open_evaluation
+        from ffr.report.dialogue import print_answers
+
+        print_answers(open_evaluation(answers), console)

@@ -1,258 +1,94 @@
-"""The options of `ffr eval`, what they hold together, and which have no meaning beside which model."""
+"""The options of `ffr eval`, one field each, and which have no meaning beside which model."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
+from pydantic.dataclasses import dataclass
 
-from ffr.cli.model_options import (
-    BATCH_TOKENS,
-    DEVICE,
-    DTYPE,
-    IMAGE_ROOT,
-    LIMIT,
-    MAX_NEW_TOKENS,
-    PROGRESS,
-    QUERY_POSITION,
-    SKIP_BAD,
-    TEMPLATE,
-    TRUST_REMOTE_CODE,
-    Option,
-    data_options,
-)
+from ffr.cli.model_options import Option
+from ffr.cli.setting_options import flag_of, setting_options
 from ffr.errors import UsageError
 from ffr.settings import (
-    SETTINGS_OF_APIS,
-    SETTINGS_OF_EMBEDDINGS,
-    SETTINGS_OF_FITTING,
-    SETTINGS_OF_PROMPTS,
-    SETTINGS_OF_VLMS,
+    COHERENCE_ENCODER,
+    CONFIG,
     AnswerConfig,
+    Declared,
+    ModelKind,
+    declared,
+    kind_of,
+    setting,
 )
 
-# as ffr.evaluation has them, which help pages do not import
-API_PREFIX = "api:"
-EMBEDDING_PREFIX = "embedding:"
-
-EVAL_OPTIONS: tuple[Option, ...] = (
-    *data_options(split="val"),
-    click.option(
-        "--model",
-        metavar="MODEL",
-        help="A run, a folder, a hub id, `tiny`, embedding:ENCODER (what --encoder names), baseline:NAME (everything, nothing, "
-        "random-third, overlap), or api:URL#MODEL (an OpenAI-compatible server, such as "
-        "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct). [default: the newest finished run under ./runs, else tiny]",
-    ),
-    click.option(
-        "--predictions",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Score this prediction file; no model is used.",
-    ),
-    click.option(
-        "--out", type=click.Path(path_type=Path), metavar="DIR", help="Output folder. [default: by model and data]"
-    ),
-    click.option("--constrained", is_flag=True, help="Let the model write well-formed answers only."),
-    BATCH_TOKENS,
-    MAX_NEW_TOKENS,
-    DEVICE,
-    DTYPE,
-    LIMIT,
-    click.option(
-        "--seed", type=int, default=0, show_default=True, help="Seed of random-third and of --wrong-pictures."
-    ),
-    SKIP_BAD,
-    IMAGE_ROOT,
-    TEMPLATE,
-    QUERY_POSITION,
-    click.option("--logprobs", is_flag=True, help="Write the log-probability of every answer token."),
-    click.option(
-        "--window",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="Answer dialogues of more than N utterances in pieces of N and merge the answers; 0 never cuts.",
-    ),
-    click.option(
-        "--overlap",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        metavar="M",
-        help="Utterances that neighbouring pieces share.",
-    ),
-    click.option(
-        "--neighbours",
-        type=click.IntRange(0),
-        metavar="N",
-        help="For embedding: lines on either side that an utterance is joined with. [default: 2 for encoders of texts alone, else 0]",
-    ),
-    click.option(
-        "--select",
-        type=click.Choice(["threshold", "top-share"]),
-        default="threshold",
-        show_default=True,
-        help="For embedding: choose what is as similar as this, or this share of a dialogue; the number is fitted.",
-    ),
-    click.option(
-        "--threshold",
-        type=click.FloatRange(-1, 1),
-        metavar="X",
-        help="For embedding: this similarity, not a fitted one.",
-    ),
-    click.option(
-        "--image-threshold",
-        type=click.FloatRange(-1, 1),
-        metavar="X",
-        help="For embedding with --threshold: that of pictures. [default: as --threshold]",
-    ),
-    click.option(
-        "--fit-dataset",
-        metavar="NAME|PATH",
-        help="For embedding: data to fit the number on. [default: another part of the named set]",
-    ),
-    click.option("--fit-split", default="train", show_default=True, help="For embedding: part of the set to fit on."),
-    click.option(
-        "--fit-limit", type=click.IntRange(1), metavar="N", help="For embedding: the first N queries of it only."
-    ),
-    click.option(
-        "--fit-image-root", type=click.Path(path_type=Path), metavar="DIR", help="For embedding: folder of its images."
-    ),
-    click.option(
-        "--api-key-env",
-        metavar="NAME",
-        help="For api: environment variable that holds the key. [default: OPENAI_API_KEY, where it is set]",
-    ),
-    click.option(
-        "--concurrency",
-        type=click.IntRange(1, 256),
-        default=8,
-        show_default=True,
-        help="For api: requests at a time.",
-    ),
-    click.option(
-        "--requests-per-minute",
-        type=click.FloatRange(0, min_open=True),
-        help="For api: requests begun in a minute at most. [default: no bound]",
-    ),
-    click.option(
-        "--timeout",
-        type=click.FloatRange(0, min_open=True),
-        default=300.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="For api: longest time for one answer.",
-    ),
-    click.option(
-        "--max-retries",
-        type=click.IntRange(0),
-        default=6,
-        show_default=True,
-        help="For api: how often a request is repeated after a passing fault.",
-    ),
-    click.option(
-        "--price-in", type=click.FloatRange(0), default=0.0, help="For api: price of a million prompt tokens."
-    ),
-    click.option(
-        "--price-out", type=click.FloatRange(0), default=0.0, help="For api: price of a million answer tokens."
-    ),
-    click.option(
-        "--wrong-pictures", is_flag=True, help="Control: show pictures of other dialogues in place of the right ones."
-    ),
-    click.option("--coherence", is_flag=True, help="Also fragment order coherence, with the vectors of --encoder."),
-    click.option(
-        "--encoder",
-        metavar="ENCODER",
-        help="For --coherence: the folder or hub id of an encoder of the CLIP family, onnx:DIR, vlm:MODEL (last state) or "
-        "vlm-mean:MODEL. [default: the model's own vectors]",
-    ),
-    click.option(
-        "--encoder-cache",
-        type=click.Path(path_type=Path, file_okay=False),
-        metavar="DIR",
-        help="Folder that keeps the vectors of encoders between runs, 1 GiB at most. [default: memory only]",
-    ),
-    click.option("--no-baselines", is_flag=True, help="Leave the trivial baselines out."),
-    TRUST_REMOTE_CODE,
-    click.option(
-        "--json", "as_json", is_flag=True, help="Print results.json instead of tables; all else goes to stderr."
-    ),
-    PROGRESS,
-)
+_BESIDE = {
+    "vlm": "a vision-language model on this machine",
+    "api": "api:, whose model runs elsewhere",
+    "embedding": "embedding:, which reads no prompt and writes no text",
+    "baseline": "baseline:, which neither reads a prompt nor loads a model",
+}
+_NOT = {
+    "api": "a model that is no api:URL#MODEL",
+    "embedding": "a model that is no embedding:ENCODER",
+}
+_FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "as_json", "progress"}
 
 
-@dataclass(frozen=True, slots=True)
-class EvalCall:
-    """What `ffr eval` was called with, one field an option."""
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class EvalCall(AnswerConfig):
+    """What `ffr eval` is called with: how a model is asked, and of what.
 
-    dataset: str
-    split: str
-    model: str | None
-    predictions: Path | None
-    out: Path | None
-    constrained: bool
-    batch_tokens: int
-    max_new_tokens: int
-    device: str
-    dtype: str
-    limit: int | None
-    seed: int
-    skip_bad: bool
-    image_root: Path | None
-    template: str | None
-    query_position: Literal["first", "last"] | None
-    logprobs: bool
-    window: int
-    overlap: int
-    neighbours: int | None
-    select: Literal["threshold", "top-share"]
-    threshold: float | None
-    image_threshold: float | None
-    fit_dataset: str | None
-    fit_split: str
-    fit_limit: int | None
-    fit_image_root: Path | None
-    api_key_env: str | None
-    concurrency: int
-    requests_per_minute: float | None
-    timeout: float
-    max_retries: int
-    price_in: float
-    price_out: float
-    wrong_pictures: bool
-    coherence: bool
-    encoder: str | None
-    encoder_cache: Path | None
-    no_baselines: bool
-    trust_remote_code: bool
-    as_json: bool
-    progress: bool | None
+    >>> EvalCall(model="api:http://localhost/v1#m").kind
+    'api'
+    """
+
+    dataset: str = setting("sample", "a named set or a data file", unit="NAME|PATH")
+    split: str = setting("val", "part of a named set")
+    model: str | None = setting(
+        None,
+        "a run, a folder, a hub id, `tiny`, embedding:ENCODER (what --encoder names), "
+        "baseline:NAME (everything, nothing, random-third, overlap), or api:URL#MODEL (an "
+        "OpenAI-compatible server, such as "
+        "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct)",
+        unit="MODEL",
+        unset="the newest finished run under ./runs, else tiny",
+    )
+    predictions: Path | None = setting(None, "score this prediction file; no model is used", unit="FILE")
+    out: Path | None = setting(None, "output folder", unit="DIR", unset="by model and data")
+    limit: int | None = setting(None, "the first N queries only", low=1, unit="N")
+    seed: int = setting(0, "seed of random-third and of --wrong-pictures")
+    skip_bad: bool = setting(False, "leave bad records out, counted, instead of stopping")
+    image_root: Path | None = setting(None, "folder that image paths are relative to", unit="DIR")
+    wrong_pictures: bool = setting(False, "control: show pictures of other dialogues in place of the right ones")
+    coherence: bool = setting(False, "also fragment order coherence, with the vectors of --encoder")
+    encoder: str | None = setting(
+        None,
+        "for --coherence: the folder or hub id of an encoder of the CLIP family, onnx:DIR, "
+        "vlm:MODEL (last state) or vlm-mean:MODEL",
+        unit="ENCODER",
+        unset="the model's own vectors",
+        needs="coherence",
+    )
+    no_baselines: bool = setting(False, "leave the trivial baselines out")
+    trust_remote_code: bool = setting(False, "run code that comes with the model; only for a model you trust", of="vlm")
+    as_json: bool = setting(False, "print results.json instead of tables; all else goes to stderr", flag="--json")
+    progress: bool | None = setting(None, "progress bar", unset="where stderr is a terminal")
+
+    @classmethod
+    def called(cls, name: str) -> str:
+        return flag_of(declared(cls)[name])
 
     @property
-    def is_api(self) -> bool:
-        return self.model is not None and self.model.startswith(API_PREFIX)
-
-    @property
-    def embedding(self) -> str | None:
-        """The encoder that retrieves; None where something else does."""
-        if self.model is None or not self.model.startswith(EMBEDDING_PREFIX):
-            return None
-        return self.model.removeprefix(EMBEDDING_PREFIX)
+    def kind(self) -> ModelKind:
+        """The kind of model that is asked; where none is named, it is the newest run."""
+        return "vlm" if self.model is None else kind_of(self.model)
 
     @property
     def asking(self) -> AnswerConfig:
         """How the model is asked."""
-        values: dict[str, Any] = {}
-        for item in fields(AnswerConfig):
-            value = getattr(self, item.name)
-            values[item.name] = str(value) if isinstance(value, Path) else value
-        return AnswerConfig(**values)
+        return AnswerConfig(**{name: getattr(self, name) for name in declared(AnswerConfig)})
 
     @property
     def data_split(self) -> str | None:
@@ -277,47 +113,47 @@ class EvalCall:
         return [word for word, is_set in words.items() if is_set]
 
 
-_FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "as_json", "progress"}
-_FOR_VLMS = SETTINGS_OF_VLMS | {"trust_remote_code"}
+def eval_options(kind: type[EvalCall] = EvalCall) -> tuple[Option, ...]:
+    """The options of the command: what is asked first, then how."""
+    inherited = [*declared(AnswerConfig)]
+    own = [name for name in declared(kind) if name not in inherited]
+    return setting_options(kind, [*own, *inherited])
 
 
-def check_call(ctx: click.Context, call: EvalCall) -> None:
-    """Refuses options that contradict each other or would have no effect, which is an error and not a silence.
+def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
+    """The call, once no option is refused that would have no effect beside the others.
 
     Raises:
-        UsageError: naming them.
+        UsageError: naming the option, for such a one is an error and not a silence.
     """
-    if call.predictions is not None:
-        known = {parameter.name or "" for parameter in ctx.command.params}
-        _refuse(ctx, known - _FOR_PREDICTIONS, "--predictions, which uses no model and no data set")
-        return
-    if call.is_api:
-        _refuse(ctx, _FOR_VLMS, "api:, whose model runs elsewhere")
-        if call.encoder is None:
-            _refuse(ctx, {"coherence", "device"}, "api:, whose model runs elsewhere, but with --encoder")
-    else:
-        _refuse(ctx, SETTINGS_OF_APIS, "a model that is no api:URL#MODEL")
-    if call.embedding is not None:
-        _refuse(ctx, _FOR_VLMS | SETTINGS_OF_PROMPTS, "embedding:, which reads no prompt and writes no text")
-    else:
-        _refuse(ctx, SETTINGS_OF_EMBEDDINGS, "a model that is no embedding:ENCODER")
-        if call.encoder is None:
-            _refuse(ctx, {"encoder_cache"}, "a model that is no embedding:ENCODER, but with --encoder")
-    if call.threshold is not None:
-        _refuse(ctx, SETTINGS_OF_FITTING, "--threshold, with which nothing is fitted")
-    else:
-        _refuse(ctx, {"image_threshold"}, "a fitted threshold; give --threshold too")
-    if not call.coherence:
-        _refuse(ctx, {"encoder"}, "a measurement without --coherence")
+    given = {
+        name for name in options if ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)
+    }
+    known = declared(EvalCall)
+    if options["predictions"] is not None:
+        for name in known:
+            if name in given - _FOR_PREDICTIONS:
+                _refuse(name, "--predictions, which uses no model and no data set")
+    kind = "vlm" if options["model"] is None else kind_of(options["model"])
+    kinds = {kind} if options["encoder"] is None else {kind, COHERENCE_ENCODER}
+    for name, item in known.items():
+        if name in given and item.about.of and not item.about.of & kinds:
+            _refuse(name, _missing(item, kind))
+        other = item.about.unless
+        if name in given and other is not None and options[other] is not None:
+            _refuse(name, EvalCall.called(other))
+    call = EvalCall(**options)
     if call.api_key_env is not None and not os.environ.get(call.api_key_env, "").strip():
         raise UsageError(f"--api-key-env {call.api_key_env}: no such variable is set")
-    if call.overlap >= max(call.window, 1):
-        raise UsageError(f"--overlap {call.overlap} is not less than --window {call.window}")
+    return call
 
 
-def _refuse(ctx: click.Context, refused: Collection[str], beside: str) -> None:
-    for parameter in ctx.command.params:
-        name = parameter.name or ""
-        given = ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)
-        if given and name in refused:
-            raise UsageError(f"{parameter.opts[0]} has no meaning beside {beside}")
+def _missing(item: Declared, kind: ModelKind) -> str:
+    """What a call lacks, or has, that an option has no meaning beside."""
+    of = item.about.of - {COHERENCE_ENCODER}
+    words = _NOT.get("".join(of), _BESIDE[kind])
+    return words if of == item.about.of else f"{words}, but with --encoder"
+
+
+def _refuse(name: str, beside: str) -> None:
+    raise UsageError(f"{EvalCall.called(name)} has no meaning beside {beside}")

@@ -7,6 +7,8 @@ from typing import cast
 
 import click
 
+from ffr.cli.output import say
+
 
 @click.group()
 def export() -> None:
@@ -69,7 +71,7 @@ def onnx(
     worst = max(item["max_difference"] for item in content["parity"])
     least = min(item["min_cosine"] for item in content["parity"])
     num_calls = sum(item["num_calls"] for item in content["parity"])
-    click.echo(
+    say(
         f"{out}: {content['kind']} {part}, {dtype}, opset {content['opset']}; equals torch on {num_calls} calls of "
         f"{len(content['parity'])} kinds (difference at most {worst:.1e}, cosine at least {least:.6f}, "
         f"{content['providers_tried'][0]})"
@@ -114,7 +116,8 @@ def bench(
         source = resolve_model(source).location
     load = Load(str(folder), source, batch_sizes, threads, rounds, device, image_side)
     result = run_bench(load, ("onnx", "torch", *(("compile",) if with_compile else ())))
-    click.echo(as_table(result))
+    say(as_table(result))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        from ffr.files import replace_text
+
+        replace_text(out, json.dumps(result, indent=2) + "\n")

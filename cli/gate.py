@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ffr.cli.output import say
+from ffr.errors import UsageError
+from ffr.text import one_line
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -31,6 +35,11 @@ if TYPE_CHECKING:
 @click.option("--min", "minimum", multiple=True, metavar="FIGURE=SHARE", help="The figure's least value; repeatable.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as JUnit XML.")
 @click.option(
+    "--renew",
+    is_flag=True,
+    help="Write RESULTS to the baseline FILE in place of comparing.",
+)
+@click.option(
     "--summary",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -42,43 +51,57 @@ def gate(
     max_drop: tuple[str, ...],
     minimum: tuple[str, ...],
     junit: Path | None,
+    renew: bool,
     summary: Path | None,
 ) -> None:
     """Exit with 1 where a result has fallen behind a baseline, with 0 where it holds.
 
-    RESULTS is an output folder of `ffr eval`, or its results.json. Figures are those of results.json (joint_f1, image_recall,
-    sample_joint_f1, exact_match …), with strict_ before for the strict reading, as shares: 0.01 is one percent. Results on other data
-    than the baseline's are refused with exit code 2.
+    RESULTS is an output folder of `ffr eval`, or its results.json. Figures are those of
+    results.json (joint_f1, image_recall, sample_joint_f1, exact_match …), with strict_ before for
+    the strict reading, as shares: 0.01 is one percent. Results on other data than the baseline's,
+    and figures that were not measured, are refused with exit code 2.
     """
-    from ffr.evaluation.gate import DEFAULT_RULES, check_rules, junit_xml, markdown_summary, parse_rule
+    from ffr.evaluation.gate import (
+        DEFAULT_RULES,
+        check_rules,
+        junit_xml,
+        markdown_summary,
+        parse_rule,
+        renew_baseline,
+    )
     from ffr.evaluation.results import Results
 
+    if renew:
+        if max_drop or minimum or junit or summary:
+            raise UsageError("--renew compares nothing; leave rules and reports out")
+        renew_baseline(Results.load(results), baseline, name=str(results))
+        say(f"Baseline: {baseline}")
+        return
     drops = max_drop if max_drop or minimum else DEFAULT_RULES
     rules = [parse_rule("max-drop", text) for text in drops] + [parse_rule("min", text) for text in minimum]
     found, kept = Results.load(results), Results.load(baseline)
     outcomes = check_rules(found, kept, rules, (str(results), str(baseline)))
-    label, kept_label = (str(item.model.get("label", "unnamed")) for item in (found, kept))
-    from rich.console import Console
+    label, kept_label = found.label, kept.label
+    from ffr.terminal import PlainConsole
 
-    click.echo(f"{label} ({results}) against {kept_label} ({baseline})")
-    Console().print(_table(outcomes))
+    say(one_line(f"{label} ({results}) against {kept_label} ({baseline})", 500))
+    PlainConsole().print(_table(outcomes))
     if junit is not None:
         _write(junit, junit_xml(outcomes, label=label))
     if summary is not None:
         _append(summary, markdown_summary(outcomes, label=label, baseline_label=kept_label))
     fallen = [outcome for outcome in outcomes if not outcome.is_passed]
     for outcome in fallen:
-        click.echo(f"FELL: {outcome.sentence}")
+        say(one_line(f"FELL: {outcome.sentence}", 500))
     if fallen:
         raise click.exceptions.Exit(1)
-    click.echo(f"Passed: {len(outcomes)} of {len(outcomes)} rules are kept")
+    say(f"Passed: {len(outcomes)} of {len(outcomes)} rules are kept")
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    from rich import box
-    from rich.table import Table
+    from ffr.terminal import plain_table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = plain_table()
     table.add_column("")
     table.add_column("rule", no_wrap=True)
     for header in ("value", "95 % interval", "baseline", "change"):
@@ -105,10 +128,10 @@ def _write(path: Path, content: bytes) -> None:
 
 def _append(path: Path, text: str) -> None:
     from ffr.errors import DataError
+    from ffr.files import append
 
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        append(path, text.encode("utf-8"))
     except OSError as error:
         raise DataError(
             f"cannot be written to ({error.strerror}); choose another --summary", where=str(path)

@@ -1,14 +1,24 @@
-"""The `ffr` command: its groups are imported when they are called, its errors become one sentence and an exit code."""
+"""The `ffr` command.
+
+Its groups are imported when they are called, its errors become one sentence and an exit code.
+"""
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from ffr import __version__
 from ffr.errors import FfrError
+from ffr.text import visible
 
 _COMMANDS = {
     # name: (module, attribute, one line for `ffr --help`), in the order that help shows
@@ -28,6 +38,16 @@ _COMMANDS = {
 }
 
 
+_NOBODY_READS = 141
+"""The exit code of a process that a broken pipe ended: 128 and the signal's number."""
+
+
+_OUTSIDE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+)
+"""What a disk may do to any command; no fault of ours."""
+
+
 class _LazyGroup(click.Group):
     """A group whose commands are imported only when one is run or asked for help."""
 
@@ -45,33 +65,67 @@ class _LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        with _quiet_where_nobody_reads():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with _quiet_where_nobody_reads():
+                return super().invoke(ctx)
         except FfrError as error:
             raise _Failure(error) from error
+        except OSError as error:
+            if error.errno not in _OUTSIDE:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            raise _Failure(
+                FfrError(f"{place}{error.strerror}; see to its room and its rights, or name another place")
+            ) from error
+
+
+@contextmanager
+def _quiet_where_nobody_reads() -> Iterator[None]:
+    """Ends as a signal would where the reader of our output has gone (`ffr … | head`).
+
+    Nothing is left to say.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        # or Python would find the pipe broken once more as it ends, and say so
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(_NOBODY_READS) from None
 
 
 class _Failure(click.ClickException):
     def __init__(self, error: FfrError) -> None:
-        super().__init__(str(error))
+        super().__init__(visible(str(error)))
         setattr(self, "exit_code", error.exit_code)  # noqa: B010 - click declares it on the class
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ffr")
 def ffr() -> None:
-    """Fine-grained fragment retrieval: find the part of a long chat, words and pictures, that a query means."""
+    """Fine-grained fragment retrieval: find the part of a long chat that a query means.
+
+    A part is words and pictures.
+    """
 
 
 def main() -> None:
     """Runs the command line; the entry point of the `ffr` script."""
-    try:
-        ffr.main(standalone_mode=True)
-    except BrokenPipeError:
-        # the reader of our output has gone (`ffr … | head`); nothing is left to say
-        sys.stderr.close()
-        sys.exit(141)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a terminal that cannot show a character shows its number, and the work is not lost
+            stream.reconfigure(errors="backslashreplace")
+    ffr.main(standalone_mode=True)
 
 
 if __name__ == "__main__":

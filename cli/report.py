@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ffr.cli.output import say
+
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS")
@@ -20,23 +22,37 @@ import click
     metavar="DIR",
     help="Folder that image paths are relative to. [default: beside the data]",
 )
-def report(results: Path, out: Path | None, dataset: str | None, split: str | None, image_root: Path | None) -> None:
+@click.option(
+    "--outside-pictures",
+    is_flag=True,
+    help="Show pictures that lie outside that folder too; only for data you trust.",
+)
+def report(
+    results: Path,
+    out: Path | None,
+    dataset: str | None,
+    split: str | None,
+    image_root: Path | None,
+    outside_pictures: bool,
+) -> None:
     """Write an evaluation as one web page: figures, plots, and the dialogues with what was found in them.
 
-    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. The page needs nothing beside itself and
-    fetches nothing. Where it would be larger than 48 MB, the dialogues go on in FILE-2.html and so on.
+    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. The page
+    needs nothing beside itself and fetches nothing. Where it would be larger than 48 MB, the
+    dialogues go on in FILE-2.html and so on. Pictures are taken from the folder of the data alone.
     """
     from ffr.report.answered import open_evaluation
     from ffr.report.html.page import write_report
+    from ffr.text import one_line
 
-    evaluation = open_evaluation(results, dataset=dataset, split=split, image_root=image_root, echo=click.echo)
+    evaluation = open_evaluation(results, dataset=dataset, split=split, image_root=image_root, echo=say)
     folder = results if results.is_dir() else results.parent
-    written = write_report(evaluation, out or folder / "report.html")
+    written = write_report(evaluation, out or folder / "report.html", takes_outside_pictures=outside_pictures)
     for note in written.notes:
-        click.echo(f"! {note}")
-    click.echo(
+        say(f"! {one_line(note, 2000)}")
+    say(
         f"{written.num_queries} queries on {written.num_dialogues} dialogues, {written.num_pictures} pictures"
         + (f", {written.num_unopened} that could not be opened" if written.num_unopened else "")
     )
     for page in written.pages:
-        click.echo(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+        say(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")

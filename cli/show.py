@@ -18,15 +18,14 @@ import click
 def show(results: Path, wanted: str, plain: bool, dataset: str | None, split: str | None) -> None:
     """Print a dialogue with what is true and what was found.
 
-    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. Where there are several queries on the
-    dialogue, they are listed with their indices.
+    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. Where there
+    are several queries on the dialogue, they are listed with their indices.
     """
-    from rich.console import Console
-
     from ffr.report.answered import open_evaluation
     from ffr.report.dialogue import find_answers, print_answer
+    from ffr.terminal import PlainConsole
 
     evaluation = open_evaluation(results, dataset=dataset, split=split)
     chosen, others = find_answers(evaluation, wanted)
-    console = Console(color_system=None, highlight=False) if plain else Console(highlight=False)
+    console = PlainConsole(is_coloured=not plain)
     print_answer(chosen, others, console)

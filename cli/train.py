@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ffr.cli.model_options import Option, with_options
+from ffr.cli.output import say
+from ffr.cli.setting_options import setting_options
 from ffr.errors import UsageError
+from ffr.settings import GrpoConfig, SftConfig, StageConfig, load_config, recipes
+from ffr.settings import describe as describe_settings
 
 if TYPE_CHECKING:
-    from ffr.settings import StageConfig
+    from ffr.training.common.run import TrainResult
+    from ffr.training.common.stage import Stage
 
-Command = Callable[..., None]
+_NAMED = ("dataset", "val_dataset", "image_root", "skip_bad", "seed")
+"""Settings with an option of their own in every stage."""
 
-_OPTIONS = (
+_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--config",
         "source",
         metavar="RECIPE|FILE",
         help="A recipe that comes with ffr, or a YAML file. [default: tiny]",
     ),
-    click.option("--dataset", metavar="NAME|PATH", help="A named set (sample, mldr, …) or a file."),
-    click.option("--val-dataset", metavar="NAME|PATH", help="Validation data; a named set brings its own."),
-    click.option("--image-root", metavar="DIR", help="Folder that image paths are relative to."),
-    click.option("--skip-bad", is_flag=True, default=None, help="Leave bad records out, counted, instead of stopping."),
-    click.option("-o", "overrides", metavar="KEY=VALUE", multiple=True, help="Set any setting; see --list-settings."),
-    click.option("--seed", type=int, help="Seed of data order, adapter and whatever is drawn."),
+    *setting_options(StageConfig, _NAMED, of_recipe=True),
+    click.option(
+        "-o",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Set any setting; see --list-settings.",
+    ),
     click.option(
         "--out", type=click.Path(path_type=Path, file_okay=False), help="The run's folder. [default: runs/STAGE-…]"
     ),
@@ -41,150 +49,118 @@ _OPTIONS = (
 )
 
 
-def _stage_options(command: Command) -> Command:
-    """The options that every stage has."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
 @click.group()
 def train() -> None:
     """Train a model: `ffr train sft` is the cold start, `ffr train grpo` comes after it."""
 
 
 @train.command()
-@click.option("--model", metavar="MODEL", help="`tiny`, a folder, a run, or a hub id.")
-@_stage_options
-def sft(model: str | None, **options: Any) -> None:
+@with_options(*setting_options(SftConfig, ["model"], of_recipe=True), *_OPTIONS)
+def sft(**options: Any) -> None:
     """Cold start: supervised fine-tuning on dialogues with true answers.
 
-    Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder holds settings, figures,
-    checkpoints, the adapter and a merged model that `ffr eval` and plain transformers load.
+    Bare `ffr train sft` trains the embedded tiny model on the bundled sample. The run's folder
+    holds settings, figures, checkpoints, the adapter and a merged model that `ffr eval` and plain
+    transformers load.
     """
-    from ffr.settings import SftConfig
-
-    _run_stage(SftConfig, settings={"model": model}, **options)
+    _run_stage(SftConfig, **options)
 
 
 @train.command()
-@click.option(
-    "--from", "model", metavar="MODEL", help="A run, a folder, or a hub id. [default: the newest finished SFT run]"
-)
-@click.option(
-    "--curriculum",
-    is_flag=False,
-    flag_value="paper",
-    type=click.Choice(["paper", "paced", "online"]),
-    help="Order the data by difficulty; alone it does the paper's way, easy to hard.",
-)
-@_stage_options
-def grpo(model: str | None, curriculum: str | None, **options: Any) -> None:
+@with_options(*setting_options(GrpoConfig, ["model", "curriculum"], of_recipe=True), *_OPTIONS)
+def grpo(**options: Any) -> None:
     """Second stage: GRPO, which trains a model on the rewards of its own answers.
 
-    Bare `ffr train grpo` goes on from the newest finished SFT run under ./runs, on the bundled sample. Each prompt passes
-    through the model once for all answers to it. Kill it at any point; --resume goes on to the bit.
+    Bare `ffr train grpo` goes on from the newest finished SFT run under ./runs, on the bundled
+    sample. Each prompt passes through the model once for all answers to it. Kill it at any point;
+    --resume goes on to the bit.
     """
-    from ffr.settings import GrpoConfig
-
-    _run_stage(GrpoConfig, settings={"model": model, "curriculum": curriculum}, **options)
+    _run_stage(GrpoConfig, **options)
 
 
 def _run_stage(
     kind: type[StageConfig],
     *,
-    settings: dict[str, object],
     source: str | None,
-    dataset: str | None,
-    val_dataset: str | None,
-    image_root: str | None,
-    skip_bad: bool | None,
     overrides: tuple[str, ...],
-    seed: int | None,
     out: Path | None,
     resume: Path | None,
     dry_run: bool,
     list_settings: bool,
     progress: bool | None,
+    **settings: object,
 ) -> None:
-    """Does what the options of a stage's command ask for."""
-    from ffr.settings import load_config
-
+    """Does what the options of a stage's command ask for; the rest of them are settings."""
     if list_settings:
         _list_settings(kind)
         return
-    settings |= {
-        "dataset": dataset,
-        "val_dataset": val_dataset,
-        "image_root": image_root,
-        "skip_bad": skip_bad,
-        "seed": seed,
-    }
+    job = {"say": say, "progress": _wants_progress(progress)}
     if resume is not None:
-        _resume(kind, resume, source, {**settings, "out": out}, overrides, progress)
+        if source is not None or out is not None:
+            raise UsageError("--resume takes its settings and its folder from the run; leave --config and --out out")
+        named = tuple(f"{name}={value}" for name, value in settings.items() if value is not None)
+        config = _resumed_config(kind, resume, (*named, *overrides))
+        if config is None:
+            say(f"{resume} is finished; nothing is left to train")
+            return
+        _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
         return
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
-    recipe = source or "tiny"
+    from ffr.runs import is_unbegun
+
     # a process that the first one started finds the folder made by it
-    if out is not None and "LOCAL_RANK" not in os.environ and any(out.glob("*")):
+    if out is not None and "LOCAL_RANK" not in os.environ and not is_unbegun(out):
         raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
-    run, describe = _stage_functions(kind)
+    _start(config, dry_run=dry_run, recipe=source or "tiny", run=out, **job)
+
+
+def _start(config: StageConfig, *, dry_run: bool, **job: Any) -> None:
+    """Trains, or says what would be trained; `job` is what a `Job` takes."""
+    from ffr.training.common.stage import Job, describe, train
+
+    stage = _stage(config.stage)
     if dry_run:
-        describe(config, recipe=recipe, echo=click.echo)
+        describe(stage, config, Job(**job))
         return
-    _finish(kind, run(config, recipe=recipe, run=out, echo=click.echo, progress=_wants_progress(progress)))
+    _finish(config.stage, train(stage, config, Job(**job)))
 
 
-def _stage_functions(kind: type[StageConfig]) -> tuple[Callable[..., object], Callable[..., None]]:
-    """What trains a stage, and what describes it."""
-    if kind.stage == "sft":
-        from ffr.training.sft.stage import describe_sft, train_sft
+def _stage(name: str) -> Stage[Any]:
+    if name == "sft":
+        from ffr.training.sft.stage import SftStage
 
-        return train_sft, describe_sft
-    from ffr.training.grpo.stage import describe_grpo, train_grpo
+        return SftStage()
+    from ffr.training.grpo.stage import GrpoStage
 
-    return train_grpo, describe_grpo
+    return GrpoStage()
 
 
 def _list_settings(kind: type[StageConfig]) -> None:
-    from ffr.settings import describe, recipes
-
-    width = max(len(name) for name, _, _ in describe(kind))
-    for name, default, text in describe(kind):
-        click.echo(f"{name:<{width}}  {text} [{default}]")
-    click.echo("\nrecipes:")
+    width = max(len(name) for name, _, _ in describe_settings(kind))
+    for name, default, text in describe_settings(kind):
+        say(f"{name:<{width}}  {text} [{default}]")
+    say("\nrecipes:")
     for name, text in recipes(kind.stage).items():
-        click.echo(f"{name:<{width}}  {text}")
+        say(f"{name:<{width}}  {text}")
 
 
-def _resume(
-    kind: type[StageConfig],
-    run: Path,
-    source: str | None,
-    settings: dict[str, object],
-    overrides: tuple[str, ...],
-    progress: bool | None,
-) -> None:
-    from ffr.runs import RunRecord
+def _resumed_config(kind: type[StageConfig], run: Path, overrides: tuple[str, ...]) -> StageConfig | None:
+    """The settings of the run that --resume names; None where it is finished."""
+    from ffr.runs import RunRecord, is_unbegun
 
-    if source is not None or overrides or any(value is not None for value in settings.values()):
-        raise UsageError("--resume takes its settings from the run; give no others, or start a new run")
     if not run.is_dir():
         raise UsageError(f"{run}: no such run folder")
+    if is_unbegun(run):
+        raise UsageError(f"{run}: no training was begun there; give the command that starts it, with --out {run}")
     record = RunRecord.load(run)
     if record.stage != kind.stage:
-        raise UsageError(f"{run} is a run of another stage; go on with it by `ffr train {record.stage} --resume {run}`")
+        remedy = f"go on with it by `ffr train {record.stage} --resume {run}`"
+        raise UsageError(f"{run} is a run of another stage; {remedy}")
     if record.status == "finished":
-        click.echo(f"{run} is finished; nothing is left to train")
-        return
-    from ffr.training.common.assembly import load_run_config
+        return None
+    from ffr.training.common.run import load_run_config
 
-    config = load_run_config(kind, run)
-    train_stage, _ = _stage_functions(kind)
-    _finish(
-        kind,
-        train_stage(config, recipe=run.name, run=run, resume=True, echo=click.echo, progress=_wants_progress(progress)),
-    )
+    return load_run_config(kind, run, overrides)
 
 
 def _wants_progress(asked: bool | None) -> bool:
@@ -193,18 +169,14 @@ def _wants_progress(asked: bool | None) -> bool:
     return sys.stdout.isatty() if asked is None else asked
 
 
-def _finish(kind: type[StageConfig], result: object) -> None:
-    from ffr.training.common.assembly import TrainResult
-
-    assert isinstance(result, TrainResult)
+def _finish(stage: str, result: TrainResult) -> None:
     if result.status == "interrupted":
-        click.echo(f"stopped; go on with `ffr train {kind.stage} --resume {result.run}`")
+        say(f"stopped; go on with `ffr train {stage} --resume {result.run}`")
         raise click.exceptions.Exit(130)
     figures = result.figures
     if "val_joint_f1" in figures:
-        click.echo(
-            f"finished: validation F1 {figures['val_utterance_f1']:.3f} (utterances), {figures['val_image_f1']:.3f} (images)"
-        )
+        utterances, images = figures["val_utterance_f1"], figures["val_image_f1"]
+        say(f"finished: validation F1 {utterances:.3f} (utterances), {images:.3f} (images)")
     else:
-        click.echo("finished")
-    click.echo(f"the run: {result.run}  ·  next: ffr eval --model {result.run}")
+        say("finished")
+    say(f"the run: {result.run}  ·  next: ffr eval --model {result.run}")

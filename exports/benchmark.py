@@ -1,7 +1,7 @@
-"""How fast an exported folder is beside the model it came from: the same inputs, threads and type of number, in turns.
+"""How fast an exported folder is beside its model: same inputs, threads and numbers, in turns.
 
-Each contender is a process of its own, so that memory is its own and neither's threads disturb the other; they take turns call by call, and
-one works while the others wait.
+Each contender is a process of its own, so that memory is its own and neither's threads disturb the
+other; they take turns call by call, and one works while the others wait.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from typing import IO, Any
 
 from ffr import provenance
 from ffr.errors import ModelError, UsageError
+from ffr.files import temporary_folder
 
 CONTENDERS = ("onnx", "torch", "compile")
 
@@ -55,8 +55,9 @@ def run_bench(load: Load, contenders: Sequence[str] = ("onnx", "torch")) -> dict
         contenders: Of `CONTENDERS`; the first round of each is not counted.
 
     Returns:
-        Versions, the load and for each batch size and contender: median and 95th percentile of seconds a call, items a second, peak of memory in
-        bytes above the state before the model was loaded, and the ratio of the medians to eager torch.
+        Versions, the load and for each batch size and contender: median and 95th percentile of
+        seconds a call, items a second, peak of memory in bytes above the state before the model was
+        loaded, and the ratio of the medians to eager torch.
 
     Raises:
         ModelError: where a contender fails.
@@ -64,13 +65,13 @@ def run_bench(load: Load, contenders: Sequence[str] = ("onnx", "torch")) -> dict
     """
     if unknown := sorted(set(contenders) - set(CONTENDERS)):
         raise UsageError(f"contender {unknown[0]!r} is unknown; use {', '.join(CONTENDERS)}")
-    with tempfile.TemporaryDirectory() as place:
-        maker = _Worker("inputs", load, place)
+    with temporary_folder() as place:
+        maker = _Worker("inputs", load, str(place))
         try:
             maker.answer()
         finally:
             maker.stop()
-        workers = {name: _Worker(name, load, place) for name in contenders}
+        workers = {name: _Worker(name, load, str(place)) for name in contenders}
         try:
             ready = {name: worker.answer() for name, worker in workers.items()}
             results = []
@@ -195,7 +196,7 @@ class _Worker:
             self._process.stdout.close()
 
 
-# -- in a contender's process -------------------------------------------------------------------------------------------------
+# -- in a contender's process ----------------------------------------------------------------------
 
 
 def _resident() -> int:
@@ -220,7 +221,8 @@ def serve_calls(prepare: Callable[[], Any], inputs: Callable[[int], Any] | None)
     """Answers questions on stdin, one a line, until there are no more.
 
     Args:
-        prepare: Loads the contender; what it takes above the memory held before counts as the contender's.
+        prepare: Loads the contender; what it takes above the memory held before counts as the
+            contender's.
         inputs: The inputs of a batch size, not timed; None for a process that only prepares.
     """
     out = os.fdopen(os.dup(1), "w")

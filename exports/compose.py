@@ -4,8 +4,9 @@
                                                                   ├─► + ─► normalise ─► (1, H)
     images ─► if there are any: image tower, sum; else 0 ─────────┘
 
-It is not traced as a whole, since what torch traces inside a condition may name no operator of ONNX Runtime's own, and the quantizer does not look
-there. The mean of all vectors and their sum have one direction, so the sum does.
+It is not traced as a whole, since what torch traces inside a condition may name no operator of ONNX
+Runtime's own, and the quantizer does not look there. The mean of all vectors and their sum have one
+direction, so the sum does.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Fragments(nn.Module):
         pixel_attention_mask: Tensor | None = None,
         spatial_shapes: Tensor | None = None,
     ) -> tuple[Tensor]:
-        """Texts and images of one fragment, of which one kind may have no rows, as the parts take them → (1, H), L2-normalised float32."""
+        """Texts and images of a fragment, one kind perhaps without rows → (1, H), normalised."""
         texts = self._sum(self.texts, input_ids, attention_mask, token_type_ids)
         images = self._sum(self.images, pixel_values, pixel_attention_mask, spatial_shapes)
         # the mean's length is lost again, so the sum does
@@ -98,7 +99,10 @@ def write_fragment_graph(texts: Path, images: Path, path: Path, width: int, *, e
 
 
 def _summed_if_any(graph: Any, name: str, width: int) -> list[Any]:
-    """The tower's vectors summed, (1, H) under `NAME/sum`; the tower is run where its first input has rows."""
+    """The tower's vectors summed, (1, H) under `NAME/sum`.
+
+    The tower is run where its first input has rows.
+    """
     from onnx import TensorProto, helper
 
     (output,) = (item.name for item in graph.output)

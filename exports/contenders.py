@@ -1,12 +1,12 @@
-"""What `ffr export bench` runs in its processes: the exported graph, eager torch and torch.compile, on the same inputs.
+"""What `ffr export bench` runs in its processes: the graph, eager torch and torch.compile.
 
-Inputs are made once, by a process of their own: what the model's preprocessing gives for drawn pictures, or for texts of mixed lengths.
+Inputs are made once, by a process of their own: what the model's preprocessing gives for drawn
+pictures, or for texts of mixed lengths.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,13 @@ from ffr.embedding import SentenceEncoder, load_encoder
 from ffr.exports.encoder import OnnxTowers, load_dual
 from ffr.exports.parity import draw_picture
 from ffr.exports.runtime import load_onnx, read_info
+from ffr.files import temporary_folder
 
 if TYPE_CHECKING:
     from ffr.exports.benchmark import Load
 
 Calls = list[dict[str, torch.Tensor]]
-"""What a call of the contender works through: one item for encoders, one an image for towers and one a fragment."""
+"""What a call works through: one item for encoders, one an image for towers, one a fragment."""
 
 WORDS = [
     "the",
@@ -76,10 +77,10 @@ def texts(number: int) -> list[str]:
 def write_inputs(load: Load, place: Path) -> None:
     """Writes the inputs of every batch size as `SIZE.pt`."""
     part = read_info(Path(load.folder)).part
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary_folder() as scratch:
         side = load.image_side
         paths = [
-            draw_picture(Path(scratch) / f"{number}.png", side, side, seed=number)
+            draw_picture(scratch / f"{number}.png", side, side, seed=number)
             for number in range(max(load.batch_sizes) if part != "text" else 0)
         ]
         if part == "vision":
@@ -169,8 +170,8 @@ def _torch_call(part: str, load: Load) -> tuple[Any, Callable[[dict[str, torch.T
     encoder = load_encoder(load.model, device=load.device)
     if isinstance(encoder, SentenceEncoder):
         pooled = encoder.vectors
-        return encoder._model, lambda given: (pooled(given),)
-    model = encoder._model
+        return encoder.model, lambda given: (pooled(given),)
+    model = encoder.model
 
     def vectors(of: Callable[..., Any], given: dict[str, torch.Tensor]) -> torch.Tensor:
         return torch.nn.functional.normalize(of(**given).pooler_output.float(), dim=-1)

@@ -162,7 +162,7 @@ class OnnxSentenceEncoder(SentenceEncoder):
 
     def vectors(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The vectors of one batch of `text_inputs`, (n, H) float32 on the CPU, L2-normalised."""
-        found: Tensor = self._model.get_text_features(**inputs).pooler_output
+        found: Tensor = self.model.get_text_features(**inputs).pooler_output
         return found
 
 

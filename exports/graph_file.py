@@ -1,7 +1,7 @@
-"""What a graph's file says of itself, read without a library: its operator sets, and the files that its weights lie in.
+"""What a graph's file says of itself, read without a library: operator sets and weight files.
 
-A graph may come from anybody, and may name any path for its weights; so it is looked through before ONNX Runtime opens it.
-The wire format is protocol buffers; field numbers are those of onnx.proto.
+A graph may come from anybody, and may name any path for its weights; so it is looked through before
+ONNX Runtime opens it. The wire format is protocol buffers; field numbers are those of onnx.proto.
 """
 
 from __future__ import annotations

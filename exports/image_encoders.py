@@ -140,7 +140,8 @@ class Siglip2Images(nn.Module):
         dtype = self.positions.dtype
         height, width = spatial_shapes[:, :1], spatial_shapes[:, 1:]  # (B, 1)
         patch = torch.arange(length, device=pixel_values.device)[None]
-        # torch's antialiased scaling gives an image one patch wide its first line's values on every line (seen with 2.13)
+        # torch's antialiased scaling gives an image one patch wide its first line's values on every
+        # line (seen with 2.13)
         row = torch.where((width == 1) & (height != self.side), 0, patch // width)
         down, across = self._shares(row, height), self._shares(patch % width, width)  # (B, L, side)
         positions = (down[..., None] * across[..., None, :]).flatten(2).flatten(0, 1).to(dtype) @ self.positions
@@ -154,7 +155,8 @@ class Siglip2Images(nn.Module):
     def _shares(self, index: Tensor, length: Tensor) -> Tensor:
         """How much of each line of the learned grid a line of the image takes, (B, L, side).
 
-        Bilinear with antialiasing, as `torch.nn.functional.interpolate`; what padding takes is of no account.
+        Bilinear with antialiasing, as `torch.nn.functional.interpolate`; what padding takes is of
+        no account.
         """
         scale = self.side / length.float()[..., None]  # (B, 1, 1)
         centre = (index.float()[..., None] + 0.5) * scale

@@ -1,11 +1,13 @@
-"""What the exported encoders are made of: attention, rotary positions and the layer that they share.
+"""What exported encoders are made of: attention, rotary positions and their common layer.
 
-transformers' forward passes are not exported as they stand; its weights go into modules of our own, whose graphs are exact for any sizes and
-fast. The Qwen towers cut their rows by the lengths of the images, and a traced graph keeps the lengths it saw; here a graph takes one image,
-of any grid, so no row needs a mask. Window attention (Qwen2.5-VL) is done on windows padded to one size, at linear cost, in the place of one
-slice a window. Text encoders spend most of a mixed batch on padding; here all but the attention runs on the real tokens alone. And of the
-last layer only the pooled row is computed. ONNX Runtime's own operators are named where its fusions would not find them: attention, which
-keeps no matrix of scores in memory, and rotary positions.
+transformers' forward passes are not exported as they stand; its weights go into modules of our own,
+whose graphs are exact for any sizes and fast. The Qwen towers cut their rows by the lengths of the
+images, and a traced graph keeps the lengths it saw; here a graph takes one image, of any grid, so
+no row needs a mask. Window attention (Qwen2.5-VL) is done on windows padded to one size, at linear
+cost, in the place of one slice a window. Text encoders spend most of a mixed batch on padding; here
+all but the attention runs on the real tokens alone. And of the last layer only the pooled row is
+computed. ONNX Runtime's own operators are named where its fusions would not find them: attention,
+which keeps no matrix of scores in memory, and rotary positions.
 
 Shapes: B images or texts of a call, L rows each, T rows over all, D width.
 """
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 def attention(
     query: Tensor, key: Tensor, value: Tensor, num_heads: int, *, bias: Tensor | None = None, is_causal: bool = False
 ) -> Tensor:
-    """Attention of (B, Q, D) to (B, K, D), heads side by side in D: one operator of ONNX Runtime in an exported graph.
+    """Attention of (B, Q, D) to (B, K, D), heads side by side in D: one operator of ONNX Runtime.
 
     Args:
         query: (B, Q, D).
@@ -67,7 +69,7 @@ def rotate(rows: Tensor, cos: Tensor, sin: Tensor, num_heads: int) -> Tensor:
 
 
 def lowest_score(dtype: torch.dtype) -> float:
-    """What makes a score's weight zero, and is finite: an infinite one gives NaN where a row sees nothing."""
+    """Makes a score's weight zero, and is finite: −∞ gives NaN where a row sees nothing."""
     return float(torch.finfo(dtype).min)
 
 
@@ -86,7 +88,7 @@ def _scaled(linear: nn.Linear, factor: Tensor) -> nn.Linear:
 
 
 def as_linear(convolution: nn.Module) -> nn.Linear:
-    """A convolution whose stride is its kernel, as a linear on whole patches (channel, …, row, column)."""
+    """A convolution whose stride is its kernel, as a linear on patches (channel, row, column)."""
     weight: Any = convolution.weight
     bias: Any = convolution.bias
     return linear_of(weight.flatten(1), bias)
@@ -100,14 +102,15 @@ def cut_patches(pixels: Tensor, patch: int) -> Tensor:
 
 
 class Layer(nn.Module):
-    """A layer that normalises before attention and before its perceptron, as in all vision transformers here.
+    """A layer that normalises before attention and perceptron, as all vision transformers here do.
 
     Args:
         norms: Before attention, before the perceptron.
         attend: Linears for query, key, value and output.
         perceptron: What follows attention.
         num_heads: Heads in D.
-        key_norms: Normalisations of queries and keys, over all heads together (InternVL's larger towers).
+        key_norms: Normalisations of queries and keys, over all heads together (InternVL's larger
+            towers).
     """
 
     def __init__(
@@ -127,7 +130,7 @@ class Layer(nn.Module):
 
     @classmethod
     def of_clip(cls, layer: Any) -> Layer:
-        """Of CLIP, SigLIP, SigLIP 2, Chinese-CLIP's vision and SmolVLM, which name their parts alike."""
+        """Of CLIP, SigLIP (2), Chinese-CLIP's vision and SmolVLM, which name their parts alike."""
         part = layer.self_attn
         return cls(
             (layer.layer_norm1, layer.layer_norm2),
@@ -154,7 +157,7 @@ class Layer(nn.Module):
 
     @classmethod
     def of_qwen(cls, block: Any) -> Layer:
-        """With the joint linear of query, key and value cut in three, so that nothing is copied apart later."""
+        """The joint linear of query, key and value cut in three: nothing is copied apart later."""
         joint = block.attn.qkv
         biases = (None,) * 3 if joint.bias is None else joint.bias.chunk(3)
         query, key, value = (
@@ -175,7 +178,7 @@ class Layer(nn.Module):
         cos: Tensor | None = None,
         sin: Tensor | None = None,
     ) -> Tensor:
-        """One layer on rows that lie one behind the other, so that every linear is one plain product of matrices.
+        """One layer on rows one behind the other, so that every linear is one product of matrices.
 
         Args:
             rows: (T, D).
@@ -214,7 +217,7 @@ class Layer(nn.Module):
 
 
 class PatchEncoder(nn.Module):
-    """A vision transformer of SigLIP's form up to its last layer: patches with learned positions and no token of a class.
+    """A vision transformer of SigLIP's form up to its last layer: patches with learned positions.
 
     Args:
         tower: transformers' tower.

@@ -11,9 +11,6 @@ import copy
 import io
 import json
 import logging
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -46,6 +43,7 @@ from ffr.exports.readme import PROCESSORS, readme_of
 from ffr.exports.reference import write_reference
 from ffr.exports.runtime import FORMAT, GRAPH_FILE, INFO_FILE, file_digest, open_session
 from ffr.exports.vision_towers import QwenTower
+from ffr.files import remove, replaced_folder, temporary_folder, write_text
 from ffr.models.loading import load_vlm
 from ffr.models.vlm import Vlm
 
@@ -109,7 +107,7 @@ def export_onnx(
 def _merged(vlm: Vlm) -> Vlm:
     """The model with its adapter's update in the weights."""
     plain = vlm.model.merge_and_unload()
-    return Vlm(plain, vlm.tokenizer, vlm.processor, name=vlm.name, max_image_pixels=vlm.max_image_pixels)
+    return Vlm(plain, vlm.tokenizer, vlm.processor, name=vlm.name, max_image_pixels=vlm.tower.max_image_pixels)
 
 
 def _check_call(out: Path, dtype: str, opset: int, replace: bool) -> None:
@@ -138,14 +136,7 @@ def export_plan(
 ) -> dict[str, Any]:
     """Exports a part that is in memory; arguments and errors as of `export_onnx`."""
     _check_call(out, dtype, opset, replace)
-    scratch = out.parent / f".{out.name}.{os.getpid()}"
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror}); name another folder") from error
-    try:
+    with _put_in_place(out) as scratch:
         plan.save_preprocessing(scratch)
         _write_graph(plan, scratch / GRAPH_FILE, dtype=dtype, opset=opset)
         _write_info(plan, scratch, dtype=dtype, opset=opset, figures=[], providers=[])
@@ -169,18 +160,21 @@ def export_plan(
             session.run(reference.inputs),
         )
         content = _write_info(plan, scratch, dtype=dtype, opset=opset, figures=figures, providers=[session.provider])
-        (scratch / "README.md").write_text(readme_of(plan, content), encoding="utf-8")
+        write_text(scratch / "README.md", readme_of(plan, content))
         del session
-        if out.exists():
-            shutil.rmtree(out)
-        scratch.replace(out)
+    return content
+
+
+@contextlib.contextmanager
+def _put_in_place(out: Path) -> Iterator[Path]:
+    """The folder that the export is made in before it takes its place."""
+    try:
+        with replaced_folder(out) as scratch:
+            yield scratch
     except OSError as error:
         raise UsageError(
             f"{out}: cannot be written ({error.strerror or error}); free space or name another folder"
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return content
 
 
 @contextlib.contextmanager
@@ -202,14 +196,14 @@ def _quiet() -> Iterator[None]:
 def _write_graph(plan: Plan, path: Path, *, dtype: str, opset: int) -> None:
     """Writes the part's graph, traced or put together from those of its towers."""
     if plan.towers:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            places = [Path(folder) / f"{tower.part}.onnx" for tower in plan.towers]
+        with temporary_folder(path) as folder:
+            places = [folder / f"{tower.part}.onnx" for tower in plan.towers]
             for tower, place in zip(plan.towers, places, strict=True):
                 _write_graph(tower, place, dtype=dtype, opset=opset)
             texts, images = places
             width = plan.module.width
             assert isinstance(width, int)
-            size = sum(file.stat().st_size for file in Path(folder).iterdir())
+            size = sum(file.stat().st_size for file in folder.iterdir())
             write_fragment_graph(texts, images, path, width, external_data=size > MAX_INLINE_BYTES)
         return
     _trace(plan, path, is_half=dtype == "fp16", opset=opset)
@@ -266,7 +260,7 @@ def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
         if any(part in weight for weight in node.input for part in whole_weights)
         for name in (node.name, f"{node.name}_MatMul")  # the quantizer names products with a bias anew
     ]
-    path.unlink()
+    remove(path)
     onnx.save(model, str(whole))
     data = path.with_name(f"{path.name}.data")
     is_large = data.is_file()
@@ -275,9 +269,9 @@ def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
             str(whole), str(path), weight_type=QuantType.QInt8, reduce_range=True, per_channel=True, use_external_data_format=is_large,
             op_types_to_quantize=["MatMul", "Gemm"], nodes_to_exclude=left_alone,
         )  # fmt: skip
-    whole.unlink()
+    remove(whole)
     if is_large and data.name not in read_graph_file(path).weight_files:
-        data.unlink()
+        remove(data)
 
 
 def _write_info(
@@ -310,7 +304,7 @@ def _write_info(
         "command": provenance.command(),
         "time": provenance.now(),
     }
-    (folder / INFO_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(folder / INFO_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return content
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from ffr.exports.parity import FRAGMENTS, TEXTS, Call, Case, draw_picture, pictu
 from ffr.exports.runtime import split_images
 from ffr.exports.text_encoders import BertTexts, ClipTexts, SiglipTexts
 from ffr.exports.vision_towers import InternVlTower, LlavaTower, QwenTower, SmolVlmTower
+from ffr.files import temporary_folder
 from ffr.models.vlm import Vlm
 
 _log = logging.getLogger(__name__)
@@ -138,16 +138,16 @@ def plan_vision(vlm: Vlm) -> Plan:
         for path in paths:
             image = vlm.encode(FilePrompt("<image>"), [path]).images[0]
             assert image.inputs is not None
-            features = vlm.image_features(image)
+            features = vlm.tower.features(image)
             layers = {f"deepstack.{number}": layer for number, layer in enumerate(features.deepstack)}
             expected = {"pooled": features.pooled, **layers}
             (inputs,) = split_images(kind, image.inputs, settings)
             found.append(Call(inputs, {name: value.float().cpu().numpy() for name, value in expected.items()}))
         return found
 
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         # more than one tile, and a grid that is not square
-        example = calls_of([draw_picture(Path(folder) / "example.png", 230, 90, seed=1)])[0].inputs
+        example = calls_of([draw_picture(folder / "example.png", 230, 90, seed=1)])[0].inputs
     processor = vlm.processor.image_processor
     return Plan(
         part="vision",
@@ -157,18 +157,18 @@ def plan_vision(vlm: Vlm) -> Plan:
         module=module,
         example={name: torch.from_numpy(np.array(value)) for name, value in example.items()},
         open_axes=open_axes,
-        cases=lambda: _picture_cases(calls_of, vlm.max_image_pixels),
-        settings={**settings, "max_image_pixels": vlm.max_image_pixels},
+        cases=lambda: _picture_cases(calls_of, vlm.tower.max_image_pixels),
+        settings={**settings, "max_image_pixels": vlm.tower.max_image_pixels},
         save_preprocessing=lambda folder: processor.save_pretrained(str(folder)),
         usage=_VISION_USAGE,
     )
 
 
 def _picture_cases(calls_of: Callable[[Sequence[Path]], list[Call]], max_pixels: int) -> Iterator[Case]:
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for number, (name, sizes) in enumerate(picture_sizes(max_pixels)):
             paths = [
-                draw_picture(Path(folder) / f"{number}-{index}.png", *size, seed=100 * number + index)
+                draw_picture(folder / f"{number}-{index}.png", *size, seed=100 * number + index)
                 for index, size in enumerate(sizes)
             ]
             yield Case(name, _accepted(calls_of, paths, name))
@@ -213,10 +213,10 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
     Raises:
         ModelError: where its tokenizer pads on the left.
     """
-    model = encoder._model
+    model = encoder.model
     kind = str(model.config.model_type)
     module = _ENCODER_MODULES[part][kind](model)
-    saved = (model.config, encoder._tokenizer, encoder._image_processor)
+    saved = (model.config, encoder.tokenizer, encoder.image_processor)
     settings = {"pooling": "the model's own", "normalized": True}
     if part == "text":
         # SigLIP's texts all have one length
@@ -227,8 +227,8 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
         vectors = encoder.embed_images(paths)
         return [Call(_taken(module, encoder.image_inputs(paths)), {"embeddings": vectors.numpy()})]
 
-    with tempfile.TemporaryDirectory() as folder:
-        example = calls_of([draw_picture(Path(folder) / f"{n}.png", 90, 60, seed=n) for n in range(2)])[0].inputs
+    with temporary_folder() as folder:
+        example = calls_of([draw_picture(folder / f"{n}.png", 90, 60, seed=n) for n in range(2)])[0].inputs
     batch = torch.export.Dim("images", min=1, max=_MAX_BATCH)
     return Plan(
         part="image",
@@ -251,7 +251,7 @@ def plan_sentence_encoder(encoder: SentenceEncoder) -> Plan:
     Raises:
         ModelError: where its tokenizer pads on the left.
     """
-    model = encoder._model
+    model = encoder.model
     return _plan_texts(
         encoder,
         BertTexts(model, encoder.pooling),
@@ -262,7 +262,7 @@ def plan_sentence_encoder(encoder: SentenceEncoder) -> Plan:
             "max_text_tokens": encoder.max_text_tokens,
             "is_lowered": encoder.is_lowered,
         },
-        saved=(model.config, encoder._tokenizer),
+        saved=(model.config, encoder.tokenizer),
         # a few activations of these are so large that one scale for all loses the others: MiniLM's cosine falls to 0.974
         whole_weights=(".perceptron.",),
     )
@@ -290,7 +290,7 @@ def _plan_texts(
     Raises:
         ModelError: where its tokenizer pads on the left.
     """
-    if encoder._tokenizer.padding_side != "right":
+    if encoder.tokenizer.padding_side != "right":
         raise ModelError(
             "its tokenizer pads on the left; texts of an exported part are padded on the right", encoder.name
         )
@@ -305,7 +305,7 @@ def _plan_texts(
         open_axes[1] = torch.export.Dim("length", min=1, max=max_length)
     return Plan(
         part="text",
-        kind=str(encoder._model.config.model_type),
+        kind=str(encoder.model.config.model_type),
         name=encoder.name,
         fingerprint=encoder.fingerprint,
         module=module,
@@ -366,12 +366,12 @@ def plan_fragment(encoder: DualEncoder) -> Plan:
 
 
 def _fragment_cases(call_of: Callable[[Sequence[str], Sequence[Path]], Call]) -> Iterator[Case]:
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for number, (name, fragments) in enumerate(FRAGMENTS.items()):
             calls = []
             for index, (texts, sizes) in enumerate(fragments):
                 paths = [
-                    draw_picture(Path(folder) / f"{number}-{index}-{place}.png", *size, seed=1000 * number + place)
+                    draw_picture(folder / f"{number}-{index}-{place}.png", *size, seed=1000 * number + place)
                     for place, size in enumerate(sizes)
                 ]
                 calls.append(call_of(texts, paths))

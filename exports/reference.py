@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ffr import provenance
-from ffr.data.catalog import data_home
-from ffr.errors import DataError, ModelError
+from ffr.data.home import data_home
+from ffr.errors import DataError, ModelError, UsageError
 from ffr.exports.parity import Call, Tolerance, compare
-from ffr.files import replaced_file
+from ffr.files import replace_text
 
 _log = logging.getLogger(__name__)
 
@@ -83,18 +83,25 @@ def check_once(model: Opened) -> bool:
         "onnxruntime": onnxruntime.__version__,
     }
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    path = data_home().parent / "export-checks" / f"{name}.json"
-    if path.is_file():
+    path = _kept_as(name)
+    if path is not None and path.is_file():
         return False
     figures = _compare(model, tolerance)
     content = {**figures, "provider": model.provider, "processor": identity["processor"], "time": provenance.now()}
-    try:
-        with replaced_file(path) as write:
-            write(json.dumps(content, indent=2).encode() + b"\n")
-    except DataError as error:
-        # without a place to keep it, it is compared each time
-        _log.debug("%s", error)
+    if path is not None:
+        try:
+            replace_text(path, json.dumps(content, indent=2) + "\n")
+        except DataError as error:
+            _log.debug("%s; so it is compared each time", error)
     return True
+
+
+def _kept_as(name: str) -> Path | None:
+    """Where a comparison that went well is kept; None where no place is known."""
+    try:
+        return data_home().parent / "export-checks" / f"{name}.json"
+    except UsageError:
+        return None
 
 
 def _tolerance(model: Opened) -> Tolerance:

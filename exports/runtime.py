@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from ffr.errors import FfrError, ModelError, UsageError
 from ffr.exports.graph_file import check_weight_files, read_graph_file
-from ffr.exports.packing import TileSettings, tile_plan
 from ffr.exports.reference import check_once
+from ffr.exports.tiles import TileSettings, tile_plan
+from ffr.text import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -218,7 +219,7 @@ class OnnxModel:
             # ONNX Runtime's exceptions have no common base below Exception
             if not type(error).__module__.startswith("onnxruntime"):
                 raise
-            raise ModelError(f"its graph cannot take this input ({_first_line(error)})", str(self.folder)) from error
+            raise ModelError(f"its graph cannot take this input ({one_line(error, 300)})", str(self.folder)) from error
         return dict(zip(self.info.outputs, values, strict=True))
 
     def _run_bound(self, inputs: Arrays) -> list[NDArray[Any]]:
@@ -360,17 +361,12 @@ def open_session(folder: Path, *, device: str = "auto", num_threads: int | None 
         if not type(error).__module__.startswith("onnxruntime") and not isinstance(error, RuntimeError | ValueError):
             raise
         raise ModelError(
-            f"cannot be opened by ONNX Runtime ({_first_line(error)}); export it again", str(folder)
+            f"cannot be opened by ONNX Runtime ({one_line(error, 300)}); export it again", str(folder)
         ) from error
     names = {item.name for item in session.get_inputs()}, [item.name for item in session.get_outputs()]
     if names != (set(info.inputs), info.outputs):
         raise ModelError(f"its graph has other inputs or outputs than {INFO_FILE} says; export it again", str(folder))
     return OnnxModel(folder, info, session, check_running(device, wanted, session.get_providers()))
-
-
-def _first_line(error: Exception) -> str:
-    line = " ".join(str(error).split())
-    return line[:300]
 
 
 # -- encoders -----------------------------------------------------------------------------------------------------------------

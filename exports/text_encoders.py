@@ -1,6 +1,7 @@
-"""Text towers of dual encoders, and sentence encoders, as they are exported (`ffr.exports.layers` says how).
+"""Text towers of dual encoders, and sentence encoders, as exported (see `ffr.exports.layers`).
 
-Shapes: B texts of a call, L tokens each, T real tokens over all, D width, H width of what comes out.
+Shapes: B texts of a call, L tokens each, T real tokens over all, D width, H width of what comes
+out.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from ffr.exports.layers import Layer, attention, lowest_score, normalized
 
 
 def _packing(is_real: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of B·L places hold real tokens, (T,), and which row stands at each place, (B, L); padding repeats a row before it."""
+    """Which of B·L places hold real tokens, (T,), and which row stands at each place, (B, L).
+
+    Padding repeats a row before it.
+    """
     places = torch.nonzero(is_real.flatten())[:, 0]
     slots = (is_real.flatten().long().cumsum(0) - 1).clamp(min=0).reshape(is_real.shape)
     return places, slots
 
 
 class ClipTexts(nn.Module):
-    """CLIP's texts: the vector of the first end token, which sees what lies before it and no padding.
+    """CLIP's texts: the vector of the first end token, which sees no padding behind it.
 
     Args:
         model: transformers' dual encoder.
@@ -60,7 +64,7 @@ class ClipTexts(nn.Module):
 
 
 class SiglipTexts(nn.Module):
-    """SigLIP's and SigLIP 2's texts: the vector of the last place, of rows that are full of padding by design.
+    """SigLIP's (2's) texts: the vector of the last place, of rows padded by design.
 
     Args:
         model: transformers' dual encoder.

@@ -1,7 +1,7 @@
-"""Vision towers of VLMs with their projectors, as they are exported (`ffr.exports.layers` says how).
+"""Vision towers of VLMs with their projectors, as exported (see `ffr.exports.layers`).
 
-Shapes: T rows over all, D width, H width of what comes out, n patches of one image, m patches of a side that are merged into one, K windows
-of an image, S patches of a full window.
+Shapes: T rows over all, D width, H width of what comes out, n patches of one image, m patches of a
+side that are merged into one, K windows of an image, S patches of a full window.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ffr.exports.layers import Layer, PatchEncoder, as_linear, cut_patches, lowe
 
 
 class QwenTower(nn.Module):
-    """The vision tower with its merger of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, for one image of any grid.
+    """The vision tower with merger of Qwen2-VL, Qwen2.5-VL, Qwen3-VL, for one image of any grid.
 
     Args:
         tower: transformers' tower.
@@ -84,7 +84,7 @@ class QwenTower(nn.Module):
     def _windows(
         self, cell: Tensor, inner: Tensor, cells_down: Tensor, cells_across: Tensor, dtype: torch.dtype
     ) -> dict[str, Tensor]:
-        """Which patch stands where in which window, every window of its full size, with a bias that hides what lies outside."""
+        """Which patch stands where in which full-size window; a bias hides what lies outside."""
         side, unit = self.window, self.merge * self.merge
         windows_down = (cells_down + side - 1) // side
         windows_across = (cells_across + side - 1) // side
@@ -104,7 +104,7 @@ class QwenTower(nn.Module):
         return {"slots": slots, "places": places, "bias": bias}
 
     def _learned(self, row: Tensor, column: Tensor, height: Tensor, width: Tensor) -> Tensor:
-        """Learned positions of a square grid, resampled to the image's: bilinear, corners on corners, (n, D)."""
+        """Learned positions (n, D) of a square grid, resampled to the image's (bilinear)."""
         assert self.positions is not None
         side = self.positions_side
         taps = []
@@ -166,7 +166,7 @@ class InternVlTower(nn.Module):
 
 
 def _merged(rows: Tensor, side: int, step: int) -> Tensor:
-    """(B, side², D) → (B, (side / step)², step²·D): squares of patches one behind the other, in reading order within and without."""
+    """(B, side², D) → (B, (side / step)², step²·D): squares of patches in reading order."""
     cells = side // step
     # not len(rows): that would fix the number of tiles in an exported graph
     grid = rows.reshape(rows.shape[0], cells, step, cells, step, -1).transpose(2, 3)
@@ -196,7 +196,7 @@ class SmolVlmTower(nn.Module):
 
 
 class LlavaTower(nn.Module):
-    """LLaVA-OneVision's vision tower with its projector: the tiles of one image, put together as `ffr.exports.packing` says.
+    """LLaVA-OneVision's vision tower with its projector: tiles joined as `ffr.exports.tiles` says.
 
     Args:
         core: transformers' model below the output embedding.
@@ -218,7 +218,8 @@ class LlavaTower(nn.Module):
 
         Args:
             pixel_values: (1, tiles, 3, side, side).
-            taps: (P, 4) which of all tiles' features make up each feature that comes out; the number of features is the newline.
+            taps: (P, 4) which of all tiles' features make up each feature that comes out; the
+                number of features is the newline.
             shares: (P, 4) float32, how much of each.
 
         Returns:

@@ -1,7 +1,10 @@
-"""Fragment ⇄ answer text: writing, strict reading (rewards), lenient reading (evaluation), and the answer grammar.
+"""Fragment ⇄ answer text.
 
-The answer is `<|utt_ids_start|>[0, 3, 4]<|utt_ids_end|>;<|img_ids_start|>[1]<|img_ids_end|>`; empty lists are `[]`. In the style
-`think` a thought goes first: `<think>…</think><answer>…</answer>` around the answer.
+Writing, strict reading (rewards), lenient reading (evaluation), and the answer grammar.
+
+The answer is `<|utt_ids_start|>[0, 3, 4]<|utt_ids_end|>;<|img_ids_start|>[1]<|img_ids_end|>`; empty
+lists are `[]`. In the style `think` a thought goes first: `<think>…</think><answer>…</answer>`
+around the answer.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ ANSWER_PATTERN = re.compile(
     re.escape(UTT_IDS_START) + _LIST + re.escape(UTT_IDS_END) + ";"
     + re.escape(IMG_IDS_START) + _LIST + re.escape(IMG_IDS_END)
 )  # fmt: skip
-"""The whole answer; a strict reader uses `fullmatch`. A missing space after a comma is let through, as in the released code."""
+"""The whole answer; a strict reader uses `fullmatch`. A missing space after a comma is let through,
+as in the released code."""
 
 _MAX_LENIENT_CHARS = 100_000
 _SECTIONS = {
@@ -75,8 +79,9 @@ def unwrap_answer(text: str, style: AnswerStyle) -> str | None:
 
     Args:
         text: The whole completion.
-        style: `bare`: the completion is the answer. `think`: it is `<think>…</think><answer>ANSWER</answer>`, each tag once
-            and in this order, with nothing but white space before, between and after the two parts. What stands between the
+        style: `bare`: the completion is the answer. `think`: it is
+            `<think>…</think><answer>ANSWER</answer>`, each tag once and in this order, with nothing
+            but white space before, between and after the two parts. What stands between the
             answer's tags is handed out as it is, white space included.
 
     >>> unwrap_answer("<think>3 names the cat</think> <answer>[3]</answer>", "think")
@@ -94,7 +99,9 @@ def unwrap_answer(text: str, style: AnswerStyle) -> str | None:
 
 
 def without_thought(text: str) -> str:
-    """An answer of either style as a bare one: what stands in its answer tags where it is a thought and an answer, else all of it.
+    """An answer of either style as a bare one.
+
+    What stands in its answer tags where it is a thought and an answer, else all of it.
 
     >>> without_thought("<think>hm, [7]</think><answer>[3]</answer>"), without_thought("[3]")
     ('[3]', '[3]')
@@ -112,7 +119,8 @@ def wrap_answer(answer: str, style: AnswerStyle, thought: str = "") -> str:
         thought: What stands between the tags of the thought.
 
     Raises:
-        ValueError: where a thought is given but the style has no place for it, or a text holds one of the tags.
+        ValueError: where a thought is given but the style has no place for it, or a text holds one
+            of the tags.
 
     >>> wrap_answer("[3]", "think", "3 names the cat")
     '<think>3 names the cat</think><answer>[3]</answer>'
@@ -127,9 +135,12 @@ def wrap_answer(answer: str, style: AnswerStyle, thought: str = "") -> str:
     return f"<think>{thought}</think><answer>{answer}</answer>"
 
 
+_ID_PROBLEMS = tuple(f"{name} ids {fault}" for name in ("utterance", "image") for fault in ("repeat", "out of range"))
+
+
 @dataclass(frozen=True, slots=True)
 class LenientAnswer:
-    """What could be read from an answer, and what was wrong with it (nothing where it was well-formed)."""
+    """What could be read from an answer, and what was wrong with it, if anything."""
 
     fragment: Fragment
     problems: tuple[str, ...] = ()
@@ -138,12 +149,37 @@ class LenientAnswer:
     def is_well_formed(self) -> bool:
         return not self.problems
 
+    def within(self, num_utterances: int | None, num_images: int | None) -> LenientAnswer:
+        """The same without ids that a dialogue of this size does not have; they are a problem.
+
+        Args:
+            num_utterances: Number of utterances of the dialogue; None to leave ids unchecked.
+            num_images: Likewise of images.
+
+        >>> LenientAnswer(Fragment((3, 99))).within(5, 0)
+        LenientAnswer(fragment=Fragment(utterance_ids=(3,), image_ids=()), problems=('utterance ids out of range',))
+        """
+        kept: list[tuple[int, ...]] = []
+        problems = set(self.problems)
+        for name, ids, limit in (
+            ("utterance", self.fragment.utterance_ids, num_utterances),
+            ("image", self.fragment.image_ids, num_images),
+        ):
+            inside = ids if limit is None else tuple(item for item in ids if item < limit)
+            if len(inside) < len(ids):
+                problems.add(f"{name} ids out of range")
+            kept.append(inside)
+        of_form = tuple(problem for problem in self.problems if problem not in _ID_PROBLEMS)
+        of_ids = tuple(problem for problem in _ID_PROBLEMS if problem in problems)
+        return LenientAnswer(Fragment(*kept), of_form + of_ids)
+
 
 def parse_lenient(text: str, *, num_utterances: int | None = None, num_images: int | None = None) -> LenientAnswer:
     """Reads as much of an answer as can be read without guessing, and says what was wrong.
 
-    The ids between the markers count, however they are separated; without markers nothing counts. Repeats, and ids that the
-    dialogue does not have where its size is given, are dropped and named as problems.
+    The ids between the markers count, however they are separated; without markers nothing counts.
+    Repeats, and ids that the dialogue does not have where its size is given, are dropped and named
+    as problems.
 
     Args:
         text: The model's answer.
@@ -169,23 +205,16 @@ def parse_lenient(text: str, *, num_utterances: int | None = None, num_images: i
                 problems.append(f"no {name} ids")
             else:
                 found[name] = [int(item) for item in _LENIENT_ID.findall(match[1])]
-    kept: dict[str, tuple[int, ...]] = {}
-    for name, limit in (("utterance", num_utterances), ("image", num_images)):
-        unique = sorted(set(found[name]))
-        if len(unique) < len(found[name]):
-            problems.append(f"{name} ids repeat")
-        inside = [item for item in unique if limit is None or item < limit]
-        if len(inside) < len(unique):
-            problems.append(f"{name} ids out of range")
-        kept[name] = tuple(inside)
-    return LenientAnswer(Fragment(kept["utterance"], kept["image"]), tuple(problems))
+    problems += [f"{name} ids repeat" for name, ids in found.items() if len(set(ids)) < len(ids)]
+    fragment = Fragment.of(found["utterance"], found["image"])
+    return LenientAnswer(fragment, tuple(problems)).within(num_utterances, num_images)
 
 
 class AnswerGrammar:
     """The well-formed answers for one dialogue: ids that exist, ascending, without repeats.
 
-    `allows` tells whether some well-formed answer starts with a text, `is_complete` whether the text is a whole one;
-    decoding keeps to it token by token.
+    `allows` tells whether some well-formed answer starts with a text, `is_complete` whether the
+    text is a whole one; decoding keeps to it token by token.
 
     Args:
         num_utterances: Number of utterances of the dialogue.
@@ -273,26 +302,28 @@ def _is_id(text: str) -> bool:
     return len(text) <= 9 and text.isascii() and text.isdigit() and (text == "0" or not text.startswith("0"))
 
 
+def read_response(response: str) -> LenientAnswer:
+    """Reads a response of either style for scoring: the ids between the markers, each once.
+
+    Ids that the dialogue does not have are kept, so that an invented id costs precision as any
+    wrong one does; they are wrong, not malformed (`LenientAnswer.within` names them).
+
+    >>> read = read_response("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    >>> read.fragment, read.is_well_formed
+    (Fragment(utterance_ids=(3, 99), image_ids=()), False)
+    """
+    return parse_lenient(without_thought(response))
+
+
 def is_well_formed(response: str) -> bool:
-    """Whether an answer keeps to the format to the byte and repeats no id; ids the dialogue lacks are wrong, not malformed.
+    """Whether a response keeps to the format to the byte and repeats no id.
 
     >>> is_well_formed("<|utt_ids_start|>[3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
     True
-    >>> is_well_formed("<|utt_ids_start|>[3, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
-    False
     """
-    fragment = parse_strict(without_thought(response))
-    return fragment is not None and all(
-        len(set(ids)) == len(ids) for ids in (fragment.utterance_ids, fragment.image_ids)
-    )
+    return read_response(response).is_well_formed
 
 
 def read_answer(response: str) -> Fragment:
-    """Reads an answer for scoring: what stands between the markers counts, each id once.
-
-    Ids that the dialogue does not have are kept, so that an invented id costs precision as any wrong one does.
-
-    >>> read_answer("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
-    Fragment(utterance_ids=(3, 99), image_ids=())
-    """
-    return parse_lenient(without_thought(response)).fragment
+    """The fragment of `read_response` alone."""
+    return read_response(response).fragment

@@ -1,19 +1,23 @@
-"""What all else speaks of: images, utterances, dialogues, fragments, and examples (dialogue + query + answer).
+"""What all else speaks of.
 
-Everything here is immutable. Utterance ids are positions in the dialogue, from 0; image ids count over the whole
-dialogue in order of appearance, from 0.
+Images, utterances, dialogues, fragments, and examples (dialogue + query + answer).
+
+Everything here is immutable. Utterance ids are positions in the dialogue, from 0; image ids count
+over the whole dialogue in order of appearance, from 0.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from ffr.text import is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,24 @@ class Image:
     Args:
         source: A path, relative to the data's image root or absolute, or a URL; never opened here.
         caption: The words that came with it, as in the raw form; not shown to a model.
+        digest: SHA-256 of the file's bytes as 64 hex digits, where the file has been looked at;
+            None where it has not.
     """
 
     source: str
     caption: str = ""
+    digest: str | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def content(self) -> list[str]:
+        """What the picture is for fingerprints.
+
+        Its bytes wherever they lie, or its name where they are not known.
+
+        >>> Image("a.png").content, Image("a.png", digest="ab12").content
+        (['a.png'], ['sha256', 'ab12'])
+        """
+        return [self.source] if self.digest is None else ["sha256", self.digest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +93,52 @@ class Dialogue:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what is said and shown (speakers lower-cased, as prompts show them); the id has no part in it."""
+        """SHA-256 of what is said and shown (speakers lower-cased, as prompts show them).
+
+        The id has no part in it.
+
+        A picture counts by its file's bytes, whatever its path, where they are known
+        (`Image.digest`), else by its name.
+        """
+        return self._digest(lambda image: image.content)
+
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """SHA-256 of what is said and of where pictures stand, whatever they show."""
+        return self._digest(lambda _: [])
+
+    @cached_property
+    def num_unread_images(self) -> int:
+        """Pictures whose bytes are not known: the fingerprint has their sources instead."""
+        return sum(image.digest is None for image in self.images)
+
+    def _digest(self, shown: Callable[[Image], list[str]]) -> str:
         content = [
-            [line.speaker.lower(), [part if isinstance(part, str) else [part.source] for part in line.segments]]
+            [line.speaker.lower(), [part if isinstance(part, str) else shown(part) for part in line.segments]]
             for line in self.utterances
         ]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def with_digests(self, digests: Mapping[str, str]) -> Dialogue:
+        """The dialogue with its pictures' digests, by their sources.
+
+        Those that are not named stay as they are.
+        """
+        if not any(image.source in digests for image in self.images):
+            return self
+        utterances = tuple(
+            line
+            if not line.images
+            else Utterance(
+                line.speaker,
+                tuple(
+                    part if isinstance(part, str) else replace(part, digest=digests.get(part.source, part.digest))
+                    for part in line.segments
+                ),
+            )
+            for line in self.utterances
+        )
+        return Dialogue(self.id, utterances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +166,8 @@ class Fragment:
 class FilePrompt:
     """The prompt as a file has it: a released checkpoint must see its training prompt to the byte.
 
-    `user` holds one `<image>` where each image goes. `system` is None where the file has no system message.
+    `user` holds one `<image>` where each image goes. `system` is None where the file has no system
+    message.
     """
 
     user: str
@@ -127,7 +186,8 @@ class Example:
         dialogue: The dialogue.
         query: What is looked for.
         fragment: The true answer; None where the data has none (test files).
-        prompt: The file's own prompt text; None where the data has no prompt (raw form, built dialogues).
+        prompt: The file's own prompt text; None where the data has no prompt (raw form, built
+            dialogues).
         image_root: Folder that relative image sources are resolved against.
         meta: Whatever else the record says, kept as it is.
     """
@@ -141,7 +201,10 @@ class Example:
 
     @cached_property
     def key(self) -> str:
-        """Names the (dialogue, query) pair: 16 hex digits of SHA-256 over the dialogue's content and the query."""
+        """Names the (dialogue, query) pair.
+
+        16 hex digits of SHA-256 over the dialogue's content and the query.
+        """
         content = f"{self.dialogue.fingerprint}\n{self.query}"
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -153,18 +216,21 @@ class Example:
         self.__dict__.update(state, meta=MappingProxyType(state["meta"]))
 
     def image_locations(self) -> Iterator[str | Path]:
-        """Where each image lies: a URL as it stands, or a path with the image root put in front."""
+        """Where each image lies.
+
+        An address as it stands, or a path with the image root put in front.
+        """
         for image in self.dialogue.images:
-            if image.source.lower().startswith(("http://", "https://")):
+            if is_url(image.source):
                 yield image.source
             else:
                 yield (self.image_root or Path()) / image.source
 
     def parts(self, fragment: Fragment) -> list[str | Path]:
-        """The texts (`str`) and pictures' files (`Path`) of a fragment in the order of the dialogue, as encoders take it.
+        """Texts (`str`) and pictures' files (`Path`) of a fragment in order, as encoders take it.
 
-        A picture stands behind the words of its utterance. Utterances without words give no text, and ids that the dialogue does not
-        have give nothing.
+        A picture stands behind the words of its utterance. Utterances without words give no text,
+        and ids that the dialogue does not have give nothing.
 
         >>> chat = Dialogue("d", (Utterance("a", ("look", Image("cat.png"))), Utterance("b", ("nice",))))
         >>> [str(part) for part in Example(chat, "cat").parts(Fragment((1, 0), (0,)))]

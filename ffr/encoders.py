@@ -1,10 +1,11 @@
-"""The one place where the name of an encoder becomes an encoder: `--encoder`, `embedding:NAME` and the setting `encoder` of GRPO.
+"""Where a name becomes an encoder: `--encoder`, `embedding:NAME`, the setting `encoder` of GRPO.
 
-policy           the vision-language model at hand, with its own features (`ffr.models.vlm.Vlm`)
+policy           the vision-language model at hand, with its own features (`ffr.embedding.policy`)
 onnx:DIR         what `ffr export onnx` wrote
 vlm:MODEL        pooled states of a vision-language model, of the last token
 vlm-mean:MODEL   the same, the mean over all tokens
-anything else    a name of `ffr.embedding.SHIPPED`, or the folder or hub id of a dual or sentence encoder, told by its config.json
+anything else    a name of `ffr.embedding.SHIPPED`, or the folder or hub id of a dual or sentence
+encoder, told by its config.json
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ def open_encoder(name: str, *, device: str = "cpu", policy: Encoder | None = Non
 
     Args:
         name: As above.
-        device: Where it works: cpu, cuda, cuda:1, mps, or auto: on a GPU where there is one. What is exported goes back to the CPU, with a
-            loud line, where ONNX Runtime cannot use the GPU and `auto` was said.
+        device: Where it works: cpu, cuda, cuda:1, mps, or auto: on a GPU where there is one. What
+            is exported goes back to the CPU, with a loud line, where ONNX Runtime cannot use the
+            GPU and `auto` was said.
         policy: What `policy` means; None where there is no such model.
 
     Raises:
@@ -71,5 +73,5 @@ def _open_vlm(name: str, model: str, pooling: str, device: str) -> Encoder:
 
     # as `ffr eval` loads a model: float32 on a CPU, as in the files on a GPU
     vlm = load_vlm(resolve_model(model).location, device=device, dtype="float32" if device == "cpu" else "auto")
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=512 << 20)
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=512 << 20)
     return PooledEncoder(vlm, pooling=cast("Pooling", pooling), name=name)

@@ -1,16 +1,25 @@
-"""The errors a user can meet: each carries one sentence that says where, what was found and what to do."""
+"""The errors a user can meet.
+
+Each carries one sentence that says where, what was found and what to do.
+"""
 
 from __future__ import annotations
 
 
 class FfrError(Exception):
-    """Base of all errors meant for the user; the command line prints the sentence and exits with `exit_code`."""
+    """Base of all errors meant for the user.
+
+    The command line prints the sentence and exits with `exit_code`.
+    """
 
     exit_code = 1
 
 
 class UsageError(FfrError):
-    """The call itself is wrong: an unknown option, name or setting, or something that is not installed."""
+    """The call itself is wrong.
+
+    An unknown option, name or setting, or something that is not installed.
+    """
 
     exit_code = 2
 

@@ -1,21 +1,60 @@
-"""Files of JSON records, and any file, written whole or not at all."""
+"""The one hand that writes.
+
+A file or folder appears whole or not at all, and what the dead leave is removed.
+
+All that ffr makes, writes, renames or deletes on a disk goes through this module
+(tests/test_files.py holds the house to it), through `os`, `shutil` and `open` as they stand here: a
+test can fail any such call at one place.
+
+What is being written lies in a scratch file or folder beside its place, named
+`.NAME.ffr-HOST-PID-NUMBER.part`, under a lock that its process holds. A lock that nobody holds
+tells that the process is dead: the next one to write beside it removes what it left.
+"""
 
 from __future__ import annotations
 
+import atexit
+import errno
+import functools
 import gzip
+import hashlib
+import itertools
 import json
 import os
+import re
+import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ffr.errors import DataError, UsageError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows, where scratch folders are known for dead by their age alone
+    fcntl = None  # type: ignore[assignment]
+
+_SCRATCH_NAME = re.compile(r"\..*\.ffr-([0-9a-f]{6})-[0-9]+-[0-9]+\.part", re.DOTALL)
+_RUST_ERROR = re.compile(r"\(os error ([0-9]{1,4})\)")
+_LOCK_FILE = ".lock"
+_OLD_SUFFIX = ".old"
+_MAX_NAME_BYTES = 150  # of the target in its scratch folder's name; file systems hold 255 in all
+_DEAD_AFTER_SECONDS = 86_400.0  # where no lock can tell: no change for a day
+_FEW_FILES = 64  # each flushed by itself; beyond, one flush of everything is quicker
+_numbers = itertools.count(1)
+_looked_at: set[tuple[int, str]] = set()  # folders that this process has rid of litter
+_of_caches: dict[tuple[int, Path], Scratch] = {}
+
+
+# -- files -----------------------------------------------------------------------------------------
+
 
 def write_records(path: str | Path, records: Iterable[Mapping[str, Any]]) -> int:
-    """Writes JSON objects to a .json list or a .jsonl file, packed if the name ends in .gz, and tells how many.
+    """Writes JSON objects to a .json list or a .jsonl file, packed for .gz; tells how many.
 
     Raises:
         UsageError: where the name ends in something else.
@@ -54,27 +93,456 @@ def dump_record(record: Mapping[str, Any], *, where: str | None = None) -> bytes
 
 
 @contextmanager
-def replaced_file(path: Path) -> Iterator[Callable[[bytes], int]]:
-    """A function that writes to a temporary file beside `path` (packed for .gz), which takes its place at the end if all went well."""
-    temporary = ""
+def replaced_file(path: Path, *, is_private: bool = False) -> Iterator[Callable[[bytes], int]]:
+    """A function that writes to a scratch file, which takes the place of `path` if all went well.
+
+    What goes into a .gz is packed.
+
+    Args:
+        path: The file; folders above it are made.
+        is_private: For its owner alone to read, whatever the umask allows others.
+
+    Raises:
+        DataError: where it cannot be written.
+
+    >>> with temporary_folder() as folder:
+    ...     with replaced_file(folder / "a.txt") as write:
+    ...         _ = write(b"whole")
+    ...     print((folder / "a.txt").read_bytes())
+    b'whole'
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as plain:
+        with _scratch_file(path, 0o600 if is_private else 0o666) as (scratch, plain):
             if path.suffix == ".gz":
                 # no name and no time of day inside: the same records give the same bytes
                 with gzip.GzipFile(filename="", fileobj=plain, mode="wb", mtime=0) as packed:
                     yield packed.write
             else:
                 yield plain.write
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
+            write_through(plain)
+            if fcntl is None:
+                plain.close()  # Windows renames no open file; elsewhere its lock goes with it
+            os.replace(scratch, path)
+        _flush(path.parent)
     except OSError as error:
         raise DataError(
             f"cannot be written ({error.strerror}); check the folder and its room", where=str(path)
         ) from error
+
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8, whole or not at all.
+
+    Raises:
+        DataError: where it cannot be written.
+    """
+    with replaced_file(path) as write:
+        write(text.encode("utf-8"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8 at once, for places that appear whole by other means.
+
+    A scratch folder.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes bytes at once, for places that appear whole by other means: a scratch folder."""
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+@contextmanager
+def replaced_path(path: Path) -> Iterator[Path]:
+    """Where a library may write a file, which takes the place of `path` if all went well.
+
+    Args:
+        path: The file; the one that is handed out has its name, in another folder.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    with _placed(path) as scratch:
+        yield scratch
+
+
+@contextmanager
+def cached_path(path: Path, root: Path) -> Iterator[Path]:
+    """As `replaced_path`, for the many small files of a cache: quicker, and lost with the power.
+
+    Args:
+        path: The file, somewhere under
+        root: the cache's folder. One scratch folder in it serves this process to its end.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    scratch = _scratch_of_cache(root)
+    made = scratch.folder / f"{next(_numbers)}.{path.name}"
+    try:
+        yield made
+        _give_rights(made, scratch.mode)
+        make_folder(path.parent)
+        os.replace(made, path)
     finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(made)
+
+
+@contextmanager
+def replaced_folder(folder: Path, *, keep_existing: bool = False) -> Iterator[Path]:
+    """A new, empty folder, which takes the place of `folder`, and of all in it, if all went well.
+
+    Its files have the rights that the umask gives, whatever their writers gave them.
+
+    Args:
+        folder: The folder; what is there already lasts until the new one is whole.
+        keep_existing: Leave what is there at the end, as where another process was quicker with the
+            same content.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    with _placed(folder, keep_existing=keep_existing) as scratch:
+        os.mkdir(scratch)
+        yield scratch
+
+
+@contextmanager
+def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
+    """A folder of this process, gone at the end.
+
+    Args:
+        beside: What it lies beside, as where it may grow large; None for one among the system's
+            temporary files.
+    """
+    scratch = Scratch(beside)
+    try:
+        yield scratch.folder
+    finally:
+        scratch.remove()
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds bytes at the end of a file, made where it is missing, out of our hands at once.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    with open_to_append(path) as file:
+        file.write(data)
+
+
+def open_to_append(path: Path) -> IO[bytes]:
+    """A file opened for adding to its end, made where it is missing."""
+    return open(path, "ab")
+
+
+def open_from(path: Path, offset: int) -> IO[bytes]:
+    """A file opened for writing from an offset on; what lay behind it is cut off."""
+    file = open(path, "r+b" if offset else "wb")
+    try:
+        file.seek(offset)
+        file.truncate()
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def write_through(file: IO[bytes]) -> None:
+    """Writes what an open file holds through to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def cut_off(path: Path, length: int) -> None:
+    """Cuts a file to a length in bytes."""
+    os.truncate(path, length)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it where they are missing."""
+    os.makedirs(folder, exist_ok=True)
+
+
+def make_new_folder(folder: Path) -> bool:
+    """Makes a folder; False where it is there already: of two processes one gets it."""
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        return False
+    return True
+
+
+def remove(path: Path) -> None:
+    """Deletes a file, a link, or a folder with all in it; nothing where nothing is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+        return
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+# -- scratch folders -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _scratch_file(target: Path, mode: int) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A new file beside a target, open and locked, gone at the end where it was not renamed."""
+    make_folder(target.parent)
+    _remove_litter(target.parent)
+    while True:
+        scratch = _scratch_path(target.parent, target.name)
+        try:
+            handle = os.open(scratch, _NEW, mode)
+        except FileExistsError:
+            continue
+        _lock(handle)
+        if os.path.lexists(scratch):
+            break
+        os.close(handle)  # another process took it for a dead one's before the lock was ours
+    try:
+        with open(handle, "wb") as plain:
+            yield scratch, plain
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(scratch)
+
+
+class Scratch:
+    """A folder of this process for what is being written.
+
+    It lasts until `remove`, or until the process is dead.
+
+    Args:
+        target: What it is for: it lies beside that and bears its name. None for one among the
+            system's temporary files.
+    """
+
+    def __init__(self, target: Path | None = None) -> None:
+        beside = Path(tempfile.gettempdir()) if target is None else target.parent
+        name = "temporary" if target is None else target.name
+        if target is not None:
+            make_folder(beside)
+        _remove_litter(beside)
+        self._pid = os.getpid()
+        self._lock: int | None = None
+        while self._lock is None:
+            self.folder = _scratch_path(beside, name)
+            with suppress(FileExistsError):
+                os.mkdir(self.folder, 0o700 if target is None else 0o777)
+                # None where another process took the folder for a dead one's before the lock was
+                # ours
+                self._lock = _take_lock(self.folder)
+        # as the umask has it, which can only be asked by setting it: another thread would feel that
+        self.mode = self.folder.stat().st_mode
+
+    def remove(self) -> None:
+        """Deletes the folder with all in it.
+
+        Nothing in a forked child, which holds a copy of its owner.
+        """
+        if os.getpid() != self._pid:
+            return
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+        _remove_scratch(self.folder)
+
+
+def _scratch_of_cache(root: Path) -> Scratch:
+    key = (os.getpid(), root)
+    scratch = _of_caches.get(key)
+    if scratch is None or not scratch.folder.is_dir():
+        scratch = _of_caches[key] = Scratch(root / "cache")
+        atexit.register(scratch.remove)
+    return scratch
+
+
+@contextmanager
+def _placed(target: Path, *, keep_existing: bool = False) -> Iterator[Path]:
+    """A path in a scratch folder; what was made there is renamed to the target at the end."""
+    scratch = Scratch(target)
+    try:
+        made = scratch.folder / target.name
+        with _said_by_the_system(target):
+            yield made
+        _give_rights(made, scratch.mode)
+        _flush_tree(made)
+        if target.is_dir() and keep_existing:
+            return
+        if made.is_dir() and os.path.lexists(target):
+            _exchange(made, target, scratch.folder / f"{target.name}{_OLD_SUFFIX}")
+        else:
+            os.replace(made, target)
+        _flush(target.parent)
+    finally:
+        scratch.remove()
+
+
+@contextmanager
+def _said_by_the_system(target: Path) -> Iterator[None]:
+    """Makes an OSError of what a library in Rust says of one, as safetensors of a full disk."""
+    try:
+        yield
+    except Exception as error:
+        found = _RUST_ERROR.search(str(error))
+        if isinstance(error, OSError) or found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(target)) from error
+
+
+def _exchange(made: Path, target: Path, old: Path) -> None:
+    """Puts a folder in the place of another.
+
+    One that is killed in between is finished by `_remove_scratch`.
+    """
+    os.replace(target, old)
+    try:
+        os.replace(made, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+
+
+def _remove_scratch(folder: Path) -> None:
+    """Deletes a scratch folder, after finishing an exchange that was cut off in the middle."""
+    with suppress(OSError):
+        for old in folder.glob(f"*{_OLD_SUFFIX}"):
+            name = old.name.removesuffix(_OLD_SUFFIX)
+            if not os.path.lexists(folder.parent / name):
+                whole = folder / name
+                os.replace(whole if whole.exists() else old, folder.parent / name)
+    with suppress(OSError):
+        # the usual case, without the walk of rmtree
+        os.unlink(folder / _LOCK_FILE)
+        os.rmdir(folder)
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _scratch_path(beside: Path, name: str) -> Path:
+    short = name.encode("utf-8", "surrogateescape")[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
+    return beside / f".{short}.ffr-{_host()}-{os.getpid()}-{next(_numbers)}.part"
+
+
+def _remove_litter(beside: Path) -> None:
+    """Deletes the scratch files and folders of dead processes.
+
+    A process looks once into a folder.
+    """
+    key = (os.getpid(), os.path.abspath(beside))
+    if key in _looked_at:
+        return
+    _looked_at.add(key)
+    with suppress(OSError), os.scandir(beside) as entries:
+        found = [(entry, match) for entry in entries if (match := _SCRATCH_NAME.fullmatch(entry.name))]
+    for entry, match in found:
+        path = Path(entry.path)
+        with suppress(OSError):
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if not entry.is_symlink() and _is_dead(path, match[1], is_folder):
+                if is_folder:
+                    _remove_scratch(path)
+                else:
+                    os.unlink(path)
+
+
+def _is_dead(path: Path, host: str, is_folder: bool) -> bool:
+    """Whether no process holds the lock of a scratch file or folder."""
+    if fcntl is None or host != _host():
+        # a lock of another machine does not show on every file system
+        newest = max(found.lstat().st_mtime for found in (path, *path.rglob("*")))
+        return time.time() - newest > _DEAD_AFTER_SECONDS
+    try:
+        lock = os.open(path / _LOCK_FILE if is_folder else path, os.O_RDWR)
+    except FileNotFoundError:
+        # killed before it made its lock, or just about to make it: then it makes another folder
+        os.rmdir(path)
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True
+
+
+def _take_lock(folder: Path) -> int | None:
+    """The open lock of a scratch folder; None where the folder was taken away meanwhile."""
+    try:
+        lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError:
+        return None
+    _lock(lock)
+    if not os.path.lexists(folder / _LOCK_FILE):
+        os.close(lock)
+        return None
+    return lock
+
+
+def _lock(handle: int) -> None:
+    if fcntl is not None:
+        # a file system without locks: then nobody else gets one either, and what is here is left
+        # alone
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+@functools.cache
+def _host() -> str:
+    """Six hex digits that stand for this machine."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+
+
+# -- rights and disks ------------------------------------------------------------------------------
+
+
+def _give_rights(path: Path, scratch_mode: int) -> None:
+    """Adds the rights that the umask gives, which a library's own temporary files do not have."""
+    for found in _tree(path):
+        mode = found.lstat().st_mode
+        wanted = mode | (scratch_mode & (0o777 if found.is_dir() else 0o666))
+        if wanted != mode:
+            os.chmod(found, wanted & 0o7777)
+
+
+def _tree(path: Path) -> list[Path]:
+    """A file, or a folder with all in it; links are left out."""
+    if path.is_symlink():
+        return []
+    if not path.is_dir():
+        return [path]
+    return [path, *(inner for found in path.iterdir() for inner in _tree(found))]
+
+
+def _flush_tree(path: Path) -> None:
+    found = _tree(path)
+    if len(found) > _FEW_FILES and hasattr(os, "sync"):
+        os.sync()
+        return
+    for one in found:
+        _flush(one)
+
+
+def _flush(path: Path) -> None:
+    """Has the disk hold what was written to a file, or the names in a folder."""
+    if os.name == "nt":
+        return  # which opens no folder and flushes no file that is open for reading
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # some file systems have no flush for folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)

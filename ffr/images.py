@@ -1,10 +1,16 @@
-"""Pictures from outside: opened safely, turned upright, made RGB, scaled down, or refused with a sentence."""
+"""Pictures from outside.
+
+Opened safely, turned upright, made RGB, scaled down, or refused with a sentence.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import math
+import random
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -13,15 +19,24 @@ import PIL.Image
 import PIL.ImageOps
 
 from ffr.errors import DataError
+from ffr.text import is_url, one_line
 
 MAX_IMAGE_PIXELS = 602_112
 """Pixels a picture keeps by default: 768·28·28, as in the released training."""
 
 MAX_DECODED_PIXELS = 80_000_000
-"""Pixels of the largest picture that is decoded at all (240 MB as RGB); less than where Pillow warns."""
+"""Pixels of the largest picture that is decoded at all (240 MB as RGB); less than where Pillow
+warns."""
+
+_LARGE_PIXELS = 8_000_000
+_large_picture = threading.Lock()
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What is decoded; every further decoder would be one more way in for a hostile file."""
+
+_JPEG_END = b"\xff\xd9"
+_NOISE = bytes(random.Random(0).choices(range(0xFF), k=64))
+"""Bytes that a JPEG's decoder takes for more of the picture, since none of them begins a marker."""
 
 # what Pillow's decoders let out on damaged files; found by flipping bytes (tests/test_images.py)
 _DECODING_ERRORS = (
@@ -40,13 +55,13 @@ _DECODING_ERRORS = (
 )
 
 
-def is_url(location: str | Path) -> bool:
-    """Whether a location is a web address rather than a path.
-
-    >>> is_url("https://example.org/a.png"), is_url("images/a.png")
-    (True, False)
-    """
-    return isinstance(location, str) and location.lower().startswith(("http://", "https://", "data:", "ftp://"))
+_ADDRESSES = {
+    "data": (
+        "a picture written into the data itself, which is not read",
+        "write it to a file and name its path",
+    ),
+    "file": ("a file: address, which is not followed", "write the path that it means"),
+}
 
 
 def find_image(location: str | Path, *, where: str | None = None) -> Path:
@@ -57,13 +72,12 @@ def find_image(location: str | Path, *, where: str | None = None) -> Path:
         where: The place to name in the error, such as `dev.jsonl:17`.
 
     Raises:
-        DataError: where the location is a URL, or no file is there.
+        DataError: where the location is an address, or no file is there.
     """
     if is_url(location):
-        raise DataError(
-            f"image {_shown(location)} is a web address, which is not fetched; download it and write its path",
-            where=where,
-        )
+        kind = str(location).partition(":")[0].lower()
+        what, remedy = _ADDRESSES.get(kind, ("a web address, which is not fetched", "download it and write its path"))
+        raise DataError(f"image {_shown(location)} is {what}; {remedy}", where=where)
     path = Path(location)
     try:
         found = path.is_file()
@@ -80,15 +94,19 @@ def find_image(location: str | Path, *, where: str | None = None) -> Path:
 def open_image(
     location: str | Path, *, max_image_pixels: int | None = MAX_IMAGE_PIXELS, where: str | None = None
 ) -> PIL.Image.Image:
-    """Opens a picture as RGB: upright by its EXIF data, see-through parts on white, scaled down if too large.
+    """Opens a picture as RGB.
+
+    Upright by its EXIF data, see-through parts on white, scaled down if too large.
 
     Args:
         location: Path of the file.
-        max_image_pixels: Width × height that the result has at most, the shape kept; None for no scaling.
+        max_image_pixels: Width × height that the result has at most, the shape kept; None for no
+            scaling.
         where: The place to name in errors, such as `dev.jsonl:17`.
 
     Raises:
-        DataError: where the file is missing, no picture of a known kind, damaged, or larger than `MAX_DECODED_PIXELS`.
+        DataError: where the file is missing, no picture of a known kind, damaged, or larger than
+            `MAX_DECODED_PIXELS`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -97,11 +115,26 @@ def open_image(
     >>> image.mode, image.size, image.getpixel((0, 0))
     ('RGB', (100, 50), (255, 255, 255))
     """
-    path = find_image(location, where=where)
-    image = _decode(path, where)
+    image = _opened(location, where)
     if max_image_pixels is not None and image.width * image.height > max_image_pixels:
         image = image.resize(scaled_size(image.width, image.height, max_image_pixels), PIL.Image.Resampling.LANCZOS)
     return image
+
+
+def open_thumbnail(location: str | Path, longest_side: int) -> PIL.Image.Image:
+    """Opens a picture as `open_image` does, to be shown small, in little memory.
+
+    A large picture is averaged down before it is made RGB, and one such is decoded at a time.
+
+    Args:
+        location: Path of the file.
+        longest_side: Pixels that the longer side is going to have; the result is no smaller, but
+            where the file is.
+
+    Raises:
+        DataError: as `open_image`.
+    """
+    return _opened(location, None, longest_side)
 
 
 def scaled_size(width: int, height: int, max_image_pixels: int) -> tuple[int, int]:
@@ -136,16 +169,45 @@ def image_digest(location: str | Path, where: str | None = None) -> str:
         ) from error
 
 
-def probe_image(location: str | Path, where: str | None = None) -> tuple[int, int]:
-    """Decodes a picture in full and tells its width and height in pixels, upright.
+def image_verdict(path: Path) -> tuple[int, int] | str:
+    """Decodes a picture in full and judges it.
 
-    Raises:
-        DataError: as `open_image`.
+    Args:
+        path: A file that is there.
+
+    Returns:
+        Its width and height in pixels, upright; or what is wrong with it, in the words that follow
+        the picture's name in an error (`image_fault` makes one). They depend on the file's bytes
+        alone.
     """
-    return _decode(find_image(location, where=where), where).size
+    try:
+        return _decode(path).size
+    except _UnfitError as error:
+        return str(error)
 
 
-def _decode(path: Path, where: str | None) -> PIL.Image.Image:
+def image_fault(location: str | Path, reason: str, where: str | None = None) -> DataError:
+    """The error that says what is wrong with a picture.
+
+    >>> str(image_fault("a.png", "is damaged; replace it", "dev.jsonl:17"))
+    'dev.jsonl:17: image "a.png" is damaged; replace it'
+    """
+    return DataError(f"image {_shown(location)} {reason}", where=where)
+
+
+def _opened(location: str | Path, where: str | None, longest_side: int | None = None) -> PIL.Image.Image:
+    path = find_image(location, where=where)
+    try:
+        return _decode(path, longest_side)
+    except _UnfitError as error:
+        raise image_fault(path, str(error), where) from error
+
+
+class _UnfitError(Exception):
+    """What is wrong with a picture's bytes, in the words that follow its name."""
+
+
+def _decode(path: Path, longest_side: int | None = None) -> PIL.Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow warns of what is refused below in any case
@@ -154,34 +216,87 @@ def _decode(path: Path, where: str | None) -> PIL.Image.Image:
         with opened as image:
             num_pixels = image.width * image.height
             if num_pixels > MAX_DECODED_PIXELS:
-                raise _too_large(path, f"{image.width}×{image.height} pixels", where)
-            image.load()
-            return _to_rgb(PIL.ImageOps.exif_transpose(image))
+                raise _too_large(f"{image.width}×{image.height} pixels")
+            if image.mode in ("I", "F"):
+                raise _UnfitError("has greys of 32 bits, of which none says what is white; convert it to 8 or 16 bits")
+            try:
+                if longest_side is None or num_pixels <= _LARGE_PIXELS:
+                    image.load()
+                    return _to_rgb(PIL.ImageOps.exif_transpose(image))
+                with _large_picture:
+                    # what a JPEG's decoder can leave out need not be there at all
+                    image.draft(None, (2 * longest_side, 2 * longest_side))
+                    image.load()
+                    small = _averaged(image, longest_side)
+                    if small is not image:
+                        image.close()  # gives the memory back before the next one is decoded
+                    return _to_rgb(PIL.ImageOps.exif_transpose(small))
+            except OSError:
+                if image.format != "JPEG":
+                    raise
+                return _without_end_marker(path)
     except PIL.UnidentifiedImageError as error:
         kinds = ", ".join(IMAGE_FORMATS)
-        raise DataError(
-            f"image {_shown(path)} is no picture of a known kind ({kinds}); convert it to one of them", where=where
-        ) from error
+        raise _UnfitError(f"is no picture of a known kind ({kinds}); convert it to one of them") from error
     except PIL.Image.DecompressionBombError as error:
-        raise _too_large(path, "far too many pixels", where) from error
+        raise _too_large("far too many pixels") from error
     except _DECODING_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"image {_shown(path)} is damaged or cannot be decoded ({reason}); replace it", where=where
-        ) from error
+        # an error of the system names the file, which a verdict on its bytes must not
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise _UnfitError(f"is damaged or cannot be decoded ({reason}); replace it") from error
 
 
-def _too_large(path: Path, size: str, where: str | None) -> DataError:
-    return DataError(
-        f"image {_shown(path)} has {size}, more than the {MAX_DECODED_PIXELS:,} that are decoded; scale it down",
-        where=where,
-    )
+def _without_end_marker(path: Path) -> PIL.Image.Image:
+    """A JPEG whose last bytes are missing, where no row of it is lost.
+
+    Some cameras and chat programs write such. The decoder fills what is lost with grey, and goes on
+    with whatever follows as if it were the picture's own. So it is decoded twice, with nothing and
+    with noise in the place of what is missing: where both give the same pixels, all are there.
+
+    Raises:
+        OSError: where they differ.
+    """
+    known = path.read_bytes().rstrip(b"\xff")
+    found = []
+    for tail in (b"", _NOISE):
+        with PIL.Image.open(io.BytesIO(known + tail + _JPEG_END), formats=("JPEG",)) as image:
+            image.load()
+            found.append(_to_rgb(PIL.ImageOps.exif_transpose(image)))
+    if found[0].tobytes() != found[1].tobytes():
+        raise OSError("image file is truncated")
+    return found[0]
+
+
+def _averaged(image: PIL.Image.Image, longest_side: int) -> PIL.Image.Image:
+    """The picture at a whole fraction of its size, at least twice as long as is asked."""
+    factor = max(image.size) // (2 * longest_side)
+    if factor < 2:
+        return image
+    if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and image.has_transparency_data):
+        # palette numbers and see-through colours have no mean
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"):
+        return image
+    small = image.reduce(factor)
+    small.info["exif"] = image.getexif().tobytes()
+    return small
+
+
+def _too_large(size: str) -> _UnfitError:
+    return _UnfitError(f"has {size}, more than the {MAX_DECODED_PIXELS:,} that are decoded; scale it down")
 
 
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16-bit grey at 255 and leaves a white picture
-        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        grey = image.convert("I")
+        image = grey.point(lambda value: value * (1 / 256)).convert("L")
+        # one grey of 65,536, which 8 bits do not tell from its neighbours
+        see_through = image.info.pop("transparency", None)
+        if isinstance(see_through, int):
+            import numpy as np
+
+            image.paste(255, mask=PIL.Image.fromarray(np.asarray(grey) == see_through))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = PIL.Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -190,5 +305,4 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _shown(location: str | Path) -> str:
-    text = str(location)
-    return '"' + (text if len(text) <= 200 else text[:197] + "…").replace("\n", "\\n") + '"'
+    return f'"{one_line(location, 100)}"'

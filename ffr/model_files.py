@@ -1,4 +1,7 @@
-"""Model folders from others: what must lie in one, and what the libraries say of damaged ones in one sentence."""
+"""Model folders from others.
+
+What must lie in one, and what the libraries say of damaged ones in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ffr.errors import FfrError, ModelError
+from ffr.text import one_line
 
 _HUB_ID = re.compile(r"\w[\w.-]{0,95}(/[\w.-]{1,96})?")
 
 
 def check_model_folder(location: str) -> None:
-    """A folder that exists must hold a configuration and safetensors; a name that is no path is left to the hub.
+    """A folder that exists must hold a configuration and safetensors.
+
+    A name that is no path is left to the hub.
 
     Raises:
         ModelError: with what is missing.
@@ -34,7 +40,7 @@ def check_model_folder(location: str) -> None:
 
 @contextmanager
 def loading_explained(name: str, *, kind: str) -> Iterator[None]:
-    """Turns what transformers, tokenizers, safetensors and peft raise on bad files into one sentence.
+    """Turns what the Hugging Face libraries raise on bad files into one sentence.
 
     Args:
         name: What the user called the model.
@@ -51,7 +57,7 @@ def loading_explained(name: str, *, kind: str) -> Iterator[None]:
     except FfrError:
         raise
     except SafetensorError as error:
-        raise ModelError(f"its weights are damaged ({short_reason(error)}); fetch them again", name) from None
+        raise ModelError(f"its weights are damaged ({one_line(error)}); fetch them again", name) from None
     except Exception as error:
         # tokenizers raises plain Exception; an error of another kind would be a fault of ours
         if type(error) is not Exception and not isinstance(error, (*_LOADING_ERRORS, StrictDataclassError)):
@@ -60,7 +66,7 @@ def loading_explained(name: str, *, kind: str) -> Iterator[None]:
             if mark in str(error):
                 raise ModelError(sentence, name) from error
         raise ModelError(
-            f"cannot be loaded as {kind} ({short_reason(error)}); "
+            f"cannot be loaded as {kind} ({one_line(error)}); "
             "name the folder of a whole model, or a hub id that can be reached",
             name,
         ) from error
@@ -73,7 +79,8 @@ _KNOWN_REASONS = {
 }
 """Parts of the libraries' messages, and what they mean for the user."""
 
-# what the libraries let out on damaged files; found by flipping bytes (tests/models/test_bad_models.py)
+# what the libraries let out on damaged files; found by flipping bytes
+# (tests/models/test_bad_models.py)
 _LOADING_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -88,13 +95,3 @@ _LOADING_ERRORS = (
     pickle.UnpicklingError,
     re.error,
 )
-
-
-def short_reason(error: BaseException) -> str:
-    r"""What an error says, on one line of at most 200 characters; its kind where it says nothing.
-
-    >>> short_reason(ValueError("two\nlines.")), short_reason(KeyError())
-    ('two lines', 'KeyError')
-    """
-    text = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "…"

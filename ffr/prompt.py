@@ -1,8 +1,9 @@
 """Dialogue + query → the chat messages a model sees, and back.
 
-The Chinese template with the query first is the one of MLDR and WeChat-MDR, to the byte. The English one has the same shape.
-With `query_position="last"` the dialogue stands before the query, so that queries on one dialogue share their prefix.
-With `answer_style="think"` a third requirement asks for a thought before the answer.
+The Chinese template with the query first is the one of MLDR and WeChat-MDR, to the byte. The
+English one has the same shape. With `query_position="last"` the dialogue stands before the query,
+so that queries on one dialogue share their prefix. With `answer_style="think"` a third requirement
+asks for a thought before the answer.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ IMG_ID_START, IMG_ID_END = "<|img_id_start|>", "<|img_id_end|>"
 RESERVED_MARKS = (IMAGE_MARK, QUERY_START, QUERY_END, UTT_ID_START, UTT_ID_END, IMG_ID_START, IMG_ID_END)
 """What an utterance or a query may not contain, or the prompt could not be read back."""
 
+MAX_SHARED_QUERIES = 16
+"""Most queries behind one copy of a dialogue: a bound on the tokens behind it, whatever the
+data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Template:
     """The words around a dialogue and a query; `{query}` and `{dialogue}` stand where they go.
 
-    `think_rule` is the requirement that asks for a thought; it becomes a line of its own before the first empty line.
+    `think_rule` is the requirement that asks for a thought; it becomes a line of its own before the
+    first empty line.
     """
 
     name: str
@@ -72,7 +78,9 @@ TEMPLATES = {
 
 
 def render_dialogue(dialogue: Dialogue) -> str:
-    """One utterance a line, `<|utt_id_start|>0<|utt_id_end|> speaker: text`, the speaker lower-cased, images as marks.
+    """One utterance a line, the speaker lower-cased, images as marks.
+
+    A line is `<|utt_id_start|>0<|utt_id_end|> speaker: text`.
 
     >>> print(render_dialogue(Dialogue("d", (Utterance("User1", ("hi",)), Utterance("B", (Image("a.png"),))))), end="")
     <|utt_id_start|>0<|utt_id_end|> user1: hi
@@ -110,8 +118,10 @@ def render(
         answer_style: `bare` as published, `think` to ask for a thought before the answer.
 
     Raises:
-        DataError: where a text contains one of the task's markers, which would make the prompt ambiguous.
-        ValueError: where a thought is to be asked for and a template of your own has no `think_rule` or no empty line.
+        DataError: where a text contains one of the task's markers, which would make the prompt
+            ambiguous.
+        ValueError: where a thought is to be asked for and a template of your own has no
+            `think_rule` or no empty line.
 
     >>> chat = Dialogue("d", (Utterance("user1", ("你好",)),))
     >>> render(chat, "问候").user.splitlines()[0]
@@ -142,12 +152,15 @@ def prompt_of(
     query_position: QueryPosition | None = None,
     answer_style: AnswerStyle = "bare",
 ) -> FilePrompt:
-    """The prompt an example is asked with: the file's own where it has one and nothing else was asked for.
+    """The prompt an example is asked with.
 
-    A thought must be asked for in words, so with `think` the file's own prompt is not taken as it stands. Where it is one of this
-    module's templates to the byte, the prompt is that template, in that query position and with the file's system message,
-    and gains the third requirement; in any other words it is written anew. What was asked for goes before what was found,
-    and `zh` and `first` stand where neither is there.
+    The file's own where it has one and nothing else was asked for.
+
+    A thought must be asked for in words, so with `think` the file's own prompt is not taken as it
+    stands. Where it is one of this module's templates to the byte, the prompt is that template, in
+    that query position and with the file's system message, and gains the third requirement; in any
+    other words it is written anew. What was asked for goes before what was found, and `zh` and
+    `first` stand where neither is there.
 
     Args:
         example: Dialogue and query, perhaps with the file's own prompt.
@@ -172,7 +185,10 @@ def prompt_of(
 
 
 def _settings_of(own: FilePrompt, example: Example) -> tuple[str, QueryPosition] | None:
-    """Template and query position that make a file's own prompt, in either answer style; None for other words."""
+    """Template and query position that make a file's own prompt, in either answer style.
+
+    None for other words.
+    """
     for name in TEMPLATES:
         position: QueryPosition
         for position in get_args(QueryPosition):
@@ -186,11 +202,15 @@ def _settings_of(own: FilePrompt, example: Example) -> tuple[str, QueryPosition]
     return None
 
 
-def check_markers(dialogue: Dialogue, query: str) -> None:
-    """Raises DataError where a text contains one of the task's markers, or a speaker what ends its name in a prompt."""
+def check_markers(dialogue: Dialogue, *queries: str) -> None:
+    """Raises DataError where a text holds one of the task's markers.
+
+    Or a speaker what ends its name in a prompt.
+    """
     where = f"dialogue {dialogue.id!r}"
-    if mark := _mark_in(query):
-        raise DataError(f"the query contains the marker {mark}; remove it", where=where)
+    for query in queries:
+        if mark := _mark_in(query):
+            raise DataError(f"the query contains the marker {mark}; remove it", where=where)
     for index, utterance in enumerate(dialogue.utterances):
         if mark := _mark_in(utterance.text) or _mark_in(utterance.speaker):
             raise DataError(f"utterance {index} contains the marker {mark}; remove it", where=where)
@@ -212,7 +232,7 @@ _IMAGE = re.compile(re.escape(IMG_ID_START) + r"([0-9]{1,9})" + re.escape(IMG_ID
 
 
 def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[Utterance, ...]]:
-    """Reads query and utterances back from a prompt, by the markers, whatever words stand around them.
+    """Reads query and utterances back from a prompt by the markers, whatever the words around.
 
     Args:
         user: The prompt text, in the shape of this module's templates.
@@ -222,7 +242,8 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
         The query and the utterances.
 
     Raises:
-        DataError: with what is wrong: no query, ids that do not count from 0, a number of `<image>` other than of images, …
+        DataError: with what is wrong: no query, ids that do not count from 0, a number of `<image>`
+            other than of images, …
 
     >>> chat = Dialogue("d", (Utterance("user1", ("hi ", Image("a.png"))),))
     >>> parse_user_prompt(render(chat, "a picture").user, chat.images) == ("a picture", chat.utterances)

@@ -1,4 +1,7 @@
-"""Where a result comes from: versions, command and time, as every run and result file states them."""
+"""Where a result comes from.
+
+Versions, command and time, as every run and result file states them.
+"""
 
 from __future__ import annotations
 

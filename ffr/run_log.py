@@ -1,18 +1,21 @@
-"""The run's own record of its figures: `metrics.csv`, one row a step, cut back to the checkpoint when a run is resumed."""
+"""The run's own record of its figures: `metrics.csv`, one row a step, cut back on resuming."""
 
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from ffr.files import append, replace_text, replaced_path
 
 
 class MetricsFile:
     """Rows of figures by step in a CSV file; missing figures are empty cells.
 
     Args:
-        path: The file; its rows after `last_step` are dropped, so that a resumed run writes each step once.
+        path: The file; its rows after `last_step` are dropped, so that a resumed run writes each
+            step once.
         columns: Names of the figures, besides `step`.
         last_step: Last step whose row is kept.
     """
@@ -21,12 +24,11 @@ class MetricsFile:
         self.path = path
         self.columns = ("step", *columns)
         rows = [row for row in read_metrics(path) if row["step"] <= last_step] if path.exists() else []
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        with scratch.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-        scratch.replace(path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        replace_text(path, text.getvalue())
 
     def append(self, step: int, figures: Mapping[str, float]) -> None:
         """Writes one row and hands it to the operating system at once.
@@ -36,10 +38,11 @@ class MetricsFile:
         """
         if unknown := set(figures) - set(self.columns):
             raise ValueError(f"no column for {', '.join(sorted(unknown))}")
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns, restval="", lineterminator="\n").writerow(
-                {"step": step, **{name: _cell(value) for name, value in figures.items()}}
-            )
+        text = io.StringIO()
+        csv.DictWriter(text, self.columns, restval="", lineterminator="\n").writerow(
+            {"step": step, **{name: _cell(value) for name, value in figures.items()}}
+        )
+        append(self.path, text.getvalue().encode())
 
 
 def _cell(value: float) -> str:
@@ -50,7 +53,8 @@ def _cell(value: float) -> str:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a metrics file, empty cells left out; a torn last line is left out too."""
     rows: list[dict[str, float]] = []
-    with path.open(newline="", encoding="utf-8") as file:
+    # a damaged byte spoils its row alone, which then is no row of numbers
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         for line in csv.DictReader(file):
             try:
                 row = {name: float(cell) for name, cell in line.items() if name and cell}
@@ -61,8 +65,16 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-LOSS_CURVES = {"loss": "-", "val_loss": "o-"}
-REWARD_CURVES = {"reward": "-", "reward_f1": "-", "reward_order": "-", "reward_format": "-"}
+def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Names of the rewards in a run's rows: the sum first, then its terms, a user's own among them.
+
+    >>> reward_figures([{"step": 1, "reward": 1.3, "reward_std": 0.2, "reward_f1": 1.0}])
+    ['reward', 'reward_f1']
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    # a deviation is on another scale
+    terms = [name for name in names if name.startswith("reward_") and name != "reward_std"]
+    return [*(["reward"] if "reward" in names else []), *terms]
 
 
 def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, str], label: str) -> None:
@@ -72,7 +84,8 @@ def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, 
         metrics: The run's `metrics.csv`.
         target: The PNG to write.
         title: Title of the plot.
-        curves: Figures of the left axis, each with its line style; those that the file lacks are left out.
+        curves: Figures of the left axis, each with its line style; those that the file lacks are
+            left out.
         label: What the left axis shows.
     """
     import matplotlib
@@ -98,4 +111,5 @@ def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, 
     more_lines, more_labels = right.get_legend_handles_labels()
     if lines or more_lines:
         left.legend(lines + more_lines, labels + more_labels, loc="center right")
-    figure.savefig(target, dpi=120)
+    with replaced_path(target) as scratch:
+        figure.savefig(scratch, dpi=120)

@@ -1,21 +1,23 @@
-"""Run folders: what a training run leaves on disk, how one is found again, and what `--model` may name.
+"""Run folders: what a run leaves on disk, how one is found, and what `--model` may name.
 
-A run folder holds `run.json` (the record: stage, status, seed, fingerprints, versions), `config.yaml` (the resolved
-configuration), `metrics.csv`, `tensorboard/`, `checkpoints/`, `adapter/`, `merged/` (a plain Hugging Face folder) and `curve.png`.
+A run folder holds `run.json` (the record: stage, status, seed, fingerprints, versions),
+`config.yaml` (the resolved configuration), `metrics.csv`, `tensorboard/`, `checkpoints/`,
+`adapter/`, `merged/` (a plain Hugging Face folder) and `curve.png`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ffr.errors import ModelError, UsageError
+from ffr.files import make_folder, make_new_folder, replace_text
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
 Status = Literal["running", "interrupted", "failed", "finished"]
 
 
@@ -32,6 +34,8 @@ class RunRecord:
     data_fingerprint: str = ""
     val_fingerprint: str = ""
     config_fingerprint: str = ""
+    num_left_out: int = 0
+    num_val_left_out: int = 0
     finished_at: str | None = None
     error: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
@@ -40,10 +44,7 @@ class RunRecord:
 
     def save(self, run: Path) -> None:
         """Writes the record whole or not at all."""
-        target = run / RECORD_FILE
-        scratch = run / f".{RECORD_FILE}.{os.getpid()}"
-        scratch.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        scratch.replace(target)
+        replace_text(run / RECORD_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n")
 
     @classmethod
     def load(cls, run: Path) -> RunRecord:
@@ -66,17 +67,28 @@ class RunRecord:
 
 
 def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
-    """Makes the next folder `<root>/<stage>-<recipe>-<number>`; two processes never get the same one."""
-    root.mkdir(parents=True, exist_ok=True)
+    """Makes the next folder `<root>/<stage>-<recipe>-<number>`.
+
+    Two processes never get the same one.
+    """
+    make_folder(root)
     number = 1
-    while True:
-        run = root / f"{stage}-{recipe}-{number:03d}"
-        try:
-            run.mkdir()
-        except FileExistsError:
-            number += 1
-            continue
-        return run
+    while not make_new_folder(run := root / f"{stage}-{recipe}-{number:03d}"):
+        number += 1
+    return run
+
+
+def is_unbegun(run: Path) -> bool:
+    """Whether a folder holds nothing of a run but what comes before its record (locks, scratch).
+
+    Such a run was stopped before it began, and the command that started it may start it anew.
+
+    >>> from ffr.files import temporary_folder
+    >>> with temporary_folder() as folder:
+    ...     is_unbegun(folder)
+    True
+    """
+    return all(path.name == CONFIG_FILE or path.name.startswith(".") for path in run.glob("*"))
 
 
 def newest_finished_run(root: Path, stage: str | None = None) -> Path | None:
@@ -108,7 +120,9 @@ class ModelSource:
 
 
 def resolve_model(spec: str) -> ModelSource:
-    """Tells which model `--model` means: `tiny`, a run folder (its merged model), a model folder, or a hub id.
+    """Tells which model `--model` means.
+
+    `tiny`, a run folder (its merged model), a model folder, or a hub id.
 
     Raises:
         UsageError: where the run has no model to use, or the text is a path that does not exist.

@@ -1,8 +1,32 @@
-"""Metrics of fragment retrieval for torchmetrics; `ffr.metrics.functional` has them as plain functions."""
+"""Metrics of fragment retrieval for torchmetrics; `ffr.metrics.functional` has the functions.
 
-from ffr.metrics.answer import AnswerFormatValidity, FragmentExactMatch
-from ffr.metrics.coherence import FragmentOrderCoherence
-from ffr.metrics.fragment import FragmentF1, FragmentMcc, FragmentPrecision, FragmentRecall, FragmentScores
+Each class is loaded when it is asked for, so that tables of figures need no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ffr.metrics.answer import AnswerFormatValidity, FragmentExactMatch
+    from ffr.metrics.coherence import FragmentOrderCoherence
+    from ffr.metrics.fragment import (
+        FragmentF1,
+        FragmentMcc,
+        FragmentPrecision,
+        FragmentRecall,
+        FragmentScores,
+    )
+
+_HOMES = {
+    "AnswerFormatValidity": "answer",
+    "FragmentExactMatch": "answer",
+    "FragmentF1": "fragment",
+    "FragmentMcc": "fragment",
+    "FragmentOrderCoherence": "coherence",
+    "FragmentPrecision": "fragment",
+    "FragmentRecall": "fragment",
+    "FragmentScores": "fragment",
+}
 
 __all__ = [
     "AnswerFormatValidity",
@@ -14,3 +38,9 @@ __all__ = [
     "FragmentRecall",
     "FragmentScores",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

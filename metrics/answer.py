@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ffr.metrics.functional.answer import _exact_match_update, _share_compute
-from ffr.metrics.functional.fragment import FragmentLike
+from ffr.metrics.functional.figures import FragmentLike
 
 
 class _Share(Metric):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ffr.metrics.functional.coherence import fragment_order_coherence
-from ffr.metrics.functional.fragment import _fixed_point_mean, _fixed_point_sum
+from ffr.metrics.functional.figures import fixed_point_mean, to_fixed_point
 
 
 class FragmentOrderCoherence(Metric):  # type: ignore[misc]
@@ -18,7 +18,8 @@ class FragmentOrderCoherence(Metric):  # type: ignore[misc]
 
     >>> metric = FragmentOrderCoherence()
     >>> words = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
-    >>> metric.update([3, 7], words, [3], torch.tensor([[0.0, 1.0]]), is_target_empty=False)    # 0.4
+    >>> pictures = torch.tensor([[0.0, 1.0]])
+    >>> metric.update([3, 7], words, [3], pictures, is_target_empty=False)    # 0.4
     >>> metric.update([], words[:0], [], words[:0], is_target_empty=True)    # 1
     >>> metric.compute()
     tensor(0.7000)
@@ -50,14 +51,18 @@ class FragmentOrderCoherence(Metric):  # type: ignore[misc]
         """Adds one sample; the arguments are those of the function.
 
         Raises:
-            ValueError: where ids and rows differ in number, or an utterance id repeats.
+            ValueError: where ids and rows differ in number, an utterance id repeats, or a vector
+                holds no finite numbers.
         """
         value = fragment_order_coherence(
             utterance_ids, utterance_embeddings, image_utterance_ids, image_embeddings, is_target_empty=is_target_empty
         )
-        self.fixed_point_sum += _fixed_point_sum(value.detach().cpu().double().reshape(1)).to(self.device)
+        if not value.isfinite():
+            raise ValueError(f"the coherence is {value.item()}: a vector holds no finite numbers")
+        self.fixed_point_sum += int(to_fixed_point(value.detach().cpu().double().numpy()))
         self.num_samples += 1
 
     def compute(self) -> Tensor:
         """The mean; 0 where there is no sample."""
-        return _fixed_point_mean(self.fixed_point_sum, self.num_samples).float().to(self.device)
+        mean = fixed_point_mean(self.fixed_point_sum.cpu().numpy(), self.num_samples.cpu().numpy())
+        return torch.as_tensor(mean).float().to(self.device)

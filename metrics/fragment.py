@@ -1,6 +1,7 @@
-"""torchmetrics classes for fragment retrieval: states only, the logic is in `ffr.metrics.functional.fragment`.
+"""torchmetrics classes for fragments: states only, `ffr.metrics.functional.fragment` has the logic.
 
-All states are whole numbers that are summed over processes, so batches and processes never change a bit of a result.
+All states are whole numbers that are summed over processes, so batches and processes never change a
+bit of a result.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from ffr.metrics.functional.fragment import (
-    Average,
+from ffr.metrics.functional.figures import (
+    FIGURES,
+    NUM_COUNTS,
+    NUM_MODALITIES,
     FragmentLike,
     Modality,
+)
+from ffr.metrics.functional.fragment import (
+    Average,
     _fragment_compute,
     _fragment_update,
     _score_name,
@@ -23,9 +29,10 @@ from ffr.metrics.functional.fragment import (
 
 
 class FragmentScores(Metric):  # type: ignore[misc]
-    """Precision, recall, F1 and MCC for utterances, images and jointly, global and as means over samples, at once.
+    """All figures for utterances, images and jointly, global and as means over samples, at once.
 
-    See `ffr.metrics.functional.fragment_scores` for the definitions and the names of the 24 results.
+    See `ffr.metrics.functional.fragment_scores` for the definitions and the names of the
+    results.
 
     >>> metric = FragmentScores()
     >>> metric.update([((0, 1), ())], [((0, 1, 2), ())], num_utterances=[4], num_images=[0])
@@ -45,8 +52,9 @@ class FragmentScores(Metric):  # type: ignore[misc]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("counts", torch.zeros(2, 4, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("sample_sums", torch.zeros(2, 4, dtype=torch.int64), dist_reduce_fx="sum")
+        for name, width in (("counts", NUM_COUNTS), ("sample_sums", len(FIGURES))):
+            zeros = torch.zeros(NUM_MODALITIES, width, dtype=torch.int64)
+            self.add_state(name, zeros, dist_reduce_fx="sum")
         self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(
@@ -73,13 +81,13 @@ class FragmentScores(Metric):  # type: ignore[misc]
         self.num_samples += num_samples
 
     def compute(self) -> dict[str, Tensor]:
-        """The 24 scores."""
+        """All scores."""
         scores = _fragment_compute(self.counts, self.sample_sums, self.num_samples)
         return {name: score.float().to(self.device) for name, score in scores.items()}
 
 
 class _FragmentScore(FragmentScores):
-    """One of the 24 scores, chosen by modality and average."""
+    """One of the scores, chosen by modality and average."""
 
     plot_lower_bound: float = 0.0
     plot_upper_bound: float = 1.0
@@ -135,7 +143,8 @@ class FragmentF1(_FragmentScore):
         kwargs: For `torchmetrics.Metric`.
 
     >>> metric = FragmentF1(modality="utterance", average="sample")
-    >>> metric([((0, 1), ()), ((), ())], [((1,), ()), ((), ())], num_utterances=[3, 3], num_images=[0, 0])
+    >>> preds, targets = [((0, 1), ()), ((), ())], [((1,), ()), ((), ())]
+    >>> metric(preds, targets, num_utterances=[3, 3], num_images=[0, 0])
     tensor(0.8333)
     """
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# before torch is imported, here or in a worker: with models this small a second thread costs more than it gives, and
+# sums come out the same on every machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import PIL.Image
 import pytest
@@ -22,6 +28,13 @@ settings.register_profile(
     "ffr", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("ffr")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: a worker for each core that may be used, eight at most; each holds about 1.5 GB."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return min(len(cores), 8)
 
 
 @pytest.fixture(scope="session")
@@ -43,20 +56,54 @@ def real_dialogues(shared_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sample_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """FFR_DATA_HOME of the session, with the generated sets in it."""
+def generated_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the generated sets; drawn once for all workers, and read only."""
+    from filelock import FileLock
+
     from ffr.data.sample import SAMPLE_NAMES, write_sample
 
-    home = tmp_path_factory.mktemp("data-home")
-    for name in SAMPLE_NAMES:
-        write_sample(home / name, name)
-    before = os.environ.get("FFR_DATA_HOME")
-    os.environ["FFR_DATA_HOME"] = str(home)
-    yield home
-    if before is None:
-        del os.environ["FFR_DATA_HOME"]
-    else:
-        os.environ["FFR_DATA_HOME"] = before
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers
+    home = root / "data-home"
+    with FileLock(root / "data-home.lock"):
+        if not home.is_dir():
+            for name in SAMPLE_NAMES:
+                write_sample(root / "data-home.part" / name, name)
+            (root / "data-home.part").rename(home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def sample_home(generated_sets: Path) -> Iterator[Path]:
+    """FFR_DATA_HOME of a module, with the generated sets in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FFR_DATA_HOME", str(generated_sets))
+        yield generated_sets
+
+
+@pytest.fixture(scope="module")
+def small_sample_home(generated_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """FFR_DATA_HOME of a module, in which `sample` has ten dialogues a language and part: what takes a
+    few steps or asks a few queries need not read 2,000 records."""
+    whole, home = generated_sets / "sample", tmp_path_factory.mktemp("small-data-home")
+    for source in whole.glob("*.jsonl"):
+        lines = []
+        for line in source.read_text(encoding="utf-8").splitlines(keepends=True):
+            record = json.loads(line)
+            number = int(record["dialogue_id"].split("_")[3])  # sample_train_zh_00000_q0
+            if number < 10:
+                lines.append(line)
+                for image in record["images"]:
+                    target = home / "sample" / image
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(whole / image, target)
+        (home / "sample" / source.name).write_text("".join(lines), encoding="utf-8")
+    shutil.copyfile(whole / "generator.json", home / "sample" / "generator.json")
+    shutil.copytree(generated_sets / "wechat-sample", home / "wechat-sample")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FFR_DATA_HOME", str(home))
+        yield home
 
 
 @pytest.fixture

@@ -59,6 +59,8 @@ def run_signalled(words: Sequence[str], event: Event, number: signal.Signals) ->
 
 
 def _main(function: str, number: str, when: str, signal_number: str, *words: str) -> None:
+    # the script's folder is no place to import from: the tests' modules are not the program's
+    del sys.path[0]
     module, _, name = function.partition(":")
     owner: Any = import_module(module)
     *outer, last = name.split(".")
@@ -80,8 +82,6 @@ def _main(function: str, number: str, when: str, signal_number: str, *words: str
 
     setattr(owner, last, call)
     sys.argv = ["ffr", *words]
-    # the script's folder is no place to import from: the tests' modules are not the program's
-    del sys.path[0]
     try:
         runpy.run_module("ffr.cli.main", run_name="__main__")
     finally:

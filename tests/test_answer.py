@@ -1,4 +1,4 @@
-"""Answers: round trips, readers against anything, and the grammar against a list of all well-formed answers."""
+"""Answers: round trips, readers against anything, the grammar against all well-formed answers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Who may import whom, which modules stay unimported by `--help`, and that the wheel lists every package."""
+"""Who may import whom, what stays unimported by `--help`, and what the wheel lists."""
 
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -11,35 +12,41 @@ from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import click
 import pytest
+
+from ffr.cli.main import ffr
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# who may import whom: the longest prefix of a module's name that stands here is its layer; a layer may import its own
-# modules and what is named for it. ARCHITECTURE.md gives the reasons.
-_DOORS = {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.prompt"}
+# who may import whom: the longest prefix of a module's name that stands here is its layer; a layer
+# may import its own modules and what is named for it. ARCHITECTURE.md gives the reasons.
+_DOORS = {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.progress", "ffr.text"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ffr": set(),
     "ffr.errors": set(),
-    "ffr.dialogue": {"ffr.errors"},
+    "ffr.dialogue": {"ffr.text"},
     "ffr.answer": {"ffr.errors", "ffr.dialogue"},
     "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
     "ffr.files": {"ffr.errors"},
-    "ffr.images": {"ffr.errors"},
-    "ffr.markup": set(),
+    "ffr.images": {"ffr.errors", "ffr.text"},
+    "ffr.markup": {"ffr.text"},
     "ffr.progress": set(),
     "ffr.provenance": set(),
-    "ffr.model_files": {"ffr.errors"},
-    "ffr.run_log": {"ffr.errors"},
-    "ffr.runs": {"ffr.errors", "ffr.shipped"},
-    "ffr.settings": {"ffr.errors"},
+    "ffr.rewards": {"ffr.training.grpo"},
+    "ffr.terminal": {"ffr.text"},
+    "ffr.text": set(),
+    "ffr.model_files": {"ffr.errors", "ffr.text"},
+    "ffr.run_log": {"ffr.files"},
+    "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
+    "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
-    "ffr.models": _DOORS | {"ffr.images", "ffr.model_files", "ffr.embedding.interface", "ffr.shipped"},
-    "ffr.embedding": _DOORS | {"ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
+    "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
+    "ffr.embedding": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
     "ffr.exports": _DOORS
-    | {"ffr.data.catalog", "ffr.embedding", "ffr.files", "ffr.model_files", "ffr.models", "ffr.provenance"},
+    | {"ffr.data.home", "ffr.embedding", "ffr.files", "ffr.model_files", "ffr.models", "ffr.provenance"},
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.retrieval": _DOORS
     | {
@@ -50,7 +57,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.images",
         "ffr.metrics",
         "ffr.models",
-        "ffr.progress",
         "ffr.runs",
         "ffr.settings",
     },
@@ -61,13 +67,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.files",
         "ffr.markup",
         "ffr.metrics",
-        "ffr.progress",
         "ffr.provenance",
         "ffr.retrieval",
     },
     "ffr.training.common": _DOORS
     | {
         "ffr.data",
+        "ffr.embedding.loading",
+        "ffr.files",
         "ffr.metrics",
         "ffr.models",
         "ffr.provenance",
@@ -75,16 +82,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.runs",
         "ffr.settings",
     },
-    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.runs", "ffr.settings", "ffr.training.common"},
+    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.settings", "ffr.training.common"},
     "ffr.training.grpo": _DOORS
     | {
         "ffr.data",
         "ffr.embedding",
         "ffr.encoders",
+        "ffr.files",
         "ffr.metrics",
         "ffr.models",
         "ffr.retrieval",
-        "ffr.run_log",
         "ffr.runs",
         "ffr.settings",
         "ffr.training.common",
@@ -95,10 +102,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.run_log",
         "ffr.training.curriculum.order",
         "ffr.data",
-        "ffr.evaluation",
         "ffr.files",
         "ffr.metrics",
-        "ffr.progress",
         "ffr.provenance",
         "ffr.retrieval",
     },
@@ -114,6 +119,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.retrieval",
         "ffr.run_log",
         "ffr.runs",
+        "ffr.terminal",
     },
     "ffr.suites": {
         "ffr.data",
@@ -125,6 +131,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.report",
         "ffr.retrieval",
         "ffr.settings",
+        "ffr.progress",
+        "ffr.shipped",
+        "ffr.text",
     },
     "ffr.cli": {"*"},
 }
@@ -142,7 +151,10 @@ def modules(root: Path = REPOSITORY) -> dict[str, Path]:
 
 
 def imports_of(path: Path, known: Iterable[str]) -> set[str]:
-    """The modules of ours that a file imports anywhere in it; `from ffr.x import y` is ffr.x.y where that is a module."""
+    """The modules of ours that a file imports anywhere in it.
+
+    `from ffr.x import y` is ffr.x.y where that is a module.
+    """
     known, names = set(known), set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -209,6 +221,47 @@ def circles(root: Path = REPOSITORY) -> list[list[str]]:
     return []
 
 
+# public for all their underscore
+_OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
+
+
+def _names_of_libraries(tree: ast.AST) -> set[str]:
+    """What a file calls the modules of others that it imports whole."""
+    names = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    return {alias.asname or alias.name.partition(".")[0] for alias in names if not alias.name.startswith("ffr")}
+
+
+def private_doors(root: Path = REPOSITORY) -> list[str]:
+    """Attributes `x._name` of another package of ours; a library's own `_name` is none of ours."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in modules(root).values()}
+    libraries = {path: _names_of_libraries(tree) for path, tree in trees.items()}
+    own: dict[Path, set[str]] = {path.parent: set() for path in trees}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                own[path.parent].add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                own[path.parent].add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                own[path.parent].add(node.id)
+    ours = set().union(*own.values())
+    return [
+        f"{path.relative_to(root)}:{node.lineno}: {ast.unparse(node)}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and node.attr not in _OF_NAMED_TUPLES
+        and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"} | libraries[path])
+        and node.attr in ours - own[path.parent]
+    ]
+
+
+def test_nobody_reads_what_is_private_to_another_package() -> None:
+    assert private_doors() == []
+
+
 def test_imports_keep_to_the_table() -> None:
     assert forbidden_imports() == []
 
@@ -240,6 +293,13 @@ def test_the_guard_sees_an_import_that_is_not_allowed(tmp_path: Path, line: str)
     ]
 
 
+def test_the_guard_sees_a_private_door(tmp_path: Path) -> None:
+    root = _copy(tmp_path)
+    with (root / "exports" / "graph_file.py").open("a", encoding="utf-8") as file:
+        file.write("\n\ndef read(vlm: Any) -> Any:\n    return vlm._chat, vlm.core.config._attn_implementation\n")
+    assert [fault.rpartition(": ")[2] for fault in private_doors(root)] == ["vlm._chat"]
+
+
 def test_the_guard_sees_a_circle(tmp_path: Path) -> None:
     root = _copy(tmp_path)
     with (root / "exports" / "graph_file.py").open("a", encoding="utf-8") as file:
@@ -262,22 +322,63 @@ def test_the_wheel_lists_every_package() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"], ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"], ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"], ["doctor"], ["completion"], ["data"],
+    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"],
+    ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
+    ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
+    ["doctor"], ["completion"], ["data"],
     *(["data", name] for name in ("check", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
+HEAVY = ["torch", "transformers", "lightning", "peft", "numpy", "torchmetrics", "trl", "matplotlib",
+         "yaml", "PIL", "rich"]  # fmt: skip
 
 
-@pytest.mark.parametrize("page", HELP_PAGES, ids=lambda page: " ".join(page) or "ffr")
-def test_help_imports_nothing_heavy(page: list[str]) -> None:
-    code = (
-        "import sys\n"
-        "from ffr.cli.main import ffr\n"
-        f"sys.argv = ['ffr', *{page!r}, '--help']\n"
-        "try:\n    ffr.main(prog_name='ffr')\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
-        "heavy = {'torch', 'transformers', 'lightning', 'peft', 'numpy', 'torchmetrics', 'trl', 'matplotlib', 'yaml'}\n"
-        "found = heavy & set(sys.modules)\n"
-        "assert not found, found\n"
-    )
+def help_pages(pages: list[list[str]], before: str = "") -> dict[str, list[object]]:
+    """Of each page, asked for one after the other in one fresh interpreter: exit code, whether it is
+    a help page, and what it was the first to import of the heavy packages."""
+    code = f"""
+import contextlib, io, json, sys
+{before}
+from ffr.cli.main import ffr
+seen, found = set(), {{}}
+for page in {pages!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            ffr.main([*page, "--help"], prog_name="ffr")
+        except SystemExit as end:
+            code = end.code
+    heavy = set({HEAVY!r}) & set(sys.modules) - seen
+    seen |= heavy
+    usage = " ".join(["Usage: ffr", *page])
+    found[" ".join(page)] = [code, said.getvalue().startswith(usage), sorted(heavy)]
+print(json.dumps(found))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Usage: ffr" in done.stdout
+    found: dict[str, list[object]] = json.loads(done.stdout)
+    return found
+
+
+def test_help_imports_nothing_heavy() -> None:
+    assert help_pages(HELP_PAGES) == {" ".join(page): [0, True, []] for page in HELP_PAGES}
+
+
+def test_the_guard_sees_a_heavy_import() -> None:
+    assert help_pages([["gate"], ["show"]], before="import yaml") == {
+        "gate": [0, True, ["yaml"]],
+        "show": [0, True, []],
+    }
+
+
+def _command_pages(command: click.Command, names: list[str]) -> list[list[str]]:
+    inner = command.list_commands(click.Context(command)) if isinstance(command, click.Group) else []
+    pages = [names]
+    for name in inner:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        pages += _command_pages(found, [*names, name])
+    return pages
+
+
+def test_every_command_has_its_help_page_looked_at() -> None:
+    assert sorted(HELP_PAGES) == sorted(_command_pages(ffr, []))

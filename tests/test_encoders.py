@@ -10,6 +10,7 @@ from encoder_builds import build_encoder, build_sentence_encoder
 from model_builds import build_model
 
 from ffr.embedding import SHIPPED, DualEncoder, SentenceEncoder
+from ffr.embedding.policy import PolicyEncoder
 from ffr.embedding.pooled import PooledEncoder
 from ffr.encoders import open_encoder
 from ffr.errors import FfrError, ModelError, UsageError
@@ -20,7 +21,7 @@ def test_every_kind_of_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     clip = build_encoder("clip", tmp_path / "clip")
     bert = build_sentence_encoder("bert", tmp_path / "bert")
     model = build_model("qwen2-vl", tmp_path / "qwen2-vl")
-    policy = load_vlm(model)
+    policy = PolicyEncoder(load_vlm(model))
     assert open_encoder("policy", policy=policy) is policy
     assert isinstance(open_encoder(str(clip)), DualEncoder)
     assert isinstance(open_encoder(str(bert)), SentenceEncoder)
@@ -55,7 +56,7 @@ def test_names_that_open_nothing(name: str, kind: type[FfrError], message: str, 
 
 def test_the_order_reward_refuses_an_encoder_of_texts(tmp_path: Path) -> None:
     from ffr.settings import GrpoConfig
-    from ffr.training.grpo.stage import reward_terms
+    from ffr.training.grpo.reward_terms import reward_terms
 
     bert = build_sentence_encoder("bert", tmp_path / "bert")
     vlm = load_vlm("tiny")

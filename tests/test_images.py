@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 
 from ffr.errors import DataError
-from ffr.images import MAX_DECODED_PIXELS, image_digest, open_image, probe_image, scaled_size
+from ffr.images import MAX_DECODED_PIXELS, image_digest, image_verdict, open_image, scaled_size
 
 
 def _photo(size: tuple[int, int] = (64, 48)) -> PIL.Image.Image:
@@ -29,7 +29,7 @@ def test_every_kind_comes_out_as_rgb(tmp_path: Path, kind: str) -> None:
     image = open_image(path)
     assert (image.mode, image.size) == ("RGB", (64, 48))
     assert type(image) is PIL.Image.Image
-    assert probe_image(path) == (64, 48)
+    assert image_verdict(path) == (64, 48)
     assert image_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -72,7 +72,7 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turn by 90 degrees
     image.save(tmp_path / "a.jpg", exif=exif)
     assert open_image(tmp_path / "a.jpg").size == (20, 40)
-    assert probe_image(tmp_path / "a.jpg") == (20, 40)
+    assert image_verdict(tmp_path / "a.jpg") == (20, 40)
 
 
 def test_large_pictures_are_scaled_down_in_shape(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_missing_folder_url_and_impossible_paths(tmp_path: Path) -> None:
         ("a\0b.png", "cannot be looked up|not found"),
         ("x" * 5000, "cannot be looked up|not found"),
     ):
-        for use in (open_image, probe_image, image_digest):
+        for use in (open_image, image_digest):
             with pytest.raises(DataError, match=text) as caught:
                 use(location, where="dev.jsonl:17")
             assert str(caught.value).startswith("dev.jsonl:17: image ")
@@ -170,3 +170,21 @@ def test_damaged_pictures_end_in_a_sentence(tmp_path: Path, kind: str) -> None:
         path.write_bytes(bytes(damaged[: chance.randint(1, len(damaged))] if chance.random() < 0.2 else damaged))
         with contextlib.suppress(DataError):
             assert open_image(path).mode == "RGB"
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "quality": 100}])
+def test_a_jpeg_without_its_end_marker_is_sound_and_a_cut_one_is_not(
+    tmp_path: Path, options: dict[str, object]
+) -> None:
+    path = tmp_path / "a.jpg"
+    _photo((200, 120)).save(path, format="JPEG", **options)
+    whole, pixels = path.read_bytes(), open_image(path).tobytes()
+    assert whole.endswith(b"\xff\xd9")
+    for num_missing in (1, 2):
+        path.write_bytes(whole[:-num_missing])
+        assert open_image(path).tobytes() == pixels
+        assert image_verdict(path) == (200, 120)
+    for length in (len(whole) - 12, len(whole) * 3 // 4, len(whole) // 3):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"is damaged or cannot be decoded .*truncated"):
+            open_image(path)

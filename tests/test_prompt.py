@@ -1,4 +1,4 @@
-"""Prompts: to the byte for every record of the real dialogues, and back again for anything that may be said."""
+"""Prompts: to the byte for every record of the real dialogues, and back for anything said."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from ffr.dialogue import FilePrompt, Fragment
 from ffr.images import open_image
 from ffr.models.loading import load_vlm
 from ffr.models.lora import add_lora
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 from ffr.prompt import IMAGE_MARK
 
 ANSWERS = [

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from baselines import baselines, sample_f1
 from dialogues import Paths, by_dialogue, kind_of, prepare_data
 from model import build
@@ -39,6 +38,7 @@ from ffr.dialogue import Example
 from ffr.evaluation.scoring import ScoreTable
 from ffr.provenance import versions
 from ffr.runs import RunRecord
+from ffr.settings.yaml import read_yaml_file
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 STAGES = ("build", "data", "baselines", "sft", "grpo", "eval")
@@ -213,7 +213,7 @@ def difference(
 
 def settings_of(run: Path) -> dict[str, Any]:
     """What a training was told, without names of files."""
-    found = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    found = read_yaml_file(run / "config.yaml").value
     return {key: value for key, value in found.items() if key not in ("model", "dataset", "image_root", "seed")}
 
 

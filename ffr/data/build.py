@@ -1,4 +1,7 @@
-"""Builds long dialogues from short ones, as MLDR was built: several topics joined, one example for each topic's query."""
+"""Builds long dialogues from short ones, as MLDR was built.
+
+Several topics joined, one example for each topic's query.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,10 @@ class ShortDialogue:
         topic: The topic; two dialogues of one topic are never joined.
         utterances: Its lines.
         queries: What may be asked for it; one is drawn each time the dialogue is used.
-        marginal_lines: Lines that belong to no topic (a greeting, say): they are joined too but are no part of the answer.
-        loose_images: Images that belong to the topic but are sent at random places of the long dialogue.
+        marginal_lines: Lines that belong to no topic (a greeting, say): they are joined too but are
+            no part of the answer.
+        loose_images: Images that belong to the topic but are sent at random places of the long
+            dialogue.
         image_root: Folder that image sources are relative to.
         meta: Kept under `topics` in the examples.
     """
@@ -36,7 +41,9 @@ class ShortDialogue:
 
 
 def short_dialogues_of(examples: Iterable[Example]) -> list[ShortDialogue]:
-    """Takes each dialogue of a data file as one about a single topic: its meta's `topic`, or else its query.
+    """Takes each dialogue of a data file as one about a single topic.
+
+    Its meta's `topic`, or else its query.
 
     Examples of one dialogue give one short dialogue with all their queries.
     """
@@ -64,13 +71,15 @@ def build_long(
 ) -> Iterator[Example]:
     """Joins short dialogues into long ones.
 
-    Every topic of a long dialogue gives one example, whose answer is all of the topic's lines and images; utterances and
-    images are numbered anew. A share of the dialogues gets one more query, on a topic it does not have, with an empty answer.
+    Every topic of a long dialogue gives one example, whose answer is all of the topic's lines and
+    images; utterances and images are numbered anew. A share of the dialogues gets one more query,
+    on a topic it does not have, with an empty answer.
 
     Args:
         short: The short dialogues, of at least `num_topics` topics.
         num_topics: Topics of a long dialogue.
-        interleaved_share: Share of the long dialogues in which the topics alternate in pieces; the others are contiguous.
+        interleaved_share: Share of the long dialogues in which the topics alternate in pieces; the
+            others are contiguous.
         absent_share: Share of all examples that match nothing.
         num_dialogues: Number of long dialogues; None uses each short one at most once.
         name: Beginning of the ids.
@@ -96,7 +105,8 @@ def build_long(
             + (" and ask for an absent one" if absent_share > 0 else "")
         )
     chance = random.Random(seed)
-    # absent queries are one more example of a dialogue: n·share / (n + …) is solved for the share of dialogues that get one
+    # absent queries are one more example of a dialogue: n·share / (n + …) is solved for the share
+    # of dialogues that get one
     absent_rate = absent_share * num_topics / (1 - absent_share) if absent_share < 1 else 1.0
     for number, group in enumerate(_groups(short, num_topics, num_dialogues, chance)):
         dialogue, fragments, shape = _join(f"{name}_{number:05d}", group, chance.random() < interleaved_share, chance)
@@ -195,7 +205,7 @@ def _join(
 
 
 def _alternate(pieces: Sequence[Sequence[int]], chance: random.Random) -> list[int]:
-    """An order of the topics' pieces in which one topic does not follow itself, where that can be avoided."""
+    """An order of the topics' pieces in which none follows itself where that can be avoided."""
     left = [len(parts) for parts in pieces]
     order: list[int] = []
     while any(left):

@@ -1,17 +1,22 @@
-"""The named data sets: which there are, where they lie, and how a name or a path becomes examples."""
+"""The named data sets.
+
+Which there are, where they lie, and how a name or a path becomes examples.
+"""
 
 from __future__ import annotations
 
 import difflib
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.data.dataset import ExampleDataset, open_dataset
+from ffr.data.forms.formats import read_record
+from ffr.data.home import data_home
+from ffr.data.index import RecordFile, parse_record
+from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, UsageError
+from ffr.files import remove, replaced_folder
+from ffr.progress import Say
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -52,12 +57,6 @@ SAMPLE_SEED = 0
 """The seed that the samples of the catalog are generated with."""
 
 
-def data_home() -> Path:
-    """Folder of the named sets: the environment variable FFR_DATA_HOME, or ~/.cache/ffr/data."""
-    setting = os.environ.get("FFR_DATA_HOME", "")
-    return Path(setting) if setting else Path.home() / ".cache" / "ffr" / "data"
-
-
 def load_dataset(
     spec: str | Path,
     *,
@@ -65,20 +64,28 @@ def load_dataset(
     image_root: str | Path | None = None,
     skip_bad: bool = False,
     require_images: bool = True,
-    echo: Callable[[str], None] | None = None,
+    require_truths: bool = False,
+    rules: ModelRules | None = None,
+    echo: Say | None = None,
 ) -> ExampleDataset:
     """Opens a named set or a file.
 
     Args:
-        spec: `mldr`, `wechat`, `sample`, `wechat-sample`, the path of a data file, or of a folder with one file a split.
+        spec: `mldr`, `wechat`, `sample`, `wechat-sample`, the path of a data file, or of a folder
+            with one file a split.
         split: Which part of a named set or folder; of no matter for a file.
-        image_root: Folder that relative image paths are resolved against; the data file's own if None.
-        skip_bad: Leave out records that cannot be used, and say so through `echo`, instead of failing at the first.
-        require_images: See that every picture's file is there; False for uses that look at no picture.
+        image_root: Folder that relative image paths are resolved against; the data file's own if
+            None.
+        skip_bad: Leave out records that cannot be used, and say so through `echo`, instead of
+            failing at the first.
+        require_images: Every picture must decode; False for uses that look at no picture.
+        require_truths: Every query must have a true answer.
+        rules: What the model at hand cannot take; None for no model.
         echo: Gets a line about what was generated or left out; None for silence.
 
     Raises:
-        UsageError: for a name or split that does not exist, or a set that is not here; with the ways out.
+        UsageError: for a name or split that does not exist, or a set that is not here; with the
+            ways out.
         DataError: where the file cannot be used.
     """
     path, default_root = locate(spec, split=split, echo=echo)
@@ -87,16 +94,21 @@ def load_dataset(
         image_root=image_root if image_root is not None else default_root,
         skip_bad=skip_bad,
         require_images=require_images,
+        require_truths=require_truths,
+        rules=rules,
     )
     if dataset.num_left_out and echo is not None:
-        echo(f"{path.name}: {dataset.num_left_out} bad records left out, the first: {dataset.left_out[0]}")
+        num_more = dataset.num_left_out - len(dataset.left_out)
+        echo(f"{path.name}: {dataset.num_left_out} bad records or queries left out:")
+        for reason in dataset.left_out:
+            echo(f"  {reason}")
+        if num_more:
+            echo(f"  and {num_more} more; `ffr data check` lists all")
     return dataset
 
 
-def locate(
-    spec: str | Path, *, split: str = "val", echo: Callable[[str], None] | None = None
-) -> tuple[Path, Path | None]:
-    """The data file of a name or path, and the folder of its images where that is not the file's own.
+def locate(spec: str | Path, *, split: str = "val", echo: Say | None = None) -> tuple[Path, Path | None]:
+    """The data file of a name or path, and the folder of its images where it is another.
 
     Raises:
         UsageError: as `load_dataset`.
@@ -113,7 +125,7 @@ def locate(
         if is_outdated(folder):
             if echo is not None:
                 echo(f"The set {entry.name} in {folder} was made by another version of ffr; it is made anew")
-            shutil.rmtree(folder)
+            remove(folder)
         if not folder.is_dir():
             if echo is not None:
                 echo(f"Generating the set {entry.name} (seed {SAMPLE_SEED}) into {folder}")
@@ -128,7 +140,10 @@ def locate(
 
 
 def describe_sets() -> list[tuple[str, str, str]]:
-    """For each named set: its name, what is here of it, and what to do if something is missing (else an empty text)."""
+    """For each named set.
+
+    Its name, what is here of it, and what to do if something is missing (else an empty text).
+    """
     rows: list[tuple[str, str, str]] = []
     for entry in NAMED_SETS.values():
         folder = data_home() / entry.name
@@ -160,8 +175,19 @@ def _file_of_split(folder: Path, split: str) -> Path:
 
 
 def _file_by_words(entry: NamedSet, folder: Path, split: str) -> tuple[Path, Path]:
-    """The file of a downloaded set whose name tells the split; what the publishers call it is not known for sure."""
-    files = sorted(path for path in folder.rglob("*") if path.name.endswith(_SUFFIXES) and path.is_file())
+    """The file of a downloaded set whose name tells the split.
+
+    What the publishers call it is not known for sure.
+    """
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.endswith(_SUFFIXES)
+        # what a Mac puts into archives beside each file bears its name
+        and not path.name.startswith("._")
+        and "__MACOSX" not in path.relative_to(folder).parts
+        and path.is_file()
+    )
     exact = [path for path in files if path.name.partition(".")[0] == split]
     words = entry.words[entry.splits.index(split)]
     candidates = exact or [path for path in files if any(word in path.name.lower() for word in words)]
@@ -180,9 +206,11 @@ def _file_by_words(entry: NamedSet, folder: Path, split: str) -> tuple[Path, Pat
 
 
 def _image_root(path: Path, folder: Path) -> Path:
-    """The folder on the way from the file up to the set's own that the first picture lies under; else the file's own."""
-    dataset = open_dataset(path, skip_bad=True, require_images=False)
-    source = next((image.source for example in dataset for image in example.dialogue.images), None)
+    """The folder on the way from the file up to the set's own that the first picture lies under.
+
+    Else the file's own.
+    """
+    source = _first_picture(path)
     if source is not None:
         for candidate in (path.parent, *path.parent.parents):
             if (candidate / source).is_file():
@@ -190,6 +218,22 @@ def _image_root(path: Path, folder: Path) -> Path:
             if candidate == folder:
                 break
     return path.parent
+
+
+def _first_picture(path: Path) -> str | None:
+    """The source of the first picture that a data file names."""
+    records = RecordFile(path)
+    for index, data in enumerate(records):
+        if isinstance(data, DataError):
+            continue
+        try:
+            examples, _ = read_record(parse_record(data, records.where(index)))
+        except DataError:
+            continue
+        for example in examples:
+            for image in example.dialogue.images:
+                return image.source
+    return None
 
 
 def generate_sample(name: str, folder: Path, seed: int = SAMPLE_SEED) -> None:
@@ -202,23 +246,12 @@ def generate_sample(name: str, folder: Path, seed: int = SAMPLE_SEED) -> None:
     from ffr.data.sample import write_sample
 
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+        # another process may be quicker with the same content
+        with replaced_folder(folder, keep_existing=True) as scratch:
+            write_sample(scratch, name, seed)
     except OSError as error:
         raise DataError(
-            f"cannot be written to ({error.strerror}); choose another folder (FFR_DATA_HOME for named sets)",
-            where=str(folder.parent),
+            f"cannot be written ({error.strerror}); see that there is room, or choose another folder "
+            "(FFR_DATA_HOME for named sets)",
+            where=str(folder),
         ) from error
-    try:
-        temporary.chmod(0o755)
-        write_sample(temporary, name, seed)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            # another process was quicker with the same content; anything else is an error
-            if not folder.is_dir():
-                raise
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror}); is there room?", where=str(folder)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

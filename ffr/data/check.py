@@ -1,19 +1,21 @@
-"""Finds every fault of a data file: `check_file` reads each record, decodes each picture once, and compares records."""
+"""Finds every fault of a data file: `check_file` lists what the judgement of its records finds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ffr.data.findings import Finding
-from ffr.data.forms.formats import read_record
-from ffr.data.forms.predictions import PredictionRecord, example_of_prediction, prediction_from_json
-from ffr.data.index import RecordFile, parse_record
+from ffr.data.findings import Finding, shown
+from ffr.data.index import RecordFile
+from ffr.data.judgement import ModelRules, RecordJudge
+from ffr.data.pictures import PictureMemory
 from ffr.dialogue import Example
-from ffr.errors import DataError
-from ffr.images import find_image, is_url, probe_image
+from ffr.progress import Progress
+
+STRIP_RATIO = 100
+"""Sides of a picture beyond this ratio are warned of where no model is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +99,17 @@ def check_file(
     *,
     image_root: str | Path | None = None,
     check_images: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    rules: ModelRules | None = None,
+    progress: Progress | None = None,
 ) -> CheckReport:
     """Checks a data file (ms-swift, raw, or predictions) and lists all that is wrong with it.
 
     Args:
         path: The file.
-        image_root: Folder that relative image paths are resolved against; the file's own folder if None.
+        image_root: Folder that relative image paths are resolved against; the file's own folder if
+            None.
         check_images: Look up and decode the pictures; each file once, however many records use it.
+        rules: What a model cannot take; None for none.
         progress: Gets the number of records done and in all.
 
     Raises:
@@ -112,110 +117,83 @@ def check_file(
     """
     path = Path(path)
     records = RecordFile(path)
-    checker = _Checker(path.parent if image_root is None else Path(image_root), check_images)
     report = CheckReport(path)
-    fallback = path.name.partition(".")[0]
-    for index, data in enumerate(records):
-        where = records.where(index)
-        findings = checker.findings(data, where, f"{fallback}-{index + 1}")
-        report.num_records += 1
-        report.num_good += not any(finding.is_error for finding in findings)
-        for finding in findings:
-            report.faults.append(Fault(where, records.line(index), finding.kind, finding.message, finding.is_error))
-        if progress is not None:
-            progress(index + 1, len(records))
+    names = _Names(records)
+    with PictureMemory() as memory:
+        judge = RecordJudge(
+            records,
+            path.parent if image_root is None else Path(image_root),
+            memory if check_images else None,
+            rules=rules,
+            takes_predictions=True,
+        )
+        for index, data in enumerate(records):
+            judged = judge.judge(index, data)
+            findings = [*judged.findings, *names.findings(judged.examples, index)]
+            if rules is None:
+                findings += _strips(judged.examples, judge.sizes)
+            report.num_records += 1
+            report.num_good += not judged.errors
+            report.num_examples += len(judged.examples)
+            for finding in findings:
+                where = records.where(index) + (f", query {finding.query}" if finding.query is not None else "")
+                report.faults.append(Fault(where, records.line(index), finding.kind, finding.message, finding.is_error))
+            if progress is not None:
+                progress(index + 1, len(records))
     if records.tail_fault is not None:
         place = records.tail_fault.where or path.name
         line = int(place.rpartition(":")[2])
         report.faults.append(Fault(place, line, "layout", records.tail_fault.message))
-    report.num_examples = checker.num_examples
-    report.num_dialogues = len(checker.dialogues)
-    report.num_image_files = len(checker.images)
+    report.num_dialogues = len(names.dialogues)
+    report.num_image_files = judge.num_image_files
     return report
 
 
-class _Checker:
-    """What has been seen so far in a file: 16 to 64 bytes for each pair, dialogue and picture."""
-
-    def __init__(self, image_root: Path, check_images: bool) -> None:
-        self.image_root = image_root
-        self.check_images = check_images
-        self.num_examples = 0
-        self.pairs: dict[str, str] = {}  # (dialogue, query) → where first
-        self.contents: dict[str, tuple[str, str]] = {}  # dialogue id → content, where first
-        self.dialogues: set[str] = set()
-        self.images: dict[str, str] = {}  # source → what is wrong, or nothing
-
-    def findings(self, data: bytes | DataError, where: str, fallback_id: str) -> list[Finding]:
-        if isinstance(data, DataError):
-            return [Finding("too-long", data.message)]
-        try:
-            record = parse_record(data, where)
-        except DataError as error:
-            return [Finding("json", error.message)]
-        if "response" in record:
-            examples, findings = self._prediction(record, where)
-        else:
-            examples, findings = read_record(record, fallback_id=fallback_id, image_root=self.image_root)
-        self.num_examples += len(examples)
-        for example in examples:
-            findings += self._repeats(example, where)
-        if self.check_images:
-            findings += self._images(examples, record)
-        return findings
-
-    def _prediction(self, record: Mapping[str, Any], where: str) -> tuple[list[Example], list[Finding]]:
-        try:
-            prediction: PredictionRecord = prediction_from_json(record, where)
-            if not prediction.messages:
-                message = 'no "messages": without the dialogue only formats can be judged'
-                return [], [Finding("no-prompt", message, is_error=False)]
-            return [example_of_prediction(prediction, image_root=self.image_root)], []
-        except DataError as error:
-            return [], [Finding("prediction", error.message)]
-
-    def _repeats(self, example: Example, where: str) -> list[Finding]:
-        found: list[Finding] = []
-        if example.key in self.pairs:
-            first = self.pairs[example.key]
-            found.append(Finding("pair-twice", f"the same dialogue with the same query stands at {first}; remove one"))
-        self.pairs.setdefault(example.key, where)
-        content, first = self.contents.setdefault(example.dialogue.id, (example.dialogue.fingerprint, where))
-        if content != example.dialogue.fingerprint:
-            found.append(
-                Finding(
-                    "id-twice", f'the dialogue id "{example.dialogue.id}" has another content at {first}; rename one'
-                )
+def _strips(examples: Sequence[Example], sizes: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
+    """Warnings of pictures that some models refuse; which do is known where a model is named."""
+    for image in dict.fromkeys(examples[0].dialogue.images if examples else ()):
+        width, height = sizes.get(image.source, (1, 1))
+        if max(width, height) > STRIP_RATIO * min(width, height):
+            yield Finding(
+                "strip",
+                f"image {shown(image.source)} is a strip of {width}×{height} pixels, which many models refuse (Qwen's beyond "
+                f"200:1, encoders of the CLIP family beyond {STRIP_RATIO}:1); cut it, or ask with --model",
+                is_error=False,
             )
-        self.dialogues.add(example.dialogue.fingerprint)
-        return found
 
-    def _images(self, examples: list[Example], record: Mapping[str, Any]) -> list[Finding]:
-        found: list[Finding] = []
-        if examples:
-            sources = [image.source for image in examples[0].dialogue.images]
-        else:
-            # the record is bad already; its pictures are looked at all the same, where they are plain paths
-            given = record.get("images")
-            sources = [item for item in given if isinstance(item, str)] if isinstance(given, list) else []
-        for source in dict.fromkeys(sources):
-            if is_url(source):
-                message = (
-                    "images are web addresses, which are neither fetched nor checked; download them before training"
+
+class _Names:
+    """The names and contents of the dialogues seen so far.
+
+    A name decides nothing, so what is odd about it is a warning.
+    """
+
+    def __init__(self, records: RecordFile) -> None:
+        self.dialogues: set[str] = set()
+        self._records = records
+        self._contents: dict[str, tuple[str, int]] = {}  # dialogue id → content, number of the record that had it first
+        self._pairs: dict[str, tuple[str, int]] = {}  # dialogue and query → id, likewise
+
+    def findings(self, examples: Sequence[Example], index: int) -> Iterator[Finding]:
+        if not examples:
+            return
+        dialogue = examples[0].dialogue
+        self.dialogues.add(dialogue.fingerprint)
+        content, first = self._contents.setdefault(dialogue.id, (dialogue.fingerprint, index))
+        if content != dialogue.fingerprint:
+            place = self._records.where(first)
+            yield self._warning(
+                "id-twice", f'the dialogue id "{dialogue.id}" has another content at {place}; rename one'
+            )
+        for example in examples:
+            name, first = self._pairs.setdefault(example.key, (dialogue.id, index))
+            if name != dialogue.id:
+                place = self._records.where(first)
+                yield self._warning(
+                    "pair-renamed",
+                    f'the same dialogue with the same query stands at {place} as "{name}", and counts twice; remove one',
                 )
-                found.append(Finding("url", message, is_error=False))
-                continue
-            if source not in self.images:
-                self.images[source] = self._fault_of(source)
-            if self.images[source]:
-                found.append(Finding("image", self.images[source]))
-        return list(dict.fromkeys(found))
 
-    def _fault_of(self, source: str) -> str:
-        location = self.image_root / source
-        try:
-            find_image(location)
-            probe_image(location)
-        except DataError as error:
-            return error.message
-        return ""
+    @staticmethod
+    def _warning(kind: str, message: str) -> Finding:
+        return Finding(kind, message, is_error=False)

@@ -7,15 +7,21 @@ import itertools
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
 from ffr.answer import format_answer
 from ffr.data.forms.formats import read_record
 from ffr.data.index import RecordFile, parse_record
+from ffr.data.judgement import ModelRules, RecordJudge, fallback_id_of
+from ffr.data.pictures import PictureMemory
 from ffr.dialogue import Example
 from ffr.errors import DataError
-from ffr.images import find_image, is_url
+
+NUM_SHOWN_REASONS = 10
+"""Reasons for leaving something out that are kept and shown."""
 
 
 class ExampleDataset(Sequence[Example]):
@@ -24,61 +30,87 @@ class ExampleDataset(Sequence[Example]):
     Attributes:
         path: The file.
         image_root: Folder that relative image paths are resolved against.
-        fingerprint: SHA-256 over the examples in order (dialogue, query, answer), whatever the file's form.
-        num_left_out: Records that `skip_bad` left out.
-        left_out: The first reasons for that, ten at most.
+        identity: What names the examples.
+        num_left_out: Records, and single queries of records, that `skip_bad` left out.
+        left_out: The first reasons for that, `NUM_SHOWN_REASONS` at most.
     """
 
-    def __init__(self, path: Path, *, image_root: Path | None, skip_bad: bool, require_images: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        image_root: Path | None,
+        skip_bad: bool,
+        require_images: bool,
+        require_truths: bool,
+        rules: ModelRules | None,
+    ) -> None:
         self.path = path
         self.image_root = path.parent if image_root is None else image_root
         self.num_left_out = 0
         self.left_out: tuple[str, ...] = ()
         self._records = RecordFile(path)
         self._record_of, self._part_of = array("Q"), array("L")
-        self._read_all(skip_bad, _ImageCheck() if require_images else None)
+        with PictureMemory() as memory:
+            judge = RecordJudge(
+                self._records,
+                self.image_root,
+                memory,
+                needs_images=require_images,
+                needs_truths=require_truths,
+                rules=rules,
+            )
+            self._read_all(judge, skip_bad)
+        self._digests = judge.digests
+        self._last: tuple[int, list[Example]] | None = None  # a record's examples, most often asked for in a row
 
-    def _read_all(self, skip_bad: bool, images: _ImageCheck | None) -> None:
-        digest = hashlib.sha256()
+    def _read_all(self, judge: RecordJudge, skip_bad: bool) -> None:
+        found = IdentityOfData()
         reasons: list[str] = []
 
         def leave_out(error: DataError) -> None:
             if not skip_bad:
                 raise error
             self.num_left_out += 1
-            if len(reasons) < 10:
+            if len(reasons) < NUM_SHOWN_REASONS:
                 reasons.append(str(error))
 
         for index, data in enumerate(self._records):
-            try:
-                examples = self._examples(index, data)
-                if images is not None:
-                    images.check(examples[0], self._records.where(index))
-            except DataError as error:
-                leave_out(error)
-                continue
-            for part, example in enumerate(examples):
+            judged = judge.judge(index, data)
+            usable = judged.usable
+            # a record counts once, whatever the number of its faults
+            for finding in judged.errors if usable else judged.errors[:1]:
+                leave_out(DataError(finding.message, where=self._where(index, finding.query)))
+            for part, example in usable:
                 self._record_of.append(index)
                 self._part_of.append(part)
-                digest.update(fingerprint_line(example))
+                found.add(example)
         if self._records.tail_fault is not None:
             leave_out(self._records.tail_fault)
         if not self._record_of:
             raise DataError(f"holds no usable record; the first fault: {reasons[0]}", where=self.path.name)
         self.left_out = tuple(reasons)
-        self.fingerprint = digest.hexdigest()
+        self.identity = found.identity()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the examples in order.
+
+        Dialogue with the bytes of its pictures, query, answer.
+
+        The same whatever the file's form, and wherever it and its pictures lie.
+        """
+        return self.identity.fingerprint
 
     def _examples(self, index: int, data: bytes | DataError) -> list[Example]:
+        """The examples of a record that was judged."""
         if isinstance(data, DataError):
             raise data
-        where = self._records.where(index)
-        record = parse_record(data, where)
-        fallback_id = f"{self.path.name.partition('.')[0]}-{index + 1}"
-        examples, findings = read_record(record, fallback_id=fallback_id, image_root=self.image_root)
-        for finding in findings:
-            if finding.is_error:
-                raise DataError(finding.message, where=where)
-        return examples
+        record = parse_record(data, self._records.where(index))
+        fallback_id = fallback_id_of(self.path, index)
+        examples, _ = read_record(record, fallback_id=fallback_id, image_root=self.image_root)
+        dialogue = examples[0].dialogue.with_digests(self._digests)
+        return [replace(example, dialogue=dialogue) for example in examples]
 
     def __len__(self) -> int:
         return len(self._record_of)
@@ -94,7 +126,10 @@ class ExampleDataset(Sequence[Example]):
             return [self[position] for position in range(*index.indices(len(self)))]
         position = self._position(index)
         record = self._record_of[position]
-        return self._examples(record, self._records.read(record))[self._part_of[position]]
+        last = self._last  # other threads put theirs there
+        if last is None or last[0] != record:
+            last = self._last = (record, self._examples(record, self._records.read(record)))
+        return last[1][self._part_of[position]]
 
     def __iter__(self) -> Iterator[Example]:
         position = 0
@@ -103,8 +138,9 @@ class ExampleDataset(Sequence[Example]):
                 return
             if self._record_of[position] != record:
                 continue
-            for example in self._examples(record, data):
-                yield example
+            examples = self._examples(record, data)
+            while position < len(self) and self._record_of[position] == record:
+                yield examples[self._part_of[position]]
                 position += 1
 
     def where(self, index: int) -> str:
@@ -114,7 +150,10 @@ class ExampleDataset(Sequence[Example]):
         several = (position > 0 and self._record_of[position - 1] == record) or (
             position + 1 < len(self) and self._record_of[position + 1] == record
         )
-        return self._records.where(record) + (f", query {self._part_of[position]}" if several else "")
+        return self._where(record, self._part_of[position] if several else None)
+
+    def _where(self, record: int, query: int | None) -> str:
+        return self._records.where(record) + (f", query {query}" if query is not None else "")
 
     def _position(self, index: int) -> int:
         position = index + len(self) if index < 0 else index
@@ -123,40 +162,41 @@ class ExampleDataset(Sequence[Example]):
         return position
 
 
-class _ImageCheck:
-    """Sees that the pictures are there, each looked up once."""
-
-    def __init__(self) -> None:
-        self._found: set[int] = set()
-
-    def check(self, example: Example, where: str) -> None:
-        for image in example.dialogue.images:
-            key = hash(image.source)
-            if key not in self._found:
-                location = image.source if is_url(image.source) else (example.image_root or Path()) / image.source
-                find_image(location, where=where)
-                self._found.add(key)
-
-
 def open_dataset(
-    path: str | Path, *, image_root: str | Path | None = None, skip_bad: bool = False, require_images: bool = True
+    path: str | Path,
+    *,
+    image_root: str | Path | None = None,
+    skip_bad: bool = False,
+    require_images: bool = True,
+    require_truths: bool = False,
+    rules: ModelRules | None = None,
 ) -> ExampleDataset:
-    """Opens a data file (.json list or .jsonl, plain or .gz; ms-swift or raw form) and checks every record at the door.
+    """Opens a data file and judges every record at the door.
+
+    It is a .json list or .jsonl, plain or .gz, in ms-swift or raw form.
 
     Args:
         path: The file.
-        image_root: Folder that relative image paths are resolved against; the file's own folder if None.
-        skip_bad: Leave out what cannot be used (counted in `num_left_out`) instead of failing at the first.
-        require_images: See that every picture's file is there; False for uses that look at no picture.
+        image_root: Folder that relative image paths are resolved against; the file's own folder if
+            None.
+        skip_bad: Leave out what cannot be used (counted in `num_left_out`) instead of failing at
+            the first.
+        require_images: Every picture must decode; False for uses that look at no picture. The
+            fingerprint covers the bytes of the pictures that can be read in either case.
+        require_truths: Every query must have a true answer.
+        rules: What the model at hand cannot take; None for no model.
 
     Raises:
-        DataError: with file and line of the first fault, unless `skip_bad`; where no record is usable in any case.
+        DataError: with file and line of the first fault, unless `skip_bad`; where no record is
+            usable in any case.
     """
     return ExampleDataset(
         Path(path),
         image_root=None if image_root is None else Path(image_root),
         skip_bad=skip_bad,
         require_images=require_images,
+        require_truths=require_truths,
+        rules=rules,
     )
 
 
@@ -184,23 +224,68 @@ class FirstExamples(Sequence[Example]):
         return self._examples[range(self._num_examples)[index]]
 
 
-def data_fingerprint(examples: Iterable[Example]) -> str:
-    """SHA-256 over dialogue, query and answer of every example in order.
+@dataclass(frozen=True, slots=True)
+class DataIdentity:
+    """What names data: SHA-256 over dialogue, query and answer of every example in order.
 
+    Args:
+        fingerprint: The pictures counted by their bytes, where these could be read, else by their
+            names.
+        text_fingerprint: The pictures counted by their places in the dialogue alone.
+        num_unread_images: Pictures, over all examples, whose bytes could not be read.
+    """
+
+    fingerprint: str
+    text_fingerprint: str
+    num_unread_images: int
+
+
+class IdentityOfData:
+    """Adds up what names data, one example after the other."""
+
+    def __init__(self) -> None:
+        self._content, self._texts = hashlib.sha256(), hashlib.sha256()
+        self._num_unread_images = 0
+
+    def add(self, example: Example) -> None:
+        dialogue = example.dialogue
+        answer = "" if example.fragment is None else format_answer(example.fragment)
+        for digest, name in ((self._content, dialogue.fingerprint), (self._texts, dialogue.text_fingerprint)):
+            content = json.dumps([name, example.query, answer], ensure_ascii=False)
+            digest.update(content.encode("utf-8", "surrogatepass") + b"\n")
+        self._num_unread_images += dialogue.num_unread_images
+
+    def identity(self) -> DataIdentity:
+        """What the examples so far come to."""
+        return DataIdentity(self._content.hexdigest(), self._texts.hexdigest(), self._num_unread_images)
+
+
+def data_fingerprint(examples: Iterable[Example]) -> str:
+    """SHA-256 over dialogue, query and answer of every example in order; see `DataIdentity`.
+
+    >>> from ffr.dialogue import Dialogue, Utterance
     >>> chat = Dialogue("d", (Utterance("a", ("hi",)),))
     >>> data_fingerprint([Example(chat, "greeting")]) == data_fingerprint([Example(chat, "farewell")])
     False
     """
+    return data_identity(examples).fingerprint
+
+
+def data_identity(examples: Iterable[Example]) -> DataIdentity:
+    """What names data; pictures of examples that were made by hand are read here."""
     if isinstance(examples, ExampleDataset):
-        return examples.fingerprint
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(fingerprint_line(example))
-    return digest.hexdigest()
+        return examples.identity
+    found = IdentityOfData()
+    with PictureMemory() as memory:
+        for example in examples:
+            found.add(_with_digests(example, memory) if example.dialogue.num_unread_images else example)
+    return found.identity()
 
 
-def fingerprint_line(example: Example) -> bytes:
-    """What one example adds to the fingerprint of the data."""
-    answer = "" if example.fragment is None else format_answer(example.fragment)
-    content = json.dumps([example.dialogue.fingerprint, example.query, answer], ensure_ascii=False)
-    return content.encode("utf-8", "surrogatepass") + b"\n"
+def _with_digests(example: Example, memory: PictureMemory) -> Example:
+    digests: dict[str, str] = {}
+    for image, location in zip(example.dialogue.images, example.image_locations(), strict=True):
+        if image.digest is None and isinstance(location, Path):
+            with suppress(DataError):
+                digests[image.source] = memory.digest_of(location)
+    return replace(example, dialogue=example.dialogue.with_digests(digests))

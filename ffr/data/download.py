@@ -1,4 +1,4 @@
-"""Fetches a published archive (resumed where it was cut), checks it, and unpacks it so that nothing lands outside its folder."""
+"""Fetches a published archive, resumed where it was cut, checks it, and unpacks it safely."""
 
 from __future__ import annotations
 
@@ -7,35 +7,34 @@ import http.client
 import json
 import lzma
 import os
-import shutil
 import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 from ffr.errors import DataError, UsageError
+from ffr.files import make_folder, open_from, remove, replaced_file, replaced_folder, write_text
+from ffr.progress import Progress
 
 MAX_ARCHIVE_BYTES = 50 << 30
 """Default bound of an archive and of what it unpacks to."""
 MAX_MEMBERS = 2_000_000
+MAX_NAME_BYTES = 1 << 20
+"""Bound of the part of a header that holds a long name and other facts of a member."""
 MANIFEST = "ffr-download.json"
-"""Beside the unpacked files: where the archive came from, its SHA-256 and size, when it was fetched, and by which version."""
+"""Beside the unpacked files: where the archive came from, its SHA-256 and size, when it was
+fetched, and by which version."""
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 30.0
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError)
-
-Progress = Callable[[int, int | None], None]
-"""Gets the bytes that are there and the bytes in all (None where the server does not say)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,8 @@ def install(
 ) -> Download:
     """Puts the contents of an archive into a folder, which appears whole or not at all.
 
-    A download that was cut off is kept beside the folder and taken up again by the next call with the same URL.
+    A download that was cut off is kept beside the folder and taken up again by the next call with
+    the same URL.
 
     Args:
         folder: Where the contents go; its name names the set.
@@ -71,13 +71,15 @@ def install(
         sha256: What the archive's SHA-256 must be; None to record it only.
         max_bytes: Bound of the archive, and of what it unpacks to.
         replace: Put it in the place of what is there.
-        progress: Hears of every chunk of a download.
+        progress: Is told the bytes that are there and those in all, at every chunk of a download.
         num_retries: How often in a row a download is tried again without getting further.
         retry_seconds: Pause before the first of these; doubled for each further one.
 
     Raises:
-        UsageError: where neither or both of `url` and `archive` are given, the URL is no web address, or the folder is there.
-        DataError: where the download fails, is too large or not what `sha256` says, or holds what may not be unpacked.
+        UsageError: where neither or both of `url` and `archive` are given, the URL is no web
+            address, or the folder is there.
+        DataError: where the download fails, is too large or not what `sha256` says, or holds what
+            may not be unpacked.
     """
     if (url is None) == (archive is None):
         raise UsageError("name the archive by --url URL (to fetch it) or by --archive FILE (a copy on this machine)")
@@ -86,7 +88,7 @@ def install(
     if folder.exists() and not replace:
         raise UsageError(f"{folder} is there already; pass --force to put the archive in its place")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         if url is not None:
             part = folder.parent / f".{folder.name}.tar.part"
             fetch(
@@ -118,13 +120,15 @@ def fetch(
     num_retries: int = 5,
     retry_seconds: float = 2.0,
 ) -> None:
-    """Downloads a file, taking up where an earlier call for the same URL stopped if the server allows it.
+    """Downloads a file, from where an earlier call for the same URL stopped if the server can.
 
-    Beside `part` lies a small .json with the URL and the server's tag of its content, by which a changed file is noticed.
+    Beside `part` lies a small .json with the URL and the server's tag of its content, by which a
+    changed file is noticed.
 
     Raises:
         UsageError: where the URL is no http or https address.
-        DataError: where the server refuses, the file is too large, or the connection fails again and again.
+        DataError: where the server refuses, the file is too large, or the connection fails again
+            and again.
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
@@ -171,7 +175,7 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:
-            part.unlink()  # what lies here does not fit the server's file: start over
+            remove(part)  # what lies here does not fit the server's file: start over
             return False
         raise
     with response:
@@ -185,11 +189,10 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
         tag = (
             headers.get("ETag") if not str(headers.get("ETag", "W/")).startswith("W/") else headers.get("Last-Modified")
         )
-        note.write_text(json.dumps({"url": url, "tag": tag, "total": total}), encoding="utf-8")
-        note.chmod(0o600)  # an address may carry a key
-        with part.open("r+b" if begin else "wb") as file:
-            file.seek(begin)
-            file.truncate()
+        # an address may carry a key
+        with replaced_file(note, is_private=True) as write:
+            write(json.dumps({"url": url, "tag": tag, "total": total}).encode())
+        with open_from(part, begin) as file:
             have = begin
             while chunk := response.read(_CHUNK_BYTES):
                 have += len(chunk)
@@ -230,8 +233,8 @@ def _read_note(note: Path) -> dict[str, Any]:
 
 
 def _forget(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    part.with_suffix(".json").unlink(missing_ok=True)
+    remove(part)
+    remove(part.with_suffix(".json"))
 
 
 def _shown_url(url: str) -> str:
@@ -252,11 +255,9 @@ def _unpack(source: Path, origin: str, folder: Path, sha256: str | None, max_byt
             f"its SHA-256 is {found}, not {sha256.lower()}; fetch it again, or correct --sha256", where=origin
         )
     num_bytes = source.stat().st_size
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
+    with replaced_folder(folder) as scratch:
         try:
-            num_files = extract(source, temporary, max_bytes=max_bytes, where=origin)
+            num_files = extract(source, scratch, max_bytes=max_bytes, where=origin)
         except DataError:
             if is_ours:
                 _forget(source)  # what cannot be unpacked is no use for going on
@@ -270,27 +271,8 @@ def _unpack(source: Path, origin: str, folder: Path, sha256: str | None, max_byt
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "ffr": _version(),
         }
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        _place(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_text(scratch / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return Download(folder, found, num_bytes, num_files)
-
-
-def _place(temporary: Path, folder: Path) -> None:
-    """Renames the finished folder into its place; what was there goes only afterwards, and comes back if that fails."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.rename(old / folder.name)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        (old / folder.name).rename(folder)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def extract(
@@ -301,10 +283,13 @@ def extract(
     max_members: int = MAX_MEMBERS,
     where: str | None = None,
 ) -> int:
-    """Unpacks a .tar into an empty folder and tells the number of files; only plain files and folders inside it are let through.
+    """Unpacks a .tar into an empty folder and tells the number of files.
 
-    Every member is judged before its content is read: links, devices, absolute paths, `..`, names that stand twice, and more
-    bytes or members than allowed end it. Python's own `data` filter is applied on top.
+    Only plain files and folders inside it are let through.
+
+    Every member is judged before its content is read: links, devices, absolute paths, `..`, names
+    that stand twice, and more bytes or members than allowed end it. Python's own `data` filter is
+    applied on top.
 
     Raises:
         DataError: with the member that is refused, or what is wrong with the archive.
@@ -316,7 +301,7 @@ def extract(
     names: set[str] = set()
     num_files = num_bytes = 0
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        with tarfile.open(archive, "r:*", tarinfo=_Header) as tar:
             for member in tar:
                 name = _checked_name(member, place)
                 if name in names and not member.isdir():
@@ -331,15 +316,56 @@ def extract(
                     )
                 tar.extract(member, folder, filter="data")
                 num_files += member.isfile()
+            if not getattr(tar, "has_end", False):
+                raise DataError("the archive is cut off, its end is missing; fetch it again", where=place)
+    except _HeaderError as error:
+        raise DataError(str(error), where=place) from error
     except tarfile.FilterError as error:
         raise DataError(f"the archive holds what may not be unpacked ({error})", where=place) from error
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"is no .tar that can be unpacked ({error}); fetch it again", where=place) from error
     except OSError as error:
         raise DataError(f"cannot be unpacked ({error.strerror or error}); is there room?", where=place) from error
     if not num_files:
         raise DataError("the archive holds no files; is it the right one?", where=place)
     return num_files
+
+
+class _HeaderError(Exception):
+    """Raised for a header that is not to be read."""
+
+
+class _Header(tarfile.TarInfo):
+    """A header judged before what belongs to it is read, and that tells the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _NAME_TYPES and header.size > MAX_NAME_BYTES:
+            raise _HeaderError(
+                f"the archive holds a name of {header.size:,} bytes; it is not unpacked, is it the right one?"
+            )
+        return header
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            # the zeros that end an archive; it is over without a word where anything else stands,
+            # or nothing
+            setattr(tarfile_, "has_end", True)  # noqa: B010 - an attribute of ours
+            raise
+
+
+_NAME_TYPES = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+"""Members that hold the name and other facts of the next one, and are read whole."""
 
 
 def _checked_name(member: tarfile.TarInfo, where: str) -> str:

@@ -7,21 +7,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from ffr.data.index import kind_of
+from ffr.text import cut, visible
 
 _MAX_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a record should not have: an error makes it unusable, a warning does not."""
+    """Something that a record should not have: an error makes it unusable, a warning does not.
+
+    Args:
+        kind: A short word to count by, such as `unknown-key`.
+        message: What was found and what to do.
+        is_error: False for a warning.
+        query: The number of the record's query whose fault it is; None where it is the whole record's.
+    """
 
     kind: str
     message: str
     is_error: bool = True
+    query: int | None = None
 
 
 class FaultyError(Exception):
-    """Raised inside the readers once a part cannot be read any further; what was wrong is among the findings."""
+    """Raised inside the readers once a part cannot be read any further.
+
+    What was wrong is among the findings.
+    """
 
 
 class Findings(list[Finding]):
@@ -47,5 +59,4 @@ def all_texts(values: list[Any]) -> bool:
 
 def shown(value: Any) -> str:
     """A value as JSON for an error, cut to 80 characters."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+    return cut(visible(json.dumps(value, ensure_ascii=False, default=str)), _MAX_SHOWN)

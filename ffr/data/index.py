@@ -1,7 +1,9 @@
-"""Where the records of a .json list or .jsonl file (plain or .gz) lie: an index of offsets, so that files of any size can be read.
+"""Where the records of a .json list or .jsonl file (plain or .gz) lie.
 
-Beyond the index (20 bytes a record) and one record at a time nothing is held in memory. A .gz file is unpacked once into a
-temporary file, which goes when the last reader does.
+An index of offsets, so that files of any size can be read.
+
+Beyond the index (20 bytes a record) and one record at a time nothing is held in memory. A .gz file
+is unpacked once into a temporary file, which goes when the last reader does.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ import weakref
 import zlib
 from array import array
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from ffr.errors import DataError, UsageError
+from ffr.files import Scratch, open_from
 
 MAX_RECORD_BYTES = 64 << 20
-"""A longer record is refused: with a missing line break or quote a whole file becomes one record."""
+"""A longer record is refused: with a missing line break or quote a whole file becomes one
+record."""
 
 MAX_NESTING = 50
 """Lists and objects inside each other that a record may have."""
@@ -30,12 +35,20 @@ MAX_NESTING = 50
 MAX_UNPACKED_BYTES = 8 << 30
 """What a .gz file may unpack to; the environment variable FFR_MAX_UNPACKED_BYTES raises it."""
 
+MAX_UNPACKED_RATIO = 200
+"""How many times its own size a .gz file may unpack to, where the variable is not set: dialogues
+pack to a tenth."""
+
+_FREE_UNPACKED_BYTES = 64 << 20
+"""What a .gz file may unpack to whatever its own size."""
+
 _CHUNK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _WIDE_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _WHITE = b" \t\r\n"
 
-# a whole string, the beginning of one that goes on behind the window, or a character that makes the structure
+# a whole string, the beginning of one that goes on behind the window, or a character that makes the
+# structure
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
@@ -44,15 +57,18 @@ class RecordFile:
     r"""The records of a file, by number.
 
     Args:
-        path: A .json file with a list, or a .jsonl file with one object a line; either may be packed with gzip.
+        path: A .json file with a list, or a .jsonl file with one object a line; either may be
+            packed with gzip.
 
     Attributes:
         path: The file as it was named.
         layout: `list` or `lines`.
-        tail_fault: What is wrong after the last record that could be told apart (a list that is not closed, …), or None.
+        tail_fault: What is wrong after the last record that could be told apart (a list that is not
+            closed, …), or None.
 
     Raises:
-        DataError: where the file is missing, empty, damaged, or in another encoding than UTF-8 as a whole.
+        DataError: where the file is missing, empty, damaged, or in another encoding than UTF-8 as a
+            whole.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +117,10 @@ class RecordFile:
         return len(self._offsets)
 
     def where(self, index: int) -> str:
-        """File and line of a record, for people: `dev.jsonl:17`, or `dev.json:2201 (record 17)` in a list."""
+        """File and line of a record, for people.
+
+        `dev.jsonl:17`, or `dev.json:2201 (record 17)` in a list.
+        """
         suffix = f" (record {index + 1})" if self.layout == "list" else ""
         return f"{self.path.name}:{self._lines[index]}{suffix}"
 
@@ -113,7 +132,8 @@ class RecordFile:
         """The bytes of a record.
 
         Raises:
-            DataError: where the record is too long, or the file has been changed since it was opened.
+            DataError: where the record is too long, or the file has been changed since it was
+                opened.
         """
         with self._reopen() as file:
             return self._read(file, index)
@@ -137,11 +157,12 @@ class RecordFile:
         file.seek(self._offsets[index])
         return file.read(self._lengths[index])
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> BufferedReader:
         return (self._unpacked.location() if self._unpacked else self.path).open("rb")
 
     def _reopen(self) -> BinaryIO:
-        # a handle of its own for every reader: none is shared between threads or inherited by forked workers
+        # a handle of its own for every reader: none is shared between threads or inherited by
+        # forked workers
         try:
             file = (self._unpacked.location() if self._unpacked else self.path).open("rb")
             status = os.fstat(file.fileno())
@@ -180,7 +201,7 @@ class RecordFile:
         self._lengths.append(length)
         self._lines.append(line)
 
-    def _index_lines(self, file: BinaryIO, offset: int) -> None:
+    def _index_lines(self, file: BufferedReader, offset: int) -> None:
         file.seek(offset)
         number = 1
         while line := file.readline(MAX_RECORD_BYTES + 2):
@@ -188,13 +209,21 @@ class RecordFile:
             while not line.endswith(b"\n") and (more := file.readline(MAX_RECORD_BYTES)):
                 length += len(more)
                 line = more
-            if length > len(line) or not line.isspace():
-                self._add(offset, length, number)
             offset += length
             number += 1
+            if length > len(line) or not line.isspace():
+                self._add(offset - length, length, number - 1)
+                continue
+            # a file of empty lines has far more of them than bytes packed: they go by the buffer
+            while (blank := _blank_lines(file.peek())) and file.read(len(blank)):
+                offset += len(blank)
+                number += blank.count(b"\n")
 
     def _index_list(self, file: BinaryIO, start: int) -> None:
-        """Finds the elements of a list by brackets and commas outside strings; what is in them is judged later, one by one."""
+        """Finds the elements of a list by brackets and commas outside strings.
+
+        What is in them is judged later, one by one.
+        """
         file.seek(0)
         line = file.read(start).count(b"\n") + 1
         window, base = b"", start  # `base`: offset of the window's first byte in the file
@@ -274,7 +303,10 @@ class RecordFile:
 
 
 class _UnpackedFile:
-    """The contents of a .gz file in a temporary file of this process; pickled, it is shared while it lasts, or unpacked anew."""
+    """The contents of a .gz file in a temporary file of this process.
+
+    Pickled, it is shared while it lasts, or unpacked anew.
+    """
 
     def __init__(self, packed: Path) -> None:
         self.packed = packed
@@ -286,12 +318,13 @@ class _UnpackedFile:
         return self._location
 
     def _unpack(self) -> Path:
-        limit = max_unpacked_bytes()
-        handle, name = tempfile.mkstemp(prefix="ffr-", suffix=".json")
-        weakref.finalize(self, _remove, name, os.getpid())
+        limit = max_unpacked_bytes(self.packed)
+        scratch = Scratch()
+        weakref.finalize(self, scratch.remove)
+        unpacked = scratch.folder / "unpacked.json"
         total = 0
         try:
-            with os.fdopen(handle, "wb") as target, gzip.open(self.packed, "rb") as source:
+            with open_from(unpacked, 0) as target, gzip.open(self.packed, "rb") as source:
                 while chunk := source.read(_CHUNK_BYTES):
                     total += len(chunk)
                     if total > limit:
@@ -306,23 +339,24 @@ class _UnpackedFile:
                 f"cannot be unpacked ({reason}); copy it again, and see that there is room in {tempfile.gettempdir()}",
                 where=str(self.packed),
             ) from error
-        return Path(name)
+        return unpacked
 
 
-def max_unpacked_bytes() -> int:
+def _blank_lines(data: bytes) -> bytes:
+    """The whole lines at the beginning of some bytes that hold nothing but white space."""
+    num_white = len(data) - len(data.lstrip(_WHITE))
+    return data[: data.rfind(b"\n", 0, num_white) + 1]
+
+
+def max_unpacked_bytes(packed: Path) -> int:
     """What a .gz file may unpack to, in bytes."""
     setting = os.environ.get("FFR_MAX_UNPACKED_BYTES", "")
     if not setting:
-        return MAX_UNPACKED_BYTES
+        by_ratio = MAX_UNPACKED_RATIO * packed.stat().st_size
+        return min(MAX_UNPACKED_BYTES, max(by_ratio, _FREE_UNPACKED_BYTES))
     if not (setting.isascii() and setting.isdigit() and 0 < len(setting) < 19):
         raise UsageError(f"FFR_MAX_UNPACKED_BYTES is {setting!r}; set it to a number of bytes")
     return int(setting)
-
-
-def _remove(name: str, pid: int) -> None:
-    # a forked child holds a copy of the owner and must not take the file from it
-    if os.getpid() == pid:
-        Path(name).unlink(missing_ok=True)
 
 
 class _RefusedError(ValueError):
@@ -332,8 +366,8 @@ class _RefusedError(ValueError):
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise _RefusedError(f"the key {twice[:80]!r} stands twice in one object; remove one")
     return result
 
@@ -355,7 +389,9 @@ _DECODER = json.JSONDecoder(
 
 
 def parse_record(data: bytes, where: str) -> dict[str, Any]:
-    """Reads one JSON object strictly: UTF-8, no key twice, no NaN, no lone surrogates, bounded nesting.
+    """Reads one JSON object strictly.
+
+    UTF-8, no key twice, no NaN, no lone surrogates, bounded nesting.
 
     Args:
         data: The bytes of one record.

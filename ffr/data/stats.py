@@ -1,4 +1,7 @@
-"""Figures of a data set, as papers on long dialogues give them: turns, images, topics, fragments, density, languages."""
+"""Figures of a data set, as papers on long dialogues give them.
+
+Turns, images, topics, fragments, density, languages.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,8 @@ class DatasetStats:
         num_with_topics: Dialogues that tell their topics.
         fragment_utterances: Utterances of an answer that is not empty.
         fragment_images: Images of an answer that is not empty.
-        density: Share of the dialogue's utterances that the answer names, of answers that are not empty.
+        density: Share of the dialogue's utterances that the answer names, of answers that are not
+            empty.
         contiguous_share: Share of those answers whose utterances follow each other without a gap.
         query_chars: Characters of a query.
         turn_chars: Characters of an utterance's text, of utterances with text.
@@ -97,7 +101,9 @@ class DatasetStats:
 
 
 def dataset_stats(examples: Iterable[Example]) -> DatasetStats:
-    """Counts a data set in one pass; holds a few numbers for each example and dialogue, not the texts.
+    """Counts a data set in one pass.
+
+    Holds a few numbers for each example and dialogue, not the texts.
 
     >>> from ffr.dialogue import Fragment, Utterance
     >>> chat = Dialogue("d", tuple(Utterance(name, ("a word",)) for name in "abab"))
@@ -182,7 +188,9 @@ def num_topics_of(example: Example) -> int | None:
 
 
 def language_of(dialogue: Dialogue) -> str:
-    """The language by nine tenths of the words (a Han character counts as one): zh, en, mixed, or other without words.
+    """The language by nine tenths of the words (a Han character counts as one).
+
+    Zh, en, mixed, or other without words.
 
     >>> from ffr.dialogue import Utterance
     >>> language_of(Dialogue("d", (Utterance("a", ("今天天气很好，我们去公园吧，OK",)),)))

@@ -1,4 +1,4 @@
-"""Encoders of texts, images and whole fragments into one space, with a cache of their vectors on disk."""
+"""Encoders of texts, images and fragments into one space, with a cache of vectors on disk."""
 
 from ffr.embedding.cache import CachedEncoder
 from ffr.embedding.dual import KINDS, DualEncoder, load_dual_encoder

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import stat
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,27 +22,30 @@ from torch import Tensor
 
 from ffr.embedding.interface import Encoder, FragmentParts
 from ffr.errors import UsageError
+from ffr.files import cached_path, remove, write_bytes
 from ffr.images import image_digest
 
 _log = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 32
 _ON_DISK = np.dtype("<f4")
-_SCRATCH_NANOSECONDS = 3600 * 10**9
 
 
 class CachedEncoder:
-    """An encoder whose vectors are kept by content, in memory and in a folder, so that each is computed once.
+    """An encoder whose vectors are kept by content, in memory and on disk: each is computed once.
 
-    A vector is named by the encoder's fingerprint and the text's or the picture file's bytes, of a fragment by those of all its parts in
-    order; it comes back to the bit. Each file is written beside its place and moved there, and holds its checksum: a torn one is counted in `num_damaged_files`,
-    logged and computed again. Several processes may share a folder, and several threads an encoder.
+    A vector is named by the encoder's fingerprint and the text's or the picture file's bytes, of a
+    fragment by those of all its parts in order; it comes back to the bit. Each file is written
+    beside its place and moved there, and holds its checksum: a torn one is counted in
+    `num_damaged_files`, logged and computed again. Several processes may share a folder, and
+    several threads an encoder.
 
     Args:
         encoder: Makes the vectors.
         folder: Folder that keeps vectors between runs.
-        max_bytes: Bound of what the folder's files hold; the oldest go first. Processes that write at the same time look at
-            each other's files now and then, so each may exceed the bound by a tenth for a while.
+        max_bytes: Bound of what the folder's files hold; the oldest go first. Processes that write
+            at the same time look at each other's files now and then, so each may exceed the bound
+            by a tenth for a while.
         memory_bytes: Bound of the vectors in memory; the least recently used go first.
     """
 
@@ -87,7 +88,9 @@ class CachedEncoder:
         return self._embed(keys, texts, self._encoder.embed_texts)
 
     def embed_images(self, images: Sequence[str | Path]) -> Tensor:
-        """As the encoder's, (n, H) float32 on the CPU; a picture is known by its file's bytes, wherever it lies.
+        """As the encoder's, (n, H) float32 on the CPU.
+
+        A picture is known by its file's bytes, wherever it lies.
 
         Raises:
             DataError: where a picture's file cannot be read, or as the encoder raises it.
@@ -107,7 +110,7 @@ class CachedEncoder:
         return self._embed(keys, fragments, self._encoder.embed_fragments)
 
     def _content(self, parts: FragmentParts) -> bytes:
-        """Names the parts of a fragment: their kinds and digests, each of one length, so that no two lists are alike."""
+        """Names a fragment's parts by kinds and digests of one length: no two lists are alike."""
         return b"".join(
             b"text  " + hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest().encode()
             if isinstance(part, str)
@@ -175,7 +178,8 @@ class CachedEncoder:
         try:
             status = path.lstat()
             size = _DIGEST_BYTES + 4 * self._width
-            # looked at before it is opened: a pipe would never end, and a huge file would fill the memory
+            # looked at before it is opened: a pipe would never end, and a huge file would fill the
+            # memory
             if not stat.S_ISREG(status.st_mode) or status.st_size != size:
                 raise ValueError(f"it is no file of {size} bytes")
             content = path.read_bytes()
@@ -192,20 +196,16 @@ class CachedEncoder:
             self.num_damaged_files += 1
             _log.warning("%s: cannot be read (%s); its vector is computed again", path, error)
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                remove(path)
             return None
 
     def _write(self, key: str, vector: Tensor) -> None:
         path = self._path(key)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
         values = vector.numpy().astype(_ON_DISK).tobytes()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_bytes(_checksum(key, values) + values)
-            scratch.replace(path)
+            with cached_path(path, self.folder) as scratch:
+                write_bytes(scratch, _checksum(key, values) + values)
         except OSError as error:
-            with suppress(OSError):
-                scratch.unlink(missing_ok=True)
             raise UsageError(
                 f"{self.folder}: vectors cannot be written there ({error}); free space or name another folder"
             ) from error
@@ -218,22 +218,19 @@ class CachedEncoder:
             self._look_at_folder()
 
     def _look_at_folder(self) -> None:
-        """Counts the folder anew and, over nine tenths of the bound, deletes the oldest files down to eight."""
+        """Counts the folder anew; beyond nine tenths of the bound the oldest go, down to eight."""
         files = []
-        latest = time.time_ns() - _SCRATCH_NANOSECONDS
-        for path in self.folder.glob("??/*"):
+        for path in self.folder.glob("??/*.vector"):
             with suppress(OSError):
                 status = path.lstat()
-                # another process may be writing it; one that is old was left by a process that died
-                if path.suffix == ".vector" or status.st_mtime_ns < latest:
-                    files.append((status.st_mtime_ns, status.st_size, path))
+                files.append((status.st_mtime_ns, status.st_size, path))
         used = sum(size for _, size, _ in files)
         if used > 0.9 * self.max_bytes:
             for _, size, path in sorted(files):
                 if used <= 0.8 * self.max_bytes:
                     break
                 with suppress(OSError):
-                    path.unlink(missing_ok=True)
+                    remove(path)
                     used -= size
         self._folder_bytes = used
         self._bytes_since_look = 0

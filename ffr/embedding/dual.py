@@ -1,4 +1,4 @@
-"""Dual encoders of transformers: a tower of texts and a tower of images with one space (the CLIP family).
+"""Dual encoders: a tower of texts and a tower of images with one space (the CLIP family).
 
 Shapes: n texts, images or fragments of a call, H width of the joint space.
 """
@@ -17,22 +17,27 @@ from ffr.embedding.files import CutNotice, as_text, check_device, fingerprint_of
 from ffr.embedding.interface import FragmentParts, mean_of_parts
 from ffr.errors import DataError, ModelError
 from ffr.images import open_image
-from ffr.model_files import check_model_folder, loading_explained, short_reason
+from ffr.model_files import check_model_folder, loading_explained
+from ffr.text import one_line
 
 KINDS = ("clip", "siglip", "siglip2", "chinese_clip")
-"""The dual encoders that are known, by transformers' name; fixed-resolution SigLIP 2 folders call themselves siglip."""
+"""The dual encoders that are known, by transformers' name.
+
+Fixed-resolution SigLIP 2 folders call themselves siglip.
+"""
 
 BATCH_SIZE = 32
 """Texts or images that go through an encoder at once."""
 
 MAX_SIDE_RATIO = 100
-"""Longer strips are refused: an image processor that scales the short side up would make gigabytes of them."""
+"""Longer strips are refused: a processor that scales the short side up would make gigabytes."""
 
 
 class DualEncoder:
     """A text tower and an image tower with one space. Made by `load_encoder`.
 
-    The vector of a fragment is the mean of the normalised vectors of its texts and images, normalised anew.
+    The vector of a fragment is the mean of the normalised vectors of its texts and images,
+    normalised anew.
 
     A vector may differ in its last bits with what else is in its batch, as matrix products do.
 
@@ -49,9 +54,9 @@ class DualEncoder:
     ) -> None:
         self.name = name
         self.takes_images = takes_images
-        self._model = model
-        self._tokenizer = tokenizer
-        self._image_processor = image_processor
+        self.model = model
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
         self._is_siglip = model.config.model_type.startswith("siglip")
         text = model.config.text_config
         self._vocabulary_size = int(text.vocab_size)
@@ -60,17 +65,19 @@ class DualEncoder:
 
     @property
     def device(self) -> torch.device:
-        found: torch.device = self._model.device
+        found: torch.device = self.model.device
         return found
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over weights, tokenizer, image processor, kind of model and kind of device."""
-        return fingerprint_of(self._model, self._tokenizer, self._image_processor.to_dict())
+        return fingerprint_of(self.model, self.tokenizer, self.image_processor.to_dict())
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """One vector a text, (n, H) float32 on the CPU, L2-normalised; a text longer than the model's context is cut at its end.
+        """One vector a text, (n, H) float32 on the CPU, L2-normalised.
+
+        A text longer than the model's context is cut at its end.
 
         Raises:
             ModelError: where the tokenizer does not fit the model, or a vector is not finite.
@@ -78,7 +85,7 @@ class DualEncoder:
         rows = []
         for start in range(0, len(texts), BATCH_SIZE):
             inputs = self.text_inputs(texts[start : start + BATCH_SIZE])
-            rows.append(self._features(self._model.get_text_features, inputs))
+            rows.append(self._features(self.model.get_text_features, inputs))
         return self._joined(rows)
 
     def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -87,7 +94,7 @@ class DualEncoder:
         Raises:
             ModelError: where the tokenizer does not fit the model.
         """
-        inputs = self._tokenizer(
+        inputs = self.tokenizer(
             [as_text(text) for text in texts],
             # SigLIP was trained on full rows of padding, without a mask
             padding="max_length" if self._is_siglip else True,
@@ -111,7 +118,7 @@ class DualEncoder:
         rows = []
         for start in range(0, len(images), BATCH_SIZE):
             inputs = self.image_inputs(images[start : start + BATCH_SIZE])
-            rows.append(self._features(self._model.get_image_features, inputs))
+            rows.append(self._features(self.model.get_image_features, inputs))
         return self._joined(rows)
 
     def image_inputs(self, images: Sequence[str | Path]) -> dict[str, Tensor]:
@@ -123,7 +130,7 @@ class DualEncoder:
         # decoded one at a time: a batch of large photographs would fill the memory
         inputs = [self._pixels(location) for location in images]
         joined = {key: torch.cat([item[key] for item in inputs]) for key in inputs[0]}
-        joined["pixel_values"] = joined["pixel_values"].to(self._model.dtype)
+        joined["pixel_values"] = joined["pixel_values"].to(self.model.dtype)
         return joined
 
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
@@ -144,11 +151,9 @@ class DualEncoder:
                 f"cut it to at most {MAX_SIDE_RATIO}:1"
             )
         try:
-            return dict(self._image_processor(images=[picture], return_tensors="pt"))
+            return dict(self.image_processor(images=[picture], return_tensors="pt"))
         except ValueError as error:
-            raise DataError(
-                f"image {location}: {self.name} cannot take it ({short_reason(error)}); replace it"
-            ) from error
+            raise DataError(f"image {location}: {self.name} cannot take it ({one_line(error)}); replace it") from error
 
     def _features(self, of: Callable[..., Any], inputs: dict[str, Tensor]) -> Tensor:
         output = of(**{name: value.to(self.device) for name, value in inputs.items()})
@@ -168,10 +173,10 @@ class DualEncoder:
 
 
 def load_dual_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder:
-    """Loads a CLIP, SigLIP, SigLIP 2 or Chinese-CLIP model, from safetensors only and without running code of its own.
+    """Loads a CLIP, SigLIP (2) or Chinese-CLIP model, from safetensors and without code of its own.
 
-    Tokenizer and image processor are loaded one by one and the image processor is Pillow's, so that vectors are the same with
-    and without torchvision.
+    Tokenizer and image processor are loaded one by one and the image processor is Pillow's, so that
+    vectors are the same with and without torchvision.
 
     Args:
         spec: A folder, or a hub id.

@@ -1,4 +1,4 @@
-"""What the folder of an encoder holds: tokenizer, weights and small settings, each checked, and the fingerprint of them all."""
+"""What an encoder's folder holds, each checked: tokenizer, weights, settings; and a fingerprint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def load_tokenizer(name: str) -> Any:
     """The tokenizer of a folder or hub id.
 
     Raises:
-        ModelError: where it knows no words: one whose files are missing comes up empty, without a word.
+        ModelError: where it knows no words: one whose files are missing comes up empty, without a
+            word.
     """
     from transformers import AutoTokenizer
 
@@ -47,7 +48,7 @@ def load_tokenizer(name: str) -> Any:
 
 
 def load_weights(name: str, *, device: str, unused: str | None = None, **options: Any) -> Any:
-    """The model of a folder or hub id, in float32, from safetensors only and without running code of its own.
+    """The model of a folder or hub id, in float32, from safetensors and without code of its own.
 
     Args:
         name: The folder or hub id.
@@ -158,5 +159,5 @@ class CutNotice:
 
 
 def as_text(text: str) -> str:
-    """The text as a tokenizer can take it: a lone surrogate, which some chat exports hold, becomes a question mark."""
+    """The text for a tokenizer: a lone surrogate (some chats hold one) becomes a question mark."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""What an encoder offers, and the vector of a fragment where an encoder knows only texts and images.
+"""What an encoder offers, and a fragment's vector where it knows only texts and images.
 
 Shapes: n texts, images or fragments of a call, H width of the space.
 """
@@ -15,17 +15,20 @@ from torch import Tensor
 from ffr.errors import UsageError
 
 FragmentParts = Sequence[str | Path]
-"""A fragment as an encoder takes it: texts (`str`) and pictures' files (`Path`) in the order of the dialogue.
+"""A fragment for an encoder: texts (`str`) and pictures (`Path`) in the dialogue's order.
 
-`ffr.dialogue.Example.parts` gives it. A picture's place must be a `Path`: a `str` is a text, whatever it says.
+`ffr.dialogue.Example.parts` gives it. A picture's place must be a `Path`: a `str` is a text,
+whatever it says.
 """
 
 
 class Encoder(Protocol):
     """Encodes texts, images and whole fragments into one space.
 
-    Dual encoders, sentence encoders and pooled states of a VLM are encoders (`ffr.encoders.open_encoder` makes one from its name), and so
-    is `ffr.models.vlm.Vlm` with its own features. All vectors are float32 and L2-normalised.
+    Dual encoders, sentence encoders and pooled states of a VLM are encoders
+    (`ffr.encoders.open_encoder` makes one from its name), and so is
+    `ffr.embedding.policy.PolicyEncoder`, a VLM with its own features. All vectors are float32 and
+    L2-normalised.
     """
 
     @property
@@ -52,7 +55,7 @@ class Encoder(Protocol):
         ...
 
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
-        """(n, H) float32, L2-normalised: one vector for the texts and pictures of a fragment together."""
+        """(n, H) float32, L2-normalised: one vector for all texts and pictures of a fragment."""
         ...
 
 
@@ -76,11 +79,12 @@ def check_parts(fragments: Sequence[FragmentParts]) -> None:
 
 
 def mean_of_parts(encoder: PartEncoder, fragments: Sequence[FragmentParts]) -> Tensor:
-    """The vector of a fragment by its parts: the mean of the normalised vectors of its texts and images, normalised anew.
+    """A fragment's vector by its parts: the mean of their normalised vectors, normalised anew.
 
         v = m / |m|,  m = (1/k) Σ_i v_i  over the k parts; 0 where they cancel out
 
-    A part that stands in it twice counts twice. Each different text and picture of a call is embedded once.
+    A part that stands in it twice counts twice. Each different text and picture of a call is
+    embedded once.
 
     Args:
         encoder: Embeds texts and images.

@@ -1,4 +1,4 @@
-"""Which encoder a folder or hub id holds, by its configuration, and the names of those that come with ffr."""
+"""Which encoder a folder or hub id holds, by its configuration, and those that come with ffr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ffr.model_files import check_model_folder, loading_explained
 from ffr.shipped.tiny_clip import TINY_CLIP_FOLDER
 
 SHIPPED: dict[str, Path] = {"tiny-clip": TINY_CLIP_FOLDER}
-"""Encoders that come with ffr: name → folder. A name here goes before a folder and a hub id of the same name."""
+"""Encoders that come with ffr: name → folder; it goes before a folder or hub id of that name."""
 
 
 def load_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder | SentenceEncoder:

@@ -1,6 +1,7 @@
-"""Pooled states of a vision-language model as an encoder: one prompt that holds texts and pictures together gives one vector (GME's way).
+"""Pooled states of a VLM as an encoder: one prompt of texts and pictures, one vector (GME's way).
 
-Shapes: n texts, images or fragments of a call, B rows of a batch, L tokens of its longest row, H hidden size.
+Shapes: n texts, images or fragments of a call, B rows of a batch, L tokens of its longest row, H
+hidden size.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from torch import Tensor
 from ffr.dialogue import FilePrompt
 from ffr.embedding.interface import FragmentParts, check_parts
 from ffr.errors import DataError, ModelError, UsageError
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 from ffr.prompt import IMAGE_MARK
 
 Pooling = Literal["last", "mean"]
@@ -30,12 +32,14 @@ MAX_BATCH = 32
 
 
 class PooledEncoder:
-    """Encodes by the final hidden states of a VLM over a prompt with nothing but the parts, as the user's turn of its chat template.
+    """Encodes by the final hidden states of a VLM over a prompt with nothing but the parts.
 
-        last: v = h_L, the state where the answer would begin;  mean: v = (1/L) Σ_t h_t over all tokens of the prompt;  then v / |v|
+        last: v = h_L, the state where the answer would begin;  mean: v = (1/L) Σ_t h_t over all
+        tokens of the prompt;  then v / |v|
 
-    Texts stand in lines of their own, pictures where they stand among them (in front of all texts where the chat template puts them so).
-    A vector may differ in its last bits with what else is in its batch, as matrix products do.
+    The prompt is the user's turn of its chat template. Texts stand in lines of their own, pictures where they stand among them (in front of all texts
+    where the chat template puts them so). A vector may differ in its last bits with what else is in
+    its batch, as matrix products do.
 
     Args:
         vlm: The model, as `ffr.models.loading.load_vlm` gives it.
@@ -54,10 +58,10 @@ class PooledEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the model's fingerprints, tokenizer, chat template, types, pooling and kind of device."""
+        """SHA-256 over the model's fingerprints, tokenizer, template, types, pooling and device."""
         vlm = self._vlm
         template = getattr(vlm.processor, "chat_template", None) or vlm.tokenizer.chat_template
-        settings = [vlm.fingerprint, vlm.vision_fingerprint, template, str(vlm.base.dtype), self.pooling]
+        settings = [vlm.fingerprint, vlm.tower.fingerprint, template, str(vlm.base.dtype), self.pooling]
         digest = hashlib.sha256(json.dumps([*settings, vlm.device.type], default=str).encode())
         digest.update(vlm.tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
@@ -66,7 +70,8 @@ class PooledEncoder:
         """One vector a text, (n, H) float32 on the CPU, L2-normalised.
 
         Raises:
-            DataError: where a text holds the mark of a picture, or is longer than the model's context.
+            DataError: where a text holds the mark of a picture, or is longer than the model's
+                context.
             ModelError: where a vector is not finite.
         """
         return self.embed_fragments([[text] for text in texts])
@@ -75,14 +80,15 @@ class PooledEncoder:
         """One vector a picture, (n, H) float32 on the CPU, L2-normalised.
 
         Raises:
-            DataError: where a picture cannot be opened, or makes more tokens than the model's context.
+            DataError: where a picture cannot be opened, or makes more tokens than the model's
+                context.
             ModelError: where a vector is not finite.
         """
         return self.embed_fragments([[Path(image)] for image in images])
 
     @torch.no_grad()
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
-        """One vector a fragment, (n, H) float32 on the CPU, L2-normalised: all its parts in one prompt.
+        """One vector a fragment, (n, H) float32 on the CPU, L2-normalised: all parts in one prompt.
 
         Raises:
             UsageError: where a fragment has no parts.
@@ -92,7 +98,8 @@ class PooledEncoder:
         check_parts(fragments)
         width = int(self._vlm.base.config.get_text_config().hidden_size)
         vectors = torch.zeros((len(fragments), width))
-        # of like length together, so that little is padded; pictures are opened when their batch has its turn
+        # of like length together, so that little is padded; pictures are opened when their batch
+        # has its turn
         order = sorted(range(len(fragments)), key=lambda index: self._rough_length(fragments[index]))
         rows: list[Encoded] = []
         chosen: list[int] = []

@@ -1,4 +1,4 @@
-"""Sentence encoders: BERT-like models that give one vector a text, as sentence-transformers lays them out on disk.
+"""Sentence encoders: one vector a text, laid out on disk as by sentence-transformers.
 
 Shapes: n texts or fragments of a call, L tokens of the longest text of a batch, H hidden size.
 """
@@ -37,7 +37,7 @@ BATCH_SIZE = 32
 """Texts that go through an encoder at once, those of like length together."""
 
 COUNTS_POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "mpnet")
-"""Those whose first position is one after the padding's id, and which do not count ids of padding."""
+"""Their first position is one after the padding's id, and they do not count padding."""
 
 _POOLING_MODE = re.compile(r"pooling_mode_(\w+?)(?:_tokens?)?")
 _MODULES = ("Transformer", "Pooling", "Normalize")
@@ -46,10 +46,12 @@ _MODULES = ("Transformer", "Pooling", "Normalize")
 class SentenceEncoder:
     """A model of texts alone, with pooling. Made by `load_encoder`.
 
-        mean: v = Σ_t m_t h_t / Σ_t m_t over the last hidden states h with the attention mask m;  cls: v = h_0;  then v / |v|
+        mean: v = Σ_t m_t h_t / Σ_t m_t over the last hidden states h with the attention mask m;
+        cls: v = h_0;  then v / |v|
 
-    The vector of a fragment is the mean of the normalised vectors of its texts, normalised anew; a fragment with pictures is refused.
-    A vector may differ in its last bits with what else is in its batch, as matrix products do.
+    The vector of a fragment is the mean of the normalised vectors of its texts, normalised anew; a
+    fragment with pictures is refused. A vector may differ in its last bits with what else is in its
+    batch, as matrix products do.
 
     Args:
         model: The transformers model.
@@ -75,8 +77,8 @@ class SentenceEncoder:
         self.name = name
         self.pooling = pooling
         self.max_text_tokens = max_text_tokens
-        self._model = model
-        self._tokenizer = tokenizer
+        self.model = model
+        self.tokenizer = tokenizer
         self.is_lowered = is_lowered
         self._cut_notice = CutNotice(name, max_text_tokens)
         self._vocabulary_size = int(model.config.vocab_size)
@@ -84,27 +86,29 @@ class SentenceEncoder:
     @cached_property
     def _arguments(self) -> set[str]:
         """What the model takes of that which its tokenizer gives."""
-        return set(inspect.signature(self._model.forward).parameters)
+        return set(inspect.signature(self.model.forward).parameters)
 
     @property
     def device(self) -> torch.device:
-        found: torch.device = self._model.device
+        found: torch.device = self.model.device
         return found
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over weights, tokenizer, pooling, longest text, kind of model and kind of device."""
+        """SHA-256 over weights, tokenizer, pooling, longest text, kinds of model and device."""
         settings = {"pooling": self.pooling, "max_text_tokens": self.max_text_tokens, "is_lowered": self.is_lowered}
-        return fingerprint_of(self._model, self._tokenizer, settings)
+        return fingerprint_of(self.model, self.tokenizer, settings)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """One vector a text, (n, H) float32 on the CPU, L2-normalised; a text longer than `max_text_tokens` is cut at its end.
+        """One vector a text, (n, H) float32 on the CPU, L2-normalised.
+
+        A text longer than `max_text_tokens` is cut at its end.
 
         Raises:
             ModelError: where the tokenizer does not fit the model, or a vector is not finite.
         """
-        vectors = torch.zeros((len(texts), int(self._model.config.hidden_size)))
+        vectors = torch.zeros((len(texts), int(self.model.config.hidden_size)))
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # so that little is padded
         for start in range(0, len(order), BATCH_SIZE):
             chosen = order[start : start + BATCH_SIZE]
@@ -121,7 +125,7 @@ class SentenceEncoder:
             ModelError: where the tokenizer does not fit the model.
         """
         batch = [as_text(text) for text in texts]
-        inputs = self._tokenizer(
+        inputs = self.tokenizer(
             [text.lower() for text in batch] if self.is_lowered else batch,
             padding=True,
             truncation=True,
@@ -134,9 +138,9 @@ class SentenceEncoder:
         return {name: value for name, value in inputs.items() if name in self._arguments}
 
     def vectors(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The vectors of one batch of `text_inputs`, (n, H) float32 on the model's device, L2-normalised."""
+        """Vectors of a batch of `text_inputs`, (n, H) float32 on the model's device, normalised."""
         given = {name: value.to(self.device) for name, value in inputs.items()}
-        hidden = self._model(**given).last_hidden_state.float()
+        hidden = self.model(**given).last_hidden_state.float()
         pooled = hidden[:, 0]
         if self.pooling == "mean":
             mask = given["attention_mask"][..., None].float()
@@ -174,16 +178,19 @@ class SentenceEncoder:
 def load_sentence_encoder(spec: str | Path, *, device: str = "cpu") -> SentenceEncoder:
     """Loads a sentence encoder, from safetensors only and without running code of its own.
 
-    Of sentence-transformers' files these are read where they are there: `modules.json` (only a transformer, pooling and normalisation are
-    known), the pooling's `config.json` (mean or cls; mean without it), `sentence_bert_config.json` (`max_seq_length`, `do_lower_case`) and
-    `config_sentence_transformers.json` (a prompt that goes before every text is refused). Vectors are normalised in any case.
+    Of sentence-transformers' files these are read where they are there: `modules.json` (only a
+    transformer, pooling and normalisation are known), the pooling's `config.json` (mean or cls;
+    mean without it), `sentence_bert_config.json` (`max_seq_length`, `do_lower_case`) and
+    `config_sentence_transformers.json` (a prompt that goes before every text is refused). Vectors
+    are normalised in any case.
 
     Args:
         spec: A folder, or a hub id.
         device: Where the weights go.
 
     Raises:
-        ModelError: where files are missing, damaged, of another kind, not safetensors, or ask for what is not known.
+        ModelError: where files are missing, damaged, of another kind, not safetensors, or ask for
+            what is not known.
         UsageError: where the device is not here.
     """
     from transformers import AutoConfig
@@ -247,7 +254,7 @@ def _read_pooling(name: str) -> Pooling:
 
 
 def _max_text_tokens(config: Any, tokenizer: Any, asked: Any, name: str) -> int:
-    """Tokens of the longest text: what the settings ask for within what the model has positions for."""
+    """Tokens of the longest text: what the settings ask for, within the model's positions."""
     positions = int(config.max_position_embeddings)
     if config.model_type in COUNTS_POSITIONS_FROM_PADDING:
         positions -= int(config.pad_token_id) + 1

@@ -15,32 +15,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from ffr.evaluation.scoring import SLICES, STRICT_PREFIX, ScoredRows
-from ffr.metrics.functional import figures_from_counts, name_figures
-from ffr.metrics.functional.fragment import FIGURES, MODALITIES
+from ffr.evaluation.figures import FIGURE_NAMES, SCORE_NAMES, STRICT_PREFIX
+from ffr.evaluation.scoring import IS_FIXED_POINT, SLICES, ScoredRows, figures_of_sums
+from ffr.metrics.functional.figure import Array
 
 NUM_RESAMPLES = 10_000
 LEVEL = 0.95
-
-SCORE_NAMES = (
-    *(f"{prefix}{modality}_{figure}" for prefix in ("", "sample_") for modality in MODALITIES for figure in FIGURES),
-    "exact_match",
-)
-"""Names of the figures of one way of reading, in the order of their columns."""
-FIGURE_NAMES = SCORE_NAMES + tuple(STRICT_PREFIX + name for name in SCORE_NAMES)
-"""Names of all F figures, in the order of their columns."""
 
 Slice = tuple[str, str]
 """A table of `ffr.evaluation.scoring.SLICES` and the name of a slice in it."""
 ALL: Slice = ("all", "all")
 """Stands for the whole data beside the slices."""
 
-# Sample figures are summed as whole multiples of 2^-30. Whole numbers below 2^53 add up exactly in float64 in any order, so that
-# no machine, library or number of threads changes a bit of an interval.
-_SCALE = 2.0**30
+# Whole numbers below 2^53 add up exactly in float64 in any order, so that no machine, library or
+# number of threads changes a bit of an interval. Fixed-point columns are larger than that: their
+# low 20 bits and the rest are added up by themselves.
+_LOW_BITS = 20
 _BLOCK_CELLS = 2**20
 _DRAW_CELLS = 2**14
 
@@ -105,25 +96,25 @@ def resample_figures(
     # slices, and slices are put together from the totals of the cells.
     cells = _cells(rows)
     numbers = number_dialogues(rows)
-    number_of_row = torch.tensor([numbers[name] for name in rows.dialogues])
+    number_of_row = np.array([numbers[name] for name in rows.dialogues])
     columns = _columns(rows)
-    sums: list[tuple[Tensor, Tensor]] = []
+    sums: list[tuple[Array, Array]] = []
     for its_rows in cells.values():
-        own = torch.tensor(its_rows)
-        its_numbers, inverse = torch.unique(number_of_row[own], return_inverse=True)
-        total = torch.zeros(len(its_numbers), columns.shape[1], dtype=torch.float64)
-        sums.append((its_numbers, total.index_add_(0, inverse, columns[own])))
-    is_member = torch.tensor(
+        its_numbers, inverse = np.unique(number_of_row[its_rows], return_inverse=True)
+        total = np.zeros((len(its_numbers), columns.shape[1]))
+        np.add.at(total, inverse, columns[its_rows])
+        sums.append((its_numbers, total))
+    is_member = np.array(
         [[table == "all" or label[list(SLICES).index(table)] == name for label in cells] for table, name in members],
-        dtype=torch.float64,
+        dtype=np.float64,
     )
-    found: dict[Slice, list[Tensor]] = {member: [] for member in members}
-    for counts in draw_dialogues(len(numbers), num_resamples, seed):
-        weights = torch.from_numpy(counts)
-        totals = torch.stack([_columns_of(weights, its_numbers) @ total for its_numbers, total in sums])
-        for member, part in zip(members, (is_member @ totals.flatten(1)).reshape(-1, *totals.shape[1:]), strict=True):
-            found[member].append(part)
-    return {member: _figures(torch.cat(parts)).numpy() for member, parts in found.items()}
+    found: dict[Slice, list[Array]] = {member: [] for member in members}
+    for weights in draw_dialogues(len(numbers), num_resamples, seed):
+        totals = np.stack([_columns_of(weights, its_numbers) @ total for its_numbers, total in sums])
+        by_member = (is_member @ totals.reshape(len(totals), -1)).reshape(-1, *totals.shape[1:])
+        for member, part in zip(members, by_member, strict=True):
+            found[member].append(_figures(part))
+    return {member: np.concatenate(parts) for member, parts in found.items()}
 
 
 def number_dialogues(rows: ScoredRows) -> dict[str, int]:
@@ -167,8 +158,11 @@ def interval_table(rows: ScoredRows, *, seed: int = 0, num_resamples: int = NUM_
     """
     found: dict[Slice, dict[str, list[float]]] = {}
     for name, values in resample_figures(rows, seed=seed, num_resamples=num_resamples).items():
-        ends = percentile_interval(values)
-        found[name] = {figure: ends[:, column].tolist() for column, figure in enumerate(FIGURE_NAMES)}
+        part = rows if name == ALL else rows.of(*name)
+        point = figures_of_sums(part.sums().sum(0))
+        low, high = percentile_interval(values)
+        ends = np.stack((np.minimum(low, point), np.maximum(high, point)))
+        found[name] = dict(zip(FIGURE_NAMES, ends.T.tolist(), strict=True))
     whole = found.get(ALL)
     return {
         "level": LEVEL,
@@ -207,36 +201,27 @@ def _cells(rows: ScoredRows) -> dict[tuple[str | None, ...], list[int]]:
     return cells
 
 
-def _columns_of(weights: Tensor, numbers: Tensor) -> Tensor:
-    """The columns of these ascending numbers; a view where they stand together, since copying costs more than the product."""
+def _columns_of(weights: Array, numbers: Array) -> Array:
+    """The columns of these ascending numbers; a view where they stand together.
+
+    Copying costs more than the product.
+    """
     first, last = int(numbers[0]), int(numbers[-1]) + 1
-    return weights[:, first:last] if last - first == len(numbers) else weights.index_select(1, numbers)
+    return weights[:, first:last] if last - first == len(numbers) else weights[:, numbers]
 
 
-def _columns(rows: ScoredRows) -> Tensor:
-    """What is summed over a resample, for each answer: whole numbers in float64, of shape (N, K)."""
-    return torch.cat(
-        (
-            torch.ones(len(rows), 1, dtype=torch.float64),
-            rows.counts.flatten(1).double(),
-            (rows.sample_figures.flatten(1) * _SCALE).round(),
-            rows.exact[:, None],
-            rows.strict_counts.flatten(1).double(),
-            (rows.strict_sample_figures.flatten(1) * _SCALE).round(),
-            (rows.exact * rows.valid)[:, None],
-        ),
-        dim=1,
-    )
+def _columns(rows: ScoredRows) -> Array:
+    """What is summed over a resample, for each answer: whole numbers in float64, (N, K + wide)."""
+    sums = rows.sums()
+    low = np.where(IS_FIXED_POINT, sums & (2**_LOW_BITS - 1), sums)
+    return np.concatenate((low, sums[:, IS_FIXED_POINT] >> _LOW_BITS), axis=1).astype(np.float64)
 
 
-def _figures(totals: Tensor) -> Tensor:
-    """The F figures of sums of `_columns`; (R, K) → (R, F), NaN where a resample has no answer."""
-    num_answers, rest = totals[:, :1], totals[:, 1:]
-    parts: list[Tensor] = []
-    for sums in torch.split(rest, 17, dim=1):
-        counts, samples, exact = torch.split(sums, [8, 8, 1], dim=1)
-        overall = figures_from_counts(counts.to(torch.int64).reshape(-1, 2, 4))
-        means = (samples / _SCALE / num_answers).reshape(-1, 2, 4)
-        named = name_figures(overall) | name_figures(means, prefix="sample_")
-        parts += [torch.stack(list(named.values()), dim=1), exact / num_answers]
-    return torch.cat(parts, dim=1).masked_fill(num_answers == 0, torch.nan)
+def _figures(totals: Array) -> Array:
+    """The F figures of sums of `_columns`, NaN where a resample has no answer: (R, …) → (R, F)."""
+    whole = totals.astype(np.int64)
+    sums = whole[:, : len(IS_FIXED_POINT)]
+    sums[:, IS_FIXED_POINT] += whole[:, len(IS_FIXED_POINT) :] << _LOW_BITS
+    figures = figures_of_sums(sums)
+    figures[sums[:, 0] == 0] = np.nan
+    return figures

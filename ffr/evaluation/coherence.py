@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ffr.dialogue import Example, Fragment
 from ffr.embedding import Encoder
+from ffr.errors import DataError
 from ffr.metrics import FragmentOrderCoherence
 
 
@@ -19,11 +20,14 @@ class CoherenceMeter:
         self._metric = FragmentOrderCoherence()
 
     def add(self, example: Example, predicted: Fragment) -> None:
-        """Adds an answer to a query whose true answer is known; ids that the dialogue does not have are left out.
+        """Adds an answer to a query whose true answer is known.
 
         Args:
             example: Dialogue, query and true answer.
-            predicted: The ids that were answered.
+            predicted: The ids that were answered; those that the dialogue lacks are left out.
+
+        Raises:
+            DataError: where the encoder gives vectors that hold no finite numbers.
         """
         assert example.fragment is not None
         dialogue = example.dialogue
@@ -33,11 +37,17 @@ class CoherenceMeter:
         texts = self._encoder.embed_texts([dialogue.utterances[item].text for item in utterance_ids] or [""])
         # an empty list of images has no width of its own
         images = self._encoder.embed_images([locations[item] for item in image_ids]) if image_ids else texts[:0]
+        vectors = texts[: len(utterance_ids)].float().cpu(), images.float().cpu()
+        if not all(part.isfinite().all() for part in vectors):
+            raise DataError(
+                f"the encoder {self._encoder.name} gives vectors with NaN or infinity for dialogue {dialogue.id!r}; "
+                "take another --encoder"
+            )
         self._metric.update(
             utterance_ids,
-            texts[: len(utterance_ids)].float().cpu(),
+            vectors[0],
             [dialogue.image_utterance_ids[item] for item in image_ids],
-            images.float().cpu(),
+            vectors[1],
             is_target_empty=example.fragment.is_empty,
         )
 

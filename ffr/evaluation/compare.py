@@ -23,28 +23,20 @@ from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError, UsageError
 from ffr.evaluation.bootstrap import (
     ALL,
-    FIGURE_NAMES,
     LEVEL,
     NUM_RESAMPLES,
-    SCORE_NAMES,
     Slice,
     percentile_interval,
     resample_figures,
 )
+from ffr.evaluation.figures import FIGURE_NAMES
 from ffr.evaluation.results import Results
-from ffr.evaluation.run import add_answer
 from ffr.evaluation.scoring import SLICES, ScoredRows, ScoreTable
+from ffr.metrics.functional.figures import F1
 from ffr.retrieval.answer_log import PREDICTIONS_FILE
 
-SCHEMA = 1
-
-HEADLINE_FIGURES = (
-    *(name for name in SCORE_NAMES if not name.startswith("sample_")),
-    "sample_utterance_f1", "sample_image_f1", "sample_joint_f1", "strict_joint_f1",
-)  # fmt: skip
-"""What the terminal's table shows; `--json` gives all figures."""
-
-_F1 = 2  # place of F1 among (precision, recall, F1, MCC)
+SCHEMA = 2
+"""Version of what `ffr compare --json` prints. 2: a slice without answers is null."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        return str(self.results.model.get("label", self.path))
+        return self.results.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +112,7 @@ class Comparison:
         first: Path of the first.
         second: Path of the second.
         figures: Figure → difference, over all the data.
-        slices: Table → slice → number of answers and differences; slices without answers are left out.
+        slices: Table → slice → number of answers and differences; None where it has no answer.
         changed: The samples that changed most, those first.
         num_better: Queries with a better joint F1 in the second.
         num_worse: With a worse one.
@@ -130,7 +122,7 @@ class Comparison:
     first: str
     second: str
     figures: dict[str, Difference]
-    slices: dict[str, dict[str, tuple[int, dict[str, Difference]]]]
+    slices: dict[str, dict[str, tuple[int, dict[str, Difference]] | None]]
     changed: list[ChangedSample]
     num_better: int
     num_worse: int
@@ -181,7 +173,7 @@ def check_comparable(first: Results, second: Results, names: tuple[str, str]) ->
                 f"{name} does not say what data it was measured on (a prediction file with lines that could not be read?); "
                 "evaluate with `ffr eval --dataset`"
             )
-    if prints[0] != prints[1]:
+    if prints[0] != prints[1] and not _have_same_texts(first, second):
         shown = [_data_words(results) for results in (first, second)]
         raise UsageError(
             f"{names[0]} and {names[1]} were measured on different data ({shown[0]}; {shown[1]}); evaluate both on the same"
@@ -193,6 +185,13 @@ def check_comparable(first: Results, second: Results, names: tuple[str, str]) ->
             f"{control} is a control with wrong pictures and {other} is not; a control is no result of a model, "
             "so compare controls with each other only"
         )
+
+
+def _have_same_texts(first: Results, second: Results) -> bool:
+    """Whether texts and answers are the same, and it cannot be told whether the pictures are (a file of predictions alone)."""
+    texts = [results.data.get("text_fingerprint") for results in (first, second)]
+    is_unknown = any(results.data.get("num_unread_images") for results in (first, second))
+    return is_unknown and isinstance(texts[0], str) and texts[0] == texts[1]
 
 
 def _data_words(results: Results) -> str:
@@ -253,7 +252,7 @@ def compare(
             )
         rows = _score(other, examples)
         figures = resample_figures(rows, seed=seed, num_resamples=num_resamples)
-        sample_f1 = [table.sample_figures[..., _F1].mean(1).tolist() for table in (base, rows)]
+        sample_f1 = [table.sample_figures[..., F1].mean(1).tolist() for table in (base, rows)]
         changes = [after - before for before, after in zip(*sample_f1, strict=True)]
         order = sorted(range(len(scored)), key=lambda row: (-abs(changes[row]), row))
         changed = [row for row in order if changes[row] != 0][:num_changed]
@@ -296,13 +295,7 @@ def comparison_to_json(
                 "second": item.second,
                 "figures": {name: asdict(value) for name, value in item.figures.items()},
                 **{
-                    table: {
-                        name: {
-                            "num_answers": num_answers,
-                            **{figure: asdict(value) for figure, value in differences.items()},
-                        }
-                        for name, (num_answers, differences) in slices.items()
-                    }
+                    table: {name: _slice_json(found) for name, found in slices.items()}
                     for table, slices in item.slices.items()
                 },
                 "num_better": item.num_better,
@@ -313,6 +306,14 @@ def comparison_to_json(
             for item in comparisons
         ],
     }
+
+
+def _slice_json(found: tuple[int, dict[str, Difference]] | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    num_answers, differences = found
+    figures = {figure: asdict(value) for figure, value in differences.items()}
+    return {"num_answers": num_answers, **figures}
 
 
 def _read_examples(run: Run) -> list[Example]:
@@ -326,18 +327,20 @@ def _score(run: Run, examples: Sequence[Example]) -> ScoredRows:
     """The rows of a result, whose figures must be those that it states."""
     table = ScoreTable()
     for example, response in zip(examples, run.responses, strict=True):
-        add_answer(table, example, response)
+        table.add_example(example, response)
     rows = table.rows()
-    stated = run.results.summary.get("scores")
-    scores = rows.scores()
-    if not isinstance(stated, Mapping) or any(
-        not isinstance(stated.get(name), int | float) or not math.isclose(stated[name], value, abs_tol=1e-9)
-        for name, value in scores.items()
-    ):
+    stated = run.results.summary["scores"]
+    if any(not _is_same(stated[name], value) for name, value in rows.scores().items()):
         raise DataError(
             f"its {PREDICTIONS_FILE} does not give the figures of its results; evaluate again", where=str(run.path)
         )
     return rows
+
+
+def _is_same(stated: float | None, found: float | None) -> bool:
+    if stated is None or found is None:
+        return stated is found
+    return math.isclose(stated, found, abs_tol=1e-9)
 
 
 def _differences(
@@ -356,8 +359,11 @@ def _differences(
             values = resampled[~np.isnan(resampled[:, column]), column]
             low, high = percentile_interval(values)
             interval, chance = (float(low), float(high)), p_value(values)
-        values_of_both = before[figure], after[figure]
-        found[figure] = Difference(*values_of_both, after[figure] - before[figure], interval, chance)
+        was, became = before[figure], after[figure]
+        # there are answers, so every figure was measured
+        assert was is not None
+        assert became is not None
+        found[figure] = Difference(was, became, became - was, interval, chance)
     return found
 
 
@@ -366,12 +372,13 @@ def _sliced(
     second: ScoredRows,
     first_figures: Mapping[Slice, npt.NDArray[np.float64]],
     second_figures: Mapping[Slice, npt.NDArray[np.float64]],
-) -> dict[str, dict[str, tuple[int, dict[str, Difference]]]]:
-    found: dict[str, dict[str, tuple[int, dict[str, Difference]]]] = {}
+) -> dict[str, dict[str, tuple[int, dict[str, Difference]] | None]]:
+    found: dict[str, dict[str, tuple[int, dict[str, Difference]] | None]] = {}
     for table, names in SLICES.items():
         found[table] = {}
         for name in names:
             before, after = first.of(table, name), second.of(table, name)
+            found[table][name] = None
             if len(before):
                 differences = _differences(before, after, first_figures, second_figures, (table, name))
                 found[table][name] = len(before), differences

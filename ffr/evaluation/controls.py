@@ -10,6 +10,7 @@ from typing import Any
 
 from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.errors import UsageError
+from ffr.text import is_url
 
 
 class WrongPictures(Sequence[Example]):
@@ -29,15 +30,14 @@ class WrongPictures(Sequence[Example]):
     def __init__(self, examples: Sequence[Example], *, seed: int) -> None:
         self._examples = examples
         self._seed = seed
-        self._locations: dict[str, tuple[str, ...]] = {}
+        self._pictures: dict[str, tuple[Image, ...]] = {}
         for example in examples:
-            if example.dialogue.images and example.dialogue.fingerprint not in self._locations:
-                found = tuple(
-                    str(location if _is_url(location) else Path(location).absolute())
-                    for location in example.image_locations()
+            if example.dialogue.images and example.dialogue.fingerprint not in self._pictures:
+                self._pictures[example.dialogue.fingerprint] = tuple(
+                    dataclasses.replace(image, source=str(location if is_url(location) else Path(location).absolute()))
+                    for image, location in zip(example.dialogue.images, example.image_locations(), strict=True)
                 )
-                self._locations[example.dialogue.fingerprint] = found
-        self._dialogues = sorted(self._locations)
+        self._dialogues = sorted(self._pictures)
         if len(self._dialogues) < 2:
             raise UsageError(
                 "--wrong-pictures takes the pictures of other dialogues, and here only "
@@ -59,27 +59,23 @@ class WrongPictures(Sequence[Example]):
         dialogue = example.dialogue
         if not dialogue.images:
             return example
-        own = set(self._locations[dialogue.fingerprint])
+        own = [image.content for image in self._pictures[dialogue.fingerprint]]
         draw = random.Random(f"{self._seed} {dialogue.fingerprint}")
         shown: list[Image] = []
         for image in dialogue.images:
             # a picture may be in many dialogues: draw until one comes that this dialogue does not have
             for _ in range(1000):
-                source = draw.choice(self._locations[draw.choice(self._dialogues)])
-                if source not in own:
+                lent = draw.choice(self._pictures[draw.choice(self._dialogues)])
+                if lent.content not in own:
                     break
             else:
                 raise UsageError(
                     f"--wrong-pictures found no picture that dialogue {dialogue.id!r} does not have; choose other data"
                 )
-            shown.append(dataclasses.replace(image, source=source))
+            shown.append(dataclasses.replace(image, source=lent.source, digest=lent.digest))
         following = iter(shown)
         utterances = tuple(
             Utterance(line.speaker, tuple(part if isinstance(part, str) else next(following) for part in line.segments))
             for line in dialogue.utterances
         )
         return dataclasses.replace(example, dialogue=Dialogue(dialogue.id, utterances))
-
-
-def _is_url(location: str | Path) -> bool:
-    return isinstance(location, str) and "://" in location

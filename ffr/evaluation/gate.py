@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
-import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ffr.errors import DataError, UsageError
-from ffr.evaluation.bootstrap import FIGURE_NAMES
 from ffr.evaluation.compare import check_comparable
+from ffr.evaluation.figures import FIGURE_NAMES, STRICT_PREFIX
 from ffr.evaluation.results import Results
-from ffr.evaluation.scoring import STRICT_PREFIX
-from ffr.markup import markdown_text
+from ffr.markup import markdown_text, xml_text
 
 RuleKind = Literal["max-drop", "min"]
 
@@ -31,7 +31,7 @@ class Rule:
 
     Args:
         kind: `max-drop`: the figure may be at most `bound` below the baseline's. `min`: it must be at least `bound`.
-        figure: One of `ffr.evaluation.bootstrap.FIGURE_NAMES`.
+        figure: One of `ffr.evaluation.figures.FIGURE_NAMES`.
         bound: As a share, not in percent.
     """
 
@@ -111,7 +111,8 @@ def check_rules(results: Results, baseline: Results, rules: Sequence[Rule], name
         names: What the user called result and baseline.
 
     Raises:
-        UsageError: where the two cannot be compared, or a rule is given twice.
+        UsageError: where the two cannot be compared, a rule is given twice, or a figure was not
+            measured: what nobody knows neither passes nor falls.
         DataError: where either lacks a figure.
     """
     check_comparable(results, baseline, names)
@@ -131,6 +132,31 @@ def check_rules(results: Results, baseline: Results, rules: Sequence[Rule], name
     return outcomes
 
 
+def renew_baseline(results: Results, baseline: Path, *, name: str) -> None:
+    """Writes a result as a baseline that can be kept: what no rule asks for is left out.
+
+    That is intervals, baselines of its own, and of the provenance times and machine.
+
+    Args:
+        results: The result.
+        baseline: The file to write.
+        name: What the user called the result.
+
+    Raises:
+        UsageError: where nothing was scored, or the data are not known, so that no rule could hold.
+        DataError: where the file cannot be written.
+    """
+    check_comparable(results, results, (name, name))
+    if not results.num_scored:
+        raise UsageError(f"{name}: nothing was scored; evaluate on data with true answers")
+    versions = results.provenance.get("versions", {})
+    kept = {
+        "command": results.provenance.get("command"),
+        "versions": {name: its for name, its in versions.items() if name != "platform"},
+    }
+    dataclasses.replace(results, intervals={}, baselines={}, provenance=kept).save_as(baseline)
+
+
 def junit_xml(outcomes: Sequence[Outcome], *, label: str) -> bytes:
     """The outcomes as a JUnit file, one test case for each rule.
 
@@ -138,7 +164,7 @@ def junit_xml(outcomes: Sequence[Outcome], *, label: str) -> bytes:
         outcomes: The outcomes.
         label: What was measured.
     """
-    label = _plain(label)
+    label = xml_text(label)
     num_failures = sum(not outcome.is_passed for outcome in outcomes)
     counts = {"tests": str(len(outcomes)), "failures": str(num_failures), "errors": "0", "skipped": "0"}
     root = ElementTree.Element("testsuites", {"name": "ffr gate", **counts})
@@ -189,17 +215,15 @@ def markdown_summary(outcomes: Sequence[Outcome], *, label: str, baseline_label:
 def _figure(results: Results, name: str, path: str) -> float:
     table = "strict_scores" if name.startswith(STRICT_PREFIX) else "scores"
     scores: Any = results.summary.get(table)
-    value = scores.get(name.removeprefix(STRICT_PREFIX)) if isinstance(scores, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    key = name.removeprefix(STRICT_PREFIX)
+    if not isinstance(scores, dict) or key not in scores:
         raise DataError(f"has no figure {name}; evaluate again", where=path)
+    value = scores[key]
+    if value is None:
+        raise UsageError(f"{path}: nothing was scored, so {name} was not measured; evaluate on data with true answers")
     return float(value)
 
 
 def _interval(results: Results, name: str) -> tuple[float, float] | None:
     table = "strict_scores" if name.startswith(STRICT_PREFIX) else "scores"
     return results.interval(table, name.removeprefix(STRICT_PREFIX))
-
-
-def _plain(text: str) -> str:
-    """The text without characters that XML cannot hold."""
-    return re.sub("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ffr.answer import parse_lenient
-from ffr.data.dataset import fingerprint_line
-from ffr.data.forms.predictions import example_of_prediction, prediction_from_json
+from ffr.data.dataset import IdentityOfData
+from ffr.data.forms.predictions import IMAGE_DIGESTS, example_of_prediction, prediction_from_json
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Example, Fragment
@@ -43,7 +43,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         with_baselines: Also compute the trivial baselines, where the dialogues can be read from every scored line.
 
     Raises:
-        DataError: where the file cannot be read at all, or no line of it can be scored.
+        DataError: where the file cannot be read at all, or holds no answer.
     """
     started = now()
     path = Path(path)
@@ -52,7 +52,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     counts: Counter[str] = Counter()
     table = ScoreTable()
     baselines = {name: (BaselineRetriever(name, seed=seed), ScoreTable()) for name in BASELINES}
-    digest, data_digest = hashlib.sha256(), hashlib.sha256()
+    digest, identity = hashlib.sha256(), IdentityOfData()
     num_examples = 0
 
     def note(kind: str, message: str) -> None:
@@ -84,7 +84,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
             num_utterances, num_images = len(example.dialogue.utterances), len(example.dialogue.images)
             dialogue = example.dialogue.fingerprint
             num_examples += 1
-            data_digest.update(fingerprint_line(dataclasses.replace(example, fragment=truth)))
+            identity.add(dataclasses.replace(example, fragment=truth))
         else:
             num_utterances, num_images, kind = _sizes(record, response, truth)
             counts[kind] += 1
@@ -109,24 +109,25 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
                 )
     if records.tail_fault is not None:
         note("num_unreadable_lines", str(records.tail_fault))
-    if not len(table):
+    summary = table.summary()
+    if not summary["answers"]["num_answers"]:
         first = f"; the first fault: {faults[0]}" if faults else ""
-        raise DataError(f"none of its {len(records)} lines can be scored{first}", where=path.name)
+        raise DataError(f"none of its {len(records)} lines can be read{first}", where=path.name)
     num_with_dialogue = len(baselines["everything"][1])
     rows = table.rows()
     about_data: dict[str, Any] = {"dataset": path.name, "split": None}
     if num_examples == len(records) and not counts:
         # the very data are known, as when `ffr eval` reads them itself
-        about_data["fingerprint"] = data_digest.hexdigest()
+        about_data |= dataclasses.asdict(identity.identity())
     return Results(
         model={"label": path.name, "kind": "predictions", "path": str(path), "fingerprint": digest.hexdigest()},
         data={**about_data, "num_examples": len(records), **dict(sorted(counts.items()))},
         settings={"seed": seed},
-        summary=table.summary(),
+        summary=summary,
         baselines={
             BASELINE_PREFIX + name: its_table.summary()
             for name, (_, its_table) in baselines.items()
-            if num_with_dialogue == len(table)
+            if len(table) and num_with_dialogue == len(table)
         },
         notes=_notes(counts, faults, with_baselines and num_with_dialogue < len(table)) + undefined_note(rows),
         provenance={"command": command(), "started_at": started, "finished_at": now(), "versions": versions()},
@@ -146,7 +147,7 @@ def truth_of_record(record: Mapping[str, Any]) -> Fragment | None:
 def example_of_record(record: Mapping[str, Any], where: str, *, image_root: Path | None = None) -> Example | None:
     """The dialogue and query of a line; None where its messages are not a prompt that can be read back."""
     # the answers have been read before, and their faults must not hide the dialogue
-    stripped = {key: record[key] for key in ("dialogue_id", "messages", "images") if key in record}
+    stripped = {key: record[key] for key in ("dialogue_id", "messages", "images", IMAGE_DIGESTS) if key in record}
     try:
         prediction = prediction_from_json({**stripped, "response": ""}, where)
         return example_of_prediction(prediction, image_root=image_root, where=where)

@@ -1,17 +1,26 @@
-"""`results.json`: everything that an evaluation says, and where it comes from."""
+"""`results.json`: everything that an evaluation says, and where it comes from.
+
+The form is checked whole on reading, here and nowhere else: whoever holds a `Results` that was
+loaded may look up every figure of this ffr without asking whether it is there.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ffr.errors import DataError
+from ffr.evaluation.figures import EXACT_MATCH, FIGURE_NAMES, SCORE_NAMES
+from ffr.evaluation.scoring import SLICES
 from ffr.files import replaced_file
 
 RESULTS_FILE = "results.json"
-SCHEMA = 1
+SCHEMA = 2
+"""Version of the form. 2: what was not measured is null (1 had 0, and left empty slices out)."""
 
 
 @dataclass
@@ -25,8 +34,10 @@ class Results:
         summary: The figures, as `ffr.evaluation.scoring.ScoreTable.summary` gives them.
         baselines: The figures of each trivial baseline on the same data.
         notes: What a reader must know beside the figures, in sentences.
-        provenance: Versions, command and times; the only part that two runs of the same command differ in.
-        intervals: How sure the figures are, as `ffr.evaluation.bootstrap.interval_table` gives it; empty in files of ffr before it.
+        provenance: Versions, command and times; the only part that two runs of the same command
+            differ in.
+        intervals: How sure the figures are, as `ffr.evaluation.bootstrap.interval_table` gives it;
+            empty where none were computed.
         schema: Version of this form.
     """
 
@@ -39,6 +50,16 @@ class Results:
     provenance: dict[str, Any] = field(default_factory=dict)
     intervals: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    @property
+    def label(self) -> str:
+        """What answered, in a word."""
+        return str(self.model.get("label", "unnamed"))
+
+    @property
+    def num_scored(self) -> int:
+        """How many answers the figures are of; where it is 0 every figure is None."""
+        return int(self.summary["answers"]["num_scored"])
 
     def interval(self, table: str, figure: str, name: str | None = None) -> tuple[float, float] | None:
         """The interval of a figure; None where there is none.
@@ -54,18 +75,32 @@ class Results:
         return (found[0], found[1]) if found else None
 
     def to_json(self) -> str:
-        """The content of the file."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        """The content of the file: strict JSON, in which a number is never NaN or infinite.
+
+        Raises:
+            DataError: where a number is; such a result says nothing.
+        """
+        try:
+            text = json.dumps(asdict(self), ensure_ascii=False, indent=2, allow_nan=False)
+        except ValueError as error:
+            raise DataError(
+                f"a figure is no finite number ({error}); look for NaN in the model's weights or the encoder's vectors"
+            ) from error
+        return text + "\n"
 
     def save(self, folder: Path) -> Path:
         """Writes `results.json` into a folder, whole or not at all, and tells where.
 
         Raises:
-            DataError: where the folder cannot be written to.
+            DataError: where the folder cannot be written to, or a number is not finite.
         """
-        path = folder / RESULTS_FILE
+        return self.save_as(folder / RESULTS_FILE)
+
+    def save_as(self, path: Path) -> Path:
+        """Writes the file under another name, such as that of a baseline; as `save`."""
+        content = self.to_json().encode("utf-8", "backslashreplace")
         with replaced_file(path) as write:
-            write(self.to_json().encode("utf-8", "backslashreplace"))
+            write(content)
         return path
 
     @classmethod
@@ -73,21 +108,145 @@ class Results:
         """Reads a file that `save` wrote.
 
         Raises:
-            DataError: where it is missing or something else.
+            DataError: where it is missing, something else, of another form, or damaged.
         """
         path = path / RESULTS_FILE if path.is_dir() else path
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(**content)
         except FileNotFoundError:
             raise DataError("not found; `ffr eval` writes it", where=str(path)) from None
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"is not a results file of ffr ({error})", where=str(path)) from error
-        parts = (found.model, found.data, found.settings, found.summary, found.intervals)
-        if not all(isinstance(part, dict) for part in parts):
-            raise DataError("is not a results file of ffr (a part of it is no object)", where=str(path))
-        if found.schema != SCHEMA:
-            raise DataError(
-                f"has form {found.schema!r} but this ffr reads form {SCHEMA}; evaluate again", where=str(path)
-            )
-        return found
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if not isinstance(schema, int) or "summary" not in content:
+            raise DataError("is not a results file of ffr; `ffr eval` writes one", where=str(path))
+        if schema != SCHEMA:
+            raise DataError(f"has form {schema} but this ffr reads form {SCHEMA}; evaluate again", where=str(path))
+        try:
+            _Form.model_validate(content)
+        except ValidationError as error:
+            raise DataError(_fault_words(error), where=str(path)) from None
+        return cls(**content)
+
+
+# -- the form -----------------------------------------------------------------------------------
+
+
+class _Part(BaseModel):
+    """An object of the file: its fields are checked, further ones are let through."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+_Count = Annotated[int, Field(ge=0)]
+_Share = Annotated[float, Field(ge=-1, le=1)]
+_Interval = Annotated[list[_Share], Field(min_length=2, max_length=2)]
+_Intervals = dict[str, _Interval] | None
+
+
+class _Answers(_Part):
+    num_answers: _Count
+    num_scored: _Count
+    num_without_truth: _Count
+    num_dialogues: _Count
+    num_malformed: _Count
+    malformed_share: _Share | None
+    problems: dict[str, _Count]
+    num_empty_truths: _Count
+    num_empty_answers: _Count
+    num_both_empty: _Count
+
+
+class _Coherence(_Part):
+    mean: _Share | None
+    num_answers: _Count
+    encoder: str
+
+
+def _part(form: str, **fields: Any) -> Any:
+    """A form whose fields are known at run time only: the table of figures, the slices."""
+    return create_model(form, __base__=_Part, **fields)
+
+
+def _figures_form(form: str, names: tuple[str, ...], **more: Any) -> Any:
+    return _part(form, **more, **dict.fromkeys(names, (_Share | None, ...)))
+
+
+_Scores = _figures_form("_Scores", SCORE_NAMES)
+_Slice = _figures_form("_Slice", FIGURE_NAMES, num_answers=(_Count, ...), num_dialogues=(_Count, ...))
+_Errors = _figures_form("_Errors", ("sample_utterance_f1", "sample_image_f1", "sample_joint_f1", EXACT_MATCH))
+_Slices = {table: (_part(table, **dict.fromkeys(names, (_Slice, ...))), ...) for table, names in SLICES.items()}
+_Summary = _part(
+    "_Summary",
+    answers=(_Answers, ...),
+    scores=(_Scores, ...),
+    strict_scores=(_Scores, ...),
+    standard_errors=(_Errors, ...),
+    coherence=(_Coherence | None, None),
+    **_Slices,
+)
+_IntervalTable = _part(
+    "_IntervalTable",
+    level=(_Share, ...),
+    num_resamples=(_Count, ...),
+    seed=(int, ...),
+    num_dialogues=(_Count, ...),
+    scores=(_Intervals, ...),
+    strict_scores=(_Intervals, ...),
+    **dict.fromkeys(SLICES, (dict[str, _Intervals], ...)),
+)
+
+
+class _Fit(_Part):
+    dataset: str
+    split: str | None
+    num_queries: _Count
+    fingerprint: str
+    utterance_f1: _Share
+    image_f1: _Share
+
+
+class _Selection(_Part):
+    rule: str
+    utterance: float
+    image: float | None
+    fit: _Fit | None
+
+
+class _Model(_Part):
+    label: str
+    kind: str | None = None
+    num_neighbours: _Count = 0
+    selection: _Selection | None = None
+
+
+class _Data(_Part):
+    dataset: str
+    num_examples: _Count
+    split: str | None = None
+    fingerprint: str | None = None
+
+
+_Baselines: Any = dict[str, _Summary]  # type: ignore[valid-type]
+_Form = _part(
+    "_Form",
+    model=(_Model, ...),
+    data=(_Data, ...),
+    settings=(dict[str, Any], ...),
+    summary=(_Summary, ...),
+    baselines=(_Baselines, ...),
+    notes=(list[str], ...),
+    provenance=(dict[str, Any], ...),
+    intervals=(_IntervalTable | Annotated[dict[str, Any], Field(max_length=0)], ...),
+)
+
+
+def _fault_words(error: ValidationError) -> str:
+    """What is wrong with a file of the right form number, and what to do."""
+    faults = error.errors(include_url=False)
+    fault = faults[0]
+    name = str(fault["loc"][-1])
+    if fault["type"] == "missing" and name in FIGURE_NAMES:
+        return f"has form {SCHEMA} but lacks the figure {name}, which this ffr reports; evaluate again"
+    place = ".".join(map(str, fault["loc"]))
+    return f"is not a results file of ffr ({place}: {fault['msg'].lower()}); evaluate again"

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ffr.answer import read_answer
-from ffr.data.dataset import data_fingerprint
-from ffr.data.stats import language_of
+from ffr.data.dataset import data_identity
 from ffr.dialogue import Example
 from ffr.embedding import Encoder
 from ffr.evaluation.bootstrap import interval_table, undefined_note
@@ -65,9 +64,9 @@ def evaluate(
         DataError: where a picture cannot be opened, a prompt is too long, or the folder cannot be used.
     """
     started, clock = now(), time.monotonic()
-    fingerprint = data_fingerprint(examples)
+    data = data_identity(examples)
     settings = {"seed": seed, "wrong_pictures": shown is not None}
-    identity = {"model": retriever.identity, "data_fingerprint": fingerprint, "settings": settings}
+    identity = {"model": retriever.identity, "data_fingerprint": data.fingerprint, "settings": settings}
     identity["versions"] = {name: version for name, version in versions().items() if name != "platform"}
     with open_answer_log(out, json.loads(json.dumps(identity)), len(examples)) as log:
         num_resumed = log.num_answers
@@ -82,14 +81,14 @@ def evaluate(
             if BASELINE_PREFIX + name != retriever.name
         }
         for example, record in zip(examples, log.in_order(examples), strict=True):
-            add_answer(table, example, record["response"])
+            read = table.add_example(example, record["response"])
             num_cut_off += bool(record.get("is_cut_off"))
             if isinstance(record.get("usage"), dict):
                 usages.append(record["usage"])
             if meter is not None and example.fragment is not None:
-                meter.add(example, read_answer(record["response"]))
+                meter.add(example, read)
             for baseline, its_table in tables.values():
-                add_answer(its_table, example, baseline.answer([example])[0].response)
+                its_table.add_example(example, baseline.answer([example])[0].response)
         log.finish()
     rows, summary = table.rows(), table.summary()
     summary["answers"]["num_cut_off"] = num_cut_off
@@ -102,7 +101,7 @@ def evaluate(
         data={
             "dataset": dataset,
             "split": split,
-            "fingerprint": fingerprint,
+            **asdict(data),
             "num_examples": len(examples),
             "num_left_out": num_left_out,
         },
@@ -124,19 +123,6 @@ def evaluate(
     return results
 
 
-def add_answer(table: ScoreTable, example: Example, response: str) -> None:
-    """Adds the answer to an example to a table."""
-    dialogue = example.dialogue
-    table.add(
-        response,
-        example.fragment,
-        num_utterances=len(dialogue.utterances),
-        num_images=len(dialogue.images),
-        dialogue=dialogue.fingerprint,
-        language=language_of(dialogue),
-    )
-
-
 def _notes(summary: dict[str, Any], num_left_out: int, *, is_control: bool) -> list[str]:
     notes = []
     answers = summary["answers"]
@@ -145,7 +131,7 @@ def _notes(summary: dict[str, Any], num_left_out: int, *, is_control: bool) -> l
             "CONTROL WITH WRONG PICTURES: every picture was replaced by one of another dialogue; this is no result of the model."
         )
     if num_left_out:
-        notes.append(f"{num_left_out} bad records of the data were left out.")
+        notes.append(f"{num_left_out} bad records or queries of the data were left out.")
     if answers["num_without_truth"]:
         notes.append(f"{answers['num_without_truth']} queries have no true answer; they were answered and not scored.")
     if answers["num_cut_off"]:

@@ -1,6 +1,9 @@
-"""Answers and truths → figures: lenient and strict reading, slices of the data, standard errors, what was malformed.
+"""Answers and truths → figures: lenient and strict reading, slices, standard errors, faults.
 
-Shapes: N scored answers; the modality axis is (utterance, image); the count axis is (TP, FP, FN, TN).
+What was not measured (no truth, an empty slice) is None, never 0.
+
+Shapes: N scored answers; K columns that are summed; the modality axis is (utterance, image), the
+count axis (TP, FP, FN, TN), the figure axis that of `FIGURES`, F long.
 """
 
 from __future__ import annotations
@@ -11,12 +14,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from ffr.answer import is_well_formed, parse_lenient, read_answer, without_thought
-from ffr.dialogue import Fragment
-from ffr.metrics.functional import fragment_counts, name_figures, sample_figures_from_counts, scores_from_counts
+from ffr.answer import read_response
+from ffr.data.stats import language_of
+from ffr.dialogue import Example, Fragment
+from ffr.evaluation.figures import EXACT_MATCH, FIGURE_NAMES, SCORE_NAMES, STRICT_PREFIX
+from ffr.metrics.functional.figure import Array, divide
+from ffr.metrics.functional.figures import (
+    F1,
+    FIGURES,
+    NUM_COUNTS,
+    NUM_MODALITIES,
+    confusion_counts,
+    is_exact,
+    sample_figures_of,
+    scores_of_sums,
+    to_fixed_point,
+)
 
 LENGTH_SLICES = ("<35", "35-65", ">65")
 """Dialogue length in turns (utterances), as the paper slices it."""
@@ -34,11 +49,6 @@ SLICES = {
     "by_language": LANGUAGE_SLICES,
 }
 """How the data is sliced: name of the table → its slices. Within one table an answer is in one slice at most."""
-
-STRICT_PREFIX = "strict_"
-"""Stands before a figure's name where figures of strict reading stand among lenient ones."""
-
-_F1 = 2  # column of F1 among (precision, recall, f1, mcc)
 
 
 def length_slice(num_utterances: int) -> str:
@@ -69,16 +79,14 @@ class ScoredRows:
     Args:
         counts: int64 of shape (N, 2, 4), read leniently.
         strict_counts: The same where an answer that is not well-formed names nothing.
-        exact: float64 of shape (N,), 1 where the answer names exactly the truth, read leniently.
-        valid: float64 of shape (N,), 1 where the answer is well-formed.
+        valid: bool of shape (N,): whether the answer is well-formed.
         dialogues: What names the dialogue of each answer.
         slices: For each table of `SLICES`, the slice of each answer; None where it is in none.
     """
 
-    counts: Tensor
-    strict_counts: Tensor
-    exact: Tensor
-    valid: Tensor
+    counts: Array
+    strict_counts: Array
+    valid: Array
     dialogues: tuple[str, ...]
     slices: dict[str, tuple[str | None, ...]]
 
@@ -88,49 +96,98 @@ class ScoredRows:
     def of(self, table: str, name: str) -> ScoredRows:
         """The rows of one slice."""
         chosen = [row for row, its_slice in enumerate(self.slices[table]) if its_slice == name]
-        rows = torch.tensor(chosen, dtype=torch.long)
         return ScoredRows(
-            self.counts[rows],
-            self.strict_counts[rows],
-            self.exact[rows],
-            self.valid[rows],
+            self.counts[chosen],
+            self.strict_counts[chosen],
+            self.valid[chosen],
             tuple(self.dialogues[row] for row in chosen),
             {key: tuple(values[row] for row in chosen) for key, values in self.slices.items()},
         )
 
     @property
-    def sample_figures(self) -> Tensor:
-        """Figures of each answer: float64 of shape (N, 2, 4), figures in the order of `ffr.metrics.functional.FIGURES`."""
-        return sample_figures_from_counts(self.counts)
+    def exact(self) -> Array:
+        """Of shape (N,), bool: whether the answer names just the truth, read leniently."""
+        return is_exact(self.counts)
 
     @property
-    def strict_sample_figures(self) -> Tensor:
+    def sample_figures(self) -> Array:
+        """Figures of each answer: float64 of shape (N, 2, F), in the order of `FIGURES`."""
+        return sample_figures_of(self.counts)
+
+    @property
+    def strict_sample_figures(self) -> Array:
         """The same read strictly: a malformed answer scores 0, even where the truth is empty."""
-        return sample_figures_from_counts(self.strict_counts) * self.valid[:, None, None]
+        return sample_figures_of(self.strict_counts) * self.valid[:, None, None]
 
-    def scores(self) -> dict[str, float]:
+    def sums(self) -> Array:
+        """What is added up over answers to make figures of (`figures_of_sums`): int64 (N, K).
+
+        Columns: 1; then for the lenient and for the strict reading the counts, the figures of the
+        answer in fixed point, and whether it is exact.
+        """
+        parts = [np.ones((len(self), 1), dtype=np.int64)]
+        for counts, figures, exact in (
+            (self.counts, self.sample_figures, self.exact),
+            (self.strict_counts, self.strict_sample_figures, self.exact & self.valid),
+        ):
+            flat = counts.reshape(len(self), -1)
+            fixed = to_fixed_point(figures).reshape(len(self), -1)
+            parts += [flat, fixed, exact[:, None].astype(np.int64)]
+        return np.concatenate(parts, axis=1)
+
+    def all_scores(self) -> dict[str, float | None]:
+        """All figures by `FIGURE_NAMES`; None, not 0, where nothing was scored."""
+        values = figures_of_sums(self.sums().sum(0)).tolist() if len(self) else None
+        return dict(zip(FIGURE_NAMES, values or [None] * len(FIGURE_NAMES), strict=True))
+
+    def scores(self) -> dict[str, float | None]:
         """The figures, read leniently."""
-        return _scores(self.counts, self.exact)
+        return {name: value for name, value in self.all_scores().items() if name in SCORE_NAMES}
 
-    def strict_scores(self) -> dict[str, float]:
+    def strict_scores(self) -> dict[str, float | None]:
         """The figures where a malformed answer counts as wrong, whatever the truth."""
-        scores = _scores(self.strict_counts, self.exact * self.valid)
-        if len(self):
-            # an empty truth must not credit a malformed answer, which stands here as an empty one
-            means = self.strict_sample_figures.mean(0)
-            scores |= {name: float(value) for name, value in name_figures(means, prefix="sample_").items()}
-        return scores
+        every = self.all_scores()
+        return {name: every[STRICT_PREFIX + name] for name in SCORE_NAMES}
 
-    def all_scores(self) -> dict[str, float]:
-        """Lenient figures under their names, strict ones with `STRICT_PREFIX` before."""
-        return self.scores() | {STRICT_PREFIX + name: value for name, value in self.strict_scores().items()}
+
+_COUNT_COLUMNS = NUM_MODALITIES * NUM_COUNTS
+_FIXED_COLUMNS = NUM_MODALITIES * len(FIGURES)
+_READING_COLUMNS = _COUNT_COLUMNS + _FIXED_COLUMNS + 1  # the last: how many are exact
+
+IS_FIXED_POINT = np.array([False] + 2 * ([False] * _COUNT_COLUMNS + [True] * _FIXED_COLUMNS + [False]))
+"""Which of the K columns of `ScoredRows.sums` hold fixed-point numbers; the others are counts."""
+
+
+def figures_of_sums(sums: Array) -> Array:
+    """All figures of added-up columns of `ScoredRows.sums`, of the data as of any resample of it.
+
+    Args:
+        sums: int64 of shape (…, K).
+
+    Returns:
+        float64 of shape (…, len(FIGURE_NAMES)); means are 0 where there is no answer.
+    """
+    lead, num_answers = sums.shape[:-1], sums[..., 0]
+    parts: list[Array] = []
+    for start in (1, 1 + _READING_COLUMNS):
+        counts = sums[..., start : start + _COUNT_COLUMNS]
+        fixed = sums[..., start + _COUNT_COLUMNS : start + _READING_COLUMNS - 1]
+        exact = sums[..., start + _READING_COLUMNS - 1]
+        scores = scores_of_sums(
+            counts.reshape(*lead, NUM_MODALITIES, NUM_COUNTS),
+            fixed.reshape(*lead, NUM_MODALITIES, len(FIGURES)),
+            num_answers,
+        )
+        parts += [scores, divide(exact, num_answers)[..., None]]
+    return np.concatenate(parts, axis=-1)
 
 
 class ScoreTable:
     """Collects answers, one at a time, and makes figures of them.
 
-    Lenient scores (the headline) read what can be read of an answer (`read_answer`). Strict scores take an answer that is not
-    well-formed for wrong: globally it names nothing, per sample it scores 0 even where the truth is empty.
+    Lenient scores (the headline) read what can be read of an answer (`read_response`). Strict
+    scores take an answer that is not well-formed for wrong: globally it names nothing, per sample
+    it scores 0 even where the truth is empty.
 
     >>> table = ScoreTable()
     >>> answer = "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
@@ -165,28 +222,42 @@ class ScoreTable:
         num_images: int,
         dialogue: str,
         language: str = "unknown",
-    ) -> None:
-        """Adds one answer.
+    ) -> Fragment:
+        """Adds one answer, and tells what was read of it.
 
         Args:
             response: The answer's text.
-            truth: The true fragment; None where it is unknown: such an answer is counted and not scored.
+            truth: The true fragment; None where it is unknown: such an answer is counted and not
+                scored.
             num_utterances: Number of utterances of the dialogue.
             num_images: Number of images of the dialogue.
-            dialogue: What names the dialogue; answers on one dialogue are not independent (standard errors, intervals).
+            dialogue: What names the dialogue; answers on one dialogue are not independent
+                (standard errors, intervals).
             language: One of `LANGUAGE_SLICES`.
         """
+        read = read_response(response)
         if truth is None:
             self._num_without_truth += 1
-            return
-        self._preds.append(read_answer(response))
+            return read.fragment
+        self._preds.append(read.fragment)
         self._targets.append(truth)
         self._sizes.append((num_utterances, num_images))
         self._dialogues.append(dialogue)
         self._languages.append(language)
-        self._well_formed.append(is_well_formed(response))
-        self._problems.update(
-            parse_lenient(without_thought(response), num_utterances=num_utterances, num_images=num_images).problems
+        self._well_formed.append(read.is_well_formed)
+        self._problems.update(read.within(num_utterances, num_images).problems)
+        return read.fragment
+
+    def add_example(self, example: Example, response: str) -> Fragment:
+        """Adds the answer to an example, and tells what was read of it."""
+        dialogue = example.dialogue
+        return self.add(
+            response,
+            example.fragment,
+            num_utterances=len(dialogue.utterances),
+            num_images=len(dialogue.images),
+            dialogue=dialogue.fingerprint,
+            language=language_of(dialogue),
         )
 
     def rows(self) -> ScoredRows:
@@ -196,14 +267,7 @@ class ScoreTable:
         return ScoredRows(
             counts=self._counts(self._preds),
             strict_counts=self._counts(strict),
-            exact=torch.tensor(
-                [
-                    set(pred.utterance_ids) == set(truth.utterance_ids) and set(pred.image_ids) == set(truth.image_ids)
-                    for pred, truth in zip(self._preds, self._targets, strict=True)
-                ],
-                dtype=torch.float64,
-            ),
-            valid=torch.tensor(self._well_formed, dtype=torch.float64),
+            valid=np.array(self._well_formed, dtype=np.bool_),
             dialogues=tuple(self._dialogues),
             slices={
                 "by_length": tuple(length_slice(size[0]) for size in self._sizes),
@@ -214,7 +278,10 @@ class ScoreTable:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The figures: `answers`, `scores`, `strict_scores`, `standard_errors`, and a table for each of `SLICES`."""
+        """`answers`, `scores`, `strict_scores`, `standard_errors`, and a table for each of `SLICES`.
+
+        Figures of nothing are None.
+        """
         rows = self.rows()
         sliced = {table: {name: _slice_summary(rows.of(table, name)) for name in SLICES[table]} for table in SLICES}
         num = len(self)
@@ -225,7 +292,7 @@ class ScoreTable:
                 "num_without_truth": self._num_without_truth,
                 "num_dialogues": len(set(self._dialogues)),
                 "num_malformed": num - sum(self._well_formed),
-                "malformed_share": 1 - sum(self._well_formed) / num if num else 0.0,
+                "malformed_share": 1 - sum(self._well_formed) / num if num else None,
                 "problems": dict(sorted(self._problems.items())),
                 "num_empty_truths": sum(truth.is_empty for truth in self._targets),
                 "num_empty_answers": sum(pred.is_empty for pred in self._preds),
@@ -239,43 +306,39 @@ class ScoreTable:
             **sliced,
         }
 
-    def _counts(self, preds: list[Fragment]) -> Tensor:
-        return fragment_counts(
-            preds, self._targets, [size[0] for size in self._sizes], [size[1] for size in self._sizes]
-        )
+    def _counts(self, preds: list[Fragment]) -> Array:
+        sizes = [size[0] for size in self._sizes], [size[1] for size in self._sizes]
+        return confusion_counts(preds, self._targets, *sizes)
 
 
 def _slice_summary(rows: ScoredRows) -> dict[str, Any]:
     counted = {"num_answers": len(rows), "num_dialogues": len(set(rows.dialogues))}
-    return {**counted, **rows.all_scores()} if len(rows) else counted
+    return {**counted, **rows.all_scores()}
 
 
 def _standard_errors(rows: ScoredRows) -> dict[str, float | None]:
-    f1 = rows.sample_figures[..., _F1]
+    f1 = rows.sample_figures[..., F1]
     columns = {
         "sample_utterance_f1": f1[:, 0],
         "sample_image_f1": f1[:, 1],
         "sample_joint_f1": f1.mean(1),
-        "exact_match": rows.exact,
+        EXACT_MATCH: rows.exact.astype(np.float64),
     }
-    return {name: _clustered_standard_error(values, rows.dialogues) for name, values in columns.items()}
+    return {name: _clustered_standard_error(values.tolist(), rows.dialogues) for name, values in columns.items()}
 
 
-def _scores(counts: Tensor, exact: Tensor) -> dict[str, float]:
-    scores = {name: float(value) for name, value in scores_from_counts(counts).items()}
-    return {**scores, "exact_match": float(exact.mean()) if len(exact) else 0.0}
-
-
-def _clustered_standard_error(values: Tensor, clusters: Sequence[str]) -> float | None:
+def _clustered_standard_error(values: Sequence[float], clusters: Sequence[str]) -> float | None:
     """Standard error of a mean whose values come in clusters; None with fewer than two clusters.
 
-    sqrt(G/(G-1) · Σ_g (Σ_{i in g} (x_i - mean))²) / n for G clusters and n values (Cameron and Miller 2015, with no other
-    regressor than a constant).
+    sqrt(G/(G-1) · Σ_g (Σ_{i in g} (x_i - mean))²) / n for G clusters and n values (Cameron and
+    Miller 2015, with no other regressor than a constant).
     """
     num_clusters = len(set(clusters))
     if num_clusters < 2:
         return None
+    mean = math.fsum(values) / len(values)
     sums: dict[str, float] = dict.fromkeys(clusters, 0.0)
-    for cluster, deviation in zip(clusters, (values - values.mean()).tolist(), strict=True):
-        sums[cluster] += deviation
-    return math.sqrt(num_clusters / (num_clusters - 1) * math.fsum(item * item for item in sums.values())) / len(values)
+    for cluster, value in zip(clusters, values, strict=True):
+        sums[cluster] += value - mean
+    spread = math.fsum(item * item for item in sums.values())
+    return math.sqrt(num_clusters / (num_clusters - 1) * spread) / len(values)

@@ -9,17 +9,21 @@ import torch
 
 from ffr.errors import UsageError
 from ffr.models.vlm import Vlm
+from ffr.text import one_line
 
 
 def compile_layers(vlm: Vlm) -> None:
-    """Lets PyTorch's compiler fuse what each decoder layer computes; names and values of the weights stay as they are.
+    """Lets PyTorch's compiler fuse what each decoder layer computes.
 
-    Passes with a cache of keys and values, those that write answers, stay plain: the compiler would make code of its own for every
-    layer's place in the cache, and stop compiling at its limit.
+    Names and values of the weights stay as they are.
+
+    Passes with a cache of keys and values, those that write answers, stay plain: the compiler would
+    make code of its own for every layer's place in the cache, and stop compiling at its limit.
 
     Args:
-        vlm: The model, with its adapter where it gets one. It compiles when it is first called, once for all layers and again where
-            a call is of another kind (with or without gradients, with or without a mask); lengths may change.
+        vlm: The model, with its adapter where it gets one. It compiles when it is first called,
+            once for all layers and again where a call is of another kind (with or without
+            gradients, with or without a mask); lengths may change.
 
     Raises:
         UsageError: where nothing can be compiled here, for want of a compiler for instance.
@@ -27,7 +31,7 @@ def compile_layers(vlm: Vlm) -> None:
     try:
         torch.compile(_trial, dynamic=True)(torch.zeros(2, 3, device=vlm.device))
     except RuntimeError as error:  # what the compiler raises derives from it
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise UsageError(f"setting compile: nothing can be compiled here ({reason}); leave it false") from error
     for layer in vlm.language_model.layers:  # type: ignore[union-attr]
         layer.forward = _compiled_without_cache(layer.forward)

@@ -1,10 +1,9 @@
-"""Image features, computed once by a frozen tower and kept by content: in memory, and in a folder where one is named."""
+"""Image features, computed once by a frozen tower and kept by content, in memory and on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ffr.errors import UsageError
+from ffr.files import cached_path, remove
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +27,10 @@ class ImageFeatures:
     Args:
         pooled: Projected features as the architecture shapes them, (…, H).
         deepstack: Features for deeper layers (Qwen3-VL), each (tokens, H); empty elsewhere.
-        grid: (1, 3) patches in time, height and width, where positions need it (Qwen); None elsewhere.
-        in_tuple: Whether the model takes a batch's features as a tuple, one item an image, or joined.
+        grid: (1, 3) patches in time, height and width, where positions need it (Qwen); None
+            elsewhere.
+        in_tuple: Whether the model takes a batch's features as a tuple, one item an image, or
+            joined.
     """
 
     pooled: torch.Tensor
@@ -70,7 +72,9 @@ def _checksum(tensors: dict[str, torch.Tensor]) -> bytes:
 
 
 class ImageFeatureCache:
-    """Keeps features up to a number of bytes; the least recently used go first. Safe to ask from several threads.
+    """Keeps features up to a number of bytes.
+
+    The least recently used go first. Safe to ask from several threads.
 
     Args:
         memory_bytes: Bound of what is kept in memory.
@@ -144,19 +148,18 @@ class ImageFeatureCache:
         except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
             self.num_damaged_files += 1
             _log.warning("%s: cannot be read (%s); its features are computed again", path, error)
-            path.unlink(missing_ok=True)
+            remove(path)
             return None
 
     def _write(self, key: str, features: ImageFeatures) -> None:
         path = self._path(key)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
         tensors = {name: tensor.contiguous() for name, tensor in features.tensors().items()}
         tensors[_CHECKSUM] = torch.frombuffer(bytearray(_checksum(tensors)), dtype=torch.uint8)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, scratch)
-            size = scratch.stat().st_size
-            scratch.replace(path)
+            assert self.disk_folder is not None
+            with cached_path(path, self.disk_folder) as scratch:
+                save_file(tensors, scratch)
+                size = scratch.stat().st_size
         except (OSError, SafetensorError) as error:
             raise UsageError(
                 f"{self.disk_folder}: image features cannot be written there ({error}); free space or name another folder"
@@ -167,7 +170,10 @@ class ImageFeatureCache:
                 self._shrink()
 
     def _files(self) -> list[tuple[int, int, Path]]:
-        """Time, size and path of each file, the oldest first; other processes may be deleting them."""
+        """Time, size and path of each file, the oldest first.
+
+        Other processes may be deleting them.
+        """
         assert self.disk_folder is not None
         found = []
         for path in self.disk_folder.glob("??/*.safetensors"):
@@ -180,12 +186,12 @@ class ImageFeatureCache:
         return sum(size for _, size, _ in self._files())
 
     def _shrink(self) -> None:
-        """Deletes the oldest files until a tenth of the bound is free, so that not every write has to look."""
+        """Deletes the oldest files until a tenth is free, so that not every write has to look."""
         files = self._files()
         used = sum(size for _, size, _ in files)
         for _, size, path in files:
             if used <= self.disk_bytes * 0.9:
                 break
-            path.unlink(missing_ok=True)
+            remove(path)
             used -= size
         self._disk_used = used

@@ -1,4 +1,7 @@
-"""Loading a model with its tokenizer and processor, from a folder or the hub; what is missing or damaged is said in a sentence."""
+"""Loading a model with its tokenizer and processor, from a folder or the hub.
+
+What is missing or damaged is said in a sentence.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ from transformers import (
 
 from ffr.errors import ModelError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS
-from ffr.model_files import check_model_folder, loading_explained, short_reason
-from ffr.models.vlm import SETTINGS_FILE, Vlm
+from ffr.model_files import check_model_folder, loading_explained
+from ffr.models.saving import SETTINGS_FILE
+from ffr.models.vlm import Vlm
 from ffr.shipped.tiny import TINY_FOLDER
+from ffr.text import one_line
 
 _PROMPT_SETTINGS = {"template": ("zh", "en"), "query_position": ("first", "last"), "answer_style": ("bare", "think")}
 """What `ffr.json` may say of the prompts a model was trained with."""
@@ -40,7 +45,7 @@ def load_vlm(
     max_image_pixels: int = MAX_IMAGE_PIXELS,
     attn_implementation: str | None = None,
 ) -> Vlm:
-    """Loads a model with its tokenizer and processor from a local folder or the hub, from safetensors only.
+    """Loads a model with tokenizer and processor from a folder or the hub, from safetensors only.
 
     Args:
         name_or_path: `tiny`, a folder, or a hub id.
@@ -67,14 +72,7 @@ def load_vlm(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"device {device!r} was asked for, but torch finds no GPU; use cpu or install torch with CUDA")
     with loading_explained(name, kind="an image-text-to-text model"):
-        check_model_folder(location)
-        config = AutoConfig.from_pretrained(location, **options)
-        if not hasattr(config, "vision_config"):
-            raise ModelError(
-                f"is a {config.model_type} model, which takes no images; name an image-text-to-text model", name
-            )
-        tokenizer = AutoTokenizer.from_pretrained(location, **options)
-        processor = _load_processor(location, tokenizer, options)
+        _, tokenizer, processor = _load_parts(name, location, options)
         model, report = AutoModelForImageTextToText.from_pretrained(
             location,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
@@ -99,6 +97,48 @@ def load_vlm(
         max_image_pixels=max_image_pixels,
         prompt_settings=_read_settings(Path(location)),
     )
+
+
+def load_skeleton(
+    name_or_path: str | Path, *, trust_remote_code: bool = False, max_image_pixels: int = MAX_IMAGE_PIXELS
+) -> Vlm:
+    """A model without its weights, which makes prompts and counts tokens but computes nothing.
+
+    Args:
+        name_or_path: `tiny`, a folder, or a hub id.
+        trust_remote_code: Run code that comes with the model.
+        max_image_pixels: Larger images are scaled down.
+
+    Raises:
+        ModelError: as `load_vlm`, but for what is wrong with its weights.
+    """
+    name = str(name_or_path)
+    location = str(TINY_FOLDER) if name == "tiny" else name
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    with loading_explained(name, kind="an image-text-to-text model"):
+        config, tokenizer, processor = _load_parts(name, location, options)
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config, **options)
+    return Vlm(
+        model,
+        tokenizer,
+        processor,
+        name=name,
+        max_image_pixels=max_image_pixels,
+        prompt_settings=_read_settings(Path(location)),
+    )
+
+
+def _load_parts(name: str, location: str, options: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """A model's configuration, tokenizer and processor."""
+    check_model_folder(location)
+    config = AutoConfig.from_pretrained(location, **options)
+    if not hasattr(config, "vision_config"):
+        raise ModelError(
+            f"is a {config.model_type} model, which takes no images; name an image-text-to-text model", name
+        )
+    tokenizer = AutoTokenizer.from_pretrained(location, **options)
+    return config, tokenizer, _load_processor(location, tokenizer, options)
 
 
 def _four_bits() -> Any:
@@ -138,7 +178,7 @@ def _read_settings(folder: Path) -> dict[str, str]:
         prompt = content.get("prompt") or {}
         found = {name: prompt[name] for name in _PROMPT_SETTINGS if prompt.get(name) is not None}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(f"cannot be read ({short_reason(error)}); restore or delete it", str(path)) from None
+        raise ModelError(f"cannot be read ({one_line(error)}); restore or delete it", str(path)) from None
     for setting, value in found.items():
         if value not in _PROMPT_SETTINGS[setting]:
             raise ModelError(f"{setting} {value!r} is not one of {', '.join(_PROMPT_SETTINGS[setting])}", str(path))
@@ -146,7 +186,10 @@ def _read_settings(folder: Path) -> dict[str, str]:
 
 
 def _load_processor(location: str, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]) -> Any:
-    """The model's processor; without its video part where that cannot be loaded (it needs torchvision)."""
+    """The model's processor.
+
+    Without its video part where that cannot be loaded (it needs torchvision).
+    """
     try:
         processor = AutoProcessor.from_pretrained(location, **options)
         if hasattr(processor, "image_processor"):

@@ -1,4 +1,7 @@
-"""LoRA adapters on the language model's linear layers, through peft; the vision tower and the projector stay frozen."""
+"""LoRA adapters on the language model's linear layers, through peft.
+
+The vision tower and the projector stay frozen.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def language_model_linears(vlm: Vlm) -> list[str]:
 
 
 def add_lora(vlm: Vlm, *, r: int = 8, alpha: float = 32.0, dropout: float = 0.0) -> None:
-    """Wraps the model with a fresh adapter on all linear layers of the language model (the paper's setting).
+    """Puts a fresh adapter on all linear layers of the language model (the paper's setting).
 
     Args:
         vlm: The model; only the adapter's weights are trainable afterwards.

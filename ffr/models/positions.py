@@ -1,6 +1,7 @@
-"""Positions of tokens as a model would count them itself, given explicitly so that padding and packing cannot shift them.
+"""Positions of tokens as a model counts them itself, given so that packing cannot shift them.
 
-Shapes: B rows, L tokens of the longest row; M-RoPE models have three positions a token (time, height, width), others one.
+Shapes: B rows, L tokens of the longest row; M-RoPE models have three positions a token (time,
+height, width), others one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def token_positions(vlm: Vlm, inputs: dict[str, Any]) -> torch.Tensor:
         (3, B, L) for models with M-RoPE, (B, L) for others.
     """
     mask: torch.Tensor = inputs["attention_mask"]
+    # padding counts for nothing, wherever it stands
     in_order = (mask.long().cumsum(1) - 1).clamp(min=0)
     if not hasattr(vlm.core, "get_rope_index"):
         return in_order
@@ -50,5 +52,6 @@ def next_positions(positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     >>> next_positions(torch.tensor([[0, 1, 2], [0, 1, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])).tolist()
     [3, 2]
     """
+    # by the largest, not the last: a picture's width may count further than what follows it
     masked = positions.masked_fill(mask == 0, -1)
     return masked.amax(dim=(0, 2) if positions.ndim == 3 else 1) + 1

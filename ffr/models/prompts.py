@@ -1,15 +1,16 @@
-"""Example → the model's input: prompt, pictures and answer, with the checks that name the dialogue in their error."""
+"""Example → the model's input: prompt, pictures, answer; errors name the dialogue."""
 
 from __future__ import annotations
 
 from ffr.answer import AnswerStyle, format_answer, wrap_answer
 from ffr.dialogue import Example, FilePrompt
 from ffr.errors import DataError
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 from ffr.prompt import QueryPosition, prompt_of
 
 
-class ExampleEncoder:
+class PromptBuilder:
     """Encodes examples for one model, each the same way in training, validation and evaluation.
 
     Args:
@@ -17,7 +18,8 @@ class ExampleEncoder:
         template: Prompt template; None = the model's own setting, else the file's prompt text.
         query_position: Query before or after the dialogue; None likewise.
         max_tokens: A longer input is an error; None = the model's own context.
-        answer_style: `think` asks for a thought before the answer; None = the model's own setting, else `bare`.
+        answer_style: `think` asks for a thought before the answer; None = the model's own setting,
+            else `bare`.
     """
 
     def __init__(
@@ -59,22 +61,34 @@ class ExampleEncoder:
             where: The place to name in an error; None = the dialogue's id.
 
         Raises:
-            DataError: where a picture cannot be opened, the answer is missing, or the input is too long.
+            DataError: where a picture cannot be opened, the answer is missing, or the input is too
+                long.
         """
         place = where or f"dialogue {example.dialogue.id!r}"
         answer = self._answer(example, place) if with_answer else None
         encoded = self.vlm.encode(self.prompt(example), list(example.image_locations()), answer=answer, where=place)
         if self.max_tokens is not None and encoded.num_tokens > self.max_tokens:
-            raise DataError(
-                f"dialogue {example.dialogue.id!r} makes {encoded.num_tokens} tokens, more than the {self.max_tokens} allowed; "
-                "lower max_image_pixels or raise max_tokens within the model's context",
-                where=where,
-            )
+            raise DataError(self.too_long(example, encoded.num_tokens), where=where)
         return encoded
 
+    def too_long(self, example: Example, num_tokens: int) -> str:
+        """The sentence that refuses an example of so many tokens."""
+        return (
+            f"dialogue {example.dialogue.id!r} makes {num_tokens} tokens, more than the {self.max_tokens} allowed; "
+            "lower max_image_pixels or raise max_tokens within the model's context"
+        )
+
     def count_answer_tokens(self, example: Example) -> int:
-        """Number of ids of an example's true answer with the end of its turn, without its prompt and pictures."""
-        return self.vlm.count_answer_tokens(self._answer(example, f"dialogue {example.dialogue.id!r}"))
+        """Number of ids of an example's true answer with the end of its turn."""
+        return self.vlm.count_answer_tokens(self.answer_text(example))
+
+    def answer_text(self, example: Example) -> str:
+        """The text of an example's true answer, as the model learns to write it.
+
+        Raises:
+            DataError: where it has none.
+        """
+        return self._answer(example, f"dialogue {example.dialogue.id!r}")
 
     def _answer(self, example: Example, place: str) -> str:
         if example.fragment is None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ffr.answer import is_well_formed, parse_lenient, read_answer, without_thought
+from ffr.answer import LenientAnswer, read_response
 from ffr.data.catalog import load_dataset
-from ffr.data.dataset import ExampleDataset, FirstExamples, data_fingerprint
+from ffr.data.dataset import ExampleDataset, FirstExamples, data_identity
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.stats import language_of
 from ffr.dialogue import Dialogue, Example, Fragment
@@ -20,13 +20,18 @@ from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.predictions import example_of_record, score_predictions, truth_of_record
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.scoring import TRUTH_SLICES, density_slice, length_slice
-from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
+from ffr.metrics.functional.figures import FIGURES, confusion_counts, sample_figures_of
+from ffr.metrics.functional.ratios import F1, PRECISION, RECALL
+from ffr.progress import Say
 from ffr.retrieval.answer_log import PREDICTIONS_FILE
 from ffr.runs import RECORD_FILE
 
 METRICS_FILE = "metrics.csv"
 
 UNKNOWN = "unknown"
+
+SHOWN_COLUMNS = [FIGURES.index(figure) for figure in (PRECISION, RECALL, F1)]
+"""Columns of what is shown of a single answer: precision, recall and F1."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class AnsweredQuery:
         index: Its position in the evaluation, from 0.
         dialogue_id: The dialogue's id, as the record has it.
         response: The answer's text.
-        prediction: What `ffr.answer.read_answer` reads from it.
+        read: What `ffr.answer.read_response` reads from it.
         truth: The true fragment; None where it is unknown.
         example: Dialogue and query; None where the record's prompt cannot be read as a dialogue.
         prompt: The prompt's text, where there is no example.
@@ -48,12 +53,16 @@ class AnsweredQuery:
     index: int
     dialogue_id: str
     response: str
-    prediction: Fragment
+    read: LenientAnswer
     truth: Fragment | None
     example: Example | None
     prompt: str = ""
     locations: tuple[str | Path, ...] = ()
     is_cut_off: bool = False
+
+    @property
+    def prediction(self) -> Fragment:
+        return self.read.fragment
 
     @property
     def query(self) -> str:
@@ -72,31 +81,19 @@ class AnsweredQuery:
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the answer's form; ids that the dialogue lacks among it."""
         num_utterances, num_images = (None, None) if self.dialogue is None else self.sizes
-        found = parse_lenient(without_thought(self.response), num_utterances=num_utterances, num_images=num_images)
-        return found.problems
+        return self.read.within(num_utterances, num_images).problems
 
     @property
     def is_well_formed(self) -> bool:
-        return is_well_formed(self.response)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the answer names just the true ids, in any order; False where the truth is unknown."""
-        return self.truth is not None and all(
-            set(ours) == set(true)
-            for ours, true in (
-                (self.prediction.utterance_ids, self.truth.utterance_ids),
-                (self.prediction.image_ids, self.truth.image_ids),
-            )
-        )
+        return self.read.is_well_formed
 
     @cached_property
     def figures(self) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
         """(precision, recall, F1) of the utterances and of the images; None where the truth is unknown."""
         if self.truth is None:
             return None
-        counts = fragment_counts([self.prediction], [self.truth], [self.sizes[0]], [self.sizes[1]])
-        utterance, image = sample_figures_from_counts(counts)[0, :, :3].tolist()
+        counts = confusion_counts([self.prediction], [self.truth], [self.sizes[0]], [self.sizes[1]])
+        utterance, image = sample_figures_of(counts)[0][:, SHOWN_COLUMNS].tolist()
         return (utterance[0], utterance[1], utterance[2]), (image[0], image[1], image[2])
 
     @property
@@ -178,7 +175,7 @@ class Evaluation:
     def _read(self, index: int, record: Mapping[str, Any], of_data: Example | None, where: str) -> AnsweredQuery:
         example = example_of_record(record, where, image_root=self._image_root)
         if of_data is not None:
-            if example is not None and example.key != of_data.key:
+            if example is not None and _texts_of(example) != _texts_of(of_data):
                 raise DataError(
                     "answers another query than the data has there; name the data it belongs to", where=where
                 )
@@ -197,7 +194,7 @@ class Evaluation:
             index=index,
             dialogue_id=str(identity) if isinstance(identity, str | int) else str(index),
             response=response,
-            prediction=read_answer(response),
+            read=read_response(response),
             truth=truth_of_record(record) if of_data is None else of_data.fragment,
             example=example,
             prompt="" if example is not None else _prompt_of(record),
@@ -220,7 +217,7 @@ def open_evaluation(
     dataset: str | Path | None = None,
     split: str | None = None,
     image_root: Path | None = None,
-    echo: Callable[[str], None] | None = None,
+    echo: Say | None = None,
 ) -> Evaluation:
     """Opens what `ffr eval` wrote: a folder, its `results.json`, or a prediction file alone.
 
@@ -244,11 +241,11 @@ def open_evaluation(
     notes: list[str] = []
     examples: ExampleDataset | FirstExamples | None = None
     if dataset is not None:
-        examples = _find_data(results, str(dataset), split, image_root, echo)
+        examples = _find_data(results, str(dataset), split, image_root, echo, notes)
     elif results is not None and results.model.get("kind") != "predictions":
         named = str(results.data.get("dataset"))
         try:
-            examples = _find_data(results, named, split, image_root, echo)
+            examples = _find_data(results, named, split, image_root, echo, notes)
         except FfrError as error:
             notes.append(
                 f"The data set {named} was not used ({error}); dialogues are read from the prompts. "
@@ -262,6 +259,10 @@ def open_evaluation(
         notes=notes,
         run=_run_of(path),
     )
+
+
+def _texts_of(example: Example) -> tuple[str, str]:
+    return example.dialogue.text_fingerprint, example.query
 
 
 def _results_and_predictions(path: Path) -> tuple[Results | None, Path]:
@@ -313,7 +314,8 @@ def _find_data(
     dataset: str,
     split: str | None,
     image_root: Path | None,
-    echo: Callable[[str], None] | None,
+    echo: Say | None,
+    notes: list[str],
 ) -> ExampleDataset | FirstExamples:
     measured = {} if results is None else results.data
     chosen = split or measured.get("split") or "val"
@@ -321,8 +323,16 @@ def _find_data(
     num_examples = measured.get("num_examples", len(data))
     examples = data if num_examples >= len(data) else FirstExamples(data, num_examples)
     stated = measured.get("fingerprint")
-    if stated is not None and data_fingerprint(examples) != stated:
-        raise UsageError(f"{dataset} is not the data that was measured: its fingerprint is another")
+    if stated is None:
+        return examples
+    found = data_identity(examples)
+    if found.fingerprint != stated:
+        if found.text_fingerprint != measured.get("text_fingerprint"):
+            raise UsageError(f"{dataset} is not the data that was measured: its fingerprint is another")
+        notes.append(
+            f"The texts of {dataset} are those that were measured, but its pictures are not: they were changed since, or "
+            "cannot be read."
+        )
     return examples
 
 

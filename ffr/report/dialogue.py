@@ -12,33 +12,14 @@ from rich.text import Text
 from ffr.dialogue import Fragment, Image
 from ffr.errors import UsageError
 from ffr.report.answered import AnsweredQuery
+from ffr.text import one_line, visible
 
 _STYLES = {"hit": "bold green", "missed": "bold yellow", "wrong": "bold red", "answered": "bold blue"}
 _SIGNS = {"hit": "+ hit", "missed": "- missed", "wrong": "x wrong", "answered": "* answered"}
 _LIST_LENGTH = 200
+_NUM_ANSWERS = 5
+_LINE_LENGTH = 2000
 _SPEAKER_WIDTH = 24
-# what turns the direction of a line round, or hides in it
-_UNSEEN = {*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF}
-
-
-def visible(text: str) -> str:
-    r"""A text that cannot steer a terminal: control characters stand there as signs, direction marks by their numbers.
-
-    >>> visible("a\x1b[31mb\u202ec\n")
-    'a␛[31mb⟨U+202E⟩c\n'
-    """
-    return "".join(map(_visible_char, text))
-
-
-def _visible_char(char: str) -> str:
-    code = ord(char)
-    if char in "\n\t" or (32 <= code < 127):
-        return char
-    if code < 32:
-        return chr(0x2400 + code)
-    if 127 <= code < 160 or code in _UNSEEN or 0xD800 <= code < 0xE000:
-        return f"⟨U+{code:04X}⟩"
-    return char
 
 
 def find_answers(answers: Iterable[AnsweredQuery], wanted: str) -> tuple[AnsweredQuery, list[AnsweredQuery]]:
@@ -58,7 +39,7 @@ def find_answers(answers: Iterable[AnsweredQuery], wanted: str) -> tuple[Answere
         ids = list(dict.fromkeys(answer.dialogue_id for answer in everything))
         near = difflib.get_close_matches(wanted, ids, 3, 0.5) or ids[:3]
         raise UsageError(
-            f"no dialogue {visible(wanted)!r}; ids are like {', '.join(map(visible, near))}, and indices go from 0 to "
+            f"no dialogue {one_line(wanted)!r}; ids are like {', '.join(map(one_line, near))}, and indices go from 0 to "
             f"{max((answer.index for answer in everything), default=0)}"
         )
     if chosen.dialogue is None:
@@ -71,7 +52,12 @@ def find_answers(answers: Iterable[AnsweredQuery], wanted: str) -> tuple[Answere
 
 def print_answer(answer: AnsweredQuery, others: Sequence[AnsweredQuery], console: Console) -> None:
     """Prints a query, its figures, its dialogue with marks, and the other queries on it."""
-    console.print(Text(f"Query {answer.index} on {visible(answer.dialogue_id)}: {visible(answer.query)}", style="bold"))
+    console.print(
+        Text(
+            f"Query {answer.index} on {one_line(answer.dialogue_id)}: {one_line(answer.query, _LINE_LENGTH)}",
+            style="bold",
+        )
+    )
     for line in _figure_lines(answer):
         console.print(line)
     console.print()
@@ -89,9 +75,31 @@ def print_answer(answer: AnsweredQuery, others: Sequence[AnsweredQuery], console
         for other in others[:_LIST_LENGTH]:
             f1 = "    -" if other.joint_f1 is None else f"{100 * other.joint_f1:5.1f}"
             here = ">" if other.index == answer.index else " "
-            console.print(Text(f"{here} {other.index:>6}  F1 {f1}  {visible(other.query)}"))
+            console.print(Text(f"{here} {other.index:>6}  F1 {f1}  {one_line(other.query, _LINE_LENGTH)}"))
         if len(others) > _LIST_LENGTH:
             console.print(Text(f"  … and {len(others) - _LIST_LENGTH} more"))
+
+
+def print_answers(answers: Iterable[AnsweredQuery], console: Console) -> None:
+    """Prints the first answers with the lines that they name, where there is no truth to score by."""
+    num_left = 0
+    for number, answer in enumerate(answers):
+        if number >= _NUM_ANSWERS:
+            num_left += 1
+            continue
+        name, query = one_line(answer.dialogue_id), one_line(answer.query, _LINE_LENGTH)
+        console.print(Text(f"\nQuery {answer.index} on {name}: {query}", style="bold"))
+        for line in _figure_lines(answer)[1:]:
+            console.print(line)
+        if answer.prediction.is_empty:
+            console.print(Text("(nothing)", style="dim"))
+        elif answer.dialogue is None:
+            ids = answer.prediction
+            console.print(f"utterances {list(ids.utterance_ids)}, images {list(ids.image_ids)}", markup=False)
+        else:
+            _print_dialogue(answer, console, only_marked=True)
+    if num_left:
+        console.print(Text(f"\n… and {num_left} more; `ffr show RESULTS --id INDEX` prints each", style="dim"))
 
 
 def _figure_lines(answer: AnsweredQuery) -> list[Text]:
@@ -145,7 +153,7 @@ def _beyond(answer: AnsweredQuery) -> str:
     return "; ".join(parts)
 
 
-def _print_dialogue(answer: AnsweredQuery, console: Console) -> None:
+def _print_dialogue(answer: AnsweredQuery, console: Console, *, only_marked: bool = False) -> None:
     assert answer.dialogue is not None
     of_utterances = _marks(answer.truth, answer.prediction, "utterance_ids")
     of_images = _marks(answer.truth, answer.prediction, "image_ids")
@@ -159,17 +167,22 @@ def _print_dialogue(answer: AnsweredQuery, console: Console) -> None:
         kind = of_utterances.get(index)
         style = _STYLES.get(kind or "", "")
         line = Text()
+        is_marked = kind is not None
         for part in utterance.segments:
             if not isinstance(part, Image):
                 line.append(visible(part), style=style)
                 continue
             its_kind = of_images.get(image_id)
+            is_marked = is_marked or its_kind is not None
             mark = f" {_SIGNS[its_kind]}" if its_kind else ""
             caption = f" ({visible(part.caption)})" if part.caption else ""
             line.append(
-                f"[image {image_id}{mark}: {visible(part.source)}{caption}]", style=_STYLES.get(its_kind or "", "dim")
+                f"[image {image_id}{mark}: {visible(part.source)}{caption}]",
+                style=_STYLES.get(its_kind or "", "dim"),
             )
             image_id += 1
+        if only_marked and not is_marked:
+            continue
         sign = Text(_SIGNS[kind] if kind else "", style=style)
-        table.add_row(sign, Text(str(index), style="dim"), Text(f"{visible(utterance.speaker)}:", style="bold"), line)
+        table.add_row(sign, Text(str(index), style="dim"), Text(f"{one_line(utterance.speaker)}:", style="bold"), line)
     console.print(table)

@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from ffr.answer import format_answer
-from ffr.data.forms.predictions import PredictionRecord, prediction_to_json
+from ffr.data.forms.predictions import IMAGE_DIGESTS, PredictionRecord, prediction_to_json
 from ffr.dialogue import Example
 from ffr.errors import DataError, UsageError
-from ffr.files import dump_record, replaced_file
+from ffr.files import (
+    cut_off,
+    dump_record,
+    make_folder,
+    open_to_append,
+    replaced_file,
+    write_through,
+)
 from ffr.progress import Progress
 from ffr.retrieval.interface import (
     Answer,
@@ -67,6 +74,7 @@ def _line(index: int, example: Example, shown: Example, retriever: Retriever, an
     messages = [{"role": "system", "content": prompt.system}] if prompt.system is not None else []
     messages += [{"role": "user", "content": prompt.user}, {"role": "assistant", "content": answer.response}]
     sources = tuple(image.source for image in example.dialogue.images)
+    digests = [image.digest for image in example.dialogue.images]
     shown_sources = tuple(image.source for image in shown.dialogue.images)
     prediction = PredictionRecord(
         dialogue_id=example.dialogue.id,
@@ -78,6 +86,7 @@ def _line(index: int, example: Example, shown: Example, retriever: Retriever, an
         extra={
             "key": example.key,
             "index": index,
+            **({IMAGE_DIGESTS: digests} if any(digests) else {}),
             **({"is_cut_off": True} if answer.is_cut_off else {}),
             **answer.extra,
             **({"shown_images": list(shown_sources)} if shown_sources != sources else {}),
@@ -96,8 +105,8 @@ class AnswerLog:
         end = self._read()
         if path.exists() and path.stat().st_size > end:
             # a last line that was being written when the evaluation stopped
-            os.truncate(path, end)
-        self._file = path.open("ab")
+            cut_off(path, end)
+        self._file = open_to_append(path)
 
     @property
     def num_answers(self) -> int:
@@ -133,8 +142,7 @@ class AnswerLog:
         """Writes the lines of a batch through to the disk."""
         position = self._file.seek(0, os.SEEK_END)
         self._file.write(b"".join(lines))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        write_through(self._file)
         for index, line in zip(batch, lines, strict=True):
             self._offsets[index] = (position, len(line))
             position += len(line)
@@ -187,7 +195,7 @@ def open_answer_log(out: Path, identity: dict[str, Any], num_examples: int) -> I
     """
     path = out / IDENTITY_FILE
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         if path.exists():
             _compare(path, identity)
         elif (out / PREDICTIONS_FILE).exists():

@@ -23,9 +23,9 @@ from ffr.retrieval.api_client import (
     MalformedError,
     RefusedError,
     error_text,
-    short_line,
 )
 from ffr.retrieval.interface import Answer
+from ffr.text import one_line
 
 API_PREFIX = "api:"
 DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
@@ -247,7 +247,7 @@ class ApiRetriever:
     def _read(self, answer: Any) -> Answer:
         """The answer in what the server sent; raises `MalformedError` where it is none."""
         if isinstance(answer, dict) and "error" in answer and not answer.get("choices"):
-            raise MalformedError(f"an error in the place of an answer ({short_line(error_text(answer))})")
+            raise MalformedError(f"an error in the place of an answer ({one_line(error_text(answer), 300)})")
         try:
             choice = answer["choices"][0]
             text = choice["message"]["content"]

@@ -22,6 +22,7 @@ from typing import Any
 
 from ffr.errors import FfrError, UsageError
 from ffr.retrieval.interface import Answer
+from ffr.text import one_line
 
 CHAT_PATH = "/chat/completions"
 _MAX_ANSWER_BYTES = 16 << 20
@@ -77,7 +78,7 @@ class RefusedError(Exception):
         self.status, self.reason, self.advice = status, reason, advice
 
     def explained(self, where: str) -> ApiError:
-        return ApiError(f"{where}: the server refused with {self.status} ({short_line(self.reason)}); {self.advice}")
+        return ApiError(f"{where}: the server refused with {self.status} ({one_line(self.reason, 300)}); {self.advice}")
 
 
 class ChatClient:
@@ -140,7 +141,7 @@ class ChatClient:
                 reason, wait_s = self._without_key(str(error)), error.wait_s
             if wait_s is not None and wait_s > _LONGEST_RETRY_AFTER:
                 raise ApiError(
-                    f"{where}: the server sent {short_line(reason)} and wants {wait_s:,.0f} s of rest; go on later"
+                    f"{where}: the server sent {one_line(reason, 300)} and wants {wait_s:,.0f} s of rest; go on later"
                 )
             if attempt == self._limits.max_retries or self._gives_up.is_set():
                 break
@@ -152,7 +153,7 @@ class ChatClient:
                 break
         times = f"{attempt + 1} times" if attempt else "once"
         raise ApiError(
-            f"{where}: the server was asked {times} and gave no answer, at last {short_line(reason)}; see whether it runs at "
+            f"{where}: the server was asked {times} and gave no answer, at last {one_line(reason, 300)}; see whether it runs at "
             f"{self._parts.scheme}://{self._parts.netloc}, and go on by the same command (answers so far are kept)"
         )
 
@@ -236,7 +237,7 @@ class ChatClient:
             )
             if status in _PASSING_STATUSES and "insufficient_quota" not in reason:
                 raise PassingError(
-                    f"{status} ({short_line(reason)})", _retry_after(response.headers.get("Retry-After"))
+                    f"{status} ({one_line(reason, 300)})", _retry_after(response.headers.get("Retry-After"))
                 )
             raise RefusedError(status, reason, self._advice(status, reason))
         if len(received) > _MAX_ANSWER_BYTES:
@@ -317,13 +318,3 @@ def error_text(answer: Any) -> str:
         parts = [error.get(name) for name in ("message", "detail", "code", "type")]
         return "; ".join(str(part) for part in parts if isinstance(part, str | int) and part)
     return error if isinstance(error, str) else ""
-
-
-def short_line(text: str) -> str:
-    """One line of at most 300 characters.
-
-    >>> short_line("a  b "), len(short_line("x" * 1000))
-    ('a b', 300)
-    """
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return line if len(line) <= 300 else line[:299] + "…"

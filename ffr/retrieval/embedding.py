@@ -17,19 +17,20 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ffr.answer import format_answer
-from ffr.data.catalog import data_home
 from ffr.data.dataset import data_fingerprint
+from ffr.data.home import data_home
 from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
 from ffr.errors import UsageError
 from ffr.files import replaced_file
 from ffr.metrics.functional import sample_figures_from_counts
+from ffr.metrics.functional.figures import F1
 from ffr.progress import Progress
 from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer
@@ -39,7 +40,6 @@ _log = logging.getLogger(__name__)
 EMBEDDING_PREFIX = "embedding:"
 
 Rule = Literal["threshold", "top-share"]
-RULES: tuple[Rule, ...] = get_args(Rule)
 """`threshold`: what scores at least so much. `top-share`: so large a share of the dialogue, the highest scores."""
 
 TEXT_NEIGHBOURS = 2
@@ -48,7 +48,6 @@ TEXT_NEIGHBOURS = 2
 NUM_CANDIDATES = 400
 """Thresholds that are tried: quantiles of the scores, so that it matters not on what scale an encoder's cosines lie."""
 
-_F1 = 2  # column of F1 among (precision, recall, f1, mcc)
 _BATCH = 32
 _KEPT_DIALOGUES = 256
 
@@ -244,7 +243,7 @@ class _Table:
         hits = (prediction & self.truth).sum(1)
         wrong, missed = prediction.sum(1) - hits, self.truth.sum(1) - hits + self.num_outside
         counts = torch.stack((hits, wrong, missed, torch.zeros_like(hits)), dim=-1)
-        return float(sample_figures_from_counts(counts)[:, _F1].mean())
+        return float(sample_figures_from_counts(counts)[:, F1].mean())
 
     def candidates(self, rule: Rule) -> list[float]:
         """Numbers to try, ascending: hundredths of a share, or thresholds between neighbouring scores, nothing and everything among them."""
@@ -465,34 +464,3 @@ class EmbeddingRetriever:
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
         return [Answer(format_answer(self._selection.choose(scores))) for scores in self._scorer.scores(examples)]
-
-
-def selection_line(model: dict[str, Any]) -> str | None:
-    """How an embedding retriever chose, in a sentence for the report; None for another model.
-
-    Args:
-        model: The model's part of a result.
-
-    >>> selection = Selection("threshold", 0.25, None, FitRecord("sample", "train", "ab" * 32, 100, 0.5, 0.25))
-    >>> selection_line({"kind": "embedding", "num_neighbours": 2, "selection": asdict(selection)})
-    'Chosen: lines (each with 2 neighbours on either side) of cosine ≥ 0.2500, pictures as their lines; fitted on sample (train), 100 queries, fingerprint abababababababab: mean F1 50.00 utterances, 25.00 images there'
-    """
-    if model.get("kind") != "embedding":
-        return None
-    selection = model["selection"]
-
-    def amount(number: float) -> str:
-        return f"of cosine ≥ {number:.4f}" if selection["rule"] == "threshold" else f"in the first {100 * number:.0f} %"
-
-    span = model["num_neighbours"]
-    lines = f"lines (each with {span} neighbours on either side)" if span else "lines"
-    images = "pictures as their lines" if selection["image"] is None else f"pictures {amount(selection['image'])}"
-    fit = selection["fit"]
-    origin = "as given"
-    if fit is not None:
-        part = f" ({fit['split']})" if fit["split"] else ""
-        origin = (
-            f"fitted on {fit['dataset']}{part}, {fit['num_queries']} queries, fingerprint {fit['fingerprint'][:16]}: "
-            f"mean F1 {100 * fit['utterance_f1']:.2f} utterances, {100 * fit['image_f1']:.2f} images there"
-        )
-    return f"Chosen: {lines} {amount(selection['utterance'])}, {images}; {origin}"

@@ -1,4 +1,7 @@
-"""From what `--model` names (a folder, a run, api:URL#MODEL, embedding:ENCODER, baseline:NAME) to the retriever that answers."""
+"""From what `--model` names to the retriever that answers.
+
+A name is a folder, a run, a hub id, api:URL#MODEL, embedding:ENCODER or baseline:NAME.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,18 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
 from ffr.data.catalog import load_dataset
 from ffr.data.dataset import FirstExamples
+from ffr.data.judgement import ModelRules
 from ffr.dialogue import Example
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import UsageError
-from ffr.progress import Progress
+from ffr.progress import Progress, Say
 from ffr.retrieval.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, Prices, split_name
 from ffr.retrieval.api_client import Limits
 from ffr.retrieval.embedding import (
@@ -30,35 +34,16 @@ from ffr.retrieval.embedding import (
 )
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.retrieval.rules import EncoderRules, vlm_rules
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model
-from ffr.settings import (
-    SETTINGS_OF_APIS,
-    SETTINGS_OF_EMBEDDINGS,
-    SETTINGS_OF_PROMPTS,
-    SETTINGS_OF_VLMS,
-    AnswerConfig,
-)
+from ffr.settings import AnswerConfig, ModelKind, kind_of
+from ffr.text import one_line
 
-Kind = Literal["vlm", "api", "embedding", "baseline"]
-Say = Callable[[str], None]
 Bar = Callable[[int], AbstractContextManager[Progress | None]]
 
 _CACHE_BYTES = 2**30
-_OF_EMBEDDINGS = SETTINGS_OF_EMBEDDINGS | {"encoder_cache"}
-_OF_READERS = SETTINGS_OF_PROMPTS - {"window", "overlap"}
-
-SETTINGS_WITHOUT_EFFECT: dict[Kind, frozenset[str]] = {
-    "vlm": SETTINGS_OF_APIS | _OF_EMBEDDINGS,
-    "api": SETTINGS_OF_VLMS | _OF_EMBEDDINGS | {"device"},
-    "embedding": SETTINGS_OF_VLMS | SETTINGS_OF_PROMPTS | SETTINGS_OF_APIS,
-    "baseline": SETTINGS_OF_VLMS | SETTINGS_OF_APIS | _OF_EMBEDDINGS | _OF_READERS | {"device"},
-}
-"""For each kind of model the settings that change nothing of it."""
-
-SETTINGS_OF_DATA = SETTINGS_OF_EMBEDDINGS - {"neighbours"} | {"window", "overlap"}
-"""Settings that may differ from one data set to the next without loading the model anew."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,7 @@ class ModelChoice:
         source: Where the model is; None for what is no vision-language model here.
     """
 
-    kind: Kind
+    kind: ModelKind
     spec: str
     label: str
     source: ModelSource | None = None
@@ -125,21 +110,30 @@ class OpenModel(Protocol):
 
         Args:
             asked: The data.
-            settings: How it is asked there; only those of `SETTINGS_OF_DATA` may differ from what it was opened with.
+            settings: How it is asked there; only what is declared `of_data` may differ from what it
+                was opened with.
             say: Gets a line about what is fitted.
             progress: Makes the bar of a fit from its number of queries.
         """
         ...
 
 
-def kind_of(model: str) -> Kind:
-    """What kind of model a text names; it need not exist.
+def rules_of(choice: ModelChoice, model: OpenModel | None, *, trust_remote_code: bool = False) -> ModelRules | None:
+    """What the data must not hold for this model; None where nothing is known.
 
-    >>> kind_of("baseline:overlap"), kind_of("runs/sft-tiny-001")
-    ('baseline', 'vlm')
+    Args:
+        choice: The model.
+        model: The same, where it is open already.
+        trust_remote_code: Run code that comes with it.
+
+    Raises:
+        ModelError: where its files cannot be used.
     """
-    prefixes: dict[str, Kind] = {API_PREFIX: "api", EMBEDDING_PREFIX: "embedding", BASELINE_PREFIX: "baseline"}
-    return next((kind for prefix, kind in prefixes.items() if model.startswith(prefix)), "vlm")
+    if choice.source is not None:
+        return vlm_rules(choice.source.location, trust_remote_code=trust_remote_code)
+    if model is not None and model.encoder is not None and model.takes_images:
+        return EncoderRules(model.encoder)
+    return None
 
 
 def choose_model(model: str | None) -> ModelChoice:
@@ -161,7 +155,7 @@ def choose_model(model: str | None) -> ModelChoice:
         return ModelChoice(kind, model, API_PREFIX + split_name(model)[1])
     if kind == "embedding":
         if model == EMBEDDING_PREFIX:
-            raise UsageError("--model embedding: names no encoder; write embedding:ENCODER, with what --encoder takes")
+            raise UsageError("--model embedding: names no encoder; write embedding:ENCODER, as for --encoder")
         return ModelChoice(kind, model, model)
     if kind == "baseline":
         name = model.removeprefix(BASELINE_PREFIX)
@@ -178,7 +172,7 @@ def open_model(
 
     Args:
         choice: What `choose_model` found.
-        settings: How it is asked; those of `SETTINGS_WITHOUT_EFFECT` change nothing.
+        settings: How it is asked; those of other kinds of models change nothing.
         name: What tables call it; a baseline keeps its own name.
         seed: Seed of the random baseline.
         trust_remote_code: Run code that comes with the model.
@@ -191,7 +185,7 @@ def open_model(
         raise UsageError(f"--api-key-env {settings.api_key_env}: no such variable is set")
     if choice.kind == "embedding":
         encoder = open_encoder_of(choice.spec.removeprefix(EMBEDDING_PREFIX), settings)
-        return OpenEncoder(FragmentScorer(encoder, settings.neighbours), name=name)
+        return OpenEmbedding(FragmentScorer(encoder, settings.neighbours), name=name)
     if choice.kind == "api":
         retriever: Retriever = ApiRetriever(
             choice.spec,
@@ -237,7 +231,11 @@ class OpenReader:
 
     @property
     def encoder(self) -> Encoder | None:
-        return self._reader.vlm if isinstance(self._reader, VlmRetriever) else None
+        if not isinstance(self._reader, VlmRetriever):
+            return None
+        from ffr.embedding.policy import PolicyEncoder
+
+        return PolicyEncoder(self._reader.vlm)
 
     def retriever(self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar) -> Retriever:
         if not settings.window:
@@ -245,8 +243,8 @@ class OpenReader:
         return WindowedRetriever(self._reader, window=settings.window, overlap=settings.overlap)
 
 
-class OpenEncoder:
-    """An encoder that retrieves what is similar enough, which is fitted on data that is not asked: an `OpenModel`.
+class OpenEmbedding:
+    """An encoder that retrieves what is similar enough, fitted on other data: an `OpenModel`.
 
     Args:
         scorer: The encoder with its way of scoring.
@@ -272,16 +270,14 @@ class OpenEncoder:
         """The rule: as given, or fitted on data that is not asked."""
         if settings.threshold is not None:
             if settings.image_threshold is not None and not self.takes_images:
-                raise UsageError(
-                    "--image-threshold has no meaning beside an encoder of texts, with which pictures follow their lines"
-                )
+                beside = "an encoder of texts, with which pictures follow their lines"
+                raise UsageError(f"--image-threshold has no meaning beside {beside}")
             image = settings.threshold if settings.image_threshold is None else settings.image_threshold
             return Selection("threshold", settings.threshold, image if self.takes_images else None)
         if settings.fit_dataset is None and asked.split is None:
-            raise UsageError(
-                f"what is similar enough is fitted on data that is not evaluated, and {asked.dataset} is all there is; name some "
-                "with --fit-dataset, or give --threshold"
-            )
+            why = "what is similar enough is fitted on data that is not evaluated"
+            remedy = "name some with --fit-dataset, or give --threshold"
+            raise UsageError(f"{why}, and {asked.dataset} is all there is; {remedy}")
         dataset = settings.fit_dataset or asked.dataset
         own_root = (
             settings.fit_image_root if settings.fit_dataset is not None else settings.fit_image_root or asked.image_root
@@ -292,6 +288,7 @@ class OpenEncoder:
             image_root=own_root,
             skip_bad=asked.skip_bad,
             require_images=self.takes_images,
+            rules=EncoderRules(self.encoder) if self.takes_images else None,
             echo=say,
         )
         fit = data if settings.fit_limit is None else FirstExamples(data, settings.fit_limit)
@@ -333,7 +330,7 @@ def usable_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"--device {device} cannot be used here ({one_line(error)})") from None
     return device
 
 
@@ -366,5 +363,5 @@ def vlm_retriever(
         trust_remote_code=trust_remote_code,
     )
     vlm.name = source.label
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=512 << 20)
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=512 << 20)
     return VlmRetriever(vlm, **options)  # type: ignore[arg-type]

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ffr.answer import AnswerGrammar
 from ffr.dialogue import Example, FilePrompt
 from ffr.errors import DataError
-from ffr.prompt import IMAGE_MARK, QUERY_START, UTT_ID_START, QueryPosition
+from ffr.prompt import IMAGE_MARK, MAX_SHARED_QUERIES, QUERY_START, UTT_ID_START, QueryPosition
 
 if TYPE_CHECKING:
-    from ffr.models.decoding.greedy import Generated
+    from ffr.models.decoding.loop import Generated
+    from ffr.models.rows import Encoded
     from ffr.models.shared_prefix import PrefixSharing
-    from ffr.models.vlm import Encoded, Vlm
+    from ffr.models.vlm import Vlm
 from ffr.retrieval.interface import Answer
-
-MAX_SHARED_QUERIES = 16
-"""How many queries on one dialogue are answered behind one copy of it at most."""
 
 
 def _query_line(user: str) -> int:
@@ -58,11 +56,11 @@ class VlmRetriever:
         with_logprobs: bool = False,
         is_prefix_shared: bool = True,
     ) -> None:
-        from ffr.models.prompts import ExampleEncoder
+        from ffr.models.prompts import PromptBuilder
 
         self.vlm = vlm
         self._name = name
-        self._encode = ExampleEncoder(vlm, template=template, query_position=query_position)
+        self._encode = PromptBuilder(vlm, template=template, query_position=query_position)
         self._is_constrained = is_constrained
         self._max_new_tokens = max_new_tokens
         self._batch_tokens = batch_tokens
@@ -83,7 +81,7 @@ class VlmRetriever:
             "fingerprint": self.vlm.fingerprint,
             "dtype": str(next(self.vlm.parameters()).dtype).removeprefix("torch."),
             "device": self.vlm.device.type,
-            "max_image_pixels": self.vlm.max_image_pixels,
+            "max_image_pixels": self.vlm.tower.max_image_pixels,
             "template": self._encode.template,
             "query_position": self._encode.query_position,
             "answer_style": self._encode.answer_style,
@@ -193,16 +191,16 @@ class VlmRetriever:
 
     def _encoded(self, example: Example) -> Encoded:
         prompt = self._encode(example)
-        if self.vlm.feature_cache is not None:
+        if self.vlm.tower.cache is not None:
             # so that the next query on the dialogue need not open its pictures again
             for image in prompt.images:
-                self.vlm.image_features(image)
+                self.vlm.tower.features(image)
                 image.inputs = None
         return prompt
 
     def _generate(self, examples: Sequence[Example]) -> list[Generated]:
-        from ffr.models.decoding.greedy import generate_answers
-        from ffr.models.decoding.grouped import answer_groups, can_share
+        from ffr.models.decoding.greedy import answer_neighbours, generate_answers
+        from ffr.models.packing import shared_beginning
 
         prompts = [self._encoded(example) for example in examples]
         grammars = None
@@ -213,15 +211,15 @@ class VlmRetriever:
         units: list[list[int]] = []
         for unit in self._units(examples):
             # a tokenizer that joins what goes before with the query could leave a picture behind the common part
-            is_one = can_share(self.vlm, [prompts[index] for index in unit])
-            units += [unit] if is_one else [[index] for index in unit]
+            length = shared_beginning([prompts[index] for index in unit], self.vlm.placeholder_ids)
+            units += [unit] if length is not None else [[index] for index in unit]
         if len(units) == len(examples):
             return generate_answers(self.vlm, prompts, max_new_tokens=self._max_new_tokens, grammars=grammars)
-        groups = answer_groups(
+        parts = answer_neighbours(
             self.vlm,
             [[prompts[index] for index in unit] for unit in units],
             max_new_tokens=self._max_new_tokens,
             grammars=None if grammars is None else [[grammars[index] for index in unit] for unit in units],
         )
-        found = dict(zip(itertools.chain(*units), itertools.chain(*groups), strict=True))
+        found = dict(zip(itertools.chain(*units), itertools.chain(*parts), strict=True))
         return [found[index] for index in range(len(examples))]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib import resources
 
+from ffr.shipped import purposes
+
 
 def packaged_suites() -> dict[str, str]:
     """The suites by name, with the first comment line of each.
@@ -11,12 +13,7 @@ def packaged_suites() -> dict[str, str]:
     >>> "sample" in packaged_suites()
     True
     """
-    found: dict[str, str] = {}
-    for item in sorted(resources.files("ffr.suites").iterdir(), key=lambda entry: entry.name):
-        if item.name.endswith(".yaml"):
-            first = item.read_text(encoding="utf-8").splitlines()[0]
-            found[item.name.removesuffix(".yaml")] = first.lstrip("# ").strip()
-    return found
+    return purposes(resources.files("ffr.suites"))
 
 
 def suite_text(name: str) -> str:

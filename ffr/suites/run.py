@@ -10,7 +10,7 @@ import gc
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,15 +20,19 @@ import torch
 
 from ffr.data.catalog import load_dataset
 from ffr.data.dataset import ExampleDataset, FirstExamples
+from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.run import evaluate
 from ffr.files import replaced_file
+from ffr.progress import Say
 from ffr.provenance import command, now, versions
-from ffr.retrieval.opening import SETTINGS_OF_DATA, AskedData, Bar, OpenModel, Say, choose_model, open_model
-from ffr.settings import AnswerConfig
-from ffr.suites.suite import Suite, SuiteDataset, SuiteRow
+from ffr.retrieval.opening import AskedData, Bar, OpenModel, choose_model, open_model, rules_of
+from ffr.settings import AnswerConfig, declared, settings_of_data
+from ffr.suites.file import SuiteDataset
+from ffr.suites.suite import Suite, SuiteRow
 from ffr.suites.table import Bench, Cell, bench_json, csv_table, latex_table, markdown_table
+from ffr.text import one_line
 
 CELLS_FOLDER = "cells"
 CELL_FILE = "cell.json"
@@ -82,7 +86,7 @@ def run_suite(
         except FfrError as error:
             cell = Cell("missing", reason=str(error))
         except torch.OutOfMemoryError as error:
-            cell = Cell("missing", reason=f"the device ran out of memory ({str(error).splitlines()[0]})")
+            cell = Cell("missing", reason=f"the device ran out of memory ({one_line(str(error).splitlines()[0])})")
         if cell.status == "missing":
             say(f"MISSING: {cell.reason}")
         bench.cells[row.label, dataset.label] = cell
@@ -142,14 +146,17 @@ def _cell_at_hand(suite: Suite, row: SuiteRow, dataset: SuiteDataset, out: Path,
 
 
 class _Data:
-    """The data sets of a suite, each opened once."""
+    """The data sets of a suite, each opened once for each model that looks at its pictures."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._found: dict[tuple[str, bool], ExampleDataset | FfrError] = {}
+        self._found: dict[tuple[str, bool, str], ExampleDataset | FfrError] = {}
 
-    def __call__(self, dataset: SuiteDataset, *, needs_images: bool) -> ExampleDataset:
-        key = dataset.label, needs_images
+    def __call__(
+        self, dataset: SuiteDataset, *, needs_images: bool, model: str, rules: Callable[[], ModelRules | None]
+    ) -> ExampleDataset:
+        # a picture that one model cannot take another may
+        key = dataset.label, needs_images, model if needs_images else ""
         if key not in self._found:
             try:
                 self._found[key] = load_dataset(
@@ -158,6 +165,7 @@ class _Data:
                     image_root=dataset.image_root,
                     skip_bad=dataset.skip_bad,
                     require_images=needs_images,
+                    rules=rules(),
                     echo=self._say,
                 )
             except FfrError as error:
@@ -173,19 +181,21 @@ class _Models:
 
     def __init__(self, suite: Suite, trust_remote_code: bool) -> None:
         self._suite = suite
-        self._trust_remote_code = trust_remote_code
+        self.trust_remote_code = trust_remote_code
         self._key: tuple[str, AnswerConfig] | None = None
         self._found: OpenModel | FfrError | None = None
 
     def __call__(self, row: SuiteRow, settings: AnswerConfig) -> OpenModel:
         assert row.model.model is not None
-        key = row.label, replace(settings, **{name: getattr(AnswerConfig, name) for name in SETTINGS_OF_DATA})
+        known = declared(type(settings))
+        of_data = {name: known[name].default for name in settings_of_data(type(settings))}
+        key = row.label, replace(settings, **of_data)
         if key != self._key:
             self._make_room()
             try:
                 choice = choose_model(row.model.model)
                 self._found = open_model(
-                    choice, key[1], name=row.label, seed=self._suite.seed, trust_remote_code=self._trust_remote_code
+                    choice, key[1], name=row.label, seed=self._suite.seed, trust_remote_code=self.trust_remote_code
                 )
             except FfrError as error:
                 self._found = error
@@ -212,11 +222,15 @@ def _measure(
 ) -> Cell:
     assert row.model.model is not None
     settings = suite.settings_of(row, dataset)
-    takes_images = choose_model(row.model.model).takes_images
-    if takes_images is None:
-        takes_images = models(row, settings).takes_images
+    choice = choose_model(row.model.model)
+    model = models(row, settings) if choice.takes_images is None else None
+    takes_images = choice.takes_images if model is None else model.takes_images
+
+    def rules() -> ModelRules | None:
+        return rules_of(choice, model, trust_remote_code=models.trust_remote_code)
+
     # data that is not here is found out before a model is loaded
-    found = data(dataset, needs_images=takes_images)
+    found = data(dataset, needs_images=bool(takes_images), model=row.model.model, rules=rules)
     examples = found if dataset.limit is None else FirstExamples(found, dataset.limit)
     split = None if Path(dataset.dataset).is_file() else dataset.split
     asked = AskedData(examples, dataset.dataset, split, dataset.image_root, dataset.skip_bad)

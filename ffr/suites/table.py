@@ -1,10 +1,13 @@
-"""The table of a suite: its cells, and how they are written as Markdown, CSV, LaTeX and JSON. Figures are shares, shown in percent."""
+"""The table of a suite: its cells, and how they are written as Markdown, CSV, LaTeX and JSON.
+
+Figures are shares, shown in percent; what was not measured is null in JSON, an empty cell in CSV
+and a dash in tables.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -12,13 +15,16 @@ from typing import Any, Literal
 from rich.cells import cell_len
 
 from ffr.evaluation.bootstrap import LEVEL, NUM_RESAMPLES
+from ffr.evaluation.figures import STRICT_PREFIX, figure_words
 from ffr.evaluation.results import Results
-from ffr.evaluation.scoring import SLICES, STRICT_PREFIX
-from ffr.markup import latex_text, markdown_text
+from ffr.evaluation.scoring import SLICES
+from ffr.markup import csv_cell, latex_text, markdown_text
 from ffr.report.tables import interval_text
-from ffr.suites.suite import WHOLE, Suite, SuiteDataset, SuiteRow
+from ffr.suites.file import WHOLE, SuiteDataset
+from ffr.suites.suite import Suite, SuiteRow
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version of `results.json` of a suite. 2: a figure that was not measured has the share null."""
 
 Status = Literal["measured", "earlier", "missing", "waiting", "reported"]
 """`measured` and verified by this call; `earlier`: found in the folder and not verified; `missing`: could not be measured;
@@ -107,8 +113,7 @@ class Column:
         >>> Column(SuiteDataset("MLDR", "mldr"), "all", "all", "strict_joint_f1").figure_words
         'strict joint F1'
         """
-        words = {"f1": "F1", "mcc": "MCC"}
-        return " ".join(words.get(word, word) for word in self.figure.split("_"))
+        return figure_words(self.figure)
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def values(bench: Bench, column: Column) -> list[Value | None]:
     for row in bench.suite.rows:
         cell = bench.cell(row, column.dataset)
         if cell.status == "reported":
-            share = row.model.reported.get(column.dataset.label, {}).get(column.figure)
+            share = (row.model.reported or {}).get(column.dataset.label, {}).get(column.figure)
             is_there = share is not None and column.table == WHOLE
             found.append(Value(share, is_reported=True) if share is not None and is_there else None)
         else:
@@ -168,16 +173,13 @@ def _value(results: Results, column: Column) -> Value | None:
     if column.table == WHOLE:
         part = "strict_scores" if name.startswith(STRICT_PREFIX) else "scores"
         name = name.removeprefix(STRICT_PREFIX)
-        scores, num_answers = results.summary.get(part), results.summary.get("answers", {}).get("num_scored")
+        share, num_answers = results.summary[part][name], results.num_scored
         interval = results.interval(part, name)
     else:
-        scores = results.summary.get(column.table, {}).get(column.name)
-        num_answers = scores.get("num_answers") if isinstance(scores, dict) else None
+        scores = results.summary[column.table][column.name]
+        share, num_answers = scores[name], scores["num_answers"]
         interval = results.interval(column.table, name, column.name)
-    share = scores.get(name) if isinstance(scores, dict) else None
-    if not num_answers or isinstance(share, bool) or not isinstance(share, int | float) or not math.isfinite(share):
-        return None
-    return Value(float(share), interval, num_answers)
+    return None if share is None else Value(share, interval, num_answers)
 
 
 # -- notes ------------------------------------------------------------------------------------------------------------------
@@ -340,7 +342,7 @@ CSV_HEADER = (
 
 
 def csv_table(bench: Bench) -> str:
-    """One line for each figure of each cell: shares, as they were computed, with the bounds of their intervals."""
+    """One line for each figure of each cell: shares, as they were computed, with their bounds."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(CSV_HEADER)
@@ -353,14 +355,21 @@ def csv_table(bench: Bench) -> str:
             low, high = (None, None) if value is None or value.interval is None else value.interval
             writer.writerow(
                 [
-                    row.model.group, row.model.label, row.setting.label, row.model.model, column.dataset.label,
-                    column.dataset.split, column.name if column.table == WHOLE else f"{column.table} {column.name}",
-                    column.figure, None if value is None else repr(value.share), low, high,
-                    None if value is None else value.num_answers, int(value is not None and value.is_best), cell.status,
-                    cell.reason, None if cell.results is None else cell.results.data.get("fingerprint"),
+                    # what a suite, a file or an error says must not be a formula
+                    csv_cell(row.model.group), csv_cell(row.model.label), csv_cell(row.setting),
+                    csv_cell(row.model.model or ""), csv_cell(column.dataset.label),
+                    csv_cell(column.dataset.split), _part_words(column), column.figure,
+                    None if value is None else repr(value.share), low, high,
+                    None if value is None else value.num_answers,
+                    int(value is not None and value.is_best), cell.status, csv_cell(cell.reason),
+                    None if cell.results is None else csv_cell(str(cell.results.data["fingerprint"])),
                 ]
             )  # fmt: skip
     return file.getvalue()
+
+
+def _part_words(column: Column) -> str:
+    return column.name if column.table == WHOLE else f"{column.table} {column.name}"
 
 
 def bench_json(bench: Bench) -> dict[str, Any]:
@@ -378,7 +387,7 @@ def bench_json(bench: Bench) -> dict[str, Any]:
                 "label": row.label,
                 "group": row.model.group,
                 "model": row.model.model,
-                "setting": row.setting.label,
+                "setting": row.setting,
                 "cells": [
                     _cell_json(bench, row, dataset, [(column, found[number]) for column, found in by_column])
                     for dataset in suite.datasets
@@ -404,9 +413,8 @@ def _cell_json(
         if "usage" in cell.results.summary:
             content["usage"] = cell.results.summary["usage"]
     content["figures"] = [
-        {"slice": column.name if column.table == WHOLE else f"{column.table} {column.name}", "figure": column.figure}
-        | asdict(value)
+        {"slice": _part_words(column), "figure": column.figure} | ({"share": None} if value is None else asdict(value))
         for column, value in found
-        if column.dataset == dataset and value is not None
+        if column.dataset == dataset and (value is not None or cell.results is not None)
     ]
     return content

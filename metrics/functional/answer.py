@@ -1,4 +1,4 @@
-"""Whole answers: the share that name exactly the true fragment, and the share that keep to the answer format."""
+"""Whole answers: the share that are exactly right, and the share that keep to the format."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ffr.metrics.functional.fragment import FragmentLike, _divide, _id_sets
+from ffr.metrics.functional.figure import divide
+from ffr.metrics.functional.figures import FragmentLike, confusion_counts, is_exact
 
 
 def _exact_match_update(preds: Sequence[FragmentLike], targets: Sequence[FragmentLike]) -> tuple[int, int]:
     """Number of exact matches and number of samples."""
     if len(preds) != len(targets):
         raise ValueError(f"{len(preds)} predictions but {len(targets)} targets: their numbers must be equal")
-    return sum(_id_sets(pred) == _id_sets(target) for pred, target in zip(preds, targets, strict=True)), len(preds)
+    # true negatives say nothing here, so no dialogue's size is needed
+    sizes = [0] * len(preds)
+    return int(is_exact(confusion_counts(preds, targets, sizes, sizes)).sum()), len(preds)
 
 
 def _share_compute(num_hits: Tensor, num_samples: Tensor) -> Tensor:
     """Hits over samples, in float64; 0 where there is no sample."""
-    return _divide(num_hits.cpu(), num_samples.cpu())
+    return torch.as_tensor(divide(num_hits.cpu().numpy(), num_samples.cpu().numpy()))
 
 
 def fragment_exact_match(preds: Sequence[FragmentLike], targets: Sequence[FragmentLike]) -> Tensor:
-    """Share of the samples whose utterance ids and image ids are all right, none missing and none too many.
+    """Share of the samples that name just the true utterance and image ids.
 
     Args:
         preds: Predicted fragments.
@@ -40,7 +43,7 @@ def fragment_exact_match(preds: Sequence[FragmentLike], targets: Sequence[Fragme
 
 
 def answer_format_validity(is_valid: Sequence[bool]) -> Tensor:
-    """Share of the answers that keep to the format; who reads them decides what that means (`ffr.answer.parse_strict`).
+    """Share of the answers that keep to the format; who reads them decides what that means.
 
     Args:
         is_valid: For each answer, whether it is well-formed.

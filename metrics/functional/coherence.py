@@ -20,12 +20,13 @@ def fragment_elements(
     image_utterance_ids: Sequence[int],
     image_embeddings: Tensor,
 ) -> Tensor:
-    """Puts a fragment's vectors in dialogue order: each utterance, then the mean of its images as one vector.
+    """Puts a fragment's vectors in dialogue order: each utterance, then its images' mean.
 
     Args:
         utterance_ids: Ids of the U predicted utterances, in any order, without repeats.
         utterance_embeddings: (U, H), row i belongs to `utterance_ids[i]`.
-        image_utterance_ids: For each of the I predicted images, the id of the utterance it hangs on (predicted or not).
+        image_utterance_ids: For each of the I predicted images, the id of the utterance it hangs on
+            (predicted or not).
         image_embeddings: (I, H).
 
     Returns:
@@ -64,14 +65,15 @@ def fragment_order_coherence(
 ) -> Tensor:
     """Mean cosine similarity of neighbours in a predicted fragment laid out in dialogue order.
 
-    Source: the fragment order reward of F2RVLM (arXiv 2508.17714). Prediction and truth both empty: 1; exactly one of
-    them empty: 0; a single element: 0.5. Unlike the released code, which gives every fragment without an image 0, a
-    fragment of text alone counts as the definition says.
+    Source: the fragment order reward of F2RVLM (arXiv 2508.17714). Prediction and truth both empty:
+    1; exactly one of them empty: 0; a single element: 0.5. Unlike the released code, which gives
+    every fragment without an image 0, a fragment of text alone counts as the definition says.
 
     Args:
         utterance_ids: Ids of the U predicted utterances, in any order, without repeats.
         utterance_embeddings: (U, H), row i belongs to `utterance_ids[i]`.
-        image_utterance_ids: For each of the I predicted images, the id of the utterance it hangs on.
+        image_utterance_ids: For each of the I predicted images, the id of the utterance it hangs
+            on.
         image_embeddings: (I, H).
         is_target_empty: Whether the true fragment has neither utterances nor images.
 
@@ -83,7 +85,7 @@ def fragment_order_coherence(
 
     >>> words = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
     >>> pictures = torch.tensor([[0.0, 1.0]])
-    >>> fragment_order_coherence([3, 7], words, [3], pictures, is_target_empty=False)   # (0.0 + 0.8) / 2
+    >>> fragment_order_coherence([3, 7], words, [3], pictures, is_target_empty=False)
     tensor(0.4000)
     """
     elements = fragment_elements(utterance_ids, utterance_embeddings, image_utterance_ids, image_embeddings)
@@ -95,7 +97,7 @@ def fragment_order_coherence(
 
 
 def query_fragment_similarity(query_embedding: Tensor, elements: Tensor, *, is_target_empty: bool) -> Tensor:
-    """Mean cosine similarity of the query with each element of a predicted fragment; empty ones as for the coherence.
+    """Mean cosine of the query with each element of a predicted fragment; empty as for coherence.
 
     Args:
         query_embedding: (H,).

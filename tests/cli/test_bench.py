@@ -26,7 +26,7 @@ def run(*words: object) -> tuple[int, str]:
 
 
 @pytest.fixture
-def folder(sample_home, tmp_path, monkeypatch):
+def folder(small_sample_home, tmp_path, monkeypatch):
     """A fresh working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -117,7 +117,7 @@ def test_bad_suites_make_exit_code_2(folder):
     for content, sentence in (
         ("figure: [joint_f1]\n", "bad.yaml:1: a suite has no key `figure`; did you mean figures?"),
         ("", "bad.yaml: is empty"),
-        ("a: &x [1]\nb: [*x, *x]\n", "bad.yaml:2: not YAML (an alias (*name) is not taken; write it out)"),
+        ("a: &x [1]\nb: [*x, *x]\n", "bad.yaml:1: an anchor (&x) is not taken; take it out"),
     ):
         Path("bad.yaml").write_text(content)
         code, text = run("run", "bad.yaml")

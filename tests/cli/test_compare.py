@@ -52,7 +52,7 @@ def test_two(folders):
     assert "truth empty" in text
     assert "Joint F1 by query: B better on 4, worse on 4, the same on 0" in text
     # the greatest changes: the empty truths, of which everything has none right
-    assert "d0 · no [31msuch [red]thing" in text
+    assert "d0 · no␛[31msuch [red]thing" in text
     assert "  truth  nothing\n" in text
     assert "  A      utterances 0 1 2 3 4  (F1 50)" in text
     assert "\x1b" not in text

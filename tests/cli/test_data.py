@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -44,17 +42,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path / "home"))
     return tmp_path
-
-
-def test_help_needs_no_torch() -> None:
-    code = (
-        "import sys; from click.testing import CliRunner; from ffr.cli.data import data\n"
-        "for name in ('check', 'stats', 'convert', 'build', 'sample', 'download'):\n"
-        "    assert CliRunner().invoke(data, [name, '--help']).exit_code == 0\n"
-        "print(sorted({'torch', 'numpy', 'PIL', 'rich', 'transformers'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_check(folder: Path) -> None:
@@ -104,7 +91,7 @@ def test_stats_of_what_is_good(folder: Path) -> None:
     assert "good.jsonl:6: " in run("stats", "good.jsonl", code=1).output
     result = CliRunner().invoke(ffr, ["data", "stats", "good.jsonl", "--skip-bad", "--json"])
     assert json.loads(result.stdout)["num_left_out"] == 1
-    assert "1 bad records left out" in result.stderr
+    assert "1 bad records or queries left out:" in result.stderr
 
 
 def test_convert_there_and_back(folder: Path) -> None:

@@ -86,7 +86,8 @@ def test_model_from_start_to_finish(data, model):
         assert max(line.logprobs) <= 0
     if results["summary"]["answers"]["num_cut_off"]:
         assert "answers were cut off at the longest length" in " ".join(text.split())
-    # batches are part of what is evaluated; their size must not change an answer of this model in float32
+    # batches are part of what is evaluated; their size must not change an answer of this model in
+    # float32
     code, text = run(
         "--dataset",
         data,
@@ -143,8 +144,8 @@ def test_skip_bad_is_counted(data):
     assert "data.jsonl:7: not JSON" in text
     code, text = run("--dataset", data, "--model", "baseline:nothing", "--skip-bad")
     assert code == 0
-    assert "1 bad records left out" in text
-    assert "1 bad records of the data were left out." in text
+    assert "1 bad records or queries left out:" in text
+    assert "1 bad records or queries of the data were left out." in text
 
 
 def test_bare_call_takes_the_newest_finished_run(data, model):
@@ -166,7 +167,10 @@ def test_bare_call_takes_the_newest_finished_run(data, model):
 
 
 class Server:
-    """Speaks the protocol: answers the truth of the file's dialogues, or a status where it was told to."""
+    """Speaks the protocol.
+
+    Answers the truth of the file's dialogues, or a status where it was told to.
+    """
 
     def __init__(self) -> None:
         self.status: dict[str, int] = {}
@@ -289,6 +293,15 @@ def test_windows(data, model):
             "--overlap 3 is not less than --window 3",
         ),
         (["--predictions", "x.jsonl", "--window", "3"], 2, "--window has no meaning beside --predictions"),
+        (["--model", "baseline:nothing", "--logprobs"], 2, "--logprobs has no meaning beside baseline:, which"),
+        (["--model", "baseline:nothing", "--device", "cpu"], 2, "nor loads a model, but with --encoder"),
+        (["--model", "api:http://h/v1#m", "--device", "cpu"], 2, "whose model runs elsewhere, but with --encoder"),
+        (["--model", "tiny", "--encoder-cache", "x"], 2, "no embedding:ENCODER, but with --encoder"),
+        (
+            ["--model", "tiny", "--select", "top-share"],
+            2,
+            "--select has no meaning beside a model that is no embedding:",
+        ),
     ],
 )
 def test_wrong_calls(data, monkeypatch, words, code, sentence):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from ffr.cli.main import ffr
+from ffr.data.forms.formats import write_examples
 
 BASELINE = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "baselines" / "sample-tiny.json"
 
@@ -59,6 +61,66 @@ def test_passing_and_files(evaluated, tmp_path):
     assert (tmp_path / "gate.md").read_text().count("### ffr gate: ") == 3, "the summary is appended to"
 
 
+def test_one_command_writes_the_baseline_anew(evaluated, tmp_path):
+    keep = tmp_path / "kept" / "baseline.json"
+    code, text = run("gate", evaluated / "everything", "--baseline", keep, "--renew")
+    assert (code, text) == (0, f"Baseline: {keep}\n")
+    content = json.loads(keep.read_text())
+    assert content["intervals"] == content["baselines"] == {}
+    assert set(content["provenance"]) == {"command", "versions"}
+    assert "platform" not in content["provenance"]["versions"]
+    assert run("gate", evaluated / "everything", "--baseline", keep)[0] == 0
+    assert run("gate", evaluated / "overlap", "--baseline", keep)[0] == 1
+    code, text = run("gate", evaluated / "overlap", "--baseline", keep, "--renew", "--min", "joint_f1=0.5")
+    assert (code, "--renew compares nothing" in text) == (2, True), text
+    assert json.loads(keep.read_text()) == content
+
+
+def test_what_nobody_measured_neither_passes_nor_falls(examples, tmp_path):
+    unknown = [dataclasses.replace(example, fragment=None) for example in examples]
+    write_examples(tmp_path / "pictures" / "data.jsonl", unknown)
+    words = (
+        "--dataset",
+        tmp_path / "pictures" / "data.jsonl",
+        "--model",
+        "baseline:overlap",
+        "--out",
+        tmp_path / "out",
+    )
+    code, text = run("eval", *words)
+    assert code == 0, text
+    # the answers in place of tables of nothing
+    assert "Nothing was scored: the true answer of 10 queries is unknown." in text
+    assert "Global" not in text
+    assert "0.00" not in text
+    assert "Query 0 on d0: talk about lines" in text
+    assert "* answered 0 a: line 0 of talk 0" in text
+    assert "… and 5 more" in text
+    summary = json.loads((tmp_path / "out" / "results.json").read_text())["summary"]
+    assert summary["scores"]["joint_f1"] is None
+    code, text = run("gate", tmp_path / "out", "--baseline", tmp_path / "out")
+    assert code == 2, text
+    assert "nothing was scored, so joint_f1 was not measured; evaluate on data with true answers" in text
+    code, text = run("gate", tmp_path / "out", "--baseline", tmp_path / "kept.json", "--renew")
+    assert (code, (tmp_path / "kept.json").exists()) == (2, False), text
+    code, text = run("report", tmp_path / "out")
+    assert code == 0, text
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'class="tile"' not in page
+    assert "<th>F1</th>" not in page
+    assert '"opens":"dialogues"' in page
+
+
+def test_a_label_writes_no_line_of_its_own(evaluated, tmp_path):
+    content = json.loads((evaluated / "overlap" / "results.json").read_text())
+    content["model"]["label"] = "::error::m\n::error file=app.py,line=1::leaked"
+    (tmp_path / "named.json").write_text(json.dumps(content))
+    code, text = run("gate", tmp_path / "named.json", "--baseline", evaluated / "overlap" / "results.json")
+    assert code == 0, text
+    assert not any(line.strip().startswith("::") for line in text.splitlines())
+    assert text.startswith("⟨::⟩error::m ::error file=app.py,line=1::leaked (")
+
+
 def test_wrong_calls(evaluated, tmp_path):
     keep = evaluated / "overlap" / "results.json"
     code, text = run("gate", evaluated / "overlap", "--baseline", keep, "--min", "joint_fl=0.5")
@@ -78,7 +140,10 @@ def test_wrong_calls(evaluated, tmp_path):
 
 @pytest.mark.slow
 def test_the_shipped_model_passes_and_a_damaged_one_falls(sample_home, tmp_path):
-    """The regression that CI runs; then the same with noise of a tenth of each tensor's spread on the weights."""
+    """The regression that CI runs.
+
+    Then the same with noise of a tenth of each tensor's spread on the weights.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,15 +38,48 @@ def test_an_error_is_one_line_and_a_code(error: FfrError, code: int, monkeypatch
     assert result.output == f"Error: {error}\n"
 
 
+@pytest.mark.parametrize(("number", "words"), [(28, "No space left on device"), (13, "Permission denied")])
+def test_what_the_disk_does_is_a_sentence(number: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def failing() -> None:
+        raise OSError(number, words, "run/merged")
+
+    monkeypatch.setattr(main_module, "failing", failing, raising=False)
+    monkeypatch.setitem(main_module._COMMANDS, "failing", ("ffr.cli.main", "failing", "fails"))
+    result = CliRunner().invoke(ffr, ["failing"])
+    sentence = f"run/merged: {words}; see to its room and its rights, or name another place"
+    assert (result.exit_code, result.output) == (1, f"Error: {sentence}\n")
+
+
 def test_unknown_commands_and_options_exit_with_2() -> None:
     assert CliRunner().invoke(ffr, ["trian"]).exit_code == 2
     assert CliRunner().invoke(ffr, ["train", "sft", "--sed", "1"]).exit_code == 2
 
 
-def test_a_closed_pipe_is_no_traceback() -> None:
-    command = f"{sys.executable} -m ffr.cli.main train sft --list-settings | head -1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize("words", ["train sft --list-settings", "data check --help"])
+def test_a_reader_that_has_gone_ends_the_command_quietly(words: str) -> None:
+    # a pipe that nobody reads from the beginning: `head` may be too slow
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "ffr.cli.main", *words.split()]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_doctor_shows_brackets_and_foreign_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ffr.cli import doctor
+
+    findings = [
+        doctor.Finding("data", "ok", "data folder /x[/b]y\x1b[2J"),
+        doctor.Finding("extra", "note", "wandb is not installed", "pip install 'ffr-vlm[wandb]'"),
+    ]
+    for name in ("_packages", "_devices", "_providers", "_data", "_models"):
+        monkeypatch.setattr(doctor, name, lambda name=name: findings if name == "_data" else [])
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(ffr, ["doctor"])
+    assert result.exit_code == 0
+    assert "data folder /x[/b]y␛[2J" in result.output
+    assert "pip install 'ffr-vlm[wandb]'" in result.output
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

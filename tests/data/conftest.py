@@ -57,8 +57,8 @@ def raw_record() -> Record:
 def folder(tmp_path: Path) -> Path:
     """A folder with the pictures of the records."""
     (tmp_path / "images").mkdir()
-    for name in ("a", "b"):
-        PIL.Image.new("RGB", (8, 6)).save(tmp_path / "images" / f"{name}.png")
+    for name, grey in (("a", 0), ("b", 255)):
+        PIL.Image.new("RGB", (8, 6), (grey, grey, grey)).save(tmp_path / "images" / f"{name}.png")
     return tmp_path
 
 

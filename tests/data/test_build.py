@@ -1,4 +1,7 @@
-"""Long dialogues from short ones: renumbered rightly, the same for a seed, and refused where there is too little."""
+"""Long dialogues from short ones.
+
+Renumbered rightly, the same for a seed, and refused where there is too little.
+"""
 
 from __future__ import annotations
 

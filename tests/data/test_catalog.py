@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import ffr.data.sample
-from ffr.data.catalog import NAMED_SETS, data_home, describe_sets, load_dataset, locate
+from ffr.data.catalog import NAMED_SETS, describe_sets, load_dataset, locate
+from ffr.data.home import data_home
 from ffr.errors import DataError, UsageError
 
 Record = dict[str, Any]
@@ -61,7 +62,7 @@ def test_samples_are_generated_once(home: Path, monkeypatch: pytest.MonkeyPatch,
     assert calls == [("sample", 0)]
     assert len(lines) == 1
     assert "Generating the set sample" in lines[0]
-    assert [path.name for path in home.iterdir()] == ["sample"]
+    assert [path.name for path in home.iterdir() if path.is_dir()] == ["sample"]
 
 
 def test_a_sample_that_fails_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +90,14 @@ def test_left_out_records_are_said(write: Write, record: Record) -> None:
     with pytest.raises(DataError):
         load_dataset(path)
     assert len(load_dataset(path, skip_bad=True, echo=lines.append)) == 1
-    assert lines[0].startswith("a.jsonl: 1 bad records left out, the first: a.jsonl:2: ")
+    assert lines[0] == "a.jsonl: 1 bad records or queries left out:"
+    assert lines[1].startswith("  a.jsonl:2: ")
+    assert len(lines) == 2
+    path = write("a.jsonl", record, *({"x": number} for number in range(12)))
+    load_dataset(path, skip_bad=True, echo=lines.append)
+    assert lines[2] == "a.jsonl: 12 bad records or queries left out:"
+    assert [line.partition(": ")[0] for line in lines[3:-1]] == [f"  a.jsonl:{number}" for number in range(2, 12)]
+    assert lines[-1] == "  and 2 more; `ffr data check` lists all"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The check: each fault is found with its line, good records are counted, each picture is decoded once."""
+"""The check: each fault with its line, good records counted, each picture decoded once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ffr.data import check as check_module
+from ffr.data import pictures
 from ffr.data.check import check_file
 from ffr.errors import DataError
 
@@ -37,10 +37,10 @@ def test_every_fault_has_its_line_and_remedy(write: Write, record: Record, folde
     lines.append(changed(solution="x"))  # 2: answer format
     lines.append(changed(images=["images/a.png", "images/none.png"]))  # 3: missing
     lines.append(changed(images=["images/a.png", "text.png"]))  # 4: undecodable
-    lines.append(changed())  # 5: pair twice
-    lines.append({**changed(images=["images/b.png", "images/a.png"]), "dialogue_id": "d0"})  # 6: id twice
+    lines.append({**changed(), "dialogue_id": "d0"})  # 5: pair twice
+    lines.append({**changed(images=["images/b.png", "images/a.png"]), "dialogue_id": "d0"})  # 6: id twice, a warning
     lines.append([1])  # 7: no object
-    lines.append(changed(images=["https://e.org/a.png", "images/a.png"], odd=1))  # 8: warnings
+    lines.append(changed(images=["https://e.org/a.png", "images/a.png"], odd=1))  # 8: a web address
     path = write("a.jsonl", *lines)
     with path.open("ab") as file:
         file.write('{"dialogue_id": "你"}\n'.encode("gb18030"))  # 9: encoding
@@ -51,14 +51,17 @@ def test_every_fault_has_its_line_and_remedy(write: Write, record: Record, folde
         (3, "image"),
         (4, "image"),
         (5, "pair-twice"),
-        (6, "id-twice"),
         (7, "json"),
+        (8, "image"),
         (9, "json"),
         (10, "json"),
     ]
     assert all(fault.where == f"a.jsonl:{fault.line}" for fault in report.faults)
     assert all(";" in fault.message for fault in report.errors)
-    assert sorted((fault.line, fault.kind) for fault in report.warnings) == [(8, "unknown-key"), (8, "url")]
+    assert [(fault.line, fault.kind) for fault in report.warnings] == [
+        (6, "id-twice"),
+        (8, "unknown-key"),
+    ]
     assert (report.num_records, report.num_good) == (10, 2)
     assert not report.is_good
     json.dumps(report.to_json())
@@ -71,10 +74,13 @@ def test_several_faults_of_one_record(write: Write, record: Record) -> None:
     assert report.num_good == 0
 
 
-def test_each_picture_is_decoded_once(write: Write, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_picture_is_decoded_once(
+    write: Write, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path / "home"))
     decoded: list[Path] = []
-    real = check_module.probe_image
-    monkeypatch.setattr(check_module, "probe_image", lambda path: decoded.append(path) or real(path))
+    real = pictures.image_verdict
+    monkeypatch.setattr(pictures, "image_verdict", lambda path: decoded.append(path) or real(path))
     records = [{**record, "dialogue_id": f"d{number}"} for number in range(20)]
     check_file(write("a.jsonl", *records))
     assert len(decoded) == 2
@@ -92,7 +98,10 @@ def test_one_dialogue_with_other_queries_is_no_repeat(write: Write, raw_record: 
     assert check_file(write("a.jsonl", raw_record)).is_good
     twice = {**raw_record, "query_text": ["the cat", "the cat"]}
     report = check_file(write("a.jsonl", twice))
-    assert [fault.kind for fault in report.errors] == ["pair-twice"]
+    assert [(fault.where, fault.kind) for fault in report.errors] == [("a.jsonl:1, query 1", "pair-contradicts")]
+    twice["gt_turns"] = [[1, 2], [1, 2]]
+    report = check_file(write("a.jsonl", twice))
+    assert [(fault.where, fault.kind) for fault in report.errors] == [("a.jsonl:1, query 1", "pair-twice")]
 
 
 def test_a_cut_list(write: Write, record: Record) -> None:

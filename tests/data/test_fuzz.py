@@ -1,4 +1,7 @@
-"""Nothing but FfrError comes out of reading, checking and counting, whatever the file holds: corrupted copies by the thousand."""
+"""Nothing but FfrError comes out of reading, checking and counting, whatever the file holds.
+
+Corrupted copies by the thousand.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Finding records in files: against json.loads, at every window size, and with files that are damaged or hostile."""
+"""Finding records in files.
+
+Against json.loads, at every window size, and with files that are damaged or hostile.
+"""
 
 from __future__ import annotations
 

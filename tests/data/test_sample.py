@@ -1,4 +1,7 @@
-"""The generated sets: what they promise, the same bytes for a seed, and nothing but content that tells a picture's topic."""
+"""The generated sets.
+
+What they promise, the same bytes for a seed, and nothing but content that tells a picture's topic.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ def test_sizes_are_as_promised(sample_home: Path) -> None:
 
 
 def test_most_pictures_hang_on_turns_of_other_topics(sample_home: Path) -> None:
-    """A picture's turn must not tell its topic: with three topics a random turn is its own topic's one time in three."""
+    """A picture's turn must not tell its topic.
+
+    With three topics a random turn is its own topic's one time in three.
+    """
     with_turn = []
     for example in open_dataset(sample_home / "sample" / "train.jsonl"):
         utterances = set(example.fragment.utterance_ids)

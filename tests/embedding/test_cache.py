@@ -175,17 +175,6 @@ def test_memory_keeps_to_its_bound(tmp_path: Path) -> None:
     assert torch.equal(cached.embed_texts(["0"]), Counting().embed_texts(["0"]))
 
 
-def test_what_a_dead_process_left_goes_too(tmp_path: Path) -> None:
-    left, live = tmp_path / "ab" / ".key.vector.1.1", tmp_path / "ab" / ".key.vector.2.2"
-    left.parent.mkdir()
-    for path in (left, live):
-        path.write_bytes(b"0" * 1000)
-    os.utime(left, (1, 1))
-    CachedEncoder(Counting(), tmp_path, max_bytes=500).embed_texts(["x"])
-    assert not left.exists()
-    assert live.exists()
-
-
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(UsageError, match="vectors cannot be written there"):
@@ -213,10 +202,11 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_model_itself_is_an_encoder(tmp_path: Path) -> None:
+    from ffr.embedding.policy import PolicyEncoder
     from ffr.models.loading import load_vlm
 
-    vlm = load_vlm("tiny")
-    cached = CachedEncoder(vlm, tmp_path, max_bytes=MIB)
-    expected = vlm.embed_texts(["cat", "dog"])
+    policy = PolicyEncoder(load_vlm("tiny"))
+    cached = CachedEncoder(policy, tmp_path, max_bytes=MIB)
+    expected = policy.embed_texts(["cat", "dog"])
     assert torch.equal(cached.embed_texts(["cat", "dog"]), expected)
-    assert torch.equal(CachedEncoder(vlm, tmp_path, max_bytes=MIB).embed_texts(["dog"])[0], expected[1])
+    assert torch.equal(CachedEncoder(policy, tmp_path, max_bytes=MIB).embed_texts(["dog"])[0], expected[1])

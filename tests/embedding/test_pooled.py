@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from model_builds import BUILDS
 
 from ffr.dialogue import FilePrompt
 from ffr.embedding import CachedEncoder, pooled
@@ -14,7 +16,9 @@ from ffr.errors import DataError, UsageError
 from ffr.models.loading import load_vlm
 
 
-def test_vectors_are_pooled_final_states(folder: Path, pictures: list[Path]) -> None:
+@pytest.mark.parametrize("kind", sorted(BUILDS))
+def test_vectors_are_pooled_final_states(kind: str, model_folder: Callable[[str], Path], pictures: list[Path]) -> None:
+    folder = model_folder(kind)
     vlm = load_vlm(folder)
     last, mean = PooledEncoder(vlm, name="vlm:x"), PooledEncoder(vlm, pooling="mean", name="vlm-mean:x")
     fragments = [
@@ -87,9 +91,3 @@ def test_what_has_no_vector_is_refused(encoder: PooledEncoder, tmp_path: Path) -
         encoder.embed_images([tmp_path / "none.png"])
     with pytest.raises(UsageError, match="pooling 'max' is not known; there are last, mean"):
         PooledEncoder(encoder._vlm, pooling="max", name="x")  # type: ignore[arg-type]
-
-
-def test_the_model_itself_gives_means_of_parts(encoder: PooledEncoder, pictures: list[Path]) -> None:
-    vlm = encoder._vlm
-    total = vlm.embed_texts(["a cat"])[0] + vlm.embed_images([pictures[0]])[0]
-    torch.testing.assert_close(vlm.embed_fragments([["a cat", pictures[0]]])[0], total / total.norm())

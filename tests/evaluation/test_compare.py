@@ -13,9 +13,9 @@ from ffr.answer import format_answer
 from ffr.data.dataset import FirstExamples
 from ffr.dialogue import Dialogue, Example, Fragment, Utterance
 from ffr.errors import DataError, UsageError
-from ffr.evaluation.bootstrap import FIGURE_NAMES
 from ffr.evaluation.compare import compare, comparison_to_json, load_run, p_value
 from ffr.evaluation.controls import WrongPictures
+from ffr.evaluation.figures import FIGURE_NAMES
 from ffr.evaluation.results import Results
 from ffr.evaluation.run import evaluate
 from ffr.prompt import prompt_of
@@ -100,8 +100,8 @@ def test_by_hand(examples, tmp_path):
     assert (changed.dialogue_id, changed.query, changed.index) == ("d2", "talk about lines", 4)
     assert (changed.truth, changed.second) == (Fragment((0, 1), (0,)), Fragment((0,), ()))
     assert (changed.first_f1, changed.second_f1) == (1.0, pytest.approx((2 / 3 + 0) / 2))
-    # only the slices that hold something; d2 has 22 lines
-    assert set(found.slices["by_length"]) == {"<35", "35-65"}
+    # d2 has 22 lines, and no dialogue over 65: what is not there was not compared
+    assert found.slices["by_length"][">65"] is None
     assert found.slices["by_length"]["35-65"][1]["joint_f1"].difference == 0
     assert found.slices["by_truth"]["empty"][0] == 5
     content = comparison_to_json(runs, [found], seed=0)
@@ -109,6 +109,7 @@ def test_by_hand(examples, tmp_path):
     assert set(again["comparisons"][0]["figures"]) == set(FIGURE_NAMES)
     assert again["comparisons"][0]["changed"][0]["dialogue_id"] == "d2"
     assert again["comparisons"][0]["by_truth"]["empty"]["num_answers"] == 5
+    assert again["comparisons"][0]["by_length"][">65"] is None
     assert [run["model"]["label"] for run in again["runs"]] == ["good", "worse"]
 
 
@@ -175,8 +176,6 @@ def test_p_value():
 @pytest.mark.slow
 def test_p_values_of_equals_are_small_as_seldom_as_they_say(tmp_path):
     """Two models of the same skill on 40 dialogues: p < 0.05 in about one data set of twenty."""
-    import torch
-
     from ffr.evaluation.bootstrap import ALL, resample_figures
     from ffr.evaluation.scoring import SLICES, ScoredRows
 
@@ -190,12 +189,10 @@ def test_p_values_of_equals_are_small_as_seldom_as_they_say(tmp_path):
             tp, fp = chance.binomial(4, skill), chance.binomial(8, 0.2, len(skill))
             counts = np.zeros((len(skill), 2, 4), dtype=np.int64)
             counts[:, 0] = np.stack([tp, fp, 4 - tp, 8 - fp], 1)
-            ones = torch.ones(len(skill), dtype=torch.float64)
             rows = ScoredRows(
-                torch.from_numpy(counts),
-                torch.from_numpy(counts),
-                ones,
-                ones,
+                counts,
+                counts,
+                np.ones(len(skill), dtype=np.bool_),
                 tuple(str(index // 3) for index in range(len(skill))),
                 {table: (None,) * len(skill) for table in SLICES},
             )
@@ -255,9 +252,13 @@ def test_damaged_folders(examples, tmp_path):
     with pytest.raises(DataError, match="not found"):
         load_run(tmp_path / "nowhere")
     results = Results.load(tmp_path / "good")
-    (tmp_path / "good" / "results.json").write_text(dataclasses.replace(results, summary={}).to_json())
+    results.summary["scores"]["joint_f1"] = None
+    results.save(tmp_path / "good")
     with pytest.raises(DataError, match="does not give the figures"):
         compare([load_run(tmp_path / "good")] * 2)
+    dataclasses.replace(results, summary={}).save(tmp_path / "good")
+    with pytest.raises(DataError, match=r"is not a results file of ffr \(summary\.answers: field required\); evaluate"):
+        load_run(tmp_path / "good")
 
 
 def test_nothing_to_compare(chats, tmp_path):

@@ -102,16 +102,26 @@ def test_layouts(tmp_path):
     ("content", "sentence"),
     [
         ("", "holds no records"),
-        ("garbage\nmore\n", "none of its 2 lines can be scored; the first fault: p.jsonl:1: not JSON"),
-        ('{"response": "x"}\n', "none of its 1 lines can be scored; the first fault: p.jsonl:1: no readable answer"),
+        ("garbage\nmore\n", "none of its 2 lines can be read; the first fault: p.jsonl:1: not JSON"),
     ],
 )
-def test_nothing_to_score(tmp_path, content, sentence):
+def test_nothing_to_read(tmp_path, content, sentence):
     (tmp_path / "p.jsonl").write_text(content)
     with pytest.raises(DataError, match=sentence):
         score_predictions(tmp_path / "p.jsonl")
     with pytest.raises(DataError, match="not found"):
         score_predictions(tmp_path / "none.jsonl")
+
+
+def test_answers_without_truth_are_read_and_not_scored(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"response": "x"}\n')
+    results = score_predictions(tmp_path / "p.jsonl")
+    answers = results.summary["answers"]
+    assert (answers["num_answers"], answers["num_scored"], answers["malformed_share"]) == (1, 0, None)
+    assert set(results.summary["scores"].values()) == {None}
+    assert results.intervals["scores"] is None
+    assert results.baselines == {}
+    assert "1 lines have no readable labels and were not scored." in results.notes
 
 
 def attempt(path):
@@ -122,7 +132,7 @@ def attempt(path):
         return
     results.to_json().encode("utf-8", "backslashreplace")
     for value in results.summary["scores"].values():
-        assert -1 <= value <= 1
+        assert value is None if not results.num_scored else -1 <= value <= 1
 
 
 values = st.recursive(
@@ -164,12 +174,13 @@ def test_any_bytes_are_survived(tmp_path, content):
         attempt(tmp_path / name)
 
 
-def test_corrupted_copies_are_survived(examples, fake_retriever, tmp_path):
+@pytest.mark.parametrize("num_copies", [50, pytest.param(400, marks=pytest.mark.slow)])
+def test_corrupted_copies_are_survived(examples, fake_retriever, tmp_path, num_copies):
     evaluate(examples[:4], fake_retriever(), tmp_path / "out", dataset="made", baselines=())
     whole = (tmp_path / "out" / "predictions.jsonl").read_bytes()
-    draw = random.Random(17)
+    draw = random.Random(num_copies)
     path = tmp_path / "p.jsonl"
-    for _ in range(250):
+    for _ in range(num_copies):
         content = bytearray(whole)
         for _ in range(draw.choice((1, 1, 3, 20))):
             place = draw.randrange(len(content))

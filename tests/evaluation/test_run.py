@@ -82,7 +82,7 @@ def test_torn_at_any_byte(examples, fake_retriever, tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
         evaluate(examples, fake_retriever(stop_after=2), tmp_path / "out", dataset="made")
     written = (tmp_path / "out" / "predictions.jsonl").read_bytes()
-    for cut in sorted({0, 1, len(written) - 1, *range(0, len(written), 701)}):
+    for cut in sorted({0, 1, len(written) - 1, *range(0, len(written), 2003)}):
         (tmp_path / "out" / "predictions.jsonl").write_bytes(written[:cut])
         evaluate(examples, fake_retriever(), tmp_path / "out", dataset="made")
         assert outcome(tmp_path / "out") == whole

@@ -6,8 +6,10 @@ import math
 
 import pytest
 
+import ffr.answer
 from ffr.dialogue import Fragment
-from ffr.evaluation.scoring import ScoreTable, length_slice
+from ffr.evaluation.figures import FIGURE_NAMES
+from ffr.evaluation.scoring import SLICES, ScoreTable, length_slice
 
 
 def answer(utterances, images=()):
@@ -67,5 +69,30 @@ def test_one_dialogue_has_no_standard_error_and_none_scored_is_no_fault():
     table.add(answer([1]), None, num_utterances=3, num_images=0, dialogue="a")
     summary = table.summary()
     assert summary["answers"]["num_scored"] == 0
-    assert set(summary["standard_errors"].values()) == {None}
-    assert set(summary["scores"].values()) == {0.0}
+    assert summary["answers"]["malformed_share"] is None
+    for name in ("scores", "strict_scores", "standard_errors"):
+        assert set(summary[name].values()) == {None}, name
+    for table, names in SLICES.items():
+        for name in names:
+            part = summary[table][name]
+            assert (part["num_answers"], part["num_dialogues"]) == (0, 0)
+            assert {part[figure] for figure in FIGURE_NAMES} == {None}
+
+
+def test_an_empty_slice_was_not_measured_and_a_wrong_answer_was():
+    table = ScoreTable()
+    table.add(answer([1]), Fragment((0,)), num_utterances=3, num_images=0, dialogue="a")
+    by_length = table.summary()["by_length"]
+    assert by_length["<35"]["utterance_f1"] == 0.0
+    assert by_length[">65"]["utterance_f1"] is None
+
+
+def test_a_response_is_read_once(monkeypatch):
+    """Format, repeats and range are told by one reading; counted at the parser itself."""
+    calls = []
+    real = ffr.answer.parse_strict
+    monkeypatch.setattr(ffr.answer, "parse_strict", lambda text: calls.append(text) or real(text))
+    table = ScoreTable()
+    read = table.add(answer([3, 3, 9]), Fragment((3,)), num_utterances=5, num_images=0, dialogue="a")
+    assert (read, len(calls)) == (Fragment((3, 9)), 1)
+    assert table.summary()["answers"]["problems"] == {"utterance ids out of range": 1, "utterance ids repeat": 1}

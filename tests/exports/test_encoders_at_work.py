@@ -18,7 +18,7 @@ from ffr.exports.onnx import export_onnx
 from ffr.models.loading import load_vlm
 from ffr.retrieval.embedding import EmbeddingRetriever, FragmentScorer, fit_selection
 from ffr.settings import GrpoConfig
-from ffr.training.grpo.stage import reward_terms
+from ffr.training.grpo.reward_terms import reward_terms
 
 NUM_QUERIES = 24
 

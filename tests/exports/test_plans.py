@@ -11,9 +11,9 @@ import torch
 from model_builds import BUILDS
 
 from ffr.embedding import load_dual_encoder
-from ffr.exports.packing import TileSettings, tile_plan
 from ffr.exports.parity import Case, compare
 from ffr.exports.plans import plan_encoder, plan_fragment, plan_vision
+from ffr.exports.tiles import TileSettings, tile_plan
 from ffr.models.loading import load_vlm
 
 

@@ -191,8 +191,16 @@ def test_exports_from_before_are_refused(export: Path) -> None:
 def test_without_a_place_to_keep_it_each_opening_compares(
     export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+
+    def no_home() -> Path:
+        raise RuntimeError("no home")
+
     (tmp_path / "home").write_text("no folder")
     model = open_session(export, device="cpu")
+    assert check_once(model)
+    assert check_once(model)
+    monkeypatch.delenv("FFR_DATA_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
     assert check_once(model)
     assert check_once(model)
 

@@ -178,7 +178,7 @@ def test_parts_that_it_does_not_have(part: Any, sentence: Callable[..., Path], t
 
 def test_a_tokenizer_that_pads_on_the_left(sentence: Callable[..., Path]) -> None:
     encoder = load_sentence_encoder(sentence("bert"))
-    encoder._tokenizer.padding_side = "left"
+    encoder.tokenizer.padding_side = "left"
     with pytest.raises(ModelError, match="its tokenizer pads on the left"):
         plan_sentence_encoder(encoder)
 

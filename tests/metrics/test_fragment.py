@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import pickle
 import random
 
@@ -197,7 +198,11 @@ def test_two_processes_equal_one(tmp_path):
         return (tuple(draw.sample(range(30), draw.randint(0, 9))), tuple(draw.sample(range(5), draw.randint(0, 3))))
 
     rows = [(pair(), pair(), 30, 5) for _ in range(25)]
-    torch.multiprocessing.spawn(fragment_ddp.score_share, (2, str(tmp_path), rows), nprocs=2)
+    # a server that imports once and forks twice
+    multiprocessing.get_context("forkserver").set_forkserver_preload([fragment_ddp.__name__])
+    torch.multiprocessing.start_processes(
+        fragment_ddp.score_share, (2, str(tmp_path), rows), nprocs=2, start_method="forkserver"
+    )
     arguments = columns(rows)
     alone = {name: value.item() for name, value in fragment_scores(*arguments).items()}
     alone["exact"] = fragment_exact_match(*arguments[:2]).item()

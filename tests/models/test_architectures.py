@@ -15,6 +15,7 @@ from ffr.dialogue import FilePrompt
 from ffr.models.features import ImageFeatureCache
 from ffr.models.loading import load_vlm
 from ffr.models.lora import add_lora, language_model_linears
+from ffr.models.saving import save_adapter, save_merged
 from ffr.models.vlm import Vlm
 from ffr.prompt import IMAGE_MARK
 
@@ -98,7 +99,7 @@ def test_cached_features_give_the_bits_of_pixels(folder: Path, ask: Ask, tmp_pat
     pixels.backward()
     reference = gradients(vlm)
     for _ in range(3):  # first fills the cache; the second reads memory; the third, in a fresh cache, the folder
-        vlm.feature_cache = ImageFeatureCache(memory_bytes=10**8, disk_folder=tmp_path, disk_bytes=10**8)
+        vlm.tower.cache = ImageFeatureCache(memory_bytes=10**8, disk_folder=tmp_path, disk_bytes=10**8)
         for _ in range(2):
             rows = [vlm.encode(*question, answer=ANSWERS[0]) for question in questions]
             loss = answer_loss(vlm, rows)
@@ -163,7 +164,7 @@ def test_merged_folder_loads_in_plain_transformers(folder: Path, ask: Ask, tmp_p
     row = vlm.encode(prompt, images, answer=ANSWERS[0])
     with torch.no_grad():
         expected = vlm.answer_logits(vlm.collate([row], padding_side="right"))[0]
-        vlm.save_merged(tmp_path / "merged", prompt_settings={"template": "zh", "query_position": "last"})
+        save_merged(vlm, tmp_path / "merged", prompt_settings={"template": "zh", "query_position": "last"})
     assert not list(tmp_path.glob("merged/*.bin"))
     plain = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged").eval()
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").get_vocab() == vlm.tokenizer.get_vocab()
@@ -183,8 +184,8 @@ def test_merged_folder_loads_in_plain_transformers(folder: Path, ask: Ask, tmp_p
 def test_saving_leaves_training_as_it_was(folder: Path, ask: Ask, tmp_path: Path) -> None:
     vlm = with_lora(folder)
     before = {name: value.clone() for name, value in vlm.state_dict().items()}
-    vlm.save_merged(tmp_path / "merged")
-    vlm.save_adapter(tmp_path / "adapter")
+    save_merged(vlm, tmp_path / "merged")
+    save_adapter(vlm, tmp_path / "adapter")
     after = vlm.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -192,12 +193,3 @@ def test_saving_leaves_training_as_it_was(folder: Path, ask: Ask, tmp_path: Path
     vlm.eval()
     loaded = load_vlm(folder, adapter=tmp_path / "adapter")
     assert torch.equal(answer_loss(loaded, [row]), answer_loss(vlm, [row]))
-
-
-def test_embeddings_have_one_unit_vector_each(folder: Path, pictures: list[Path]) -> None:
-    vlm = load_vlm(folder)
-    texts, images = vlm.embed_texts(["a", "你好 there", ""]), vlm.embed_images(pictures[:2])
-    assert texts.shape == (3, 32)
-    assert images.shape == (2, 32)
-    torch.testing.assert_close(torch.cat([texts, images]).norm(dim=-1), torch.ones(5))
-    assert vlm.embed_texts([]).shape == vlm.embed_images([]).shape == (0, 32)

@@ -19,6 +19,7 @@ from vlm_reference import answer_loss, with_lora
 from ffr.dialogue import FilePrompt
 from ffr.errors import DataError, FfrError, ModelError, UsageError
 from ffr.models.loading import load_vlm
+from ffr.models.saving import save_adapter
 
 Change = Callable[[Path], Any]
 WEIGHTS = "model.safetensors"
@@ -218,7 +219,7 @@ BAD_ADAPTERS: dict[str, tuple[Change, str]] = {
 @pytest.fixture(scope="module")
 def adapter(model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapters") / "good"
-    with_lora(model_folder("qwen2-vl")).save_adapter(folder)
+    save_adapter(with_lora(model_folder("qwen2-vl")), folder)
     return folder
 
 

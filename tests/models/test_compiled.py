@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from torch._dynamo.utils import counters
 from vlm_reference import with_lora
 
 from ffr.dialogue import FilePrompt
+from ffr.errors import UsageError
 from ffr.models import shared_prefix
 from ffr.models.compiled import compile_layers
 from ffr.models.decoding.sampling import sample_answers
@@ -23,7 +25,8 @@ from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
 from ffr.settings import SftConfig
 from ffr.shipped.tiny import TINY_FOLDER
-from ffr.training.sft.stage import train_sft
+from ffr.training.common.stage import Job, train
+from ffr.training.sft.stage import SftStage
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]
 BRANCHES = [[[21, 22, 23, 24, 25], [31, 32]], [[41], [51, 52, 53]]]
@@ -66,20 +69,35 @@ def assert_the_same(plain: Vlm, vlm: Vlm, ask: Ask) -> None:
     assert answers == their_answers
 
 
-@pytest.mark.slow
-def test_compiled_layers_change_nothing(folder: Path, ask: Ask) -> None:
-    assert_the_same(with_lora(folder), with_lora(folder), ask)
+@pytest.fixture
+def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs are traced and guarded as in the real thing, and then run as they are: what an
+    architecture can break is the tracing, and C++ for each takes minutes."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
 
 
 @pytest.mark.slow
-def test_compiled_layers_take_branches_in_blocks(
-    model_folder: Callable[[str], Path], ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shared_prefix, "_block_size", lambda *_: 5)
+def test_compiled_layers_change_nothing(model_folder: Callable[[str], Path], ask: Ask) -> None:
     assert_the_same(with_lora(model_folder("qwen2-vl")), with_lora(model_folder("qwen2-vl")), ask)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("traced_only")
+def test_traced_layers_change_nothing(folder: Path, ask: Ask) -> None:
+    assert_the_same(with_lora(folder), with_lora(folder), ask)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("traced_only")
+def test_compiled_layers_take_branches_in_blocks(
+    model_folder: Callable[[str], Path], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_prefix, "block_size", lambda *_: 5)
+    assert_the_same(with_lora(model_folder("qwen2-vl")), with_lora(model_folder("qwen2-vl")), ask)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("traced_only")
 def test_compiled_layers_are_recomputed_in_the_backward_pass(model_folder: Callable[[str], Path], ask: Ask) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     vlm.enable_gradient_checkpointing()
@@ -92,14 +110,14 @@ def test_a_compiled_training_is_resumed_up_to_rounding(sample_home: Path, tmp_pa
         "compile": True, "max_steps": 4, "batch_size": 2, "accumulate": 2, "val_examples": 0, "checkpoint_every_steps": 1,
         "num_threads": 1, "gradient_checkpointing": False, "accelerator": "cpu",
     }  # fmt: skip
-    whole = train_sft(SftConfig(**settings), run=tmp_path / "whole", echo=str, progress=False).run
+    whole = train(SftStage(), SftConfig(**settings), Job(run=tmp_path / "whole", say=str, progress=False)).run
 
     def stop(line: str) -> None:
         if line.startswith("step 2/"):
             signal.raise_signal(signal.SIGTERM)
 
     run = tmp_path / "run"
-    assert train_sft(SftConfig(**settings), run=run, echo=stop, progress=False).status == "interrupted"
+    assert train(SftStage(), SftConfig(**settings), Job(run=run, say=stop, progress=False)).status == "interrupted"
     done = subprocess.run(
         [sys.executable, "-m", "ffr.cli.main", "train", "sft", "--resume", str(run)],
         capture_output=True, text=True, check=False,
@@ -114,6 +132,26 @@ def test_a_compiled_training_is_resumed_up_to_rounding(sample_home: Path, tmp_pa
     assert apart < 1e-6 * moved
 
 
+def test_what_cannot_be_compiled_is_refused(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_nothing(function: object, **_: object) -> Callable[..., None]:
+        def call(*_: object) -> None:
+            raise RuntimeError("no compiler\nand more words")
+
+        return call
+
+    vlm = with_lora(model_folder("qwen2-vl"))
+    before = [layer.forward for layer in vlm.language_model.layers]
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    with pytest.raises(
+        UsageError, match=r"^setting compile: nothing can be compiled here \(no compiler.*\); leave it false$"
+    ):
+        compile_layers(vlm)
+    assert [layer.forward for layer in vlm.language_model.layers] == before
+
+
+@pytest.mark.slow
 def test_without_a_compiler_the_setting_is_refused(
     sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

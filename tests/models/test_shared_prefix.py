@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_builds import BUILDS
 from vlm_reference import with_lora
 
 from ffr.dialogue import FilePrompt
-from ffr.models import shared_prefix
+from ffr.models import prefix_attention, shared_prefix
 from ffr.models.decoding.greedy import generate_answers
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.loading import load_vlm
+from ffr.models.packing import PackedRows
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]
 
@@ -66,8 +69,15 @@ def both_ways(
 RAGGED = [[7, 1, 12, 4], [3, 9, 2, 2]]
 
 
-@pytest.mark.parametrize("is_checkpointed", [False, True], ids=["plain", "checkpointed"])
-@pytest.mark.parametrize("chosen", [[()], [(0,)], [(1, 2, 0), (3,)], [(), (2, 3)]], ids=str)
+@pytest.mark.parametrize(
+    ("chosen", "is_checkpointed"),
+    [
+        pytest.param([()], False, id="words alone"),
+        pytest.param([(), (2, 3)], False, id="some without pictures"),
+        pytest.param([(1, 2, 0), (3,)], False, id="all with pictures"),
+        pytest.param([(1, 2, 0), (3,)], True, id="checkpointed"),
+    ],
+)
 def test_packed_equals_repeated(folder: Path, ask: Ask, chosen: list[tuple[int, ...]], is_checkpointed: bool) -> None:
     """One and several prompts, images of mixed sizes and none, ragged branches; float32: 1e-4, gradients 1e-3 of their norm."""
     vlm = with_lora(folder)
@@ -87,12 +97,13 @@ def test_packed_equals_repeated(folder: Path, ask: Ask, chosen: list[tuple[int, 
     assert worst(mine, theirs) < 1e-3
 
 
-@pytest.mark.parametrize("is_checkpointed", [False, True], ids=["plain", "checkpointed"])
+@pytest.mark.parametrize(("name", "is_checkpointed"), [*((name, False) for name in sorted(BUILDS)), ("qwen2-vl", True)])
 def test_branches_in_blocks_equal_repeated(
-    folder: Path, ask: Ask, is_checkpointed: bool, monkeypatch: pytest.MonkeyPatch
+    model_folder: Callable[[str], Path], name: str, ask: Ask, is_checkpointed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More branch tokens than the prompt has: they attend block by block; a second prompt fills one block and part of another."""
-    vlm = with_lora(folder)
+    """More branch tokens than the prompt has: they attend block by block; a second prompt fills one
+    block and part of another."""
+    vlm = with_lora(model_folder(name))
     if is_checkpointed:
         vlm.enable_gradient_checkpointing()
         vlm.train()
@@ -102,14 +113,14 @@ def test_branches_in_blocks_equal_repeated(
     branches = random_branches(vlm, lengths)
     expected = PrefixSharing(vlm)._score_shared(prompts, branches, lengths).logprobs
     blocks = set()
-    original = shared_prefix._in_blocks
+    original = prefix_attention._in_blocks
 
     def noted(rows: torch.Tensor, block: int) -> torch.Tensor:
         blocks.add(rows.shape[2] // block)
         return original(rows, block)
 
-    monkeypatch.setattr(shared_prefix, "_in_blocks", noted)
-    monkeypatch.setattr(shared_prefix, "_block_size", lambda *_: longest // 2)
+    monkeypatch.setattr(prefix_attention, "_in_blocks", noted)
+    monkeypatch.setattr(shared_prefix, "block_size", lambda *_: longest // 2)
     (shared, mine), (repeated, theirs) = both_ways(vlm, prompts, branches, with_entropy=True)
     assert max(blocks) >= 4
     assert (shared.logprobs - expected).abs().max() < 1e-4
@@ -210,11 +221,13 @@ def test_an_architecture_that_does_not_fit_is_repeated_and_says_so(
     vlm = with_lora(folder)
     prompts, branches = [vlm.encode(*ask(0))], random_branches(vlm, [[3, 5]])
     expected = PrefixSharing(vlm, is_wanted=False).score(prompts, branches)
+
     # an attention that lets branches see each other: the trial pass must notice
-    monkeypatch.setattr(
-        PrefixSharing, "_branch_mask", staticmethod(lambda mask, number, place, block: torch.ones(
-            len(mask), 1, number.shape[1], mask.shape[1] + block, dtype=torch.bool))
-    )  # fmt: skip
+    def all_seen(rows: PackedRows, prompt_mask: torch.Tensor) -> torch.Tensor:
+        size = prompt_mask.shape[1] + rows.block
+        return torch.ones((len(prompt_mask), 1, rows.num_tokens, size), dtype=torch.bool)
+
+    monkeypatch.setattr(PackedRows, "mask", all_seen)
     sharing = PrefixSharing(vlm)
     assert not sharing.is_active
     assert "trial pass was off" in str(sharing.reason)
@@ -231,8 +244,11 @@ def test_layers_of_another_kind_are_left_alone(folder: Path) -> None:
 # -- rollouts -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("is_cache_shared", [True, False], ids=["shared", "expanded"])
-@pytest.mark.parametrize("is_attention_replaced", [True, False])
+@pytest.mark.parametrize(
+    ("is_cache_shared", "is_attention_replaced"),
+    [(True, True), (False, False), (True, False)],
+    ids=["shared", "expanded", "shared with the plain attention"],
+)
 def test_greedy_rollout_is_that_of_generate_on_repeated_prompts(
     folder: Path, ask: Ask, is_cache_shared: bool, is_attention_replaced: bool
 ) -> None:
@@ -256,7 +272,10 @@ def test_sampled_log_probabilities_are_those_of_the_packed_pass(folder: Path, as
     sharing = PrefixSharing(vlm)
     prompts = [vlm.encode(*ask(0, 2)), vlm.encode(*ask(1))]
     draw = torch.Generator().manual_seed(3)
-    groups = sample_answers(vlm, prompts, num_samples=4, max_new_tokens=9, temperature=1.3, top_p=0.9, generator=draw)
+    groups = sample_answers(
+        vlm, prompts, num_samples=4, max_new_tokens=9, temperature=1.3, top_p=0.9, generator=draw,
+        is_cache_shared=is_cache_shared,
+    )  # fmt: skip
     scores = sharing.score(prompts, [[list(a.token_ids) for a in group] for group in groups], temperature=1.3)
     answers = [answer for group in groups for answer in group]
     assert len({answer.token_ids for answer in answers}) > 4

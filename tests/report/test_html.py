@@ -211,7 +211,9 @@ def test_hostile_texts_stay_texts(hostile, tmp_path):
 def test_pictures_that_cannot_be_opened_are_counted(evaluated, tmp_path):
     (tmp_path / "pictures" / "0-3.png").unlink()
     (tmp_path / "pictures" / "1-3.png").write_bytes(b"no picture")
-    written = write_report(open_evaluation(evaluated), tmp_path / "report.html")
+    evaluation = open_evaluation(evaluated)
+    assert "but its pictures are not: they were changed since" in evaluation.notes[0]
+    written = write_report(evaluation, tmp_path / "report.html")
     assert written.num_unopened == 2
     assert written.num_pictures == 24
     content = content_of(written.pages[0])
@@ -223,7 +225,7 @@ def test_the_same_picture_under_two_names_is_stored_once(tmp_path):
         PIL.Image.new("RGB", (1000, 500), (9, 9, 200)).save(tmp_path / name)
     found = Thumbnails([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "a.png"])
     assert found[tmp_path / "a.png"] is found[tmp_path / "b.png"]
-    assert (found.num_distinct, found[tmp_path / "a.png"].width, found[tmp_path / "a.png"].height) == (1, 360, 180)
+    assert (found[tmp_path / "a.png"].width, found[tmp_path / "a.png"].height) == (360, 180)
 
 
 def test_a_large_report_is_split_into_linked_pages(evaluated, tmp_path):
@@ -310,10 +312,11 @@ def test_prompts_that_are_no_dialogue_are_shown_as_they_are(tmp_path):
 def test_the_control_shows_the_wrong_pictures(examples, fake_retriever, tmp_path):
     shown = WrongPictureSet(examples, seed=0)
     evaluate(examples, fake_retriever(), tmp_path / "out", dataset="gone", shown=shown)
+    pictures = Path(next(examples[0].image_locations())).parent
     answers = list(open_evaluation(tmp_path / "out"))
     for answer, wrong in zip(answers, shown, strict=True):
         assert list(map(str, answer.locations)) == list(map(str, wrong.image_locations()))
-    written = write_report(open_evaluation(tmp_path / "out"), tmp_path / "report.html")
+    written = write_report(open_evaluation(tmp_path / "out", image_root=pictures), tmp_path / "report.html")
     assert written.num_unopened == 0
     assert 'class="note control"' in written.pages[0].read_text()
 
@@ -354,6 +357,65 @@ def test_plots_of_answers_and_of_the_run(evaluated, tmp_path):
     # five queries have a truth, and the fake answers each of them exactly
     assert [dot.attrib["data-cell"] for dot in dots] == ["utterance 20 20"]
     assert dots[0].attrib["aria-label"].endswith(": 5")
+
+
+def test_every_reward_of_a_run_is_drawn(evaluated, tmp_path):
+    run = tmp_path / "run"
+    (run / "eval").mkdir(parents=True)
+    evaluated.rename(run / "eval" / "data")
+    (run / "run.json").write_text("{}")
+    terms = ["reward_std", "reward_mcc", "reward_overlong", "reward_<own>"]
+    rows = [f"{step},0.1,{','.join(str(step / 10 + place) for place in range(5))}\n" for step in (1, 2)]
+    (run / "metrics.csv").write_text(f"step,kl,reward,{','.join(terms)}\n" + "".join(rows))
+    page = tmp_path / "report.html"
+    write_report(open_evaluation(run / "eval" / "data"), page)
+    chart = svgs(page)["Rewards of the run"]
+    names = [item.text for item in chart.iter("text") if item.text and item.text.startswith("reward")]
+    assert sorted(names) == sorted(["reward", "reward", *terms])  # the axis is called so too
+    curves = list(chart.iter("polyline"))
+    assert [item.attrib["class"] for item in curves] == [f"curve c{number}" for number in range(5)]
+    # two lines of names: the plot begins below them
+    highest = min(float(place.split(",")[1]) for item in curves for place in item.attrib["points"].split())
+    assert highest == 45
+
+
+def test_pictures_outside_the_datas_folder_stay_closed(examples, fake_retriever, tmp_path):
+    (tmp_path / "private").mkdir()
+    PIL.Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / "private" / "a.png")
+    (tmp_path / "pictures" / "link.png").symlink_to(tmp_path / "private" / "a.png")
+    sources = ("../private/a.png", str(tmp_path / "private" / "a.png"), "link.png", "0-3.png")
+    chat = Dialogue("d", (Utterance("a", tuple(Image(source) for source in sources)),))
+    own = [dataclasses.replace(examples[0], dialogue=chat, fragment=Fragment((0,)))]
+    write_examples(tmp_path / "pictures" / "own.jsonl", own)
+    evaluate(own, fake_retriever(), tmp_path / "own", dataset=str(tmp_path / "pictures" / "own.jsonl"))
+    written = write_report(open_evaluation(tmp_path / "own"), tmp_path / "report.html")
+    pictures = content_of(written.pages[0])["pictures"]
+    assert [len(picture) for picture in pictures] == [1, 1, 1, 3]
+    assert "lies outside the data's folder" in pictures[0][0]
+    assert written.num_unopened == 3
+    assert written.notes[-1].startswith("3 pictures lie outside the data's folder and are placeholders")
+    written = write_report(open_evaluation(tmp_path / "own"), tmp_path / "report.html", takes_outside_pictures=True)
+    assert written.num_unopened == 0
+    assert not any("outside" in note for note in written.notes)
+
+
+def test_a_large_picture_is_averaged_down(tmp_path):
+    PIL.Image.new("RGBA", (4000, 3000), (0, 200, 0, 0)).save(tmp_path / "clear.png")
+    image = PIL.Image.new("RGB", (4000, 3000), (0, 200, 0))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    image.convert("P").save(tmp_path / "palette.png")
+    found = Thumbnails([tmp_path / name for name in ("clear.png", "turned.jpg", "palette.png")])
+    sizes = [
+        (found[tmp_path / name].width, found[tmp_path / name].height)
+        for name in ("clear.png", "turned.jpg", "palette.png")
+    ]
+    assert sizes == [(360, 270), (270, 360), (360, 270)]
+    for name, colour in (("clear.png", (255, 255, 255)), ("turned.jpg", (0, 200, 0)), ("palette.png", (0, 200, 0))):
+        code = found[tmp_path / name].source.removeprefix("data:image/jpeg;base64,")
+        opened = PIL.Image.open(io.BytesIO(base64.b64decode(code)))
+        assert opened.getpixel((100, 100)) == pytest.approx(colour, abs=30), name
 
 
 def test_charts_draw_values_where_they_belong():

@@ -17,7 +17,7 @@ from ffr.errors import UsageError
 from ffr.evaluation.results import Results
 from ffr.evaluation.run import evaluate
 from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
-from ffr.report.tables import report_lines
+from ffr.report.tables import report_lines, selection_line
 from ffr.retrieval.embedding import (
     EmbeddingRetriever,
     FragmentScorer,
@@ -27,7 +27,6 @@ from ffr.retrieval.embedding import (
     chosen,
     fit_selection,
     fitted_selection,
-    selection_line,
 )
 from ffr.retrieval.lexical import BaselineRetriever
 

@@ -52,7 +52,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ("seed=-1", "it must be at least 0"),
         ("seed=inf", "is not a whole number"),
         ("epochs=0", "it must be more than 0"),
-        ("epochs=nan", "is not a number"),
+        ("epochs=nan", "'nan' is not a finite number"),
         ("epochs=inf", "is not a finite number"),
         ("lora_dropout=2", "it must be at most 0.9"),
         ("precision=fp16", "is not one of auto, fp32, bf16"),

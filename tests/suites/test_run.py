@@ -40,7 +40,8 @@ models:
 
 def made(f1: float, *, short: float | None = None, fingerprint: str = "f" * 64, interval=(0.25, 0.75)) -> Results:
     """Results with one figure in the whole and, where `short` says so, in the slice of short dialogues."""
-    slices = {name: {"num_answers": 0, "num_dialogues": 0} for name in ("<35", "35-65", ">65")}
+    nothing = {"num_answers": 0, "num_dialogues": 0, "joint_f1": None, "strict_joint_f1": None}
+    slices = dict.fromkeys(("<35", "35-65", ">65"), nothing)
     spans: dict[str, object] = dict.fromkeys(slices)
     if short is not None:
         slices["<35"] = {"num_answers": 2, "num_dialogues": 2, "joint_f1": short, "strict_joint_f1": short / 2}
@@ -201,7 +202,16 @@ def test_json(table):
         "slice": "all", "figure": "joint_f1", "share": 0.5, "interval": (0.25, 0.75), "num_answers": 4, "is_reported": False,
         "is_best": False,
     }  # fmt: skip
-    assert [len(row["cells"][0]["figures"]) for row in found["rows"]] == [4, 2, 0, 1]
+    # what was not measured is null: no dialogue of 65 turns
+    assert cell["figures"][6] == {"slice": "by_length >65", "figure": "joint_f1", "share": None}
+    assert [len(row["cells"][0]["figures"]) for row in found["rows"]] == [8, 8, 0, 1]
+
+
+def test_no_cell_of_the_csv_is_a_formula():
+    text = TEXT.replace("label: m#1", 'label: "=cmd|A0"').replace("group: Old | new", 'group: "@x"')
+    table = table_of(Cell("missing", reason="+1"), *[Cell("waiting")] * 3, text=text)
+    row = next(csv.DictReader(io.StringIO(csv_table(table))))
+    assert (row["label"], row["group"], row["reason"]) == ("'=cmd|A0", "'@x", "'+1")
 
 
 def test_columns_go_by_data_part_and_figure():

@@ -1,4 +1,7 @@
-"""The fields that records of several forms have: read strictly, with what is wrong added to the findings."""
+"""The fields that records of several forms have.
+
+Read strictly, with what is wrong added to the findings.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ _ROLES = ("system", "user", "assistant")
 
 
 def read_meta(record: Mapping[str, Any], known: Sequence[str], findings: Findings) -> dict[str, Any]:
-    """What `Example.meta` keeps: the record's meta, and its unknown keys, each with a warning, under `EXTRA_KEYS`."""
+    """What `Example.meta` keeps.
+
+    The record's meta, and its unknown keys, each with a warning, under `EXTRA_KEYS`.
+    """
     given = record.get("meta")
     meta: dict[str, Any] = dict(findings.require(given, dict, '"meta"', "write an object") if given is not None else {})
     if EXTRA_KEYS in meta:
@@ -56,7 +62,10 @@ def read_images(value: Any, findings: Findings) -> list[str]:
 
 
 def read_image(entry: Any, name: str, findings: Findings) -> str:
-    """The path or URL of an image in any spelling: a text, {"path"}, {"url"}, {"image_url"} (a text or {"url"})."""
+    """The path or URL of an image in any spelling.
+
+    A text, {"path"}, {"url"}, {"image_url"} (a text or {"url"}).
+    """
     value = entry
     if isinstance(entry, dict):
         given = [key for key in _IMAGE_KEYS if isinstance(entry.get(key), str | dict)]
@@ -81,6 +90,7 @@ def read_messages(value: Any, findings: Findings) -> dict[str, str]:
     """The content of each role's message."""
     messages = findings.require(value, list, '"messages"', "write a list of {role, content}")
     contents: dict[str, str] = {}
+    null_keys: dict[str, None] = {}
     last = -1
     for index, message in enumerate(messages):
         name = f"message {index}"
@@ -96,9 +106,16 @@ def read_messages(value: Any, findings: Findings) -> dict[str, str]:
             raise FaultyError
         last = _ROLES.index(role)
         contents[role] = findings.require(message.get("content"), str, f"the content of {name}", "write a text")
-        for key in message:
-            if key not in ("role", "content"):
+        for key, value in message.items():
+            if key in ("role", "content"):
+                continue
+            if value is None:
+                null_keys[key] = None
+            else:
                 findings.error("unknown-key", f"{name} has the unknown key {shown(key)}; remove it")
+    for key in null_keys:
+        # tables give every message every column, and nothing is lost
+        findings.warning("unknown-key", f"messages have the unknown key {shown(key)}, which holds nothing")
     return contents
 
 

@@ -65,7 +65,9 @@ def write_examples(
     query_position: QueryPosition = "first",
     drop_prompts: bool = False,
 ) -> int:
-    """Writes examples to a .json list or a .jsonl file, packed if the name ends in .gz; the file appears whole or not at all.
+    """Writes examples to a .json list or a .jsonl file, packed if the name ends in .gz.
+
+    The file appears whole or not at all.
 
     Args:
         path: The file; its folder is made.
@@ -79,7 +81,8 @@ def write_examples(
         The number of records written.
 
     Raises:
-        DataError: where an example cannot be written in this form without loss, or the file cannot be written.
+        DataError: where an example cannot be written in this form without loss, or the file cannot
+            be written.
     """
     if format == "ms-swift":
         records: Iterable[dict[str, Any]] = (

@@ -1,7 +1,7 @@
 """Records of the ms-swift form, one example each: read and made.
 
-What a record says beyond its form's keys is kept in `Example.meta` (unknown keys under `EXTRA_KEYS`), so that making a record of an
-example gives back what was read.
+What a record says beyond its form's keys is kept in `Example.meta` (unknown keys under
+`EXTRA_KEYS`), so that making a record of an example gives back what was read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from ffr.errors import DataError
 from ffr.prompt import QueryPosition, parse_user_prompt, render
 
 CAPTIONS = "image_captions"
-"""In the meta of ms-swift records: entry i is the caption of image i; absent where no image has one."""
+"""In the meta of ms-swift records: entry i is the caption of image i; absent where no image has
+one."""
 
 
 def read_ms_swift(record: Mapping[str, Any], findings: Findings, fallback_id: str, root: Path | None) -> Example:
@@ -110,8 +111,10 @@ def example_to_record(
     >>> from ffr.dialogue import Utterance
     >>> chat = Dialogue("d1", (Utterance("a", ("hi",)),))
     >>> record = example_to_record(Example(chat, "greeting", Fragment((0,), ())), template="en")
-    >>> record["solution"], [message["role"] for message in record["messages"]]
-    ('<|utt_ids_start|>[0]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>', ['system', 'user', 'assistant'])
+    >>> record["solution"]
+    '<|utt_ids_start|>[0]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>'
+    >>> [message["role"] for message in record["messages"]]
+    ['system', 'user', 'assistant']
     """
     prompt = example.prompt or render(example.dialogue, example.query, template=template, query_position=query_position)
     messages = [{"role": "system", "content": prompt.system}] if prompt.system is not None else []

@@ -1,9 +1,12 @@
-"""Prediction files: one answer a line, with the prompt it answers; read strictly, written atomically."""
+"""Prediction files: one answer a line, with the prompt it answers.
+
+Read strictly, written atomically.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -39,6 +42,8 @@ class PredictionRecord:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+IMAGE_DIGESTS = "image_digests"
+"""In a prediction's `extra`: SHA-256 of the bytes of each picture, null where they were not read."""
 _PREDICTION_KEYS = ("dialogue_id", "response", "labels", "messages", "images", "logprobs")
 
 
@@ -126,7 +131,14 @@ def example_of_prediction(
         if finding.is_error:
             message = finding.message.replace('"solution"', '"labels"')
             raise DataError(message, where=where or f"prediction for {prediction.dialogue_id!r}")
-    return examples[0]
+    known = prediction.extra.get(IMAGE_DIGESTS)
+    if not isinstance(known, list) or len(known) != len(prediction.images):
+        return examples[0]
+    # of one's own answers it is known which pictures they were given to
+    digests = {
+        source: digest for source, digest in zip(prediction.images, known, strict=True) if isinstance(digest, str)
+    }
+    return replace(examples[0], dialogue=examples[0].dialogue.with_digests(digests))
 
 
 class PredictionFile(Sequence[PredictionRecord]):
@@ -174,7 +186,9 @@ def read_predictions(path: str | Path) -> PredictionFile:
 
 
 def write_predictions(path: str | Path, predictions: Iterable[PredictionRecord]) -> int:
-    """Writes predictions in the published form and tells how many; the file appears whole or not at all.
+    """Writes predictions in the published form and tells how many.
+
+    The file appears whole or not at all.
 
     Raises:
         DataError: where the file cannot be written.

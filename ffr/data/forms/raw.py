@@ -1,7 +1,8 @@
 """Records of the raw form, one dialogue with one or more queries each: read and made.
 
-What a record says beyond its form's keys is kept in `Example.meta` (unknown keys of the record under `EXTRA_KEYS`, those of its lines
-under `EXTRA_LINE_KEYS`), so that making a record of examples gives back what was read.
+What a record says beyond its form's keys is kept in `Example.meta` (unknown keys of the record
+under `EXTRA_KEYS`, those of its lines under `EXTRA_LINE_KEYS`), so that making a record of examples
+gives back what was read.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ from ffr.errors import DataError
 from ffr.prompt import TEMPLATES, check_markers, prompt_of
 
 EXTRA_LINE_KEYS = "_extra_lines"
-"""In `Example.meta`: for each line of a raw dialogue, the keys that the form does not know; absent where there are none."""
+"""In `Example.meta`: for each line of a raw dialogue, the keys that the form does not know; absent
+where there are none."""
 _RAW_LINE_KEYS = ("speaker", "utterance_idx", "utterance")
 
 
 def read_raw(record: Mapping[str, Any], findings: Findings, fallback_id: str, root: Path | None) -> list[Example]:
-    """The examples of a record, one a query; raises FaultyError where a part cannot be read any further."""
+    """The examples of a record, one a query.
+
+    Raises FaultyError where a part cannot be read any further.
+    """
     given_meta = record.get("meta")
     one_each = given_meta if isinstance(given_meta, list) else None
     meta = read_meta({**record, "meta": None} if one_each is not None else record, RAW_KEYS, findings)
@@ -64,17 +69,19 @@ def read_raw(record: Mapping[str, Any], findings: Findings, fallback_id: str, ro
     ):
         findings.error("wrong-type", f'"meta" is a list but not of {len(queries)} objects, one a query; correct it')
         raise FaultyError
+    try:
+        check_markers(dialogue, *queries)
+    except DataError as error:
+        findings.error("marker", error.message)
+        raise FaultyError from error
+    images_of: dict[int, list[int]] = {}
+    for image_id, turn in enumerate(dialogue.image_utterance_ids):
+        images_of.setdefault(turn, []).append(image_id)
     examples: list[Example] = []
     for number, (query, turns) in enumerate(zip(queries, answers, strict=True)):
-        try:
-            check_markers(dialogue, query)
-        except DataError as error:
-            findings.error("marker", error.message)
-            raise FaultyError from error
         fragment = None
         if turns is not None:
-            on_turns = set(turns)
-            image_ids = (index for index, turn in enumerate(dialogue.image_utterance_ids) if turn in on_turns)
+            image_ids = (image_id for turn in sorted(set(turns)) for image_id in images_of.get(turn, ()))
             fragment = Fragment(tuple(turns), tuple(image_ids))
             name = '"gt_turns"' if len(queries) == 1 else f'"gt_turns" of query {number}'
             check_ids(fragment, name, len(utterances), len(dialogue.images), findings)
@@ -86,8 +93,8 @@ def read_raw(record: Mapping[str, Any], findings: Findings, fallback_id: str, ro
 def _read_raw_line(line: Any, index: int, findings: Findings) -> tuple[Utterance, dict[str, Any]]:
     name = f"line {index} of the dialogue"
     findings.require(line, dict, name, "write {speaker, utterance_idx, utterance}")
-    position = line.get("utterance_idx", index)
-    if isinstance(position, bool) or position != index:
+    position = line.get("utterance_idx")
+    if position is not None and (isinstance(position, bool) or position != index):
         findings.error(
             "utterance-idx", f"{name} has utterance_idx {shown(position)}; ids count from 0 in dialogue order"
         )
@@ -144,8 +151,8 @@ def _read_raw_queries(record: Mapping[str, Any], findings: Findings) -> tuple[li
 def examples_to_raw_record(examples: Sequence[Example], *, drop_prompts: bool = False) -> dict[str, Any]:
     """Examples on one dialogue as one record of the raw form.
 
-    The raw form has no prompt and no list of image ids (a turn's images belong to it): where that would lose something, it
-    fails.
+    The raw form has no prompt and no list of image ids (a turn's images belong to it): where that
+    would lose something, it fails.
 
     Args:
         examples: One or more, with one and the same dialogue.

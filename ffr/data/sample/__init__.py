@@ -1,4 +1,7 @@
-"""The embedded data sets: a small world of topics in Chinese and English, with pictures drawn for each."""
+"""The embedded data sets.
+
+A small world of topics in Chinese and English, with pictures drawn for each.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""Generates the embedded data sets: dialogues of the lexicon's world with drawn pictures, built as MLDR was built.
+"""Generates the embedded data sets.
 
-`sample` has about 25 turns and three topics; `wechat-sample` about 75 turns, more topics, more chatter, and wordings and names
-that occur nowhere else. Most pictures hang on random turns, so that only what they show tells which topic they belong to.
+Dialogues of the lexicon's world with drawn pictures, built as MLDR was built.
+
+`sample` has about 25 turns and three topics; `wechat-sample` about 75 turns, more topics, more
+chatter, and wordings and names that occur nowhere else. Most pictures hang on random turns, so that
+only what they show tells which topic they belong to.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS, Topic
 from ffr.data.sample.pictures import draw
 from ffr.dialogue import Example, Image, Utterance
 from ffr.errors import UsageError
+from ffr.files import make_folder, replace_text
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,18 @@ _SETS: dict[str, dict[str, _Part]] = {
     },
 }
 SAMPLE_NAMES = tuple(_SETS)
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Raised whenever a seed gives other bytes than before; a generated set of another version is made anew."""
 GENERATOR_FILE = "generator.json"
 RANDOM_PLACE_SHARE = 0.8
-"""Share of the pictures that hang on a random turn of the long dialogue; the others on a turn of their topic."""
+"""Share of the pictures that hang on a random turn of the long dialogue; the others on a turn of
+their topic."""
 
 
 def write_sample(folder: Path, name: str, seed: int = 0) -> dict[str, int]:
-    """Writes a set into a folder: one .jsonl a part, in ms-swift form, with its pictures under `images/`.
+    """Writes a set into a folder.
+
+    One .jsonl a part, in ms-swift form, with its pictures under `images/`.
 
     Args:
         folder: Where to; made if need be.
@@ -72,12 +79,15 @@ def write_sample(folder: Path, name: str, seed: int = 0) -> dict[str, int]:
         sizes[part_name] = len(examples)
         write_examples(folder / f"{part_name}.jsonl", examples, query_position="first")
     stamp = {"generator_version": GENERATOR_VERSION, "seed": seed, "num_examples": sizes}
-    (folder / GENERATOR_FILE).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
+    replace_text(folder / GENERATOR_FILE, json.dumps(stamp) + "\n")
     return sizes
 
 
 def is_outdated(folder: Path) -> bool:
-    """Whether a folder holds a set that another version of this generator made; one without a stamp is left alone."""
+    """Whether a folder holds a set that another version of this generator made.
+
+    One without a stamp is left alone.
+    """
     try:
         stamp = json.loads((folder / GENERATOR_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -110,7 +120,7 @@ def make_examples(part_name: str, part: _Part, folder: Path, seed: int) -> list[
 
 def _draw_pictures(part_name: str, part: _Part, folder: Path, chance: random.Random) -> dict[str, list[Image]]:
     target = folder / "images" / part_name
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     drawn: dict[str, list[Image]] = {}
     numbers = list(range(len(TOPICS) * part.num_pictures))
     chance.shuffle(numbers)  # a file's name must not tell its topic
@@ -118,7 +128,9 @@ def _draw_pictures(part_name: str, part: _Part, folder: Path, chance: random.Ran
         drawn[topic.key] = []
         for _ in range(part.num_pictures):
             name = f"{numbers.pop():04d}.png"
-            draw(topic.key, chance, width=chance.randint(84, 96), height=chance.randint(84, 96)).save(target / name)
+            picture = draw(topic.key, chance, width=chance.randint(84, 96), height=chance.randint(84, 96))
+            # not packed: how zlib packs depends on its version and on the processor, and a set is known by its bytes
+            picture.save(target / name, compress_level=0)
             drawn[topic.key].append(Image(f"images/{part_name}/{name}"))
     return drawn
 

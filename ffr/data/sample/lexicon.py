@@ -1,7 +1,9 @@
-"""The words of the sample's world: everyday topics in Chinese and English, sentences to put them in, names and chatter.
+"""The words of the sample's world.
 
-Every set of sentences belongs to one use (pre-training, sample, WeChat-like sample), so that a model is never measured on the
-wordings it was pre-trained with.
+Everyday topics in Chinese and English, sentences to put them in, names and chatter.
+
+Every set of sentences belongs to one use (pre-training, sample, WeChat-like sample), so that a
+model is never measured on the wordings it was pre-trained with.
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic: its picture is drawn by `pictures.draw(key, …)`; `names` are what a query may call it."""
+    """One topic: its picture is drawn by `pictures.draw(key, …)`.
+
+    `names` are what a query may call it.
+    """
 
     key: str
     zh_names: tuple[str, ...]
@@ -63,7 +68,10 @@ LANGUAGES = ("zh", "en")
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The sentences of one use in one language; `{0}` and `{1}` stand for words of the topic, `{n}` for a name."""
+    """The sentences of one use in one language.
+
+    `{0}` and `{1}` stand for words of the topic, `{n}` for a name.
+    """
 
     lines: tuple[str, ...]
     follow_ups: tuple[str, ...]

@@ -1,6 +1,9 @@
-"""Draws the sample's pictures: a pictogram for each topic, with size, place, colours and background left to chance.
+"""Draws the sample's pictures.
 
-Nothing but what is drawn tells the topic: sizes, colours and places come from the same distribution for all topics.
+A pictogram for each topic, with size, place, colours and background left to chance.
+
+Nothing but what is drawn tells the topic: sizes, colours and places come from the same distribution
+for all topics.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from PIL import Image, ImageDraw
 
 Colour = tuple[int, int, int]
 
-# Shapes of each pictogram on a unit square: (kind, coordinates, colour: 0 main, 1 second, 2 dark). Kinds: "o" ellipse box,
-# "r" rectangle box, "p" polygon, "l" line of the width given first, "a" arc box with start and end degrees.
+# Shapes of each pictogram on a unit square: (kind, coordinates, colour: 0 main, 1 second, 2 dark).
+# Kinds: "o" ellipse box, "r" rectangle box, "p" polygon, "l" line of the width given first, "a" arc
+# box with start and end degrees.
 _SHAPES: dict[str, list[tuple[str, tuple[float, ...], int]]] = {
     "pets": [("p", (0.1, 0.1, 0.4, 0.3, 0.15, 0.55), 0), ("p", (0.9, 0.1, 0.6, 0.3, 0.85, 0.55), 0), ("o", (0.12, 0.2, 0.88, 0.95), 0), ("o", (0.3, 0.45, 0.42, 0.57), 2), ("o", (0.58, 0.45, 0.7, 0.57), 2), ("p", (0.44, 0.66, 0.56, 0.66, 0.5, 0.76), 2)],
     "cooking": [("o", (0.05, 0.3, 0.65, 0.9), 2), ("o", (0.13, 0.38, 0.57, 0.82), 0), ("l", (0.1, 0.58, 0.38, 0.98, 0.05), 2)],

@@ -10,11 +10,11 @@ from transformers.cache_utils import DynamicLayer
 
 
 class RoomyCache(DynamicCache):  # type: ignore[misc]
-    """transformers' growing cache, with layers of full attention that write each token into room set aside for it.
+    """transformers' growing cache, with layers of full attention that write into room set aside.
 
-    Values are the same. The plain one copies all keys and values at every token; beside the small passes that write an answer token by
-    token, these copies take long. It may hold up to a quarter more than it needs. Layers of other kinds (sliding windows, for
-    instance) are transformers' own.
+    Values are the same. The plain one copies all keys and values at every token; beside the small
+    passes that write an answer token by token, these copies take long. It may hold up to a quarter
+    more than it needs. Layers of other kinds (sliding windows, for instance) are transformers' own.
 
     Args:
         config: Of the text model.
@@ -36,7 +36,10 @@ class RoomyCache(DynamicCache):  # type: ignore[misc]
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer of `RoomyCache`; `keys` and `values` (B, heads, T, width) are views of the parts in use of larger tensors."""
+    """One layer of `RoomyCache`.
+
+    `keys` and `values` (B, heads, T, width) are views of the parts in use of larger tensors.
+    """
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -62,9 +65,10 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def _appended(used: torch.Tensor, room: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is in use with `new` behind it, and the room that it stands in: a larger one where it was full.
+    """What is in use with `new` behind it, and its room: a larger one where it was full.
 
-    `used` begins where `room` does unless rows were chosen or repeated since, which makes a tensor of its own.
+    `used` begins where `room` does unless rows were chosen or repeated since, which makes a tensor
+    of its own.
     """
     length = used.shape[-2] if used.numel() else 0
     total = length + new.shape[-2]

@@ -14,14 +14,24 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from ffr.dialogue import Dialogue, Fragment, Image
-from ffr.metrics.functional import fragment_counts, sample_figures_from_counts, scores_from_counts
-from ffr.report.answered import AnsweredQuery
-from ffr.report.html.pictures import Thumbnail, Thumbnails
+import numpy as np
 
-MODALITIES = ("utterance", "image", "joint")
+from ffr.dialogue import Dialogue, Fragment, Image
+from ffr.evaluation.figures import SCORE_NAMES
+from ffr.metrics.functional.figures import (
+    MODALITIES,
+    confusion_counts,
+    sample_figures_of,
+    scores_of_sums,
+    to_fixed_point,
+)
+from ffr.report.answered import SHOWN_COLUMNS, AnsweredQuery
+from ffr.report.html.pictures import Thumbnail, Thumbnails
+from ffr.text import is_url
+
 SCATTER_CELLS = 20
 """Steps of precision and of recall from 0 to 1 in which the scatter gathers samples."""
 
@@ -34,8 +44,9 @@ class ReportData:
         dialogues: Each dialogue once, as the module's text says; picture numbers count over `pictures`.
         queries: Each query, as the module's text says.
         pictures: Each distinct picture once.
-        num_unopened: Locations of pictures that could not be opened.
-        faults: Why, in sentences.
+        num_unopened: Locations of pictures that were not opened.
+        num_outside: Those of them that lie outside the data's folder.
+        faults: Why the others could not be opened, in sentences.
         scatter: For each modality, how many samples fall on each (precision, recall) in `SCATTER_CELLS` steps.
         scores: The global F1 of each modality over all answers, to compare with `results.json`.
     """
@@ -44,6 +55,7 @@ class ReportData:
     queries: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[list[Any]] = field(default_factory=list)
     num_unopened: int = 0
+    num_outside: int = 0
     faults: list[str] = field(default_factory=list)
     scatter: dict[str, Counter[tuple[int, int]]] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
@@ -52,9 +64,11 @@ class ReportData:
 class _Gatherer:
     """Reads the answers once; pictures are numbered as they come and opened at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, takes_outside_pictures: bool) -> None:
         self.data = ReportData()
         self.locations: dict[str, int] = {}  # location → its number
+        self._takes_outside = takes_outside_pictures
+        self._outside: set[str] = set()
         self._dialogues: dict[tuple[str, ...], int] = {}
         self._fragments: list[tuple[Fragment, Fragment]] = []
         self._sizes: list[tuple[int, int]] = []
@@ -91,6 +105,9 @@ class _Gatherer:
             key = (dialogue.fingerprint, *map(str, answer.locations))
         if key not in self._dialogues:
             self._dialogues[key] = len(self.data.dialogues)
+            root = None if answer.example is None else answer.example.image_root
+            if not self._takes_outside:
+                self._outside |= {str(at) for at in answer.locations if not is_inside(at, root)}
             numbers = [self.locations.setdefault(str(at), len(self.locations)) for at in answer.locations]
             content = {"p": answer.prompt} if dialogue is None else {"l": _lines(dialogue, numbers)}
             self.data.dialogues.append({"id": answer.dialogue_id, **content})
@@ -98,9 +115,10 @@ class _Gatherer:
 
     def finish(self) -> ReportData:
         data = self.data
-        thumbnails = Thumbnails(self.locations)
+        thumbnails = Thumbnails(self.locations, closed=self._outside)
         data.faults = thumbnails.faults
-        data.num_unopened = len(data.faults)
+        data.num_outside = len(self._outside)
+        data.num_unopened = len(data.faults) + data.num_outside
         numbers: dict[Thumbnail, int] = {}
         moved = [numbers.setdefault(thumbnails[location], len(numbers)) for location in self.locations]
         data.pictures = [
@@ -119,17 +137,40 @@ class _Gatherer:
     def _score(self) -> None:
         """The figures of each scored query, where it falls on the scatter, and the global ones."""
         preds, truths = zip(*self._fragments, strict=True)
-        counts = fragment_counts(preds, truths, [size[0] for size in self._sizes], [size[1] for size in self._sizes])
-        figures = sample_figures_from_counts(counts)[..., :3].tolist()
-        for record, by_modality in zip(self._scored, figures, strict=True):
+        sizes = [size[0] for size in self._sizes], [size[1] for size in self._sizes]
+        counts = confusion_counts(preds, truths, *sizes)
+        figures = sample_figures_of(counts)
+        shown = figures[..., SHOWN_COLUMNS].tolist()
+        for record, by_modality in zip(self._scored, shown, strict=True):
             for key, modality, true_ids, values in zip("ui", MODALITIES, record["t"], by_modality, strict=False):
                 record[key] = [round(value, 4) for value in values]
                 if true_ids:
                     cell = scatter_cell(values[0]), scatter_cell(values[1])
                     self.data.scatter.setdefault(modality, Counter())[cell] += 1
                     record.setdefault("x", {})[modality] = list(cell)
-        scores = scores_from_counts(counts)
-        self.data.scores = {f"{modality}_f1": float(scores[f"{modality}_f1"]) for modality in MODALITIES}
+        sums = counts.sum(0), to_fixed_point(figures).sum(0), np.array(len(counts))
+        scores = dict(zip(SCORE_NAMES, scores_of_sums(*sums).tolist(), strict=False))
+        names = [f"{modality}_f1" for modality in MODALITIES]
+        self.data.scores = {name: scores[name] for name in names}
+
+
+def is_inside(location: str | Path, root: Path | None) -> bool:
+    """Whether a picture lies in the folder, links followed; a web address is never opened at all.
+
+    Args:
+        location: Path or address.
+        root: The folder; None for the working folder.
+
+    >>> is_inside("a/b.png", Path("a")), is_inside("a/../b.png", Path("a"))
+    (True, False)
+    """
+    if is_url(location):
+        return True
+    try:
+        return Path(location).resolve().is_relative_to((root or Path()).resolve())
+    except (OSError, ValueError, RuntimeError):
+        # what cannot be looked up is told as a fault where it is opened
+        return True
 
 
 def scatter_cell(share: float) -> int:
@@ -156,9 +197,14 @@ def _lines(dialogue: Dialogue, numbers: Sequence[int]) -> list[list[Any]]:
     ]
 
 
-def gather(answers: Iterable[AnsweredQuery]) -> ReportData:
-    """Reads the answers of an evaluation and makes what its page shows, pictures included."""
-    gatherer = _Gatherer()
+def gather(answers: Iterable[AnsweredQuery], *, takes_outside_pictures: bool = False) -> ReportData:
+    """Reads the answers of an evaluation and makes what its page shows, pictures included.
+
+    Args:
+        answers: The evaluation.
+        takes_outside_pictures: Open pictures that lie outside the data's folder too.
+    """
+    gatherer = _Gatherer(takes_outside_pictures)
     for answer in answers:
         gatherer.add(answer)
     return gatherer.finish()

@@ -444,7 +444,7 @@
     const asked = /^#q(\d+)$/.exec(location.hash);
     const found = asked && queries.find((query) => query.n === Number(asked[1]));
     if (found) { showTab("dialogues"); select(found, true); }
-    else showTab(location.hash === "#dialogues" ? "dialogues" : "overview");
+    else showTab(["dialogues", "overview"].find((name) => location.hash === `#${name}`) || data.opens);
   };
   window.addEventListener("hashchange", open);
   open();

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import PIL.Image
 
 from ffr.errors import DataError
-from ffr.images import image_digest, open_image
+from ffr.images import image_digest, open_thumbnail
 
 # longest side in pixels by how many distinct pictures there are: few may be large, thousands must stay under one page
 _SIDES = ((500, 360), (2_500, 240), (6_000, 176))
@@ -53,10 +53,12 @@ class Thumbnails:
 
     Args:
         locations: All locations there are; repeats are looked at once.
+        closed: Those among them that must not be opened, since they lie outside the data's folder.
     """
 
-    def __init__(self, locations: Iterable[str | Path]) -> None:
+    def __init__(self, locations: Iterable[str | Path], *, closed: Container[str] = ()) -> None:
         names = list(dict.fromkeys(map(str, locations)))
+        self._closed = closed
         self._side = longest_side(len(names))
         self._by_content: dict[str, Thumbnail] = {}
         self._lock = threading.Lock()
@@ -68,23 +70,24 @@ class Thumbnails:
         return self._by_location[str(location)]
 
     @property
-    def num_distinct(self) -> int:
-        """Number of pictures that could be opened, each counted once whatever its locations."""
-        return len(self._by_content)
-
-    @property
     def faults(self) -> list[str]:
-        """One sentence for each location that could not be opened."""
-        return [thumbnail.fault for thumbnail in self._by_location.values() if thumbnail.fault]
+        """One sentence for each location that could not be opened; closed ones are no fault."""
+        return [
+            thumbnail.fault
+            for name, thumbnail in self._by_location.items()
+            if thumbnail.fault and name not in self._closed
+        ]
 
     def _make(self, location: str) -> Thumbnail:
+        if location in self._closed:
+            return Thumbnail(fault=f'image "{location}" lies outside the data\'s folder')
         try:
             digest = image_digest(location)
             with self._lock:
                 found = self._by_content.get(digest)
             if found is not None:
                 return found
-            made = _encode(open_image(location), self._side)
+            made = _encode(open_thumbnail(location, self._side), self._side)
         except DataError as error:
             return Thumbnail(fault=str(error))
         with self._lock:

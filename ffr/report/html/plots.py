@@ -1,6 +1,9 @@
 """Plots as SVG text that stands inside a page: grouped bars, a scatter of counts, lines over steps, stacked shares.
 
-Colours come from the page's style sheet (classes `s0` … `s5`), so that a plot follows light and dark. Every text is escaped.
+Colours come from the page's style sheet (classes `s0` … `s9`), so that a plot follows light and
+dark. Every text is escaped, since all is put together by `markupsafe`. (A run's `curve.png` and
+`levels.png` show the same curves: they are made by matplotlib when a training ends, without any
+evaluation, and importing it takes longer than writing a whole page.)
 """
 
 from __future__ import annotations
@@ -8,11 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup
 
 _WIDTH, _HEIGHT = 460, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 30, 50
 _MAX_POINTS = 400
+_NUM_COLOURS = 10
+_CHAR_WIDTH = 6.6  # of the legend's letters, about
+_LEGEND_WIDTH, _LEGEND_HEIGHT = 320, 15
 
 Points = Sequence[tuple[float, float]]
 Interval = tuple[float, float]
@@ -24,6 +31,7 @@ class _Frame:
 
     x_range: tuple[float, float]
     y_range: tuple[float, float]
+    top: float = _TOP
 
     def x(self, value: float) -> float:
         low, high = self.x_range
@@ -31,19 +39,34 @@ class _Frame:
 
     def y(self, value: float) -> float:
         low, high = self.y_range
-        return _HEIGHT - _BOTTOM - (value - low) / ((high - low) or 1) * (_HEIGHT - _TOP - _BOTTOM)
+        return _HEIGHT - _BOTTOM - (value - low) / ((high - low) or 1) * (_HEIGHT - self.top - _BOTTOM)
 
 
 def _at(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _text(x: float, y: float, words: str, *, anchor: str = "middle", kind: str = "tick") -> str:
-    return f'<text class="{kind}" x="{_at(x)}" y="{_at(y)}" text-anchor="{anchor}">{escape(words)}</text>'
+def _tag(name: str, *content: str, **attributes: str) -> Markup:
+    """An element; `class` is written `kind`. Texts and values are escaped, elements are not."""
+    named = {"class" if key == "kind" else key.replace("_", "-"): its for key, its in attributes.items()}
+    written = Markup("").join(Markup(' {}="{}"').format(key, its) for key, its in named.items())
+    if not content:
+        return Markup("<{}{}/>").format(Markup(name), written)
+    inner = Markup("").join(content)
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, inner)
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{_at(x1)}" y1="{_at(y1)}" x2="{_at(x2)}" y2="{_at(y2)}"/>'
+def _text(x: float, y: float, words: str, *, anchor: str = "middle", kind: str = "tick") -> Markup:
+    return _tag("text", words, kind=kind, x=_at(x), y=_at(y), text_anchor=anchor)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    return _tag("line", kind=kind, x1=_at(x1), y1=_at(y1), x2=_at(x2), y2=_at(y2))
+
+
+def _rect(x: float, y: float, width: float, height: float, kind: str, *content: str) -> Markup:
+    size = {"width": _at(width), "height": _at(height)}
+    return _tag("rect", *content, kind=kind, x=_at(x), y=_at(y), **size, rx="2")
 
 
 def ticks(low: float, high: float, num: int = 5) -> list[float]:
@@ -61,33 +84,63 @@ def ticks(low: float, high: float, num: int = 5) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def _axes(frame: _Frame, *, y_ticks: Sequence[float], x_label: str, y_label: str, scale: float = 1) -> str:
-    parts = []
+def _axes(frame: _Frame, *, y_ticks: Sequence[float], x_label: str, y_label: str, scale: float = 1) -> Markup:
+    parts: list[Markup] = []
     for value in y_ticks:
         parts.append(_line(_LEFT, frame.y(value), _WIDTH - _RIGHT, frame.y(value), "grid"))
-        parts.append(_text(_LEFT - 6, frame.y(value) + 4, f"{scale * value:.4g}", anchor="end"))
+        words = f"{scale * value:.4g}"
+        parts.append(_text(_LEFT - 6, frame.y(value) + 4, words, anchor="end"))
     parts.append(_line(_LEFT, _HEIGHT - _BOTTOM, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, "axis"))
     parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, x_label, kind="label"))
     parts.append(_text(4, 14, y_label, anchor="start", kind="label"))
-    return "".join(parts)
+    return Markup("").join(parts)
 
 
-def _legend(names: Sequence[str]) -> str:
-    # from the right, above the plot; texts are about 6.6 units a character
-    parts, x = [], float(_WIDTH - _RIGHT)
+def _legend_lines(names: Sequence[str]) -> list[list[int]]:
+    """Which names stand on which line above the plot, by their numbers, the last line lowest."""
+    lines: list[list[int]] = [[]]
+    room = float(_LEGEND_WIDTH)
     for number in reversed(range(len(names))):
-        x -= 6.6 * len(names[number])
-        parts.append(_text(x, 14, names[number], anchor="start"))
-        x -= 14
-        parts.append(f'<rect class="s{number}" x="{_at(x)}" y="5" width="10" height="10" rx="2"/>')
-        x -= 10
-    return "".join(parts)
+        width = _CHAR_WIDTH * len(names[number]) + 24
+        if lines[0] and width > room:
+            lines.insert(0, [])
+            room = _LEGEND_WIDTH
+        lines[0].insert(0, number)
+        room -= width
+    return lines
 
 
-def _svg(content: str, title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
-        f"{content}</svg>"
+def _legend(names: Sequence[str]) -> Markup:
+    parts: list[Markup] = []
+    for row, numbers in enumerate(_legend_lines(names)):
+        # from the right
+        x, y = float(_WIDTH - _RIGHT), 14.0 + _LEGEND_HEIGHT * row
+        for number in reversed(numbers):
+            x -= _CHAR_WIDTH * len(names[number])
+            parts.append(_text(x, y, names[number], anchor="start"))
+            x -= 14
+            parts.append(_rect(x, y - 9, 10, 10, _colour("s", number)))
+            x -= 10
+    return Markup("").join(parts)
+
+
+def _top(names: Sequence[str]) -> float:
+    """Where a plot begins below its legend."""
+    return _TOP + _LEGEND_HEIGHT * (len(_legend_lines(names)) - 1)
+
+
+def _colour(kind: str, number: int) -> str:
+    return f"{kind}{number % _NUM_COLOURS}"
+
+
+def _svg(content: Sequence[str], title: str) -> Markup:
+    return _tag(
+        "svg",
+        _tag("title", title),
+        *content,
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        role="img",
+        aria_label=title,
     )
 
 
@@ -98,7 +151,7 @@ def bar_chart(
     *,
     intervals: Mapping[str, Sequence[Interval | None]] | None = None,
     x_label: str,
-) -> str:
+) -> Markup:
     """Bars from 0 to 1 in groups, with their values above them and whiskers where there are intervals.
 
     Args:
@@ -109,7 +162,8 @@ def bar_chart(
         x_label: What the groups are.
     """
     frame = _Frame((0, max(len(groups), 1)), (0, 1))
-    parts = [_axes(frame, y_ticks=ticks(0, 1), x_label=x_label, y_label="F1, %", scale=100), _legend(list(series))]
+    parts = [_axes(frame, y_ticks=ticks(0, 1), x_label=x_label, y_label="F1, %", scale=100)]
+    parts.append(_legend(list(series)))
     width = 0.8 / max(len(series), 1)
     for place, (name, num) in enumerate(groups):
         middle = frame.x(place + 0.5)
@@ -121,20 +175,20 @@ def bar_chart(
                 continue
             left, right = (frame.x(place + 0.1 + width * (number + step)) for step in (0.06, 0.94))
             top = frame.y(value)
-            parts.append(
-                f'<rect class="s{number}" x="{_at(left)}" y="{_at(top)}" width="{_at(right - left)}" '
-                f'height="{_at(frame.y(0) - top)}" rx="2"><title>{escape(f"{label}, {name}: {100 * value:.2f} %")}</title></rect>'
-            )
+            words = _tag("title", f"{label}, {name}: {100 * value:.2f} %")
+            bar = (left, top, right - left, frame.y(0) - top)
+            parts.append(_rect(*bar, _colour("s", number), words))
             interval = intervals.get(label, [None] * len(groups))[place] if intervals else None
             if interval is not None:
                 centre = (left + right) / 2
-                parts.append(_line(centre, frame.y(interval[0]), centre, frame.y(interval[1]), "whisker"))
-                top = min(top, frame.y(interval[1]))
+                ends = [frame.y(end) for end in interval]
+                parts.append(_line(centre, ends[0], centre, ends[1], "whisker"))
+                top = min(top, ends[1])
             parts.append(_text((left + right) / 2, top - 4, f"{100 * value:.0f}", kind="value"))
-    return _svg("".join(parts), title)
+    return _svg(parts, title)
 
 
-def scatter(title: str, counts: Mapping[tuple[int, int], int], *, num_steps: int, modality: str) -> str:
+def scatter(title: str, counts: Mapping[tuple[int, int], int], *, num_steps: int, modality: str) -> Markup:
     """Samples by precision (right) and recall (up), gathered on a grid; the area of a circle is the number of its samples.
 
     Args:
@@ -151,11 +205,20 @@ def scatter(title: str, counts: Mapping[tuple[int, int], int], *, num_steps: int
         radius = max(2.5, 16 * math.sqrt(num / most))
         words = f"precision {precision / num_steps:.2f}, recall {recall / num_steps:.2f}: {num}"
         parts.append(
-            f'<circle class="dot" tabindex="0" role="button" data-cell="{escape(modality)} {precision} {recall}" '
-            f'aria-label="{escape(words)}" cx="{_at(frame.x(precision / num_steps))}" '
-            f'cy="{_at(frame.y(recall / num_steps))}" r="{_at(radius)}"><title>{escape(words)}</title></circle>'
+            _tag(
+                "circle",
+                _tag("title", words),
+                kind="dot",
+                tabindex="0",
+                role="button",
+                data_cell=f"{modality} {precision} {recall}",
+                aria_label=words,
+                cx=_at(frame.x(precision / num_steps)),
+                cy=_at(frame.y(recall / num_steps)),
+                r=_at(radius),
+            )
         )
-    return _svg("".join(parts), title)
+    return _svg(parts, title)
 
 
 def thinned(points: Points, max_points: int = _MAX_POINTS) -> list[tuple[float, float]]:
@@ -173,7 +236,7 @@ def thinned(points: Points, max_points: int = _MAX_POINTS) -> list[tuple[float, 
 
 def line_chart(
     title: str, curves: Mapping[str, Points], *, y_label: str, y_range: tuple[float, float] | None = None
-) -> str:
+) -> Markup:
     """Curves over optimizer steps; those with few points have dots.
 
     Args:
@@ -185,23 +248,24 @@ def line_chart(
     drawn = {name: thinned(points) for name, points in curves.items()}
     everything = [point for points in drawn.values() for point in points]
     steps, values = [x for x, _ in everything], [y for _, y in everything]
-    frame = _Frame((min(steps), max(steps)), y_range or (min(*values, 0.0), max(values)))
+    value_range = y_range or (min(*values, 0.0), max(values))
+    frame = _Frame((min(steps), max(steps)), value_range, _top(list(drawn)))
     parts = [
         _axes(frame, y_ticks=ticks(*frame.y_range), x_label="optimizer step", y_label=y_label),
         _legend(list(drawn)),
         *(_text(frame.x(value), _HEIGHT - _BOTTOM + 14, f"{value:.6g}") for value in ticks(*frame.x_range)),
     ]
     for number, points in enumerate(drawn.values()):
-        path = " ".join(f"{_at(frame.x(x))},{_at(frame.y(y))}" for x, y in points)
-        parts.append(f'<polyline class="curve c{number}" points="{path}"/>')
+        places = [(_at(frame.x(x)), _at(frame.y(y))) for x, y in points]
+        path = " ".join(",".join(place) for place in places)
+        parts.append(_tag("polyline", kind=f"curve {_colour('c', number)}", points=path))
         if len(points) <= 20:
-            parts += [
-                f'<circle class="s{number}" cx="{_at(frame.x(x))}" cy="{_at(frame.y(y))}" r="3"/>' for x, y in points
-            ]
-    return _svg("".join(parts), title)
+            kind = _colour("s", number)
+            parts += [_tag("circle", kind=kind, cx=cx, cy=cy, r="3") for cx, cy in places]
+    return _svg(parts, title)
 
 
-def share_chart(title: str, curves: Mapping[str, Points]) -> str:
+def share_chart(title: str, curves: Mapping[str, Points]) -> Markup:
     """Shares over optimizer steps, stacked on each other from 0 to 1.
 
     Args:
@@ -211,17 +275,17 @@ def share_chart(title: str, curves: Mapping[str, Points]) -> str:
     drawn = {name: thinned(points) for name, points in curves.items()}
     steps = [x for x, _ in next(iter(drawn.values()))]
     frame = _Frame((min(steps), max(steps)), (0, 1))
-    parts = []
+    parts: list[Markup] = []
     below = [0.0] * len(steps)
     for number, points in enumerate(drawn.values()):
         above = [low + share for low, (_, share) in zip(below, points, strict=True)]
         outline = [*zip(steps, above, strict=True), *reversed(list(zip(steps, below, strict=True)))]
         path = " ".join(f"{_at(frame.x(x))},{_at(frame.y(y))}" for x, y in outline)
-        parts.append(f'<polygon class="area s{number}" points="{path}"/>')
+        parts.append(_tag("polygon", kind=f"area {_colour('s', number)}", points=path))
         below = above
     parts += [
         _axes(frame, y_ticks=ticks(0, 1), x_label="optimizer step", y_label="share"),
         _legend(list(drawn)),
         *(_text(frame.x(value), _HEIGHT - _BOTTOM + 14, f"{value:.6g}") for value in ticks(*frame.x_range)),
     ]
-    return _svg("".join(parts), title)
+    return _svg(parts, title)

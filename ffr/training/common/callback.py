@@ -1,4 +1,4 @@
-"""What happens at the end of each step of a stage: figures, validation, log, checkpoint, stop; and the progress bar."""
+"""What happens at the end of each step of a stage, and the progress bar."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from ffr.files import remove
+from ffr.progress import Say
 from ffr.run_log import MetricsFile
 from ffr.training.common.module import StageModule
-
-Echo = Callable[[str], None]
 
 
 class StepBar(RichProgressBar):
@@ -31,48 +31,36 @@ class StepBar(RichProgressBar):
 
 
 class StageCallback(Callback):
-    """What happens at the end of each optimizer step, in this order: figures, validation, log, checkpoint, stop.
+    """At the end of each step, in this order: figures, validation, log, checkpoint, stop.
 
-    The first SIGTERM or Ctrl-C lets the step end, writes a checkpoint and stops; a second Ctrl-C stops at once.
+    The first SIGTERM or Ctrl-C lets the step end, writes a checkpoint and stops; a second Ctrl-C
+    stops at once. The run folder is the Trainer's `default_root_dir`.
+
+    Args:
+        run_validation: Gives the figures of a validation; empty where there is none.
+        say: Takes the lines that a person should see.
+        speaks: Whether it says the figures of about twenty steps, as where no bar shows them.
     """
 
-    def __init__(
-        self,
-        run: Path,
-        *,
-        columns: tuple[str, ...],
-        num_steps: int,
-        last_step: int,
-        validate_every: int,
-        run_validation: Callable[[], dict[str, float]],
-        more_figures: Callable[[], dict[str, float]],
-        checkpoint_every: int,
-        keep_checkpoints: int,
-        say: Echo,
-        speak_every: int,
-    ) -> None:
-        self.run = run
-        self.columns = columns
-        self.num_steps = num_steps
-        self.last_step = last_step
-        self.validate_every = validate_every
+    def __init__(self, run_validation: Callable[[], dict[str, float]], *, say: Say, speaks: bool) -> None:
         self.run_validation = run_validation
-        self.more_figures = more_figures
-        self.checkpoint_every = checkpoint_every
-        self.keep_checkpoints = keep_checkpoints
         self.say = say
-        self.speak_every = speak_every
+        self.speaks = speaks
         self.was_interrupted = False
         self._stop_asked = False
         self._at_step_end = True
-        self._step = last_step
+        self._first_step = self._step = 0
         self._metrics: MetricsFile | None = None
         self._handlers: dict[int, Any] = {}
         self._step_started = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, StageModule)
+        # the Trainer has restored the checkpoint by now
+        self._first_step = self._step = pl_module.steps_done
         if trainer.is_global_zero:
-            self._metrics = MetricsFile(self.run / "metrics.csv", self.columns, last_step=self.last_step)
+            path = Path(trainer.default_root_dir) / "metrics.csv"
+            self._metrics = MetricsFile(path, pl_module.columns, last_step=self._first_step)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._ask_to_stop)
         self._step_started = time.perf_counter()
@@ -94,20 +82,20 @@ class StageCallback(Callback):
         if not batch.ends_step:
             return
         assert isinstance(pl_module, StageModule)
-        step = pl_module.steps_done
+        step, config, num_steps = pl_module.steps_done, pl_module.config, pl_module.num_steps
         seconds = time.perf_counter() - self._step_started
-        figures = {**pl_module.take_step_figures(batch), **self.more_figures()}
+        figures = {**pl_module.take_step_figures(batch), **pl_module.further_figures}
         figures["tokens_per_second"] = figures["num_tokens"] / seconds
-        figures["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        figures["learning_rate"] = pl_module.step_learning_rate
         figures["peak_memory_mb"] = _peak_memory_mb()
-        if step % self.validate_every == 0 or step == self.num_steps:
+        if step % (config.val_every_steps or max(1, -(-num_steps // 4))) == 0 or step == num_steps:
             figures.update(self.run_validation())
         self._log(trainer, pl_module, step, figures)
         self._at_step_end, self._step = True, step
         stop = self._agreed(trainer, self._stop_asked)
-        if stop or step % self.checkpoint_every == 0 or step == self.num_steps:
-            self._save(trainer, step)
-        if stop and step < self.num_steps:
+        if stop or step % config.checkpoint_every_steps == 0 or step == num_steps:
+            self._save(trainer, step, config.keep_checkpoints)
+        if stop and step < num_steps:
             self.was_interrupted = True
             trainer.should_stop = True
         self._step_started = time.perf_counter()
@@ -122,9 +110,10 @@ class StageCallback(Callback):
         }
         module.log_dict(shown, prog_bar=True, logger=False, rank_zero_only=True)
         module.log("tok/s", figures["tokens_per_second"], prog_bar=True, logger=False, rank_zero_only=True)
-        if self.speak_every and (step % self.speak_every == 0 or "val_loss" in figures or step == self.num_steps):
+        is_told = step % max(1, module.num_steps // 20) == 0 or "val_loss" in figures or step == module.num_steps
+        if self.speaks and is_told:
             words = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            self.say(f"step {step}/{self.num_steps}  {words}  {figures['tokens_per_second']:.0f} tok/s")
+            self.say(f"step {step}/{module.num_steps}  {words}  {figures['tokens_per_second']:.0f} tok/s")
 
     @staticmethod
     def _agreed(trainer: L.Trainer, flag: bool) -> bool:
@@ -134,17 +123,19 @@ class StageCallback(Callback):
         found: bool = trainer.strategy.reduce_boolean_decision(flag, all=False)
         return found
 
-    def _save(self, trainer: L.Trainer, step: int) -> None:
-        folder = self.run / "checkpoints"
+    @staticmethod
+    def _save(trainer: L.Trainer, step: int, num_kept: int) -> None:
+        folder = Path(trainer.default_root_dir) / "checkpoints"
         trainer.save_checkpoint(folder / f"step-{step:08d}.ckpt", weights_only=False)
         if trainer.is_global_zero:
-            for old in sorted(folder.glob("step-*.ckpt"))[: -self.keep_checkpoints]:
-                old.unlink()
+            for old in sorted(folder.glob("step-*.ckpt"))[:-num_kept]:
+                remove(old)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """A fault between two steps (a picture that cannot be read, say) must not cost the steps that were done."""
-        if self._at_step_end and trainer.world_size == 1 and self._step > self.last_step:
-            self._save(trainer, self._step)
+        """A fault between two steps (an unreadable picture, say) must not cost the steps done."""
+        assert isinstance(pl_module, StageModule)
+        if self._at_step_end and trainer.world_size == 1 and self._step > self._first_step:
+            self._save(trainer, self._step, pl_module.config.keep_checkpoints)
         self._restore_handlers()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from ffr.dialogue import Example
-
-MAX_QUERIES = 16
-"""Most queries in a group: a bound on the tokens behind a dialogue, whatever the data."""
+from ffr.prompt import MAX_SHARED_QUERIES
 
 
-def group_queries(examples: Iterable[Example], *, max_queries: int = MAX_QUERIES) -> list[list[int]]:
+def group_queries(examples: Iterable[Example], *, max_queries: int = MAX_SHARED_QUERIES) -> list[list[int]]:
     """Indices of the examples, those on one dialogue together, wherever in the data they stand.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the LightningModules of all training stages share: checkpoints of the trained weights alone, optimizer and learning rate."""
+"""What all stages' modules share: checkpoints of trained weights alone, optimizer, rate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
         vlm: The model, with its adapter.
         config: Settings of the stage.
         num_steps: Optimizer steps of the whole training; the learning rate follows them.
-        fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one is refused.
+        fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one
+            is refused.
     """
 
     def __init__(self, vlm: Vlm, config: Config, *, num_steps: int, fingerprints: dict[str, str]) -> None:
@@ -35,11 +36,28 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
         self.config = config
         self.num_steps = num_steps
         self.fingerprints = fingerprints
+        self.step_learning_rate = 0.0
+        """The rate that the last optimizer step was taken with."""
+        self.further_figures: dict[str, float] = {}
+        """What callbacks say of the step that has just ended, beside the module's own figures."""
 
     @property
     def steps_done(self) -> int:
         """Steps of the stage's plan that are done."""
         return int(self.trainer.global_step)
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Names of all figures that a step may have, in the order of `metrics.csv`."""
+
+    curves_label = "loss per answer token"
+    """What the curves of `curve.png` show."""
+
+    @property
+    def curves(self) -> dict[str, str]:
+        """Figures that `curve.png` shows, with their line styles."""
+        return {"loss": "-", "val_loss": "o-"}
 
     @abstractmethod
     def take_step_figures(self, batch: Any) -> dict[str, float]:
@@ -74,6 +92,10 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
             lambda step: warmup_cosine(step, num_steps=self.num_steps, warmup_share=self.config.warmup_share),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Notes the step's rate: the scheduler goes on to the next before the step ends."""
+        self.step_learning_rate = float(optimizer.param_groups[0]["lr"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the trained weights only: the frozen ones are where they were loaded from."""

@@ -1,4 +1,4 @@
-"""Validation while training: loss on true answers and F1 of generated ones, shared out over the processes."""
+"""Validation while training: loss on true answers, F1 of generated ones, over all processes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ffr.answer import parse_lenient, without_thought
 from ffr.data.dataset import ExampleDataset
 from ffr.metrics import FragmentScores
 from ffr.models.decoding.greedy import generate_answers
-from ffr.models.prompts import ExampleEncoder
-from ffr.models.vlm import Encoded
+from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
 from ffr.training.common.loss import answer_nll
 from ffr.training.common.module import StageModule
 
 
-def validate(module: StageModule[Any], data: ExampleDataset, encoder: ExampleEncoder) -> dict[str, float]:
+def validate(module: StageModule[Any], data: ExampleDataset, builder: PromptBuilder) -> dict[str, float]:
     """Loss per answer token and F1 over the first `val_examples` examples that have an answer.
 
     Args:
         module: The module; it is put back into training mode afterwards.
         data: Validation data.
-        encoder: Encodes its examples.
+        builder: Encodes its examples.
 
     Returns:
         `val_loss`, `val_utterance_f1`, `val_image_f1`, `val_joint_f1` (global, lenient reading) and
@@ -37,9 +37,9 @@ def validate(module: StageModule[Any], data: ExampleDataset, encoder: ExampleEnc
     scores = FragmentScores().to(module.device)
     sums = [0.0] * 4  # nll, answer tokens, malformed answers, answers
     with torch.no_grad():
-        for batch in _by_tokens(own, data, encoder, config.val_batch_tokens):
+        for batch in _by_tokens(own, data, builder, config.val_batch_tokens):
             positions, encoded = zip(*batch, strict=True)
-            with_answers = [encoder(data[i], with_answer=True, where=data.where(i)) for i in positions]
+            with_answers = [builder(data[i], with_answer=True, where=data.where(i)) for i in positions]
             logits, targets, _ = vlm.answer_logits(vlm.collate(with_answers, padding_side="right"))
             sums[0] += float(answer_nll(logits, targets))
             sums[1] += len(targets)
@@ -65,10 +65,10 @@ def validate(module: StageModule[Any], data: ExampleDataset, encoder: ExampleEnc
 
 
 def _by_tokens(
-    indices: Sequence[int], data: ExampleDataset, encoder: ExampleEncoder, max_tokens: int
+    indices: Sequence[int], data: ExampleDataset, builder: PromptBuilder, max_tokens: int
 ) -> Iterator[list[tuple[int, Encoded]]]:
-    """The encoded prompts in batches of like length, each of at most `max_tokens` after padding (or one prompt)."""
-    prompts = [(index, encoder(data[index], where=data.where(index))) for index in indices]
+    """Encoded prompts in batches of like length, each of at most `max_tokens`, or one prompt."""
+    prompts = [(index, builder(data[index], where=data.where(index))) for index in indices]
     prompts.sort(key=lambda pair: pair[1].num_tokens)
     batch: list[tuple[int, Encoded]] = []
     for pair in prompts:

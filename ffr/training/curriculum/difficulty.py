@@ -1,7 +1,7 @@
-"""How hard each item of a data set is for a model: it answers every item once; the F1 and the entropy of the answers are kept.
+"""How hard each item of a data set is for a model: F1 and entropy of its one answer to each.
 
-A folder of scores is a folder of `ffr.evaluation.run` (so it is taken up where it was stopped, and a finished one asks the model
-nothing) with the table `difficulty.csv` in it.
+A folder of scores is a folder of `ffr.retrieval.answer_log` (so it is taken up where it was
+stopped, and a finished one asks the model nothing) with the table `difficulty.csv` in it.
 """
 
 from __future__ import annotations
@@ -16,25 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.answer import format_answer, read_answer
-from ffr.data.catalog import data_home
 from ffr.data.dataset import data_fingerprint
 from ffr.data.forms.predictions import PredictionFile
+from ffr.data.home import data_home
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
-from ffr.evaluation.run import evaluate
 from ffr.files import replaced_file
 from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
+from ffr.metrics.functional.figures import F1
 from ffr.progress import Progress
 from ffr.provenance import versions
-from ffr.retrieval.answer_log import PREDICTIONS_FILE
+from ffr.retrieval.answer_log import PREDICTIONS_FILE, ask_all, open_answer_log
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.training.curriculum.order import Difficulty, assign_levels, kept_items
 
 DIFFICULTY_FILE = "difficulty.csv"
 COLUMNS = ("index", "dialogue_id", "key", "truth", "f1", "entropy", "is_empty", "level", "kept")
-
-_F1 = 2  # column of F1 among (precision, recall, f1, mcc)
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,13 @@ class ScoredDataset:
 
 
 def entropy_of_tokens(logprobs: Sequence[float]) -> float:
-    """Entropy of an answer's token probabilities after they are made to sum to one, in nats; 0 for an empty answer.
+    """Entropy of an answer's token probabilities after they are made to sum to one, in nats.
 
-    H = −Σ_i q_i ln q_i with q_i = p_i / Σ_j p_j, where p_i is the probability of the answer's i-th token (the end of the turn is one of
-    them). Source: paper F2RVLM. n tokens that are equally probable give ln n, so that longer answers tend to have more.
+    0 for an empty answer.
+
+    H = −Σ_i q_i ln q_i with q_i = p_i / Σ_j p_j, where p_i is the probability of the answer's i-th
+    token (the end of the turn is one of them). Source: paper F2RVLM. n tokens that are equally
+    probable give ln n, so that longer answers tend to have more.
 
     Raises:
         ValueError: where a value is no log-probability: above 0, infinite or not a number.
@@ -82,32 +83,38 @@ def entropy_of_tokens(logprobs: Sequence[float]) -> float:
 def difficulty_of(response: str, truth: Fragment, logprobs: Sequence[float]) -> Difficulty:
     """The difficulty of an item from the model's answer to it.
 
-    F1 is the mean of the utterances' and the images' F1 of this one answer, read leniently; a modality whose truth is empty scores 1
-    where the answer names none of it and 0 otherwise, as in `ffr.metrics`.
+    F1 is the mean of the utterances' and the images' F1 of this one answer, read leniently; a
+    modality whose truth is empty scores 1 where the answer names none of it and 0 otherwise, as in
+    `ffr.metrics`.
 
     >>> answer = "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
-    >>> difficulty_of(answer, Fragment((1,)), [0.0, 0.0])  # F1 is 2/3 for utterances and 1 for images
+    >>> difficulty_of(answer, Fragment((1,)), [0.0, 0.0])  # F1 is 2/3 (utterances) and 1 (images)
     Difficulty(f1=0.8333333333333333, entropy=0.6931471805599453, is_empty=False)
     """
     # F1 does not look at true negatives, so the dialogue's size is of no matter
     figures = sample_figures_from_counts(fragment_counts([read_answer(response)], [truth], [0], [0]))
-    return Difficulty(float(figures[0, :, _F1].mean()), entropy_of_tokens(logprobs), truth.is_empty)
+    return Difficulty(float(figures[0, :, F1].mean()), entropy_of_tokens(logprobs), truth.is_empty)
 
 
 def default_cache_folder(model_fingerprint: str, data_fingerprint: str) -> Path:
-    """Where the scores of a model on a data set lie unless told otherwise: `difficulty/` beside the folder of the named sets.
+    """Where the scores of a model on a data set lie: `difficulty/` beside the named sets' folder.
 
     Args:
-        model_fingerprint: Hex digits that name the model and all else that decides its answers; see `answers_fingerprint`.
+        model_fingerprint: Hex digits that name the model and all else that decides its answers; see
+            `answers_fingerprint`.
         data_fingerprint: Hex digits that name the data.
     """
     return data_home().parent / "difficulty" / f"{model_fingerprint[:16]}-{data_fingerprint[:16]}"
 
 
 def answers_fingerprint(retriever: Retriever) -> str:
-    """SHA-256 over all that decides a retriever's answers: its identity, and the versions of the packages."""
-    found = {name: version for name, version in versions().items() if name != "platform"}
-    return hashlib.sha256(json.dumps([retriever.identity, found], sort_keys=True).encode()).hexdigest()
+    """SHA-256 over all that decides a retriever's answers: its identity, and package versions."""
+    content = json.dumps([retriever.identity, _package_versions()], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _package_versions() -> dict[str, str]:
+    return {name: version for name, version in versions().items() if name != "platform"}
 
 
 def score_dataset(
@@ -115,9 +122,6 @@ def score_dataset(
     retriever: Retriever,
     out: Path | None = None,
     *,
-    dataset: str,
-    split: str | None = None,
-    num_left_out: int = 0,
     progress: Progress | None = None,
 ) -> ScoredDataset:
     """Lets a model answer every item of a data set and writes `difficulty.csv`.
@@ -126,18 +130,17 @@ def score_dataset(
         examples: The data, with the true answers.
         retriever: The model; its answers must carry log-probabilities.
         out: The folder; None = `default_cache_folder`.
-        dataset: What the user called the data.
-        split: The part of a named set.
-        num_left_out: Records that were left out on reading.
         progress: Is told how far the work is.
 
     Raises:
-        DataError: where an example has no true answer, an answer no log-probabilities, or the folder cannot be used.
-        UsageError: where the folder holds another evaluation.
+        DataError: where an example has no true answer, an answer no log-probabilities, or the
+            folder cannot be used.
+        UsageError: where the folder holds the answers of another model, or to other data.
         ValueError: where weights of the model are trainable.
     """
     if isinstance(retriever, VlmRetriever) and any(weight.requires_grad for weight in retriever.vlm.parameters()):
-        # the model's fingerprint leaves trainable weights out: answers of other weights would be taken for its own
+        # the model's fingerprint leaves trainable weights out: answers of other weights would be
+        # taken for its own
         raise ValueError("score a model before its weights are made trainable or adapters are added")
     for index, example in enumerate(examples):
         if example.fragment is None:
@@ -145,18 +148,22 @@ def score_dataset(
                 "it has no true answer, and difficulty is measured against one; choose data with answers",
                 where=f"example {index} (dialogue {example.dialogue.id!r})",
             )
+    fingerprint = data_fingerprint(examples)
     if out is None:
-        out = default_cache_folder(answers_fingerprint(retriever), data_fingerprint(examples))
-    evaluate(
-        examples,
-        retriever,
-        out,
-        dataset=dataset,
-        split=split,
-        num_left_out=num_left_out,
-        baselines=(),
-        progress=progress,
-    )
+        out = default_cache_folder(answers_fingerprint(retriever), fingerprint)
+    identity = {
+        "model": retriever.identity,
+        "data_fingerprint": fingerprint,
+        # nothing is drawn and no picture is another one's; they stand here as in the folders of
+        # `ffr eval`, so that folders that were begun as such are gone on with
+        "settings": {"seed": 0, "wrong_pictures": False},
+        "versions": _package_versions(),
+    }
+    with open_answer_log(out, json.loads(json.dumps(identity)), len(examples)) as log:
+        ask_all(examples, examples, retriever, log, progress)
+        for _ in log.in_order(examples):
+            pass  # refuses a line that is no answer to this data
+        log.finish()
     path = out / PREDICTIONS_FILE
     difficulties: list[Difficulty] = []
     for number, (example, prediction) in enumerate(zip(examples, PredictionFile(path), strict=True), start=1):
@@ -173,7 +180,9 @@ def score_dataset(
 
 
 def write_difficulties(path: Path, examples: Sequence[Example], difficulties: Sequence[Difficulty]) -> None:
-    """Writes the table of a data set: one row an example, numbers with all their digits; the file appears whole or not at all.
+    """Writes the table of a data set: one row an example, numbers with all their digits.
+
+    The file appears whole or not at all.
 
     Raises:
         DataError: where it cannot be written.
@@ -202,7 +211,8 @@ def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficult
 
     Args:
         path: The file, or the folder it is in.
-        examples: The data that it must be of: the same dialogues, queries and true answers in the same order.
+        examples: The data that it must be of: the same dialogues, queries and true answers in the
+            same order.
 
     Raises:
         DataError: where it is missing, damaged, or of other data.
@@ -242,7 +252,8 @@ def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficult
     levels = assign_levels(difficulties)
     kept = set(kept_items(difficulties, levels))
     for index, (row, level) in enumerate(zip(rows, levels, strict=True)):
-        # a level that was changed by hand would be passed over by all that makes levels from f1 and entropy
+        # a level that was changed by hand would be passed over by all that makes levels from f1 and
+        # entropy
         if (row["level"], row["kept"]) != (level, str(int(index in kept))):
             raise DataError(
                 f"item {index} stands as {row['level']!r}, kept {row['kept']}, but its f1 and entropy make it {level!r}, kept "

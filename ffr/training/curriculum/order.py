@@ -1,7 +1,8 @@
-"""Which items a training takes next: the paper's difficulty levels, and orders of the data that can be saved and restored.
+"""Which items a training takes next: the paper's levels, and orders that can be saved.
 
-Everything here is plain Python. An order's randomness comes from its seed and from how much it has drawn, so that its state is a few
-numbers and what is drawn after a restore is what would have been drawn without one.
+Everything here is plain Python. An order's randomness comes from its seed and from how much it has
+drawn, so that its state is a few numbers and what is drawn after a restore is what would have been
+drawn without one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LEVEL_COLUMNS = tuple(f"level_{level}" for level in LEVELS)
 """Names of the figures that say how the items of a step divide among the levels."""
 
 PACING_END = 0.8
-"""Share of the draws after which a paced order takes from all items, and an online one explores least."""
+"""Share of the draws after which a paced order has all items and an online one explores least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Difficulty:
 
     Args:
         f1: Mean of utterance and image F1 of its answer, in [0, 1].
-        entropy: Entropy of the answer's token probabilities after they are made to sum to one, in nats.
+        entropy: Entropy of the answer's token probabilities after they are made to sum to one, in
+            nats.
         is_empty: Whether the true answer is empty.
     """
 
@@ -59,9 +61,10 @@ class GroupOutcomes:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """The three quartiles, linearly interpolated: the q-quantile stands at place q·(n − 1) of the sorted values.
+    """The three quartiles, linearly interpolated.
 
-    The same numbers as `numpy.quantile` gives by default.
+    The q-quantile stands at place q·(n − 1) of the sorted values: the same numbers as
+    `numpy.quantile` gives by default.
 
     >>> quartiles([4.0, 1.0, 3.0, 2.0])
     (1.75, 2.5, 3.25)
@@ -79,10 +82,11 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def assign_levels(difficulties: Sequence[Difficulty]) -> list[Level]:
-    """Divides items into levels by the quartiles of F1 and entropy H over all of them (paper F2RVLM, arXiv 2508.17714).
+    """Divides items into levels by the quartiles of F1 and entropy H over all of them.
 
-    easy: f1 ≥ q75(f1) and H ≤ q25(H); else medium: f1 ≥ q50 and H ≤ q50; else confusing: f1 ≥ q25 and H ≤ q75; else hard. A value
-    that is equal to a quartile is on its easier side.
+    As in F2RVLM (arXiv 2508.17714). easy: f1 ≥ q75(f1) and H ≤ q25(H); else medium: f1 ≥ q50 and H
+    ≤ q50; else confusing: f1 ≥ q25 and H ≤ q75; else hard. A value that is equal to a quartile is
+    on its easier side.
 
     >>> assign_levels([Difficulty(f1, 1 - f1, False) for f1 in (1.0, 0.6, 0.4, 0.0)])
     ['easy', 'medium', 'confusing', 'hard']
@@ -107,9 +111,9 @@ def assign_levels(difficulties: Sequence[Difficulty]) -> list[Level]:
 def kept_items(difficulties: Sequence[Difficulty], levels: Sequence[Level]) -> list[int]:
     """Indices of the items that the paper trains on, ascending.
 
-    Easy and medium items with an empty truth are dropped. Of what is left: all easy, the best tenth of medium by F1, the better half
-    of confusing by F1, all hard. Shares are rounded up; of items with the same F1 the one with less entropy is better, then the
-    one that comes first in the data.
+    Easy and medium items with an empty truth are dropped. Of what is left: all easy, the best tenth
+    of medium by F1, the better half of confusing by F1, all hard. Shares are rounded up; of items
+    with the same F1 the one with less entropy is better, then the one that comes first in the data.
 
     >>> items = [Difficulty(0.5, 0.1 * number, False) for number in range(4)]
     >>> kept_items(items, ["confusing"] * 4)
@@ -128,7 +132,7 @@ def kept_items(difficulties: Sequence[Difficulty], levels: Sequence[Level]) -> l
 
 
 def level_shares(levels: Iterable[Level]) -> dict[str, float]:
-    """Share of each level, under the names of `LEVEL_COLUMNS`; empty where there is nothing to share.
+    """Share of each level, under the names of `LEVEL_COLUMNS`; empty where there are no levels.
 
     >>> level_shares(["easy", "hard", "hard", "hard"])
     {'level_easy': 0.25, 'level_medium': 0.0, 'level_confusing': 0.0, 'level_hard': 0.75}
@@ -144,7 +148,8 @@ class DataOrder(ABC):
 
     Args:
         num_items: Items of one pass.
-        made_of: All that decides the draws besides how many there were; JSON-ready. A state is restored only where it is the same.
+        made_of: All that decides the draws besides how many there were; JSON-ready. A state is
+            restored only where it is the same.
 
     Raises:
         UsageError: where there is no item.
@@ -186,7 +191,8 @@ class DataOrder(ABC):
         """Goes on from a saved state: the draws that follow are the very same.
 
         Raises:
-            UsageError: where the state is of another order: other data, difficulties, seed or settings.
+            UsageError: where the state is of another order: other data, difficulties, seed or
+                settings.
         """
         if state.get("made_of") != self._fingerprint:
             raise UsageError(
@@ -197,7 +203,7 @@ class DataOrder(ABC):
 
 
 class _PassOrder(DataOrder):
-    """Goes through the data pass by pass, each item once a pass; what is observed changes nothing."""
+    """Goes through the data pass by pass, each item once; what is observed changes nothing."""
 
     def __init__(self, num_items: int, made_of: list[Any]) -> None:
         super().__init__(num_items, made_of)
@@ -235,8 +241,8 @@ class ShuffledOrder(_PassOrder):
     Args:
         num_examples: Size of the data.
         seed: Seed of the shuffles.
-        groups: Indices of items that stay side by side, such as the queries on a dialogue, every item in one group; None shuffles
-            them one by one.
+        groups: Indices of items that stay side by side, such as the queries on a dialogue, every
+            item in one group; None shuffles them one by one.
 
     >>> order = ShuffledOrder(3, seed=0)
     >>> sorted(order.draw(3)), sorted(order.draw(3))
@@ -257,7 +263,9 @@ class ShuffledOrder(_PassOrder):
 
 
 class PaperOrder(_PassOrder):
-    """The paper's way: the kept items from easy to hard, shuffled within their level; a further pass begins at easy again.
+    """The paper's way: the kept items from easy to hard, shuffled within their level.
+
+    A further pass begins at easy again.
 
     Args:
         levels: Level of every item of the data.
@@ -293,9 +301,10 @@ def _facts(difficulties: Sequence[Difficulty]) -> list[Any]:
 class PacedOrder(DataOrder):
     """Draws from a pool of the easiest items that grows until it holds all of them.
 
-    Items are ranked by level, then by falling F1, then by rising entropy, then as in the data. Before draw t (from 0) of
-    `num_draws` the pool is the easiest ceil(s·n) items, s = start_share + (1 − start_share) · min(1, t / (0.8 · num_draws)). An item
-    is drawn from those of the pool that were not drawn since the pool was last used up, all equally likely. No item is dropped.
+    Items are ranked by level, then by falling F1, then by rising entropy, then as in the data.
+    Before draw t (from 0) of `num_draws` the pool is the easiest ceil(s·n) items, s = start_share +
+    (1 − start_share) · min(1, t / (0.8 · num_draws)). An item is drawn from those of the pool that
+    were not drawn since the pool was last used up, all equally likely. No item is dropped.
 
     Args:
         difficulties: Difficulty of every item of the data.
@@ -365,7 +374,8 @@ class PacedOrder(DataOrder):
         return {"num_drawn": self._num_drawn}
 
     def _restore(self, state: dict[str, Any]) -> None:
-        # the draws so far are made once more (about a million a second), so that the state stays one number
+        # the draws so far are made once more (about a million a second), so that the state stays
+        # one number
         self._begin()
         self.draw(state["num_drawn"])
 
@@ -373,14 +383,16 @@ class PacedOrder(DataOrder):
 class OnlineOrder(DataOrder):
     """Prefers items whose sampled answers earn unequal rewards: only such groups have a gradient.
 
-    For each item it estimates the mean m and the standard deviation s of its answers' rewards. Before anything is seen m = f1 and
-    s = sqrt(f1 · (1 − f1)), the spread of answers that are right with probability f1. What is observed moves both half of the way to
-    the new value (exponential moving average). Item i is drawn with the weight
+    For each item it estimates the mean m and the standard deviation s of its answers' rewards.
+    Before anything is seen m = f1 and s = sqrt(f1 · (1 − f1)), the spread of answers that are right
+    with probability f1. What is observed moves both half of the way to the new value (exponential
+    moving average). Item i is drawn with the weight
 
         w_i = (1 − e) · s_i / Σ s + e / n        (1 / n where Σ s = 0)
 
-    where e, the share of exploring draws, falls from 0.5 to 0.1 over the first 80 % of `num_draws`, as estimates get to rest on what
-    was seen. The items of one call of `draw` differ from each other as long as there are enough.
+    where e, the share of exploring draws, falls from 0.5 to 0.1 over the first 80 % of `num_draws`,
+    as estimates get to rest on what was seen. The items of one call of `draw` differ from each
+    other as long as there are enough.
 
     Args:
         difficulties: Difficulty of every item of the data.
@@ -390,7 +402,8 @@ class OnlineOrder(DataOrder):
     Raises:
         UsageError: where there is no item.
 
-    >>> order = OnlineOrder([Difficulty(0.5, 1.0, False), Difficulty(1.0, 0.0, False)], num_draws=100, seed=0)
+    >>> items = [Difficulty(0.5, 1.0, False), Difficulty(1.0, 0.0, False)]
+    >>> order = OnlineOrder(items, num_draws=100, seed=0)
     >>> order.observe([1], [0.5], [0.25])
     >>> order.estimate(1)
     (0.75, 0.125)
@@ -427,8 +440,9 @@ class OnlineOrder(DataOrder):
         chance = random.Random(f"{self._seed} {self._num_calls}")
         drawn: list[int] = []
         while len(drawn) < num:
-            # the item with the smallest exponential variate of rate w comes first with probability w / Σ w (Efraimidis and
-            # Spirakis 2006); the next is then drawn likewise from the others
+            # the item with the smallest exponential variate of rate w comes first with probability
+            # w / Σ w (Efraimidis and Spirakis 2006); the next is then drawn likewise from the
+            # others
             arrivals = [-math.log(1 - chance.random()) / weight for weight in weights]
             drawn += heapq.nsmallest(num - len(drawn), range(self.num_items), key=arrivals.__getitem__)
         self._num_calls += 1
@@ -439,7 +453,8 @@ class OnlineOrder(DataOrder):
         """Moves the estimates of these items towards what their answers earned.
 
         Raises:
-            ValueError: where the three differ in length, an index is no item, or a number is not finite.
+            ValueError: where the three differ in length, an index is no item, or a number is not
+                finite.
         """
         for index, *seen in zip(indices, mean_rewards, reward_stds, strict=True):
             if not 0 <= index < self.num_items or not all(map(math.isfinite, seen)):

@@ -1,4 +1,4 @@
-"""Two pictures of a curriculum: where the items stand in F1 and entropy, and which levels the steps of a run took."""
+"""Two pictures of a curriculum: the items by F1 and entropy, and the levels of a run's steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffr.errors import DataError
+from ffr.files import replaced_path
 from ffr.run_log import read_metrics
 from ffr.training.curriculum.order import LEVEL_COLUMNS, LEVELS, Difficulty, assign_levels, kept_items
 
@@ -26,7 +27,7 @@ def _new_figure() -> Figure:
 
 
 def draw_scatter(difficulties: Sequence[Difficulty], target: Path, *, title: str) -> None:
-    """Draws every item by F1 and entropy, in its level's colour, filled where the paper's rule keeps it, as a PNG."""
+    """Draws every item by F1 and entropy as a PNG, in its level's colour, filled where kept."""
     levels = assign_levels(difficulties)
     kept = set(kept_items(difficulties, levels))
     figure = _new_figure()
@@ -49,7 +50,8 @@ def draw_scatter(difficulties: Sequence[Difficulty], target: Path, *, title: str
             )
     axes.set(xlabel="entropy of the answer (nats)", ylabel="F1 of the answer", title=title, ylim=(-0.03, 1.03))
     figure.legend(loc="outside right upper", fontsize="small")
-    figure.savefig(target, dpi=120)
+    with replaced_path(target) as scratch:
+        figure.savefig(scratch, dpi=120)
 
 
 def draw_level_mix(metrics: Path, target: Path, *, title: str) -> None:
@@ -70,4 +72,5 @@ def draw_level_mix(metrics: Path, target: Path, *, title: str) -> None:
     axes.set(xlabel="optimizer step", ylabel="share of the step's prompts", title=title, ylim=(0, 1))
     axes.margins(x=0)
     figure.legend(loc="outside right upper")
-    figure.savefig(target, dpi=120)
+    with replaced_path(target) as scratch:
+        figure.savefig(scratch, dpi=120)

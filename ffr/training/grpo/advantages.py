@@ -1,6 +1,7 @@
-"""How much better an answer was rewarded than the other answers to its prompt: the advantages of GRPO.
+"""How much better an answer was rewarded than the others to its prompt: GRPO's advantages.
 
-Shapes: G answers to each of P prompts make N = P * G answers; the answers to one prompt lie next to each other.
+Shapes: G answers to each of P prompts make N = P * G answers; the answers to one prompt lie next to
+each other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from torch import Tensor
 
 Scale = Literal["group", "batch", "none"]
 
-# rewards nearer than this are taken as equal: encoders give the same fragment a cosine that differs in the last bits
+# rewards nearer than this are taken as equal: encoders give the same fragment a cosine that differs
+# in the last bits
 _EQUAL_REWARDS = 1e-6
 _STD_FLOOR = 1e-4
 
@@ -20,22 +22,24 @@ _STD_FLOOR = 1e-4
 def group_advantages(rewards: Tensor, group_size: int, *, scale: Scale = "group") -> Tensor:
     """Advantages of answers against the mean of their group.
 
-    `A = (r - mean(group)) / (std + 1e-4)` as in GRPO (DeepSeekMath, arXiv 2402.03300, section 4.1.2) and TRL, with the
-    unbiased standard deviation. Dr. GRPO (arXiv 2503.20783) leaves the division out, since it favours prompts that are
-    answered nearly alike. We deviate in one point: a group without signal (see `has_signal`) has advantages of exactly
-    0, where rounding of the mean, divided by 1e-4, would otherwise train on noise.
+    `A = (r - mean(group)) / (std + 1e-4)` as in GRPO (DeepSeekMath, arXiv 2402.03300, section
+    4.1.2) and TRL, with the unbiased standard deviation. Dr. GRPO (arXiv 2503.20783) leaves the
+    division out, since it favours prompts that are answered nearly alike. We deviate in one point:
+    a group without signal (see `has_signal`) has advantages of exactly 0, where rounding of the
+    mean, divided by 1e-4, would otherwise train on noise.
 
     Args:
         rewards: Total rewards, (N,); computed in float32.
         group_size: G, answers to a prompt, at least 2.
-        scale: Whose standard deviation divides: of the `"group"`, of all N answers (`"batch"`), or no division
-            (`"none"`).
+        scale: Whose standard deviation divides: of the `"group"`, of all N answers (`"batch"`), or
+            no division (`"none"`).
 
     Returns:
         Advantages, (N,), float32, on the device of the rewards, without gradient.
 
     Raises:
-        ValueError: where rewards are not (N,) with N a multiple of G, are not finite, or scale is unknown.
+        ValueError: where rewards are not (N,) with N a multiple of G, are not finite, or scale is
+            unknown.
 
     >>> group_advantages(torch.tensor([1.0, 0.0, 0.5, 0.5]), 2, scale="none")
     tensor([ 0.5000, -0.5000,  0.0000,  0.0000])

@@ -1,4 +1,4 @@
-"""Feeds a process its share of each step's prompts, drawn from a data order when the step begins and not before."""
+"""Feeds a process its share of each step's prompts, drawn from an order when the step begins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ffr.models.vlm import Encoded
+from ffr.models.rows import Encoded
 
 
 class Order(Protocol):
@@ -23,20 +23,22 @@ class StepPrompts:
     Args:
         indices: Indices in the data of this process's prompts.
         prompts: Them, encoded, without answers.
-        groups: A number for each: neighbours of one number are queries on one dialogue, which goes through the model once for all.
+        dialogue_numbers: A number for each: neighbours of one number are queries on one dialogue,
+            which goes through the model once for all.
         ends_step: Always true: a batch is a whole step.
     """
 
     indices: list[int]
     prompts: list[Encoded]
-    groups: list[int]
+    dialogue_numbers: list[int]
     ends_step: bool = True
 
 
 class PromptLoader:
-    """An iterable of `StepPrompts`, sized, whose position is saved and restored; the order saves its own state.
+    """An iterable of `StepPrompts`, sized, whose position is saved and restored.
 
-    Nothing is drawn ahead: an order may look at what the last step's answers earned.
+    The order saves its own state. Nothing is drawn ahead: an order may look at what the last step's
+    answers earned.
 
     Args:
         order: Decides which items come next; the same on every process.
@@ -46,7 +48,8 @@ class PromptLoader:
         process: Number of this process.
         num_processes: Processes that train together.
         num_workers: Threads that encode; 0 encodes in the caller's.
-        groups: A number for each item of the data, as `StepPrompts` has them; None where each has its own.
+        dialogue_numbers: A number for each item of the data, as `StepPrompts` has them; None where
+            each has its own.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class PromptLoader:
         process: int = 0,
         num_processes: int = 1,
         num_workers: int = 2,
-        groups: Sequence[int] | None = None,
+        dialogue_numbers: Sequence[int] | None = None,
     ) -> None:
         if prompts_per_step % num_processes:
             raise ValueError(f"{prompts_per_step} prompts cannot be shared out evenly over {num_processes} processes")
@@ -70,7 +73,7 @@ class PromptLoader:
         self._process = process
         self._num_processes = num_processes
         self._num_workers = num_workers
-        self._groups = groups
+        self._dialogue_numbers = dialogue_numbers
         self._steps_given = 0
 
     def __len__(self) -> int:
@@ -91,4 +94,8 @@ class PromptLoader:
                 own = drawn[self._process * share :][:share]
                 prompts = list(pool.map(self._encode, own) if self._num_workers else map(self._encode, own))
                 self._steps_given += 1
-                yield StepPrompts(own, prompts, own if self._groups is None else [self._groups[index] for index in own])
+                yield StepPrompts(
+                    own,
+                    prompts,
+                    own if self._dialogue_numbers is None else [self._dialogue_numbers[index] for index in own],
+                )

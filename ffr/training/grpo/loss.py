@@ -1,22 +1,27 @@
-"""The objectives of GRPO and its kin: what each token weighs in an optimizer step, and the clipped policy loss.
+"""The objectives of GRPO and its kin: what each token weighs in a step, and the clipped loss.
 
-The loss of a step is the sum over all its answer tokens of `weight * (surrogate + kl_coefficient * KL)`. The weights know
-the whole step, so that cutting it into micro-batches or over processes changes nothing.
+The loss of a step is the sum over all its answer tokens of
+`weight * (surrogate + kl_coefficient * KL)`. The weights know the whole step, so that cutting it
+into micro-batches or over processes changes nothing.
 
-Shapes: N answers of a micro-batch, C tokens of its longest answer; the mask is True on answer tokens, False on padding.
-Notation: `A` advantage of the answer, `r = exp(logprob - old_logprob)` of a token, `n` answers of the step, `T` its answer
-tokens, `|o|` tokens of the answer.
+Shapes: N answers of a micro-batch, C tokens of its longest answer; the mask is True on answer
+tokens, False on padding.
+Notation: `A` advantage of the answer, `r = exp(logprob - old_logprob)` of a token, `n` answers of
+the step, `T` its answer tokens, `|o|` tokens of the answer.
 
-- grpo (DeepSeekMath, arXiv 2402.03300): `-1/n sum_o 1/|o| sum_t min(r A, clip(r, 1 - low, 1 + high) A)`
+- grpo (DeepSeekMath, arXiv 2402.03300):
+  `-1/n sum_o 1/|o| sum_t min(r A, clip(r, 1 - low, 1 + high) A)`
 - bnpo: the same minimum, `-1/T sum_o sum_t`
 - dr_grpo (Dr. GRPO, arXiv 2503.20783): the same minimum, `-1/(n max_new_tokens) sum_o sum_t`
 - dapo (DAPO, arXiv 2503.14476): the same minimum, `-1/T sum_o sum_t`
-- gspo (GSPO, arXiv 2507.18071): as grpo, with `s = exp(1/|o| sum_t log r)` of the answer in place of each token's `r`
+- gspo (GSPO, arXiv 2507.18071): as grpo, with `s = exp(1/|o| sum_t log r)` of the answer in place
+  of each token's `r`
 - cispo (MiniMax-M1, arXiv 2506.13585): `-1/T sum_o sum_t stop_gradient(min(r, high)) A logprob`
 
-BNPO as TRL has it divides by the tokens of a micro-batch, and so depends on how a step is cut. Here the step is one batch,
-which makes bnpo equal to dapo. The bound of cispo is `clip_high` itself and not 1 + clip_high, as in TRL and ScaleRL
-(arXiv 2510.13786), which sets it to 5: with the 0.28 of the other losses nearly all ratios would be cut.
+BNPO as TRL has it divides by the tokens of a micro-batch, and so depends on how a step is cut. Here
+the step is one batch, which makes bnpo equal to dapo. The bound of cispo is `clip_high` itself and
+not 1 + clip_high, as in TRL and ScaleRL (arXiv 2510.13786), which sets it to 5: with the 0.28 of
+the other losses nearly all ratios would be cut.
 """
 
 from __future__ import annotations
@@ -45,8 +50,8 @@ def token_weights(
         Weights, (N, C), float32, 0 on padding.
 
     Raises:
-        ValueError: where the mask is not (N, C) of bool, the loss is unknown, or the step counts fewer answers or tokens
-            than this micro-batch alone.
+        ValueError: where the mask is not (N, C) of bool, the loss is unknown, or the step counts
+            fewer answers or tokens than this micro-batch alone.
 
     >>> mask = torch.tensor([[True, True], [True, False]])
     >>> token_weights(mask, "grpo", num_step_answers=2, num_step_tokens=3, max_new_tokens=4)
@@ -65,7 +70,8 @@ def token_weights(
             f"the step counts {num_step_answers} answers and {num_step_tokens} tokens, this micro-batch alone has "
             f"{num_answers} and {num_tokens}; count over all micro-batches and processes"
         )
-    # a micro-batch that only fills up a process may be empty, and so may its step: its tokens weigh 0, not 0/0
+    # a micro-batch that only fills up a process may be empty, and so may its step: its tokens weigh
+    # 0, not 0/0
     if loss_type in ("grpo", "gspo"):
         divisors = lengths.clamp(min=1)[:, None] * max(num_step_answers, 1)
     elif loss_type == "dr_grpo":
@@ -90,38 +96,43 @@ def policy_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """A micro-batch's part of the step's loss, and sums for the log.
 
-    The formulas stand at the head of this file; each equals TRL 1.16 on the same tensors. The divergence from the reference
-    is the estimator k3 of each token, `exp(d) - d - 1` with `d = reference - logprob` (DeepSeekMath, equation 4). Whatever
-    stands on padding, in any of the tensors, has no influence.
+    The formulas stand at the head of this file; each equals TRL 1.16 on the same tensors. The
+    divergence from the reference is the estimator k3 of each token, `exp(d) - d - 1` with `d =
+    reference - logprob` (DeepSeekMath, equation 4). Whatever stands on padding, in any of the
+    tensors, has no influence.
 
     Args:
-        logprobs: Log-probabilities of the answer tokens under the policy, (N, C), with gradient. Half precision is
-            computed in float32.
+        logprobs: Log-probabilities of the answer tokens under the policy, (N, C), with gradient.
+            Half precision is computed in float32.
         old_logprobs: The same under the policy that sampled, (N, C).
         advantages: (N,), see `ffr.training.grpo.advantages`.
         mask: Answer tokens, (N, C), bool.
         weights: What `token_weights` gives for the same mask and loss, (N, C).
         loss_type: The objective.
-        clip_low: Ratios under 1 - clip_low give no gradient where the advantage is negative; cispo does not use it.
-        clip_high: Ratios over 1 + clip_high give no gradient where the advantage is positive. For cispo the largest ratio
-            that a token is weighted by, itself.
+        clip_low: Ratios under 1 - clip_low give no gradient where the advantage is negative; cispo
+            does not use it.
+        clip_high: Ratios over 1 + clip_high give no gradient where the advantage is positive. For
+            cispo the largest ratio that a token is weighted by, itself.
         kl_coefficient: Weight of the divergence, at least 0.
-        reference_logprobs: Log-probabilities under the reference model, (N, C); needed where kl_coefficient is not 0.
+        reference_logprobs: Log-probabilities under the reference model, (N, C); needed where
+            kl_coefficient is not 0.
 
     Returns:
-        The loss, a scalar, and sums over the answer tokens, scalars without gradient: `num_tokens`; `ratio_sum`;
-        `clipped_low` and `clipped_high`, tokens on which the clip acted; `kl`, present only where there is a reference.
-        Under gspo a token has its answer's ratio, so that a clipped answer counts with all its tokens.
+        The loss, a scalar, and sums over the answer tokens, scalars without gradient: `num_tokens`;
+        `ratio_sum`; `clipped_low` and `clipped_high`, tokens on which the clip acted; `kl`, present
+        only where there is a reference. Under gspo a token has its answer's ratio, so that a
+        clipped answer counts with all its tokens.
 
     Raises:
-        ValueError: where shapes or types do not fit, an advantage is not finite, a bound is out of range, the loss is
-            unknown, or the divergence is asked for without a reference.
+        ValueError: where shapes or types do not fit, an advantage is not finite, a bound is out of
+            range, the loss is unknown, or the divergence is asked for without a reference.
 
     >>> old = torch.tensor([[-1.0, -2.0]])
     >>> mask = torch.ones(1, 2, dtype=torch.bool)
-    >>> weights = token_weights(mask, "grpo", num_step_answers=1, num_step_tokens=2, max_new_tokens=2)
-    >>> loss, sums = policy_loss(old + 0.5, old, torch.tensor([2.0]), mask, weights, loss_type="grpo")
-    >>> round(loss.item(), 4), sums["clipped_high"].item()  # exp(0.5) is over 1.28, so both tokens give 1.28 * 2
+    >>> weights = torch.full((1, 2), 0.5)  # grpo: one answer of two tokens
+    >>> advantages = torch.tensor([2.0])
+    >>> loss, sums = policy_loss(old + 0.5, old, advantages, mask, weights, loss_type="grpo")
+    >>> round(loss.item(), 4), sums["clipped_high"].item()  # exp(0.5) > 1.28: each gives 1.28 * 2
     (-2.56, 2.0)
     """
     _check_loss_type(loss_type)
@@ -130,7 +141,8 @@ def policy_loss(
         raise ValueError(f"kl_coefficient is {kl_coefficient} without reference_logprobs; give them or set it to 0")
     _check_tensors(logprobs, old_logprobs, advantages, mask, weights, reference_logprobs)
 
-    # padding is overwritten before any arithmetic: a huge number there would make inf, and inf * 0 is not 0
+    # padding is overwritten before any arithmetic: a huge number there would make inf, and inf * 0
+    # is not 0
     dtype = torch.promote_types(logprobs.dtype, torch.float32)
     policy = logprobs.to(dtype).masked_fill(~mask, 0.0)
     log_ratios = policy - old_logprobs.detach().to(dtype).masked_fill(~mask, 0.0)

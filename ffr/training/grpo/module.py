@@ -1,16 +1,18 @@
-"""The LightningModule of GRPO: answers are sampled, rewarded, compared within their group, and the policy is moved towards the better.
+"""The LightningModule of GRPO: a policy is moved towards the better of its own answers.
 
-One batch is one step of the plan: a rollout of this process's prompts, then one or several optimizer steps on it. Everything that is
-drawn comes from a seed of step and process, so that a step can be done again bit for bit after a kill at any point in it.
+Answers are sampled, rewarded, and compared within their group, which is all answers to one prompt.
+One batch is one step of the plan: a rollout of this process's prompts, then one or several
+optimizer steps on it. Everything that is drawn comes from a seed of step and process, so that a
+step can be done again bit for bit after a kill at any point in it.
 
-Shapes: B prompts of the process, G answers to each, N = B·G answers, C tokens of the longest answer of a pass.
+Shapes: B prompts of the process, G answers to each, N = B·G answers, C tokens of the longest answer
+of a pass.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -19,15 +21,15 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
 from ffr.errors import ModelError
-from ffr.models.decoding.grouped import neighbours_of
 from ffr.models.decoding.sampling import sample_answers
-from ffr.models.packing import pack
+from ffr.models.packing import neighbours_of, pack
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
 from ffr.training.common.module import StageModule
 from ffr.training.curriculum.order import GroupOutcomes
-from ffr.training.grpo.advantages import group_advantages, has_signal
+from ffr.training.grpo.advantages import group_advantages
 from ffr.training.grpo.loader import StepPrompts
 from ffr.training.grpo.loss import policy_loss, token_weights
 from ffr.training.grpo.rollout import Rollout, Sampler
@@ -42,7 +44,8 @@ class _Pass:
         branches: The answers' ids to each, in front of them what a prompt has for itself.
         num_scored: For each branch, how many of its ids are the answer.
         answers: Which of the step's N answers these are, in order.
-        reference: (len(answers), C) log-probabilities under the model it started from; None where they are not needed.
+        reference: (len(answers), C) log-probabilities under the model it started from; None where
+            they are not needed.
         old: The same under the policy that sampled, known after the first update.
     """
 
@@ -58,10 +61,12 @@ class GrpoModule(StageModule[GrpoConfig]):
     """Trains a policy on the rewards of its own answers.
 
     Args:
-        vlm: The model, with an adapter; the adapter off is the model it started from, the reference of the divergence.
+        vlm: The model, with an adapter; the adapter off is the model it started from, the reference
+            of the divergence.
         config: Settings.
         num_steps: Steps of the whole training; the learning rate follows them.
-        fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one is refused.
+        fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one
+            is refused.
         sharing: Scores answers behind their prompts.
         sampler: Makes rollouts.
     """
@@ -91,14 +96,31 @@ class GrpoModule(StageModule[GrpoConfig]):
         # Lightning counts optimizer steps
         return int(self.trainer.global_step) // self.config.updates_per_rollout
 
-    # -- one step -------------------------------------------------------------------------------------------------------
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (
+            "loss", "reward", "reward_std", *(f"reward_{term.name}" for term in self.sampler.terms), "kl",
+            "clipped_low_share", "clipped_high_share", "entropy", "answer_tokens", "cut_off_share",
+            "no_signal_share", "resampled", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens",
+            "seconds_rollout", "seconds_reference", "seconds_update", "peak_memory_mb",
+            "level_easy", "level_medium", "level_confusing", "level_hard",
+            "val_loss", "val_utterance_f1", "val_image_f1", "val_joint_f1", "val_malformed_share",
+        )  # fmt: skip
+
+    curves_label = "reward"
+
+    @property
+    def curves(self) -> dict[str, str]:
+        return {"reward": "-", **{f"reward_{term.name}": "-" for term in self.sampler.terms}}
+
+    # -- one step ----------------------------------------------------------------------------------
 
     def training_step(self, batch: StepPrompts, batch_idx: int) -> None:
         """A whole step: rollout, reference, updates."""
         seed = (self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63
         torch.manual_seed(seed)
         clock = time.perf_counter()
-        rollout = self.sampler.roll_out(batch.indices, batch.prompts, batch.groups, seed=seed)
+        rollout = self.sampler.roll_out(batch.indices, batch.prompts, batch.dialogue_numbers, seed=seed)
         clock = self._lap("rollout", clock)
         advantages = self._advantages(rollout.rewards)
         passes = self._passes(batch, rollout)
@@ -109,7 +131,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         self._note(batch, rollout, advantages)
         num_answers, num_tokens = self._step_size(rollout)
         for number in range(self.config.updates_per_rollout):
-            self._update(passes, advantages, num_answers, num_tokens, is_first=number == 0)
+            self._update(rollout, passes, advantages, num_answers, num_tokens, is_first=number == 0)
         self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
         self._lap("update", clock)
 
@@ -124,20 +146,27 @@ class GrpoModule(StageModule[GrpoConfig]):
         config = self.config
         if config.scale_advantages != "batch" or self.trainer.world_size == 1:
             return group_advantages(rewards, config.num_generations, scale=config.scale_advantages)
+        # (processes, N) → all rewards of the step, those of one process side by side
         gathered = self.all_gather(rewards.to(self.device)).reshape(-1)
         everywhere = group_advantages(gathered, config.num_generations, scale="batch").cpu()
         return everywhere[self.global_rank * len(rewards) :][: len(rewards)]
 
     def _passes(self, batch: StepPrompts, rollout: Rollout) -> list[_Pass]:
-        """Cuts the step into passes: `batch_size` prompts at once, and `answers_per_pass` answers behind each.
+        """Cuts the step into passes of `batch_size` prompts, each with `answers_per_pass` answers.
 
-        Where prompts on one dialogue are packed, each dialogue has its own pass: beside another one its row would be filled up.
+        Where prompts on one dialogue are packed, each dialogue has its own pass: beside another one
+        its row would be filled up.
         """
         size, width = self.config.num_generations, self.config.batch_size
         at_once = self.config.answers_per_pass or size
         passes = []
         for start in range(0, len(batch.prompts), width):
-            parts = neighbours_of(self.vlm, batch.prompts[start : start + width], batch.groups[start : start + width])
+            parts = neighbours_of(
+                batch.prompts[start : start + width],
+                batch.dialogue_numbers[start : start + width],
+                self.vlm.placeholder_ids,
+            )
+            # prompts keep their number in the step: their answers lie at number · G
             numbers = itertools.count(start)
             numbered = [[(next(numbers), prompt) for prompt in part] for part in parts]
             for together in [[part] for part in numbered] if self.config.pack_queries else [numbered]:
@@ -153,6 +182,7 @@ class GrpoModule(StageModule[GrpoConfig]):
             rows = []
             for number, prompt in part:
                 answers = [number * self.config.num_generations + place for place in places]
+                # answers of a prompt lie side by side, so that `answers` gives rows of advantages
                 for ids in (list(rollout.answers[answer].token_ids) for answer in answers):
                     rows.append(Encoded(prompt.input_ids + ids, len(ids), prompt.images))
                 item.answers += answers
@@ -189,12 +219,17 @@ class GrpoModule(StageModule[GrpoConfig]):
         return rollout.answers[number].token_ids[-1] not in self.vlm.stop_ids
 
     def _update(
-        self, passes: list[_Pass], advantages: Tensor, num_answers: int, num_tokens: int, *, is_first: bool
+        self,
+        rollout: Rollout,
+        passes: list[_Pass],
+        advantages: Tensor,
+        num_answers: int,
+        num_tokens: int,
+        *,
+        is_first: bool,
     ) -> None:
         config = self.config
         optimizer = self.optimizers()
-        rollout = self.last_rollout
-        assert rollout is not None
         optimizer.zero_grad()  # type: ignore[union-attr]
         for item, is_last in zip(passes, [*[False] * (len(passes) - 1), True], strict=True):
             scores = self.sharing.score(
@@ -209,6 +244,7 @@ class GrpoModule(StageModule[GrpoConfig]):
                 item.old = scores.logprobs.detach()
             assert item.old is not None
             counts = torch.tensor([self._counts(rollout, number) for number in item.answers], device=scores.mask.device)
+            # a masked answer keeps its row, so that rows go on matching `item.answers`
             mask = scores.mask & counts[:, None]
             weights = token_weights(
                 mask,
@@ -229,7 +265,8 @@ class GrpoModule(StageModule[GrpoConfig]):
                 kl_coefficient=config.kl_coefficient,
                 reference_logprobs=item.reference,
             )
-            # data-parallel strategies take the mean of the processes' gradients: once a step, whatever number of passes each has
+            # data-parallel strategies take the mean of the processes' gradients: once a step,
+            # whatever number of passes each has
             with nullcontext() if is_last else self._unsynchronized():
                 self.manual_backward(loss * self.trainer.world_size)
             if scores.entropy is not None:
@@ -251,7 +288,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
 
-    # -- what is said of it ---------------------------------------------------------------------------------------------
+    # -- what is said of it ------------------------------------------------------------------------
 
     def _add(self, **figures: float) -> None:
         for name, value in figures.items():
@@ -270,7 +307,6 @@ class GrpoModule(StageModule[GrpoConfig]):
             [int(item) for item in outcomes[0].tolist()], outcomes[1].tolist(), outcomes[2].tolist()
         )
         numbers = range(len(rollout.answers))
-        num_dull = int((~has_signal(rollout.rewards, self.config.num_generations)).sum())
         self._add(
             num_answers=float(len(rollout.answers)),
             num_prompts=float(len(rollout.indices)),
@@ -278,7 +314,7 @@ class GrpoModule(StageModule[GrpoConfig]):
             reward_std=float(stds.sum()),
             answer_tokens=float(sum(len(answer.token_ids) for answer in rollout.answers)),
             cut_off=float(sum(self._is_cut_off(rollout, number) for number in numbers)),
-            dull=float(num_dull),
+            dull=float(rollout.num_without_signal),
             attempts=float(rollout.num_attempts),
             prompt_tokens=float(sum(prompt.num_tokens for prompt in batch.prompts)),
             **{
@@ -313,10 +349,10 @@ class GrpoModule(StageModule[GrpoConfig]):
         self._sums, self._seconds = {}, {}
         return figures
 
-    # -- before the first step ------------------------------------------------------------------------------------------
+    # -- before the first step ---------------------------------------------------------------------
 
     def try_longest(self, prompt: Encoded) -> None:
-        """Takes a prompt through sampling's prefill and a backward pass with answers of the greatest length, and changes nothing.
+        """Takes a prompt through prefill and a backward pass with longest answers; changes nothing.
 
         Args:
             prompt: The longest prompt; as many copies are taken as go through the model at once.
@@ -332,25 +368,13 @@ class GrpoModule(StageModule[GrpoConfig]):
             max_new_tokens=2,
             is_cache_shared=self.sampler.is_cache_shared,
         )
+        # B prompts, each with the answers of a pass, each of the greatest length
         branches = [[[usable] * config.max_new_tokens] * at_once] * len(prompts)
         if config.pack_queries:
-            # all of a batch may be on one dialogue; what each has for itself is short beside its answers
+            # all of a batch may be on one dialogue; what each has for itself is short beside its
+            # answers
             prompts, branches = [prompt], [branches[0] * len(prompts)]
         vlm.train()
+        # times 0: the memory of a backward pass, and gradients that move nothing
         torch.autograd.backward(self.sharing.score(prompts, branches).logprobs.sum() * 0)
         self.zero_grad(set_to_none=True)
-
-
-def figure_columns(terms: Iterator[str] | Sequence[str]) -> tuple[str, ...]:
-    """Names of the figures that a step may have, in the order of `metrics.csv`.
-
-    Args:
-        terms: Names of the reward terms.
-    """
-    return (
-        "loss", "reward", "reward_std", *(f"reward_{name}" for name in terms), "kl", "clipped_low_share",
-        "clipped_high_share", "entropy", "answer_tokens", "cut_off_share", "no_signal_share", "resampled",
-        "learning_rate", "grad_norm", "tokens_per_second", "num_tokens", "seconds_rollout", "seconds_reference",
-        "seconds_update", "peak_memory_mb", "level_easy", "level_medium", "level_confusing", "level_hard",
-        "val_loss", "val_utterance_f1", "val_image_f1", "val_joint_f1", "val_malformed_share",
-    )  # fmt: skip

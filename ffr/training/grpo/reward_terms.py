@@ -1,4 +1,4 @@
-"""The terms of the reward: a user's own function by its name, and the weighted sum of all.
+"""The terms of the reward: which ones the settings ask for, a user's own, and their weighted sum.
 
 Shapes: N completions, T terms.
 """
@@ -19,25 +19,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ffr.embedding import CachedEncoder, Encoder
+from ffr.embedding.policy import PolicyEncoder
+from ffr.encoders import open_encoder
 from ffr.errors import FfrError, UsageError
-from ffr.training.grpo.rewards import Completion, RewardFunction
+from ffr.models.vlm import Vlm
+from ffr.settings import GrpoConfig
+from ffr.text import one_line
+from ffr.training.grpo.rewards import (
+    Completion,
+    FragmentF1Reward,
+    FragmentOrderReward,
+    RewardFunction,
+    format_reward,
+    fragment_mcc_reward,
+)
 
 
 class RewardError(FfrError):
-    """A reward failed or gave what is no finite number; taking 0 instead would hide a fault as a bad answer."""
+    """A reward failed or gave no finite number; 0 instead would hide a fault as a bad answer."""
 
 
-# -- a user's own -----------------------------------------------------------------------------------------------------------
+# -- a user's own ----------------------------------------------------------------------------------
 
 
 def load_reward(name: str) -> RewardFunction:
     """The reward function at `module:function`.
 
-    The module is looked for as Python does, and in the current folder, which is put at the end of `sys.path` for good, so
-    that what the module imports later is found as well. Importing runs the module's code.
+    The module is looked for as Python does, and in the current folder, which is put at the end of
+    `sys.path` for good, so that what the module imports later is found as well. Importing runs the
+    module's code.
 
     Raises:
-        UsageError: where the name has no colon, the module cannot be imported, or it holds no such function.
+        UsageError: where the name has no colon, the module cannot be imported, or it holds no such
+            function.
 
     >>> load_reward("ffr.training.grpo.rewards:format_reward").__name__
     'format_reward'
@@ -64,7 +79,7 @@ def load_reward(name: str) -> RewardFunction:
     return function
 
 
-# -- sums -------------------------------------------------------------------------------------------------------------------
+# -- sums ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +117,8 @@ def compute_rewards(
         (N, T) float32 on the CPU, finite.
 
     Raises:
-        RewardError: where a reward raises, or does not give one finite number for each completion; the sentence names reward and
-            sample, and the reward's own error is chained.
+        RewardError: where a reward raises, or does not give one finite number for each completion;
+            the sentence names reward and sample, and the reward's own error is chained.
     """
     values = torch.empty((len(completions), len(terms)), dtype=torch.float32)
     for number, term in enumerate(terms):
@@ -128,6 +143,81 @@ def total_rewards(values: Tensor, terms: Sequence[RewardTerm]) -> Tensor:
     """
     weights = torch.tensor([term.weight for term in terms], dtype=values.dtype, device=values.device)
     return (values * weights).sum(-1)
+
+
+# -- what the settings ask for ---------------------------------------------------------------------
+
+
+def reward_terms(config: GrpoConfig, vlm: Vlm) -> list[RewardTerm]:
+    """The rewards that the settings ask for, with their weights.
+
+    Args:
+        config: The settings.
+        vlm: The policy, whose features the order reward takes where `encoder=policy`.
+
+    Raises:
+        UsageError: where none has a weight, or one of the user's own cannot be found.
+    """
+    terms = [
+        RewardTerm("format", format_reward, config.format_weight),
+        RewardTerm("f1", FragmentF1Reward(config.f1_beta, config.length_discount), config.f1_weight),
+    ]
+    if config.order_weight:
+        reward = FragmentOrderReward(_reward_encoder(config, vlm))
+        terms.append(RewardTerm("order", reward, config.order_weight))
+    terms.append(RewardTerm("mcc", fragment_mcc_reward, config.mcc_weight))
+    if config.overlong_tokens:
+        terms.append(_overlong_term(config))
+    weighted = [term for term in terms + _own_rewards(config.rewards) if term.weight]
+    if not weighted:
+        raise UsageError("no reward has a weight; set f1_weight, order_weight, format_weight, mcc_weight or rewards")
+    return weighted
+
+
+def _overlong_term(config: GrpoConfig) -> RewardTerm:
+    """TRL's penalty, which is -1 at its largest; so its weight is 1."""
+    if config.overlong_tokens > config.max_new_tokens:
+        raise UsageError(
+            f"setting overlong_tokens: {config.overlong_tokens} is more than the {config.max_new_tokens} "
+            "tokens of the longest answer; lower it, or raise max_new_tokens"
+        )
+    # here and not above: importing trl takes half a second
+    from trl.rewards import get_soft_overlong_punishment
+
+    penalty = get_soft_overlong_punishment(config.max_new_tokens, config.overlong_tokens)
+    return RewardTerm("overlong", penalty, 1.0)
+
+
+def _own_rewards(text: str | None) -> list[RewardTerm]:
+    terms = []
+    for part in filter(None, (item.strip() for item in (text or "").split(","))):
+        name, equals, weight = part.partition("=")
+        try:
+            value = float(weight) if equals else 1.0
+        except ValueError:
+            raise UsageError(f"setting rewards: {weight!r} in {part!r} is not a number") from None
+        terms.append(RewardTerm(name.rpartition(":")[2], load_reward(name), value))
+    return terms
+
+
+def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
+    # an export beside a policy on a GPU may work on the CPU, where ONNX Runtime cannot use the GPU
+    device = "auto" if vlm.device.type == "cuda" else vlm.device.type
+    encoder = open_encoder(config.encoder, device=device, policy=PolicyEncoder(vlm))
+    if not encoder.takes_images:
+        raise UsageError(
+            f"setting encoder: {config.encoder} encodes texts only, and the order reward compares texts with pictures; "
+            "name an encoder of both, or set order_weight=0"
+        )
+    if config.encoder_cache_dir is None:
+        return encoder
+    # a policy's fingerprint names its weights alone, and its vectors of images depend on their size
+    # too
+    folder = Path(config.encoder_cache_dir) / f"{config.max_image_pixels}-pixels"
+    return CachedEncoder(encoder, folder, max_bytes=config.encoder_cache_mb * 2**20)
+
+
+# -- faults ---------------------------------------------------------------------------------------
 
 
 def _first_to_fail(
@@ -185,7 +275,6 @@ def _checked(term: RewardTerm, given: Any, sample_ids: Sequence[str]) -> list[fl
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
     # a KeyError or an assertion says little without its name
-    text = text if isinstance(error, FfrError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "…"
+    said, name = one_line(error, 300), type(error).__name__
+    return said if isinstance(error, FfrError) or said == name else f"{name}: {said}"

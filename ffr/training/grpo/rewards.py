@@ -1,7 +1,8 @@
 """Rewards of sampled answers: the rules of F2RVLM.
 
-A reward has TRL's signature, `reward(prompts, completions, **columns) -> list[float]`, and works there unchanged. Completions are
-texts, or TRL's conversations `[{"role": …, "content": …}]`; each column is a list with one entry a completion.
+A reward has TRL's signature, `reward(prompts, completions, **columns) -> list[float]`, and works
+there unchanged. Completions are texts, or TRL's conversations `[{"role": …, "content": …}]`; each
+column is a list with one entry a completion.
 
 Shapes: N completions.
 """
@@ -25,12 +26,13 @@ from ffr.embedding import Encoder
 from ffr.errors import DataError
 from ffr.metrics.functional import figures_from_counts, fragment_counts, fragment_elements
 from ffr.metrics.functional.coherence import SINGLE_ELEMENT_COHERENCE
+from ffr.metrics.functional.figures import MCC
 
 Completion = str | Sequence[Mapping[str, Any]]
 RewardFunction = Callable[..., Sequence[float]]
 
 
-# -- reading ----------------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def completion_text(completion: Completion) -> str:
@@ -69,7 +71,7 @@ def _truths(solution: Sequence[str]) -> list[Fragment]:
     return [known[text] for text in solution]
 
 
-# -- rules ------------------------------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 def format_reward(
@@ -79,7 +81,7 @@ def format_reward(
     answer_style: Sequence[AnswerStyle] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """1 where the whole completion matches the answer pattern and neither list repeats an id, else 0.
+    """1 where all of a completion matches the answer pattern and no list repeats an id, else 0.
 
     Args:
         prompts: Not looked at.
@@ -87,7 +89,8 @@ def format_reward(
         answer_style: `bare` or `think` for each; None = all bare.
         columns: Not looked at.
 
-    >>> format_reward([], ["<|utt_ids_start|>[0, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>", "0 and 3"])
+    >>> answer = "<|utt_ids_start|>[0, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+    >>> format_reward([], [answer, "0 and 3"])
     [1.0, 0.0]
     """
     return [
@@ -104,10 +107,11 @@ def format_reward(
 class FragmentF1Reward:
     """How well the ids agree, with a discount on lists of the wrong length.
 
-    Σ over m in {utterances, images} of 0.5 · F_β(pred_m, true_m) · d^abs(len(pred_m) - len(true_m)), F_β = 1 where both lists are empty; 0
-    for a completion that does not match the answer pattern. F_β compares the lists as sets, so an id counts once, but the
-    discount takes the predicted list's length as written: repeating an id costs, and never pays. An id that the dialogue does
-    not have is a false positive.
+    Σ over m in {utterances, images} of 0.5 · F_β(pred_m, true_m) · d^abs(len(pred_m) -
+    len(true_m)), F_β = 1 where both lists are empty; 0 for a completion that does not match the
+    answer pattern. F_β compares the lists as sets, so an id counts once, but the discount takes the
+    predicted list's length as written: repeating an id costs, and never pays. An id that the
+    dialogue does not have is a false positive.
 
     Args:
         beta: Weight of recall against precision in F_β = (1+β²)·TP / ((1+β²)·TP + β²·FN + FP).
@@ -178,11 +182,12 @@ def fragment_mcc_reward(
     answer_style: Sequence[AnswerStyle] | None = None,
     **columns: Any,
 ) -> list[float]:
-    """Σ over m in {utterances, images} of 0.5 · MCC(pred_m, true_m) over the ids 0 … n-1 of the dialogue; from -1 to 1.
+    """Σ over m in {utterances, images} of 0.5 · MCC(pred_m, true_m); from -1 to 1.
 
-    1 where a modality's two lists name the same ids, also where MCC itself is 0/0 (both empty, or both the whole dialogue); any
-    other 0/0 is 0. Lists count as sets and there is no discount, since every id too many takes a true negative away. 0 for
-    a completion that does not match the answer pattern.
+    MCC is taken over the ids 0 … n-1 of the dialogue. 1 where a modality's two lists name the same
+    ids, also where MCC itself is 0/0 (both empty, or both the whole dialogue); any other 0/0 is 0.
+    Lists count as sets and there is no discount, since every id too many takes a true negative
+    away. 0 for a completion that does not match the answer pattern.
 
     Args:
         prompts: Not looked at.
@@ -201,21 +206,24 @@ def fragment_mcc_reward(
         [found or Fragment() for found in predictions], truths, [*map(len, utterances)], [*map(len, images)]
     )
     is_same = (counts[..., 1] + counts[..., 2]) == 0
-    agreement = torch.where(is_same, 1.0, figures_from_counts(counts)[..., 3]).mean(-1).tolist()
+    agreement = torch.where(is_same, 1.0, figures_from_counts(counts)[..., MCC]).mean(-1).tolist()
     return [0.0 if found is None else value for found, value in zip(predictions, agreement, strict=True)]
 
 
 class FragmentOrderReward:
     """Coherence of the predicted fragment: mean cosine similarity of neighbours in dialogue order.
 
-    The same figure as `ffr.metrics.functional.fragment_order_coherence`; ids outside the dialogue are left out. Prediction and
-    truth both empty: 1. Exactly one of them empty, as written or after leaving ids out: 0. One element: 0.5. A
-    completion that does not match the answer pattern: 0. Fragments without an image count like any other.
+    The same figure as `ffr.metrics.functional.fragment_order_coherence`; ids outside the dialogue
+    are left out. Prediction and truth both empty: 1. Exactly one of them empty, as written or after
+    leaving ids out: 0. One element: 0.5. A completion that does not match the answer pattern: 0.
+    Fragments without an image count like any other.
 
-    All vectors of a dialogue are made at its first completion and kept, so that its other completions cost no encoding.
+    All vectors of a dialogue are made at its first completion and kept, so that its other
+    completions cost no encoding.
 
     Args:
-        encoder: Makes the vectors; wrapped in `ffr.embedding.CachedEncoder` it keeps them between runs.
+        encoder: Makes the vectors; wrapped in `ffr.embedding.CachedEncoder` it keeps them between
+            runs.
         max_dialogues: Dialogues whose vectors are kept in memory; the least recently used go first.
     """
 
@@ -250,7 +258,8 @@ class FragmentOrderReward:
             columns: Not looked at.
 
         Raises:
-            DataError: where a true answer is not in the answer format, or an image cannot be opened.
+            DataError: where a true answer is not in the answer format, or an image cannot be
+                opened.
         """
         rewards: list[float] = []
         # samples of one prompt are often the same answer: each fragment is worked out once
@@ -308,7 +317,7 @@ _Content = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class _Placed(NamedTuple):
-    """The parts of a fragment in any order: utterances with their vectors, images with the utterance they hang on."""
+    """A fragment's parts in any order, with vectors; images with the utterance they hang on."""
 
     utterance_ids: list[int]
     utterance_vectors: list[Tensor]
@@ -317,9 +326,12 @@ class _Placed(NamedTuple):
 
 
 def _coherences(fragments: Sequence[_Placed]) -> list[float]:
-    """Coherence of each fragment, 0 for one without parts: `fragment_order_coherence` for many at the price of one.
+    """Coherence of each fragment: `fragment_order_coherence` for many at the price of one.
 
-    The fragments are laid out as if they were pieces of one long dialogue, and similarities across their borders left out.
+    0 for a fragment without parts.
+
+    The fragments are laid out as if they were pieces of one long dialogue, and similarities across
+    their borders left out.
     """
     offset = 1 + max(
         (max((*item.utterance_ids, *item.image_utterance_ids), default=0) for item in fragments), default=0
@@ -352,42 +364,3 @@ def _coherences(fragments: Sequence[_Placed]) -> list[float]:
             found.append(SINGLE_ELEMENT_COHERENCE if size else 0.0)
         start += size
     return found
-
-
-@dataclass(frozen=True)
-class OverlongPenalty:
-    """Soft punishment of long completions, as in DAPO (arXiv 2503.14476, equation 13).
-
-    0 up to max_new_tokens - buffer tokens, then falling in a line to -1 at max_new_tokens, and -1 beyond. The tokens are
-    those sampled, with the end of the turn where there is one.
-
-    Args:
-        max_new_tokens: Tokens that a completion has at most.
-        buffer: The last tokens, over which the penalty grows.
-
-    Raises:
-        ValueError: where the buffer is not from 1 to max_new_tokens.
-
-    >>> OverlongPenalty(100, 20)([], ["", "", ""], completion_ids=[[5] * 80, [5] * 85, [5] * 100])
-    [0.0, -0.25, -1.0]
-    """
-
-    max_new_tokens: int
-    buffer: int
-    __name__ = "overlong_penalty"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.buffer <= self.max_new_tokens:
-            raise ValueError(f"buffer is {self.buffer}; it must be from 1 to max_new_tokens, {self.max_new_tokens}")
-
-    def __call__(
-        self,
-        prompts: Sequence[Any],
-        completions: Sequence[Completion],
-        *,
-        completion_ids: Sequence[Sequence[int]],
-        **columns: Any,
-    ) -> list[float]:
-        """One number from -1 to 0 a completion."""
-        free = self.max_new_tokens - self.buffer
-        return [max(-1.0, min(0.0, (free - len(ids)) / self.buffer)) for ids in completion_ids]

@@ -1,6 +1,9 @@
-"""Answers to a step's prompts with their rewards; prompts whose answers all earn the same are answered anew, up to a bound.
+"""Answers to a step's prompts with their rewards.
 
-Shapes: B prompts, G answers to each (answers of one prompt adjacent), N = B·G answers, T reward terms.
+Prompts whose answers all earn the same are answered anew, up to a bound.
+
+Shapes: B prompts, G answers to each (answers of one prompt adjacent), N = B·G answers, T reward
+terms.
 """
 
 from __future__ import annotations
@@ -12,16 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffr.models.decoding.greedy import Generated
+from ffr.models.decoding.loop import Generated
 from ffr.models.decoding.sampling import sample_answers
-from ffr.models.prompts import ExampleEncoder
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
 from ffr.training.grpo.advantages import has_signal
 from ffr.training.grpo.reward_terms import RewardTerm, compute_rewards, total_rewards
 
 RewardColumns = Callable[[int], dict[str, Any]]
-"""From an index of the data to what the rewards may look at: one value a column; see `ffr.training.grpo.rewards`."""
+"""From an index of the data to what the rewards may look at, one value a column."""
 
 
 @dataclass
@@ -72,14 +76,15 @@ class Sampler:
         self.is_cache_shared = is_cache_shared
 
     def roll_out(
-        self, indices: Sequence[int], prompts: Sequence[Encoded], groups: Sequence[int], *, seed: int
+        self, indices: Sequence[int], prompts: Sequence[Encoded], dialogue_numbers: Sequence[int], *, seed: int
     ) -> Rollout:
         """Answers prompts and rewards the answers.
 
         Args:
             indices: Index of each prompt in the data.
             prompts: B encoded prompts.
-            groups: Numbers of the prompts' dialogues, as `ffr.models.decoding.sampling.sample_answers` takes them.
+            dialogue_numbers: Numbers of the prompts' dialogues, as
+                `ffr.models.decoding.sampling.sample_answers` takes them.
             seed: Seed of everything that is drawn here.
 
         Raises:
@@ -87,7 +92,7 @@ class Sampler:
         """
         size = self.config.num_generations
         generator = torch.Generator(device=self.vlm.device).manual_seed(seed)
-        answers, values, rewards = self._attempt(indices, prompts, groups, generator)
+        answers, values, rewards = self._attempt(indices, prompts, dialogue_numbers, generator)
         dull = (~has_signal(rewards, size)).nonzero()[:, 0].tolist()
         num_without_signal, num_attempts = len(dull), 0
         for _ in range(self.config.resample_attempts):
@@ -97,7 +102,7 @@ class Sampler:
             again, new_values, new_rewards = self._attempt(
                 [indices[item] for item in dull],
                 [prompts[item] for item in dull],
-                [groups[item] for item in dull],
+                [dialogue_numbers[item] for item in dull],
                 generator,
             )
             still_dull = []
@@ -105,13 +110,19 @@ class Sampler:
                 if not found:
                     still_dull.append(item)
                     continue
+                # prompt `item` of the step is prompt `place` of this attempt; G answers of each lie
+                # side by side
                 old, new = slice(item * size, (item + 1) * size), slice(place * size, (place + 1) * size)
                 answers[old], values[old], rewards[old] = again[new], new_values[new], new_rewards[new]
             dull = still_dull
         return Rollout(list(indices), answers, values, rewards, num_without_signal, num_attempts)
 
     def _attempt(
-        self, indices: Sequence[int], prompts: Sequence[Encoded], groups: Sequence[int], generator: torch.Generator
+        self,
+        indices: Sequence[int],
+        prompts: Sequence[Encoded],
+        dialogue_numbers: Sequence[int],
+        generator: torch.Generator,
     ) -> tuple[list[Generated], Tensor, Tensor]:
         config = self.config
         answers: list[Generated] = []
@@ -126,9 +137,10 @@ class Sampler:
                 top_p=config.top_p,
                 generator=generator,
                 is_cache_shared=self.is_cache_shared,
-                groups=groups[start : start + width],
+                dialogue_numbers=dialogue_numbers[start : start + width],
             )
             answers += [answer for group in answered for answer in group]
+        # a row an answer: a prompt's columns stand G times, side by side
         rows = [self.columns(index) for index in indices for _ in range(config.num_generations)]
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
         columns["completion_ids"] = [list(answer.token_ids) for answer in answers]
@@ -139,11 +151,11 @@ class Sampler:
         return answers, values, total_rewards(values, self.terms)
 
 
-def columns_of(encoder: ExampleEncoder, data: Any) -> RewardColumns:
+def columns_of(builder: PromptBuilder, data: Any) -> RewardColumns:
     """What rewards may look at, from a data set of examples.
 
     Args:
-        encoder: Knows the prompt each example is asked with.
+        builder: Knows the prompt each example is asked with.
         data: The data set.
     """
     from ffr.answer import format_answer
@@ -153,7 +165,7 @@ def columns_of(encoder: ExampleEncoder, data: Any) -> RewardColumns:
         dialogue = example.dialogue
         assert example.fragment is not None
         return {
-            "prompt": encoder.prompt(example).user,
+            "prompt": builder.prompt(example).user,
             "solution": format_answer(example.fragment),
             "dialogue_id": dialogue.id,
             "query": example.query,

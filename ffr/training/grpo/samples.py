@@ -1,15 +1,15 @@
-"""Answers with their rewards, written out while a policy trains: to `samples.jsonl`, and a few lines for a person."""
+"""Answers with their rewards, written out while a policy trains, for later and for a person."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from ffr.files import append, replaced_file
+from ffr.progress import Say
 from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.rollout import Rollout
 
@@ -17,45 +17,45 @@ SAMPLES_FILE = "samples.jsonl"
 
 
 class SampleLog(L.Callback):
-    """Writes out the answers to a step's prompts every so many steps.
+    """Writes answers of the first and every `show_samples_every_steps`th step.
+
+    On a resumed run the lines of steps that are done again are dropped, so that each is there once.
 
     Args:
-        run: The run folder; lines of `samples.jsonl` after `last_step` are dropped, so that a resumed run writes each once.
-        every_steps: How often; 0 = never.
-        last_step: Last step that is kept.
         say: Takes the lines for a person: one prompt's best and worst answer.
     """
 
-    def __init__(self, run: Path, *, every_steps: int, last_step: int, say: Callable[[str], None]) -> None:
-        self._path = run / SAMPLES_FILE
-        self._every_steps = every_steps
-        self._last_step = last_step
+    def __init__(self, say: Say) -> None:
         self._say = say
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or not self._path.exists():
+        assert isinstance(pl_module, GrpoModule)
+        path, last_step = _samples_file(trainer), pl_module.steps_done
+        if not trainer.is_global_zero or not path.exists():
             return
-        scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with self._path.open(encoding="utf-8") as old, scratch.open("w", encoding="utf-8") as new:
-            # a torn last line has no newline
-            new.writelines(line for line in old if line.endswith("\n") and json.loads(line)["step"] <= self._last_step)
-        scratch.replace(self._path)
+        with path.open("rb") as old, replaced_file(path) as write:
+            for line in old:
+                # a torn last line has no newline
+                if line.endswith(b"\n") and json.loads(line)["step"] <= last_step:
+                    write(line)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, GrpoModule)
         step, rollout = pl_module.steps_done, pl_module.last_rollout
-        if not trainer.is_global_zero or not self._every_steps or rollout is None:
+        every = pl_module.config.show_samples_every_steps
+        if not trainer.is_global_zero or not every or rollout is None:
             return
-        if step != 1 and step % self._every_steps:
+        if step != 1 and step % every:
             return
-        with self._path.open("a", encoding="utf-8") as file:
-            for number in range(len(rollout.indices)):
-                line = _sample(pl_module, rollout, number, step)
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                if number == 0:
-                    self._show(line)
+        lines = [_sample(pl_module, rollout, number, step) for number in range(len(rollout.indices))]
+        if lines:
+            self._show(lines[0])
+        append(
+            _samples_file(trainer),
+            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8"),
+        )
 
     def _show(self, line: dict[str, Any]) -> None:
         answers = sorted(line["answers"], key=lambda answer: -answer["reward"])
@@ -67,6 +67,10 @@ class SampleLog(L.Callback):
             self._say(
                 f"  {name:<5} {answer['reward']:>6.2f}   {text if len(text) <= 200 else text[:199] + '…'}  ({terms})"
             )
+
+
+def _samples_file(trainer: L.Trainer) -> Path:
+    return Path(trainer.default_root_dir) / SAMPLES_FILE
 
 
 def _sample(module: GrpoModule, rollout: Rollout, number: int, step: int) -> dict[str, Any]:

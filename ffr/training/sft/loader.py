@@ -1,6 +1,7 @@
-"""Feeds a process its micro-batches in the order of the plan, from any step on, encoded ahead of time in threads.
+"""Feeds a process its micro-batches in the plan's order, from any step on, encoded ahead.
 
-One-process-per-thread reading is enough: decoding and resizing pictures, the slow part, runs outside Python's lock.
+One-process-per-thread reading is enough: decoding and resizing pictures, the slow part, runs
+outside Python's lock.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class MicroBatch(Generic[AnyItem]):
 
     Args:
         items: The encoded items.
-        is_padding: True where the last step had no item left for this process: it must take part, and counts for nothing.
+        is_padding: True where the last step had no item left for this process: it must take part,
+            and counts for nothing.
         num_step_tokens: Answer tokens of the whole step, over all micro-batches and processes.
         num_tokens: All tokens of this micro-batch, prompts included.
         ends_step: Whether this is the process's last micro-batch of its step.
@@ -53,8 +55,8 @@ class StepLoader(Generic[AnyItem]):
     Args:
         plan: Which items each step takes.
         encode: Encodes the item of an index; called in threads.
-        count_answer_tokens: Number of answer tokens of the item of an index, without its prompt and pictures; asked for the
-            items that other processes take.
+        count_answer_tokens: Number of answer tokens of the item of an index, without its prompt and
+            pictures; asked for the items that other processes take.
         process: Number of this process.
         num_processes: Processes that train together.
         num_workers: Threads that encode ahead; 0 encodes in the caller's.
@@ -80,7 +82,7 @@ class StepLoader(Generic[AnyItem]):
         self._steps_given = 0
 
     def __len__(self) -> int:
-        """Micro-batches of the whole training, those already trained included: Lightning counts on from them."""
+        """Micro-batches of the whole training, done ones too: Lightning counts on from them."""
         return sum(-(-len(step) // self._num_processes) for step in self._steps)
 
     def state_dict(self) -> dict[str, int]:

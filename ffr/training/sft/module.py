@@ -1,4 +1,4 @@
-"""The LightningModule of the cold start: answer-only loss over LoRA weights, exact over micro-batches and processes."""
+"""The LightningModule of the cold start: loss on answers, exact over batches and processes."""
 
 from __future__ import annotations
 
@@ -6,28 +6,34 @@ from typing import Any
 
 import torch
 
-from ffr.models.packing import QueryGroup
+from ffr.models.packing import PackedQueries
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded
 from ffr.settings import SftConfig
 from ffr.training.common.loss import answer_nll
 from ffr.training.common.module import StageModule
 from ffr.training.sft.loader import MicroBatch
 
+_COLUMNS = (
+    "loss", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens", "peak_memory_mb",
+    "val_loss", "val_utterance_f1", "val_image_f1", "val_joint_f1", "val_malformed_share",
+)  # fmt: skip
+
 
 class SftModule(StageModule[SftConfig]):
     """Trains a model to answer.
 
-    The loss of an optimizer step is the mean negative log-likelihood over all its answer tokens, whatever the number of
-    micro-batches and processes. Random numbers (dropout) are drawn from a seed of step and process, so that a resumed run
-    draws the same.
+    The loss of an optimizer step is the mean negative log-likelihood over all its answer tokens,
+    whatever the number of micro-batches and processes. Random numbers (dropout) are drawn from a
+    seed of step and process, so that a resumed run draws the same.
 
-    Packed queries have the losses and gradients of separate sequences; only dropout differs, since what is dropped in front of the
-    dialogue is then the same for all its queries.
+    Packed queries have the losses and gradients of separate sequences; only dropout differs, since
+    what is dropped in front of the dialogue is then the same for all its queries.
 
     Args:
         arguments: As for `StageModule`.
-        sharing: Scores packed queries, and the items are groups then; None where the items are single examples.
+        sharing: Scores packed queries, and the items are groups then; None where the items are
+            single examples.
         named: As for `StageModule`.
     """
 
@@ -37,6 +43,10 @@ class SftModule(StageModule[SftConfig]):
         self._step_nll = 0.0
         self._step_tokens = 0
         self._grad_norm = 0.0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return _COLUMNS
 
     def on_train_batch_start(self, batch: MicroBatch[Any], batch_idx: int) -> None:
         """Seeds what is drawn in this micro-batch (dropout) by its number and the process."""
@@ -49,7 +59,8 @@ class SftModule(StageModule[SftConfig]):
             nll = nll * 0
         self._step_nll += float(nll.detach())
         self._step_tokens += 0 if batch.is_padding else batch.num_tokens
-        # Lightning divides by its number of accumulated batches, and data-parallel strategies by the number of processes
+        # Lightning divides by its number of accumulated batches, and data-parallel strategies by
+        # the number of processes
         share: float = self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.num_step_tokens
         return nll * share
 
@@ -58,7 +69,7 @@ class SftModule(StageModule[SftConfig]):
         return answer_nll(logits, targets)
 
     @staticmethod
-    def _nll_of_groups(groups: list[QueryGroup], sharing: PrefixSharing) -> torch.Tensor:
+    def _nll_of_groups(groups: list[PackedQueries], sharing: PrefixSharing) -> torch.Tensor:
         scores = sharing.score(
             [prompt for group in groups for prompt in group.prompts],
             [branches for group in groups for branches in group.branches],

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ffr.data.dataset import ExampleDataset
-from ffr.models.packing import QueryGroup, pack, separate
-from ffr.models.prompts import ExampleEncoder
+from ffr.models.packing import PackedQueries, pack, separate
+from ffr.models.prompts import PromptBuilder
+from ffr.progress import Say
 
 
-class GroupEncoder:
+class QueryPacker:
     """Encodes the groups of a training; safe to call from several threads.
 
     Args:
-        encoder: Encodes one example.
+        builder: Encodes one example.
         data: The examples.
         groups: Indices of the examples of each group.
         is_shared: False leaves each example its own prompt, for a model that cannot share them.
-        say: Told once where the pictures of a group are not in what its queries share, so that nothing is.
+        say: Told once where the pictures of a group are not in what its queries share, so that
+            nothing is.
     """
 
     def __init__(
         self,
-        encoder: ExampleEncoder,
+        builder: PromptBuilder,
         data: ExampleDataset,
         groups: Sequence[Sequence[int]],
         *,
         is_shared: bool,
-        say: Callable[[str], None],
+        say: Say,
     ) -> None:
-        self._encoder = encoder
+        self._builder = builder
         self._data = data
         self._groups = groups
         self._is_shared = is_shared
@@ -38,17 +40,17 @@ class GroupEncoder:
         self._has_said = False
         self._lock = threading.Lock()
 
-    def __call__(self, number: int) -> QueryGroup:
+    def __call__(self, number: int) -> PackedQueries:
         """The group of a number.
 
         Raises:
             DataError: for an example that cannot be encoded.
         """
         indices = self._groups[number]
-        rows = [self._encoder(self._data[index], with_answer=True, where=self._data.where(index)) for index in indices]
+        rows = [self._builder(self._data[index], with_answer=True, where=self._data.where(index)) for index in indices]
         if not self._is_shared:
             return separate(rows)
-        group = pack(rows, self._encoder.vlm.placeholder_ids)
+        group = pack(rows, self._builder.vlm.placeholder_ids)
         if len(group.prompts) > 1:
             self._say_once(
                 f"{self._data.where(indices[0])}: its pictures do not all stand before its queries, so the queries of such "
@@ -58,7 +60,7 @@ class GroupEncoder:
 
     def count_answer_tokens(self, number: int) -> int:
         """Answer tokens of a group, without reading its pictures."""
-        return sum(self._encoder.count_answer_tokens(self._data[index]) for index in self._groups[number])
+        return sum(self._builder.count_answer_tokens(self._data[index]) for index in self._groups[number])
 
     def _say_once(self, line: str) -> None:
         with self._lock:

@@ -1,8 +1,9 @@
-"""Which items each optimizer step of a training takes: a function of seed and sizes alone, so that any step can be resumed.
+"""Which items each optimizer step takes: a function of seed and sizes, so that any can be resumed.
 
-An item is an example, or a group of queries on one dialogue where these are packed. A step is `accumulate` micro-batches on each of
-`num_processes` processes. Items of like length are put in one step, so that little is padded; the order of the steps is shuffled.
-Over a whole epoch each item is taken exactly once.
+An item is an example, or a group of queries on one dialogue where these are packed. A step is
+`accumulate` micro-batches on each of `num_processes` processes. Items of like length are put in one
+step, so that little is padded; the order of the steps is shuffled. Over a whole epoch each item is
+taken exactly once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class TrainPlan:
         max_steps: At most so many steps; None for no bound.
         seed: Seed of the order.
 
-    >>> plan = TrainPlan(lengths=[5, 1, 4, 2, 3], batch_size=2, accumulate=1, num_processes=1, epochs=1.0)
+    >>> plan = TrainPlan([5, 1, 4, 2, 3], batch_size=2, accumulate=1, num_processes=1, epochs=1.0)
     >>> plan.num_steps, sorted(index for step in plan.steps() for batch in step for index in batch)
     (3, [0, 1, 2, 3, 4])
     """
@@ -68,7 +69,7 @@ class TrainPlan:
         return [self._micro_batches(chunk) for chunk in chunks[: self.num_steps]]
 
     def _grouped(self, epoch: list[int], shuffler: random.Random) -> list[int]:
-        """The epoch with items of like length next to each other, step by step, in shuffled steps."""
+        """The epoch with items of like length next to each other, in shuffled steps."""
         size = self.items_per_step
         window = size * _STEPS_SORTED_TOGETHER
         steps: list[list[int]] = []
@@ -86,9 +87,9 @@ class TrainPlan:
 
 
 def share_of_process(step: Sequence[Sequence[int]], process: int, num_processes: int) -> list[list[int]]:
-    """The micro-batches of one process: every process gets as many; where the last step has too few, some are empty.
+    """The micro-batches of one process; where the last step has too few for all, some are empty.
 
-    >>> share_of_process([[1, 2], [3]], process=1, num_processes=2), share_of_process([[1, 2]], 1, 2)
+    >>> share_of_process([[1, 2], [3]], 1, 2), share_of_process([[1, 2]], 1, 2)
     ([[3]], [[]])
     """
     per_process = -(-len(step) // num_processes)

@@ -281,7 +281,8 @@ def test_raw_round_trip(write: Write, raw_record: Record, folder: Path) -> None:
     assert examples_to_raw_record(list(dataset)) == raw_record
     write_examples(folder / "b.jsonl", dataset, format="raw")
     assert [json.loads(line) for line in (folder / "b.jsonl").read_text().splitlines()] == [raw_record]
-    # through the ms-swift form and back: captions and unknown keys come along, capitals of speakers do not
+    # through the ms-swift form and back: captions and unknown keys come along, capitals of speakers
+    # do not
     write_examples(folder / "c.jsonl", dataset)
     middle = open_dataset(folder / "c.jsonl")
     assert middle.fingerprint == dataset.fingerprint

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import DynamicCache, Qwen2Config
 from vlm_reference import with_lora
 
-import ffr.models.decoding.sampling
+import ffr.models.decoding.reading
 from ffr.models.decoding.cache import RoomyCache, RoomyLayer
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.vlm import Vlm
@@ -85,7 +85,7 @@ def test_sampled_answers_are_the_same(
         )
 
     roomy = answers()
-    monkeypatch.setattr(ffr.models.decoding.sampling, "RoomyCache", lambda config: DynamicCache(config=config))
+    monkeypatch.setattr(ffr.models.decoding.reading, "RoomyCache", lambda config: DynamicCache(config=config))
     assert answers() == roomy
 
 

@@ -18,7 +18,8 @@ from vlm_reference import ANSWERS, reference_inputs, with_lora
 from ffr.answer import AnswerGrammar, format_answer, parse_strict
 from ffr.dialogue import Dialogue, FilePrompt, Fragment, Utterance
 from ffr.errors import ModelError
-from ffr.models.decoding.greedy import _answer_vocabulary, _GrammarProcessor, _short_state, generate_answers
+from ffr.models.decoding.grammar import GrammarGuide, _answer_vocabulary, _short_state
+from ffr.models.decoding.greedy import generate_answers
 from ffr.models.loading import load_vlm
 from ffr.models.vlm import Vlm
 from ffr.prompt import render
@@ -44,15 +45,35 @@ def test_greedy_answer_is_that_of_transformers(folder: Path, ask: Ask, chosen: t
     assert list(answer.token_ids) == expected.tolist()
 
 
+def test_a_batch_is_to_the_bit_that_of_transformers(folder: Path, ask: Ask) -> None:
+    """Tokens and log-probabilities of rows of other lengths, some of which end before others."""
+    vlm = with_lora(folder)
+    rows = [vlm.encode(*ask(*chosen)) for chosen in ((), (3,), (1, 2, 0))]
+    batch = vlm.collate(rows, padding_side="left")
+    output = vlm.base.generate(
+        **batch.inputs, max_new_tokens=30, do_sample=False, eos_token_id=vlm.stop_ids, pad_token_id=0,
+        return_dict_in_generate=True, output_logits=True,
+    )  # fmt: skip
+    written = output.sequences[:, batch.inputs["input_ids"].shape[1] :]
+    for number, answer in enumerate(generate_answers(vlm, rows, max_new_tokens=30)):
+        size = len(answer.token_ids)
+        assert list(answer.token_ids) == written[number, :size].tolist()
+        expected = [
+            float(step[number].log_softmax(-1)[item])
+            for step, item in zip(output.logits[:size], answer.token_ids, strict=True)
+        ]
+        assert list(answer.logprobs) == expected
+
+
 def test_batch_is_its_rows(folder: Path, ask: Ask) -> None:
     """float32: the same tokens, log-probabilities to 1e-4; with no, one and three images beside each other."""
     vlm = with_lora(folder)
     rows = [vlm.encode(*ask(*chosen, words="x" * 9 * len(chosen))) for chosen in ((), (3,), (1, 2, 0))]
     grammars = [AnswerGrammar(number + 2, number) for number in range(3)]
-    for some in (None, grammars):
-        together = generate_answers(vlm, rows, max_new_tokens=90, grammars=some)
+    for some, longest in ((None, 24), (grammars, 90)):
+        together = generate_answers(vlm, rows, max_new_tokens=longest, grammars=some)
         for number, row in enumerate(rows):
-            [alone] = generate_answers(vlm, [row], max_new_tokens=90, grammars=some and some[number : number + 1])
+            [alone] = generate_answers(vlm, [row], max_new_tokens=longest, grammars=some and some[number : number + 1])
             assert alone.token_ids == together[number].token_ids
             assert alone.text == together[number].text
             assert alone.logprobs == pytest.approx(together[number].logprobs, abs=1e-4)
@@ -152,17 +173,18 @@ def decode_at_random(tokenizer: PreTrainedTokenizerBase, sizes: list[tuple[int, 
     generator = torch.Generator().manual_seed(seed)
     stop = tokenizer.eos_token_id
     model = SimpleNamespace(tokenizer=tokenizer, end_of_turn_id=stop, name="random")
-    processor = _GrammarProcessor(model, [AnswerGrammar(*size) for size in sizes], 1)  # type: ignore[arg-type]
-    ids = torch.zeros((len(sizes), 1), dtype=torch.long)
-    while not (ids[:, 1:] == stop).any(1).all():
+    guide = GrammarGuide(model, [AnswerGrammar(*size) for size in sizes])  # type: ignore[arg-type]
+    ids = torch.zeros((len(sizes), 0), dtype=torch.long)
+    while not (ids == stop).any(1).all():
         assert ids.shape[1] < 1500
         scores = torch.randn((len(sizes), len(tokenizer)), generator=generator)
-        done = (ids[:, 1:] == stop).any(1)
-        chosen = processor(ids, scores).argmax(-1)  # type: ignore[arg-type]
-        ids = torch.cat([ids, torch.where(done, 0, chosen)[:, None]], 1)
-    ends = [row.index(stop) for row in ids[:, 1:].tolist()]
+        done = (ids == stop).any(1)
+        chosen = torch.where(done, 0, guide.allowed(scores).argmax(-1))
+        guide.note(chosen)
+        ids = torch.cat([ids, chosen[:, None]], 1)
+    ends = [row.index(stop) for row in ids.tolist()]
     return [
-        tokenizer.decode(row[1 : 1 + end], clean_up_tokenization_spaces=False)
+        tokenizer.decode(row[:end], clean_up_tokenization_spaces=False)
         for row, end in zip(ids.tolist(), ends, strict=True)
     ]
 

@@ -21,6 +21,7 @@ class Module(L.LightningModule):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.order, self.last_groups, self.drawn = order, None, []
+        self.further_figures = {}
 
     def training_step(self, batch, batch_idx):
         self.last_groups = None
@@ -69,10 +70,10 @@ def test_what_is_observed_and_shown():
     callback = CurriculumCallback(order, LEVELS)
     module = Module(order)
     callback.on_train_batch_end(None, module, None, None, 0)
-    assert callback.figures == {}
+    assert module.further_figures == {}
     module.last_groups = GroupOutcomes([0, 3], [0.5, 1.0], [0.2, 0.4])
     callback.on_train_batch_end(None, module, None, None, 0)
-    assert callback.figures == {"level_easy": 0.5, "level_medium": 0.0, "level_confusing": 0.0, "level_hard": 0.5}
+    assert module.further_figures == {"level_easy": 0.5, "level_medium": 0.0, "level_confusing": 0.0, "level_hard": 0.5}
     assert order.estimate(0) == (0.75, 0.1)
     assert order.estimate(3) == (0.5, 0.2)
 
@@ -82,7 +83,7 @@ def test_without_difficulties_there_are_no_figures():
     module = Module(callback.order)
     module.last_groups = GroupOutcomes([0], [0.5], [0.2])
     callback.on_train_batch_end(None, module, None, None, 0)
-    assert callback.figures == {}
+    assert module.further_figures == {}
 
 
 def test_state_of_another_order_is_refused():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -85,17 +83,3 @@ def test_interrupted(in_folder, monkeypatch):
 def test_wrong_calls(in_folder, words, code, sentence):
     found, text = run(*words)
     assert (found, sentence in text) == (code, True), text
-
-
-@pytest.mark.parametrize("page", [[], ["score"]])
-def test_help_imports_nothing_heavy(page):
-    code = (
-        "import sys\n"
-        "from ffr.cli.curriculum import curriculum\n"
-        f"try:\n    curriculum.main([*{page!r}, '--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
-        "heavy = {'torch', 'transformers', 'lightning', 'numpy', 'matplotlib', 'rich'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Usage:" in done.stdout

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ffr.dialogue import Dialogue, Example, Fragment, Utterance
 from ffr.errors import DataError, UsageError
+from ffr.evaluation.run import evaluate
 from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer
 from ffr.training.curriculum.difficulty import (
@@ -115,9 +116,11 @@ def examples() -> list[Example]:
 
 def test_table_of_a_data_set(examples, tmp_path):
     retriever = FakeRetriever()
-    scored = score_dataset(examples, retriever, tmp_path / "out", dataset="made")
+    scored = score_dataset(examples, retriever, tmp_path / "out")
     assert scored.table == tmp_path / "out" / "difficulty.csv"
     assert retriever.num_asked == 9
+    files = {path.name for path in scored.folder.iterdir()}
+    assert files == {"evaluation.json", "predictions.jsonl", "difficulty.csv"}
     # item 1: [0] against [0, 1] is 2/3, images 1; one token
     assert scored.difficulties[1] == Difficulty(pytest.approx(5 / 6), 0.0, False)
     # item 0: both empty, no token
@@ -137,53 +140,62 @@ def test_table_of_a_data_set(examples, tmp_path):
 
 
 def test_the_model_is_not_asked_twice(examples, tmp_path):
-    first = score_dataset(examples, FakeRetriever(), tmp_path / "out", dataset="made")
+    first = score_dataset(examples, FakeRetriever(), tmp_path / "out")
     table = first.table.read_bytes()
     again = FakeRetriever()
-    assert score_dataset(examples, again, tmp_path / "out", dataset="made") == first
+    assert score_dataset(examples, again, tmp_path / "out") == first
     assert again.num_asked == 0
     assert first.table.read_bytes() == table
 
 
+def test_the_answers_of_an_evaluation_are_taken_up(examples, tmp_path):
+    """Folders that hold an evaluation of the same model on the same data need no second answer."""
+    evaluate(examples, FakeRetriever(), tmp_path / "out", dataset="made", baselines=())
+    retriever = FakeRetriever()
+    scored = score_dataset(examples, retriever, tmp_path / "out")
+    assert retriever.num_asked == 0
+    assert scored.difficulties == score_dataset(examples, FakeRetriever(), tmp_path / "new").difficulties
+
+
 @pytest.mark.parametrize("num_batches", [0, 1, 4])
 def test_stopped_and_taken_up_gives_the_same_table(examples, tmp_path, num_batches):
-    whole = score_dataset(examples, FakeRetriever(), tmp_path / "whole", dataset="made")
+    whole = score_dataset(examples, FakeRetriever(), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        score_dataset(examples, FakeRetriever(stop_after=num_batches), tmp_path / "out", dataset="made")
+        score_dataset(examples, FakeRetriever(stop_after=num_batches), tmp_path / "out")
     assert not (tmp_path / "out" / "difficulty.csv").exists()
     retriever = FakeRetriever()
-    resumed = score_dataset(examples, retriever, tmp_path / "out", dataset="made")
+    resumed = score_dataset(examples, retriever, tmp_path / "out")
     assert retriever.num_asked == 9 - 2 * num_batches
     assert resumed.table.read_bytes() == whole.table.read_bytes()
 
 
 def test_cache_folder_is_named_by_model_and_data(examples, tmp_path, monkeypatch):
     monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path / "cache" / "data"))
-    scored = score_dataset(examples, FakeRetriever(), dataset="made")
+    scored = score_dataset(examples, FakeRetriever())
     assert scored.folder.parent == tmp_path / "cache" / "difficulty"
     again = FakeRetriever()
-    assert score_dataset(examples, again, dataset="made") == scored
+    assert score_dataset(examples, again) == scored
     assert again.num_asked == 0
     # other data or another model go elsewhere, instead of being refused
-    assert score_dataset(examples[:5], FakeRetriever(), dataset="made").folder != scored.folder
+    assert score_dataset(examples[:5], FakeRetriever()).folder != scored.folder
     other = FakeRetriever()
     other.identity = {"kind": "fake", "max_new_tokens": 7}
     assert answers_fingerprint(other) != answers_fingerprint(again)
-    assert score_dataset(examples, other, dataset="made").folder != scored.folder
+    assert score_dataset(examples, other).folder != scored.folder
     assert default_cache_folder("a" * 64, "b" * 64).name == f"{'a' * 16}-{'b' * 16}"
     # the folder named by hand holds one evaluation only
     with pytest.raises(UsageError, match="holds an evaluation that differs"):
-        score_dataset(examples, other, scored.folder, dataset="made")
+        score_dataset(examples, other, scored.folder)
 
 
 def test_what_cannot_be_scored_is_named(examples, tmp_path):
     unknown = Example(examples[0].dialogue, "query 0", None)
     retriever = FakeRetriever()
     with pytest.raises(DataError, match=r"example 9 \(dialogue .*\): it has no true answer"):
-        score_dataset([*examples, unknown], retriever, tmp_path / "out", dataset="made")
+        score_dataset([*examples, unknown], retriever, tmp_path / "out")
     assert retriever.num_asked == 0
     with pytest.raises(DataError, match=r"predictions\.jsonl:1: the answer has no log-probabilities"):
-        score_dataset(examples, FakeRetriever(logprobs=False), tmp_path / "out", dataset="made")
+        score_dataset(examples, FakeRetriever(logprobs=False), tmp_path / "out")
 
 
 def test_a_table_of_other_data_is_refused(examples, tmp_path):
@@ -247,7 +259,7 @@ def test_tiny_on_the_sample_is_stopped_and_taken_up(sample_home, tmp_path):
     def retriever():
         return VlmRetriever(vlm, name="tiny", max_new_tokens=16, batch_tokens=1, with_logprobs=True)
 
-    whole = score_dataset(data, retriever(), tmp_path / "whole", dataset="sample", split="train")
+    whole = score_dataset(data, retriever(), tmp_path / "whole")
     assert len(whole.difficulties) == 8
     assert all(0 <= item.f1 <= 1 and 0 < item.entropy <= math.log(16) for item in whole.difficulties)
 
@@ -256,12 +268,12 @@ def test_tiny_on_the_sample_is_stopped_and_taken_up(sample_home, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score_dataset(data, retriever(), tmp_path / "out", dataset="sample", split="train", progress=stop)
-    resumed = score_dataset(data, retriever(), tmp_path / "out", dataset="sample", split="train")
+        score_dataset(data, retriever(), tmp_path / "out", progress=stop)
+    resumed = score_dataset(data, retriever(), tmp_path / "out")
     assert resumed.table.read_bytes() == whole.table.read_bytes()
     shutil.copy(whole.table, tmp_path / "moved.csv")
     assert load_difficulties(tmp_path / "moved.csv", data) == whole.difficulties
     # the fingerprint of a model leaves its trainable weights out, so that the cache could not tell them apart
     next(vlm.parameters()).requires_grad_(True)
     with pytest.raises(ValueError, match="before its weights are made trainable"):
-        score_dataset(data, retriever(), tmp_path / "whole", dataset="sample", split="train")
+        score_dataset(data, retriever(), tmp_path / "whole")

@@ -18,18 +18,24 @@ from hypothesis import strategies as st
 from ffr.answer import format_answer, wrap_answer
 from ffr.dialogue import Fragment
 from ffr.embedding import CachedEncoder
-from ffr.errors import DataError, FfrError, UsageError
+from ffr.errors import DataError, UsageError
 from ffr.metrics.functional import fragment_order_coherence
-from ffr.training.grpo.reward_terms import RewardError, RewardTerm, compute_rewards, load_reward, total_rewards
+from ffr.settings import GrpoConfig
+from ffr.training.grpo.reward_terms import (
+    load_reward,
+    reward_terms,
+)
 from ffr.training.grpo.rewards import (
     FragmentF1Reward,
     FragmentOrderReward,
-    OverlongPenalty,
+    RewardFunction,
     format_reward,
     fragment_f1_reward,
     fragment_mcc_reward,
 )
 
+NO_MODEL: Any = None
+"""In place of the policy, where no reward looks at it."""
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "rewards.md"
 
 
@@ -84,7 +90,7 @@ def test_the_worked_numbers_of_the_docs() -> None:
     by_hand = {"utterances": [["left", "down", "both"]], "images": [["p.png"]], "image_utterance_ids": [[0]]}
     coherence = order(answer([0, 2], [0]), answer([0]), **by_hand)
     assert coherence == pytest.approx(0.4)
-    overlong = OverlongPenalty(1024, 256)([""], [text], completion_ids=[[7] * 896])
+    overlong = overlong_penalty(1024, 256)(prompts=[""], completions=[text], completion_ids=[[7] * 896])
     assert overlong == [-0.5]
     if DOCS.is_file():
         table = DOCS.read_text(encoding="utf-8")
@@ -359,13 +365,23 @@ def test_rewards_of_a_large_step_are_cheap() -> None:
         assert min(seconds) < 0.25  # 2 to 20 ms on a quiet machine
 
 
+def overlong_penalty(max_new_tokens: int, overlong_tokens: int) -> RewardFunction:
+    """The reward that the setting makes, which is TRL's."""
+    config = GrpoConfig(
+        max_new_tokens=max_new_tokens, overlong_tokens=overlong_tokens, order_weight=0.0, format_weight=0.0
+    )
+    terms = {term.name: term for term in reward_terms(config, NO_MODEL)}
+    assert terms["overlong"].weight == 1
+    return terms["overlong"].function
+
+
 def test_overlong_by_hand() -> None:
-    penalty = OverlongPenalty(10, 4)
+    penalty = overlong_penalty(10, 4)
     ids = [[0] * length for length in (0, 6, 7, 9, 10, 12)]
-    assert penalty([""] * 6, [""] * 6, completion_ids=ids) == [0.0, 0.0, -0.25, -0.75, -1.0, -1.0]
-    for buffer in (0, 11):
-        with pytest.raises(ValueError, match="from 1 to max_new_tokens, 10"):
-            OverlongPenalty(10, buffer)
+    found = penalty(prompts=[""] * 6, completions=[""] * 6, completion_ids=ids)
+    assert found == [0.0, 0.0, -0.25, -0.75, -1.0, -1.0]
+    with pytest.raises(UsageError, match="overlong_tokens: 11 is more than the 10 tokens of the longest answer"):
+        overlong_penalty(10, 11)
 
 
 def test_a_true_answer_out_of_format_is_said() -> None:
@@ -402,7 +418,7 @@ def test_rewards_are_called_as_trl_calls_them() -> None:
         (fragment_f1_reward, 1.0),
         (fragment_mcc_reward, 1.0),
         (FragmentOrderReward(Known()), 0.4),
-        (OverlongPenalty(4, 2), -0.5),
+        (overlong_penalty(8, 6), -1 / 6),
     ):
         for completions in ([text, text], [conversation, in_parts]):
             values = reward(prompts=["p"] * 2, completions=completions, completion_ids=[[1, 2, 3]] * 2, **columns)
@@ -413,10 +429,8 @@ def test_rewards_are_called_as_trl_calls_them() -> None:
     image_files = columns.pop("images")
     assert order_reward(["p"] * 2, [text, text], images=image_files, **columns) == pytest.approx([0.4] * 2)
     names = [item.__name__ for item in (format_reward, fragment_f1_reward, fragment_mcc_reward)]
-    names += [FragmentOrderReward(Known()).__name__, OverlongPenalty(4, 2).__name__]
-    assert names == [
-        "format_reward", "fragment_f1_reward", "fragment_mcc_reward", "fragment_order_reward", "overlong_penalty",
-    ]  # fmt: skip
+    names += [FragmentOrderReward(Known()).__name__]
+    assert names == ["format_reward", "fragment_f1_reward", "fragment_mcc_reward", "fragment_order_reward"]
 
 
 @pytest.mark.slow
@@ -482,152 +496,3 @@ def test_trl_trains_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert logged["rewards/format_reward/mean"] == pytest.approx(sum(seen["format"][0]) / 8)
     assert 0 < logged["rewards/format_reward/mean"] < 1  # some of the eight are answers
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
-
-
-# -- a user's own -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    return tmp_path
-
-
-def test_a_function_of_the_current_folder(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (in_folder / "own_reward_a.py").write_text(
-        "limit = 3\n"
-        "class Both:\n"
-        "    def __call__(self, **columns): return [1.0]\n"
-        "both = Both()\n"
-        "def late(completions, **columns):\n"
-        "    from own_reward_b import value\n"
-        "    return [value] * len(completions)\n"
-        "async def later(completions, **columns):\n"
-        "    return [0.0]\n"
-    )
-    (in_folder / "own_reward_b.py").write_text("value = 2.5\n")
-    late = load_reward("own_reward_a:late")
-    monkeypatch.chdir("/")
-    assert late(completions=["x", "y"]) == [2.5, 2.5]
-    assert load_reward("own_reward_a:both")() == [1.0]
-    for name, message in (
-        ("own_reward_a:none", "module own_reward_a has no none"),
-        ("own_reward_a:limit", "limit is of type int"),
-        ("own_reward_a:Both", "Both is a class"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            load_reward(name)
-    with pytest.raises(RewardError, match="reward later is asynchronous"):
-        compute_rewards([RewardTerm("later", load_reward("own_reward_a:later"))], ["p"], ["c"], {}, ["a"])
-
-
-@pytest.mark.parametrize("name", ["", "plain", "module:", ":function", ":"])
-def test_names_without_a_module_or_a_function(name: str) -> None:
-    with pytest.raises(UsageError, match="is not of the form module:function"):
-        load_reward(name)
-
-
-@pytest.mark.parametrize(
-    ("content", "reason", "kind"),
-    [
-        (None, "ModuleNotFoundError: No module named", ModuleNotFoundError),
-        ("import no_such_module_at_all", "No module named 'no_such_module_at_all'", ModuleNotFoundError),
-        ("def f(:", "SyntaxError", SyntaxError),
-        ("1 / 0", "ZeroDivisionError: division by zero", ZeroDivisionError),
-        ("raise SystemExit(0)", "SystemExit", SystemExit),
-    ],
-)
-def test_modules_that_cannot_be_imported(
-    content: str | None, reason: str, kind: type[BaseException], in_folder: Path
-) -> None:
-    if content is not None:
-        (in_folder / "own_reward_broken.py").write_text(content)
-    with pytest.raises(UsageError, match="own_reward_broken cannot be imported") as caught:
-        load_reward("own_reward_broken:f")
-    assert reason in str(caught.value)
-    assert isinstance(caught.value.__cause__, kind)
-    assert "\n" not in str(caught.value)
-
-
-# -- sums -------------------------------------------------------------------------------------------------------------------
-
-
-def _compute(function: Callable[..., Any], num: int = 3) -> torch.Tensor:
-    texts = [f"c{row}" for row in range(num)]
-    ids = [f"d{row}" for row in range(num)]
-    return compute_rewards([RewardTerm("mine", function)], texts, texts, {"number": list(range(num))}, ids)
-
-
-def test_values_of_all_terms() -> None:
-    texts = [answer([0]), answer([1]), "no"]
-    terms = [
-        RewardTerm("f1", fragment_f1_reward, 1.0),
-        RewardTerm("format", format_reward, 0.3),
-        RewardTerm("tensor", lambda completions, **columns: torch.arange(3), 2.0),
-        RewardTerm("mixed", lambda completions, **columns: [True, np.float32(0.5), torch.tensor(-1)], -1.0),
-        RewardTerm("array", lambda completions, **columns: np.array([1, 2, 3]), 0.0),
-    ]
-    values = compute_rewards(terms, texts, texts, {"solution": [answer([0])] * 3}, ["a", "b", "c"])
-    assert values.dtype == torch.float32
-    expected = [[1.0, 1.0, 0.0, 1.0, 1.0], [0.5, 1.0, 1.0, 0.5, 2.0], [0.0, 0.0, 2.0, -1.0, 3.0]]
-    torch.testing.assert_close(values, torch.tensor(expected))
-    torch.testing.assert_close(total_rewards(values, terms), torch.tensor([0.3, 2.3, 5.0]))
-    assert compute_rewards([], texts, texts, {}, ["a", "b", "c"]).shape == (3, 0)
-    assert total_rewards(torch.zeros(3, 0), []).tolist() == [0.0, 0.0, 0.0]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [float("nan"), float("inf"), -float("inf"), None, "1", 1e300, 10**400, 1j, [1.0], torch.tensor(float("nan"))],
-)
-def test_what_is_no_finite_number(value: Any) -> None:
-    with pytest.raises(RewardError, match=r"reward mine gave .* for sample d1; return a finite number"):
-        _compute(lambda **columns: [0.0, value, 0.0])
-
-
-@pytest.mark.parametrize(
-    "given", [None, 1.0, "abc", {"a": 1}, (item for item in "abc"), torch.zeros(3, 1), torch.tensor(1)]
-)
-def test_what_is_no_list_of_numbers(given: Any) -> None:
-    with pytest.raises(RewardError, match=r"reward mine gave a .* instead of a list of numbers"):
-        _compute(lambda **columns: given)
-
-
-def test_lists_of_another_length() -> None:
-    with pytest.raises(RewardError, match="reward mine gave 2 numbers for 3 completions, the first of them sample d0"):
-        _compute(lambda **columns: [1.0, 2.0])
-
-
-def test_a_reward_that_raises_is_named_with_the_sample() -> None:
-    def fails(completions: Sequence[str], number: Sequence[int], **columns: Any) -> list[float]:
-        return [1 / (item - 1) for item in number]
-
-    with pytest.raises(
-        RewardError, match="reward mine failed on sample d1: ZeroDivisionError: division by zero"
-    ) as caught:
-        _compute(fails)
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
-    assert isinstance(caught.value, FfrError)
-    assert caught.value.exit_code == 1
-
-    def only_together(completions: Sequence[str], **columns: Any) -> list[float]:
-        if len(completions) > 1:
-            raise KeyError("rank\nof a group")
-        return [0.0]
-
-    with pytest.raises(RewardError, match="failed on samples d0 … d2 together: KeyError: 'rank") as caught:
-        _compute(only_together)
-    assert isinstance(caught.value.__cause__, KeyError)
-    assert "\n" not in str(caught.value)
-
-    with pytest.raises(RewardError, match="missing 1 required keyword-only argument: 'solution'"):
-        _compute(fragment_f1_reward)
-
-
-def test_an_interrupt_is_no_fault_of_the_reward() -> None:
-    def stops(**columns: Any) -> list[float]:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        _compute(stops)

@@ -27,17 +27,19 @@ from ffr.data.forms.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import UsageError
 from ffr.models.features import ImageFeatureCache
-from ffr.models.packing import QueryGroup, pack
-from ffr.models.prompts import ExampleEncoder
+from ffr.models.packing import PackedQueries, pack
+from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.settings import SftConfig
 from ffr.training.common.grouping import group_queries
+from ffr.training.common.stage import Job, train
 from ffr.training.sft.loader import MicroBatch, StepLoader
 from ffr.training.sft.module import SftModule
-from ffr.training.sft.packing import GroupEncoder
+from ffr.training.sft.packing import QueryPacker
 from ffr.training.sft.plan import TrainPlan
-from ffr.training.sft.stage import train_sft
+from ffr.training.sft.stage import SftStage
 
 GROUP_SIZES = [1, 4, 2, 5, 3]
 PICTURES_OF_DIALOGUE = [(0, 2), (), (1,), (3, 0, 1), (2,)]
@@ -116,18 +118,18 @@ def test_packed_step_equals_separate_sequences(
 ) -> None:
     """Groups of 1 to 5 queries, pictures of mixed sizes, ragged answers; float32: loss 1e-4, gradients 1e-3 of their norm."""
     vlm = with_lora(model_folder(name))
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=2**20) if is_checkpointed else None
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=2**20) if is_checkpointed else None
     if is_checkpointed:
         vlm.enable_gradient_checkpointing()
     vlm.train()
-    encoder = ExampleEncoder(vlm, query_position="last")
-    examples = [encoder(example, with_answer=True) for example in data]
+    builder = PromptBuilder(vlm, query_position="last")
+    examples = [builder(example, with_answer=True) for example in data]
     expected, theirs = step_of(vlm, examples, None, per_batch=1)
     sharing = PrefixSharing(vlm)
     assert sharing.is_active
     groups = group_queries(data)
     assert sorted(map(len, groups)) == [1, 2, 3, 4, 5]
-    packer = GroupEncoder(encoder, data, groups, is_shared=True, say=refuse)
+    packer = QueryPacker(builder, data, groups, is_shared=True, say=refuse)
     items = [packer(number) for number in range(len(groups))]
     assert all(len(item.prompts) == 1 for item in items)
     assert sum(item.num_tokens for item in items) < 0.5 * sum(example.num_tokens for example in examples)
@@ -142,11 +144,11 @@ def test_a_model_that_cannot_share_repeats(
 ) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     vlm.train()
-    encoder = ExampleEncoder(vlm, query_position="last")
-    examples = [encoder(example, with_answer=True) for example in data]
+    builder = PromptBuilder(vlm, query_position="last")
+    examples = [builder(example, with_answer=True) for example in data]
     expected, theirs = step_of(vlm, examples, None, per_batch=5)
     monkeypatch.setattr(PrefixSharing, "_obstacle", lambda self: "of a reason")
-    packer = GroupEncoder(encoder, data, group_queries(data), is_shared=False, say=refuse)
+    packer = QueryPacker(builder, data, group_queries(data), is_shared=False, say=refuse)
     items = [packer(number) for number in range(len(GROUP_SIZES))]
     assert sum(item.num_tokens for item in items) == sum(example.num_tokens for example in examples)
     loss, mine = step_of(vlm, items, PrefixSharing(vlm), per_batch=2)
@@ -158,7 +160,7 @@ def test_pictures_behind_the_query_are_not_packed(data: ExampleDataset, model_fo
     """A chat template that writes all pictures last: said once, trained one by one, with the same loss."""
     vlm = with_lora(model_folder("qwen2-vl"))
     vlm.train()
-    encoder = ExampleEncoder(vlm, query_position="last")
+    builder = PromptBuilder(vlm, query_position="last")
     original = vlm.encode
 
     def pictures_last(*arguments: Any, **named: Any) -> Encoded:
@@ -172,14 +174,14 @@ def test_pictures_behind_the_query_are_not_packed(data: ExampleDataset, model_fo
     vlm.encode = pictures_last
     groups = group_queries(data)
     said: list[str] = []
-    packer = GroupEncoder(encoder, data, groups, is_shared=True, say=said.append)
+    packer = QueryPacker(builder, data, groups, is_shared=True, say=said.append)
     items = [packer(number) for number in range(len(groups))]
     shared = {len(group): len(item.prompts) for group, item in zip(groups, items, strict=True)}
     assert shared == {1: 1, 2: 2, 3: 3, 4: 1, 5: 5}  # the dialogue with four queries has no picture
     assert len(said) == 1
     assert "do not all stand before its queries" in said[0]
     chosen = [item for item, group in zip(items, groups, strict=True) if len(group) in (2, 4)]
-    rows = [encoder(data[i], with_answer=True) for group in groups if len(group) in (2, 4) for i in group]
+    rows = [builder(data[i], with_answer=True) for group in groups if len(group) in (2, 4) for i in group]
     expected, theirs = step_of(vlm, rows, None, per_batch=2)
     loss, mine = step_of(vlm, chosen, PrefixSharing(vlm), per_batch=2)
     assert loss == pytest.approx(expected, rel=1e-4)
@@ -238,14 +240,14 @@ def test_every_example_once_an_epoch(
 
 def test_a_padding_batch_counts_for_nothing(data: ExampleDataset, model_folder: Callable[[str], Path]) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
-    encoder = ExampleEncoder(vlm, query_position="last")
+    builder = PromptBuilder(vlm, query_position="last")
     groups = group_queries(data)
-    packer = GroupEncoder(encoder, data, groups, is_shared=True, say=refuse)
+    packer = QueryPacker(builder, data, groups, is_shared=True, say=refuse)
     plan = TrainPlan([1] * len(groups), batch_size=5, accumulate=1, num_processes=2, epochs=1)
     loader = StepLoader(plan, packer, packer.count_answer_tokens, process=1, num_processes=2, num_workers=0)
-    batches: list[MicroBatch[QueryGroup]] = list(loader)
+    batches: list[MicroBatch[PackedQueries]] = list(loader)
     assert [batch.is_padding for batch in batches] == [True]
-    every = [encoder(example, with_answer=True).num_answer_tokens for example in data]
+    every = [builder(example, with_answer=True).num_answer_tokens for example in data]
     assert batches[0].num_step_tokens == sum(every)
 
 
@@ -269,27 +271,24 @@ def figures_of(run: Path) -> list[tuple[float, float]]:
     return [(float(row["loss"]), float(row["grad_norm"])) for row in rows_of(run)]
 
 
-def train(run: Path, **settings: Any) -> Path:
-    train_sft(SftConfig(**{**SMALL, **settings}), run=run, echo=str, progress=False)
+def trained(run: Path, **settings: Any) -> Path:
+    train(SftStage(), SftConfig(**{**SMALL, **settings}), Job(run=run, say=str, progress=False))
     return run
 
 
 def test_stopped_and_resumed_is_the_same_to_the_bit(sample_home: Path, tmp_path: Path) -> None:
-    whole, run = train(tmp_path / "whole"), tmp_path / "run"
+    whole, run = trained(tmp_path / "whole"), tmp_path / "run"
 
     def stop(line: str) -> None:
         if line.startswith("step 3/"):
             signal.raise_signal(signal.SIGTERM)
 
-    result = train_sft(SftConfig(**SMALL), run=run, echo=stop, progress=False)
+    result = train(SftStage(), SftConfig(**SMALL), Job(run=run, say=stop, progress=False))
     assert result.status == "interrupted"
     assert len(rows_of(run)) == 3
-    done = subprocess.run(
-        [sys.executable, "-m", "ffr.cli.main", "train", "sft", "--resume", str(run)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "going on after step 3 of 5" in done.stdout
+    done = CliRunner().invoke(ffr, ["train", "sft", "--resume", str(run)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "going on after step 3 of 5" in done.output
     assert rows_of(run) == rows_of(whole)
     weights = [(folder / "merged" / "model.safetensors").read_bytes() for folder in (run, whole)]
     assert weights[0] == weights[1]
@@ -298,8 +297,8 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(sample_home: Path, tmp_path:
 def test_micro_batches_and_cached_features_do_not_change_the_step(sample_home: Path, tmp_path: Path) -> None:
     """Four dialogues at once, or twice two, with and without cached features: the same losses and gradient norms."""
     settings = {"max_steps": 2, "lora_dropout": 0.0, "val_examples": 0}
-    whole = train(tmp_path / "whole", **settings, batch_size=4, accumulate=1)
-    halves = train(tmp_path / "halves", **settings, batch_size=2, accumulate=2, feature_cache_mb=0)
+    whole = trained(tmp_path / "whole", **settings, batch_size=4, accumulate=1)
+    halves = trained(tmp_path / "halves", **settings, batch_size=2, accumulate=2, feature_cache_mb=0)
     for one, other in zip(figures_of(whole), figures_of(halves), strict=True):
         assert one == pytest.approx(other, rel=2e-4)
 
@@ -314,8 +313,8 @@ def test_a_packed_training_is_the_unpacked_one(sample_home: Path, tmp_path: Path
         "dataset": str(tmp_path / "train.jsonl"), "image_root": str(sample_home / "sample"), "max_steps": 3, "epochs": 3,
         "lora_dropout": 0.0, "val_examples": 0, "accumulate": 1,
     }  # fmt: skip
-    packed = train(tmp_path / "packed", **settings, batch_size=len(groups))
-    plain = train(tmp_path / "plain", **settings, batch_size=13, pack_queries=False)
+    packed = trained(tmp_path / "packed", **settings, batch_size=len(groups))
+    plain = trained(tmp_path / "plain", **settings, batch_size=13, pack_queries=False)
     assert len(figures_of(packed)) == 3
     for one, other in zip(figures_of(packed), figures_of(plain), strict=True):
         assert one == pytest.approx(other, rel=1e-3)
@@ -346,10 +345,10 @@ def test_a_model_that_cannot_share_says_so_in_a_training(
     sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {**SMALL, "max_steps": 1, "val_examples": 0, "lora_dropout": 0.0}
-    shared = train(tmp_path / "shared", **settings)
+    shared = trained(tmp_path / "shared", **settings)
     monkeypatch.setattr(PrefixSharing, "_obstacle", lambda self: "of a reason")
     said: list[str] = []
-    train_sft(SftConfig(**settings), run=tmp_path / "run", echo=said.append, progress=False)
+    train(SftStage(), SftConfig(**settings), Job(run=tmp_path / "run", say=said.append, progress=False))
     assert sum("repeated for each of their queries" in line and "of a reason" in line for line in said) == 1
     assert figures_of(tmp_path / "run")[0] == pytest.approx(figures_of(shared)[0], rel=1e-3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 from hypothesis import given
@@ -62,6 +63,18 @@ def test_like_lengths_stand_together_and_steps_are_shuffled() -> None:
     steps = [[lengths[index] for index in step[0]] for step in plan.steps()]
     assert all(max(step) - min(step) == 7 for step in steps)
     assert [step[0] for step in steps] != sorted(step[0] for step in steps)
+
+
+def test_a_short_step_stays_last_so_that_all_others_are_whole() -> None:
+    """Were it in the middle, the steps behind it would be cut across two blocks of like lengths."""
+    plan = TrainPlan(list(range(9)), batch_size=2, accumulate=2, num_processes=1, epochs=1)
+    for seed in range(5):
+        *whole, last = dataclasses.replace(plan, seed=seed).steps()
+        assert sorted(sorted(index for batch in step for index in batch) for step in whole) == [
+            [0, 1, 2, 3],
+            [4, 5, 6, 7],
+        ]
+        assert last == [[8]]
 
 
 def test_max_steps_cuts() -> None:

@@ -1,6 +1,7 @@
-"""How LLaVA-OneVision puts the features of an image's tiles together: as indices and shares, so that a graph need only gather.
+"""How LLaVA-OneVision joins the features of tiles, as indices and shares for a graph to gather.
 
-Shapes: T tiles of an image, the first of them the whole image; s patches of a tile's side; P features that come out.
+Shapes: T tiles of an image, the first of them the whole image; s patches of a tile's side; P
+features that come out.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ class TileSettings:
 def tile_plan(
     num_tiles: int, image_size: tuple[int, int], settings: TileSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Which features of the tiles make up each feature that the language model receives, and how much of each.
+    """Which features of the tiles make up each that the language model gets, and how much of each.
 
-    The padding around an image is cut off, features beyond `max_tiles` are scaled down (bilinear), every line ends with
-    the newline, and the whole image's features stand before them all: LLaVA-OneVision's anyres form, as transformers has it.
+    The padding around an image is cut off, features beyond `max_tiles` are scaled down (bilinear),
+    every line ends with the newline, and the whole image's features stand before them all:
+    LLaVA-OneVision's anyres form, as transformers has it.
 
     Args:
         num_tiles: T; 1 where the image is one of several and is not cut.
@@ -95,7 +97,7 @@ def _without_padding(lines: NDArray[np.int64], image_size: tuple[int, int]) -> N
 
 
 def _taps(length: int, wanted: int) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Lines and shares of bilinear scaling from a length to another, by the middles of the lines."""
+    """Lines and shares of bilinear scaling between two lengths, by the middles of the lines."""
     at = np.clip((np.arange(wanted) + 0.5) * (length / wanted) - 0.5, 0, None)
     low = np.floor(at).astype(np.int64)
     return [(low, 1 - (at - low)), (np.minimum(low + 1, length - 1), at - low)]

@@ -20,14 +20,15 @@ from safetensors.torch import load_file
 from signalled import Event, before, behind, run_signalled
 
 from ffr.cli.main import ffr
-from ffr.errors import ModelError, UsageError
+from ffr.errors import UsageError
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
-from ffr.models.vlm import Encoded
 from ffr.settings import GrpoConfig
 from ffr.shipped.tiny import TINY_FOLDER
+from ffr.training.common.stage import Job, train
 from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.reward_terms import RewardError
-from ffr.training.grpo.stage import start_model, train_grpo
+from ffr.training.grpo.stage import GrpoStage
 
 SMALL = {
     "model": "tiny", "max_steps": 4, "batch_size": 2, "accumulate": 2, "num_generations": 4, "updates_per_rollout": 2,
@@ -47,7 +48,9 @@ def _command(*words: str) -> list[str]:
 
 
 def _train(run: Path, **settings: Any) -> Path:
-    return train_grpo(GrpoConfig(**{**SMALL, **settings}), run=run, echo=lambda text: None, progress=False).run
+    return train(
+        GrpoStage(), GrpoConfig(**{**SMALL, **settings}), Job(run=run, say=lambda text: None, progress=False)
+    ).run
 
 
 def _rows(run: Path) -> list[dict[str, str]]:
@@ -79,12 +82,12 @@ def table(tmp_path_factory: pytest.TempPathFactory, sample_home: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory, table: Path) -> Path:
-    """A run that nothing disturbed, in a process of its own, with an order that looks at the rewards."""
+    """A run that nothing disturbed, with an order that looks at the rewards."""
     run = tmp_path_factory.mktemp("whole") / "run"
     words = [*_options(difficulty=table), "--curriculum", "online", "--out", str(run)]
-    done = subprocess.run(_command(*words), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Training tiny on sample" in done.stdout.splitlines()[0]
+    done = CliRunner().invoke(ffr, ["train", "grpo", *words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "Training tiny on sample" in done.output.splitlines()[0]
     return run
 
 
@@ -106,6 +109,15 @@ def test_a_run_leaves_what_it_promises(whole_run: Path) -> None:
     assert float(rows[0]["entropy"]) > 0
 
 
+def test_a_checkpoint_keeps_its_form(whole_run: Path) -> None:
+    """Runs that were begun by an earlier version find their place again by these names."""
+    checkpoint = torch.load(whole_run / "checkpoints" / "step-00000004.ckpt", weights_only=True)
+    assert checkpoint["loops"]["fit_loop"]["state_dict"] == {"combined_loader": [{"steps_given": 4}]}
+    assert checkpoint["callbacks"]["CurriculumCallback"]["num_drawn"] == 4 * 4
+    assert set(checkpoint["callbacks"]) == {"CurriculumCallback"}
+    assert set(checkpoint["ffr"]) == {"configuration", "data", "model"}
+
+
 def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
     lines = [json.loads(line) for line in (whole_run / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["step"] for line in lines] == [1] * 4 + [2] * 4 + [4] * 4
@@ -122,7 +134,13 @@ def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
     ("number", "event", "last_step"),
     [
         # the second step's answers are sampled and written down, the first of its two updates is made
-        pytest.param(signal.SIGKILL, before("ffr.training.grpo.module:GrpoModule._update", 4), 1, id="in an update"),
+        pytest.param(
+            signal.SIGKILL,
+            before("ffr.training.grpo.module:GrpoModule._update", 4),
+            1,
+            id="in an update",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             signal.SIGKILL,
             behind("ffr.run_log:MetricsFile.append", 2),
@@ -151,6 +169,32 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     done = subprocess.run(_command("--resume", str(run)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"going on after step {last_step}" in done.stdout
+    assert _rows(run) == _rows(whole_run)
+    assert _weights(run) == _weights(whole_run)
+    assert (run / "samples.jsonl").read_bytes() == (whole_run / "samples.jsonl").read_bytes()
+
+
+def test_stopped_and_resumed_is_the_same_to_the_bit(
+    whole_run: Path, tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, within one process, whose own random numbers have gone on in between."""
+    run = tmp_path / "run"
+    take_figures, steps = GrpoModule.take_step_figures, []
+
+    def stop_after_two(self: GrpoModule, batch: Any) -> Any:
+        steps.append(batch)
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return take_figures(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GrpoModule, "take_step_figures", stop_after_two)
+        words = [*_options(difficulty=table), "--curriculum", "online", "--out", str(run)]
+        assert CliRunner().invoke(ffr, ["train", "grpo", *words]).exit_code == 130
+    assert len(_rows(run)) == len(steps) == 2
+    done = CliRunner().invoke(ffr, ["train", "grpo", "--resume", str(run)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "going on after step 2" in done.output
     assert _rows(run) == _rows(whole_run)
     assert _weights(run) == _weights(whole_run)
     assert (run / "samples.jsonl").read_bytes() == (whole_run / "samples.jsonl").read_bytes()
@@ -254,7 +298,9 @@ def test_processes_may_have_unlike_numbers_of_passes(sample_home: Path, tmp_path
 
 @pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"])
 def test_every_objective_trains(sample_home: Path, tmp_path: Path, loss_type: str) -> None:
-    options = {**ONE_STEP, "updates_per_rollout": 2, "max_steps": 2, "scale_advantages": "batch", "mask_cut_off": True}
+    options = {
+        **ONE_STEP, "updates_per_rollout": 2, "scale_advantages": "batch", "mask_cut_off": True, "startup_check": False,
+    }  # fmt: skip
     run = _train(tmp_path / "run", loss_type=loss_type, clip_high=5.0 if loss_type == "cispo" else 0.28, **options)
     assert all(float(row["grad_norm"]) > 0 for row in _rows(run))
 
@@ -308,17 +354,6 @@ def test_a_reward_that_fails_names_its_sample(sample_home: Path, tmp_path: Path,
     assert record["status"] == "failed"
 
 
-def test_too_little_memory_names_the_dialogue(
-    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(GrpoModule, "try_longest", fail)
-    with pytest.raises(ModelError, match=r"not enough memory .* dialogue 'sample_train.*\d+ tokens.*answers_per_pass"):
-        _train(tmp_path / "run")
-
-
 def test_trying_the_longest_prompt_changes_nothing(sample_home: Path, tmp_path: Path) -> None:
     runs = [_train(tmp_path / str(check), **ONE_STEP, startup_check=check) for check in (True, False)]
     assert _rows(runs[0]) == _rows(runs[1])
@@ -327,7 +362,7 @@ def test_trying_the_longest_prompt_changes_nothing(sample_home: Path, tmp_path: 
 
 def test_it_starts_from_the_newest_sft_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no finished SFT run .* `ffr train sft` first"):
-        start_model(GrpoConfig(), tmp_path)
+        GrpoStage().choose_model(GrpoConfig(), tmp_path)
     for number, stage in enumerate(("sft", "sft", "grpo")):
         run = tmp_path / f"{stage}-tiny-{number}"
         (run / "merged").mkdir(parents=True)
@@ -335,10 +370,10 @@ def test_it_starts_from_the_newest_sft_run(tmp_path: Path) -> None:
         record = {"stage": stage, "status": "finished", "started_at": "", "seed": 0, "model": "", "dataset": ""}
         record["finished_at"] = f"2026-01-0{number + 1}"
         (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    config, source = start_model(GrpoConfig(), tmp_path)
+    config, source = GrpoStage().choose_model(GrpoConfig(), tmp_path)
     assert source.label == "sft-tiny-1"
     assert config.model == str(tmp_path / "sft-tiny-1")
-    assert start_model(GrpoConfig(model="tiny"), tmp_path)[1].label == "tiny"
+    assert GrpoStage().choose_model(GrpoConfig(model="tiny"), tmp_path)[1].label == "tiny"
 
 
 def _run(*words: str) -> Result:

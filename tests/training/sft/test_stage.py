@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from signalled import behind, run_signalled
 
 from ffr.cli.main import ffr
-from ffr.errors import DataError, ModelError, UsageError
+from ffr.errors import DataError
 from ffr.settings import SftConfig
-from ffr.training.common.assembly import KERNELS_KEPT, newest_checkpoint
-from ffr.training.sft.stage import train_sft
+from ffr.training.common.run import newest_checkpoint
+from ffr.training.common.stage import Job, train
+from ffr.training.sft.stage import SftStage
 
 SMALL = {
     "max_steps": 6, "batch_size": 3, "accumulate": 2, "val_examples": 3, "val_every_steps": 3, "max_new_tokens": 12,
@@ -52,11 +51,11 @@ def _weights(run: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory, sample_home: Path) -> Path:
-    """A run that nothing disturbed, in a process of its own."""
+    """A run that nothing disturbed."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    done = subprocess.run(_command(*_options(), "--out", str(run)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Training tiny on sample" in done.stdout.splitlines()[0]
+    done = _run(*_options(), "--out", str(run))
+    assert done.exit_code == 0, done.output
+    assert "Training tiny on sample" in done.output.splitlines()[0]
     return run
 
 
@@ -83,7 +82,12 @@ def test_the_merged_model_loads_with_plain_transformers(whole_run: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "last_step"), [(signal.SIGKILL, -9, 2), (signal.SIGTERM, 130, 3)], ids=["SIGKILL", "SIGTERM"]
+    ("number", "code", "last_step"),
+    [
+        pytest.param(signal.SIGKILL, -9, 2, id="SIGKILL"),
+        # tests/training/sft/test_packing.py stops and resumes within one process
+        pytest.param(signal.SIGTERM, 130, 3, id="SIGTERM", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_resumed_is_the_same_to_the_bit(
     whole_run: Path, tmp_path: Path, number: signal.Signals, code: int, last_step: int
@@ -100,35 +104,13 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     assert _weights(run) == _weights(whole_run)
 
 
-def test_a_torn_checkpoint_is_passed_over(whole_run: Path) -> None:
-    folder = whole_run / "checkpoints"
-    good = newest_checkpoint(folder)
-    assert good is not None
-    torn = folder / "step-00000099.ckpt"
-    torn.write_bytes(good.read_bytes()[:1000])
-    assert newest_checkpoint(folder) == good
-    torn.write_bytes(b"")
-    assert newest_checkpoint(folder) == good
-    torn.unlink()
-
-
-def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
-    class Hostile:
-        def __reduce__(self) -> tuple:
-            return (Path.touch, (tmp_path / "touched",))
-
-    torch.save({"x": Hostile()}, tmp_path / "step-00000001.ckpt")
-    assert newest_checkpoint(tmp_path) is None
-    assert not (tmp_path / "touched").exists()
-
-
 def test_micro_batches_do_not_change_the_step(sample_home: Path, tmp_path: Path) -> None:
     """Six examples at once, or three times two: the same loss and gradient norm."""
     rows = {}
     for batch_size, accumulate in ((6, 1), (2, 3)):
         run = tmp_path / f"{batch_size}"
         settings = {**SMALL, "batch_size": batch_size, "accumulate": accumulate, "max_steps": 2, "lora_dropout": 0.0}
-        train_sft(SftConfig(**{**settings, "val_examples": 0}), run=run, echo=str, progress=False)
+        train(SftStage(), SftConfig(**{**settings, "val_examples": 0}), Job(run=run, say=str, progress=False))
         rows[batch_size] = [(float(row["loss"]), float(row["grad_norm"])) for row in _rows(run)]
     for one, other in zip(rows[6], rows[2], strict=True):
         assert one == pytest.approx(other, rel=2e-4)
@@ -161,7 +143,7 @@ def test_cached_features_change_nothing(sample_home: Path, tmp_path: Path) -> No
     for cache in (0, 64):
         run = tmp_path / str(cache)
         settings = {**SMALL, "feature_cache_mb": cache, "max_steps": 2, "val_examples": 0}
-        train_sft(SftConfig(**settings), run=run, echo=str, progress=False)
+        train(SftStage(), SftConfig(**settings), Job(run=run, say=str, progress=False))
         runs.append(run)
     assert _rows(runs[0]) == _rows(runs[1])
     assert _weights(runs[0]) == _weights(runs[1])
@@ -200,29 +182,6 @@ def test_what_a_wrong_call_says(sample_home: Path, tmp_path: Path, whole_run: Pa
     assert "nothing is left to train" in finished.output
 
 
-@pytest.mark.parametrize("setting", ["strategy=foo", "strategy=fsdp", "strategy=deepspeed_stage_2", "wandb_project=x"])
-def test_what_is_not_here_is_one_sentence(setting: str, sample_home: Path, tmp_path: Path) -> None:
-    words = [*_options(accelerator="cpu"), "-o", setting, "--out", str(tmp_path / "run")]
-    result = CliRunner().invoke(ffr, ["train", "sft", *words])
-    assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)
-    assert len(result.output.strip().splitlines()) == 2  # what was taken, and what is wrong with it
-
-
-def test_changed_data_is_not_resumed(sample_home: Path, tmp_path: Path) -> None:
-    records = (sample_home / "sample" / "train.jsonl").read_text(encoding="utf-8").splitlines()[:12]
-    data = tmp_path / "train.jsonl"
-    data.write_text("\n".join(records) + "\n", encoding="utf-8")
-    settings = {**SMALL, "dataset": str(data), "image_root": str(sample_home / "sample"), "max_steps": 2}
-    run = tmp_path / "run"
-    train_sft(SftConfig(**settings), run=run, echo=str, progress=False)
-    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    (run / "run.json").write_text(json.dumps({**record, "status": "interrupted"}), encoding="utf-8")
-    data.write_text("\n".join(records[:11]) + "\n", encoding="utf-8")
-    with pytest.raises(ModelError, match="the training data changed"):
-        train_sft(SftConfig(**settings), run=run, resume=True, echo=str, progress=False)
-
-
 def test_a_fault_in_mid_run_keeps_the_steps_done(sample_home: Path, tmp_path: Path) -> None:
     """A picture that vanishes: one sentence with its place, and a checkpoint of the steps before."""
     records = [
@@ -250,38 +209,14 @@ def test_a_fault_in_mid_run_keeps_the_steps_done(sample_home: Path, tmp_path: Pa
                 path.write_bytes(b"no picture")
 
     with pytest.raises(DataError, match=r"train\.jsonl:\d+"):
-        train_sft(SftConfig(**settings), run=run, echo=spoil, progress=False)
+        train(SftStage(), SftConfig(**settings), Job(run=run, say=spoil, progress=False))
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "failed"
     assert newest_checkpoint(run / "checkpoints") == run / "checkpoints" / "step-00000003.ckpt"
-
-
-def test_processes_from_outside_need_a_folder(sample_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.delenv("FFR_RUN_FOLDER", raising=False)
-    with pytest.raises(UsageError, match="name the run's folder with --out"):
-        train_sft(SftConfig(**SMALL), echo=str, progress=False)
 
 
 def test_all_weights_of_the_language_model_can_be_trained(sample_home: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = {**SMALL, "lora_rank": 0, "max_steps": 2, "val_examples": 0}
-    train_sft(SftConfig(**settings), run=run, echo=str, progress=False)
+    train(SftStage(), SftConfig(**settings), Job(run=run, say=str, progress=False))
     assert not (run / "adapter").exists()
     assert (run / "merged" / "model.safetensors").is_file()
-
-
-def test_environment_is_left_clean() -> None:
-    assert os.environ.get("FFR_RUN_FOLDER") is None
-
-
-@pytest.mark.parametrize(("given", "expected"), [(None, "128"), ("7", "7")])
-def test_few_kernels_are_kept_unless_told(
-    given: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = KERNELS_KEPT[0]
-    monkeypatch.setenv(name, given or "")
-    if given is None:
-        monkeypatch.delenv(name)
-    with pytest.raises(UsageError):
-        train_sft(SftConfig(dataset=str(tmp_path / "none.jsonl")), run=tmp_path / "run", echo=str, progress=False)
-    assert os.environ[name] == expected

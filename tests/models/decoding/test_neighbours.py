@@ -8,23 +8,27 @@ from typing import Any
 
 import pytest
 import torch
+from model_builds import BUILDS
 from vlm_reference import with_lora
 
 from ffr.answer import AnswerGrammar
 from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.errors import DataError
-from ffr.models.decoding import grouped as prefix_decoding
-from ffr.models.decoding.greedy import Generated, generate_answers
-from ffr.models.decoding.grouped import answer_groups, can_share, common_prefix_length, neighbours_of
+from ffr.models.decoding import greedy
+from ffr.models.decoding.greedy import answer_neighbours, generate_answers
+from ffr.models.decoding.loop import Generated
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.features import ImageFeatureCache
+from ffr.models.packing import neighbours_of, shared_beginning
+from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Encoded, Vlm
+from ffr.models.vlm import Vlm
 from ffr.prompt import QueryPosition, render
 from ffr.retrieval.interface import Answer, Retriever
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 
+QUICK = ("qwen2-vl", "smolvlm")
 QUERIES = ["a picture", "公交车晚点", "x", "what was said about the weather that day", "a picture"]
 
 
@@ -53,28 +57,40 @@ def assert_same(mine: list[Generated], theirs: list[Generated]) -> None:
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
 
 
-@pytest.mark.parametrize("is_constrained", [False, True], ids=["free", "constrained"])
+@pytest.mark.parametrize(
+    ("name", "is_constrained"),
+    [
+        *(pytest.param(name, False, id=f"{name}-free") for name in sorted(BUILDS)),
+        # the grammar sees tokens, not architectures
+        *(
+            pytest.param(name, True, id=f"{name}-constrained", marks=[pytest.mark.slow] * (name not in QUICK))
+            for name in sorted(BUILDS)
+        ),
+    ],
+)
 def test_answers_are_those_of_each_prompt_alone(
-    folder: Path, group: Callable[..., list[Encoded]], is_constrained: bool
+    model_folder: Callable[[str], Path], name: str, group: Callable[..., list[Encoded]], is_constrained: bool
 ) -> None:
-    """float32: the same tokens, log-probabilities to 1e-4; groups of 4, 1 and 5 queries with other lengths and pictures."""
-    vlm = with_lora(folder)
+    """float32: the same tokens, log-probabilities to 1e-4; groups of 3, 1 and 4 queries with other lengths
+    and pictures."""
+    vlm = with_lora(model_folder(name))
     assert PrefixSharing(vlm).is_active
     groups = [
-        group(vlm, 1, 2, 0, num_queries=4),
+        group(vlm, 1, 2, 0, num_queries=3),
         group(vlm, num_queries=1, words="long " * 60),
-        group(vlm, 3, num_queries=5, words="x"),
+        group(vlm, 3, num_queries=4, words="x"),
     ]
+    longest = 70 if is_constrained else 24
     sizes = [(5, 3), (2, 0), (3, 1)]
     grammars = [[AnswerGrammar(*size)] * len(prompts) for size, prompts in zip(sizes, groups, strict=True)]
-    shared = answer_groups(vlm, groups, max_new_tokens=70, grammars=grammars if is_constrained else None)
+    shared = answer_neighbours(vlm, groups, max_new_tokens=longest, grammars=grammars if is_constrained else None)
     for prompts, answers, its_grammars in zip(groups, shared, grammars, strict=True):
         alone = [
-            generate_answers(vlm, [prompt], max_new_tokens=70, grammars=[grammar] if is_constrained else None)[0]
+            generate_answers(vlm, [prompt], max_new_tokens=longest, grammars=[grammar] if is_constrained else None)[0]
             for prompt, grammar in zip(prompts, its_grammars, strict=True)
         ]
         assert_same(answers, alone)
-    # what is compared is not one and the same answer ten times
+    # what is compared is not one and the same answer eight times
     assert len({answer.logprobs for answers in shared for answer in answers}) > 5
 
 
@@ -93,7 +109,7 @@ def test_answers_that_end_at_other_times(
             head = vlm.base.get_output_embeddings().weight
             head.copy_(torch.randn(head.shape, generator=torch.Generator().manual_seed(seed)))
         written = [
-            [answer.token_ids for answer in answers] for answers in answer_groups(vlm, groups, max_new_tokens=24)
+            [answer.token_ids for answer in answers] for answers in answer_neighbours(vlm, groups, max_new_tokens=24)
         ]
         for item in {item for answers in written for ids in answers for item in ids}:
             ends = {max((*ids, item).index(item) for ids in answers) for answers in written}
@@ -103,7 +119,7 @@ def test_answers_that_end_at_other_times(
             break
     assert num_ends > 1, "all groups end at once; nothing is tested"
     vlm.base.generation_config.eos_token_id = [vlm.end_of_turn_id, stop]
-    shared = answer_groups(vlm, groups, max_new_tokens=24)
+    shared = answer_neighbours(vlm, groups, max_new_tokens=24)
     for prompts, answers in zip(groups, shared, strict=True):
         assert_same(answers, generate_answers(vlm, prompts, max_new_tokens=24))
 
@@ -112,10 +128,10 @@ def test_modes_and_limits(model_folder: Callable[[str], Path], group: Callable[.
     vlm = with_lora(model_folder("qwen2-vl"))
     assert PrefixSharing(vlm).is_active
     vlm.train()
-    [answers] = answer_groups(vlm, [group(vlm, 0, num_queries=2)], max_new_tokens=3)
+    [answers] = answer_neighbours(vlm, [group(vlm, 0, num_queries=2)], max_new_tokens=3)
     assert vlm.training
     assert [len(answer.token_ids) for answer in answers] == [3, 3]
-    assert answer_groups(vlm, [], max_new_tokens=3) == []
+    assert answer_neighbours(vlm, [], max_new_tokens=3) == []
 
 
 def test_pictures_behind_the_query_are_refused(
@@ -123,20 +139,16 @@ def test_pictures_behind_the_query_are_refused(
 ) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     first = group(vlm, 0, num_queries=2, position="first")
-    assert not can_share(vlm, first)
-    with pytest.raises(ValueError, match="behind what the prompts of a group have in common"):
-        answer_groups(vlm, [first], max_new_tokens=3)
-    assert can_share(vlm, group(vlm, 0, num_queries=2))
+    placeholders = vlm.placeholder_ids
+    assert shared_beginning(first, placeholders) is None
+    with pytest.raises(ValueError, match="behind what the prompts of a part have in common"):
+        answer_neighbours(vlm, [first], max_new_tokens=3)
+    assert shared_beginning(group(vlm, 0, num_queries=2), placeholders) is not None
     # the same ids with another picture of the same size behind them are not the same prefix
     one, other = (group(vlm, 0, num_queries=2), group(vlm, 0, num_queries=2))
     other[1].images[0].digest = "another"
-    assert can_share(vlm, one)
-    assert not can_share(vlm, other)
-
-
-def test_a_repeated_prompt_leaves_a_token_to_each() -> None:
-    assert common_prefix_length([[5, 6, 7], [5, 6, 7]]) == 2
-    assert common_prefix_length([[5]]) == 0
+    assert shared_beginning(one, placeholders) is not None
+    assert shared_beginning(other, placeholders) is None
 
 
 # -- in an evaluation ---------------------------------------------------------------------------------------------------------
@@ -168,7 +180,7 @@ def test_a_retriever_shares_dialogues_and_answers_the_same(
     model_folder: Callable[[str], Path], asked: list[Example], is_constrained: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
-    vlm.feature_cache = ImageFeatureCache(memory_bytes=64 << 20)
+    vlm.tower.cache = ImageFeatureCache(memory_bytes=64 << 20)
     options: dict[str, Any] = {"name": "m", "query_position": "last", "max_new_tokens": 40, "with_logprobs": True}
     options["is_constrained"] = is_constrained
     repeated = answers_of(VlmRetriever(vlm, is_prefix_shared=False, **options), asked)
@@ -176,9 +188,9 @@ def test_a_retriever_shares_dialogues_and_answers_the_same(
 
     def counted(vlm: Vlm, made: Any, **more: Any) -> Any:
         groups.extend(len(group) for group in made)
-        return answer_groups(vlm, made, **more)
+        return answer_neighbours(vlm, made, **more)
 
-    monkeypatch.setattr(prefix_decoding, "answer_groups", counted)
+    monkeypatch.setattr(greedy, "answer_neighbours", counted)
     # a budget that cuts the work into several batches
     shared = answers_of(VlmRetriever(vlm, batch_tokens=2_000, **options), asked)
     assert sorted(groups) == [1, 2, 3, 4, 16]
@@ -192,7 +204,7 @@ def test_nothing_is_shared_where_it_cannot_be(
     model_folder: Callable[[str], Path], asked: list[Example], monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     """Query first; one query each; a model with layers of sliding attention."""
-    monkeypatch.setattr(prefix_decoding, "answer_groups", lambda *_, **__: pytest.fail("shared"))
+    monkeypatch.setattr(greedy, "answer_neighbours", lambda *_, **__: pytest.fail("shared"))
     vlm = with_lora(model_folder("qwen2-vl"))
     answers_of(VlmRetriever(vlm, name="m", query_position="first", max_new_tokens=2), asked)
     one_each = list({example.dialogue.id: example for example in asked}.values())
@@ -241,12 +253,18 @@ def test_sampled_answers_are_those_of_each_prompt_alone(
     ]
     prompts = [prompt for part in groups for prompt in part]
     numbers = [number for number, part in enumerate(groups) for _ in part]
-    assert list(map(len, neighbours_of(vlm, prompts, numbers))) == [3, 1, 1, 1]
+    assert list(map(len, neighbours_of(prompts, numbers, vlm.placeholder_ids))) == [3, 1, 1, 1]
 
     def answers(of: list[int] | None) -> list[list[Generated]]:
         chance = torch.Generator().manual_seed(1)
         return sample_answers(
-            vlm, prompts, num_samples=3, max_new_tokens=30, temperature=temperature, generator=chance, groups=of
+            vlm,
+            prompts,
+            num_samples=3,
+            max_new_tokens=30,
+            temperature=temperature,
+            generator=chance,
+            dialogue_numbers=of,
         )
 
     for mine, theirs in zip(answers(numbers), answers(None), strict=True):

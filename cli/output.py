@@ -1,0 +1,86 @@
+"""What the commands print.
+
+Lines that nothing foreign can steer, JSON, and bars that show how far a piece of work is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ffr.text import json_text, visible
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
+    from ffr.progress import Progress
+
+
+def say(text: str = "") -> None:
+    """Prints a line, or several."""
+    click.echo(visible(text))
+
+
+def say_aside(text: str) -> None:
+    """Prints a line to the error stream, where it does not stand in the way of what is printed."""
+    click.echo(visible(text), err=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON.
+
+    Raises:
+        ValueError: for a number that is not finite, which JSON cannot say.
+    """
+    click.echo(json_text(value))
+
+
+class progress_bar:  # noqa: N801 - reads as the function it stands for
+    """A bar on stderr, or nothing.
+
+    Args:
+        asked: Whether it is wanted; None where stderr is a terminal.
+        what: What is done, or what is counted; it stands before the bar.
+        total: How many items there are; None until it is told.
+        unit: What stands behind the numbers; `bytes` shows sizes and speed.
+    """
+
+    def __init__(self, asked: bool | None, what: str, total: int | None = None, *, unit: str = "") -> None:
+        import sys
+
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+        from rich.progress import Progress as Bar
+
+        from ffr.terminal import PlainConsole
+
+        is_shown = sys.stderr.isatty() if asked is None else asked
+        counts: list[ProgressColumn] = [MofNCompleteColumn(), TextColumn(unit)]
+        if unit == "bytes":
+            counts = [DownloadColumn(), TransferSpeedColumn()]
+        self._bar = Bar(
+            TextColumn(what),
+            BarColumn(),
+            *counts,
+            TimeRemainingColumn(),
+            console=PlainConsole(stderr=True),
+            disable=not is_shown,
+        )
+        self._task = self._bar.add_task(what, total=total)
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self._advance
+
+    def _advance(self, num_done: int, num_total: int | None) -> None:
+        self._bar.update(self._task, completed=num_done, total=num_total)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

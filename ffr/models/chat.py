@@ -1,0 +1,120 @@
+"""A model's chat template at work: prompts as text around images, and how a turn ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from ffr.answer import format_answer
+from ffr.dialogue import FilePrompt, Fragment
+from ffr.errors import ModelError
+from ffr.prompt import IMAGE_MARK
+from ffr.text import one_line
+
+
+class ChatTemplate:
+    """The chat template of a model, with what has to be known of it found out on making.
+
+    Args:
+        tokenizer: The model's tokenizer, which renders the template.
+        processor: Its processor; its template goes before the tokenizer's.
+        name: What the user called the model.
+
+    Raises:
+        ModelError: where the tokenizer cannot write an answer, or the template cannot be used,
+            leaves out what the user says, or does not close a turn.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, processor: Any, *, name: str) -> None:
+        self._tokenizer = tokenizer
+        self._processor = processor
+        self._name = name
+        self._check_tokenizer()
+        self.turn_end = self._find_turn_end()
+        """The id that closes the assistant's turn, as a list of one."""
+        self._keeps_image_places = self._finds_image_places_kept()
+
+    @property
+    def image_token(self) -> str:
+        """The text that stands for an image in a rendered prompt."""
+        return str(self._processor.image_token)
+
+    def pieces(self, prompt: FilePrompt) -> list[str]:
+        """The rendered prompt, up to where the answer begins, cut where its images stand.
+
+        Args:
+            prompt: The prompt; one `<image>` for each image.
+        """
+        parts: list[dict[str, str]] = []
+        if self._keeps_image_places:
+            for number, text in enumerate(prompt.user.split(IMAGE_MARK)):
+                if number:
+                    parts.append({"type": "image"})
+                if text:
+                    parts.append({"type": "text", "text": text})
+        else:
+            # as text the image token stays where it is
+            text = prompt.user.replace(IMAGE_MARK, self.image_token)
+            parts.append({"type": "text", "text": text})
+        messages: list[dict[str, Any]] = [{"role": "user", "content": parts}]
+        if prompt.system is not None:
+            system = [{"type": "text", "text": prompt.system}]
+            messages.insert(0, {"role": "system", "content": system})
+        return self._render(messages, ask=True).split(self.image_token)
+
+    def _check_tokenizer(self) -> None:
+        """Refuses a tokenizer that loses text.
+
+        One whose files are missing comes up empty, unsaid.
+        """
+        text = format_answer(Fragment((0, 12), (3,)))
+        ids = self._tokenizer(text, add_special_tokens=False).input_ids
+        if self._tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
+            raise ModelError("its tokenizer cannot write the answer format; restore its tokenizer files", self._name)
+
+    def _find_turn_end(self) -> list[int]:
+        """The id that closes the assistant's turn, without white space after it."""
+        answer = "answer-0"
+        text = self._render(
+            [
+                {"role": "user", "content": [{"type": "text", "text": "?"}]},
+                {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+            ],
+            ask=False,
+        )
+        end = text.rpartition(answer)[2].strip() if answer in text else ""
+        ids: list[int] = self._tokenizer(end, add_special_tokens=False).input_ids if end else []
+        if not ids and self._tokenizer.eos_token_id is not None:
+            ids = [self._tokenizer.eos_token_id]
+        if not ids:
+            raise ModelError("its chat template does not close a turn and its tokenizer has no end token", self._name)
+        return ids[:1]
+
+    def _finds_image_places_kept(self) -> bool:
+        """Whether the template writes an image where it stands (LLaVA-OneVision's: all first)."""
+        first, last = "text-0", "text-1"
+        content = [
+            {"type": "text", "text": first},
+            {"type": "image"},
+            {"type": "text", "text": last},
+        ]
+        text = self._render([{"role": "user", "content": content}], ask=True)
+        if first not in text or last not in text:
+            raise ModelError("its chat template leaves out what the user says; restore chat_template.jinja", self._name)
+        return text.index(first) < text.find(self.image_token) < text.index(last)
+
+    def _render(self, messages: list[dict[str, Any]], *, ask: bool) -> str:
+        try:
+            template = getattr(self._processor, "chat_template", None)
+            template = template or self._tokenizer.chat_template
+            # the tokenizer renders the processor's template: some processors look for videos
+            # while they render
+            text: str = self._tokenizer.apply_chat_template(
+                messages, chat_template=template, tokenize=False, add_generation_prompt=ask
+            )
+        except (ValueError, AttributeError, TypeError, TemplateError) as error:
+            reason = one_line(error)
+            raise ModelError(f"its chat template cannot be used ({reason})", self._name) from None
+        return text

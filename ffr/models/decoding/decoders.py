@@ -1,0 +1,119 @@
+"""Decoders of single prompts: each answer with its own copy of its prompt's keys, or all with one.
+
+Shapes: B prompts, G answers to each, P tokens of the longest prompt, rows = B·G, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ffr.models.decoding.reading import Reader, own_tokens
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
+
+
+class CopyingDecoder:
+    """Every answer has its own copy of the prompt's keys and values; for layers of any kind.
+
+    Args:
+        vlm: The model; in evaluation mode.
+        prompts: B prompts without answers.
+        num_samples: Answers to each prompt (G), adjacent.
+        is_as_generate: Computes to the last bit what transformers' `generate` does: answers that
+            have ended stay in the batch, where they else make room once half of them have, and the
+            output embedding takes the first states as a batch, not as a matrix. One answer each.
+    """
+
+    def __init__(
+        self,
+        vlm: Vlm,
+        prompts: Sequence[Encoded],
+        num_samples: int = 1,
+        *,
+        is_as_generate: bool = False,
+    ) -> None:
+        self._reader = Reader(vlm, prompts, padding_side="left")
+        self._num_samples = num_samples
+        self._is_as_generate = is_as_generate
+        if num_samples > 1:
+            self._reader.cache.batch_repeat_interleave(num_samples)
+        self._position = self._reader.following.repeat_interleave(num_samples)  # (rows,)
+        self._mask = self._reader.mask.repeat_interleave(num_samples, dim=0)  # (rows, P + steps)
+
+    def first_logits(self) -> torch.Tensor:
+        """(rows, V) float32: what the prompts' last tokens predict."""
+        hidden = self._reader.last_hidden
+        if self._is_as_generate:
+            return self._reader.logits(hidden)[:, 0]
+        logits = self._reader.logits(hidden[:, 0])
+        return logits.repeat_interleave(self._num_samples, dim=0)
+
+    def step(self, token: torch.Tensor) -> torch.Tensor:
+        """(rows, V) float32 after one more token (rows,) of each answer."""
+        self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
+        hidden = self._reader.read(token[:, None], self._position[:, None], self._mask)
+        self._position = self._position + 1
+        return self._reader.logits(hidden[:, -1])
+
+    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+        """As `ffr.models.decoding.loop.Decoder`."""
+        if self._is_as_generate or 2 * int(is_open.sum()) > len(is_open):
+            return None
+        kept = is_open.nonzero()[:, 0]
+        self._reader.cache.batch_select_indices(kept)
+        self._position, self._mask = self._position[kept], self._mask[kept]
+        return kept
+
+
+class SharedDecoder:
+    """All answers to a prompt read one copy of its keys and values; for layers of full attention.
+
+    A forward pass takes the next token of every answer as one row of G tokens; its mask lets each
+    see the prompt and what its own answer has written. The cache of a prompt then holds
+    P + G·(steps) tokens instead of G·(P + steps).
+
+    Args:
+        vlm: The model; in evaluation mode.
+        prompts: B prompts without answers.
+        num_samples: Answers to each prompt (G), adjacent.
+    """
+
+    def __init__(self, vlm: Vlm, prompts: Sequence[Encoded], num_samples: int) -> None:
+        self._reader = Reader(vlm, prompts, padding_side="left")
+        self._num_samples = num_samples
+        self._position = self._reader.following  # (B,)
+        self._mask = self._reader.mask.bool()  # (B, P)
+        self._num_steps = 0
+
+    def first_logits(self) -> torch.Tensor:
+        """(rows, V) float32: what the prompts' last tokens predict."""
+        logits = self._reader.logits(self._reader.last_hidden[:, 0])
+        return logits.repeat_interleave(self._num_samples, dim=0)
+
+    def step(self, token: torch.Tensor) -> torch.Tensor:
+        """(rows, V) float32 after one more token (rows,) of each answer."""
+        num_prompts, size = len(self._mask), self._num_samples
+        self._num_steps += 1
+        # (B, G, P + G·steps): all of the prompt, and of each step one token in G
+        own = own_tokens(size, self._num_steps, token.device).expand(num_prompts, -1, -1)
+        mask = torch.cat([self._mask[:, None].expand(-1, size, -1), own], dim=2)
+        # the G tokens stand side by side in the cache, but in the same place of their answers
+        positions = (self._position[:, None] + self._num_steps - 1).expand(-1, size)
+        hidden = self._reader.read(token.view(num_prompts, size), positions, mask[:, None])
+        return self._reader.logits(hidden.flatten(0, 1))
+
+    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+        """As `ffr.models.decoding.loop.Decoder`.
+
+        A prompt stays while one of its answers goes on.
+        """
+        has_open = is_open.view(-1, self._num_samples).any(1)
+        if 4 * int(has_open.sum()) > 3 * len(has_open):
+            return None
+        kept = has_open.nonzero()[:, 0]
+        self._reader.cache.batch_select_indices(kept)
+        self._position, self._mask = self._position[kept], self._mask[kept]
+        rows: torch.Tensor = has_open.repeat_interleave(self._num_samples).nonzero()[:, 0]
+        return rows

@@ -1,0 +1,145 @@
+"""The one loop that writes answers token by token; what decodes and what chooses are its parts.
+
+Shapes: R answers, V vocabulary; `rows` are those answers that the decoder still has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from ffr.models.vlm import Vlm
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One answer.
+
+    Args:
+        text: What was written, without the end of the turn.
+        token_ids: Its tokens, the end of the turn last where it was reached.
+        logprobs: Log-probability of each token under the model's own distribution (before any
+            constraint).
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+class Decoder(Protocol):
+    """Prompts that went through the model, and the answers to them token by token."""
+
+    def first_logits(self) -> torch.Tensor:
+        """(R, V) float32: what the prompts' last tokens predict."""
+        ...
+
+    def step(self, token: torch.Tensor) -> torch.Tensor:
+        """(rows, V) float32 after one more token (rows,) of each answer."""
+        ...
+
+    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+        """Goes on without answers that have ended, where that saves enough to be worth the copy.
+
+        Args:
+            is_open: (rows,) bool, True where the answer goes on.
+
+        Returns:
+            Which of the rows are kept; None for all: what `step` gives for those that have ended
+            has no meaning then.
+        """
+        ...
+
+
+class Choose(Protocol):
+    """Chooses the next token of each answer."""
+
+    def __call__(self, logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens (rows,) and their log-probabilities (rows,) from logits (rows, V).
+
+        Args:
+            logits: What the model says.
+            rows: The numbers of these answers among all R.
+        """
+        ...
+
+
+@torch.no_grad()
+def decode(vlm: Vlm, decoder: Decoder, choose: Choose, *, max_new_tokens: int) -> list[Generated]:
+    """Writes answers until all have ended.
+
+    Args:
+        vlm: The model, which is `answering`.
+        decoder: What has read the prompts.
+        choose: What chooses the tokens.
+        max_new_tokens: Longest answer, the end of the turn included.
+
+    Returns:
+        R answers.
+    """
+    stops = torch.tensor(vlm.stop_ids, device=vlm.device)
+    logits = decoder.first_logits()
+    num_answers = len(logits)
+    rows = torch.arange(num_answers, device=vlm.device)
+    is_open = torch.ones(num_answers, dtype=torch.bool, device=vlm.device)
+    # columns of R, on the device: only whether any answer goes on is asked for at each token
+    tokens: list[torch.Tensor] = []
+    logprobs: list[torch.Tensor] = []
+    for step in range(max_new_tokens):
+        token, logprob = choose(logits, rows)
+        tokens.append(token.new_zeros(num_answers).index_copy(0, rows, token))
+        logprobs.append(logprob.new_zeros(num_answers).index_copy(0, rows, logprob))
+        is_open = is_open & ~torch.isin(token, stops)
+        if step + 1 == max_new_tokens or not is_open.any():
+            break
+        kept = decoder.drop_finished(is_open)
+        if kept is not None:
+            rows, is_open, token = rows[kept], is_open[kept], token[kept]
+        logits = decoder.step(token)
+    ids, values = torch.stack(tokens, dim=1).tolist(), torch.stack(logprobs, dim=1).tolist()
+    return [_answer_of(vlm, *row) for row in zip(ids, values, strict=True)]
+
+
+def _answer_of(vlm: Vlm, ids: list[int], logprobs: list[float]) -> Generated:
+    """The answer in the tokens of a row, which may go on behind the end of the turn."""
+    stops = set(vlm.stop_ids)
+    end = next((number for number, item in enumerate(ids) if item in stops), len(ids))
+    text: str = vlm.tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return Generated(text, tuple(ids[: end + 1]), tuple(logprobs[: end + 1]))
+
+
+@contextmanager
+def answering(vlm: Vlm) -> Iterator[None]:
+    """The model in evaluation mode while it reads and writes, and then as it was."""
+    was_training = vlm.training
+    vlm.eval()
+    try:
+        with weights_cast_once(vlm.device.type):
+            yield
+    finally:
+        vlm.train(was_training)
+
+
+@contextmanager
+def weights_cast_once(device_type: str) -> Iterator[None]:
+    """Under autocast, keeps the weights in its type for all tokens.
+
+    Lightning's autocast has each pass cast them anew. They are let go at the end, so that none is
+    there when the weights have moved.
+
+    Args:
+        device_type: cpu, cuda.
+    """
+    if not torch.is_autocast_enabled(device_type):
+        yield
+        return
+    try:
+        dtype = torch.get_autocast_dtype(device_type)
+        with torch.autocast(device_type, dtype, cache_enabled=True):
+            yield
+    finally:
+        torch.clear_autocast_cache()

@@ -1,0 +1,94 @@
+"""Words from outside, fit to be shown: printable, on one line, cut.
+
+And which of them are addresses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+# what turns the direction of a line round, or hides in it, beyond the control and format characters
+_UNSEEN = {*range(0x200B, 0x2010), 0x2028, 0x2029}
+# what a build server's log takes for a command at the beginning of a line
+_BUILD_COMMAND = re.compile(r"^([ \t]*)::", re.MULTILINE)
+# a `Path` of an address has lost one of its slashes; one letter is a drive
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:|file:", re.IGNORECASE)
+
+
+def visible(text: str) -> str:
+    r"""A text that cannot steer a terminal or a build log.
+
+    Control characters stand there as signs, direction marks and the like by their numbers, and a
+    `::` at the beginning of a line in brackets. Line breaks and tabs stay.
+
+    >>> visible("a\x1b[31mb\u202ec\n")
+    'a␛[31mb⟨U+202E⟩c\n'
+    """
+    if _BUILD_COMMAND.search(text):
+        text = _BUILD_COMMAND.sub(r"\1⟨::⟩", text)
+    # almost all texts have nothing of the kind
+    return text if text.isprintable() else "".join(map(_visible_char, text))
+
+
+def _visible_char(char: str) -> str:
+    code = ord(char)
+    if char in "\n\t" or (32 <= code < 127):
+        return char
+    if code < 32:
+        return chr(0x2400 + code)
+    if code in _UNSEEN or unicodedata.category(char) in ("Cc", "Cf", "Cs"):
+        return f"⟨U+{code:04X}⟩"
+    return char
+
+
+def one_line(said: object, limit: int = 200) -> str:
+    r"""What an error or a text says, printable, on one line and cut.
+
+    An error's kind where it says nothing.
+
+    Args:
+        said: The error or text.
+        limit: Characters that are kept at most.
+
+    >>> one_line(ValueError("two\nlines.")), one_line(KeyError()), one_line("long, too long", 6)
+    ('two lines', 'KeyError', 'long,…')
+    """
+    # what a library or a server says may have megabytes
+    text = visible(" ".join(str(said)[: 100 * limit].split()))
+    if isinstance(said, BaseException):
+        text = text.rstrip(".:") or type(said).__name__
+    return cut(text, limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """The beginning of a text longer than so many characters, with a sign that it goes on."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def json_text(value: Any, *, indent: int | None = 2) -> str:
+    r"""A value as JSON that cannot steer a terminal.
+
+    What is not to be seen stands there by its number, as JSON has it.
+
+    >>> json_text(["é\u202e\x9b"], indent=None)
+    '["é\\u202e\\u009b"]'
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    if text.isprintable():
+        return text
+    return "".join(char if _visible_char(char) == char else json.dumps(char)[1:-1] for char in text)
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether a location is an address rather than a path.
+
+    Addresses are those of the web, `file:`, and a picture in itself, `data:`.
+
+    >>> [is_url(text) for text in ("https://example.org/a.png", "data:image/png;base64,aa", "images/a.png", "C:/a.png")]
+    [True, True, False, False]
+    """
+    return _ADDRESS.match(str(location)) is not None

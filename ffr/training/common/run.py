@@ -1,0 +1,243 @@
+"""A training's run folder and record: made at the start, kept true, found again on resuming."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from ffr.data.catalog import NAMED_SETS
+from ffr.data.dataset import ExampleDataset
+from ffr.embedding.loading import SHIPPED
+from ffr.errors import ModelError, UsageError
+from ffr.files import make_folder, replace_text
+from ffr.provenance import command, now, versions
+from ffr.run_log import read_metrics
+from ffr.runs import CONFIG_FILE, ModelSource, RunRecord, Status, new_run_folder
+from ffr.settings import StageConfig, config_fingerprint, load_resumed, resumed_fingerprint, to_yaml
+
+Config = TypeVar("Config", bound=StageConfig)
+_RUN_FOLDER_VARIABLE = "FFR_RUN_FOLDER"
+_NAMES_OF_FILES: dict[str, Collection[str]] = {
+    "model": ("tiny", "newest"),
+    "dataset": NAMED_SETS,
+    "val_dataset": NAMED_SETS,
+    "image_root": (),
+    "difficulty": (),
+    "encoder": ("policy", *SHIPPED),
+}
+"""Settings that may name a file or folder, and what they may name else."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a training left its files, and how it ended."""
+
+    run: Path
+    status: Status
+    figures: dict[str, float]
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks and writes for all."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+@contextmanager
+def run_folder(run: Path | None, root: Path, stage: str, recipe: str) -> Iterator[Path]:
+    """The run's folder, the same one in all processes.
+
+    The first process makes it and hands its name to those that it starts.
+
+    Args:
+        run: The folder; None makes the next one under `root`.
+        root: Folder of the runs.
+        stage: Stands in the name of a new folder.
+        recipe: Likewise.
+
+    Raises:
+        UsageError: where processes were started from outside, so that none could hand a name on.
+    """
+    handed = os.environ.get(_RUN_FOLDER_VARIABLE)
+    if not is_first_process() or (handed and int(os.environ.get("WORLD_SIZE", "1")) > 1):
+        if run is None and not handed:
+            raise UsageError("several processes were started from outside; name the run's folder with --out")
+        yield run or Path(str(handed))
+        return
+    if run is None:
+        run = new_run_folder(root, stage, Path(recipe).stem)
+    make_folder(run)
+    os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
+    try:
+        yield run
+    finally:
+        os.environ.pop(_RUN_FOLDER_VARIABLE, None)
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The settings with the files and folders that they name in full, so that a run goes on from any folder.
+
+    Names of sets, of models that come with ffr, and of the hub stay as they are.
+    """
+    changed: dict[str, Any] = {}
+    for name, reserved in _NAMES_OF_FILES.items():
+        value = getattr(config, name, None)
+        if not isinstance(value, str) or value in reserved:
+            continue
+        # an encoder's kind stands before its folder: `onnx:DIR`
+        kind, colon, rest = value.partition(":") if name == "encoder" else ("", "", value)
+        path = Path(rest if colon else value)
+        if path.exists():
+            changed[name] = (kind + colon if colon else "") + str(path.absolute())
+    return replace(config, **changed)
+
+
+def configuration_of(config: StageConfig, resumed: Path | None) -> str:
+    """What names the settings of a run: of one that is gone on with, what its checkpoints say.
+
+    Args:
+        config: The settings.
+        resumed: The run folder that is gone on with; None for a new run.
+
+    Raises:
+        FfrError: where the folder's settings are not those that its record names.
+    """
+    if resumed is None:
+        return config_fingerprint(config)
+    return resumed_fingerprint(config, resumed / CONFIG_FILE, RunRecord.load(resumed).config_fingerprint)
+
+
+def check_resumed(run: Path, data_fingerprint: str, val_fingerprint: str) -> RunRecord:
+    """The record of a run that is gone on with.
+
+    Args:
+        run: The run folder.
+        data_fingerprint: Names the training data.
+        val_fingerprint: Names the validation data; empty for none.
+
+    Raises:
+        ModelError: where the data is not what the run began with.
+    """
+    record = RunRecord.load(run)
+    for word, before, found in (
+        ("training", record.data_fingerprint, data_fingerprint),
+        ("validation", record.val_fingerprint, val_fingerprint),
+    ):
+        if before != found:
+            what = f"the {word} data changed since the run began (its texts, answers or pictures)"
+            raise ModelError(f"{what}; restore it, or start a new run", str(run))
+    return record
+
+
+@contextmanager
+def kept_record(
+    run: Path,
+    config: StageConfig,
+    source: ModelSource,
+    data: tuple[ExampleDataset, ExampleDataset | None],
+    *,
+    configuration: str,
+    resume: bool,
+) -> Iterator[RunRecord]:
+    """Writes `config.yaml` and the record of a run that begins, and the record again when it ends.
+
+    The caller sets `status` and `results`; an exception makes the status `failed`. Only the first
+    process writes.
+
+    Args:
+        run: The run folder.
+        config: The settings.
+        source: The model it starts from.
+        data: Training data; validation data, if any.
+        configuration: What names the settings; see `configuration_of`.
+        resume: Whether the run is gone on with.
+
+    Raises:
+        ModelError: where it is resumed with other data than it began with.
+    """
+    train_data, val_data = data
+    record = RunRecord(
+        stage=config.stage,
+        status="running",
+        started_at=now(),
+        seed=config.seed,
+        model=source.label,
+        dataset=config.dataset,
+        data_fingerprint=train_data.fingerprint,
+        val_fingerprint=val_data.fingerprint if val_data is not None else "",
+        config_fingerprint=configuration,
+        num_left_out=train_data.num_left_out,
+        num_val_left_out=val_data.num_left_out if val_data is not None else 0,
+        versions=versions(),
+        command=command(),
+    )
+    if resume:
+        record.started_at = check_resumed(run, record.data_fingerprint, record.val_fingerprint).started_at
+    writes = is_first_process()
+    if writes:
+        if not resume:
+            replace_text(run / CONFIG_FILE, to_yaml(config))
+        record.save(run)
+    try:
+        yield record
+    except BaseException as error:
+        record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if writes:
+            record.finished_at = now()
+            record.save(run)
+
+
+def load_run_config(kind: type[Config], run: Path, overrides: Iterable[str] = ()) -> Config:
+    """The settings that a run goes on with.
+
+    Args:
+        kind: The stage's settings.
+        run: The run folder.
+        overrides: As `ffr.settings.load_resumed` takes them.
+
+    Raises:
+        ModelError: where the folder is not a run's.
+        UsageError: where an override would change the result.
+    """
+    RunRecord.load(run)
+    path = run / CONFIG_FILE
+    if not path.is_file():
+        raise ModelError("the run's config.yaml is missing; restore it or start a new run", str(run))
+    return load_resumed(kind, path, overrides)
+
+
+def last_figures(metrics: Path) -> dict[str, float]:
+    """The newest value of each figure."""
+    figures: dict[str, float] = {}
+    for row in read_metrics(metrics):
+        figures.update(row)
+    return figures
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the latest step that can be read; a torn one is passed over."""
+    for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError):
+            continue
+        except Exception as error:
+            # unpickling may raise its own kinds; they all mean that the file is no checkpoint of
+            # ours
+            if type(error).__module__ not in ("pickle", "_pickle"):
+                raise
+            continue
+        return path
+    return None
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written."""
+    return int(checkpoint.stem.removeprefix("step-"))

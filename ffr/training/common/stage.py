@@ -1,0 +1,297 @@
+"""A training from settings to a run folder: built once, and then trained or only described.
+
+`train` and `describe` build the same things by the same code, so that whatever would stop a
+training at its start stops the description of it too, with the same sentence.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from ffr.data.dataset import ExampleDataset
+from ffr.data.judgement import ModelRules
+from ffr.models.prompts import PromptBuilder
+from ffr.models.saving import save_adapter, save_merged
+from ffr.progress import Say
+from ffr.run_log import draw_curve
+from ffr.runs import RUNS_FOLDER, ModelSource, Status, resolve_model
+from ffr.settings import to_yaml
+from ffr.training.common.callback import StageCallback, StepBar
+from ffr.training.common.data import check_truths, load_data
+from ffr.training.common.module import StageModule
+from ffr.training.common.run import (
+    Config,
+    TrainResult,
+    check_resumed,
+    configuration_of,
+    is_first_process,
+    kept_record,
+    last_figures,
+    newest_checkpoint,
+    run_folder,
+    step_of,
+    with_absolute_paths,
+)
+from ffr.training.common.setup import model_rules, prepare_process
+from ffr.training.common.trainer import make_trainer, quiet_libraries
+from ffr.training.common.validation import validate
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a training is run, beside the settings that decide its result.
+
+    Args:
+        run: The run folder; None makes the next one under `root`.
+        root: Folder of the runs.
+        recipe: What the run's folder is called after.
+        resume: Whether `run` holds a run to go on with.
+        say: Takes the lines that a person should see.
+        progress: Whether a progress bar is drawn.
+        is_dry: Whether nothing is trained, so that no long work is done on the way either.
+    """
+
+    run: Path | None = None
+    root: Path = Path(RUNS_FOLDER)
+    recipe: str = "tiny"
+    resume: bool = False
+    say: Say = print
+    progress: bool = True
+    is_dry: bool = False
+
+
+@dataclass(frozen=True)
+class Start(Generic[Config]):
+    """What a training starts from.
+
+    Args:
+        config: The settings, the model named in them.
+        source: Where that model is.
+        train_data: Training data.
+        val_data: Validation data; None for none.
+        configuration: What names the settings.
+    """
+
+    config: Config
+    source: ModelSource
+    train_data: ExampleDataset
+    val_data: ExampleDataset | None
+    configuration: str
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Names of configuration and data; a checkpoint of others is refused."""
+        return {"configuration": self.configuration, "data": self.train_data.fingerprint}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A training that could begin.
+
+    Args:
+        module: The model with its loss; it knows the steps of the training and its figures.
+        data: Gives its batches.
+        builder: Builds the prompts, those of validation too.
+        callbacks: The stage's own, which come before the figures of a step are written.
+        notes: What a person should know of it before it begins, a line each.
+    """
+
+    module: StageModule[Any]
+    data: L.LightningDataModule
+    builder: PromptBuilder
+    callbacks: Sequence[Callback]
+    notes: Sequence[str]
+
+
+class Stage(ABC, Generic[Config]):
+    """A way of training: how it is put together from its settings."""
+
+    def choose_model(self, config: Config, root: Path) -> tuple[Config, ModelSource]:
+        """The settings with the model named that training starts from, and where it is.
+
+        Raises:
+            UsageError: where there is none.
+        """
+        return config, resolve_model(config.model)
+
+    def rules(self, config: Config, source: ModelSource) -> ModelRules:
+        """What of the data the training could not take, known before anything is trained.
+
+        Raises:
+            ModelError: where the model's files cannot be used.
+        """
+        return model_rules(config, source.location)
+
+    @abstractmethod
+    def build(self, start: Start[Config], job: Job) -> Built:
+        """Puts a training together and tries whatever could stop it at its start.
+
+        Raises:
+            FfrError: for anything wrong with settings, data, model or memory.
+        """
+
+
+def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
+    """Trains from settings to a run folder with a merged model, and keeps the run's record true.
+
+    Args:
+        stage: What is trained.
+        config: The settings.
+        job: Folder, record and voice.
+
+    Returns:
+        The run folder, its status (`finished`, or `interrupted` after SIGTERM or Ctrl-C) and the
+        last figures.
+
+    Raises:
+        FfrError: for anything wrong with settings, data or model, before any training where it can
+            be known before.
+    """
+    start, job = _start(stage, config, job)
+    with run_folder(job.run, job.root, config.stage, job.recipe) as run:
+        job = replace(job, run=run)
+        how = "resumed" if job.resume else f"with recipe {job.recipe}"
+        job.say(f"Training {_what(start)} {how} → {run}")
+        data = (start.train_data, start.val_data)
+        with kept_record(
+            run,
+            start.config,
+            start.source,
+            data,
+            configuration=start.configuration,
+            resume=job.resume,
+        ) as record:
+            record.status, record.results = _fit(_prepare(stage, start, job))
+    return TrainResult(run, record.status, record.results)
+
+
+def describe(stage: Stage[Config], config: Config, job: Job) -> None:
+    """Says what a training would do, without doing it and without writing anything (`--dry-run`).
+
+    Args:
+        stage: What would be trained.
+        config: The settings.
+        job: Folder, record and voice.
+
+    Raises:
+        FfrError: for whatever would stop the training at its start.
+    """
+    start, job = _start(stage, config, replace(job, is_dry=True, progress=False))
+    if job.run is not None and job.resume:
+        val_fingerprint = start.val_data.fingerprint if start.val_data is not None else ""
+        check_resumed(job.run, start.train_data.fingerprint, val_fingerprint)
+    built = _prepare(stage, start, job).built
+    parameters = list(built.module.vlm.parameters())
+    num_trained = sum(p.numel() for p in parameters if p.requires_grad)
+    how = f"resuming {job.run}" if job.resume else f"with recipe {job.recipe}"
+    num_val = len(start.val_data) if start.val_data is not None else 0
+    job.say(f"Would train {_what(start)} {how}")
+    job.say(f"data fingerprint {start.train_data.fingerprint[:16]}; validation {num_val} examples")
+    for note in built.notes:
+        job.say(note)
+    job.say(f"{num_trained:,} of {sum(p.numel() for p in parameters):,} weights trained")
+    job.say(to_yaml(start.config).rstrip())
+
+
+def _start(stage: Stage[Config], config: Config, job: Job) -> tuple[Start[Config], Job]:
+    """What comes before a run folder is made: a wrong name leaves nothing behind."""
+    job = job if is_first_process() else replace(job, say=_silent)
+    quiet_libraries()
+    prepare_process(config)
+    config, source = stage.choose_model(config, job.root)
+    config = with_absolute_paths(config)
+    train_data, val_data = load_data(config, job.say, stage.rules(config, source))
+    configuration = configuration_of(config, job.run if job.resume else None)
+    return Start(config, source, train_data, val_data, configuration), job
+
+
+def _what(start: Start[Any]) -> str:
+    config = start.config
+    return f"{start.source.label} on {config.dataset} ({len(start.train_data)} examples, {config.split})"
+
+
+def _silent(_: str) -> None:
+    """Says nothing: only the first process speaks."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A training with its Trainer; only `_fit` is left to do."""
+
+    built: Built
+    trainer: L.Trainer
+    at_step_end: StageCallback
+    run: Path
+    checkpoint: Path | None
+
+
+def _prepare(stage: Stage[Config], start: Start[Config], job: Job) -> _Ready:
+    """Builds a training, for `train` and `describe` alike.
+
+    Raises:
+        FfrError: for whatever stops it at its start.
+    """
+    config = start.config
+    L.seed_everything(config.seed, verbose=False)
+    if start.val_data is not None:
+        answered = range(min(config.val_examples, len(start.val_data)))
+        check_truths(start.val_data, "has no true answer to validate on", answered)
+    built = stage.build(start, job)
+    module = built.module
+    # where none is made, a folder is only named: the Trainer writes nothing before it fits
+    run = job.run or job.root / f"{config.stage}-{job.recipe}"
+    checkpoint = newest_checkpoint(run / "checkpoints") if job.resume else None
+    last_step = step_of(checkpoint) if checkpoint else 0
+    if job.resume:
+        found = f"going on after step {last_step} of {module.num_steps}"
+        job.say(found if checkpoint else "no checkpoint yet: starting again")
+    if job.is_dry and checkpoint is not None:
+        # a run has this from Lightning, when it fits
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        module.on_load_checkpoint(saved)
+        for callback in built.callbacks:
+            if state := saved["callbacks"].get(callback.state_key):
+                callback.load_state_dict(state)
+
+    def run_validation() -> dict[str, float]:
+        if start.val_data is None or not config.val_examples:
+            return {}
+        return validate(module, start.val_data, built.builder)
+
+    at_step_end = StageCallback(run_validation, say=job.say, speaks=not job.progress)
+    trainer = make_trainer(
+        config,
+        run,
+        [*built.callbacks, at_step_end, *([StepBar(leave=True)] if job.progress else [])],
+        last_step=last_step,
+        progress=job.progress,
+        is_manual=not module.automatic_optimization,
+    )
+    return _Ready(built, trainer, at_step_end, run, checkpoint)
+
+
+def _fit(ready: _Ready) -> tuple[Status, dict[str, float]]:
+    """Trains, from the newest checkpoint where the run is resumed, and saves the model."""
+    module, trainer, run = ready.built.module, ready.trainer, ready.run
+    checkpoint = str(ready.checkpoint) if ready.checkpoint else None
+    trainer.fit(module, datamodule=ready.built.data, ckpt_path=checkpoint, weights_only=True)
+    status: Status = "interrupted" if ready.at_step_end.was_interrupted else "finished"
+    metrics = run / "metrics.csv"
+    if trainer.is_global_zero and status == "finished":
+        vlm = module.vlm
+        vlm.eval()
+        if module.config.lora_rank:
+            save_adapter(vlm, run / "adapter")
+        save_merged(vlm, run / "merged", prompt_settings=ready.built.builder.prompt_settings)
+        draw_curve(metrics, run / "curve.png", title=run.name, curves=module.curves, label=module.curves_label)
+    figures = last_figures(metrics) if trainer.is_global_zero else {}
+    trainer.strategy.barrier()
+    return status, figures

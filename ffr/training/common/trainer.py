@@ -1,0 +1,99 @@
+"""Lightning's Trainer of a stage, from its settings."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from ffr.errors import UsageError
+from ffr.settings import StageConfig
+from ffr.text import one_line
+from ffr.training.common.setup import precision_of
+
+
+def quiet_libraries() -> None:
+    """Turns off progress bars and tips of libraries, which would hide our lines; warnings stay."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing` is deprecated.*")
+    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+    # the module leaves batches where they are, whoever gives them
+    warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device` in")
+
+
+def make_trainer(
+    config: StageConfig,
+    run: Path,
+    callbacks: Sequence[Callback],
+    *,
+    last_step: int,
+    progress: bool,
+    is_manual: bool,
+) -> L.Trainer:
+    """The trainer; it writes nothing before it fits.
+
+    Args:
+        config: The settings.
+        run: The run folder, which callbacks find as `trainer.default_root_dir`.
+        callbacks: What happens at the end of a step, in this order.
+        last_step: Last step that is done; what TensorBoard was told of later ones is dropped.
+        progress: Whether a progress bar is drawn.
+        is_manual: Whether the module takes its optimizer steps itself; it accumulates and clips
+            itself then.
+
+    Raises:
+        UsageError: where devices, strategy and loggers do not go together here.
+    """
+    loggers = _loggers(config, run, last_step)
+    try:
+        return L.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            strategy=config.strategy,
+            precision="bf16-mixed" if precision_of(config) == "bf16" else "32-true",
+            max_epochs=1,
+            accumulate_grad_batches=1 if is_manual else config.accumulate,
+            gradient_clip_val=None if is_manual else config.max_grad_norm or None,
+            callbacks=list(callbacks),
+            logger=loggers,
+            enable_checkpointing=False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            log_every_n_steps=1,
+            default_root_dir=str(run),
+        )
+    except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
+        reason = one_line(error)
+        raise UsageError(
+            f"accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy} cannot be set up "
+            f"here: {reason}"
+        ) from None
+
+
+def _loggers(config: StageConfig, run: Path, last_step: int) -> list[Logger]:
+    loggers: list[Logger] = [
+        TensorBoardLogger(
+            save_dir=str(run), name="", version="tensorboard", purge_step=last_step + 1 if last_step else None
+        )
+    ]
+    if config.wandb_project:
+        try:
+            from lightning.pytorch.loggers import WandbLogger
+
+            loggers.append(WandbLogger(project=config.wandb_project, name=run.name, save_dir=str(run)))
+        except ModuleNotFoundError:
+            raise UsageError(
+                "wandb_project is set but wandb is not installed; pip install 'ffr-vlm[wandb]' or leave it out"
+            ) from None
+    return loggers

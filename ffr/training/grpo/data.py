@@ -1,0 +1,98 @@
+"""The training data of GRPO: prompts in an order of the data, and the longest of them."""
+
+from __future__ import annotations
+
+import os
+
+import lightning as L
+
+from ffr.data.dataset import ExampleDataset
+from ffr.models.prompts import PromptBuilder
+from ffr.models.rows import Encoded
+from ffr.settings import GrpoConfig
+from ffr.training.common.data import example_length
+from ffr.training.common.grouping import group_queries
+from ffr.training.common.setup import check_packing
+from ffr.training.grpo.loader import Order, PromptLoader
+
+_NUM_LONGEST = 8
+"""Examples that look longest; they are encoded to find the one that is."""
+
+
+def prompts_per_step(config: GrpoConfig) -> int:
+    """Prompts of a step, over all devices."""
+    return config.batch_size * config.accumulate * config.devices
+
+
+def num_steps_of(config: GrpoConfig, num_items: int) -> int:
+    """Steps of a training that draws from so many items."""
+    steps = max(1, -(-round(num_items * config.epochs) // prompts_per_step(config)))
+    return steps if config.max_steps is None else min(steps, config.max_steps)
+
+
+class GrpoData(L.LightningDataModule):
+    """Prompts, drawn from an order when their step begins.
+
+    Args:
+        config: Settings.
+        examples: The examples.
+        builder: Builds their prompts.
+        order: Which examples come next.
+        num_steps: Steps of the training.
+
+    Raises:
+        UsageError: where queries are packed and do not stand behind their dialogue.
+    """
+
+    def __init__(
+        self,
+        config: GrpoConfig,
+        examples: ExampleDataset,
+        builder: PromptBuilder,
+        *,
+        order: Order,
+        num_steps: int,
+    ) -> None:
+        super().__init__()
+        self._examples = examples
+        self._builder = builder
+        if config.pack_queries:
+            check_packing(builder)
+        self._loader = PromptLoader(
+            order,
+            self._encode,
+            num_steps=num_steps,
+            prompts_per_step=prompts_per_step(config),
+            process=int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))),
+            num_processes=config.devices,
+            num_workers=config.num_workers,
+            dialogue_numbers=_dialogue_numbers(examples) if config.pack_queries else None,
+        )
+
+    def train_dataloader(self) -> PromptLoader:
+        """The one loader of the training, whose position a checkpoint holds."""
+        return self._loader
+
+    def longest(self) -> tuple[int, Encoded]:
+        """The index of the longest prompt, in tokens, of those that look longest, and the prompt.
+
+        Raises:
+            DataError: where one of them cannot be encoded or is too long.
+        """
+        lengths = [example_length(example) for example in self._examples]
+        candidates = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)[:_NUM_LONGEST]
+        encoded = {index: self._encode(index) for index in candidates}
+        longest = max(encoded, key=lambda index: encoded[index].num_tokens)
+        return longest, encoded[longest]
+
+    def _encode(self, index: int) -> Encoded:
+        return self._builder(self._examples[index], where=self._examples.where(index))
+
+
+def _dialogue_numbers(examples: ExampleDataset) -> list[int]:
+    """For each item the number of its group of queries on one dialogue."""
+    numbers = [0] * len(examples)
+    for number, group in enumerate(group_queries(examples)):
+        for index in group:
+            numbers[index] = number
+    return numbers

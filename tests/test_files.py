@@ -1,0 +1,307 @@
+"""Files and folders.
+
+Whole or not at all, readable as the umask says, and nothing of the dead left behind.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from ffr import files
+from ffr.errors import DataError
+from ffr.files import cached_path, remove, replace_text, replaced_file, replaced_folder, replaced_path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def rights(path: Path) -> str:
+    return oct(path.stat().st_mode & 0o777)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.txt"
+    replace_text(path, "first")
+    with suppress(ZeroDivisionError), replaced_file(path) as write:
+        write(b"half of the sec")
+        raise ZeroDivisionError
+    assert path.read_text() == "first"
+    replace_text(path, "zweité")
+    assert path.read_bytes() == "zweité".encode()
+    assert [found.name for found in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(DataError, match=r"a/b.txt: cannot be written \(.*\); check the folder and its room"):
+        replace_text(tmp_path / "a" / "b.txt", "text")
+
+
+def test_packed_files_hold_no_time_and_no_name(tmp_path: Path) -> None:
+    for name in ("a.gz", "b.gz"):
+        with replaced_file(tmp_path / name) as write:
+            write(b"same")
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    assert gzip.decompress((tmp_path / "a.gz").read_bytes()) == b"same"
+
+
+@pytest.mark.parametrize(
+    ("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750), (0o077, 0o600, 0o700)]
+)
+def test_rights_are_as_the_umask_gives_them(tmp_path: Path, mask: int, file: int, folder: int) -> None:
+    with umask(mask):
+        replace_text(tmp_path / "text", "a")
+        with replaced_path(tmp_path / "path") as scratch:
+            os.close(os.open(scratch, os.O_CREAT | os.O_WRONLY, 0o600))
+        with cached_path(tmp_path / "ab" / "cached", tmp_path) as scratch:
+            os.close(os.open(scratch, os.O_CREAT | os.O_WRONLY, 0o600))
+        with replaced_folder(tmp_path / "run") as made:
+            (made / "inner").mkdir(mode=0o700)
+            os.close(os.open(made / "inner" / "weights", os.O_CREAT | os.O_WRONLY, 0o600))
+        with replaced_file(tmp_path / "secret", is_private=True) as write:
+            write(b"key")
+    assert {rights(tmp_path / name) for name in ("text", "path", "ab/cached", "run/inner/weights")} == {oct(file)}
+    assert {rights(tmp_path / name) for name in ("run", "run/inner", "ab")} == {oct(folder)}
+    assert rights(tmp_path / "secret") == "0o600"
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "merged"
+    for content in ("first", "second"):
+        with replaced_folder(folder) as made:
+            (made / content).write_text(content)
+        assert [path.name for path in folder.iterdir()] == [content]
+    with suppress(ZeroDivisionError), replaced_folder(folder) as made:
+        (made / "third").write_text("half")
+        raise ZeroDivisionError
+    assert [path.name for path in folder.iterdir()] == ["second"]
+    with replaced_folder(folder, keep_existing=True) as made:
+        (made / "fourth").write_text("late")
+    assert [path.name for path in folder.iterdir()] == ["second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "merged"
+    with replaced_folder(folder) as made:
+        (made / "old").touch()
+    renamed: list[str] = []
+    replace = os.replace
+
+    def fail_second(source: Path, target: Path) -> None:
+        renamed.append(Path(target).name)
+        if len(renamed) == 2:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", fail_second)
+    with pytest.raises(OSError, match="No space left"), replaced_folder(folder) as made:
+        (made / "new").touch()
+    assert renamed == ["merged.old", "merged", "merged"]
+    assert [path.name for path in folder.iterdir()] == ["old"]
+
+
+def test_a_full_disk_is_the_same_error_whoever_wrote(tmp_path: Path) -> None:
+    def write() -> None:
+        with replaced_folder(tmp_path / "merged"):
+            raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError, match=r"No space left on device.*merged") as caught:
+        write()
+    assert caught.value.errno == 28
+    assert list(tmp_path.iterdir()) == []
+
+
+_WRITER = """
+import sys, time
+from pathlib import Path
+from ffr.files import replaced_file, replaced_folder
+with replaced_folder(Path(sys.argv[1])) as made, replaced_file(Path(sys.argv[1] + ".json")) as write:
+    (made / "part").write_text("half")
+    write(b"half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def writer(target: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in the midst of writing a folder."""
+    process = subprocess.Popen([sys.executable, "-c", _WRITER, str(target)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def litter(folder: Path) -> list[str]:
+    return sorted(path.name.split(".")[1] for path in folder.iterdir() if path.name.endswith(".part"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this process had looked into no folder yet."""
+    monkeypatch.setattr(files, "_looked_at", set())
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path) -> None:
+    with writer(tmp_path / "set") as process:
+        replace_text(tmp_path / "other.txt", "a")
+        assert litter(tmp_path) == ["set", "set"]  # their owner lives
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    files._looked_at.clear()
+    replace_text(tmp_path / "other.txt", "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
+
+
+def test_a_folder_without_a_lock_is_litter_where_it_is_empty(tmp_path: Path) -> None:
+    name = f".set.ffr-{files._host()}-1-1.part"
+    (tmp_path / name).mkdir()
+    replace_text(tmp_path / "a", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_another_machine_writes_is_left_alone_for_a_day(tmp_path: Path) -> None:
+    folder, file = tmp_path / ".set.ffr-000000-1-1.part", tmp_path / ".set.json.ffr-000000-1-2.part"
+    folder.mkdir()
+    for path in (folder / ".lock", file):
+        path.touch()
+    replace_text(tmp_path / "a", "")
+    assert folder.is_dir()
+    assert file.is_file()
+    for path in (folder / ".lock", folder, file):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    files._looked_at.clear()
+    replace_text(tmp_path / "a", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("name", [".notes.part", "set.ffr-000000-1-1.part", ".mldr.tar.part"])
+def test_what_is_not_ours_stays(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    os.utime(tmp_path / name, (1, 1))
+    replace_text(tmp_path / "a", "")
+    assert (tmp_path / name).is_dir()
+
+
+def test_an_exchange_that_was_cut_off_is_finished(tmp_path: Path) -> None:
+    scratch = tmp_path / f".merged.ffr-{files._host()}-1-1.part"
+    for name in ("merged", "merged.old"):
+        (scratch / name).mkdir(parents=True)
+        (scratch / name / name).touch()
+    (scratch / ".lock").touch()
+    replace_text(tmp_path / "a", "")
+    assert [path.name for path in (tmp_path / "merged").iterdir()] == ["merged"]
+    assert not scratch.exists()
+
+
+def test_remove_takes_files_folders_and_links_and_nothing_behind_them(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    for name in ("link", "folder", "missing"):
+        remove(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "kept"]
+
+
+def test_a_part_is_gone_on_with_from_its_offset(tmp_path: Path) -> None:
+    path = tmp_path / "part"
+    for offset, data in ((0, b"abcdef"), (2, b"X"), (0, b"new")):
+        with files.open_from(path, offset) as file:
+            file.write(data)
+        if offset:
+            assert path.read_bytes() == b"abX"
+    assert path.read_bytes() == b"new"
+
+
+# -- nobody else writes ----------------------------------------------------------------------------
+
+_WRITING = {
+    "write_text", "write_bytes", "rename", "renames", "unlink", "mkdir", "makedirs", "rmdir", "removedirs", "touch", "chmod",
+    "rmtree", "move", "copyfile", "copytree", "copy2", "symlink_to", "hardlink_to", "symlink", "link", "truncate", "fsync",
+    "mkstemp", "mkdtemp", "TemporaryDirectory", "TemporaryFile", "NamedTemporaryFile", "ftruncate",
+}  # fmt: skip
+
+
+def writing_calls(source: str) -> list[str]:
+    """Calls that change a disk, as far as their names tell."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module in ("os", "shutil", "tempfile"):
+            found += [f"{node.lineno}: {item.name}" for item in node.names if item.name in _WRITING]
+        if not isinstance(node, ast.Call):
+            continue
+        is_method = isinstance(node.func, ast.Attribute)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        owner = getattr(getattr(node.func, "value", None), "id", "")
+        texts = [
+            part.value
+            for value in [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
+            for part in ast.walk(value)
+            if isinstance(part, ast.Constant) and isinstance(part.value, str)
+        ]
+        is_written = (
+            (is_method and name in _WRITING)
+            # a text's replace takes two arguments, that of dataclasses takes keywords
+            or (is_method and name == "replace" and len(node.args) == 1 and not node.keywords)
+            or (owner == "os" and name in ("replace", "remove"))
+            or (
+                name in ("open", "fdopen")
+                and any(set(text) <= set("rwaxbt+") and set(text) & set("wax+") for text in texts)
+            )
+        )
+        if is_written:
+            found.append(f"{node.lineno}: {ast.unparse(node.func)}")
+    return found
+
+
+def test_the_guard_sees_what_writes() -> None:
+    lines = [
+        'path.write_text("a")', 'open(p, "w")', 'p.open("a", encoding="utf-8")', 'p.open(mode="r+b")', "a.replace(b)", "os.replace(a, b)",
+        "shutil.rmtree(p)", "from shutil import rmtree", "tempfile.mkdtemp()", 'p.open("wb" if x else "ab")',
+    ]  # fmt: skip
+    assert len(writing_calls("\n".join(lines))) == len(lines)
+    assert writing_calls('a.replace("x", "y"); dataclasses.replace(a, b=1); open(p); p.open("rb"); gzip.open(p)') == []
+
+
+ELSEWHERE = {
+    "exports/benchmark.py": "os.fdopen",  # a pipe to another process
+}
+
+
+def test_only_one_module_writes() -> None:
+    found = []
+    for folder in ("ffr", "cli", "metrics", "exports"):
+        for path in sorted((REPOSITORY / folder).rglob("*.py")):
+            if path != REPOSITORY / "ffr" / "files.py":
+                calls = writing_calls(path.read_text(encoding="utf-8"))
+                place = path.relative_to(REPOSITORY).as_posix()
+                found += [f"{place}:{call}" for call in calls if not call.endswith(ELSEWHERE.get(place, "nothing"))]
+    assert found == []

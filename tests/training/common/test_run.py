@@ -1,0 +1,156 @@
+"""Run folders and records: one folder for all processes, a record that stays true, checkpoints that can be read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from ffr.data.dataset import ExampleDataset, open_dataset
+from ffr.errors import ModelError, UsageError
+from ffr.runs import ModelSource, RunRecord
+from ffr.settings import GrpoConfig, SftConfig
+from ffr.training.common.run import (
+    kept_record,
+    last_figures,
+    load_run_config,
+    newest_checkpoint,
+    run_folder,
+    step_of,
+    with_absolute_paths,
+)
+
+SOURCE = ModelSource("somewhere", "tiny")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> ExampleDataset:
+    path = tmp_path / "data.jsonl"
+    path.write_text(
+        '{"dialogue_id":"d","dialogue":[{"speaker":"a","utterance":"x"}],"query_text":"q","gt_turns":[0]}\n'
+    )
+    return open_dataset(path)
+
+
+def test_folders_are_numbered_and_handed_to_the_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FFR_RUN_FOLDER", raising=False)
+    for name in ("sft-own-001", "sft-own-002"):
+        with run_folder(None, tmp_path, "sft", "recipes/own.yaml") as run:
+            assert run == tmp_path / name
+            assert run.is_dir()
+            assert os.environ["FFR_RUN_FOLDER"] == str(run)
+            with monkeypatch.context() as other:
+                other.setenv("LOCAL_RANK", "1")
+                with run_folder(None, tmp_path, "sft", "own") as theirs:
+                    assert theirs == run
+        assert "FFR_RUN_FOLDER" not in os.environ
+    with pytest.raises(ValueError, match="stopped"), run_folder(tmp_path / "named", tmp_path, "sft", "own"):
+        raise ValueError("stopped")
+    assert (tmp_path / "named").is_dir()
+    assert "FFR_RUN_FOLDER" not in os.environ
+
+
+def test_processes_from_outside_need_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.delenv("FFR_RUN_FOLDER", raising=False)
+    with (
+        pytest.raises(UsageError, match="name the run's folder with --out"),
+        run_folder(None, tmp_path, "sft", "tiny"),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_record_is_true_whatever_happens(tmp_path: Path, data: ExampleDataset) -> None:
+    config = SftConfig(seed=7)
+    with kept_record(tmp_path, config, SOURCE, (data, data), configuration="name", resume=False) as record:
+        saved = RunRecord.load(tmp_path)
+        assert (saved.status, saved.seed, saved.model, saved.finished_at) == ("running", 7, "tiny", None)
+        assert (saved.data_fingerprint, saved.val_fingerprint) == (data.fingerprint, data.fingerprint)
+        assert saved.config_fingerprint == "name"
+        record.status, record.results = "interrupted", {"loss": 2.0}
+    saved = RunRecord.load(tmp_path)
+    assert (saved.status, saved.results, saved.error) == ("interrupted", {"loss": 2.0}, None)
+    assert saved.finished_at is not None
+    assert load_run_config(SftConfig, tmp_path) == config
+    with (
+        pytest.raises(KeyboardInterrupt),
+        kept_record(tmp_path, config, SOURCE, (data, data), configuration="name", resume=True),
+    ):
+        raise KeyboardInterrupt
+    again = RunRecord.load(tmp_path)
+    assert (again.status, again.error, again.started_at) == ("failed", "KeyboardInterrupt: ", saved.started_at)
+    with (
+        pytest.raises(ModelError, match="the validation data changed since the run began"),
+        kept_record(tmp_path, config, SOURCE, (data, None), configuration="name", resume=True),
+    ):
+        pass
+
+
+def test_other_processes_write_nothing(tmp_path: Path, data: ExampleDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    (tmp_path / "run").mkdir()
+    with kept_record(tmp_path / "run", SftConfig(), SOURCE, (data, None), configuration="name", resume=False):
+        pass
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_run_without_its_settings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not the folder of a training run"):
+        load_run_config(SftConfig, tmp_path)
+    (tmp_path / "run.json").write_text(
+        '{"stage": "sft", "status": "failed", "started_at": "", "seed": 0, "model": "", "dataset": ""}'
+    )
+    with pytest.raises(ModelError, match=r"config\.yaml is missing; restore it or start a new run"):
+        load_run_config(SftConfig, tmp_path)
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    good, torn = tmp_path / "step-00000003.ckpt", tmp_path / "step-00000099.ckpt"
+    torch.save({"state_dict": {"weight": torch.ones(1000)}}, good)
+    assert newest_checkpoint(tmp_path) == good
+    assert step_of(good) == 3
+    for size in (1000, 0):
+        torn.write_bytes(good.read_bytes()[:size])
+        assert newest_checkpoint(tmp_path) == good
+    good.unlink()
+    assert newest_checkpoint(tmp_path) is None
+
+
+def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "touched",))
+
+    torch.save({"x": Hostile()}, tmp_path / "step-00000001.ckpt")
+    assert newest_checkpoint(tmp_path) is None
+    assert not (tmp_path / "touched").exists()
+
+
+def test_last_figures(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,loss,val_loss\n1,3.0,2.0\n2,1.5,\n")
+    assert last_figures(tmp_path / "metrics.csv") == {"step": 2, "loss": 1.5, "val_loss": 2.0}
+
+
+def test_files_are_named_in_full_and_names_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny", "sample", "policy", "tiny-clip", "models", "pictures"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "d.jsonl").write_text("{}")
+    named = GrpoConfig(
+        model="models", dataset="d.jsonl", val_dataset="sample", image_root="pictures", encoder="onnx:models"
+    )
+    full = with_absolute_paths(named)
+    assert (full.model, full.dataset, full.val_dataset) == (
+        str(tmp_path / "models"),
+        str(tmp_path / "d.jsonl"),
+        "sample",
+    )
+    assert (full.image_root, full.encoder) == (str(tmp_path / "pictures"), f"onnx:{tmp_path / 'models'}")
+    kept = GrpoConfig(model="tiny", dataset="sample", encoder="tiny-clip", difficulty=None)
+    assert with_absolute_paths(kept) == kept
+    assert with_absolute_paths(GrpoConfig(model="Qwen/Qwen2-VL-2B")).model == "Qwen/Qwen2-VL-2B"

@@ -1,0 +1,105 @@
+"""Rollouts of a scripted sampler: which prompts are answered anew, which answers stay, and what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from ffr.models.decoding.loop import Generated
+from ffr.models.rows import Encoded
+from ffr.settings import GrpoConfig
+from ffr.training.grpo import rollout as rollout_module
+from ffr.training.grpo.reward_terms import RewardTerm
+from ffr.training.grpo.rollout import Rollout, Sampler
+
+# what each prompt is answered with at its first, second and third attempt
+SCRIPT = {
+    10: ["1 0", "9 9", "9 9"],  # has signal at once, and is not asked again
+    11: ["0 0", "2 2", "3 4"],  # has signal at its third attempt
+    12: ["5 5", "6 6", "7 7"],  # never has any, and keeps its first answers
+    13: ["8 8", "1 2", "9 9"],  # has signal at its second attempt
+}
+
+
+class Script:
+    """In place of `sample_answers`: the next attempt of each prompt, and what it was asked with."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[tuple[int, int]]] = []
+        self._attempts = {prompt: iter(attempts) for prompt, attempts in SCRIPT.items()}
+
+    def __call__(
+        self, vlm: Any, prompts: Sequence[Encoded], *, num_samples: int, dialogue_numbers: Sequence[int], **_: Any
+    ) -> list[list[Generated]]:
+        assert num_samples == 2
+        numbers = [prompt.input_ids[0] for prompt in prompts]
+        self.asked.append(list(zip(numbers, dialogue_numbers, strict=True)))
+        return [
+            [Generated(word, (int(word), 99), (-1.0, -1.0)) for word in next(self._attempts[number]).split()]
+            for number in numbers
+        ]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    made = Script()
+    monkeypatch.setattr(rollout_module, "sample_answers", made)
+    return made
+
+
+def value(prompts: Sequence[Any], completions: Sequence[str], **columns: Any) -> list[float]:
+    return [float(text) for text in completions]
+
+
+def index_of(prompts: Sequence[Any], completions: Sequence[str], *, index: Sequence[int], **_: Any) -> list[float]:
+    """The same for all answers of a prompt, so that it gives no signal."""
+    return [float(item) for item in index]
+
+
+def roll_out(**settings: Any) -> Rollout:
+    sampler = Sampler(
+        SimpleNamespace(device=torch.device("cpu")),
+        GrpoConfig(num_generations=2, **settings),
+        [RewardTerm("value", value, 2.0), RewardTerm("index", index_of, 10.0)],
+        lambda index: {"prompt": "", "dialogue_id": "d", "query": "q", "index": index},
+    )
+    prompts = [Encoded([number]) for number in SCRIPT]
+    return sampler.roll_out([3, 4, 5, 6], prompts, [70, 71, 72, 73], seed=0)
+
+
+def test_prompts_without_signal_are_answered_anew_and_replaced(script: Script) -> None:
+    found = roll_out(resample_attempts=2, batch_size=4)
+    assert script.asked == [
+        [(10, 70), (11, 71), (12, 72), (13, 73)],
+        [(11, 71), (12, 72), (13, 73)],
+        [(11, 71), (12, 72)],
+    ]
+    assert [answer.text for answer in found.answers] == ["1", "0", "3", "4", "5", "5", "1", "2"]
+    assert found.values.tolist() == [[1, 3], [0, 3], [3, 4], [4, 4], [5, 5], [5, 5], [1, 6], [2, 6]]
+    assert found.rewards.tolist() == [32, 30, 46, 48, 60, 60, 62, 64]
+    assert found.indices == [3, 4, 5, 6]
+    assert found.num_without_signal == 3, "at the first attempt"
+    assert found.num_attempts == 3 + 2
+
+
+def test_attempts_are_bounded(script: Script) -> None:
+    found = roll_out(resample_attempts=1, batch_size=4)
+    assert [answer.text for answer in found.answers] == ["1", "0", "0", "0", "5", "5", "1", "2"]
+    assert (found.num_without_signal, found.num_attempts) == (3, 3)
+
+
+def test_without_attempts_all_stays(script: Script) -> None:
+    found = roll_out(resample_attempts=0, batch_size=4)
+    assert [answer.text for answer in found.answers] == ["1", "0", "0", "0", "5", "5", "8", "8"]
+    assert (found.num_without_signal, found.num_attempts) == (3, 0)
+    assert len(script.asked) == 1
+
+
+def test_few_prompts_are_answered_at_once(script: Script) -> None:
+    found = roll_out(resample_attempts=1, rollout_batch=3)
+    assert [[number for number, _ in asked] for asked in script.asked] == [[10, 11, 12], [13], [11, 12, 13]]
+    assert [answer.text for answer in found.answers] == ["1", "0", "0", "0", "5", "5", "1", "2"]
