@@ -224,6 +224,37 @@ def test_log_probabilities_where_asked_and_given(server: Server) -> None:
     assert asked.answer(chats(1))[0].logprobs is None  # not given
 
 
+def test_what_no_file_can_hold_does_not_stop_the_rest(server: Server, tmp_path: Path) -> None:
+    def raw(body: bytes) -> Fault:
+        return lambda handler: send(handler, 200, body)
+
+    def logprob(value: bytes) -> Fault:
+        choice = b'{"message":{"content":"x"},"logprobs":{"content":[{"logprob":-0.5},{"logprob":' + value + b"}]}}"
+        return raw(b'{"choices":[' + choice + b"]}")
+
+    large = b"1" + b"0" * 400
+    server.faults = [
+        raw(b'{"choices":[{"message":{"content":"a\\ud83d"},"finish_reason":"\\udc00"}]}'),
+        raw(b'{"choices":[{"message":{"content":"\\ud83d\\ude00"}}]}'),
+        logprob(b"-Infinity"),
+        logprob(b"NaN"),
+        logprob(b"-" + large),
+        raw(
+            b'{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":' + large + b',"completion_tokens":1}}'
+        ),
+    ]
+    asked = retriever(server, with_logprobs=True, prices=Prices(1.0, 1.0))
+    answers = [asked.answer([chat])[0] for chat in chats(6)]
+    assert [answer.response for answer in answers] == ["a\ufffd", "\U0001f600", "x", "x", "x", "x"]
+    assert answers[0].extra == {"finish_reason": "\ufffd"}
+    for answer in answers[2:5]:
+        assert answer.logprobs is None
+        assert answer.extra == {"logprobs_left_out": "not all finite"}
+    assert answers[5].extra == {}
+    for answer in answers:
+        json.dumps([answer.response, dict(answer.extra)], allow_nan=False, ensure_ascii=False).encode()
+
+
 def test_ends_and_refusals(server: Server) -> None:
     server.faults = [
         says(200, completion("cut", finish_reason="length")),
