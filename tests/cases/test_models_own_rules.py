@@ -108,3 +108,23 @@ def test_no_rule_of_a_generation_config_changes_an_answer(model_folder: Callable
     for name, value in RULES.items():
         path.write_text(json.dumps(plain | {name: value}))
         assert answers() == expected, name
+
+
+def test_no_decoder_writes_a_token_that_stands_for_an_image(model_folder: Callable[[str], Path]) -> None:
+    vlm = load_vlm(model_folder("qwen2-vl"))
+    image = vlm.base.config.image_token_id
+    assert image in vlm.placeholder_ids
+    head = vlm.base.get_output_embeddings()
+    builder = PromptBuilder(vlm, template="en", query_position="last")
+    prompts = [builder(example) for example in EXAMPLES]
+    with torch.no_grad():
+        # the likeliest token of every state is the image's
+        head.bias = torch.nn.Parameter(torch.zeros(head.weight.shape[0]))
+        head.bias[image] = 1e4
+    greedy = generate_answers(vlm, prompts, max_new_tokens=6)
+    [together] = answer_neighbours(vlm, [prompts], max_new_tokens=6)
+    sampled = sample_answers(vlm, prompts, num_samples=1, max_new_tokens=6, temperature=0.0)
+    expected = [answer.token_ids for answer in greedy]
+    assert [answer.token_ids for answer in together] == expected
+    assert [answer.token_ids for [answer] in sampled] == expected
+    assert not any(image in ids for ids in expected)
