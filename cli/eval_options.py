@@ -33,7 +33,7 @@ _NOT = {
     "api": "a model that is no api:URL#MODEL",
     "embedding": "a model that is no embedding:ENCODER",
 }
-_FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "as_json", "progress"}
+_FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "slices", "as_json", "progress"}
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -72,6 +72,7 @@ class EvalCall(AnswerConfig):
         needs="coherence",
     )
     no_baselines: bool = setting(False, "leave the trivial baselines out")
+    slices: bool = setting(False, "also F1 by length, density, kind of truth and language")
     trust_remote_code: bool = setting(False, "run code that comes with the model; only for a model you trust", of="vlm")
     as_json: bool = setting(False, "print results.json instead of tables; all else goes to stderr", flag="--json")
     progress: bool | None = setting(None, "progress bar", unset="where stderr is a terminal")

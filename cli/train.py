@@ -101,7 +101,7 @@ def _run_stage(
         named = tuple(f"{name}={value}" for name, value in settings.items() if value is not None)
         config = _resumed_config(kind, resume, (*named, *overrides))
         if config is None:
-            say(f"{resume} is finished; nothing is left to train")
+            say(f"{resume} is finished; nothing is left to train (to train its model further: --model {resume})")
             return
         _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
         return
@@ -156,11 +156,13 @@ def _resumed_config(kind: type[StageConfig], run: Path, overrides: tuple[str, ..
     if record.stage != kind.stage:
         remedy = f"go on with it by `ffr train {record.stage} --resume {run}`"
         raise UsageError(f"{run} is a run of another stage; {remedy}")
-    if record.status == "finished":
-        return None
+    is_finished = record.status == "finished"
+    if is_finished and not overrides:
+        return None  # without the seconds that torch takes to load
     from ffr.training.common.run import load_run_config
 
-    return load_run_config(kind, run, overrides)
+    config = load_run_config(kind, run, overrides)
+    return None if is_finished else config
 
 
 def _wants_progress(asked: bool | None) -> bool:

@@ -155,6 +155,7 @@ class _Answers(_Part):
     num_empty_truths: _Count
     num_empty_answers: _Count
     num_both_empty: _Count
+    num_true_images: _Count | None = None
 
 
 class _Coherence(_Part):
