@@ -39,6 +39,9 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     the bundled sample. The output folder gets predictions.jsonl and results.json; the same command
     goes on where it was stopped.
     """
+    from ffr.evaluation.published import add_published
+    from ffr.retrieval.answer_log import PREDICTIONS_FILE
+
     call = read_call(ctx, options)
 
     tell = say_aside if call.as_json else say
@@ -47,6 +50,8 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
 
         tell(f"Scoring {call.predictions} (no model)")
         results = score_predictions(call.predictions, seed=call.seed, with_baselines=not call.no_baselines)
+        if call.reading == "published":
+            add_published(results, call.predictions)
         _show(results, call, call.predictions)
         if call.out is not None:
             tell(f"Results: {results.save(call.out)}")
@@ -65,6 +70,9 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     except KeyboardInterrupt:
         tell("\nStopped; the same command goes on from here.")
         raise click.exceptions.Exit(130) from None
+    if call.reading == "published":
+        add_published(results, folder / PREDICTIONS_FILE)
+        results.save(folder)
     _show(results, call, folder)
     tell(f"Results: {folder / 'results.json'}  ·  answers: {folder / 'predictions.jsonl'}")
     _conclude(results, call, f"ffr report {quote(str(folder))}")
@@ -125,6 +133,7 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
             baselines=() if call.no_baselines else tuple(BASELINES),
             encoder=encoder,
             progress=advance,
+            max_failures=call.max_failures,
         )
     return results, folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from pydantic.dataclasses import dataclass
@@ -33,7 +33,7 @@ _NOT = {
     "api": "a model that is no api:URL#MODEL",
     "embedding": "a model that is no embedding:ENCODER",
 }
-_FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "slices", "as_json", "progress"}
+_FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "slices", "reading", "as_json", "progress"}
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -70,6 +70,11 @@ class EvalCall(AnswerConfig):
         unit="ENCODER",
         unset="the model's own vectors",
         needs="coherence",
+    )
+    reading: Literal["published"] | None = setting(
+        None,
+        "a third block of figures, read as the published evaluator reads answers (docs/metrics.md)",
+        unset="lenient and strict figures",
     )
     no_baselines: bool = setting(False, "leave the trivial baselines out")
     slices: bool = setting(False, "also F1 by length, density, kind of truth and language")

@@ -158,9 +158,10 @@ def _resumed_config(kind: type[StageConfig], run: Path, overrides: tuple[str, ..
         raise UsageError(f"{run} is a run of another stage; {remedy}")
     is_finished = record.status == "finished"
     if is_finished and not overrides:
-        return None  # without the seconds that torch takes to load
+        return None
     from ffr.training.common.run import load_run_config
 
+    # a setting that the run was not started with is refused though nothing is left to train
     config = load_run_config(kind, run, overrides)
     return None if is_finished else config
 

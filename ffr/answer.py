@@ -30,16 +30,22 @@ ANSWER_PATTERN = re.compile(
 """The whole answer; a strict reader uses `fullmatch`. A missing space after a comma is let through,
 as in the released code."""
 
-_MAX_LENIENT_CHARS = 100_000
-_SECTIONS = {
-    "utterance": re.compile(
-        re.escape(UTT_IDS_START) + r"(.*?)(?:" + re.escape(UTT_IDS_END) + "|" + re.escape(IMG_IDS_START) + r"|\Z)", re.S
-    ),
-    "image": re.compile(
-        re.escape(IMG_IDS_START) + r"(.*?)(?:" + re.escape(IMG_IDS_END) + "|" + re.escape(UTT_IDS_START) + r"|\Z)", re.S
-    ),
-}
-_LENIENT_ID = re.compile(r"(?<![\w.\-])[0-9]{1,9}(?![\w])(?!\.[0-9])", re.ASCII)
+MAX_ID = 999_999_999
+"""The largest id that an answer in the format can name."""
+
+_MARKER = re.compile("(" + "|".join(map(re.escape, (UTT_IDS_START, UTT_IDS_END, IMG_IDS_START, IMG_IDS_END))) + ")")
+_CLOSED_BY = {UTT_IDS_START: UTT_IDS_END, IMG_IDS_START: IMG_IDS_END}
+
+# any sign of a digit: \u00b2… superscripts and subscripts, \u2460… numbers in circles
+_DIGIT = r"\d\u00b2\u00b3\u00b9\u2070-\u2079\u2080-\u2089\u2460-\u249b"
+_DASH = "\\-−–—~～…"
+_RANGE = re.compile(rf"(?<=[{_DIGIT}])\s*(?:[{_DASH}]|\.{{2,}}|至|到|\b(?:to|through)\b)\s*(?=[{_DIGIT}])")
+_ITEM = re.compile(rf"[A-Za-z_.+{_DASH}{_DIGIT}]+")
+_HAS_DIGIT = re.compile(rf"[{_DIGIT}]")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
+_NO_NUMBER = {"nan", "infinity"}
+_MAX_NUMBER_CHARS = 400
+_NO_IDS_FROM = 2**53
 
 
 def format_answer(fragment: Fragment) -> str:
@@ -70,11 +76,15 @@ def parse_strict(text: str) -> Fragment | None:
     return Fragment(utterances, images)
 
 
+THINK_START, THINK_END = "<think>", "</think>"
+ANSWER_START, ANSWER_END = "<answer>", "</answer>"
 _TAG = re.compile(r"(</?(?:think|answer)>)")
-_TAG_ORDER = ["<think>", "</think>", "<answer>", "</answer>"]
+_TAG_ORDER = [THINK_START, THINK_END, ANSWER_START, ANSWER_END]
+CLOSED_THOUGHT = f"\n{THINK_END}\n\n"
+"""What closes a thought that the prompt has opened, where a bare answer follows at once."""
 
 
-def unwrap_answer(text: str, style: AnswerStyle) -> str | None:
+def unwrap_answer(text: str, style: AnswerStyle, *, is_thought_open: bool | None = False) -> str | None:
     """The answer inside a completion; None where the completion is not in the style.
 
     Args:
@@ -83,40 +93,68 @@ def unwrap_answer(text: str, style: AnswerStyle) -> str | None:
             `<think>…</think><answer>ANSWER</answer>`, each tag once and in this order, with nothing
             but white space before, between and after the two parts. What stands between the
             answer's tags is handed out as it is, white space included.
+        is_thought_open: Whether the prompt has written the first `<think>`: the completion must
+            then begin within that thought and close it, in the style `bare` too, where the answer
+            follows the thought, with or without white space between. None where that is not known:
+            a completion that closes a thought without opening one is then taken for one whose
+            prompt did.
 
     >>> unwrap_answer("<think>3 names the cat</think> <answer>[3]</answer>", "think")
     '[3]'
     >>> unwrap_answer("[3]", "think") is None, unwrap_answer("[3]", "bare")
     (True, '[3]')
+    >>> unwrap_answer("3 names the cat</think>[3]", "bare", is_thought_open=True)
+    '[3]'
     """
-    if style == "bare":
-        return text
     pieces = _TAG.split(text)
-    if pieces[1::2] != _TAG_ORDER:
+    tags = pieces[1::2]
+    if is_thought_open is None:
+        is_thought_open = tags[:1] == [THINK_END]
+    if style == "bare":
+        if not is_thought_open:
+            return text
+        return pieces[-1].lstrip() if tags == [THINK_END] else None
+    if tags != _TAG_ORDER[is_thought_open:]:
         return None
-    before, _, between, answer, after = pieces[::2]
+    before = "" if is_thought_open else pieces[0]
+    between, answer, after = pieces[-5::2]
     return None if (before + between + after).strip() else answer
 
 
-def without_thought(text: str) -> str:
-    """An answer of either style as a bare one.
+def last_said(text: str) -> str:
+    """What a response says outside of its thoughts, where its answer is to be looked for.
 
-    What stands in its answer tags where it is a thought and an answer, else all of it.
+    Tags may be missing. All before the last `</think>` is thought, whether opened or not; so is all
+    behind a `<think>` that nothing closes, but for an `<answer>` in it. Of what is left, the last
+    whole `<answer>…</answer>` counts where there is one, else what follows an `<answer>` or goes
+    before an `</answer>`, else all.
 
-    >>> without_thought("<think>hm, [7]</think><answer>[3]</answer>"), without_thought("[3]")
-    ('[3]', '[3]')
+    >>> last_said("[7]?</think> [3]"), last_said("<think>[7]"), last_said("<think>[7]<answer>[3]")
+    (' [3]', '', '[3]')
     """
-    answer = unwrap_answer(text, "think")
-    return text if answer is None else answer
+    said = text.rpartition(THINK_END)[2]
+    before, opened, thought = said.partition(THINK_START)
+    if opened:
+        said = thought[thought.index(ANSWER_START) :] if ANSWER_START in thought else before
+    pieces = _TAG.split(said.replace(THINK_START, ""))
+    texts, tags = pieces[::2], pieces[1::2]
+    for place in range(len(tags) - 1, 0, -1):
+        if tags[place - 1 : place + 1] == [ANSWER_START, ANSWER_END]:
+            return texts[place]
+    if not tags:
+        return said
+    return texts[-1] if tags[-1] == ANSWER_START else texts[-2]
 
 
-def wrap_answer(answer: str, style: AnswerStyle, thought: str = "") -> str:
-    """The completion that holds an answer: the inverse of `unwrap_answer`.
+def wrap_answer(answer: str, style: AnswerStyle, thought: str = "", *, is_thought_open: bool = False) -> str:
+    r"""The completion that holds an answer: the inverse of `unwrap_answer`.
 
     Args:
         answer: The answer's text.
         style: As for `unwrap_answer`.
         thought: What stands between the tags of the thought.
+        is_thought_open: Whether the prompt ends within a thought, which the completion then closes
+            and does not open.
 
     Raises:
         ValueError: where a thought is given but the style has no place for it, or a text holds one
@@ -124,15 +162,18 @@ def wrap_answer(answer: str, style: AnswerStyle, thought: str = "") -> str:
 
     >>> wrap_answer("[3]", "think", "3 names the cat")
     '<think>3 names the cat</think><answer>[3]</answer>'
+    >>> wrap_answer("[3]", "bare", is_thought_open=True)
+    '\n</think>\n\n[3]'
     """
     if style == "bare":
         if thought:
             raise ValueError("a bare answer has no place for a thought")
-        return answer
+        return CLOSED_THOUGHT * is_thought_open + answer
     for text in (answer, thought):
         if tag := _TAG.search(text):
             raise ValueError(f"the tag {tag[0]} stands inside a thought or an answer; take it out")
-    return f"<think>{thought}</think><answer>{answer}</answer>"
+    opening = "" if is_thought_open else THINK_START
+    return f"{opening}{thought}{THINK_END}{ANSWER_START}{answer}{ANSWER_END}"
 
 
 _ID_PROBLEMS = tuple(f"{name} ids {fault}" for name in ("utterance", "image") for fault in ("repeat", "out of range"))
@@ -177,12 +218,17 @@ class LenientAnswer:
 def parse_lenient(text: str, *, num_utterances: int | None = None, num_images: int | None = None) -> LenientAnswer:
     """Reads as much of an answer as can be read without guessing, and says what was wrong.
 
-    The ids between the markers count, however they are separated; without markers nothing counts.
-    Repeats, and ids that the dialogue does not have where its size is given, are dropped and named
-    as problems.
+    Thoughts are no answer (`last_said`). Of several answers the last whole one counts, one with
+    both lists between their markers; where none is whole, the last that has both kinds of lists,
+    else the last list. The numbers between the markers count, however they are separated, each by
+    its value: `00` and `0.0` are id 0. What is written with digits but is no id is a false positive
+    and is named as a problem: a negative number, one that is not whole, a range (`3-7` is neither 3
+    nor 7), digits of another script, `id5`. Such a thing becomes a number that no dialogue has as
+    an id. Without markers nothing counts. Repeats, and ids that the dialogue does not have where
+    its size is given, are dropped and named as problems.
 
     Args:
-        text: The model's answer.
+        text: The model's response.
         num_utterances: Number of utterances of the dialogue; None to leave ids unchecked.
         num_images: Number of images of the dialogue; None to leave ids unchecked.
 
@@ -193,21 +239,91 @@ def parse_lenient(text: str, *, num_utterances: int | None = None, num_images: i
     ('not in the answer format', 'utterance ids repeat', 'utterance ids out of range')
     """
     problems: list[str] = []
-    strict = parse_strict(text)
+    strict = _read_whole(text)
     found: dict[str, list[int]] = {"utterance": [], "image": []}
     if strict is not None:
         found = {"utterance": list(strict.utterance_ids), "image": list(strict.image_ids)}
     else:
         problems.append("not in the answer format")
-        for name, section in _SECTIONS.items():
-            match = section.search(text[:_MAX_LENIENT_CHARS])
-            if match is None:
+        lists = _last_answer(last_said(text))
+        for name, marker in (("utterance", UTT_IDS_START), ("image", IMG_IDS_START)):
+            if marker not in lists:
                 problems.append(f"no {name} ids")
-            else:
-                found[name] = [int(item) for item in _LENIENT_ID.findall(match[1])]
+                continue
+            found[name], has_others = _read_numbers(lists[marker].body)
+            if has_others:
+                problems.append(f"{name} ids that are no ids")
     problems += [f"{name} ids repeat" for name, ids in found.items() if len(set(ids)) < len(ids)]
     fragment = Fragment.of(found["utterance"], found["image"])
     return LenientAnswer(fragment, tuple(problems)).within(num_utterances, num_images)
+
+
+def _read_whole(text: str) -> Fragment | None:
+    """The answer in a response that is nothing else but perhaps a thought before it, of any style."""
+    said = text.lstrip()
+    is_opened = said.startswith(THINK_START)
+    said = said.removeprefix(THINK_START) if is_opened else text
+    styles: tuple[AnswerStyle, ...] = ("bare", "think")
+    for style in styles:
+        answer = unwrap_answer(said, style, is_thought_open=is_opened or None)
+        fragment = None if answer is None else parse_strict(answer)
+        if fragment is not None:
+            return fragment
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """What follows a starting marker, up to the next marker, and whether that is its end."""
+
+    body: str
+    is_closed: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a list between both markers, and no words that stand for one."""
+        has_words = any(char.isalpha() for char in self.body)
+        return self.is_closed and (not has_words or bool(_HAS_DIGIT.search(self.body)))
+
+
+def _last_answer(text: str) -> dict[str, _List]:
+    """The lists of the last answer in a text, by their starting markers; the last whole one."""
+    pieces = _MARKER.split(text)
+    answers: list[dict[str, _List]] = []
+    for place in range(1, len(pieces), 2):
+        marker = pieces[place]
+        if marker not in _CLOSED_BY:
+            continue
+        # an answer has one list of a kind, so a second begins another
+        if not answers or marker in answers[-1]:
+            answers.append({})
+        is_closed = pieces[place + 2 : place + 3] == [_CLOSED_BY[marker]]
+        answers[-1][marker] = _List(pieces[place + 1], is_closed)
+    both = [item for item in answers if len(item) == 2]
+    whole = [item for item in both if all(part.is_whole for part in item.values())]
+    return (whole or both or answers or [{}])[-1]
+
+
+def _read_numbers(body: str) -> tuple[list[int], bool]:
+    """The ids in a list, and whether it names things that are no ids: each a number of its own."""
+    found: list[int] = []
+    others: dict[str, int] = {}
+    for item in _ITEM.findall(_RANGE.sub("–", body)):
+        item = item.rstrip(".")
+        if not _HAS_DIGIT.search(item) and item.lstrip("+-").lower() not in _NO_NUMBER:
+            continue
+        value = _value(item)
+        found.append(others.setdefault(item, _NO_IDS_FROM + len(others)) if value is None else value)
+    return found, bool(others) or any(item > MAX_ID for item in found)
+
+
+def _value(item: str) -> int | None:
+    """The whole number that an item is; None where it is none, or beyond 2^53."""
+    if len(item) > _MAX_NUMBER_CHARS or not _NUMBER.fullmatch(item):
+        return None
+    # float() is exact below 2^53; above it a number is no id anyway
+    value = float(item)
+    return int(value) if 0 <= value < _NO_IDS_FROM and value.is_integer() else None
 
 
 class AnswerGrammar:
@@ -303,20 +419,23 @@ def _is_id(text: str) -> bool:
 
 
 def read_response(response: str) -> LenientAnswer:
-    """Reads a response of either style for scoring: the ids between the markers, each once.
+    """Reads a response of either style for scoring: the ids that its answer names, each once.
 
     Ids that the dialogue does not have are kept, so that an invented id costs precision as any
-    wrong one does; they are wrong, not malformed (`LenientAnswer.within` names them).
+    wrong one does, and what is no id at all as a number that no dialogue has; they are wrong, not
+    malformed (`LenientAnswer.within` names them).
 
     >>> read = read_response("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
     >>> read.fragment, read.is_well_formed
     (Fragment(utterance_ids=(3, 99), image_ids=()), False)
     """
-    return parse_lenient(without_thought(response))
+    return parse_lenient(response)
 
 
 def is_well_formed(response: str) -> bool:
     """Whether a response keeps to the format to the byte and repeats no id.
+
+    A thought may go before the answer, in the style `think` or closed before a bare one.
 
     >>> is_well_formed("<|utt_ids_start|>[3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
     True

@@ -89,7 +89,9 @@ class Dialogue:
     @cached_property
     def image_utterance_ids(self) -> tuple[int, ...]:
         """For each image id, the id of the utterance it hangs on."""
-        return tuple(index for index, utterance in enumerate(self.utterances) for _ in utterance.images)
+        return tuple(
+            index for index, line in enumerate(self.utterances) for part in line.segments if isinstance(part, Image)
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -105,7 +107,7 @@ class Dialogue:
     @cached_property
     def text_fingerprint(self) -> str:
         """SHA-256 of what is said and of where pictures stand, whatever they show."""
-        return self._digest(lambda _: [])
+        return self._digest(lambda _: []) if self.images else self.fingerprint
 
     @cached_property
     def num_unread_images(self) -> int:
@@ -126,19 +128,15 @@ class Dialogue:
         """
         if not any(image.source in digests for image in self.images):
             return self
-        utterances = tuple(
-            line
-            if not line.images
-            else Utterance(
-                line.speaker,
-                tuple(
-                    part if isinstance(part, str) else replace(part, digest=digests.get(part.source, part.digest))
-                    for part in line.segments
-                ),
+        utterances = list(self.utterances)
+        for index in set(self.image_utterance_ids):
+            line = utterances[index]
+            segments = tuple(
+                part if isinstance(part, str) else replace(part, digest=digests.get(part.source, part.digest))
+                for part in line.segments
             )
-            for line in self.utterances
-        )
-        return Dialogue(self.id, utterances)
+            utterances[index] = Utterance(line.speaker, segments)
+        return Dialogue(self.id, tuple(utterances))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ffr.answer import AnswerGrammar, format_answer, parse_lenient, parse_strict, unwrap_answer, wrap_answer
+from ffr.answer import (
+    MAX_ID,
+    AnswerGrammar,
+    format_answer,
+    parse_lenient,
+    parse_strict,
+    read_answer,
+    unwrap_answer,
+    wrap_answer,
+)
 from ffr.dialogue import Fragment
 
 _IDS = st.lists(st.integers(0, 999_999_999), max_size=20).map(tuple)
@@ -97,14 +106,93 @@ def test_strict_reading_lets_a_missing_space_through() -> None:
         ("<|utt_ids_start|>[1, 2", (1, 2), ()),
         ("<|img_ids_start|>[4]<|img_ids_end|>", (), (4,)),
         ("utterances 1 and 2", (), ()),
-        (_answer("[-3, 1.5, 4]", "[]"), (4,), ()),
-        (_answer("[" + "7" * 30 + "]", "[]"), (), ()),
+        (_answer("[0 1]", "[句子0]"), (0, 1), (0,)),
+        (_answer("[00, +1, 2.0, 1e1, 5.]", '["1"]'), (0, 1, 2, 5, 10), (1,)),
     ],
 )
 def test_lenient_reading(text: str, utterance_ids: tuple[int, ...], image_ids: tuple[int, ...]) -> None:
     answer = parse_lenient(text)
     assert answer.fragment == Fragment(utterance_ids, image_ids)
     assert not answer.is_well_formed
+
+
+@pytest.mark.parametrize(
+    ("body", "ids", "num_others"),
+    [
+        ("[3, 10000000000]", {3}, 1),
+        ("[3, -1, 1.5]", {3}, 2),
+        ("[3, 7" + "7" * 500 + "]", {3}, 1),
+        ("[3, 1e99, NaN, -Infinity]", {3}, 3),
+        ("[3-7]", set(), 1),
+        ("[3 – 7]", set(), 1),
+        ("[3..7]", set(), 1),
+        ("[3 to 7]", set(), 1),
+        ("[3至7]", set(), 1),
+        ("[0, １2]", {0}, 1),
+        ("[0, 5²]", {0}, 1),
+        ("[0, id5]", {0}, 1),
+        ("[3, -1, -1]", {3}, 1),
+    ],
+)
+def test_what_is_no_id_is_a_false_positive_and_named(body: str, ids: set[int], num_others: int) -> None:
+    answer = parse_lenient(_answer(body, "[]"), num_utterances=10)
+    assert set(answer.fragment.utterance_ids) == ids
+    assert "utterance ids that are no ids" in answer.problems
+    named = read_answer(_answer(body, body))
+    for found in (named.utterance_ids, named.image_ids):
+        assert len(set(found) - ids) == num_others
+        assert all(item > MAX_ID for item in set(found) - ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "utterance_ids", "image_ids"),
+    [
+        (_answer("[0]", "[1]") + " or rather " + _answer("[2]", "[]"), (2,), ()),
+        # the last whole one: neither half of what is cut off, nor the words that stand for lists
+        (_answer("[0]", "[1]") + "\n<|utt_ids_start|>[2]<|utt_ids_end|>;<|img_ids_st", (0,), (1,)),
+        (_answer("[句子ID列表]", "[图片ID列表]") + _answer("[2]", "[0]"), (2,), (0,)),
+        (_answer("[2]", "[0]") + " in the form " + _answer("[ids]", "[ids]"), (2,), (0,)),
+        ("<|img_ids_start|>[4]<|img_ids_end|><|utt_ids_start|>[1]<|utt_ids_end|>", (1,), (4,)),
+        ("<|utt_ids_start|>[1]<|utt_ids_end|> no: <|utt_ids_start|>[2]<|utt_ids_end|>", (2,), ()),
+        (" " * 200_000 + _answer("[2]", "[0]"), (2,), (0,)),
+    ],
+)
+def test_of_several_answers_the_last_whole_one_counts(
+    text: str, utterance_ids: tuple[int, ...], image_ids: tuple[int, ...]
+) -> None:
+    assert parse_lenient(text).fragment == Fragment(utterance_ids, image_ids)
+
+
+_SAID, _QUOTED = _answer("[2]", "[0]"), _answer("[7]", "[7]")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_well_formed"),
+    [
+        (f"<think>{_QUOTED}</think><answer>{_SAID}</answer>", True),
+        (f"{_QUOTED}</think>\n<answer>{_SAID}</answer>\n", True),
+        (f"<think>\n\n</think>\n\n{_SAID}", True),
+        (f"{_QUOTED}</think>{_SAID}", True),
+        (f"<think>{_QUOTED}<think>{_QUOTED}</think>{_QUOTED}</think>{_SAID}", False),
+        (f"{_QUOTED}</think>{_QUOTED}</think>{_SAID}", False),
+        (f"<think>{_QUOTED}<answer>{_SAID}</answer>", False),
+        (f"<think>{_QUOTED}</think><answer>{_SAID}", False),
+        (f"<think>{_QUOTED}</think>{_SAID}</answer>", False),
+        (f"<answer>{_QUOTED}</answer><answer>{_SAID}</answer>", False),
+        (f"{_SAID}<think>{_QUOTED}", False),
+        (f"so: <think>{_QUOTED}</think> it is {_SAID}.", False),
+    ],
+)
+def test_thoughts_are_never_read(text: str, is_well_formed: bool) -> None:
+    answer = parse_lenient(text)
+    assert answer.fragment == Fragment((2,), (0,))
+    assert answer.is_well_formed is is_well_formed
+
+
+@pytest.mark.parametrize("text", [f"<think>{_QUOTED}", f"<think>{_QUOTED}</think>", f"{_QUOTED}</think>", "</think>"])
+def test_a_thought_alone_is_an_empty_answer(text: str) -> None:
+    assert parse_lenient(text).fragment == Fragment()
+    assert not parse_lenient(text).is_well_formed
 
 
 @settings(max_examples=400)
@@ -130,6 +218,8 @@ def test_long_hostile_answers_are_read_quickly() -> None:
         "[" * 10**6,
         "<|utt_ids_start|>[" + "1, " * 400_000,
         "<|utt_ids_start|>" + "1" * 10**6,
+        "<|utt_ids_start|>" + "1 " * 5 + " " * 10**6 + "-" * 10**6,
+        "<think>" * 100_000 + "<answer>" * 100_000,
     ):
         parse_strict(text)
         parse_lenient(text, num_utterances=10)
@@ -206,6 +296,21 @@ def test_an_answer_after_a_thought(text: str, answer: str) -> None:
 )
 def test_what_is_no_thought_and_answer(text: str) -> None:
     assert unwrap_answer(text, "think") is None
+
+
+@given(st.text(max_size=30), st.sampled_from(["", "3 names it"]))
+def test_an_answer_behind_a_thought_that_the_prompt_opened(answer: str, thought: str) -> None:
+    if any(tag in answer for tag in _TAGS):
+        return
+    text = wrap_answer(answer, "think", thought, is_thought_open=True)
+    assert unwrap_answer(text, "think", is_thought_open=True) == answer
+    assert unwrap_answer(text, "think", is_thought_open=None) == answer
+    assert unwrap_answer(text, "think") is None
+    assert unwrap_answer("<think>" + text, "think", is_thought_open=True) is None
+    bare = wrap_answer(answer, "bare", is_thought_open=True)
+    assert unwrap_answer(thought + bare, "bare", is_thought_open=True) == answer.lstrip()
+    assert unwrap_answer(answer, "bare", is_thought_open=True) is None
+    assert unwrap_answer(answer, "bare", is_thought_open=None) == answer
 
 
 def test_what_cannot_be_wrapped() -> None:

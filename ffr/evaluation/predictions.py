@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ffr.answer import parse_lenient
+from ffr.answer import parse_strict
 from ffr.data.dataset import IdentityOfData
 from ffr.data.forms.predictions import IMAGE_DIGESTS, example_of_prediction, prediction_from_json
 from ffr.data.index import RecordFile, parse_record
@@ -22,6 +22,7 @@ from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import ScoreTable
 from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
 from ffr.provenance import command, now, versions
+from ffr.retrieval.answer_log import FAILURE
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
 
 _MAX_SHOWN_FAULTS = 10
@@ -34,10 +35,10 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
 
     The dialogue's size, which true negatives need, is taken from the prompt in `messages`. Where
     that cannot be read as a dialogue, it is the largest id between the prompt's markers; where
-    there are no markers, the largest id that answer or truth names (and at least the number of
-    `images`). Lines that are no JSON object are left out; a line whose `labels` cannot be read is
-    counted and not scored; a line without a readable `response` scores as a malformed answer. All
-    are counted.
+    there are no markers, the largest id that the truth names (and at least the number of `images`).
+    Lines that are no JSON object are left out; a line whose `labels` are not strictly an answer
+    within its dialogue (`read_truth`) is counted and not scored; a line without a readable
+    `response` scores as a malformed answer. All are counted.
 
     Args:
         path: A .jsonl file or .json list, plain or .gz.
@@ -77,10 +78,10 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         if not isinstance(response, str):
             note("num_without_response", f'{where}: no text under "response"; counted as a malformed answer')
             response = ""
-        truth = truth_of_record(record)
-        if truth is None:
-            note("num_without_labels", f'{where}: no readable answer under "labels"; not scored')
         example = example_of_record(record, where)
+        truth, fault = read_truth(record, example)
+        if fault is not None:
+            note("num_without_labels", f"{where}: {fault}; not scored")
         language = "unknown"
         if example is not None:
             language = language_of(example.dialogue)
@@ -89,7 +90,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
             num_examples += 1
             identity.add(dataclasses.replace(example, fragment=truth))
         else:
-            num_utterances, num_images, kind = _sizes(record, response, truth)
+            num_utterances, num_images, kind = _sizes(record, truth)
             counts[kind] += 1
             dialogue = str(record.get("dialogue_id", index))
         table.add(
@@ -99,6 +100,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
             num_images=num_images,
             dialogue=dialogue,
             language=language,
+            is_failed=isinstance(record.get(FAILURE), str),
         )
         if example is not None and truth is not None and with_baselines:
             for baseline, its_table in baselines.values():
@@ -138,13 +140,44 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     )
 
 
-def truth_of_record(record: Mapping[str, Any]) -> Fragment | None:
-    """The true fragment that a line of a prediction file names; None where it names none."""
-    labels = record.get("labels", record.get("solution"))
-    if not isinstance(labels, str):
-        return None
-    read = parse_lenient(labels)
-    return None if {"no utterance ids", "no image ids"} & set(read.problems) else read.fragment
+def read_truth(record: Mapping[str, Any], example: Example | None) -> tuple[Fragment | None, str | None]:
+    """The true fragment that a line of a prediction file names, read strictly; or None and why it names none.
+
+    A truth is never guessed at, as an answer may be: it must keep to the format and name ids that the dialogue has.
+
+    Args:
+        record: The line.
+        example: Its dialogue; None where that cannot be read: then the markers in its prompt tell the size, if there are any.
+
+    >>> read_truth({"labels": "<|utt_ids_start|>[3-7]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"}, None)[1]
+    'no readable answer under "labels" (not in the answer format)'
+    """
+    given = {key: record[key] for key in ("labels", "solution") if record.get(key) is not None}
+    if not given:
+        return None, 'no readable answer under "labels" (there is none)'
+    sizes = _sizes_of(record, example)
+    found: list[Fragment] = []
+    for key, text in given.items():
+        fragment = parse_strict(text) if isinstance(text, str) else None
+        if fragment is None:
+            return None, f'no readable answer under "{key}" (not in the answer format)'
+        for word, ids, size in zip(
+            ("utterance", "image"), (fragment.utterance_ids, fragment.image_ids), sizes, strict=True
+        ):
+            if size is not None and max(ids, default=-1) >= size:
+                return None, f'no readable answer under "{key}" ({word} {max(ids)} is none of the dialogue\'s {size})'
+        found.append(Fragment.of(fragment.utterance_ids, fragment.image_ids))
+    if found[0] != found[-1]:
+        return None, 'no readable answer under "labels" ("solution" says another)'
+    return found[0], None
+
+
+def _sizes_of(record: Mapping[str, Any], example: Example | None) -> tuple[int | None, int | None]:
+    """Number of utterances and of images as the dialogue or the prompt's markers have it; None where neither does."""
+    if example is not None:
+        return len(example.dialogue.utterances), len(example.dialogue.images)
+    num_utterances, num_images, kind = _sizes(record, None)
+    return (num_utterances, num_images) if kind == "num_sized_by_markers" else (None, None)
 
 
 def example_of_record(record: Mapping[str, Any], where: str, *, image_root: Path | None = None) -> Example | None:
@@ -158,10 +191,13 @@ def example_of_record(record: Mapping[str, Any], where: str, *, image_root: Path
         return None
 
 
-def _sizes(record: Mapping[str, Any], response: str, truth: Fragment | None) -> tuple[int, int, str]:
-    """Number of utterances and of images as far as they can be told, and what they were told by."""
+def _sizes(record: Mapping[str, Any], truth: Fragment | None) -> tuple[int, int, str]:
+    """Number of utterances and of images as far as they can be told, and what they were told by.
+
+    Answers have no say in it: an invented id must not make true negatives.
+    """
     text = _prompt_text(record.get("messages"))
-    named = parse_lenient(response).fragment, truth or Fragment()
+    named = truth or Fragment()
     listed = record.get("images")
     num_listed = len(listed) if isinstance(listed, list) else 0
     utterance_marks = [int(item) for item in _UTTERANCE_MARK.findall(text)]
@@ -169,9 +205,8 @@ def _sizes(record: Mapping[str, Any], response: str, truth: Fragment | None) -> 
     if utterance_marks:
         num_images = max([*image_marks, num_listed - 1], default=-1) + 1
         return max(utterance_marks) + 1, num_images, "num_sized_by_markers"
-    num_utterances = max((item for part in named for item in part.utterance_ids), default=-1) + 1
-    num_images = max([num_listed - 1, *(item for part in named for item in part.image_ids)]) + 1
-    return num_utterances, num_images, "num_sized_by_answers"
+    num_utterances = max(named.utterance_ids, default=-1) + 1
+    return num_utterances, max([num_listed - 1, *named.image_ids]) + 1, "num_sized_by_answers"
 
 
 def _prompt_text(messages: Any) -> str:
@@ -191,7 +226,7 @@ _SENTENCES = {
     "num_without_labels": "lines have no readable labels and were not scored",
     "num_sized_by_markers": "prompts could not be read as a dialogue; its size is the largest id between their markers",
     "num_sized_by_answers": "lines have no dialogue with markers; its size (for true negatives, so for MCC) is the largest id "
-    "that answer or truth names",
+    "that the true answer names",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from ffr.answer import format_answer
+from ffr.answer import THINK_END, THINK_START, format_answer
 from ffr.dialogue import FilePrompt, Fragment
 from ffr.errors import ModelError
 from ffr.prompt import IMAGE_MARK
@@ -35,6 +35,8 @@ class ChatTemplate:
         self.turn_end = self._find_turn_end()
         """The id that closes the assistant's turn, as a list of one."""
         self._keeps_image_places = self._finds_image_places_kept()
+        self.opened_thought = self._find_opened_thought()
+        """The end of every prompt, from a `<think>` that the template writes and leaves open; else empty."""
 
     @property
     def image_token(self) -> str:
@@ -91,6 +93,11 @@ class ChatTemplate:
         if not ids:
             raise ModelError("its chat template does not close a turn and its tokenizer has no end token", self._name)
         return ids[:1]
+
+    def _find_opened_thought(self) -> str:
+        text = self._render([{"role": "user", "content": [{"type": "text", "text": "?"}]}], ask=True)
+        _, tag, thought = text.rpartition(THINK_START)
+        return tag + thought if THINK_END not in thought and tag else ""
 
     def _finds_image_places_kept(self) -> bool:
         """Whether the template writes an image where it stands (LLaVA-OneVision's: all first)."""

@@ -20,6 +20,8 @@ class PromptBuilder:
         max_tokens: A longer input is an error; None = the model's own context.
         answer_style: `think` asks for a thought before the answer; None = the model's own setting,
             else `bare`.
+        closes_thought: Whether a prompt to be answered closes the thought that the model's template
+            opens.
     """
 
     def __init__(
@@ -30,11 +32,13 @@ class PromptBuilder:
         query_position: QueryPosition | None = None,
         max_tokens: int | None = None,
         answer_style: AnswerStyle | None = None,
+        closes_thought: bool = False,
     ) -> None:
         self.vlm = vlm
         self.template: str | None = template or vlm.prompt_settings.get("template")
         self.query_position: QueryPosition | None = query_position or vlm.prompt_settings.get("query_position")
         self.answer_style: AnswerStyle = answer_style or vlm.prompt_settings.get("answer_style") or "bare"
+        self.closes_thought = closes_thought
         limits = [limit for limit in (max_tokens, vlm.max_context) if limit is not None]
         self.max_tokens = min(limits) if limits else None
 
@@ -66,7 +70,13 @@ class PromptBuilder:
         """
         place = where or f"dialogue {example.dialogue.id!r}"
         answer = self._answer(example, place) if with_answer else None
-        encoded = self.vlm.encode(self.prompt(example), list(example.image_locations()), answer=answer, where=place)
+        encoded = self.vlm.encode(
+            self.prompt(example),
+            list(example.image_locations()),
+            answer=answer,
+            closes_thought=self.closes_thought and answer is None,
+            where=place,
+        )
         if self.max_tokens is not None and encoded.num_tokens > self.max_tokens:
             raise DataError(self.too_long(example, encoded.num_tokens), where=where)
         return encoded
@@ -93,4 +103,5 @@ class PromptBuilder:
     def _answer(self, example: Example, place: str) -> str:
         if example.fragment is None:
             raise DataError("has no true answer to train on; leave it out or add `solution`", where=place)
-        return wrap_answer(format_answer(example.fragment), self.answer_style)
+        is_thought_open = bool(self.vlm.opened_thought)
+        return wrap_answer(format_answer(example.fragment), self.answer_style, is_thought_open=is_thought_open)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ffr.answer import CLOSED_THOUGHT
 from ffr.dialogue import FilePrompt
 from ffr.errors import DataError
 from ffr.images import MAX_IMAGE_PIXELS
@@ -99,6 +100,11 @@ class Vlm(nn.Module):
         return self._chat.image_token
 
     @property
+    def opened_thought(self) -> str:
+        """What every prompt ends in where its template opens a thought (`<think>` and what follows); else empty."""
+        return self._chat.opened_thought
+
+    @property
     def placeholder_ids(self) -> frozenset[int]:
         """Ids that stand for images and videos in a prompt; no answer may hold one."""
         names = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
@@ -137,17 +143,21 @@ class Vlm(nn.Module):
         images: Sequence[str | Path],
         *,
         answer: str | None = None,
+        closes_thought: bool = False,
         where: str | None = None,
     ) -> Encoded:
         """Turns a prompt, its images and perhaps its answer into ids.
 
-        The answer's text is tokenised by itself, so that the prompt's ids do not depend on it. An
-        image whose features are in the cache is not decoded.
+        The prompt's ids are those of the model's own processor. The answer's text is tokenised by
+        itself, so that the prompt's ids do not depend on it. An image whose features are in the
+        cache is not decoded.
 
         Args:
             prompt: The prompt; one `<image>` for each image.
             images: Where the images lie, in order.
             answer: The answer's text; None for a prompt to be answered.
+            closes_thought: Whether a thought that the template opens is closed in the prompt, as it
+                is in training before a bare answer.
             where: The place to name in an error.
 
         Raises:
@@ -165,13 +175,26 @@ class Vlm(nn.Module):
             image, tokens = self.tower.encode(location, where, is_among_several=len(images) > 1)
             encoded_images.append(image)
             text += tokens + piece
-        ids = self._ids(text)
+        ids = self._prompt_ids(text)
+        if closes_thought and self.opened_thought:
+            ids = ids + self._ids(CLOSED_THOUGHT)
         answer_ids = [] if answer is None else self._ids(answer) + self._chat.turn_end
         return Encoded(ids + answer_ids, len(answer_ids), encoded_images)
 
     def count_answer_tokens(self, answer: str) -> int:
         """Number of ids of an answer's text with the end of its turn."""
         return len(self._ids(answer)) + len(self._chat.turn_end)
+
+    def _prompt_ids(self, text: str) -> list[int]:
+        """A rendered prompt's ids, as the processor's `apply_chat_template` has them.
+
+        What the tokenizer puts before every text (a begin token) stands first, but not a second
+        time where the template has written it.
+        """
+        begin = self.tokenizer.bos_token
+        is_begun = begin is not None and text.startswith(begin)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=not is_begun).input_ids
+        return ids
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
@@ -195,10 +218,12 @@ class Vlm(nn.Module):
         device = self.device
         inputs: dict[str, Any] = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
         features = [self.tower.features(image) for row in rows for image in row.images]
-        if "mm_token_type_ids" in self._forward_arguments:
-            # a padding id could be the image's
-            is_image = (ids == self.base.config.image_token_id) & (attention == 1)
-            inputs["mm_token_type_ids"] = is_image.int().to(device)
+        # Gemma 3's name for it: its pictures are seen both ways
+        for name in ("mm_token_type_ids", "token_type_ids"):
+            if name in self._forward_arguments:
+                # a padding id could be the image's
+                is_image = (ids == self.base.config.image_token_id) & (attention == 1)
+                inputs[name] = is_image.int().to(device)
         if features:
             inputs["mm_encoder_outputs"] = {"image": encoder_outputs(features)}
             grids = [item.grid for item in features if item.grid is not None]

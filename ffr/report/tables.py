@@ -204,6 +204,8 @@ def report_lines(results: Results) -> list[str]:
         f"{percent(strict['joint_f1'])} instead of {percent(scores['joint_f1'])}",
         f"Empty: {answers['num_empty_truths']} truths, {answers['num_empty_answers']} answers, both {answers['num_both_empty']}",
     ]
+    if "published" in results.summary:
+        lines += _published_lines(results.summary["published"])
     chosen = selection_line(results.model)
     if chosen is not None:
         lines.append(chosen)
@@ -252,3 +254,17 @@ def selection_line(model: dict[str, Any]) -> str | None:
             f"mean F1 {100 * fit['utterance_f1']:.2f} utterances, {100 * fit['image_f1']:.2f} images there"
         )
     return f"Chosen: {lines} {amount(selection['utterance'])}, {images}; {origin}"
+
+
+def _published_lines(published: dict[str, Any]) -> list[str]:
+    """The figures of the published reading, one modality a line, and what it skipped."""
+    scores = published["scores"] or {}
+    lines = [
+        f"Published reading ({published['num_scored']} answers, {published['num_skipped']} skipped, "
+        f"{published['num_unmarked']} prompts without markers taken for 21 utterances):"
+    ]
+    for modality in MODALITIES:
+        names = zip(FIGURES, figure_names([modality]), strict=True)
+        cells = [f"{figure.short} {percent(scores.get(name))}" for figure, name in names]
+        lines.append(f"  {_SHORT[modality]:<6} {'  '.join(cells)}")
+    return lines

@@ -140,6 +140,24 @@ def test_predictions(data):
     assert own["summary"]["scores"] == scored["summary"]["scores"]
 
 
+def test_the_published_reading_is_a_third_block(data):
+    words = ["--model", "baseline:everything", "--dataset", data, "--out", "out", "--no-baselines"]
+    code, text = run(*words, "--reading", "published")
+    assert code == 0, text
+    summary = json.loads(Path("out/results.json").read_text())["summary"]
+    published = summary["published"]
+    assert (published["num_scored"], published["num_skipped"], published["num_unmarked"]) == (6, 0, 0)
+    # well-formed answers, each dialogue with an image: the same figures to the last bit
+    assert published["scores"] == {name: summary["scores"][name] for name in published["scores"]}
+    assert len(published["scores"]) == 24
+    assert "Published reading (6 answers, 0 skipped" in text
+    code, text = run("--predictions", "out/predictions.jsonl", "--reading", "published", "--json")
+    assert code == 0, text
+    assert json.loads(text[text.index("{") :])["summary"]["published"] == published
+    run(*words)
+    assert "published" not in json.loads(Path("out/results.json").read_text())["summary"]
+
+
 def test_skip_bad_is_counted(data):
     data.write_text(data.read_text() + "garbage\n")
     code, text = run("--dataset", data, "--model", "baseline:nothing")
@@ -221,7 +239,7 @@ def test_a_server(data, server, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-secret-0123456789")
     words = ["--dataset", data, "--model", server.model, "--api-key-env", "MY_KEY", "--no-baselines"]
     server.status = {"of talk 2": 422}
-    code, text = run(*words, "--concurrency", 1)
+    code, text = run(*words, "--concurrency", 1, "--max-failures", 0)
     assert code == 1
     assert "dialogue 'd2': the server refused with 422 (not so); correct what it names" in " ".join(text.split())
     num_asked = len(server.bodies)

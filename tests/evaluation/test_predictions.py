@@ -83,10 +83,65 @@ def test_true_negatives_by_markers_and_by_answers(tmp_path):
     by_markers = score(tmp_path, [line(OTHER, ANSWER, messages=[{"role": "user", "content": marked}])])
     assert by_markers.data["num_sized_by_markers"] == 1
     assert by_markers.summary["scores"]["utterance_mcc"] == pytest.approx((1 * 7 - 1) / (2 * 2 * 8 * 8) ** 0.5)
-    # without markers the largest id named is 2, so 3 utterances: TN 0
+    # without markers the largest true id is 1, so 2 utterances: TN 0
     by_answers = score(tmp_path, [line(OTHER, ANSWER, messages=[])])
     assert by_answers.data["num_sized_by_answers"] == 1
     assert by_answers.summary["scores"]["utterance_mcc"] == pytest.approx((0 - 1) / (2 * 2 * 1 * 1) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (ANSWER.replace("0, 1", "3-7"), "not in the answer format"),
+        (ANSWER.replace("0, 1", "3.5, 4.5, -6, 10000000000, 3"), "not in the answer format"),
+        ("perhaps <|utt_ids_start|>3 or 4 <|img_ids_start|>", "not in the answer format"),
+        ("<think>hm</think>" + ANSWER, "not in the answer format"),
+        (ANSWER.replace("0, 1", "3, 5000"), "utterance 5000 is none of the dialogue's 8"),
+        (OTHER, "image 0 is none of the dialogue's 0"),
+        ([0, 1], "not in the answer format"),
+        ("", "not in the answer format"),
+    ],
+)
+def test_a_truth_is_read_strictly(tmp_path, labels, reason):
+    results = score(tmp_path, [line(), line(labels=labels), line(labels=None, solution=labels)])
+    assert results.data["num_without_labels"] == 2
+    assert "fingerprint" not in results.data  # so no gate takes it
+    answers = results.summary["answers"]
+    assert (answers["num_scored"], answers["num_without_truth"]) == (1, 2)
+    assert f'p.jsonl:2: no readable answer under "labels" ({reason}); not scored' in "\n".join(results.notes)
+    assert f'p.jsonl:3: no readable answer under "solution" ({reason}); not scored' in "\n".join(results.notes)
+
+
+def test_a_truth_is_checked_against_the_markers_of_a_prompt(tmp_path):
+    marked = [{"role": "user", "content": "<|utt_id_start|>0<|utt_id_end|> …cut…"}]
+    results = score(tmp_path, [line(messages=marked)])
+    assert results.summary["answers"]["num_scored"] == 0
+    assert "utterance 1 is none of the dialogue's 1" in "\n".join(results.notes)
+    # nothing tells the size of this one
+    assert score(tmp_path, [line(messages=[])]).summary["answers"]["num_scored"] == 1
+
+
+def test_two_truths_that_differ_are_none(tmp_path):
+    empty = ANSWER.replace("0, 1", "")
+    results = score(tmp_path, [line(), line(solution=empty), line(solution=ANSWER.replace("0, 1", "1,0,1"))])
+    assert results.data["num_without_labels"] == 1
+    assert 'p.jsonl:2: no readable answer under "labels" ("solution" says another)' in "\n".join(results.notes)
+    assert results.summary["answers"]["num_scored"] == 2
+
+
+def test_an_invented_id_is_a_false_positive_and_no_size(tmp_path):
+    for body in ("3, 10000000000", "3, -1, 1.5", "3, 999999999"):
+        labels = ANSWER.replace("0, 1", "3")
+        results = score(tmp_path, [line(ANSWER.replace("0, 1", body), labels, messages=[])])
+        scores = results.summary["scores"]
+        assert scores["exact_match"] == 0
+        assert scores["utterance_precision"] == pytest.approx(1 / len(body.split(",")))
+        # ids 0 to 3: TP 1, TN 3
+        num_wrong = len(body.split(",")) - 1
+        assert scores["utterance_mcc"] == pytest.approx(3 / ((1 + num_wrong) * (3 + num_wrong) * 3) ** 0.5)
+    answers = score(tmp_path, [line(ANSWER.replace("0, 1", "3-7"))]).summary["answers"]
+    assert answers["num_malformed"] == 1
+    assert answers["problems"]["utterance ids that are no ids"] == 1
 
 
 def test_layouts(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ffr.answer import parse_lenient, without_thought
+from ffr.answer import read_response
 from ffr.data.dataset import ExampleDataset
 from ffr.metrics import FragmentScores
 from ffr.models.decoding.greedy import generate_answers
@@ -47,7 +47,7 @@ def validate(module: StageModule[Any], data: ExampleDataset, builder: PromptBuil
             for index, answer in zip(positions, answers, strict=True):
                 example = data[index]
                 size = (len(example.dialogue.utterances), len(example.dialogue.images))
-                read = parse_lenient(without_thought(answer.text))
+                read = read_response(vlm.opened_thought + answer.text)
                 assert example.fragment is not None
                 scores.update([read.fragment], [example.fragment], [size[0]], [size[1]])
                 sums[2] += not read.is_well_formed

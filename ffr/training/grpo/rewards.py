@@ -9,18 +9,21 @@ Shapes: N completions.
 
 from __future__ import annotations
 
+import functools
 import math
+import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ffr.answer import AnswerStyle, parse_strict, unwrap_answer
+from ffr.answer import THINK_START, AnswerStyle, parse_strict, unwrap_answer
 from ffr.dialogue import Fragment
 from ffr.embedding import Encoder
 from ffr.errors import DataError
@@ -48,15 +51,44 @@ def completion_text(completion: Completion) -> str:
 
 
 def _predictions(
-    completions: Sequence[Completion], answer_style: Sequence[AnswerStyle] | None
+    prompts: Sequence[Any], completions: Sequence[Completion], answer_style: Sequence[AnswerStyle] | None
 ) -> list[Fragment | None]:
     """What each completion names; None where it does not match the pattern from end to end."""
     styles: Sequence[AnswerStyle] = answer_style or ["bare"] * len(completions)
+    # rewards that are asked for a single completion by hand are given what they like for a prompt
+    asked: Sequence[Any] = prompts if len(prompts) == len(completions) else [None] * len(completions)
     found: list[Fragment | None] = []
-    for completion, style in zip(completions, styles, strict=True):
-        answer = unwrap_answer(completion_text(completion), style)
+    for prompt, completion, style in zip(asked, completions, styles, strict=True):
+        text = completion_text(completion)
+        answer = unwrap_answer(text, style, is_thought_open=_opens_thought(prompt))
         found.append(None if answer is None else parse_strict(answer))
+        if found[-1] is None and _CUT_MARKERS.search(text):
+            _warn_of_cut_markers()
     return found
+
+
+def _opens_thought(prompt: Any) -> Literal[True] | None:
+    """True where a prompt ends in `<think>`; None where that does not show.
+
+    A chat template may open the thought behind what a reward gets to see.
+    """
+    is_text = isinstance(prompt, str)
+    if not is_text and not (isinstance(prompt, Sequence) and prompt and isinstance(prompt[-1], Mapping)):
+        return None
+    return True if completion_text(prompt).rstrip().endswith(THINK_START) else None
+
+
+_CUT_MARKERS = re.compile(r"(?:\A|[\s>])\[[0-9, ]*\];\[[0-9, ]*\](?:[\s<]|\Z)")
+
+
+@functools.cache
+def _warn_of_cut_markers() -> None:
+    warnings.warn(
+        "a completion is of the form […];[…], without the markers around its lists, so it earns nothing: TRL decodes "
+        "with skip_special_tokens and cuts them where they are special tokens of the tokenizer; add them as ordinary "
+        "tokens",
+        stacklevel=4,
+    )
 
 
 def _truths(solution: Sequence[str]) -> list[Fragment]:
@@ -83,8 +115,10 @@ def format_reward(
 ) -> list[float]:
     """1 where all of a completion matches the answer pattern and no list repeats an id, else 0.
 
+    Where a prompt ends in `<think>`, the completion begins within that thought and must close it.
+
     Args:
-        prompts: Not looked at.
+        prompts: Looked at for a thought that they open.
         completions: N completions.
         answer_style: `bare` or `think` for each; None = all bare.
         columns: Not looked at.
@@ -99,7 +133,7 @@ def format_reward(
             and len(set(found.utterance_ids)) == len(found.utterance_ids)
             and len(set(found.image_ids)) == len(found.image_ids)
         )
-        for found in _predictions(completions, answer_style)
+        for found in _predictions(prompts, completions, answer_style)
     ]
 
 
@@ -109,9 +143,11 @@ class FragmentF1Reward:
 
     Σ over m in {utterances, images} of 0.5 · F_β(pred_m, true_m) · d^abs(len(pred_m) -
     len(true_m)), F_β = 1 where both lists are empty; 0 for a completion that does not match the
-    answer pattern. F_β compares the lists as sets, so an id counts once, but the discount takes the
-    predicted list's length as written: repeating an id costs, and never pays. An id that the
-    dialogue does not have is a false positive.
+    answer pattern. An id counts once as right, while FP and the discount take the predicted list's
+    length as written, as released. Since the discount alone would still have a list that is far too
+    short gain by repeats, one with repeats earns the least of what it would with any number of
+    them up to its own: repeating an id never pays. An id that the dialogue does not have is a false
+    positive.
 
     Args:
         beta: Weight of recall against precision in F_β = (1+β²)·TP / ((1+β²)·TP + β²·FN + FP).
@@ -155,17 +191,22 @@ class FragmentF1Reward:
             if found is None
             else 0.5 * self._agreement(found.utterance_ids, truth.utterance_ids)
             + 0.5 * self._agreement(found.image_ids, truth.image_ids)
-            for found, truth in zip(_predictions(completions, answer_style), _truths(solution), strict=True)
+            for found, truth in zip(_predictions(prompts, completions, answer_style), _truths(solution), strict=True)
         ]
 
     def _agreement(self, predicted: Sequence[int], true: Sequence[int]) -> float:
         pred_set, true_set = set(predicted), set(true)
         if not pred_set and not true_set:
             return 1.0
-        weighted = (1 + self.beta**2) * len(pred_set & true_set)
-        misses = self.beta**2 * len(true_set - pred_set) + len(pred_set - true_set)
-        discount: float = self.length_discount ** abs(len(predicted) - len(true_set))
-        return weighted / (weighted + misses) * discount
+        num_right = len(pred_set & true_set)
+        weighted = (1 + self.beta**2) * num_right
+
+        def earned(num_written: int) -> float:
+            misses = self.beta**2 * len(true_set - pred_set) + (num_written - num_right)
+            discount: float = self.length_discount ** abs(num_written - len(true_set))
+            return weighted / (weighted + misses) * discount
+
+        return min(map(earned, range(len(pred_set), len(predicted) + 1)))
 
 
 fragment_f1_reward = FragmentF1Reward()
@@ -190,7 +231,7 @@ def fragment_mcc_reward(
     away. 0 for a completion that does not match the answer pattern.
 
     Args:
-        prompts: Not looked at.
+        prompts: Looked at for a thought that they open.
         completions: N completions.
         solution: The true answers' texts.
         utterances: Each dialogue's utterances; only their number counts.
@@ -201,7 +242,7 @@ def fragment_mcc_reward(
     Raises:
         DataError: where a true answer is not in the answer format.
     """
-    predictions, truths = _predictions(completions, answer_style), _truths(solution)
+    predictions, truths = _predictions(prompts, completions, answer_style), _truths(solution)
     counts = fragment_counts(
         [found or Fragment() for found in predictions], truths, [*map(len, utterances)], [*map(len, images)]
     )
@@ -248,7 +289,7 @@ class FragmentOrderReward:
         """One number from -1 to 1 a completion.
 
         Args:
-            prompts: Not looked at.
+            prompts: Looked at for a thought that they open.
             completions: N completions.
             solution: The true answers' texts.
             utterances: The text of each utterance of each dialogue.
@@ -266,7 +307,7 @@ class FragmentOrderReward:
         fragments: dict[tuple[Any, ...], _Placed] = {}
         asked: list[tuple[Any, ...] | None] = []
         for found, truth, texts, pictures, hangs_on in zip(
-            _predictions(completions, answer_style),
+            _predictions(prompts, completions, answer_style),
             _truths(solution),
             utterances,
             images,

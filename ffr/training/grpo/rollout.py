@@ -165,7 +165,7 @@ def columns_of(builder: PromptBuilder, data: Any) -> RewardColumns:
         dialogue = example.dialogue
         assert example.fragment is not None
         return {
-            "prompt": builder.prompt(example).user,
+            "prompt": builder.prompt(example).user + builder.vlm.opened_thought,
             "solution": format_answer(example.fragment),
             "dialogue_id": dialogue.id,
             "query": example.query,

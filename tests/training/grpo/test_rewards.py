@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ffr.embedding import CachedEncoder
 from ffr.errors import DataError, UsageError
 from ffr.metrics.functional import fragment_order_coherence
 from ffr.settings import GrpoConfig
+from ffr.training.grpo import rewards
 from ffr.training.grpo.reward_terms import (
     load_reward,
     reward_terms,
@@ -132,13 +134,13 @@ def test_both_styles_earn_the_same() -> None:
         "images": [["p.png", "q.png"]] * 2,
         "image_utterance_ids": [[0, 0]] * 2,
     }
-    rewards: list[Callable[..., list[float]]] = [
+    functions: list[Callable[..., list[float]]] = [
         format_reward,
         fragment_f1_reward,
         fragment_mcc_reward,
         FragmentOrderReward(Known()),
     ]
-    for reward in rewards:
+    for reward in functions:
         bare = reward([""] * 2, texts, answer_style=["bare", "bare"], **columns)
         assert reward([""] * 2, thought, answer_style=["think", "think"], **columns) == bare
         assert reward([""] * 2, texts, **columns) == bare
@@ -146,12 +148,48 @@ def test_both_styles_earn_the_same() -> None:
         assert reward([""] * 2, [texts[0], thought[1]], answer_style=["think", "bare"], **columns) == [0.0, 0.0]
 
 
+def test_a_thought_that_the_prompt_opened() -> None:
+    text = answer([0, 1], [0])
+    within, whole = f"hm\n</think>\n<answer>{text}</answer>", f"<think>hm</think><answer>{text}</answer>"
+    opening = "question<think>\n"
+
+    def earned(prompt: Any, completion: str, style: str) -> float:
+        return format_reward([prompt], [completion], answer_style=[style])[0]
+
+    assert earned(opening, within, "think") == earned("", within, "think") == 1.0
+    assert earned(opening, whole, "think") == 0.0  # opened twice
+    assert earned("question", whole, "think") == earned("", whole, "think") == 1.0
+    assert earned(opening, f"hm\n</think>\n\n{text}", "bare") == earned("", f"hm</think>{text}", "bare") == 1.0
+    assert earned(opening, text, "bare") == 0.0  # said within the thought
+    assert earned("question", f"<think>hm</think>{text}", "bare") == 0.0
+    conversation = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "<think>"}]
+    assert earned(conversation, whole, "think") == 0.0
+    assert earned(conversation, within, "think") == earned(conversation[:1], within, "think") == 1.0
+    assert f1(within, text) == 0.0
+    assert fragment_f1_reward([opening], [within], solution=[text], answer_style=["think"]) == [1.0]
+
+
+def test_markers_that_trl_has_cut_are_warned_of_once() -> None:
+    rewards._warn_of_cut_markers.cache_clear()
+    cut = ["[0, 1];[]", "[2];[0]", "no [0] at all"]
+    with pytest.warns(UserWarning, match="TRL decodes with skip_special_tokens and cuts them") as caught:
+        assert format_reward([""] * 3, cut) == [0.0] * 3
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        format_reward([""] * 3, cut)  # once is enough
+        rewards._warn_of_cut_markers.cache_clear()
+        format_reward([""] * 2, [answer([1]), "[1]"])
+    with pytest.warns(UserWarning, match="cuts them"):
+        format_reward([""], ["<think>x</think><answer>[];[]</answer>"], answer_style=["think"])
+
+
 def test_repeated_ids() -> None:
     repeated, clean = answer([1, 1, 2], [0]), answer([1, 2], [0])
     assert format_reward([""], [repeated, clean, answer([], [3, 3])]) == [0.0, 1.0, 0.0]
-    assert f1(repeated, clean) == pytest.approx(0.5 * (0.95 + 1))
+    assert f1(repeated, clean) == pytest.approx(0.5 * (0.8 * 0.95 + 1))
     # a repeat that hits the true length still has a miss to pay
-    assert f1(answer([1, 1], [0]), clean) == pytest.approx(0.5 * (2 / 3 + 1))
+    assert f1(answer([1, 1], [0]), clean) == pytest.approx(0.5 * (0.5 + 1))
     assert mcc(repeated, clean, 5, 2) == 1.0
     assert order(answer([0, 1, 1, 0]), clean) == order(answer([0, 1]), clean)
 
@@ -193,8 +231,28 @@ def test_f1_is_best_for_the_truth_alone(a: list[int], b: list[int], c: list[int]
     is_truth = sorted(a) == list(truth.utterance_ids) and sorted(b) == list(truth.image_ids)
     assert (earned == 1) is is_truth
     # repeating an id of the answer never pays
-    if a and len(a) >= len(truth.utterance_ids):
-        assert f1(answer([*a, a[0]], b), format_answer(truth)) <= earned
+    for item in a:
+        assert f1(answer([*a, item], b), format_answer(truth)) <= earned
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 80), st.floats(0.1, 4.0), st.floats(0.5, 1.0))
+def test_repeats_never_pay_however_short_the_answer(
+    num_right: int, num_missed: int, num_repeats: int, beta: float, discount: float
+) -> None:
+    truth = format_answer(Fragment(tuple(range(num_right + num_missed))))
+    reward = FragmentF1Reward(beta, discount)
+    earned = [f1(answer([*range(num_right), *[0] * count]), truth, reward) for count in range(num_repeats + 1)]
+    assert earned == sorted(earned, reverse=True)
+
+
+def test_repeats_by_hand() -> None:
+    # as released: precision over the written length
+    assert f1(answer([1, 1]), answer([1, 2])) == pytest.approx(0.5 * 0.5 + 0.5)
+    assert f1(answer([1, 1, 2]), answer([1, 2])) == pytest.approx(0.5 * (0.8 * 0.95) + 0.5)
+    # 20 of 40: the discount alone would give the repeats 0.5 · 40/80, more than 0.5 · 40/60 · 0.95^20
+    right, truth = [*range(20)], answer(range(40))
+    assert f1(answer(right), truth) == pytest.approx(0.5 * (40 / 60 * 0.95**20) + 0.5)
+    assert f1(answer([*right, *[0] * 20]), truth) <= f1(answer(right), truth)
 
 
 @given(_IDS, _IDS)
