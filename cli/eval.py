@@ -130,6 +130,7 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
             baselines=() if call.no_baselines else tuple(BASELINES),
             encoder=encoder,
             progress=advance,
+            max_failures=call.max_failures,
         )
     return results, folder
 

@@ -236,7 +236,7 @@ def test_a_server(data, server, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-secret-0123456789")
     words = ["--dataset", data, "--model", server.model, "--api-key-env", "MY_KEY", "--no-baselines"]
     server.status = {"of talk 2": 422}
-    code, text = run(*words, "--concurrency", 1)
+    code, text = run(*words, "--concurrency", 1, "--max-failures", 0)
     assert code == 1
     assert "dialogue 'd2': the server refused with 422 (not so); correct what it names" in " ".join(text.split())
     num_asked = len(server.bodies)
