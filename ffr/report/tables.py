@@ -164,8 +164,8 @@ def slice_label(table: str, name: str) -> str:
 
 def _slice_table(results: Results) -> Table:
     """Rows: all slices that hold anything; columns: F1 of each modality with its interval."""
-    spans = f", with {100 * results.intervals['level']:g} % intervals" if results.intervals else ""
-    table = plain_table(f"F1 by slice, in percent{spans}")
+    with_intervals = f", with {100 * results.intervals['level']:g} % intervals" if results.intervals else ""
+    table = plain_table(f"F1 by slice, in percent{with_intervals}")
     table.add_column("")
     for header in ("queries", *(_SHORT[modality] for modality in MODALITIES)):
         table.add_column(header, justify="right", no_wrap=True)
