@@ -76,6 +76,8 @@ def onnx(
         f"{len(content['parity'])} kinds (difference at most {worst:.1e}, cosine at least {least:.6f}, "
         f"{content['providers_tried'][0]})"
     )
+    if dtype == "int8":
+        click.echo(f"{content['processors']}")
 
 
 @export.command()

@@ -27,10 +27,21 @@ from ffr.errors import ModelError, UsageError
 from ffr.exports.compose import write_fragment_graph
 from ffr.exports.encoder import load_dual
 from ffr.exports.graph_file import read_graph_file
-from ffr.exports.parity import TOLERANCES, as_content, check, compare
+from ffr.exports.int8 import check_bytes
+from ffr.exports.parity import (
+    REFERENCE_CASES,
+    TOLERANCES,
+    Call,
+    Figures,
+    as_content,
+    between_processors,
+    check,
+    compare,
+)
 from ffr.exports.plans import Part, Plan, plan_encoder, plan_fragment, plan_sentence_encoder, plan_vision
-from ffr.exports.readme import readme_of
-from ffr.exports.runtime import FORMAT, GRAPH_FILE, INFO_FILE, file_digest, load_onnx
+from ffr.exports.readme import PROCESSORS, readme_of
+from ffr.exports.reference import write_reference
+from ffr.exports.runtime import FORMAT, GRAPH_FILE, INFO_FILE, file_digest, open_session
 from ffr.exports.vision_towers import QwenTower
 from ffr.files import remove, replaced_folder, temporary_folder, write_text
 from ffr.models.loading import load_vlm
@@ -129,16 +140,26 @@ def export_plan(
         plan.save_preprocessing(scratch)
         _write_graph(plan, scratch / GRAPH_FILE, dtype=dtype, opset=opset)
         _write_info(plan, scratch, dtype=dtype, opset=opset, figures=[], providers=[])
-        session = load_onnx(scratch, device=device)
-        one_item = plan.part == "vision"
-        figures = [compare(case.name, case.calls, session.run, one_item=one_item) for case in plan.cases()]
+        session = open_session(scratch, device=device)
+        figures: list[Figures] = []
+        reference: Call | None = None
+        for case in plan.cases():
+            figures.append(compare(case.name, case.calls, session.run, one_item=plan.part == "vision"))
+            if case.calls and (reference is None or case.name == REFERENCE_CASES[plan.part]):
+                reference = case.calls[-1]
         try:
+            if dtype == "int8":
+                check_bytes(scratch / GRAPH_FILE)
             check(figures, TOLERANCES[dtype])
         except ModelError as error:
             raise ModelError(error.message, plan.name) from None
-        content = _write_info(
-            plan, scratch, dtype=dtype, opset=opset, figures=as_content(figures), providers=[session.provider]
+        assert reference is not None, "a plan has something to check it with"
+        write_reference(
+            scratch,
+            {name: reference.inputs[name] for name in session.info.inputs},
+            session.run(reference.inputs),
         )
+        content = _write_info(plan, scratch, dtype=dtype, opset=opset, figures=figures, providers=[session.provider])
         write_text(scratch / "README.md", readme_of(plan, content))
         del session
     return content
@@ -214,7 +235,10 @@ def _trace(plan: Plan, path: Path, *, is_half: bool, opset: int) -> None:
 
 
 def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
-    """Weights of matrix products as bytes, each output with its own scale; activations are rounded call by call.
+    """Weights of matrix products as signed bytes of 7 bits, each output with its own scale; activations are rounded call by call.
+
+    All 8 bits would saturate on processors without VNNI (`ffr.exports.int8`), and unsigned bytes take twice the time on those
+    that have it (benchmarks/int8.py).
 
     Args:
         path: The graph, which is written over.
@@ -242,7 +266,7 @@ def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
     is_large = data.is_file()
     with _quiet():
         quantize_dynamic(
-            str(whole), str(path), weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=is_large,
+            str(whole), str(path), weight_type=QuantType.QInt8, reduce_range=True, per_channel=True, use_external_data_format=is_large,
             op_types_to_quantize=["MatMul", "Gemm"], nodes_to_exclude=left_alone,
         )  # fmt: skip
     remove(whole)
@@ -251,9 +275,10 @@ def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
 
 
 def _write_info(
-    plan: Plan, folder: Path, *, dtype: str, opset: int, figures: list[dict[str, Any]], providers: list[str]
+    plan: Plan, folder: Path, *, dtype: str, opset: int, figures: list[Figures], providers: list[str]
 ) -> dict[str, Any]:
     tolerance = TOLERANCES[dtype]
+    between = between_processors(dtype, figures) if figures else tolerance
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (INFO_FILE, "README.md"))
     content: dict[str, Any] = {
         "format": FORMAT,
@@ -270,8 +295,10 @@ def _write_info(
         "warm_up": {name: _warm_up(value) for name, value in plan.example.items()},
         "settings": plan.settings,
         "tolerance": {"max_difference": tolerance.max_difference, "min_cosine": tolerance.min_cosine},
-        "parity": figures,
+        "parity": as_content(figures),
         "providers_tried": providers,
+        "processors": PROCESSORS[dtype],
+        "reference": {"max_difference": between.max_difference, "min_cosine": between.min_cosine},
         "files": {path.relative_to(folder).as_posix(): file_digest(path) for path in files},
         "versions": {**provenance.versions(), **_exporter_versions()},
         "command": provenance.command(),

@@ -36,6 +36,15 @@ TOLERANCES = {"fp32": Tolerance(1e-4, 0.999_99), "fp16": Tolerance(3e-2, 0.999),
 """What each type of number may differ by: half precision has 11 bits and the towers some 30 layers; bytes are held to the cosine first."""
 
 
+REFERENCE_CASES = {
+    "vision": "one image",
+    "text": "texts of mixed lengths",
+    "image": "one image",
+    "fragment": "texts and images",
+}
+"""The kind of input whose last call an export brings with it (`ffr.exports.reference`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """How near one kind of input came.
@@ -107,7 +116,8 @@ def compare(name: str, calls: Sequence[Call], run: Callable[[Arrays], Arrays], *
                 raise ModelError(
                     f"its graph gives {output} of shape {got.shape} where torch gives {want.shape} ({name})"
                 )
-            if not np.isfinite(got).all():
+            # a largest difference would pass over what is no number, on either side
+            if not (np.isfinite(got).all() and np.isfinite(want).all()):
                 is_finite = False
                 continue
             scale = max(float(np.abs(want).max()), 1e-12)
@@ -140,6 +150,24 @@ def check(figures: Sequence[Figures], tolerance: Tolerance) -> None:
             f"its graph's outputs have a cosine similarity of {least.min_cosine:.5f} with torch's on {least.name}, less than "
             f"the {tolerance.min_cosine} that is asked for; nothing was written"
         )
+
+
+def between_processors(dtype: str, figures: Sequence[Figures]) -> Tolerance:
+    """What a graph's outputs on one processor may differ by from those on another.
+
+    Sums are rounded in another order there. Bytes magnify that: an activation near the middle between two of them falls to the one or the
+    other. This is a part of what rounding to bytes costs anyway, so the difference to torch bounds it; up to 0.017 was seen.
+
+    Args:
+        dtype: fp32, fp16 or int8.
+        figures: What the check against torch found.
+    """
+    if dtype != "int8":
+        return TOLERANCES[dtype]
+    return Tolerance(
+        max(0.02, *(item.max_difference for item in figures)),
+        min(0.9995, *(item.min_cosine for item in figures)),
+    )
 
 
 def as_content(figures: Sequence[Figures]) -> list[dict[str, Any]]:

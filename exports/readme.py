@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from ffr.exports.plans import Plan
+from ffr.exports.reference import REFERENCE_FILE
 from ffr.exports.runtime import INFO_FILE
+
+PROCESSORS = {
+    "fp32": "right on every processor; the last bits follow the order in which it sums",
+    "fp16": "right on every processor; the last bits follow the order in which it sums",
+    "int8": "right on every processor, with VNNI and without: weights keep to 7 bits (-64 to 64), so that no sum of two products "
+    "passes the 16 bits that processors without VNNI make it in",
+}
+"""Where the numbers of each type are right."""
 
 
 def readme_of(plan: Plan, content: dict[str, Any]) -> str:
@@ -46,6 +55,10 @@ Against torch, on inputs that it was not traced with ({", ".join(content["provid
 | input | calls | largest difference / largest value | smallest cosine |
 |---|---|---|---|
 {rows}
+
+Processors: {content["processors"]}. On a processor where it is opened for the first time, ffr runs the call in `{REFERENCE_FILE}` and
+refuses the export where its outputs are not those that lie there (allowed: difference {content["reference"]["max_difference"]:.2g}, cosine
+{content["reference"]["min_cosine"]:.5f}).
 
 Measure its speed with `ffr export bench` on this folder. Versions and checksums stand in `{INFO_FILE}`.
 """

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ffr.errors import FfrError, ModelError, UsageError
 from ffr.exports.graph_file import check_weight_files, read_graph_file
+from ffr.exports.reference import check_once
 from ffr.exports.tiles import TileSettings, tile_plan
 from ffr.text import one_line
 
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 GRAPH_FILE = "model.onnx"
 INFO_FILE = "export.json"
-FORMAT = "ffr-onnx/1"
+FORMAT = "ffr-onnx/2"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 MAX_INFO_BYTES = 4 * 2**20
 
@@ -96,6 +97,7 @@ def read_info(folder: Path) -> ExportInfo:
             files=dict(content["files"]),
             content=content,
         )
+        _ = content["reference"]
     except KeyError as error:
         raise ModelError(f"says nothing of {error}; export the model again", str(path)) from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -319,7 +321,7 @@ def num_tiles(image_size: tuple[int, int], settings: TileSettings) -> int:
 
 
 def load_onnx(folder: Path, *, device: str = "auto", num_threads: int | None = None, warm_up: bool = True) -> OnnxModel:
-    """Opens an exported folder.
+    """Opens an exported folder, and on a processor that it meets for the first time looks whether it is right there.
 
     Args:
         folder: What `ffr export onnx` wrote.
@@ -328,9 +330,19 @@ def load_onnx(folder: Path, *, device: str = "auto", num_threads: int | None = N
         warm_up: Whether to run a small input at once.
 
     Raises:
-        ModelError: where the folder is damaged, changed, or reaches outside itself.
+        ModelError: where the folder is damaged, changed, or reaches outside itself, or its graph gives other outputs here than where it was
+            written.
         UsageError: where the device does not run.
     """
+    model = open_session(folder, device=device, num_threads=num_threads)
+    check_once(model)
+    if warm_up:
+        model.warm_up()
+    return model
+
+
+def open_session(folder: Path, *, device: str = "auto", num_threads: int | None = None) -> OnnxModel:
+    """Opens an exported folder without looking whether its graph is right on this processor; else as `load_onnx`."""
     import onnxruntime as ort
 
     info = check_folder(folder)
@@ -354,10 +366,7 @@ def load_onnx(folder: Path, *, device: str = "auto", num_threads: int | None = N
     names = {item.name for item in session.get_inputs()}, [item.name for item in session.get_outputs()]
     if names != (set(info.inputs), info.outputs):
         raise ModelError(f"its graph has other inputs or outputs than {INFO_FILE} says; export it again", str(folder))
-    model = OnnxModel(folder, info, session, check_running(device, wanted, session.get_providers()))
-    if warm_up:
-        model.warm_up()
-    return model
+    return OnnxModel(folder, info, session, check_running(device, wanted, session.get_providers()))
 
 
 # -- encoders -----------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 from ffr.answer import format_answer
@@ -211,9 +211,109 @@ BUILDS: dict[str, Callable[[], tuple[Any, Any, dict[str, Any], dict[str, Any]]]]
 }
 
 
+def _beginning(tokens: PreTrainedTokenizerFast, template: str, **attributes: str) -> PreTrainedTokenizerFast:
+    """The same tokenizer with a begin token `<s>`, which it puts before every text by itself."""
+    inner = tokens._tokenizer
+    inner.add_special_tokens(["<s>"])
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", inner.token_to_id("<s>"))]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        bos_token="<s>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=attributes,
+    )
+    fast.chat_template = template
+    return fast
+
+
+def _begun_text(tokens: PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
+    return _text(tokens, **more) | {"bos_token_id": tokens.bos_token_id}
+
+
+def llava() -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+    """As LLaVA-1.5: the template leaves the begin token to the tokenizer."""
+    from transformers import LlavaConfig
+
+    template = (
+        "{% for message in messages %}{{ message['role'].upper() + ': ' }}{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}{{ '<image>\n' }}{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+        "{{ '<|im_end|>' if message['role'] == 'assistant' else ' ' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+    )
+    tokens = _beginning(tokenizer(["<|im_start|>", "<|im_end|>", "<image>"], "<image>"), template)
+    config = LlavaConfig(
+        text_config={"model_type": "llama", **_begun_text(tokens)},
+        vision_config={
+            "model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": 56, "patch_size": 14,
+        },
+        image_token_index=tokens.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-1,
+    )  # fmt: skip
+    processor = {
+        "image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56},
+    }  # fmt: skip
+    sizes = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    return config, tokens, processor, sizes
+
+
+def gemma3() -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+    """As Gemma 3: the template writes the begin token that the tokenizer would put there too."""
+    from transformers import Gemma3Config
+
+    names = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    template = "{{ bos_token }}" + chat_template("<start_of_image>")
+    tokens = _beginning(tokenizer(["<|im_start|>", "<|im_end|>", *names.values()], "x", **names), template, **names)
+    config = Gemma3Config(
+        text_config={**_begun_text(tokens, head_dim=8), "sliding_window": 512},
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 56, "patch_size": 14, "vision_use_head": False,
+        },
+        mm_tokens_per_image=4,
+        **{
+            f"{name}_index": tokens.convert_tokens_to_ids(token)
+            for name, token in (*names.items(),)
+        },
+    )  # fmt: skip
+    processor = {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": 56, "width": 56}}
+    return config, tokens, processor, {"image_seq_length": 4}
+
+
+def idefics3() -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+    """As Idefics 3: the template writes the begin token, pictures are cut into tiles."""
+    from transformers import Idefics3Config
+
+    grid = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    special = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *grid]
+    template = "{{ bos_token }}" + chat_template("<image>")
+    tokens = _beginning(tokenizer(["<|im_start|>", "<|im_end|>", *special], "<image>"), template)
+    config = Idefics3Config(
+        text_config={"model_type": "llama", **_begun_text(tokens)},
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 56, "patch_size": 14,
+        },
+        scale_factor=2,
+        image_token_id=tokens.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    processor = {
+        "image_processor_type": "Idefics3ImageProcessor", "size": {"longest_edge": 112},
+        "max_image_size": {"longest_edge": 56}, "do_image_splitting": True,
+    }  # fmt: skip
+    return config, tokens, processor, {"image_seq_len": 4}
+
+
+BEGUN_BUILDS = {"llava": llava, "gemma3": gemma3, "idefics3": idefics3}
+"""Models with a begin token; what is tested of them is the ids of their prompts."""
+
+
 def build_model(name: str, folder: Path, *, seed: int = 0) -> Path:
     """Writes a random-weight model of an architecture, with all files a real one has."""
-    config, tokens, image_processor, processor = BUILDS[name]()
+    config, tokens, image_processor, processor = (BUILDS | BEGUN_BUILDS)[name]()
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(config)
     with torch.no_grad():

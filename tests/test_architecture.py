@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
-    "ffr.exports": _DOORS | {"ffr.embedding", "ffr.files", "ffr.model_files", "ffr.models", "ffr.provenance"},
+    "ffr.exports": _DOORS
+    | {"ffr.data.home", "ffr.embedding", "ffr.files", "ffr.model_files", "ffr.models", "ffr.provenance"},
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.retrieval": _DOORS
     | {

@@ -218,10 +218,12 @@ class Vlm(nn.Module):
         device = self.device
         inputs: dict[str, Any] = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
         features = [self.tower.features(image) for row in rows for image in row.images]
-        if "mm_token_type_ids" in self._forward_arguments:
-            # a padding id could be the image's
-            is_image = (ids == self.base.config.image_token_id) & (attention == 1)
-            inputs["mm_token_type_ids"] = is_image.int().to(device)
+        # Gemma 3's name for it: its pictures are seen both ways
+        for name in ("mm_token_type_ids", "token_type_ids"):
+            if name in self._forward_arguments:
+                # a padding id could be the image's
+                is_image = (ids == self.base.config.image_token_id) & (attention == 1)
+                inputs[name] = is_image.int().to(device)
         if features:
             inputs["mm_encoder_outputs"] = {"image": encoder_outputs(features)}
             grids = [item.grid for item in features if item.grid is not None]

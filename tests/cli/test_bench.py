@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from signalled import before, behind, run_signalled
 
 from ffr.cli.main import ffr
 from ffr.suites import packaged_suites, suite_text
@@ -162,31 +161,36 @@ def test_ctrl_c_says_how_to_go_on(folder, monkeypatch):
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_taken_up(folder):
-    """The same files as without a kill, whenever the kill came."""
+    """The same files as without a kill: killed between batches, before a batch is written, before answers are put in order,
+    before results, and before the table."""
     suite = yaml.safe_load(suite_text("sample"))
     suite["models"], suite["datasets"] = suite["models"][:2], suite["datasets"][:1]
+    limit = 12
     for dataset in suite["datasets"]:
-        dataset["limit"] = 24
+        dataset["limit"] = limit
     suite["models"][0]["settings"] = {"batch_tokens": 1}  # one query a batch, so that kills come between batches
     Path("my.yaml").write_text(yaml.safe_dump(suite))
     command = [sys.executable, "-m", "ffr.cli.main", "bench", "run", "my.yaml", "--out"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run([*command, "whole"], check=True, **quiet)
-    num_kills, seen = 0, set()
-    for _ in range(60):
-        process = subprocess.Popen([*command, "out"], env=os.environ, **quiet)
-        begun = time.monotonic()
-        size = sum(path.stat().st_size for path in Path("out").rglob("predictions.jsonl"))
-        while process.poll() is None and time.monotonic() < begun + 120:
-            now = sum(path.stat().st_size for path in Path("out").rglob("predictions.jsonl"))
-            if now > size + 50_000 * (1 + num_kills):
-                process.send_signal(signal.SIGKILL)
-                num_kills += 1
-                break
-            time.sleep(0.005)
-        seen.add(process.wait())
-        if process.returncode != -signal.SIGKILL:
-            break
-    assert seen == {0, -signal.SIGKILL}
-    assert num_kills > 1
+    log = "ffr.retrieval.answer_log:AnswerLog"
+
+    def num_answers() -> int:
+        return sum(path.read_bytes().count(b"\n") for path in Path("out").rglob("predictions.jsonl"))
+
+    found = [0]
+    for event in (
+        behind(f"{log}.append", 1),
+        before(f"{log}.append", 2),  # one more batch
+        before(f"{log}.finish", 1),
+        before("ffr.evaluation.results:Results.save", 1),
+        before("ffr.suites.run:_write", 1),
+        behind(f"{log}.append", 1),  # the second row's first batch
+    ):
+        assert run_signalled(["bench", "run", "my.yaml", "--out", "out"], event, signal.SIGKILL) == -signal.SIGKILL
+        found.append(num_answers())
+    assert found[0] < found[1] < found[2] < limit
+    assert found[3:6] == [limit] * 3
+    assert limit < found[6] <= 2 * limit
+    subprocess.run([*command, "out"], check=True, **quiet)
     assert outcome(Path("out")) == outcome(Path("whole"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,24 @@ pytest.importorskip("onnxscript")
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What was checked once is kept here and not in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FFR_DATA_HOME", str(tmp_path_factory.mktemp("cache") / "data"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def int8_export(tmp_path_factory: pytest.TempPathFactory, built: Callable[[str], Path]) -> Path:
+    """CLIP's text part as bytes; to be copied before anything in it is changed."""
+    from ffr.exports.onnx import export_onnx
+
+    out = tmp_path_factory.mktemp("exports") / "int8"
+    export_onnx(built("clip"), "text", out, dtype="int8")
+    return out
 
 
 @pytest.fixture(scope="session")

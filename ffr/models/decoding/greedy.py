@@ -19,21 +19,27 @@ from ffr.models.vlm import Vlm
 class Greedy:
     """Takes the likeliest token of each answer, among those that the grammar allows.
 
+    Tokens that stand for images are never written, as in sampling.
+
     Args:
+        vlm: The model.
         guide: Says what is allowed; None for free writing.
         is_normalised_last: Takes a log-probability as x − log Σ exp x, not from log_softmax: the
             same number but for its last bits, without a second table of (rows, V).
     """
 
-    def __init__(self, guide: GrammarGuide | None, *, is_normalised_last: bool = False) -> None:
+    def __init__(self, vlm: Vlm, guide: GrammarGuide | None, *, is_normalised_last: bool = False) -> None:
+        self._forbidden = torch.tensor(sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device)
         self._guide = guide
         self._is_normalised_last = is_normalised_last
 
     def __call__(self, logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `ffr.models.decoding.loop.Choose`; `rows` must be all of them."""
         # the log-probability stays the model's own, whatever the guide forbids
-        token = (logits if self._guide is None else self._guide.allowed(logits)).argmax(1)
-        if self._guide is not None:
+        if self._guide is None:
+            token = logits.index_fill(1, self._forbidden, -torch.inf).argmax(1)
+        else:
+            token = self._guide.allowed(logits).argmax(1)
             self._guide.note(token)
         if self._is_normalised_last:
             return token, logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
@@ -67,7 +73,7 @@ def generate_answers(
     guide = None if grammars is None else GrammarGuide(vlm, grammars)
     with answering(vlm):
         decoder = CopyingDecoder(vlm, prompts, is_as_generate=True)
-        return decode(vlm, decoder, Greedy(guide), max_new_tokens=max_new_tokens)
+        return decode(vlm, decoder, Greedy(vlm, guide), max_new_tokens=max_new_tokens)
 
 
 def answer_neighbours(
@@ -100,6 +106,6 @@ def answer_neighbours(
     guide = None if grammars is None else GrammarGuide(vlm, list(itertools.chain(*grammars)))
     with answering(vlm):
         decoder = NeighbourDecoder(vlm, parts)
-        choose = Greedy(guide, is_normalised_last=True)
+        choose = Greedy(vlm, guide, is_normalised_last=True)
         answers = iter(decode(vlm, decoder, choose, max_new_tokens=max_new_tokens))
     return [[next(answers) for _ in part] for part in parts]

@@ -36,6 +36,8 @@ class Data(list):
 class Words(torch.nn.Module):
     """Four words, all equally likely; an example has its number of answer tokens."""
 
+    opened_thought = ""
+
     def collate(self, rows: Sequence[Encoded], *, padding_side: str) -> int:
         return sum(row.num_answer_tokens for row in rows)
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
+from signalled import Event, before, behind, run_signalled
 
 from ffr.cli.main import ffr
 from ffr.errors import UsageError
@@ -131,32 +131,44 @@ def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "after"),
+    ("number", "event", "last_step"),
     [
-        pytest.param(signal.SIGKILL, 1, id="SIGKILL", marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, 2, id="SIGTERM", marks=pytest.mark.slow),
+        # the second step's answers are sampled and written down, the first of its two updates is made
+        pytest.param(
+            signal.SIGKILL,
+            before("ffr.training.grpo.module:GrpoModule._update", 4),
+            1,
+            id="in an update",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            signal.SIGKILL,
+            behind("ffr.run_log:MetricsFile.append", 2),
+            1,
+            id="before a checkpoint",
+            marks=pytest.mark.slow,
+        ),
+        # a request to stop waits for the end of the step
+        pytest.param(
+            signal.SIGTERM,
+            before("ffr.training.grpo.module:GrpoModule._update", 6),
+            3,
+            id="SIGTERM",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_killed_and_resumed_is_the_same_to_the_bit(
-    whole_run: Path, tmp_path: Path, table: Path, number: signal.Signals, after: int
+    whole_run: Path, tmp_path: Path, table: Path, number: signal.Signals, event: Event, last_step: int
 ) -> None:
     """Two updates a rollout, accumulation, dropout, validation and an order with state."""
     run = tmp_path / "run"
     words = [*_options(difficulty=table), "--curriculum", "online", "--out", str(run)]
-    process = subprocess.Popen(_command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while not list(run.glob(f"checkpoints/step-*{after}.ckpt")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.2)  # somewhere inside the next step
-    process.send_signal(number)
-    code = process.wait(100)
-    if code == 0:
-        pytest.skip("the run was done before the signal came")
-    assert code == (-9 if number == signal.SIGKILL else 130)
+    assert run_signalled(["train", "grpo", *words], event, number) == (-9 if number == signal.SIGKILL else 130)
+    assert max(path.name for path in run.glob("checkpoints/*.ckpt")) == f"step-{last_step:08d}.ckpt"
     done = subprocess.run(_command("--resume", str(run)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "going on after step" in done.stdout
+    assert f"going on after step {last_step}" in done.stdout
     assert _rows(run) == _rows(whole_run)
     assert _weights(run) == _weights(whole_run)
     assert (run / "samples.jsonl").read_bytes() == (whole_run / "samples.jsonl").read_bytes()
