@@ -104,8 +104,6 @@ def bench(
     out: Path | None,
 ) -> None:
     """Measure an export beside the model it came from, in turns."""
-    import json
-
     from ffr.exports.benchmark import Load, as_table, run_bench
     from ffr.exports.runtime import check_folder
     from ffr.runs import resolve_model
@@ -118,6 +116,6 @@ def bench(
     result = run_bench(load, ("onnx", "torch", *(("compile",) if with_compile else ())))
     say(as_table(result))
     if out is not None:
-        from ffr.files import replace_text
+        from ffr.files import replace_json
 
-        replace_text(out, json.dumps(result, indent=2) + "\n")
+        replace_json(out, result)

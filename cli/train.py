@@ -101,7 +101,7 @@ def _run_stage(
         named = tuple(f"{name}={value}" for name, value in settings.items() if value is not None)
         config = _resumed_config(kind, resume, (*named, *overrides))
         if config is None:
-            say(f"{resume} is finished; nothing is left to train")
+            say(f"{resume} is finished; nothing is left to train (to train its model further: --model {resume})")
             return
         _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
         return

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.rewards": {"ffr.training.grpo"},
     "ffr.terminal": {"ffr.text"},
     "ffr.text": set(),
-    "ffr.model_files": {"ffr.errors", "ffr.text"},
+    "ffr.model_files": {"ffr.errors", "ffr.files", "ffr.text"},
     "ffr.run_log": {"ffr.files"},
     "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
     "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},

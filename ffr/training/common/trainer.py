@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from ffr.errors import UsageError
 from ffr.settings import StageConfig
 from ffr.text import one_line
+from ffr.training.common.checkpoints import CheckpointFiles
 from ffr.training.common.setup import precision_of
 
 
@@ -65,6 +66,7 @@ def make_trainer(
             accumulate_grad_batches=1 if is_manual else config.accumulate,
             gradient_clip_val=None if is_manual else config.max_grad_norm or None,
             callbacks=list(callbacks),
+            plugins=[CheckpointFiles()],
             logger=loggers,
             enable_checkpointing=False,
             enable_progress_bar=progress,
