@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _ASKING = (
     "batch_tokens", "max_new_tokens", "device", "dtype", "limit", "skip_bad", "image_root",
-    "template", "query_position", "trust_remote_code", "progress",
+    "template", "query_position", "max_failures", "trust_remote_code", "progress",
 )  # fmt: skip
 
 
@@ -63,6 +63,7 @@ def score(
     image_root: Path | None,
     template: str | None,
     query_position: str | None,
+    max_failures: int | None,
     trust_remote_code: bool,
     progress: bool | None,
 ) -> None:
@@ -107,7 +108,7 @@ def score(
     say(f"{len(examples)} queries")
     with progress_bar(progress, "answers", len(examples)) as advance:
         try:
-            scored = score_dataset(examples, retriever, out, progress=advance)
+            scored = score_dataset(examples, retriever, out, progress=advance, max_failures=max_failures)
         except KeyboardInterrupt:
             say("\nStopped; the same command goes on from here.")
             raise click.exceptions.Exit(130) from None
@@ -115,6 +116,8 @@ def score(
     from ffr.terminal import PlainConsole
 
     PlainConsole().print(_level_table(scored.difficulties))
+    if scored.num_failed:
+        say(f"{scored.num_failed} items could not be answered and count as wrong; the same command asks them again")
     say(f"Table: {scored.folder / DIFFICULTY_FILE}  ·  picture: {scored.folder / 'scatter.png'}")
 
 

@@ -55,6 +55,11 @@ def onnx(
             f"{model}: pooled states of a vision-language model are not exported; use it as it is, "
             f"or export its vision tower with --model {model.partition(':')[2]} --part vision"
         )
+    if (model, part == "vision") in (("tiny", False), ("tiny-clip", True)):
+        raise UsageError(
+            f"{model} has no part {part}: tiny, a vision-language model, has vision; tiny-clip, an encoder, has text, "
+            "image and fragment"
+        )
     if model.startswith(ONNX_PREFIX):
         raise UsageError(f"{model} is an export already; name the model that it came from")
     content = export_onnx(
@@ -104,8 +109,6 @@ def bench(
     out: Path | None,
 ) -> None:
     """Measure an export beside the model it came from, in turns."""
-    import json
-
     from ffr.exports.benchmark import Load, as_table, run_bench
     from ffr.exports.runtime import check_folder
     from ffr.runs import resolve_model
@@ -118,6 +121,6 @@ def bench(
     result = run_bench(load, ("onnx", "torch", *(("compile",) if with_compile else ())))
     say(as_table(result))
     if out is not None:
-        from ffr.files import replace_text
+        from ffr.files import replace_json
 
-        replace_text(out, json.dumps(result, indent=2) + "\n")
+        replace_json(out, result)

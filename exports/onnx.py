@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -43,7 +42,7 @@ from ffr.exports.readme import PROCESSORS, readme_of
 from ffr.exports.reference import write_reference
 from ffr.exports.runtime import FORMAT, GRAPH_FILE, INFO_FILE, file_digest, open_session
 from ffr.exports.vision_towers import QwenTower
-from ffr.files import remove, replaced_folder, temporary_folder, write_text
+from ffr.files import remove, replaced_folder, temporary_folder, write_json, write_text
 from ffr.models.loading import load_vlm
 from ffr.models.vlm import Vlm
 
@@ -304,7 +303,7 @@ def _write_info(
         "command": provenance.command(),
         "time": provenance.now(),
     }
-    write_text(folder / INFO_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / INFO_FILE, content)
     return content
 
 

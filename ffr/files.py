@@ -31,6 +31,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from ffr.errors import DataError, UsageError
 
 try:
@@ -90,6 +92,47 @@ def dump_record(record: Mapping[str, Any], *, where: str | None = None) -> bytes
         return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"cannot be written as JSON ({error}); correct the value", where=where) from error
+
+
+def dump_json(content: Any, *, where: str) -> bytes:
+    r"""A document of ffr's own as JSON that every reader takes, with a line break at its end.
+
+    Half a surrogate pair, as a text from outside may have, is written as its escape.
+
+    Raises:
+        DataError: where a number is not finite, or a value is none of JSON's.
+
+    >>> dump_json({"said": "\ud83d"}, where="a.json")
+    b'{\n  "said": "\\ud83d"\n}\n'
+    """
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"cannot be written as JSON ({error}); look for NaN in the model's weights or what it was given",
+            where=where,
+        ) from error
+    return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def replace_json(path: Path, content: Any) -> None:
+    """Writes a document as `dump_json` has it, whole or not at all.
+
+    Raises:
+        DataError: where it cannot be written.
+    """
+    data = dump_json(content, where=str(path))
+    with replaced_file(path) as write:
+        write(data)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a document as `dump_json` has it at once, for a scratch folder.
+
+    Raises:
+        DataError: where a number is not finite, or a value is none of JSON's.
+    """
+    write_bytes(path, dump_json(content, where=str(path)))
 
 
 @contextmanager
@@ -287,6 +330,96 @@ def remove(path: Path) -> None:
         return
     with suppress(FileNotFoundError):
         os.unlink(path)
+
+
+# -- one owner a folder ----------------------------------------------------------------------------
+
+OWNER_FILE = ".owner"
+"""In a folder that a process works on, under a lock that it holds: who that is."""
+
+
+@contextmanager
+def owned_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder, and keeps all other processes out of it that ask for it in the same way.
+
+    The lock of a process that is dead is nobody's.
+
+    Raises:
+        UsageError: where another process has it.
+        OSError: where the folder cannot be written to.
+    """
+    make_folder(folder)
+    path = folder / OWNER_FILE
+    lock = FileLock(path, timeout=0, mode=0o666)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f"{folder} is in use by {_owner_words(path)}; wait until it has ended, or name another folder"
+        ) from None
+    try:
+        write_text(path, f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield
+    finally:
+        # while the lock is held: whoever waits for it looks whether its file is still there
+        remove(path)
+        lock.release()
+
+
+def _owner_words(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace").strip()[:200] or "another process"
+    return "another process"
+
+
+# -- checksums -------------------------------------------------------------------------------------
+
+CHECKSUMS_FILE = "SHA256SUMS"
+"""Names the bytes of files beside it, in the form of `sha256sum -c`."""
+
+
+def write_checksums(folder: Path, names: Iterable[str], *, known: Mapping[str, str] | None = None) -> None:
+    """Writes the checksums of files of a folder, whole or not at all.
+
+    Args:
+        folder: The folder.
+        names: Names of files in it that are read.
+        known: Checksums that are known already, by the names of files in it.
+
+    Raises:
+        DataError: where they cannot be written.
+    """
+    found = {**(known or {}), **{name: _digest_of(folder / name) for name in names}}
+    replace_text(folder / CHECKSUMS_FILE, "".join(f"{found[name]}  {name}\n" for name in sorted(found)))
+
+
+def read_checksums(folder: Path) -> dict[str, str] | None:
+    """The checksums of a folder's files by their names; None where it has none.
+
+    A damaged line names no file, so that the file it was of counts as changed.
+    """
+    try:
+        text = (folder / CHECKSUMS_FILE).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    lines = (line.partition("  ") for line in text.split("\n") if line)
+    return {name: digest for digest, _, name in lines}
+
+
+def differing_files(folder: Path) -> list[str]:
+    """Names of files that a folder's checksums name and that are not there as they were written."""
+    found = read_checksums(folder) or {}
+    return [name for name, digest in found.items() if not is_as_written(folder / name, digest)]
+
+
+def is_as_written(path: Path, digest: str | None) -> bool:
+    """Whether a file has a checksum; False where it is not there or none is known."""
+    return digest is not None and path.is_file() and _digest_of(path) == digest
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # -- scratch folders -------------------------------------------------------------------------------

@@ -10,9 +10,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ffr.errors import FfrError, ModelError
+from ffr.files import CHECKSUMS_FILE, differing_files
 from ffr.text import one_line
+
+if TYPE_CHECKING:
+    import torch
 
 _HUB_ID = re.compile(r"\w[\w.-]{0,95}(/[\w.-]{1,96})?")
 
@@ -36,6 +41,33 @@ def check_model_folder(location: str) -> None:
         pickles = [path.name for path in folder.glob("*.bin")]
         found = f"only {pickles[0]}, which can run code when it is opened" if pickles else "no weights"
         raise ModelError(f"holds {found}; convert the weights to safetensors", location)
+    check_checksums(folder)
+
+
+def check_weights_finite(model: torch.nn.Module, name: str) -> None:
+    """Refuses a model that holds NaN or infinite weights: its answers would be noise with figures.
+
+    Raises:
+        ModelError: naming the first such weight.
+    """
+    for key, weight in model.named_parameters():
+        # one pass, no copy; a sum of finite numbers that overflows is looked at again
+        if weight.is_floating_point() and not bool(weight.sum().isfinite()) and not bool(weight.isfinite().all()):
+            raise ModelError(f"its weight {key} holds NaN or infinite numbers; train or fetch it again", name)
+
+
+def check_checksums(folder: Path) -> None:
+    """Sees that the files of a folder are those that its checksums were made of, if it has any.
+
+    Raises:
+        ModelError: where one is not.
+    """
+    if changed := differing_files(folder):
+        raise ModelError(
+            f"its {changed[0]} is not what was written (its {CHECKSUMS_FILE} says so): restore it, or delete "
+            f"{CHECKSUMS_FILE} where it was changed on purpose",
+            str(folder),
+        )
 
 
 @contextmanager

@@ -7,13 +7,14 @@ A run folder holds `run.json` (the record: stage, status, seed, fingerprints, ve
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from ffr.errors import ModelError, UsageError
-from ffr.files import make_folder, make_new_folder, replace_text
+from ffr.files import make_folder, make_new_folder, replace_json
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "run.json"
@@ -44,7 +45,7 @@ class RunRecord:
 
     def save(self, run: Path) -> None:
         """Writes the record whole or not at all."""
-        replace_text(run / RECORD_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n")
+        replace_json(run / RECORD_FILE, asdict(self))
 
     @classmethod
     def load(cls, run: Path) -> RunRecord:
@@ -55,15 +56,19 @@ class RunRecord:
         """
         path = run / RECORD_FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            known = {name: value for name, value in content.items() if name in cls.__dataclass_fields__}
-            return cls(**known)
+            return TypeAdapter(cls).validate_json(path.read_bytes(), strict=True)
         except FileNotFoundError:
             raise ModelError(f"no {RECORD_FILE} here; this is not the folder of a training run", str(run)) from None
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError) as error:
+            reason = _fault_words(error) if isinstance(error, ValidationError) else str(error)
             raise ModelError(
-                f"cannot be read as the record of a run ({error}); restore or delete it", str(path)
+                f"cannot be read as the record of a run ({reason}); restore or delete it", str(path)
             ) from None
+
+
+def _fault_words(error: ValidationError) -> str:
+    fault = error.errors(include_url=False)[0]
+    return ": ".join([*map(str, fault["loc"]), fault["msg"].lower()])
 
 
 def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
@@ -134,6 +139,8 @@ def resolve_model(spec: str) -> ModelSource:
         from ffr.shipped.tiny import TINY_FOLDER
 
         return ModelSource(str(TINY_FOLDER), "tiny")
+    if spec.startswith(("http://", "https://")):
+        raise UsageError(f"{spec} is an address; a server is written api:{spec.partition('#')[0]}#MODEL")
     path = Path(spec)
     if (path / RECORD_FILE).is_file():
         merged = path / "merged"

@@ -9,6 +9,7 @@ import ast
 import gzip
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -305,3 +306,47 @@ def test_only_one_module_writes() -> None:
                 place = path.relative_to(REPOSITORY).as_posix()
                 found += [f"{place}:{call}" for call in calls if not call.endswith(ELSEWHERE.get(place, "nothing"))]
     assert found == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
+def test_a_document_that_is_no_json_is_not_written(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "a.json"
+    files.replace_json(path, {"x": 1})
+    with pytest.raises(DataError, match=r"a\.json: cannot be written as JSON"):
+        files.replace_json(path, {"x": [value]})
+    assert path.read_text() == '{\n  "x": 1\n}\n'
+
+
+def test_checksums_are_those_of_sha256sum(tmp_path: Path) -> None:
+    for name in ("a b", "c"):
+        (tmp_path / name).write_text(name)
+    assert files.read_checksums(tmp_path) is None
+    assert files.differing_files(tmp_path) == []
+    files.write_checksums(tmp_path, ["c", "a b"])
+    subprocess.run(["sha256sum", "-c", "--quiet", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True)
+    assert files.differing_files(tmp_path) == []
+    (tmp_path / "c").write_text("d")
+    (tmp_path / "a b").unlink()
+    assert sorted(files.differing_files(tmp_path)) == ["a b", "c"]
+
+
+def test_a_folder_has_one_owner(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with files.owned_folder(folder):
+        said = subprocess.run(
+            [sys.executable, "-c", f"from ffr.files import *\nwith owned_folder(Path({str(folder)!r})): pass"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert f"{folder} is in use by process {os.getpid()} on {socket.gethostname()}; wait until" in said.stderr
+    assert list(folder.iterdir()) == []
+    with files.owned_folder(folder):
+        pass
+
+
+def test_the_lock_of_a_dead_owner_is_nobodys(tmp_path: Path) -> None:
+    program = f"import os\nfrom ffr.files import *\nwith owned_folder(Path({str(tmp_path)!r})): os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".owner"]
+    with files.owned_folder(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []

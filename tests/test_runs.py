@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,31 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match="no column for other"):
         again.append(5, {"other": 1.0})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"finished_at": 5}',
+        "[" * 100_000,
+        '{"status": "so so"}',
+        '{"stage": 3}',
+        '{"results": []}',
+        "[]",
+        "nope",
+        '"\xff"',
+    ],
+)
+def test_an_odd_record_is_passed_over_and_named_where_it_is_asked_for(tmp_path: Path, content: str) -> None:
+    for name in ("good", "odd"):
+        (tmp_path / name).mkdir()
+        RunRecord("sft", "finished", "x", 0, "m", "d", finished_at="2026").save(tmp_path / name)
+    path = tmp_path / "odd" / "run.json"
+    whole = json.loads(path.read_text())
+    odd = content if content[0] != "{" else json.dumps(whole | json.loads(content))
+    path.write_text(odd, encoding="latin-1")
+    assert newest_finished_run(tmp_path) == tmp_path / "good"
+    with pytest.raises(
+        ModelError, match=r"run\.json: cannot be read as the record of a run \(.*\); restore or delete it"
+    ):
+        RunRecord.load(tmp_path / "odd")

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from ffr.errors import DataError, UsageError
-from ffr.files import make_folder, open_from, remove, replaced_file, replaced_folder, write_text
+from ffr.files import dump_record, make_folder, open_from, remove, replaced_file, replaced_folder, write_json
 from ffr.progress import Progress
 
 MAX_ARCHIVE_BYTES = 50 << 30
@@ -191,7 +191,7 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
         )
         # an address may carry a key
         with replaced_file(note, is_private=True) as write:
-            write(json.dumps({"url": url, "tag": tag, "total": total}).encode())
+            write(dump_record({"url": url, "tag": tag, "total": total}))
         with open_from(part, begin) as file:
             have = begin
             while chunk := response.read(_CHUNK_BYTES):
@@ -271,7 +271,7 @@ def _unpack(source: Path, origin: str, folder: Path, sha256: str | None, max_byt
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "ffr": _version(),
         }
-        write_text(scratch / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        write_json(scratch / MANIFEST, manifest)
     return Download(folder, found, num_bytes, num_files)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ffr.errors import ModelError, UsageError
+from ffr.model_files import check_weights_finite
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def load_weights(name: str, *, device: str, unused: str | None = None, **options
     further = sorted(key for key in report["unexpected_keys"] if unused is None or not key.startswith(unused))
     if further:
         _log.warning("%s: %d weights of its files are not used, such as %s", name, len(further), further[0])
+    check_weights_finite(model, name)
     return model.eval().requires_grad_(False).to(device)
 
 

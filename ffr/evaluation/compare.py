@@ -33,7 +33,7 @@ from ffr.evaluation.figures import FIGURE_NAMES
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import SLICES, ScoredRows, ScoreTable
 from ffr.metrics.functional.figures import F1
-from ffr.retrieval.answer_log import PREDICTIONS_FILE
+from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE
 
 SCHEMA = 2
 """Version of what `ffr compare --json` prints. 2: a slice without answers is null."""
@@ -48,12 +48,14 @@ class Run:
         results: The results.
         responses: The answers, in the order of the data.
         keys: What names each (dialogue, query) pair.
+        failed: Places of the queries that could not be answered.
     """
 
     path: Path
     results: Results
     responses: tuple[str, ...]
     keys: tuple[str, ...]
+    failed: frozenset[int] = frozenset()
 
     @property
     def label(self) -> str:
@@ -146,13 +148,16 @@ def load_run(path: Path) -> Run:
     records = PredictionFile(file)
     keys: list[str] = []
     responses: list[str] = []
+    failed: set[int] = set()
     for index, record in enumerate(records):
         key = record.extra.get("key")
         if not isinstance(key, str):
             raise DataError('has no "key"; take the predictions that `ffr eval` wrote', where=records.where(index))
         keys.append(key)
         responses.append(record.response)
-    return Run(path, results, tuple(responses), tuple(keys))
+        if FAILURE in record.extra:
+            failed.add(index)
+    return Run(path, results, tuple(responses), tuple(keys), frozenset(failed))
 
 
 def check_comparable(first: Results, second: Results, names: tuple[str, str]) -> None:
@@ -327,8 +332,8 @@ def _read_examples(run: Run) -> list[Example]:
 def _score(run: Run, examples: Sequence[Example]) -> ScoredRows:
     """The rows of a result, whose figures must be those that it states."""
     table = ScoreTable()
-    for example, response in zip(examples, run.responses, strict=True):
-        table.add_example(example, response)
+    for index, (example, response) in enumerate(zip(examples, run.responses, strict=True)):
+        table.add_example(example, response, is_failed=index in run.failed)
     rows = table.rows()
     stated = run.results.summary["scores"]
     if any(not _is_same(stated[name], value) for name, value in rows.scores().items()):

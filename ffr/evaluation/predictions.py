@@ -22,6 +22,7 @@ from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import ScoreTable
 from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
 from ffr.provenance import command, now, versions
+from ffr.retrieval.answer_log import FAILURE
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
 
 _MAX_SHOWN_FAULTS = 10
@@ -99,6 +100,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
             num_images=num_images,
             dialogue=dialogue,
             language=language,
+            is_failed=isinstance(record.get(FAILURE), str),
         )
         if example is not None and truth is not None and with_baselines:
             for baseline, its_table in baselines.values():

@@ -6,6 +6,7 @@ loaded may look up every figure of this ffr without asking whether it is there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -81,12 +82,15 @@ class Results:
             DataError: where a number is; such a result says nothing.
         """
         try:
-            text = json.dumps(asdict(self), ensure_ascii=False, indent=2, allow_nan=False)
+            content = asdict(self)
+            content["provenance"][_SEAL] = _NO_SEAL
+            text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         except ValueError as error:
             raise DataError(
                 f"a figure is no finite number ({error}); look for NaN in the model's weights or the encoder's vectors"
             ) from error
-        return text + "\n"
+        seal = _seal_of(text.encode("utf-8", "backslashreplace"), _NO_SEAL)
+        return text.replace(_seal_entry(_NO_SEAL).decode(), _seal_entry(seal).decode(), 1)
 
     def save(self, folder: Path) -> Path:
         """Writes `results.json` into a folder, whole or not at all, and tells where.
@@ -112,9 +116,10 @@ class Results:
         """
         path = path / RESULTS_FILE if path.is_dir() else path
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            data = path.read_bytes()
+            content = json.loads(data.decode("utf-8"))
         except FileNotFoundError:
-            raise DataError("not found; `ffr eval` writes it", where=str(path)) from None
+            raise DataError(f"not found; {_where_else(path.parent)}", where=str(path)) from None
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"is not a results file of ffr ({error})", where=str(path)) from error
         schema = content.get("schema") if isinstance(content, dict) else None
@@ -123,10 +128,45 @@ class Results:
         if schema != SCHEMA:
             raise DataError(f"has form {schema} but this ffr reads form {SCHEMA}; evaluate again", where=str(path))
         try:
-            _Form.model_validate(content)
+            _Form.model_validate({name: value for name, value in content.items() if name != "schema"})
         except ValidationError as error:
             raise DataError(_fault_words(error), where=str(path)) from None
+        seal = content["provenance"].pop(_SEAL, None)
+        if seal is not None and _seal_of(data, seal) != seal:
+            raise DataError(
+                f"is not what was written (its {_SEAL} says so); restore it, or evaluate again", where=str(path)
+            )
         return cls(**content)
+
+
+# -- the seal -----------------------------------------------------------------------------------
+
+_SEAL = "sha256"
+"""In the provenance: SHA-256 of the file's bytes with 64 zeros in the place of this.
+
+Files that were written before there was one have none."""
+_NO_SEAL = "0" * 64
+
+
+def _seal_of(data: bytes, seal: str) -> str:
+    """What the seal of a file should be that has this one."""
+    head, _, tail = data.partition(_seal_entry(seal))
+    return hashlib.sha256(head + _seal_entry(_NO_SEAL) + tail).hexdigest()
+
+
+def _seal_entry(seal: str) -> bytes:
+    return f'"{_SEAL}": "{seal}"'.encode()
+
+
+def _where_else(folder: Path) -> str:
+    """Where the results of a run are, or what writes them."""
+    try:
+        found = sorted(path.parent for path in folder.glob(f"eval/*/{RESULTS_FILE}"))
+    except OSError:
+        found = []
+    if found:
+        return f"this run's evaluations are {', '.join(map(str, found[:3]))}; name one"
+    return "`ffr eval` writes it"
 
 
 # -- the form -----------------------------------------------------------------------------------
@@ -136,6 +176,12 @@ class _Part(BaseModel):
     """An object of the file: its fields are checked, further ones are let through."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class _Whole(_Part):
+    """The whole file, of which every entry is known."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 _Count = Annotated[int, Field(ge=0)]
@@ -149,12 +195,14 @@ class _Answers(_Part):
     num_scored: _Count
     num_without_truth: _Count
     num_dialogues: _Count
+    num_failed: _Count = 0
     num_malformed: _Count
     malformed_share: _Share | None
     problems: dict[str, _Count]
     num_empty_truths: _Count
     num_empty_answers: _Count
     num_both_empty: _Count
+    num_true_images: _Count | None = None
 
 
 class _Coherence(_Part):
@@ -228,15 +276,30 @@ class _Data(_Part):
 
 
 _Baselines: Any = dict[str, _Summary]  # type: ignore[valid-type]
-_Form = _part(
+
+
+class _Provenance(_Whole):
+    """Of which every entry is known, so that a damaged seal is not taken for none."""
+
+    command: Any = None
+    started_at: Any = None
+    finished_at: Any = None
+    seconds: Any = None
+    num_answers_resumed: Any = None
+    versions: Any = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+
+_Form: Any = create_model(
     "_Form",
+    __base__=_Whole,
     model=(_Model, ...),
     data=(_Data, ...),
     settings=(dict[str, Any], ...),
     summary=(_Summary, ...),
     baselines=(_Baselines, ...),
     notes=(list[str], ...),
-    provenance=(dict[str, Any], ...),
+    provenance=(_Provenance, ...),
     intervals=(_IntervalTable | Annotated[dict[str, Any], Field(max_length=0)], ...),
 )
 

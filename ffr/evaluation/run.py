@@ -23,9 +23,12 @@ from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import ScoreTable
 from ffr.progress import Progress
 from ffr.provenance import command, now, versions
-from ffr.retrieval.answer_log import ask_all, open_answer_log
+from ffr.retrieval.answer_log import FAILURE, ask_all, open_answer_log
 from ffr.retrieval.interface import Retriever, add_usage
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
+
+_MAX_NAMED = 5
+"""How many of the queries that could not be answered a note names."""
 
 
 def evaluate(
@@ -41,6 +44,7 @@ def evaluate(
     baselines: Sequence[str] = tuple(BASELINES),
     encoder: Encoder | None = None,
     progress: Progress | None = None,
+    max_failures: int | None = None,
 ) -> Results:
     """Asks every query, scores the answers, and writes predictions and results into a folder.
 
@@ -56,14 +60,15 @@ def evaluate(
         baselines: Trivial baselines that are computed beside it.
         encoder: Makes the vectors for fragment order coherence; None leaves that figure out.
         progress: Is told how far the work is.
+        max_failures: More queries than this that cannot be answered end the evaluation; None for no bound.
 
     Returns:
         The results, as they stand in `results.json`.
 
     Raises:
         UsageError: where the folder holds another evaluation.
-        DataError: where a picture cannot be opened, a prompt is too long, or the folder cannot be
-            used.
+        DataError: where not one query can be answered, more than `max_failures` cannot, or the
+            folder cannot be used.
     """
     started, clock = now(), time.monotonic()
     data = data_identity(examples)
@@ -72,8 +77,9 @@ def evaluate(
     identity["versions"] = {name: version for name, version in versions().items() if name != "platform"}
     with open_answer_log(out, json.loads(json.dumps(identity)), len(examples)) as log:
         num_resumed = log.num_answers
-        ask_all(examples, examples if shown is None else shown, retriever, log, progress)
+        ask_all(examples, examples if shown is None else shown, retriever, log, progress, max_failures)
         table, num_cut_off = ScoreTable(), 0
+        failures: list[str] = []
         usages: list[dict[str, Any]] = []  # tokens and costs, where the retriever tells them
         meter = CoherenceMeter(encoder) if encoder is not None else None
         # a baseline that is itself measured needs no second row
@@ -83,7 +89,9 @@ def evaluate(
             if BASELINE_PREFIX + name != retriever.name
         }
         for example, record in zip(examples, log.in_order(examples), strict=True):
-            read = table.add_example(example, record["response"])
+            failure = record.get(FAILURE)
+            failures += [failure] if failure is not None else []
+            read = table.add_example(example, record["response"], is_failed=failure is not None)
             num_cut_off += bool(record.get("is_cut_off"))
             if isinstance(record.get("usage"), dict):
                 usages.append(record["usage"])
@@ -93,7 +101,7 @@ def evaluate(
                 its_table.add_example(example, baseline.answer([example])[0].response)
         log.finish()
     rows, summary = table.rows(), table.summary()
-    summary["answers"]["num_cut_off"] = num_cut_off
+    summary["answers"] |= {"num_cut_off": num_cut_off, "num_failed": len(failures)}
     if usages:
         summary["usage"] = add_usage(usages)
     if meter is not None:
@@ -110,7 +118,7 @@ def evaluate(
         settings=settings,
         summary=summary,
         baselines={BASELINE_PREFIX + name: its_table.summary() for name, (_, its_table) in tables.items()},
-        notes=_notes(summary, num_left_out, is_control=shown is not None) + undefined_note(rows),
+        notes=_notes(summary, num_left_out, failures, is_control=shown is not None) + undefined_note(rows),
         provenance={
             "command": command(),
             "started_at": started,
@@ -125,7 +133,7 @@ def evaluate(
     return results
 
 
-def _notes(summary: dict[str, Any], num_left_out: int, *, is_control: bool) -> list[str]:
+def _notes(summary: dict[str, Any], num_left_out: int, failures: list[str], *, is_control: bool) -> list[str]:
     notes = []
     answers = summary["answers"]
     if is_control:
@@ -134,6 +142,12 @@ def _notes(summary: dict[str, Any], num_left_out: int, *, is_control: bool) -> l
         )
     if num_left_out:
         notes.append(f"{num_left_out} bad records or queries of the data were left out.")
+    if failures:
+        more = f" (the first {_MAX_NAMED} of {len(failures)})" if len(failures) > _MAX_NAMED else ""
+        notes.append(
+            f"{len(failures)} of {answers['num_answers']} queries could not be answered and count as wrong; the same command asks them "
+            f"again. Why{more}: " + " · ".join(failures[:_MAX_NAMED])
+        )
     if answers["num_without_truth"]:
         notes.append(f"{answers['num_without_truth']} queries have no true answer; they were answered and not scored.")
     if answers["num_cut_off"]:

@@ -227,6 +227,7 @@ class ScoreTable:
         num_images: int,
         dialogue: str,
         language: str = "unknown",
+        is_failed: bool = False,
     ) -> Fragment:
         """Adds one answer, and tells what was read of it.
 
@@ -239,21 +240,24 @@ class ScoreTable:
             dialogue: What names the dialogue; answers on one dialogue are not independent
                 (standard errors, intervals).
             language: One of `LANGUAGE_SLICES`.
+            is_failed: Whether the query could not be answered: that is wrong, whatever the truth.
         """
         read = read_response(response)
         if truth is None:
             self._num_without_truth += 1
             return read.fragment
-        self._preds.append(read.fragment)
+        # where the truth is empty, nothing would be right: an id behind the end is not
+        wrong = ((num_utterances,) if not truth.utterance_ids else (), (num_images,) if not truth.image_ids else ())
+        self._preds.append(Fragment(*wrong) if is_failed else read.fragment)
         self._targets.append(truth)
         self._sizes.append((num_utterances, num_images))
         self._dialogues.append(dialogue)
         self._languages.append(language)
         self._well_formed.append(read.is_well_formed)
-        self._problems.update(read.within(num_utterances, num_images).problems)
+        self._problems.update(["no answer"] if is_failed else read.within(num_utterances, num_images).problems)
         return read.fragment
 
-    def add_example(self, example: Example, response: str) -> Fragment:
+    def add_example(self, example: Example, response: str, *, is_failed: bool = False) -> Fragment:
         """Adds the answer to an example, and tells what was read of it."""
         dialogue = example.dialogue
         return self.add(
@@ -263,6 +267,7 @@ class ScoreTable:
             num_images=len(dialogue.images),
             dialogue=dialogue.fingerprint,
             language=language_of(dialogue),
+            is_failed=is_failed,
         )
 
     def rows(self) -> ScoredRows:
@@ -300,6 +305,7 @@ class ScoreTable:
                 "malformed_share": 1 - sum(self._well_formed) / num if num else None,
                 "problems": dict(sorted(self._problems.items())),
                 "num_empty_truths": sum(truth.is_empty for truth in self._targets),
+                "num_true_images": sum(len(set(truth.image_ids)) for truth in self._targets),
                 "num_empty_answers": sum(pred.is_empty for pred in self._preds),
                 "num_both_empty": sum(
                     pred.is_empty and truth.is_empty for pred, truth in zip(self._preds, self._targets, strict=True)

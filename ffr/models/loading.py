@@ -23,7 +23,7 @@ from transformers import (
 
 from ffr.errors import ModelError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS
-from ffr.model_files import check_model_folder, loading_explained
+from ffr.model_files import check_checksums, check_model_folder, check_weights_finite, loading_explained
 from ffr.models.saving import SETTINGS_FILE
 from ffr.models.vlm import Vlm
 from ffr.shipped.tiny import TINY_FOLDER
@@ -88,6 +88,7 @@ def load_vlm(
             model.to(device)
         if adapter is not None:
             model = _with_adapter(model, adapter)
+    check_weights_finite(model, name)
     model.eval()
     return Vlm(
         model,
@@ -166,6 +167,7 @@ def _with_adapter(model: PreTrainedModel, folder: Path) -> Any:
             found = set(file.keys())
     if found != set(get_peft_model_state_dict(wrapped)):
         raise ModelError("does not fit the model; name the adapter's own base model", str(folder))
+    check_checksums(folder)
     return wrapped
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
-from ffr.files import replaced_folder, write_text
+from ffr.files import replaced_folder, write_checksums, write_json, write_text
 from ffr.models.vlm import Vlm
 
 SETTINGS_FILE = "ffr.json"
@@ -24,6 +23,7 @@ def save_adapter(vlm: Vlm, folder: Path) -> None:
     """
     with replaced_folder(folder) as scratch:
         vlm.model.save_pretrained(str(scratch))
+        _note_weights(scratch)
 
 
 def save_merged(vlm: Vlm, folder: Path, *, prompt_settings: dict[str, Any] | None = None) -> None:
@@ -38,14 +38,19 @@ def save_merged(vlm: Vlm, folder: Path, *, prompt_settings: dict[str, Any] | Non
     settings = prompt_settings if prompt_settings is not None else vlm.prompt_settings
     with replaced_folder(folder) as scratch:
         _with_merged_weights(vlm).save_pretrained(str(scratch))
+        _note_weights(scratch)
         vlm.tokenizer.save_pretrained(str(scratch))
         processor.image_processor.save_pretrained(str(scratch))
-        write_text(scratch / SETTINGS_FILE, json.dumps({"prompt": settings}, indent=2) + "\n")
-        content = json.dumps(_processor_settings(processor), indent=2, sort_keys=True)
-        write_text(scratch / "processor_config.json", content + "\n")
+        write_json(scratch / SETTINGS_FILE, {"prompt": settings})
+        content = dict(sorted(_processor_settings(processor).items()))
+        write_json(scratch / "processor_config.json", content)
         template = getattr(processor, "chat_template", None)
         if template and not (scratch / "chat_template.jinja").exists():
             write_text(scratch / "chat_template.jinja", template)
+
+
+def _note_weights(folder: Path) -> None:
+    write_checksums(folder, [path.name for path in folder.glob("*.safetensors")])
 
 
 def _with_merged_weights(vlm: Vlm) -> Any:

@@ -23,7 +23,7 @@ from ffr.evaluation.scoring import TRUTH_SLICES, density_slice, length_slice
 from ffr.metrics.functional.figures import FIGURES, confusion_counts, sample_figures_of
 from ffr.metrics.functional.ratios import F1, PRECISION, RECALL
 from ffr.progress import Say
-from ffr.retrieval.answer_log import PREDICTIONS_FILE
+from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE
 from ffr.runs import RECORD_FILE
 
 METRICS_FILE = "metrics.csv"
@@ -48,6 +48,7 @@ class AnsweredQuery:
         prompt: The prompt's text, where there is no example.
         locations: Path or URL of each picture of the dialogue, as the model saw it.
         is_cut_off: Whether the answer was stopped at the longest length.
+        failure: Why there is no answer; None where there is one.
     """
 
     index: int
@@ -59,6 +60,7 @@ class AnsweredQuery:
     prompt: str = ""
     locations: tuple[str | Path, ...] = ()
     is_cut_off: bool = False
+    failure: str | None = None
 
     @property
     def prediction(self) -> Fragment:
@@ -80,6 +82,8 @@ class AnsweredQuery:
     @cached_property
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the answer's form; ids that the dialogue lacks among it."""
+        if self.failure is not None:
+            return (f"none: {self.failure}",)
         num_utterances, num_images = (None, None) if self.dialogue is None else self.sizes
         return self.read.within(num_utterances, num_images).problems
 
@@ -92,6 +96,8 @@ class AnsweredQuery:
         """(precision, recall, F1) of utterances and of images; None where the truth is unknown."""
         if self.truth is None:
             return None
+        if self.failure is not None:
+            return (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
         counts = confusion_counts([self.prediction], [self.truth], [self.sizes[0]], [self.sizes[1]])
         utterance, image = sample_figures_of(counts)[0][:, SHOWN_COLUMNS].tolist()
         return (utterance[0], utterance[1], utterance[2]), (image[0], image[1], image[2])
@@ -200,6 +206,7 @@ class Evaluation:
             prompt="" if example is not None else _prompt_of(record),
             locations=locations,
             is_cut_off=bool(record.get("is_cut_off")),
+            failure=failure if isinstance(failure := record.get(FAILURE), str) else None,
         )
 
 

@@ -20,8 +20,9 @@ from ffr.errors import DataError, UsageError
 from ffr.files import (
     cut_off,
     dump_record,
-    make_folder,
     open_to_append,
+    owned_folder,
+    replace_json,
     replaced_file,
     write_through,
 )
@@ -34,6 +35,8 @@ from ffr.retrieval.interface import (
 
 IDENTITY_FILE = "evaluation.json"
 PREDICTIONS_FILE = "predictions.jsonl"
+FAILURE = "failure"
+"""Under this key a line says why its query could not be answered; a later call asks again."""
 
 
 def ask_all(
@@ -42,6 +45,7 @@ def ask_all(
     retriever: Retriever,
     log: AnswerLog,
     progress: Progress | None,
+    max_failures: int | None = None,
 ) -> None:
     """Asks a retriever what the log does not have yet, and writes the answers as they come.
 
@@ -51,6 +55,10 @@ def ask_all(
         retriever: What answers.
         log: Takes the answers.
         progress: Is told how far the work is.
+        max_failures: More queries than this that cannot be answered end the work; None for no bound.
+
+    Raises:
+        DataError: where there are more, or where not one of all queries can be answered.
     """
     if progress is not None:
         progress(log.num_answers, len(examples))
@@ -58,8 +66,10 @@ def ask_all(
         return
     # the same batches as without an interruption, so that the answers are the same to the bit
     batches = [batch for batch in retriever.plan(shown) if not log.has_all(batch)]
+    failures: list[str] = []
     with closing(answers_of(retriever, batches, shown)) as stream:
         for number, answers in stream:
+            failures += [answer.failure for answer in answers if answer.failure is not None]
             lines = [
                 _line(index, examples[index], shown[index], retriever, answer)
                 for index, answer in zip(batches[number], answers, strict=True)
@@ -67,6 +77,17 @@ def ask_all(
             log.append(batches[number], lines)
             if progress is not None:
                 progress(log.num_answers, len(examples))
+            if max_failures is not None and len(failures) > max_failures:
+                raise DataError(
+                    f"{failures[-1]} (this is failure {len(failures)}, and max_failures is {max_failures}: stopped; the answers so far "
+                    "are kept)"
+                )
+    if len(failures) == len(examples):
+        raise DataError(
+            failures[0]
+            if len(failures) == 1
+            else f"none of {len(failures)} queries can be answered; the first: {failures[0]}"
+        )
 
 
 def _line(index: int, example: Example, shown: Example, retriever: Retriever, answer: Answer) -> bytes:
@@ -88,6 +109,7 @@ def _line(index: int, example: Example, shown: Example, retriever: Retriever, an
             "index": index,
             **({IMAGE_DIGESTS: digests} if any(digests) else {}),
             **({"is_cut_off": True} if answer.is_cut_off else {}),
+            **({FAILURE: answer.failure} if answer.failure is not None else {}),
             **answer.extra,
             **({"shown_images": list(shown_sources)} if shown_sources != sources else {}),
         },
@@ -125,7 +147,8 @@ class AnswerLog:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    index = json.loads(line)["index"]
+                    record = json.loads(line)
+                    index = record["index"]
                     is_ours = isinstance(index, int) and 0 <= index < self._num_examples
                 except (ValueError, KeyError, TypeError, RecursionError):
                     is_ours = False
@@ -134,7 +157,8 @@ class AnswerLog:
                         "is not a line of this evaluation; delete the folder to evaluate again, or pass another --out",
                         where=f"{self._path}:{number}",
                     )
-                self._offsets[index] = (position, len(line))
+                if FAILURE not in record:
+                    self._offsets[index] = (position, len(line))
                 position += len(line)
         return position
 
@@ -190,12 +214,11 @@ def open_answer_log(out: Path, identity: dict[str, Any], num_examples: int) -> I
         num_examples: How many answers there will be.
 
     Raises:
-        UsageError: where the folder holds another evaluation.
+        UsageError: where the folder holds another evaluation, or another process works on it.
         DataError: where it cannot be used.
     """
-    path = out / IDENTITY_FILE
-    try:
-        make_folder(out)
+    with _said_in_words(out), owned_folder(out):
+        path = out / IDENTITY_FILE
         if path.exists():
             _compare(path, identity)
         elif (out / PREDICTIONS_FILE).exists():
@@ -203,19 +226,18 @@ def open_answer_log(out: Path, identity: dict[str, Any], num_examples: int) -> I
                 f"{out} holds a {PREDICTIONS_FILE} of something else; pass another --out, or score it with --predictions"
             )
         else:
-            with replaced_file(path) as write:
-                write((json.dumps(identity, ensure_ascii=False, indent=2) + "\n").encode())
-        log = AnswerLog(out / PREDICTIONS_FILE, num_examples)
-    except OSError as error:
-        raise DataError(
-            f"cannot be used as output folder ({error.strerror}); pass another --out", where=str(out)
-        ) from error
+            replace_json(path, identity)
+        with closing(AnswerLog(out / PREDICTIONS_FILE, num_examples)) as log, _said_in_words(out, "written to"):
+            yield log
+
+
+@contextmanager
+def _said_in_words(out: Path, what: str = "used as output folder") -> Iterator[None]:
     try:
-        yield log
+        yield
     except OSError as error:
-        raise DataError(f"cannot be written to ({error.strerror}); is there room?", where=str(out)) from error
-    finally:
-        log.close()
+        remedy = "is there room?" if what == "written to" else "pass another --out"
+        raise DataError(f"cannot be {what} ({error.strerror}); {remedy}", where=str(out)) from error
 
 
 def _compare(path: Path, identity: dict[str, Any]) -> None:

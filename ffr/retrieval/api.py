@@ -25,10 +25,12 @@ from ffr.retrieval.api_client import (
     RefusedError,
     error_text,
 )
-from ffr.retrieval.interface import Answer
+from ffr.retrieval.interface import Answer, answers_or_failures
 from ffr.text import one_line
 
 API_PREFIX = "api:"
+_OF_THIS_REQUEST = frozenset({400, 413, 414, 415, 422, 451})
+"""Refusals of what one request holds (a content filter, its length): others are of the key, the address, the model."""
 DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
 
 
@@ -161,7 +163,6 @@ class ApiRetriever:
 
         Raises:
             ApiError: where a request fails for good; nothing new is begun then, and what is under way is handed out first.
-            DataError: where a picture cannot be opened, likewise.
         """
         self._client.reset()
         waiting = enumerate(batches)
@@ -194,7 +195,7 @@ class ApiRetriever:
             pool.shutdown(cancel_futures=True)
 
     def _ask_all(self, examples: Sequence[Example]) -> list[Answer]:
-        return [self._ask(example) for example in examples]
+        return answers_or_failures(lambda asked: [self._ask(example) for example in asked], examples)
 
     def _ask(self, example: Example) -> Answer:
         where = f"dialogue {example.dialogue.id!r}"
@@ -211,7 +212,10 @@ class ApiRetriever:
                 if field == "max_tokens" and "max_completion_tokens" in error.reason:
                     self._length_field = "max_completion_tokens"
                     continue
-                raise error.explained(where) from None
+                explained = error.explained(where)
+                if error.status in _OF_THIS_REQUEST:
+                    return Answer("", failure=str(explained))
+                raise explained from None
 
     def _messages(self, example: Example, where: str) -> list[dict[str, Any]]:
         prompt = self.prompt(example)
@@ -255,9 +259,8 @@ class ApiRetriever:
             reason = choice.get("finish_reason")
         except (KeyError, IndexError, TypeError, AttributeError):
             raise MalformedError("JSON that is no chat completion") from None
+        text = _text_of(text)
         if text is None:
-            text = ""  # a refusal, or all tokens went into a thought
-        if not isinstance(text, str):
             raise MalformedError("a chat completion whose content is no text")
         extra: dict[str, Any] = {}
         if isinstance(reason, str) and reason not in ("stop", "length"):
@@ -279,6 +282,21 @@ class ApiRetriever:
             return {}
         found = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
         return found | ({"cost": self._prices.cost(prompt_tokens, completion_tokens)} if self._prices else {})
+
+
+def _text_of(content: Any) -> str | None:
+    """The text of an answer, which may come in parts; None where it is none.
+
+    >>> _text_of([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), _text_of(5)
+    ('ab', None)
+    """
+    if content is None:
+        return ""  # a refusal, or all tokens went into a thought
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(parts) else None
+    return content if isinstance(content, str) else None
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import random
+import re
 import socket
 import threading
 import time
@@ -91,6 +92,7 @@ class ChatClient:
         self._key = os.environ.get(key_variable, "").strip()
         if any(ord(character) < 33 or ord(character) > 126 for character in self._key):
             raise UsageError(f"the key in {key_variable} holds characters that no key has; set it again")
+        self._written_key = re.compile(r"\s*".join(map(re.escape, self._key)))
         self._proxy = self._find_proxy()
         self._lock = threading.Lock()
         self._next_start = 0.0  # of the monotonic clock
@@ -158,7 +160,11 @@ class ChatClient:
         )
 
     def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
+        """A text of the server's without the key, also where blanks or line breaks stand in it.
+
+        What is cut afterwards cannot leave a part of the key behind.
+        """
+        return self._written_key.sub("[key]", text) if self._key else text
 
     def _hold_back(self, seconds: float) -> None:
         """A server that wants rest gets it from all threads."""
@@ -233,8 +239,9 @@ class ChatClient:
             raise RefusedError(status, "it sends on to another address", "name that address in api:URL#MODEL")
         if status != 200:
             reason = (
-                error_text(_json_or_none(received)) or received[:2000].decode("utf-8", "replace") or response.reason
+                error_text(_json_or_none(received)) or received[:200_000].decode("utf-8", "replace") or response.reason
             )
+            reason = self._without_key(reason)
             if status in _PASSING_STATUSES and "insufficient_quota" not in reason:
                 raise PassingError(
                     f"{status} ({one_line(reason, 300)})", _retry_after(response.headers.get("Retry-After"))

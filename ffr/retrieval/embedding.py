@@ -28,7 +28,7 @@ from ffr.data.home import data_home
 from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
 from ffr.errors import UsageError
-from ffr.files import replaced_file
+from ffr.files import replace_json
 from ffr.metrics.functional import sample_figures_from_counts
 from ffr.metrics.functional.figures import F1
 from ffr.progress import Progress
@@ -372,8 +372,7 @@ def fitted_selection(
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             _log.warning("%s: cannot be read (%s); it is fitted again", path, error)
     selection = fit_selection(scorer, examples, rule, dataset=dataset, split=split, progress=progress)
-    with replaced_file(path) as write:
-        write((json.dumps({"identity": identity, "selection": asdict(selection)}, indent=2) + "\n").encode())
+    replace_json(path, {"identity": identity, "selection": asdict(selection)})
     return selection
 
 

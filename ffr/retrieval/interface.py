@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from ffr.dialogue import Example, FilePrompt
+from ffr.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,15 @@ class Answer:
         is_cut_off: Whether it ended only because it had reached the longest length allowed.
         extra: What else its line of the predictions file says; JSON-ready. Numbers under `usage`
             are added up in the results.
+        failure: Why there is none, where this query cannot be answered, whatever becomes of the
+            others; the text is empty then.
     """
 
     response: str
     logprobs: tuple[float, ...] | None = None
     is_cut_off: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    failure: str | None = None
 
 
 class Retriever(Protocol):
@@ -61,8 +65,9 @@ class ParallelRetriever(Protocol):
     def answer_as_they_come(self, batches: Iterable[Sequence[Example]]) -> Iterator[tuple[int, list[Answer]]]:
         """The number of a batch and its answers, in the order in which they are ready.
 
-        Batches are taken when there is room for them. One that cannot be answered raises once all
-        that was under way has been handed out.
+        Batches are taken when there is room for them. An example that cannot be answered says so in
+        its answer; a fault that concerns all of them raises once all that was under way has been
+        handed out.
         """
         ...
 
@@ -70,7 +75,7 @@ class ParallelRetriever(Protocol):
 def answers_of(
     retriever: Retriever, batches: Sequence[Sequence[int]], examples: Sequence[Example]
 ) -> Generator[tuple[int, list[Answer]], None, None]:
-    """The number of each batch and its answers, as they come.
+    """The number of each batch and its answers, as they come; one that cannot be given says why (`Answer.failure`).
 
     Args:
         retriever: What answers.
@@ -81,7 +86,24 @@ def answers_of(
         yield from retriever.answer_as_they_come([examples[index] for index in batch] for batch in batches)
         return
     for number, batch in enumerate(batches):
-        yield number, retriever.answer([examples[index] for index in batch])
+        yield number, answers_or_failures(retriever.answer, [examples[index] for index in batch])
+
+
+def answers_or_failures(
+    answer: Callable[[Sequence[Example]], list[Answer]], examples: Sequence[Example]
+) -> list[Answer]:
+    """Answers of a batch; where one of it cannot be given, each is asked for by itself, and that one says why.
+
+    Args:
+        answer: As `Retriever.answer`.
+        examples: The batch.
+    """
+    try:
+        return answer(examples)
+    except DataError as error:
+        if len(examples) == 1:
+            return [Answer("", failure=str(error))]
+    return [found for example in examples for found in answers_or_failures(answer, [example])]
 
 
 def add_usage(usages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -102,10 +102,18 @@ class VlmRetriever:
     def plan(self, examples: Sequence[Example]) -> list[list[int]]:
         """Batches of like length within the token budget; the longest first shows what does not fit.
 
-        Queries that share their dialogue stay together and count for what they put into the model.
+        Queries that share their dialogue stay together and count for what they put into the model. One that cannot be answered stands
+        alone, at the end.
         """
-        units = self._units(examples)
-        sizes = [self._unit_size([examples[index] for index in unit]) for unit in units]
+        units: list[list[int]] = []
+        sizes: list[int] = []
+        unanswerable: list[list[int]] = []
+        for unit in self._units(examples):
+            good = self._answerable(unit, examples)
+            unanswerable += [[index] for index in unit if index not in good]
+            if good:
+                units.append(good)
+                sizes.append(self._unit_size([examples[index] for index in good]))
         order = sorted(range(len(units)), key=lambda number: (-sizes[number], units[number]))
         batches: list[list[int]] = []
         longest, num_units = 0, 0
@@ -117,7 +125,15 @@ class VlmRetriever:
             else:
                 batches.append(list(units[number]))
                 longest, num_units = sizes[number], 1
-        return batches
+        return batches + unanswerable
+
+    def _answerable(self, unit: list[int], examples: Sequence[Example]) -> list[int]:
+        """Those of a unit whose pictures open and whose prompts the model can hold."""
+        try:
+            self._unit_size([examples[index] for index in unit])
+        except DataError:
+            return [] if len(unit) == 1 else [index for one in unit for index in self._answerable([one], examples)]
+        return unit
 
     def _units(self, examples: Sequence[Example]) -> list[list[int]]:
         """Indices answered behind one copy of a dialogue; each alone where nothing can be shared."""

@@ -139,7 +139,7 @@ def merge(example: Example, pieces: Sequence[Piece], answers: Sequence[Answer]) 
 
     The response is the union in the answer format. Where an answer of a piece was not well-formed, a remark behind it says so, which makes
     the whole malformed too, while what could be read of the pieces is still read from it. What the pieces were answered stands in
-    `extra["pieces"]`, and numbers under `usage` are added up.
+    `extra["pieces"]`, and numbers under `usage` are added up. Where a piece cannot be answered, the whole cannot.
 
     >>> from ffr.dialogue import Utterance
     >>> chat = Example(Dialogue("d", tuple(Utterance("a", (str(number),)) for number in range(3))), "q")
@@ -149,6 +149,8 @@ def merge(example: Example, pieces: Sequence[Piece], answers: Sequence[Answer]) 
     """
     if len(pieces) == 1:
         return answers[0]
+    if failures := [answer.failure for answer in answers if answer.failure is not None]:
+        return Answer("", failure="; ".join(failures))
     size = len(example.dialogue.utterances), len(example.dialogue.images)
     named = [piece.place(read_answer(answer.response), *size) for piece, answer in zip(pieces, answers, strict=True)]
     response = format_answer(

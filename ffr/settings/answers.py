@@ -86,6 +86,14 @@ class AnswerConfig(Settings):
     )
     timeout: float = setting(300.0, "longest time for one answer, in seconds", above=0, unit="SECONDS", of="api")
     max_retries: int = setting(6, "how often a request is repeated after a passing fault", low=0, of="api")
+    max_failures: int | None = setting(
+        None,
+        "stop where more than N queries cannot be answered; they count as wrong",
+        low=0,
+        unit="N",
+        unset="no bound",
+        of=(*_READERS, "embedding", "baseline"),
+    )
     neighbours: int | None = setting(
         None,
         "lines on either side that an utterance is joined with",

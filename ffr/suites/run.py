@@ -25,7 +25,7 @@ from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.run import evaluate
-from ffr.files import replaced_file
+from ffr.files import owned_folder, replace_json, replaced_file
 from ffr.progress import Say
 from ffr.provenance import command, now, versions
 from ffr.retrieval.opening import AskedData, Bar, OpenModel, choose_model, open_model, rules_of
@@ -67,12 +67,26 @@ def run_suite(
         All cells. One that cannot be measured does not keep the others from it: it says why.
 
     Raises:
-        UsageError: where `only` names no row, or the folder holds something else.
+        UsageError: where `only` names no row, the folder holds something else, or another process
+            works on it.
         DataError: where the folder cannot be written to.
     """
     started = now()
     chosen = suite.rows_of(only)
-    _check_folder(out)
+    with owned_folder(out):
+        _check_folder(out)
+        return _run(suite, out, chosen, trust_remote_code, say, progress, started)
+
+
+def _run(
+    suite: Suite,
+    out: Path,
+    chosen: tuple[SuiteRow, ...],
+    trust_remote_code: bool,
+    say: Say,
+    progress: Bar,
+    started: str,
+) -> Bench:
     bench = Bench(suite, {})
     for row in suite.rows:
         for dataset in suite.datasets:
@@ -248,9 +262,9 @@ def _measure(
             seed=suite.seed,
             baselines=(),
             progress=advance,
+            max_failures=settings.max_failures,
         )
-    with replaced_file(folder / CELL_FILE) as write:
-        write(_json(_asked(suite, row, dataset)))
+    replace_json(folder / CELL_FILE, _asked(suite, row, dataset))
     return Cell("measured", results)
 
 
@@ -263,10 +277,4 @@ def _write(bench: Bench, out: Path, started: str) -> None:
     for name, text in zip(TABLE_FILES, texts, strict=True):
         with replaced_file(out / name) as write:
             write(text.encode("utf-8", "backslashreplace"))
-    with replaced_file(out / RESULTS_FILE) as write:
-        write(_json(content))
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    return text.encode("utf-8", "backslashreplace")
+    replace_json(out / RESULTS_FILE, content)

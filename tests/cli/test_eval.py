@@ -50,8 +50,11 @@ def test_baseline(data):
     assert code == 0, text
     assert text.startswith(f"Evaluating baseline:everything on {data}\n")
     assert "6 queries; output folder eval/baseline-everything-data" in text
-    assert "Global, in percent" in text
-    assert "baseline:overlap" in text
+    assert "bold: the best of a column" in text
+    assert "\n overlap " in text
+    assert "below the best baseline overlap " in text.splitlines()[-1]
+    assert text.splitlines()[-1].endswith("next: ffr report eval/baseline-everything-data")
+    assert "length <35" not in text
     assert "Malformed answers: 0 (0.00 %)" in text
     folder = Path("eval/baseline-everything-data")
     results = json.loads((folder / "results.json").read_text())
@@ -236,7 +239,7 @@ def test_a_server(data, server, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-secret-0123456789")
     words = ["--dataset", data, "--model", server.model, "--api-key-env", "MY_KEY", "--no-baselines"]
     server.status = {"of talk 2": 422}
-    code, text = run(*words, "--concurrency", 1)
+    code, text = run(*words, "--concurrency", 1, "--max-failures", 0)
     assert code == 1
     assert "dialogue 'd2': the server refused with 422 (not so); correct what it names" in " ".join(text.split())
     num_asked = len(server.bodies)

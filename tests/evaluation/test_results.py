@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
@@ -64,3 +65,33 @@ def test_a_figure_that_is_missing_is_named(folder):
         DataError, match="has form 2 but lacks the figure image_mcc, which this ffr reports; evaluate again"
     ):
         Results.load(path)
+
+
+def test_each_flipped_bit_is_noticed(folder):
+    path, draw = folder / "results.json", random.Random(7)
+    whole = path.read_bytes()
+    end = len(whole) - 1  # the last byte is the line break behind the object
+    seal = whole.index(b'"sha256"')
+    for place in (*(draw.randrange(end) for _ in range(300)), *range(seal, seal + 80)):
+        torn = bytearray(whole)
+        torn[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(torn)
+        with pytest.raises(DataError):
+            Results.load(folder)
+
+
+def test_figures_that_were_changed_are_refused(folder):
+    path = folder / "results.json"
+    path.write_text(path.read_text().replace('"num_examples": 10', '"num_examples": 11'))
+    with pytest.raises(
+        DataError, match=r"is not what was written \(its sha256 says so\); restore it, or evaluate again"
+    ):
+        Results.load(folder)
+
+
+def test_files_from_before_there_were_checksums_are_read(folder):
+    results, path = Results.load(folder), folder / "results.json"
+    content = json.loads(path.read_text())
+    assert len(content["provenance"].pop("sha256")) == 64
+    path.write_text(json.dumps(content))
+    assert Results.load(folder) == results

@@ -43,6 +43,7 @@ def test_hand_worked_table():
         },
         "num_empty_truths": 1,
         "num_empty_answers": 1,
+        "num_true_images": 1,
         "num_both_empty": 1,
     }
     scores, strict = summary["scores"], summary["strict_scores"]
@@ -96,3 +97,14 @@ def test_a_response_is_read_once(monkeypatch):
     read = table.add(answer([3, 3, 9]), Fragment((3,)), num_utterances=5, num_images=0, dialogue="a")
     assert (read, len(calls)) == (Fragment((3, 9)), 1)
     assert table.summary()["answers"]["problems"] == {"utterance ids out of range": 1, "utterance ids repeat": 1}
+
+
+@pytest.mark.parametrize("truth", [Fragment(), Fragment((0,)), Fragment((), (0,)), Fragment((0,), (0,))])
+def test_a_query_that_could_not_be_answered_is_wrong_whatever_the_truth(truth):
+    table = ScoreTable()
+    table.add("", truth, num_utterances=3, num_images=2, dialogue="d", is_failed=True)
+    summary = table.summary()
+    for scores in (summary["scores"], summary["strict_scores"]):
+        assert scores["sample_joint_f1"] == scores["joint_f1"] == scores["exact_match"] == 0
+    assert summary["answers"]["num_malformed"] == 1
+    assert summary["answers"]["problems"] == {"no answer": 1}

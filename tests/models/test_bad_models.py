@@ -118,6 +118,15 @@ BAD_FOLDERS: dict[str, tuple[Change, str]] = {
         reweighed(lambda t: t.pop("lm_head.weight")),
         r"lacks 1 weights, such as lm_head\.weight; fetch its files again",
     ),
+    "a weight is NaN": (
+        reweighed(lambda t: t["lm_head.weight"][3, 1].fill_(torch.nan)),
+        r"its weight lm_head\.weight holds NaN or infinite numbers; train or fetch it again",
+    ),
+    "a weight is infinite": (reweighed(lambda t: t["lm_head.weight"][3, 1].fill_(-torch.inf)), "NaN or infinite"),
+    "weights that were changed": (
+        lambda folder: (folder / "SHA256SUMS").write_text(f"{64 * '0'}  {WEIGHTS}\n"),
+        rf"its {WEIGHTS} is not what was written \(its SHA256SUMS says so\): restore it, or delete SHA256SUMS",
+    ),
     "a weight of another shape": (
         reweighed(lambda t: t.update({"lm_head.weight": torch.ones(3)})),
         "its weights have other shapes",

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -438,8 +439,6 @@ def test_concurrency(server: Server) -> None:
     [
         (says(401, {"error": {"message": f"Incorrect API key provided: {KEY}."}}), "the key in OPENAI_API_KEY is not taken"),
         (says(404), "the URL ends before /chat/completions"),
-        (says(400, {"error": {"message": "This model's maximum context length is 4096 tokens."}}), "cut long dialogues by --window"),
-        (says(422, {"detail": "no such field"}), r"refused with 422 \(no such field\); correct what it names"),
         (says(307, {}, Location="http://elsewhere.example/"), "name that address in api:URL#MODEL"),
         (says(429, {"error": {"message": "pay", "code": "insufficient_quota"}}), r"refused with 429 \(pay; insufficient_quota\)"),
     ],
@@ -453,10 +452,102 @@ def test_refusals_are_not_repeated(server: Server, fault: Fault, sentence: str) 
     assert len(server.bodies) == 1
 
 
+TOO_LONG = says(400, {"error": {"message": "This model's maximum context length is 4096 tokens."}})
+FILTERED = says(400, {"error": {"message": f"content filter, {KEY[:9]}\n{KEY[9:]}"}})
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (TOO_LONG, "the server refused with 400 (This model's maximum context length is 4096 tokens.); cut long dialogues by --window"),
+        (FILTERED, "the server refused with 400 (content filter, [key]); correct what it names"),
+        (says(422, {"detail": "no such field"}), "the server refused with 422 (no such field); correct what it names"),
+    ],
+)  # fmt: skip
+def test_a_refusal_of_one_request_is_no_fault_of_the_others(server: Server, fault: Fault, sentence: str) -> None:
+    server.always = fails_at("talk 1", fault)
+    answers = retriever(server).answer(chats(3))
+    assert [answer.response for answer in answers] == [GOOD, "", GOOD]
+    assert answers[0].failure is answers[2].failure is None
+    assert str(answers[1].failure).startswith(f"dialogue 'd1': {sentence}")
+    assert len(server.bodies) == 3
+
+
+def test_the_key_is_taken_out_before_a_reason_is_cut(server: Server) -> None:
+    server.always = lambda body: says(500, {"error": {"message": "m" * 285 + f" {KEY}"}})
+    with pytest.raises(ApiError) as caught:
+        retriever(server, max_retries=0).answer(chats(1))
+    assert KEY[:6] not in str(caught.value)
+
+
+def test_a_query_that_is_refused_does_not_block_the_others(server: Server, tmp_path: Path) -> None:
+    server.always = fails_at("talk 1", FILTERED)
+    results = evaluate(chats(3), retriever(server), tmp_path / "out", dataset="made")
+    answers = results.summary["answers"]
+    assert (answers["num_answers"], answers["num_failed"], answers["num_malformed"]) == (3, 1, 1)
+    assert answers["problems"] == {"no answer": 1}
+    assert [note for note in results.notes if "could not be answered" in note] == [
+        "1 of 3 queries could not be answered and count as wrong; the same command asks them again. Why: dialogue 'd1': "
+        "the server refused with 400 (content filter, [key]); correct what it names"
+    ]
+    # the truths name the first line, which the answers do too
+    assert results.summary["scores"]["sample_utterance_f1"] == pytest.approx(2 / 3)
+    assert results.summary["scores"]["exact_match"] == pytest.approx(2 / 3)
+    before = (tmp_path / "out" / "predictions.jsonl").read_bytes()
+    evaluate(chats(3), retriever(server), tmp_path / "out", dataset="made")
+    assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == before
+    assert len(server.bodies) == 4, "it alone is asked again"
+    server.always = lambda body: None
+    results = evaluate(chats(3), retriever(server), tmp_path / "out", dataset="made")
+    assert (results.summary["answers"]["num_failed"], results.summary["scores"]["exact_match"]) == (0, 1)
+    evaluate(chats(3), retriever(server), tmp_path / "whole", dataset="made")
+    whole = (tmp_path / "whole" / "predictions.jsonl").read_bytes()
+    assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == whole
+
+
+def test_failures_may_be_bounded(server: Server, tmp_path: Path) -> None:
+    server.always = lambda body: None if "talk 0" in json.dumps(body) else FILTERED
+    slowly = {"concurrency": 1}
+    with pytest.raises(DataError, match=r"dialogue 'd2': .* \(this is failure 2, and max_failures is 1: stopped"):
+        evaluate(chats(5), retriever(server, **slowly), tmp_path / "out", dataset="made", max_failures=1)
+    assert len(server.bodies) <= 4
+    assert not (tmp_path / "out" / "results.json").exists()
+    results = evaluate(chats(5), retriever(server, **slowly), tmp_path / "out", dataset="made", max_failures=4)
+    assert results.summary["answers"]["num_failed"] == 4
+
+
+def test_a_server_that_refuses_all_gives_no_result(server: Server, tmp_path: Path) -> None:
+    server.always = lambda body: FILTERED
+    with pytest.raises(DataError, match="none of 3 queries can be answered; the first: dialogue 'd"):
+        evaluate(chats(3), retriever(server), tmp_path / "out", dataset="made")
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "extra"),
+    [
+        (completion([{"type": "text", "text": GOOD[:5]}, {"type": "text", "text": GOOD[5:]}]), GOOD, {}),
+        (completion([{"type": "image_url"}, {"type": "text", "text": GOOD}]), GOOD, {}),
+        (completion("\ud83d" + GOOD), "\ufffd" + GOOD, {}),
+        (completion("x", logprobs={"content": [{"logprob": -math.inf}]}), "x", {"logprobs_left_out": "not all finite"}),
+        (completion("x", logprobs={"content": [{"logprob": -(10**400)}]}), "x", {}),
+        (completion("x") | {"usage": {"prompt_tokens": 10**400, "completion_tokens": 1}}, "x", {"usage": None}),
+    ],
+)
+def test_odd_answers_are_answers(
+    server: Server, tmp_path: Path, answer: dict[str, Any], text: str, extra: dict[str, Any]
+) -> None:
+    server.always = lambda body: says(200, answer)
+    [found] = retriever(server, prices=Prices(1.0, 1.0), with_logprobs=True).answer(chats(1))
+    assert (found.response, found.logprobs, found.failure) == (text, None, None)
+    assert {name: found.extra.get(name) for name in extra} == extra
+    evaluate(chats(1), retriever(server, with_logprobs=True), tmp_path / "out", dataset="made")
+
+
 def test_a_picture_that_cannot_be_opened(server: Server, pictured: Example, tmp_path: Path) -> None:
     (tmp_path / "red.png").write_bytes(b"none")
-    with pytest.raises(DataError, match=r"dialogue 'd': image .*red\.png"):
-        retriever(server).answer([pictured])
+    [answer] = retriever(server).answer([pictured])
+    assert str(answer.failure).startswith("dialogue 'd': image ")
     assert not server.bodies
 
 
@@ -516,7 +607,7 @@ def test_a_failure_loses_nothing_that_was_answered(
 
     # 0, 2 and 3 answer after 1 has failed and the client has seen it
     monkeypatch.setattr(ChatClient, "stop_retrying", seen)
-    server.always = lambda body: says(422) if "talk 1\\n" in json.dumps(body["messages"]) else slow
+    server.always = lambda body: says(401) if "talk 1\\n" in json.dumps(body["messages"]) else slow
     with pytest.raises(ApiError, match="dialogue 'd1'"):
         evaluate(chats(12), retriever(server, concurrency=4), tmp_path / "out", dataset="made")
     assert answered(tmp_path / "out") == {0, 2, 3}
@@ -533,7 +624,7 @@ def test_a_failure_loses_nothing_that_was_answered(
 
 def test_a_hanging_server_does_not_hold_what_failed(server: Server) -> None:
     """A request in its back-off when another fails for good gives up at once."""
-    server.always = lambda body: says(422) if "talk 1" in json.dumps(body) else says(500)
+    server.always = lambda body: says(401) if "talk 1" in json.dumps(body) else says(500)
     begin = time.monotonic()
     with pytest.raises(ApiError):
         retriever(server, first_wait_s=60.0).answer(chats(2))

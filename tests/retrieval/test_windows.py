@@ -300,6 +300,19 @@ def test_pieces_of_several_dialogues_at_a_time() -> None:
         next(stream)
 
 
+def test_a_piece_that_cannot_be_answered_takes_its_dialogue_along_and_no_other() -> None:
+    class Refuses(Scripted):
+        def answer(self, examples: Sequence[Example]) -> list[Answer]:
+            if any("a, utterances 2-3" in example.dialogue.id for example in examples):
+                raise DataError("is refused", where="dialogue 'a, utterances 2-3'")
+            return super().answer(examples)
+
+    examples = [Example(chat(5, name="a"), "q"), Example(chat(4, name="c"), "q")]
+    found = WindowedRetriever(Refuses(), window=2).answer(examples)
+    assert [answer.failure for answer in found] == ["dialogue 'a, utterances 2-3': is refused", None]
+    assert found[0].response == ""
+
+
 def evaluated(examples: list[Example], inner: Any, out: Path) -> tuple[bytes, dict[str, Any]]:
     results = evaluate(examples, WindowedRetriever(inner, window=10, overlap=2), out, dataset="made")
     return (out / "predictions.jsonl").read_bytes(), results.summary

@@ -20,7 +20,7 @@ from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS, Topic
 from ffr.data.sample.pictures import draw
 from ffr.dialogue import Example, Image, Utterance
 from ffr.errors import UsageError
-from ffr.files import make_folder, replace_text
+from ffr.files import dump_record, make_folder, replace_text
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def write_sample(folder: Path, name: str, seed: int = 0) -> dict[str, int]:
         sizes[part_name] = len(examples)
         write_examples(folder / f"{part_name}.jsonl", examples, query_position="first")
     stamp = {"generator_version": GENERATOR_VERSION, "seed": seed, "num_examples": sizes}
-    replace_text(folder / GENERATOR_FILE, json.dumps(stamp) + "\n")
+    replace_text(folder / GENERATOR_FILE, dump_record(stamp, where=GENERATOR_FILE).decode() + "\n")
     return sizes
 
 

@@ -137,7 +137,9 @@ def draw_tokens(probabilities: torch.Tensor, points: torch.Tensor, *, top_p: flo
     """
     if top_p >= 1:
         reached = probabilities.cumsum(1)
-        return torch.searchsorted(reached, points[:, None] * reached[:, -1:])[:, 0]
+        place = torch.searchsorted(reached, points[:, None] * reached[:, -1:])[:, 0]
+        # behind the last only where probabilities are NaN, which must show in a figure, not here
+        return place.clamp(max=probabilities.shape[1] - 1)
     likeliest, ids = probabilities.topk(min(_LIKELIEST, probabilities.shape[1]), dim=1)
     reached = likeliest.cumsum(1)
     if bool((reached[:, -1] < top_p).any()):

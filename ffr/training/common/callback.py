@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from ffr.errors import ModelError
 from ffr.files import remove
 from ffr.progress import Say
 from ffr.run_log import MetricsFile
@@ -90,6 +91,10 @@ class StageCallback(Callback):
         figures["peak_memory_mb"] = _peak_memory_mb()
         if step % (config.val_every_steps or max(1, -(-num_steps // 4))) == 0 or step == num_steps:
             figures.update(self.run_validation())
+        fault = pl_module.fault_of_step(figures)
+        if self._agreed(trainer, fault is not None):
+            self._note(step, figures)
+            raise ModelError(_stopped(step, fault or "another process met a number that is not finite"))
         self._log(trainer, pl_module, step, figures)
         self._at_step_end, self._step = True, step
         stop = self._agreed(trainer, self._stop_asked)
@@ -101,8 +106,7 @@ class StageCallback(Callback):
         self._step_started = time.perf_counter()
 
     def _log(self, trainer: L.Trainer, module: StageModule[Any], step: int, figures: dict[str, float]) -> None:
-        if self._metrics is not None:
-            self._metrics.append(step, figures)
+        self._note(step, figures)
         for logger in trainer.loggers:
             logger.log_metrics(figures, step)
         shown = {
@@ -115,9 +119,13 @@ class StageCallback(Callback):
             words = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
             self.say(f"step {step}/{module.num_steps}  {words}  {figures['tokens_per_second']:.0f} tok/s")
 
+    def _note(self, step: int, figures: dict[str, float]) -> None:
+        if self._metrics is not None:
+            self._metrics.append(step, figures)
+
     @staticmethod
     def _agreed(trainer: L.Trainer, flag: bool) -> bool:
-        """Whether any process was asked to stop: all must stop at the same step."""
+        """Whether any process wants to stop: all must stop at the same step."""
         if trainer.world_size == 1:
             return flag
         found: bool = trainer.strategy.reduce_boolean_decision(flag, all=False)
@@ -145,6 +153,13 @@ class StageCallback(Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def _stopped(step: int, fault: str) -> str:
+    return (
+        f"step {step}: {fault}, so the run stops and what it kept of earlier steps stays as it is; start a new run with "
+        "a lower learning_rate, or with a max_grad_norm above 0"
+    )
 
 
 def _peak_memory_mb() -> float:

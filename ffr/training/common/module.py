@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import lightning as L
@@ -15,6 +17,7 @@ from ffr.settings import StageConfig
 from ffr.training.common.loss import warmup_cosine
 
 _CHECKPOINT_KEY = "ffr"
+_SPOKEN = {"loss": "the loss", "grad_norm": "the gradient's norm", "val_loss": "the validation loss"}
 Config = TypeVar("Config", bound=StageConfig)
 
 
@@ -79,6 +82,30 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
         """Norm of all gradients together."""
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+
+    def take_sound_gradients(self) -> float:
+        """Norm of all gradients together, which are dropped where it is no finite number.
+
+        The step then moves no weight, and the run stops at its end (`fault_of_step`).
+        """
+        norm = self.gradient_norm()
+        if not math.isfinite(norm):
+            self.zero_grad(set_to_none=True)
+        return norm
+
+    def fault_of_step(self, figures: Mapping[str, float]) -> str | None:
+        """What is no finite number after a step: a figure of it, or a weight; None where all are.
+
+        Args:
+            figures: The step's figures.
+        """
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                return f"{_SPOKEN.get(name, name)} is {value}"
+        trained = [p.detach() for p in self.parameters() if p.requires_grad]
+        # the largest alone: a norm of another kind overflows where all weights are finite
+        largest = float(torch.nn.utils.get_total_norm(trained, norm_type=math.inf)) if trained else 0.0
+        return None if math.isfinite(largest) else f"a weight is {largest}"
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         trained = [p for p in self.parameters() if p.requires_grad]

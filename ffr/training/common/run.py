@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from ffr.data.catalog import NAMED_SETS
 from ffr.data.dataset import ExampleDataset
 from ffr.embedding.loading import SHIPPED
-from ffr.errors import ModelError, UsageError
-from ffr.files import make_folder, replace_text
+from ffr.errors import DataError, ModelError, UsageError
+from ffr.files import owned_folder, replace_text
 from ffr.provenance import command, now, versions
 from ffr.run_log import read_metrics
-from ffr.runs import CONFIG_FILE, ModelSource, RunRecord, Status, new_run_folder
+from ffr.runs import CONFIG_FILE, RECORD_FILE, ModelSource, RunRecord, Status, new_run_folder
 from ffr.settings import StageConfig, config_fingerprint, load_resumed, resumed_fingerprint, to_yaml
 
 Config = TypeVar("Config", bound=StageConfig)
@@ -61,7 +59,8 @@ def run_folder(run: Path | None, root: Path, stage: str, recipe: str) -> Iterato
         recipe: Likewise.
 
     Raises:
-        UsageError: where processes were started from outside, so that none could hand a name on.
+        UsageError: where processes were started from outside, so that none could hand a name on,
+            or where another process trains into the folder.
     """
     handed = os.environ.get(_RUN_FOLDER_VARIABLE)
     if not is_first_process() or (handed and int(os.environ.get("WORLD_SIZE", "1")) > 1):
@@ -71,12 +70,12 @@ def run_folder(run: Path | None, root: Path, stage: str, recipe: str) -> Iterato
         return
     if run is None:
         run = new_run_folder(root, stage, Path(recipe).stem)
-    make_folder(run)
-    os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
-    try:
-        yield run
-    finally:
-        os.environ.pop(_RUN_FOLDER_VARIABLE, None)
+    with owned_folder(run):
+        os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
+        try:
+            yield run
+        finally:
+            os.environ.pop(_RUN_FOLDER_VARIABLE, None)
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -147,7 +146,7 @@ def kept_record(
     """Writes `config.yaml` and the record of a run that begins, and the record again when it ends.
 
     The caller sets `status` and `results`; an exception makes the status `failed`. Only the first
-    process writes.
+    process writes. What the operating system refuses is said in a sentence.
 
     Args:
         run: The run folder.
@@ -159,6 +158,8 @@ def kept_record(
 
     Raises:
         ModelError: where it is resumed with other data than it began with.
+        UsageError: where a new run's folder holds one by now.
+        DataError: where a file cannot be written or read.
     """
     train_data, val_data = data
     record = RunRecord(
@@ -181,17 +182,32 @@ def kept_record(
     writes = is_first_process()
     if writes:
         if not resume:
+            if (run / RECORD_FILE).exists():
+                raise UsageError(f"{run}: another run was begun here meanwhile; name a new folder")
             replace_text(run / CONFIG_FILE, to_yaml(config))
         record.save(run)
     try:
         yield record
     except BaseException as error:
         record.status, record.error = "failed", f"{type(error).__name__}: {error}"
-        raise
-    finally:
         if writes:
-            record.finished_at = now()
-            record.save(run)
+            # where there is no room for the record either, the first fault is what counts
+            with suppress(DataError):
+                _end(record, run)
+        if isinstance(error, OSError):
+            raise DataError(
+                f"a file cannot be written or read ({error.strerror or error}); see to its room and rights, and go on with "
+                f"`ffr train {config.stage} --resume {run}`",
+                where=str(error.filename or run),
+            ) from error
+        raise
+    if writes:
+        _end(record, run)
+
+
+def _end(record: RunRecord, run: Path) -> None:
+    record.finished_at = now()
+    record.save(run)
 
 
 def load_run_config(kind: type[Config], run: Path, overrides: Iterable[str] = ()) -> Config:
@@ -219,25 +235,3 @@ def last_figures(metrics: Path) -> dict[str, float]:
     for row in read_metrics(metrics):
         figures.update(row)
     return figures
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the latest step that can be read; a torn one is passed over."""
-    for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError):
-            continue
-        except Exception as error:
-            # unpickling may raise its own kinds; they all mean that the file is no checkpoint of
-            # ours
-            if type(error).__module__ not in ("pickle", "_pickle"):
-                raise
-            continue
-        return path
-    return None
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step after which a checkpoint was written."""
-    return int(checkpoint.stem.removeprefix("step-"))

@@ -25,6 +25,7 @@ from ffr.run_log import draw_curve
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, resolve_model
 from ffr.settings import to_yaml
 from ffr.training.common.callback import StageCallback, StepBar
+from ffr.training.common.checkpoints import newest_checkpoint, step_of
 from ffr.training.common.data import check_truths, load_data
 from ffr.training.common.module import StageModule
 from ffr.training.common.run import (
@@ -35,9 +36,7 @@ from ffr.training.common.run import (
     is_first_process,
     kept_record,
     last_figures,
-    newest_checkpoint,
     run_folder,
-    step_of,
     with_absolute_paths,
 )
 from ffr.training.common.setup import model_rules, prepare_process
@@ -248,7 +247,7 @@ def _prepare(stage: Stage[Config], start: Start[Config], job: Job) -> _Ready:
     module = built.module
     # where none is made, a folder is only named: the Trainer writes nothing before it fits
     run = job.run or job.root / f"{config.stage}-{job.recipe}"
-    checkpoint = newest_checkpoint(run / "checkpoints") if job.resume else None
+    checkpoint = newest_checkpoint(run / "checkpoints", job.say) if job.resume else None
     last_step = step_of(checkpoint) if checkpoint else 0
     if job.resume:
         found = f"going on after step {last_step} of {module.num_steps}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from ffr.errors import UsageError
 from ffr.settings import StageConfig
 from ffr.text import one_line
+from ffr.training.common.checkpoints import CheckpointFiles
 from ffr.training.common.setup import precision_of
 
 
@@ -65,6 +67,7 @@ def make_trainer(
             accumulate_grad_batches=1 if is_manual else config.accumulate,
             gradient_clip_val=None if is_manual else config.max_grad_norm or None,
             callbacks=list(callbacks),
+            plugins=[CheckpointFiles()],
             logger=loggers,
             enable_checkpointing=False,
             enable_progress_bar=progress,
@@ -75,6 +78,12 @@ def make_trainer(
         )
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
         reason = one_line(error)
+        tasks = os.environ.get("SLURM_NTASKS")
+        if tasks is not None and "ntasks" in reason:
+            raise UsageError(
+                f"SLURM_NTASKS={tasks} is set, so this process counts as one of {tasks}, which is not what devices="
+                f"{config.devices} asks for; start it with srun, or unset SLURM_NTASKS"
+            ) from None
         raise UsageError(
             f"accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy} cannot be set up "
             f"here: {reason}"

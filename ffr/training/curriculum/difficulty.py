@@ -26,7 +26,7 @@ from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
 from ffr.metrics.functional.figures import F1
 from ffr.progress import Progress
 from ffr.provenance import versions
-from ffr.retrieval.answer_log import PREDICTIONS_FILE, ask_all, open_answer_log
+from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE, ask_all, open_answer_log
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.training.curriculum.order import Difficulty, assign_levels, kept_items
@@ -42,10 +42,12 @@ class ScoredDataset:
     Args:
         folder: Has `difficulty.csv`, and the answers that it was made of.
         difficulties: One for each example, in the order of the data.
+        num_failed: How many items could not be answered; they count as answered wrong.
     """
 
     folder: Path
     difficulties: list[Difficulty]
+    num_failed: int = 0
 
     @property
     def table(self) -> Path:
@@ -123,6 +125,7 @@ def score_dataset(
     out: Path | None = None,
     *,
     progress: Progress | None = None,
+    max_failures: int | None = None,
 ) -> ScoredDataset:
     """Lets a model answer every item of a data set and writes `difficulty.csv`.
 
@@ -131,10 +134,11 @@ def score_dataset(
         retriever: The model; its answers must carry log-probabilities.
         out: The folder; None = `default_cache_folder`.
         progress: Is told how far the work is.
+        max_failures: More items than this that cannot be answered end the work; None for no bound.
 
     Raises:
         DataError: where an example has no true answer, an answer no log-probabilities, or the
-            folder cannot be used.
+            folder cannot be used; where not one item can be answered, or more than `max_failures`.
         UsageError: where the folder holds the answers of another model, or to other data.
         ValueError: where weights of the model are trainable.
     """
@@ -160,13 +164,19 @@ def score_dataset(
         "versions": _package_versions(),
     }
     with open_answer_log(out, json.loads(json.dumps(identity)), len(examples)) as log:
-        ask_all(examples, examples, retriever, log, progress)
+        ask_all(examples, examples, retriever, log, progress, max_failures)
         for _ in log.in_order(examples):
             pass  # refuses a line that is no answer to this data
         log.finish()
     path = out / PREDICTIONS_FILE
     difficulties: list[Difficulty] = []
+    num_failed = 0
     for number, (example, prediction) in enumerate(zip(examples, PredictionFile(path), strict=True), start=1):
+        if FAILURE in prediction.extra:
+            # wrong, as in an evaluation; there is no answer whose tokens could be more or less sure
+            num_failed += 1
+            difficulties.append(Difficulty(0.0, 0.0, example.fragment is not None and example.fragment.is_empty))
+            continue
         if prediction.logprobs is None:
             raise DataError(
                 "the answer has no log-probabilities, of which entropy is made; let the retriever give them",
@@ -174,7 +184,7 @@ def score_dataset(
             )
         assert example.fragment is not None
         difficulties.append(difficulty_of(prediction.response, example.fragment, prediction.logprobs))
-    scored = ScoredDataset(out, difficulties)
+    scored = ScoredDataset(out, difficulties, num_failed)
     write_difficulties(scored.table, examples, difficulties)
     return scored
 

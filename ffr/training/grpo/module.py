@@ -11,6 +11,7 @@ of a pass.
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 
@@ -18,7 +19,6 @@ import torch
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
-from ffr.errors import ModelError
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
@@ -206,12 +206,10 @@ class GrpoModule(StageModule[GrpoConfig]):
                 self._figures.add(loss=float(loss.detach()), entropy=float(scores.entropy.sum()))
                 self._figures.add(num_scored=float(scores.mask.sum()))
             self._figures.add(**{f"update_{name}": float(value) for name, value in sums.items()})
-        norm = self.gradient_norm()
-        if not torch.isfinite(torch.tensor(norm)):
-            raise ModelError(
-                f"the gradient of step {self.steps_done + 1} is not finite; lower the learning rate, or train in bf16 or fp32"
-            )
-        self._figures.grad_norm = norm
+        norm = self.take_sound_gradients()
+        # that of the last update, but one that is not finite is not forgotten over the next
+        if math.isfinite(self._figures.grad_norm):
+            self._figures.grad_norm = norm
         if config.max_grad_norm:
             self.clip_gradients(optimizer, gradient_clip_val=config.max_grad_norm, gradient_clip_algorithm="norm")
         optimizer.step()  # type: ignore[union-attr]

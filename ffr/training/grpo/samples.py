@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 
-from ffr.files import append, replaced_file
+from ffr.files import append, dump_record, replaced_file
 from ffr.progress import Say
 from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.rollout import Rollout
@@ -54,7 +54,7 @@ class SampleLog(L.Callback):
             self._show(lines[0])
         append(
             _samples_file(trainer),
-            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8"),
+            b"".join(dump_record(line, where=f"{SAMPLES_FILE}, step {step}") + b"\n" for line in lines),
         )
 
     def _show(self, line: dict[str, Any]) -> None:

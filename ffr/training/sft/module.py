@@ -89,6 +89,6 @@ class SftModule(StageModule[SftConfig]):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips as Lightning does, and keeps the norm from before for the log."""
-        self._grad_norm = self.gradient_norm()
+        self._grad_norm = self.take_sound_gradients()
         if gradient_clip_val:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from ffr.errors import ModelError
 from ffr.run_log import read_metrics
 from ffr.settings import SftConfig
 from ffr.training.common.callback import StageCallback
@@ -89,5 +91,53 @@ def test_each_row_states_the_rate_of_its_own_step(tmp_path: Path) -> None:
 def test_the_newest_checkpoints_are_kept(tmp_path: Path, every: int, kept: int, steps: list[int]) -> None:
     _, _, validated = run(tmp_path, 7, checkpoint_every_steps=every, keep_checkpoints=kept)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == [f"step-{step:08d}.ckpt" for step in steps]
+    assert names == ["SHA256SUMS", *(f"step-{step:08d}.ckpt" for step in steps)]
     assert validated == [2, 4, 6, 7], "four times a run, and at its end"
+
+
+class Straying(Module):
+    """Loses its way in the third step: its gradient is NaN there, or its weight is moved out of all bounds."""
+
+    fault = "gradient"
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        factor = {"gradient": math.nan, "weight": -1e38}[self.fault] if batch_idx == 2 else 1.0
+        return self.vlm.weight.sum() * factor
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.norm = self.take_sound_gradients()
+
+    def take_step_figures(self, batch: Any) -> dict[str, float]:
+        return super().take_step_figures(batch) | {"grad_norm": self.norm}
+
+    columns = (*Module.columns, "grad_norm")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("gradient", r"^step 3: the gradient's norm is nan, so the run stops and what it kept of earlier steps stays"),
+        ("weight", "^step 3: a weight is inf, so the run stops"),
+        ("validation", "^step 3: the validation loss is nan, so the run stops"),
+    ],
+)
+def test_a_number_that_is_not_finite_stops_the_run_before_it_is_kept(tmp_path: Path, fault: str, sentence: str) -> None:
+    config = SftConfig(
+        accumulate=1, accelerator="cpu", max_grad_norm=0, warmup_share=0, val_every_steps=3,
+        learning_rate=1e6 if fault == "weight" else 0.5, checkpoint_every_steps=1, keep_checkpoints=9,
+    )  # fmt: skip
+    module = (Module if fault == "validation" else Straying)(config, 5)
+    module.fault = fault
+    callback = StageCallback(lambda: {"val_loss": math.nan} if fault == "validation" else {}, say=print, speaks=False)
+    trainer = make_trainer(config, tmp_path, [callback], last_step=0, progress=False, is_manual=False)
+    with pytest.raises(ModelError, match=sentence):
+        trainer.fit(module, DataLoader([Batch() for _ in range(5)], batch_size=None))
+    assert [path.name for path in sorted(tmp_path.glob("checkpoints/*.ckpt"))] == [
+        "step-00000001.ckpt",
+        "step-00000002.ckpt",
+    ]
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [row["step"] for row in rows] == [1, 2, 3], "the row of the fault is there to be looked at"
+    if fault == "gradient":
+        assert module.vlm.weight.item() == module.places[2], "no weight was moved by it"

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from ffr.data.dataset import ExampleDataset, open_dataset
 from ffr.errors import ModelError, UsageError
@@ -16,9 +15,7 @@ from ffr.training.common.run import (
     kept_record,
     last_figures,
     load_run_config,
-    newest_checkpoint,
     run_folder,
-    step_of,
     with_absolute_paths,
 )
 
@@ -107,28 +104,6 @@ def test_a_run_without_its_settings_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match=r"config\.yaml is missing; restore it or start a new run"):
         load_run_config(SftConfig, tmp_path)
-
-
-def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    good, torn = tmp_path / "step-00000003.ckpt", tmp_path / "step-00000099.ckpt"
-    torch.save({"state_dict": {"weight": torch.ones(1000)}}, good)
-    assert newest_checkpoint(tmp_path) == good
-    assert step_of(good) == 3
-    for size in (1000, 0):
-        torn.write_bytes(good.read_bytes()[:size])
-        assert newest_checkpoint(tmp_path) == good
-    good.unlink()
-    assert newest_checkpoint(tmp_path) is None
-
-
-def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
-    class Hostile:
-        def __reduce__(self) -> tuple:
-            return (Path.touch, (tmp_path / "touched",))
-
-    torch.save({"x": Hostile()}, tmp_path / "step-00000001.ckpt")
-    assert newest_checkpoint(tmp_path) is None
-    assert not (tmp_path / "touched").exists()
 
 
 def test_last_figures(tmp_path: Path) -> None:

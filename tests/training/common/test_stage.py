@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from ffr.cli.main import ffr
 from ffr.data.dataset import open_dataset
-from ffr.training.common.run import newest_checkpoint
+from ffr.training.common.checkpoints import newest_checkpoint
 from ffr.training.curriculum.difficulty import write_difficulties
 from ffr.training.curriculum.order import Difficulty
 from ffr.training.grpo import data_order

@@ -16,7 +16,7 @@ from signalled import behind, run_signalled
 from ffr.cli.main import ffr
 from ffr.errors import DataError
 from ffr.settings import SftConfig
-from ffr.training.common.run import newest_checkpoint
+from ffr.training.common.checkpoints import newest_checkpoint
 from ffr.training.common.stage import Job, train
 from ffr.training.sft.stage import SftStage
 
