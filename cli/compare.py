@@ -128,7 +128,9 @@ def _style(found: Difference) -> str:
 
 
 def _ids(fragment: Fragment) -> str:
+    from ffr.answer import id_text
+
     if fragment.is_empty:
         return "nothing"
     parts = [("utterances", fragment.utterance_ids), ("images", fragment.image_ids)]
-    return " · ".join(f"{word} {' '.join(map(str, ids))}" for word, ids in parts if ids)
+    return " · ".join(f"{word} {' '.join(map(id_text, ids))}" for word, ids in parts if ids)

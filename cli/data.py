@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,6 +214,7 @@ def convert(
     with progress_bar(None, "converting", unit="examples") as progress:
         count = _write(target, _counted(examples, progress), form, template, query_position, drop_prompts)
     say(f"{target}: {count:,} records, {len(examples):,} examples")
+    _note_kept_prompts(form, examples)
     if form == "ms-swift" and any(
         line.speaker != line.speaker.lower() and example.prompt is None
         for example in examples
@@ -379,6 +380,23 @@ def _refuse_existing(target: Path, force: bool) -> None:
     if target.exists() and not force:
         remedy = "name another folder" if target.is_dir() else "pass --force to replace it, or name another file"
         raise UsageError(f"{target} is there already; {remedy}")
+
+
+def _note_kept_prompts(form: str, examples: Sequence[Example]) -> None:
+    """Says where options for prompts change nothing, for the file has prompts of its own."""
+    context = click.get_current_context()
+    given = [
+        "--" + name.replace("_", "-")
+        for name in ("template", "query_position")
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    num_kept = sum(example.prompt is not None for example in examples) if given and form == "ms-swift" else 0
+    if num_kept:
+        verb = "leave" if len(given) > 1 else "leaves"
+        say(
+            f"Note: {num_kept:,} of {len(examples):,} examples have prompts of their own, "
+            f"which {' and '.join(given)} {verb} as they are."
+        )
 
 
 def _note_image_root(target: Path, image_root: Path, has_images: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,9 +52,10 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
         results = score_predictions(call.predictions, seed=call.seed, with_baselines=not call.no_baselines)
         if call.reading == "published":
             add_published(results, call.predictions)
+        _show(results, call, call.predictions)
         if call.out is not None:
             tell(f"Results: {results.save(call.out)}")
-        _show(results, call.as_json, call.predictions)
+        _conclude(results, call, f"ffr report {quote(str(call.out))}" if call.out else "--out DIR, to keep the results")
         return
     from ffr.retrieval.opening import choose_model
 
@@ -71,8 +73,9 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     if call.reading == "published":
         add_published(results, folder / PREDICTIONS_FILE)
         results.save(folder)
-    _show(results, call.as_json, folder)
+    _show(results, call, folder)
     tell(f"Results: {folder / 'results.json'}  ·  answers: {folder / 'predictions.jsonl'}")
+    _conclude(results, call, f"ffr report {quote(str(folder))}")
 
 
 def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, Path]:
@@ -171,16 +174,25 @@ def _default_out(call: EvalCall, choice: ModelChoice) -> Path:
     return Path("eval") / f"{slug(choice.name)}-{name}"
 
 
-def _show(results: Results, as_json: bool, answers: Path) -> None:
+def _conclude(results: Results, call: EvalCall, next_command: str) -> None:
+    """The last line: what came out, and what comes next; JSON is all there is where it is wanted."""
+    if call.as_json:
+        return
+    from ffr.report.tables import headline
+
+    say(headline(results, next_command))
+
+
+def _show(results: Results, call: EvalCall, answers: Path) -> None:
     """Prints the results; the answers themselves where nothing could be scored."""
-    if as_json:
+    if call.as_json:
         print_json(asdict(results))
         return
     from ffr.report.tables import print_report
     from ffr.terminal import PlainConsole
 
     console = PlainConsole()
-    print_report(results, console)
+    print_report(results, console, with_slices=call.slices)
     if not results.num_scored:
         from ffr.report.answered import open_evaluation
         from ffr.report.dialogue import print_answers

@@ -33,7 +33,7 @@ _NOT = {
     "api": "a model that is no api:URL#MODEL",
     "embedding": "a model that is no embedding:ENCODER",
 }
-_FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "reading", "as_json", "progress"}
+_FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "slices", "reading", "as_json", "progress"}
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -77,6 +77,7 @@ class EvalCall(AnswerConfig):
         unset="lenient and strict figures",
     )
     no_baselines: bool = setting(False, "leave the trivial baselines out")
+    slices: bool = setting(False, "also F1 by length, density, kind of truth and language")
     trust_remote_code: bool = setting(False, "run code that comes with the model; only for a model you trust", of="vlm")
     as_json: bool = setting(False, "print results.json instead of tables; all else goes to stderr", flag="--json")
     progress: bool | None = setting(None, "progress bar", unset="where stderr is a terminal")

@@ -55,6 +55,11 @@ def onnx(
             f"{model}: pooled states of a vision-language model are not exported; use it as it is, "
             f"or export its vision tower with --model {model.partition(':')[2]} --part vision"
         )
+    if (model, part == "vision") in (("tiny", False), ("tiny-clip", True)):
+        raise UsageError(
+            f"{model} has no part {part}: tiny, a vision-language model, has vision; tiny-clip, an encoder, has text, "
+            "image and fragment"
+        )
     if model.startswith(ONNX_PREFIX):
         raise UsageError(f"{model} is an export already; name the model that it came from")
     content = export_onnx(

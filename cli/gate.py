@@ -99,11 +99,11 @@ def gate(
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    from ffr.terminal import plain_table
+    from ffr.terminal import Label, plain_table
 
     table = plain_table()
-    table.add_column("")
-    table.add_column("rule", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("rule")
     for header in ("value", "95 % interval", "baseline", "change"):
         table.add_column(header, justify="right", no_wrap=True)
     for outcome in outcomes:
@@ -115,7 +115,7 @@ def _table(outcomes: list[Outcome]) -> Table:
             f"{outcome.value - outcome.baseline:+.4f}",
         ]
         verdict = "passed" if outcome.is_passed else "FELL"
-        table.add_row(verdict, str(outcome.rule), *cells, style="" if outcome.is_passed else "bold red")
+        table.add_row(verdict, Label(str(outcome.rule)), *cells, style="" if outcome.is_passed else "bold red")
     return table
 
 

@@ -54,7 +54,7 @@ def quickstart(
 
     def finished(stage: str, result: TrainResult) -> Path:
         if result.status != "finished":
-            say(f"stopped; go on with `ffr train {stage} --resume {result.run}`")
+            say(f"stopped; finish this run with `ffr train {stage} --resume {result.run}`; quickstart begins anew")
             ctx.exit(130)
         return result.run
 

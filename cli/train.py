@@ -49,12 +49,32 @@ _OPTIONS: tuple[Option, ...] = (
 )
 
 
+_KINDS: dict[str, type[StageConfig]] = {"sft": SftConfig, "grpo": GrpoConfig}
+_ALIASES = {"lr": "learning_rate", "num_train_epochs": "epochs"}
+"""What other trainers call a setting."""
+
+
+class _StageCommand(click.Command):
+    """A stage's command: of an option that is a setting without one, it says how it is set."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            typed = error.option_name.lstrip("-").replace("-", "_")
+            name = _ALIASES.get(typed, typed)
+            known = [item for item, _, _ in describe_settings(_KINDS[self.name or ""])]
+            if name not in known:
+                raise
+            raise UsageError(f"there is no option {error.option_name}; set it with -o {name}=VALUE") from None
+
+
 @click.group()
 def train() -> None:
     """Train a model: `ffr train sft` is the cold start, `ffr train grpo` comes after it."""
 
 
-@train.command()
+@train.command(cls=_StageCommand)
 @with_options(*setting_options(SftConfig, ["model"], of_recipe=True), *_OPTIONS)
 def sft(**options: Any) -> None:
     """Cold start: supervised fine-tuning on dialogues with true answers.
@@ -66,7 +86,7 @@ def sft(**options: Any) -> None:
     _run_stage(SftConfig, **options)
 
 
-@train.command()
+@train.command(cls=_StageCommand)
 @with_options(*setting_options(GrpoConfig, ["model", "curriculum"], of_recipe=True), *_OPTIONS)
 def grpo(**options: Any) -> None:
     """Second stage: GRPO, which trains a model on the rewards of its own answers.
@@ -101,7 +121,7 @@ def _run_stage(
         named = tuple(f"{name}={value}" for name, value in settings.items() if value is not None)
         config = _resumed_config(kind, resume, (*named, *overrides))
         if config is None:
-            say(f"{resume} is finished; nothing is left to train")
+            say(f"{resume} is finished; nothing is left to train (to train its model further: --model {resume})")
             return
         _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
         return
@@ -172,10 +192,24 @@ def _wants_progress(asked: bool | None) -> bool:
     return sys.stdout.isatty() if asked is None else asked
 
 
+def _never_a_signal(run: Path) -> bool:
+    """Whether every prompt's answers earned the same in every step of a GRPO run."""
+    from ffr.report.answered import METRICS_FILE
+    from ffr.run_log import read_metrics
+
+    shares = [row["no_signal_share"] for row in read_metrics(run / METRICS_FILE) if "no_signal_share" in row]
+    return bool(shares) and min(shares) == 1
+
+
 def _finish(stage: str, result: TrainResult) -> None:
     if result.status == "interrupted":
         say(f"stopped; go on with `ffr train {stage} --resume {result.run}`")
         raise click.exceptions.Exit(130)
+    if stage == "grpo" and _never_a_signal(result.run):
+        say(
+            "! in no step did an answer earn more than the others to its prompt, so nothing was learned; "
+            "look at samples.jsonl, and begin from a model that SFT has taught the answer's form"
+        )
     figures = result.figures
     if "val_joint_f1" in figures:
         utterances, images = figures["val_utterance_f1"], figures["val_image_f1"]

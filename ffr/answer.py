@@ -45,7 +45,7 @@ _HAS_DIGIT = re.compile(rf"[{_DIGIT}]")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
 _NO_NUMBER = {"nan", "infinity"}
 _MAX_NUMBER_CHARS = 400
-_NO_IDS_FROM = 2**53
+_NO_IDS_FROM = 2**52
 
 
 def format_answer(fragment: Fragment) -> str:
@@ -317,11 +317,20 @@ def _read_numbers(body: str) -> tuple[list[int], bool]:
     return found, bool(others) or any(item > MAX_ID for item in found)
 
 
+def id_text(item: int) -> str:
+    """An id of a read answer as it is shown: what was no id at all is a number of no meaning.
+
+    >>> id_text(3), id_text(read_answer("<|utt_ids_start|>[1.5]").utterance_ids[0])
+    ('3', 'no id')
+    """
+    return str(item) if item < _NO_IDS_FROM else "no id"
+
+
 def _value(item: str) -> int | None:
-    """The whole number that an item is; None where it is none, or beyond 2^53."""
+    """The whole number that an item is; None where it is none, or beyond 2^52."""
     if len(item) > _MAX_NUMBER_CHARS or not _NUMBER.fullmatch(item):
         return None
-    # float() is exact below 2^53; above it a number is no id anyway
+    # float() is exact below 2^52; above it a number is no id anyway
     value = float(item)
     return int(value) if 0 <= value < _NO_IDS_FROM and value.is_integer() else None
 

@@ -14,6 +14,8 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
+from unicodedata import normalize
+from urllib.parse import unquote
 
 import PIL.Image
 import PIL.ImageOps
@@ -87,8 +89,28 @@ def find_image(location: str | Path, *, where: str | None = None) -> Path:
     if not found:
         if is_folder:
             raise DataError(f"image {_shown(path)} is a folder; name the picture's file", where=where)
-        raise DataError(f"image {_shown(path)} not found; correct its path or pass --image-root", where=where)
+        other = _other_spelling(path)
+        remedy = "correct its path or pass --image-root"
+        if other is not None:
+            remedy = f"there is {_shown(other)}, spelt otherwise; write that"
+        raise DataError(f"image {_shown(path)} not found; {remedy}", where=where)
     return path
+
+
+def _other_spelling(path: Path) -> Path | None:
+    """The file that a path means in another spelling.
+
+    Backslashes for slashes, composed letters for decomposed ones or the reverse, `%20` for a blank.
+    """
+    text = str(path)
+    spellings = [text.replace("\\", "/"), unquote(text), *(normalize(form, text) for form in ("NFC", "NFD"))]
+    for spelling in spellings:
+        try:
+            if spelling != text and Path(spelling).is_file():
+                return Path(spelling)
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def open_image(

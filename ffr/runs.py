@@ -139,6 +139,8 @@ def resolve_model(spec: str) -> ModelSource:
         from ffr.shipped.tiny import TINY_FOLDER
 
         return ModelSource(str(TINY_FOLDER), "tiny")
+    if spec.startswith(("http://", "https://")):
+        raise UsageError(f"{spec} is an address; a server is written api:{spec.partition('#')[0]}#MODEL")
     path = Path(spec)
     if (path / RECORD_FILE).is_file():
         merged = path / "merged"

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ffr.text import visible
+from ffr.text import one_line, visible
 
 
 class PlainConsole(Console):
@@ -40,6 +42,41 @@ class PlainConsole(Console):
         """
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+class Label:
+    """A name in a table that gives way to the figures beside it: cut in its middle, on one line.
+
+    Put it into a column that may wrap, beside columns that may not.
+
+    >>> Label("a/long/path/to/model").within(12)
+    'a/l…to/model'
+    """
+
+    LEAST_WIDTH = 8
+    """Cells that are kept at least."""
+
+    def __init__(self, text: str, style: str = "") -> None:
+        self._text, self._style = one_line(text), style
+
+    def within(self, width: int) -> str:
+        """The name in so many cells at most: its beginning and, twice as long, its end."""
+        if cell_len(self._text) <= width:
+            return self._text
+        before = (width - 1) // 3
+        begin = Text(self._text)
+        begin.truncate(before, overflow="crop")
+        end = self._text
+        while cell_len(end) > width - 1 - before:
+            end = end[1:]
+        return f"{begin.plain}…{end}"
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        width = cell_len(self._text)
+        return Measurement(min(width, self.LEAST_WIDTH), width).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
+        yield Text(self.within(options.max_width), style=self._style, no_wrap=True)
 
 
 def plain_table(title: str | None = None) -> Table:

@@ -50,7 +50,7 @@ class Fault:
 
     Args:
         area: Part of the package it stands for in the table.
-        function: Qualified name of the function that is changed.
+        function: Name of the function that is changed, with its class or without.
         old: Words that stand in it once.
         new: Words that replace them.
     """
@@ -116,7 +116,7 @@ def find(root: Path, fault: Fault) -> Place:
             for line in text.splitlines(keepends=True):
                 starts.append(starts[-1] + len(line))
             for name, node in functions_of(ast.parse(text)):
-                if name != fault.function:
+                if name != fault.function and name.rpartition(".")[2] != fault.function:
                     continue
                 begin, end = starts[node.body[0].lineno - 1], starts[node.end_lineno or 0]
                 if text.count(fault.old, begin, end) != 1:

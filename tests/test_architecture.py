@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import shutil
@@ -151,16 +152,21 @@ def modules(root: Path = REPOSITORY) -> dict[str, Path]:
     return found
 
 
+@functools.cache
+def _import_statements(text: str) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports_of(path: Path, known: Iterable[str]) -> set[str]:
     """The modules of ours that a file imports anywhere in it.
 
     `from ffr.x import y` is ffr.x.y where that is a module.
     """
     known, names = set(known), set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _import_statements(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{path}: relative import"
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
             names |= inner & known

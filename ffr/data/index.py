@@ -98,6 +98,8 @@ class _Offsets:
                     f"is in {encoding}, not UTF-8; convert it: iconv -f {encoding} -t UTF-8 IN > OUT",
                     where=self.name,
                 )
+        if head == b"PK\x03\x04":
+            raise DataError("is a zip archive; unpack it and name the data file in it", where=self.name)
         if len(head) == 4 and head.count(0) >= 2:
             raise DataError("is binary or in UTF-16/32, not UTF-8; convert it to UTF-8 text", where=self.name)
         self._has_bom = head.startswith(_BOM)

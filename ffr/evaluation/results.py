@@ -119,7 +119,7 @@ class Results:
             data = path.read_bytes()
             content = json.loads(data.decode("utf-8"))
         except FileNotFoundError:
-            raise DataError("not found; `ffr eval` writes it", where=str(path)) from None
+            raise DataError(f"not found; {_where_else(path.parent)}", where=str(path)) from None
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"is not a results file of ffr ({error})", where=str(path)) from error
         schema = content.get("schema") if isinstance(content, dict) else None
@@ -158,6 +158,17 @@ def _seal_entry(seal: str) -> bytes:
     return f'"{_SEAL}": "{seal}"'.encode()
 
 
+def _where_else(folder: Path) -> str:
+    """Where the results of a run are, or what writes them."""
+    try:
+        found = sorted(path.parent for path in folder.glob(f"eval/*/{RESULTS_FILE}"))
+    except OSError:
+        found = []
+    if found:
+        return f"this run's evaluations are {', '.join(map(str, found[:3]))}; name one"
+    return "`ffr eval` writes it"
+
+
 # -- the form -----------------------------------------------------------------------------------
 
 
@@ -191,6 +202,7 @@ class _Answers(_Part):
     num_empty_truths: _Count
     num_empty_answers: _Count
     num_both_empty: _Count
+    num_true_images: _Count | None = None
 
 
 class _Coherence(_Part):

@@ -305,6 +305,7 @@ class ScoreTable:
                 "malformed_share": 1 - sum(self._well_formed) / num if num else None,
                 "problems": dict(sorted(self._problems.items())),
                 "num_empty_truths": sum(truth.is_empty for truth in self._targets),
+                "num_true_images": sum(len(set(truth.image_ids)) for truth in self._targets),
                 "num_empty_answers": sum(pred.is_empty for pred in self._preds),
                 "num_both_empty": sum(
                     pred.is_empty and truth.is_empty for pred, truth in zip(self._preds, self._targets, strict=True)

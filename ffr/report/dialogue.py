@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ffr.answer import id_text
 from ffr.dialogue import Fragment, Image
 from ffr.errors import UsageError
 from ffr.report.answered import AnsweredQuery
@@ -149,7 +150,7 @@ def _beyond(answer: AnsweredQuery) -> str:
         outside = [number for number in ids if number >= size]
         if outside:
             more = ", …" if len(outside) > _LIST_LENGTH else ""
-            parts.append(f"{name} {', '.join(map(str, outside[:_LIST_LENGTH]))}{more}")
+            parts.append(f"{name} {', '.join(map(id_text, outside[:_LIST_LENGTH]))}{more}")
     return "; ".join(parts)
 
 

@@ -8,34 +8,73 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ffr.evaluation.figures import figure_words
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import LENGTH_SLICES, SLICES
-from ffr.metrics.functional.figures import FIGURES, MODALITIES, Modality, figure_names
-from ffr.terminal import plain_table
+from ffr.metrics.functional.figures import FIGURES, MODALITIES, figure_names
+from ffr.terminal import Label, plain_table
 from ffr.text import one_line
 
-_SHORT = {"utterance": "utt.", "image": "image", "joint": "joint"}
+_SHORT = {"utterance": "utt.", "image": "img.", "joint": "joint"}
 _LINE_LENGTH = 5000
-_LABEL_WIDTH = 32
-_COLUMN_WIDTH = 7
-_WIDE = _LABEL_WIDTH + _COLUMN_WIDTH * len(MODALITIES) * len(FIGURES)
-"""Columns of a terminal from which the three modalities stand side by side."""
+_WIDE = 108
+"""Columns of a terminal from which figures have two decimals."""
 
 
-def print_report(results: Results, console: Console) -> None:
-    """Prints the tables and notes of a result; where nothing was scored, no table of nothing."""
+def print_report(results: Results, console: Console, *, with_slices: bool = False) -> None:
+    """Prints the table and notes of a result; where nothing was scored, no table of nothing.
+
+    Args:
+        results: What is shown.
+        console: Where to.
+        with_slices: Whether F1 by slice follows: dialogue length, density, truth, language.
+    """
     if results.num_scored:
-        is_wide = console.width >= _WIDE
-        for modalities in [MODALITIES] if is_wide else [(modality,) for modality in MODALITIES]:
-            console.print(_score_table(results, modalities))
-        console.print(_length_table(results))
-        if results.intervals:
+        console.print(_score_table(results, 2 if console.width >= _WIDE else 1))
+        if with_slices:
             console.print(_slice_table(results))
+            if results.baselines:
+                console.print(_length_table(results))
     for line in report_lines(results):
         console.print(Text(one_line(line, _LINE_LENGTH)))
     for note in results.notes:
         style = "bold red" if note.startswith("CONTROL") else "yellow"
         console.print(Text(f"! {one_line(note, _LINE_LENGTH)}", style=style))
+
+
+def headline_figure(results: Results) -> str:
+    """The one figure that a result is named by: joint F1, of utterances where no truth has pictures."""
+    has_pictures = results.summary["answers"].get("num_true_images") != 0
+    return "joint_f1" if has_pictures else "utterance_f1"
+
+
+def headline(results: Results, next_command: str) -> str:
+    """The last line of `ffr eval`: figure, interval, the best baseline, and what to do next.
+
+    Args:
+        results: What was measured.
+        next_command: What the reader may call now.
+    """
+    name = headline_figure(results)
+    value = results.summary["scores"][name]
+    if value is None:
+        return f"nothing was scored · next: {next_command}"
+    words = f"{figure_words(name)} {percent(value, 1)}"
+    interval = results.interval("scores", name)
+    if interval is not None:
+        words += f" ({interval_text(interval)})"
+    others = {label: summary["scores"][name] for label, summary in results.baselines.items()}
+    measured = {label: other for label, other in others.items() if other is not None}
+    if measured:
+        best = max(measured, key=lambda label: measured[label])
+        is_above, is_below = value > measured[best], value < measured[best]
+        relation = "above" if is_above else "below" if is_below else "equal to"
+        words += f", {relation} the best baseline {_short_label(best)} {percent(measured[best], 1)}"
+    return f"{words} · next: {next_command}"
+
+
+def _short_label(label: str) -> str:
+    return label.removeprefix("baseline:")
 
 
 def _rows(results: Results) -> list[tuple[str, dict[str, Any]]]:
@@ -63,41 +102,54 @@ def interval_text(interval: tuple[float, float] | None) -> str:
     return f"{low} to {high}" if low.startswith("-") else f"{low}–{high}"
 
 
-def _score_table(results: Results, modalities: tuple[Modality, ...]) -> Table:
-    """Rows: the model, then baselines; columns: the figures of each modality, in percent."""
-    table = plain_table(f"Global, in percent: {', '.join(modalities)}")
-    table.add_column("", no_wrap=True)
-    for modality in modalities:
+def _score_table(results: Results, num_decimals: int) -> Table:
+    """Rows: the model, its intervals, then baselines; columns: the figures of each modality.
+
+    The best of a column is bold. Labels give way where the terminal is narrow, figures never.
+    """
+    table = plain_table("In percent; bold: the best of a column")
+    table.padding = (0, 0, 0, 0)  # the frame's own blank stands between columns
+    table.add_column("")
+    for modality in MODALITIES:
         for place, figure in enumerate(FIGURES):
-            above = f"{_SHORT[modality] if place == 0 else ''}\n" if len(modalities) > 1 else ""
-            table.add_column(above + figure.short, justify="right", no_wrap=True)
-    names = figure_names(modalities)
-    for number, (label, summary) in enumerate(_rows(results)):
-        scores = summary["scores"]
-        cells = [percent(scores[name]) for name in names]
-        table.add_row(Text(one_line(label)), *cells, style="bold" if number == 0 else "")
-        if number == 0:
-            ends = [results.interval("scores", name) for name in names]
-            for row, end in enumerate(("from", "to")):
-                bounds = [percent(interval[row]) for interval in ends if interval is not None]
-                if bounds:
-                    level = f"{100 * results.intervals['level']:g}"
-                    table.add_row(f"  {level} % {end}", *bounds, style="dim")
+            above = _SHORT[modality] if place == 0 else ""
+            table.add_column(f"{above}\n{figure.short}", justify="right", no_wrap=True)
+    names = figure_names(MODALITIES)
+    scores = [summary["scores"] for _, summary in _rows(results)]
+    best = {name: max((row[name] for row in scores if row[name] is not None), default=None) for name in names}
+    for number, ((label, _), row) in enumerate(zip(_rows(results), scores, strict=True)):
+        cells = [
+            Text(
+                _cell(row[name], num_decimals),
+                style="bold" if row[name] is not None and row[name] == best[name] else "",
+            )
+            for name in names
+        ]
+        table.add_row(Label(label if number == 0 else _short_label(label)), *cells)
+        if number == 0 and results.intervals:
+            level = f"{100 * results.intervals['level']:g}"
+            intervals = [results.interval("scores", name) for name in names]
+            for end, words in enumerate(("from", "to")):
+                bounds = [_cell(None if span is None else span[end], num_decimals) for span in intervals]
+                table.add_row(Label(f"{level} % {words}"), *bounds, style="dim")
     return table
 
 
+def _cell(value: float | None, num_decimals: int) -> str:
+    """A figure of the score table; 100 without decimals, for twelve of them must fit 80 columns."""
+    text = percent(value, num_decimals)
+    return text.partition(".")[0] if text.startswith(("100.", "-100.")) else text
+
+
 def _length_table(results: Results) -> Table:
-    """Rows: dialogue length; columns: F1 of the model by modality, joint F1 of each baseline."""
-    baselines = [(label.removeprefix("baseline:"), summary) for label, summary in results.baselines.items()]
-    table = plain_table("F1 by dialogue length, in percent" + (" (baselines: joint)" if baselines else ""))
-    table.add_column("turns", no_wrap=True)
-    for header in ("queries", *(_SHORT[modality] for modality in MODALITIES), *(label for label, _ in baselines)):
-        table.add_column(header, justify="right")
+    """Rows: the model and each baseline; columns: joint F1 by dialogue length."""
+    table = plain_table("Joint F1 by turns, in percent")
+    table.add_column("")
     for name in LENGTH_SLICES:
-        own = results.summary["by_length"][name]
-        cells = [percent(own[f"{modality}_f1"]) for modality in MODALITIES]
-        cells += [percent(summary["by_length"][name]["joint_f1"]) for _, summary in baselines]
-        table.add_row(name, str(own["num_answers"]), *cells)
+        table.add_column(name, justify="right", no_wrap=True)
+    for number, (label, summary) in enumerate(_rows(results)):
+        cells = [percent(summary["by_length"][name]["joint_f1"], 1) for name in LENGTH_SLICES]
+        table.add_row(Label(label if number == 0 else _short_label(label)), *cells)
     return table
 
 
@@ -112,8 +164,9 @@ def slice_label(table: str, name: str) -> str:
 
 def _slice_table(results: Results) -> Table:
     """Rows: all slices that hold anything; columns: F1 of each modality with its interval."""
-    table = plain_table(f"F1 by slice, in percent, with {100 * results.intervals['level']:g} % intervals")
-    table.add_column("", no_wrap=True)
+    with_intervals = f", with {100 * results.intervals['level']:g} % intervals" if results.intervals else ""
+    table = plain_table(f"F1 by slice, in percent{with_intervals}")
+    table.add_column("")
     for header in ("queries", *(_SHORT[modality] for modality in MODALITIES)):
         table.add_column(header, justify="right", no_wrap=True)
     for name, slices in SLICES.items():
@@ -127,7 +180,7 @@ def _slice_table(results: Results) -> Table:
                 figures = [f"{modality}_f1" for modality in MODALITIES]
                 spans = [interval_text(results.interval(name, figure, its_slice)) for figure in figures]
                 cells = [f"{percent(own[figure], 1)} {span:>9}" for figure, span in zip(figures, spans, strict=True)]
-            table.add_row(slice_label(name, its_slice), str(own["num_answers"]), *cells)
+            table.add_row(Label(slice_label(name, its_slice)), str(own["num_answers"]), *cells)
     return table
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import torch
 
-from ffr.data.catalog import load_dataset
+from ffr.data.catalog import NAMED_SETS, load_dataset
 from ffr.data.dataset import FirstExamples
 from ffr.data.judgement import ModelRules
 from ffr.dialogue import Example
@@ -279,6 +279,10 @@ class OpenEmbedding:
             remedy = "name some with --fit-dataset, or give --threshold"
             raise UsageError(f"{why}, and {asked.dataset} is all there is; {remedy}")
         dataset = settings.fit_dataset or asked.dataset
+        entry = NAMED_SETS.get(dataset)
+        if settings.fit_dataset is None and entry is not None and settings.fit_split not in entry.splits:
+            why = f"what is similar enough must be fitted, and the set {dataset} has no part {settings.fit_split}"
+            raise UsageError(f"{why}; name data with --fit-dataset, or give --threshold")
         own_root = (
             settings.fit_image_root if settings.fit_dataset is not None else settings.fit_image_root or asked.image_root
         )

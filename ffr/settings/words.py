@@ -13,6 +13,8 @@ from ffr.text import one_line
 
 _MAX_SHOWN = 120
 _IN_WORDS = "in_words"
+_SYNONYMS = {"cuda": "gpu", "gpu": "cuda"}
+"""What others call the same."""
 _BOUNDS = {
     "greater_than_equal": ("small", "at least", "ge"),
     "greater_than": ("small", "more than", "gt"),
@@ -26,8 +28,10 @@ def nearest(word: str, words: Iterable[Any]) -> str:
     >>> nearest("widow", ["overlap", "window"])
     '; did you mean window?'
     """
+    if _SYNONYMS.get(word) in (words := [str(item) for item in words]):
+        return f"; did you mean {_SYNONYMS[word]}?"
     # what is much longer than any name is like none, and comparing it takes long
-    found = difflib.get_close_matches(word[:_MAX_SHOWN], [str(item) for item in words], 1, 0.5)
+    found = difflib.get_close_matches(word[:_MAX_SHOWN], words, 1, 0.5)
     return f"; did you mean {found[0]}?" if found else ""
 
 

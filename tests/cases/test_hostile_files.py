@@ -260,12 +260,13 @@ def test_what_a_mac_adds_to_an_archive_is_no_second_part(tmp_path: Path, monkeyp
 STEERING = "\x1b]0;OWNED\x07\x1b[31m\u202e"
 
 
-def test_what_check_says_of_foreign_words_steers_nothing(tmp_path: Path) -> None:
+def test_what_check_says_of_foreign_words_steers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # long paths are cut
     record = chat_record(0, f"no{STEERING}.png") | {"dialogue_id": f"d{STEERING}\n::error::x"}
     again = {**record, "messages": chat_record(1, f"no{STEERING}.png")["messages"]}
-    path = write(tmp_path / "d.jsonl", record, again)
+    write(tmp_path / "d.jsonl", record, again)
     for options in ([], ["--json"]):
-        result = CliRunner().invoke(ffr, ["data", "check", str(path), *options])
+        result = CliRunner().invoke(ffr, ["data", "check", "d.jsonl", *options])
         assert result.exit_code == 1
         assert "OWNED" in result.output
         assert not set(STEERING) & set(result.output) - set("]0;OWNED[31m")

@@ -37,7 +37,7 @@ def leaves(value, path=()):
         yield path
 
 
-@pytest.mark.parametrize("wrong", ["<b>x</b>", None, -1])
+@pytest.mark.parametrize("wrong", ["<b>x</b>", None, pytest.param(-1, marks=pytest.mark.slow)])
 def test_any_leaf_may_be_wrong(folder, wrong, tmp_path):
     """Whatever stands in one place of the file: refused in a sentence, or shown without a fault."""
     path = folder / "results.json"

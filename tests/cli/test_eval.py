@@ -50,8 +50,11 @@ def test_baseline(data):
     assert code == 0, text
     assert text.startswith(f"Evaluating baseline:everything on {data}\n")
     assert "6 queries; output folder eval/baseline-everything-data" in text
-    assert "Global, in percent" in text
-    assert "baseline:overlap" in text
+    assert "bold: the best of a column" in text
+    assert "\n overlap " in text
+    assert "below the best baseline overlap " in text.splitlines()[-1]
+    assert text.splitlines()[-1].endswith("next: ffr report eval/baseline-everything-data")
+    assert "length <35" not in text
     assert "Malformed answers: 0 (0.00 %)" in text
     folder = Path("eval/baseline-everything-data")
     results = json.loads((folder / "results.json").read_text())

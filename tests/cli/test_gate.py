@@ -91,7 +91,8 @@ def test_what_nobody_measured_neither_passes_nor_falls(examples, tmp_path):
     assert code == 0, text
     # the answers in place of tables of nothing
     assert "Nothing was scored: the true answer of 10 queries is unknown." in text
-    assert "Global" not in text
+    assert "In percent" not in text
+    assert text.splitlines()[-1].startswith("nothing was scored · next: ffr report ")
     assert "0.00" not in text
     assert "Query 0 on d0: talk about lines" in text
     assert "* answered 0 a: line 0 of talk 0" in text
@@ -157,3 +158,20 @@ def test_the_shipped_model_passes_and_a_damaged_one_falls(sample_home, tmp_path)
         assert code == 0, text
         code, text = run("gate", out, "--baseline", BASELINE, "--max-drop", "joint_f1=0.01")
         assert code == expected, text
+
+
+def test_the_verdict_stands_whole_at_80_columns(evaluated, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    rule = ("--min", "sample_utterance_precision=0.999", "--max-drop", "strict_sample_utterance_recall=1")
+    code, text = run("gate", evaluated / "everything", "--baseline", evaluated / "everything", *rule)
+    assert code == 1
+    fell, passed = (
+        next(line for line in text.splitlines() if line.strip().startswith(w)) for w in ("FELL ", "passed ")
+    )
+    for line in (fell, passed):
+        assert len(line) <= 80
+        assert len(line.rsplit(maxsplit=4)) == 5
+        # the rule gives way in its middle, its bound and the figures do not
+        assert "…" not in " ".join(line.split()[-4:])
+    assert "=0.999 " in fell
+    assert "=1 " in passed

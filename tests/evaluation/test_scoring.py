@@ -43,6 +43,7 @@ def test_hand_worked_table():
         },
         "num_empty_truths": 1,
         "num_empty_answers": 1,
+        "num_true_images": 1,
         "num_both_empty": 1,
     }
     scores, strict = summary["scores"], summary["strict_scores"]

@@ -44,8 +44,9 @@ def read_record(
         elif "dialogue" in record:
             examples = read_raw(record, findings, fallback_id, image_root)
         else:
-            nearest = [key for key in record if difflib.get_close_matches(key, ("messages", "dialogue"), 1, 0.8)]
-            hint = f"; is {shown(nearest[0])} misspelt?" if nearest else ""
+            likeness = {key: _likeness(key) for key in record}
+            nearest = max(likeness, key=lambda key: likeness[key], default="")
+            hint = f"; is {shown(nearest)} misspelt?" if likeness.get(nearest, 0) >= 0.8 else ""
             findings.error(
                 "no-form", f'the record has neither "messages" (ms-swift form) nor "dialogue" (raw form){hint}'
             )
@@ -54,6 +55,13 @@ def read_record(
     if any(finding.is_error for finding in findings):
         return [], findings
     return examples, findings
+
+
+def _likeness(key: str) -> float:
+    """How like a key is to one that tells the form."""
+    matcher = difflib.SequenceMatcher
+    # a long key is like neither, and comparing it takes long
+    return max(matcher(None, key[:50], known).ratio() for known in ("messages", "dialogue"))
 
 
 def write_examples(

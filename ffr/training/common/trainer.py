@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,6 +78,12 @@ def make_trainer(
         )
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
         reason = one_line(error)
+        tasks = os.environ.get("SLURM_NTASKS")
+        if tasks is not None and "ntasks" in reason:
+            raise UsageError(
+                f"SLURM_NTASKS={tasks} is set, so this process counts as one of {tasks}, which is not what devices="
+                f"{config.devices} asks for; start it with srun, or unset SLURM_NTASKS"
+            ) from None
         raise UsageError(
             f"accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy} cannot be set up "
             f"here: {reason}"

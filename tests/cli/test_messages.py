@@ -1,0 +1,141 @@
+"""Messages that once misled: each says what is meant and what to do."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from click.testing import CliRunner
+
+from ffr.cli.main import ffr
+from ffr.errors import DataError
+from ffr.images import find_image
+from ffr.settings.words import nearest
+
+
+def say(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(ffr, [str(word) for word in words])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train", "sft", "--lr", "1e-4"], "no option --lr; set it with -o learning_rate=VALUE"),
+        (["train", "sft", "--learning-rate", "1"], "no option --learning-rate; set it with -o learning_rate=VALUE"),
+        (["train", "grpo", "--epochs", "1"], "no option --epochs; set it with -o epochs=VALUE"),
+        (["train", "sft", "--max-steps", "1"], "no option --max-steps; set it with -o max_steps=VALUE"),
+        (["train", "sft", "--wat"], "No such option"),
+        (["train", "sft", "-o", "accelerator=cuda", "--dry-run"], "did you mean gpu?"),
+        (
+            ["eval", "--model", "http://host/v1"],
+            "http://host/v1 is an address; a server is written api:http://host/v1#MODEL",
+        ),
+        (
+            ["export", "onnx", "--model", "tiny", "--part", "text", "--out", "x"],
+            "tiny has no part text: tiny, a vision-",
+        ),
+        (["export", "onnx", "--model", "tiny-clip", "--part", "vision", "--out", "x"], "tiny-clip has no part vision"),
+    ],
+)
+def test_a_wrong_call_names_the_right_one(words, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text = say(*words)
+    assert (code, sentence in text) == (2, True), text
+
+
+def test_the_key_that_is_misspelt_is_the_one_named(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"dialogue_id": "a", "message": []}) + "\n")
+    assert 'is "message" misspelt?' in say("data", "check", path)[1]
+
+
+def test_an_archive_is_called_one(tmp_path):
+    path = tmp_path / "chat.jsonl"
+    path.write_bytes(b"PK\x03\x04" + bytes(range(128, 250)) * 9)
+    code, text = say("data", "check", path)
+    assert code == 1
+    assert "chat.jsonl: is a zip archive; unpack it" in text
+    assert text.count("chat.jsonl: ") <= 2
+
+
+def test_a_run_names_its_evaluations(tmp_path):
+    folder = tmp_path / "run" / "eval" / "dev"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text("{}")
+    code, text = say("gate", tmp_path / "run", "--baseline", folder)
+    assert code == 1
+    assert f"this run's evaluations are {folder}; name one" in text
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "written"),
+    [
+        ("pics/a.png", "pics\\a.png"),
+        ("a b.png", "a%20b.png"),
+        (unicodedata.normalize("NFD", "é.png"), unicodedata.normalize("NFC", "é.png")),
+        (unicodedata.normalize("NFC", "é.png"), unicodedata.normalize("NFD", "é.png")),
+    ],
+)
+def test_a_picture_under_another_spelling_is_named(tmp_path: Path, on_disk: str, written: str):
+    path = tmp_path / on_disk
+    path.parent.mkdir(exist_ok=True)
+    PIL.Image.new("RGB", (2, 2)).save(path)
+    with pytest.raises(DataError, match=r"not found; there is .*, spelt otherwise; write that"):
+        find_image(tmp_path / written)
+    with pytest.raises(DataError, match="correct its path or pass --image-root"):
+        find_image(tmp_path / "nowhere.png")
+
+
+def test_a_synonym_is_meant_only_where_it_may_stand():
+    assert nearest("cuda", ["auto", "cpu", "gpu", "mps"]) == "; did you mean gpu?"
+    assert nearest("cuda", ["mps", "zero"]) == ""
+
+
+def test_slurm_is_explained(tmp_path, monkeypatch):
+    from ffr.errors import UsageError
+    from ffr.settings import SftConfig
+    from ffr.training.common.trainer import make_trainer
+
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_NAME", "x")
+    with pytest.raises(UsageError, match="SLURM_NTASKS=2 is set"):
+        make_trainer(SftConfig(), tmp_path, [], last_step=0, progress=False, is_manual=False)
+
+
+@pytest.mark.parametrize(("shares", "is_so"), [([1.0, 1.0], True), ([1.0, 0.5], False), ([], False)])
+def test_a_run_without_a_signal_is_known(tmp_path, shares, is_so):
+    from ffr.cli.train import _never_a_signal
+
+    rows = "".join(f"{step},{share}\n" for step, share in enumerate(shares, 1))
+    (tmp_path / "metrics.csv").write_text("step,no_signal_share\n" + rows)
+    assert _never_a_signal(tmp_path) is is_so
+
+
+def test_a_set_without_the_part_to_fit_on_says_what_to_name(tmp_path, monkeypatch):
+    from ffr.data.catalog import NAMED_SETS
+    from ffr.errors import UsageError
+    from ffr.retrieval.opening import AskedData, choose_model, open_model
+    from ffr.settings import AnswerConfig
+
+    assert "train" not in NAMED_SETS["wechat"].splits
+    opened = open_model(choose_model("embedding:tiny-clip"), AnswerConfig(), name="x")
+    with pytest.raises(UsageError, match="the set wechat has no part train; name data with --fit-dataset, or give"):
+        opened.retriever(AskedData([], "wechat", "val", None, False), AnswerConfig(), say=print, progress=None)
+
+
+def test_convert_says_which_prompts_stay(tmp_path):
+    from ffr.data.forms.formats import write_examples
+    from ffr.dialogue import Dialogue, Example, Fragment, Utterance
+
+    chat = Dialogue("d", (Utterance("a", ("hi",)),))
+    write_examples(tmp_path / "in.jsonl", [Example(chat, "greeting", Fragment((0,)))])
+    words = ["data", "convert", tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--to", "ms-swift"]
+    code, text = say(*words, "--template", "en", "--query-position", "last")
+    assert code == 0
+    assert "1 of 1 examples have prompts of their own, which --template and --query-position leave as they are" in text
+    assert "prompts of their own" not in say(*words, "--force")[1]
