@@ -8,6 +8,9 @@ in one go on one machine:
 Each job runs in both checkouts one after the other, with one thread, in folders of their own. What is compared: the rows of
 `metrics.csv` (not speed and memory), the bytes of merged weights, answers and figures of evaluations, and vectors of exported
 graphs. Exit code 1 where anything differs that was not named as mended.
+
+With `--rounds N` each job is repeated N times in turn in both, and the medians of its CPU seconds
+and their ratio (before over after: above 1 is faster) are printed and written by `--times FILE`.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ import csv
 import hashlib
 import json
 import os
+import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -73,8 +79,9 @@ def packages_of(checkout: Path, scratch: Path) -> Path:
     return package.parent
 
 
-def run_job(words: list[str], folder: Path, path: Path) -> None:
-    """Runs one command of a checkout in its folder."""
+def run_job(words: list[str], folder: Path, path: Path) -> float:
+    """Runs one command of a checkout in its folder and tells the CPU seconds it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", "from ffr.cli.main import main; main()", *words],
         cwd=folder,
@@ -86,6 +93,8 @@ def run_job(words: list[str], folder: Path, path: Path) -> None:
     )  # fmt: skip
     if done.returncode != 0:
         raise SystemExit(f"{folder.name}: ffr {' '.join(words)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def metrics_of(run: Path) -> dict[str, Any]:
@@ -161,7 +170,10 @@ def main() -> None:
     parser.add_argument(
         "--jobs", default=",".join(JOBS), help="which jobs, with commas; trainings and evaluations need sft"
     )
+    parser.add_argument("--rounds", type=int, default=1, help="how often each job is run in both")
+    parser.add_argument("--times", type=Path, help="JSON file for the CPU seconds")
     options = parser.parse_args()
+    times: dict[str, dict[str, Any]] = {}
     mended = set(options.mended.split(",")) - {""}
     num_equal, different = 0, []
     with tempfile.TemporaryDirectory() as scratch:
@@ -171,8 +183,17 @@ def main() -> None:
             folder.mkdir()
             sides.append((folder, packages_of(checkout.resolve(), folder)))
         for job in options.jobs.split(","):
-            for folder, path in sides:
-                run_job(JOBS[job], folder, path)
+            seconds: list[list[float]] = [[], []]
+            for number in range(options.rounds):
+                # in turn, and each first every other time: a machine's moods meet both alike
+                for side in (0, 1) if number % 2 == 0 else (1, 0):
+                    folder, path = sides[side]
+                    shutil.rmtree(folder / JOBS[job][-1], ignore_errors=True)
+                    seconds[side].append(run_job(JOBS[job], folder, path))
+            medians = [statistics.median(values) for values in seconds]
+            times[job] = {
+                "before": seconds[0], "after": seconds[1], "medians": medians, "ratio": medians[0] / medians[1],
+            }  # fmt: skip
             before, after = (look(job, folder) for folder, _ in sides)
             names = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
             num_equal += len(before.keys() | after.keys()) - len(names)
@@ -181,9 +202,13 @@ def main() -> None:
                 f"{job}: {name}: {str(before.get(name))[:160]} → {str(after.get(name))[:160]}" for name in wrong
             ]
             note = f" (mended: {', '.join(sorted(set(names) & mended))})" if set(names) & mended else ""
-            print(f"{job:18} {'DIFFERS in ' + ', '.join(wrong) if wrong else 'equal'}{note}", flush=True)
+            verdict = "DIFFERS in " + ", ".join(wrong) if wrong else "equal"
+            print(f"{job:18} {times[job]['ratio']:.2f}x  {verdict}{note}", flush=True)
     for line in different:
         print(line)
+    if options.times is not None:
+        content = {"rounds": options.rounds, "threads": 1, "unit": "CPU seconds", "jobs": times}
+        options.times.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"{num_equal} quantities equal, {len(different)} differ")
     sys.exit(bool(different))
 

@@ -62,6 +62,16 @@ def text_export(tmp_path_factory: pytest.TempPathFactory, built: Callable[[str],
 
 
 @pytest.fixture(scope="session")
+def image_export(tmp_path_factory: pytest.TempPathFactory, built: Callable[[str], Path]) -> Path:
+    """CLIP's image part, exported; to be copied before anything in it is changed."""
+    from ffr.exports.onnx import export_onnx
+
+    out = tmp_path_factory.mktemp("exports") / "clip" / "image"
+    export_onnx(built("clip"), "image", out)
+    return out
+
+
+@pytest.fixture(scope="session")
 def fragment_export(tmp_path_factory: pytest.TempPathFactory, built: Callable[[str], Path]) -> Path:
     """CLIP's fragment part, exported."""
     from ffr.exports.onnx import export_onnx

@@ -101,7 +101,8 @@ def test_exports_equal_torch(kind: str, pooling: str, sentence: Callable[..., Pa
     torch.testing.assert_close(encoder.embed_texts(TEXTS), load_encoder(folder).embed_texts(TEXTS), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("dtype", [pytest.param("fp16", marks=pytest.mark.slow), "int8"])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
 def test_other_types_keep_their_tolerance(dtype: Any, sentence: Callable[..., Path], tmp_path: Path) -> None:
     content = export_onnx(sentence("bert"), "text", tmp_path / "out", dtype=dtype)
     assert min(item["min_cosine"] for item in content["parity"]) >= {"fp16": 0.999, "int8": 0.99}[dtype]
@@ -138,6 +139,7 @@ def test_the_encoder_of_an_export(bert_export: Path, sentence: Callable[..., Pat
         encoder.embed_images([random_picture(tmp_path / "a.png", 40, 40)])
 
 
+@pytest.mark.slow
 def test_a_wrong_pooling_is_noticed(sentence: Callable[..., Path], tmp_path: Path) -> None:
     plan = plan_sentence_encoder(load_sentence_encoder(sentence("bert", is_lowered=True)))
     assert plan.module.pooling == "mean"
