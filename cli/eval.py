@@ -46,7 +46,7 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
 
     tell = say_aside if call.as_json else say
     if call.predictions is not None:
-        from ffr.evaluation.predictions import score_predictions
+        from ffr.evaluation.predictions import copy_predictions, score_predictions
 
         tell(f"Scoring {call.predictions} (no model)")
         results = score_predictions(call.predictions, seed=call.seed, with_baselines=not call.no_baselines)
@@ -54,7 +54,13 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
             add_published(results, call.predictions)
         _show(results, call, call.predictions)
         if call.out is not None:
-            tell(f"Results: {results.save(call.out)}")
+            target = call.out / PREDICTIONS_FILE
+            if not (target.exists() and target.samefile(call.predictions)):
+                if (call.out / "evaluation.json").exists():
+                    raise UsageError(f"{call.out} holds the evaluation of a model; name another --out")
+                copy_predictions(call.predictions, target)
+            results.model["path"] = str(call.predictions.resolve())
+            tell(f"Results: {results.save(call.out)}  ·  answers: {target}")
         _conclude(results, call, f"ffr report {quote(str(call.out))}" if call.out else "--out DIR, to keep the results")
         return
     from ffr.retrieval.opening import choose_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from ffr.errors import DataError
 from ffr.evaluation.bootstrap import interval_table, undefined_note
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import ScoreTable
+from ffr.files import replaced_file
 from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
 from ffr.provenance import command, now, versions
 from ffr.retrieval.answer_log import FAILURE
@@ -178,6 +180,29 @@ def _sizes_of(record: Mapping[str, Any], example: Example | None) -> tuple[int |
         return len(example.dialogue.utterances), len(example.dialogue.images)
     num_utterances, num_images, kind = _sizes(record, None)
     return (num_utterances, num_images) if kind == "num_sized_by_markers" else (None, None)
+
+
+def copy_predictions(path: str | Path, target: Path) -> None:
+    """Writes the lines of a scored prediction file that can be read, each with its query's key.
+
+    So `ffr compare` pairs them with the answers of others, wherever the first file is by then.
+
+    Raises:
+        DataError: where either file cannot be used.
+    """
+    records = RecordFile(Path(path))
+    with replaced_file(target) as write:
+        for index, data in enumerate(records):
+            if isinstance(data, DataError):
+                continue
+            try:
+                record = parse_record(data, records.where(index))
+            except DataError:
+                continue  # counted by `score_predictions`
+            example = example_of_record(record, records.where(index))
+            if example is not None:
+                record["key"] = example.key
+            write((json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def example_of_record(record: Mapping[str, Any], where: str, *, image_root: Path | None = None) -> Example | None:

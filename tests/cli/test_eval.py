@@ -131,13 +131,34 @@ def test_json_is_all_that_stdout_gets(data):
     assert "Evaluating baseline:nothing" in done.stderr
 
 
-def test_predictions(data):
+def test_predictions(data, monkeypatch):
     run("--dataset", data, "--model", "baseline:overlap", "--out", "out")
     code, text = run("--predictions", "out/predictions.jsonl", "--out", "scored")
     assert code == 0, text
     assert text.startswith("Scoring out/predictions.jsonl (no model)")
     own, scored = (json.loads(Path(folder, "results.json").read_text()) for folder in ("out", "scored"))
     assert own["summary"]["scores"] == scored["summary"]["scores"]
+    done = CliRunner().invoke(ffr, ["compare", "out", "scored"])
+    assert done.exit_code == 0, done.output
+    assert "B better on 0, worse on 0, the same on 6" in done.output
+    # another's file has no keys; the copy has
+    lines = [json.loads(line) for line in Path("out/predictions.jsonl").read_text().splitlines()]
+    keys = [line.pop("key") for line in lines]
+    Path("third.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run("--predictions", "third.jsonl", "--out", "third")[0] == 0
+    assert [json.loads(line)["key"] for line in Path("third/predictions.jsonl").read_text().splitlines()] == keys
+    assert CliRunner().invoke(ffr, ["compare", "out", "third"]).exit_code == 0
+    before = Path("out/predictions.jsonl").read_bytes()
+    code, text = run("--predictions", "third.jsonl", "--out", "out")
+    assert (code, "holds the evaluation of a model" in text) == (2, True), text
+    assert Path("out/predictions.jsonl").read_bytes() == before
+    # from another folder
+    folder = Path("third").resolve()
+    elsewhere = data.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    done = CliRunner().invoke(ffr, ["show", str(folder), "--id", "1"])
+    assert done.exit_code == 0, done.output
 
 
 def test_the_published_reading_is_a_third_block(data):
