@@ -57,7 +57,9 @@ def make_validation(out: Path) -> Path:
     lines = []
     for seed in VALIDATION_SEEDS:
         write_sample(target.parent / str(seed), "sample", seed)
-        for line in (target.parent / str(seed) / "val.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in (
+            (target.parent / str(seed) / "val.jsonl").read_text(encoding="utf-8").splitlines()
+        ):
             record = json.loads(line)
             record["dialogue_id"] = f"{seed}_{record['dialogue_id']}"
             record["images"] = [f"{seed}/{image}" for image in record["images"]]
@@ -82,9 +84,18 @@ def train(out: Path, name: str, seed: int, options: argparse.Namespace) -> str:
     if name == "sft-more":
         words += ["--model", start]
     elif words[:2] == list(GRPO):
-        words += ["--from", start, "-o", f"max_steps={options.steps}", "-o", f"epochs={options.epochs}"]
+        words += [
+            "--from",
+            start,
+            "-o",
+            f"max_steps={options.steps}",
+            "-o",
+            f"epochs={options.epochs}",
+        ]
         words += ["-o", "val_examples=0", "-o", "show_samples_every_steps=0"]
-    ffr(*words, "--seed", str(seed), "--out", str(run), "--no-progress", log=out / f"{run.name}.log")
+    ffr(
+        *words, "--seed", str(seed), "--out", str(run), "--no-progress", log=out / f"{run.name}.log"
+    )
     return str(run)
 
 
@@ -103,7 +114,15 @@ def measure(out: Path, validation: Path, name: str, seed: int, model: str) -> di
             "--encoder",
             "tiny-clip",
         ]
-        ffr("eval", *words, "--no-baselines", "--out", str(folder), "--no-progress", log=out / f"{name}-{seed}.log")
+        ffr(
+            "eval",
+            *words,
+            "--no-baselines",
+            "--out",
+            str(folder),
+            "--no-progress",
+            log=out / f"{name}-{seed}.log",
+        )
     summary = json.loads((folder / "results.json").read_text(encoding="utf-8"))["summary"]
     return {
         **{figure: summary["scores"][figure] for figure in FIGURES[:3]},
@@ -115,30 +134,53 @@ def measure(out: Path, validation: Path, name: str, seed: int, model: str) -> di
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Mean and its standard error over seeds."""
-    return statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values)) if len(
+        values
+    ) > 1 else math.nan
 
 
 def table(found: dict[str, dict[int, dict[str, float]]], seeds: Sequence[int]) -> str:
-    lines = ["| condition | " + " | ".join(FIGURES) + " | joint F1 over SFT |", "|" + "---|" * (len(FIGURES) + 2)]
+    lines = [
+        "| condition | " + " | ".join(FIGURES) + " | joint F1 over SFT |",
+        "|" + "---|" * (len(FIGURES) + 2),
+    ]
     for name, by_seed in found.items():
         cells = []
         for figure in FIGURES:
             mean, error = mean_and_error([by_seed[seed][figure] for seed in seeds])
             cells.append(f"{100 * mean:.1f} ± {100 * error:.1f}")
-        gain, error = mean_and_error([by_seed[s]["joint_f1"] - found["sft"][s]["joint_f1"] for s in seeds])
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {100 * gain:+.2f} ± {100 * error:.2f} |")
+        gain, error = mean_and_error(
+            [by_seed[s]["joint_f1"] - found["sft"][s]["joint_f1"] for s in seeds]
+        )
+        lines.append(
+            f"| {name} | " + " | ".join(cells) + f" | {100 * gain:+.2f} ± {100 * error:.2f} |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and evaluations")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=48, help="steps of each GRPO run")
-    parser.add_argument("--epochs", type=float, default=1, help="passes of each GRPO run over its data at most")
-    parser.add_argument("--sft-epochs", type=float, help="passes of SFT over its data; default: the recipe's")
-    parser.add_argument("--conditions", nargs="+", choices=list(CONDITIONS), default=list(CONDITIONS), metavar="NAME")
-    parser.add_argument("--name", default="ablation", help="what the files of the results are called")
+    parser.add_argument(
+        "--epochs", type=float, default=1, help="passes of each GRPO run over its data at most"
+    )
+    parser.add_argument(
+        "--sft-epochs", type=float, help="passes of SFT over its data; default: the recipe's"
+    )
+    parser.add_argument(
+        "--conditions",
+        nargs="+",
+        choices=list(CONDITIONS),
+        default=list(CONDITIONS),
+        metavar="NAME",
+    )
+    parser.add_argument(
+        "--name", default="ablation", help="what the files of the results are called"
+    )
     parser.add_argument("--workers", type=int, default=2, help="trainings at once, one thread each")
     options = parser.parse_args()
     out: Path = options.out
@@ -153,14 +195,18 @@ def main() -> None:
     chosen = [name for name in CONDITIONS if name in ("base", "sft", *options.conditions)]
     found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in chosen}
     first = [("sft", seed) for seed in options.seeds]
-    rest = [(name, seed) for name in chosen if name not in ("base", "sft") for seed in options.seeds]
+    rest = [
+        (name, seed) for name in chosen if name not in ("base", "sft") for seed in options.seeds
+    ]
     found["base"] = dict.fromkeys(options.seeds, do(("base", options.seeds[0])))
     with ThreadPoolExecutor(options.workers) as pool:
         for jobs in (first, rest):
             for (name, seed), figures in zip(jobs, pool.map(do, jobs), strict=True):
                 found[name][seed] = figures
                 print(
-                    f"{name} {seed}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()), flush=True
+                    f"{name} {seed}: "
+                    + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()),
+                    flush=True,
                 )
     text = table(found, options.seeds)
     data = load_dataset(validation)
@@ -169,12 +215,18 @@ def main() -> None:
         "grpo_steps": options.steps,
         "grpo_epochs": options.epochs,
         "sft_epochs": options.sft_epochs or "recipe",
-        "validation": {"queries": len(data), "fingerprint": data.fingerprint, "generator_seeds": VALIDATION_SEEDS},
+        "validation": {
+            "queries": len(data),
+            "fingerprint": data.fingerprint,
+            "generator_seeds": VALIDATION_SEEDS,
+        },
         "conditions": {name: " ".join(CONDITIONS[name]) for name in chosen},
         "figures": found,
         "versions": versions(),
     }
-    (RESULTS / f"{options.name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{options.name}.json").write_text(
+        json.dumps(report, indent=1) + "\n", encoding="utf-8"
+    )
     (RESULTS / f"{options.name}.md").write_text(text + "\n", encoding="utf-8")
     print(text)
 

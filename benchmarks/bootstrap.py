@@ -40,7 +40,9 @@ def make_rows(num_dialogues: int, seed: int = 0) -> ScoredRows:
                 utterances = chance.sample(range(size), chance.randint(1, size // 2))
                 truth = Fragment.of(utterances, chance.sample(range(5), chance.randint(0, 3)))
             kept = [item for item in truth.utterance_ids if chance.random() < 0.8]
-            answer = format_answer(Fragment.of(kept + chance.sample(range(size), 2), truth.image_ids))
+            answer = format_answer(
+                Fragment.of(kept + chance.sample(range(size), 2), truth.image_ids)
+            )
             table.add(
                 answer if chance.random() > 1 / 30 else f"Here: {answer}",
                 truth,
@@ -65,7 +67,9 @@ def plain_loop(rows: ScoredRows, num_resamples: int) -> list[float]:
     ]
     found = []
     for _ in range(num_resamples):
-        drawn = np.array([row for its_rows in chance.choices(members, k=len(members)) for row in its_rows])
+        drawn = np.array(
+            [row for its_rows in chance.choices(members, k=len(members)) for row in its_rows]
+        )
         for place, (counts, samples, exact) in enumerate(readings):
             figures = with_joint(figures_of(counts[drawn].sum(0)))
             with_joint(samples[drawn].mean(0))
@@ -79,7 +83,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peer-resamples", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "bootstrap.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "bootstrap.json"
+    )
     arguments = parser.parse_args()
     results = []
     for num_dialogues in (10_000, 2_500):
@@ -94,7 +100,9 @@ def main() -> None:
             cpu.append(time.process_time() - start_cpu)
             start_cpu = time.process_time()
             peer = plain_loop(rows, arguments.peer_resamples)
-            peer_cpu.append((time.process_time() - start_cpu) * NUM_RESAMPLES / arguments.peer_resamples)
+            peer_cpu.append(
+                (time.process_time() - start_cpu) * NUM_RESAMPLES / arguments.peer_resamples
+            )
         results.append(
             {
                 "num_answers": len(rows),
@@ -104,7 +112,9 @@ def main() -> None:
                     len(slices) if isinstance(slices, dict) else 0
                     for name in table
                     if isinstance(table[name], dict)
-                    for slices in ([table[name]] if name.endswith("scores") else table[name].values())
+                    for slices in (
+                        [table[name]] if name.endswith("scores") else table[name].values()
+                    )
                 ),
                 "seconds_cpu": round(statistics.median(cpu), 3),
                 "all_seconds_cpu": [round(value, 3) for value in cpu],

@@ -34,7 +34,11 @@ QUERIES = 5
 def examples_of(name: str, split: str, limit: int | None) -> list[Any]:
     from ffr.data.catalog import load_dataset
 
-    found = list(load_dataset(name, split=split, require_images=True, echo=lambda text: print(text, file=sys.stderr)))
+    found = list(
+        load_dataset(
+            name, split=split, require_images=True, echo=lambda text: print(text, file=sys.stderr)
+        )
+    )
     return found[:limit]
 
 
@@ -74,9 +78,13 @@ def plain_loop(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
             {"role": "system", "content": [{"type": "text", "text": prompt.system}]},
             {"role": "user", "content": content},
         ]
-        text = vlm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = vlm.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
         pictures = [open_image(location) for location in example.image_locations()]
-        inputs = vlm.processor(text=[text], images=[pictures] if pictures else None, return_tensors="pt")
+        inputs = vlm.processor(
+            text=[text], images=[pictures] if pictures else None, return_tensors="pt"
+        )
         with torch.no_grad():
             output = vlm.base.generate(
                 **inputs, max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=vlm.stop_ids,
@@ -84,7 +92,11 @@ def plain_loop(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
             )  # fmt: skip
         ids = output[0, inputs["input_ids"].shape[1] :].tolist()
         end = next((place for place, item in enumerate(ids) if item in vlm.stop_ids), len(ids))
-        answers.append(vlm.tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        answers.append(
+            vlm.tokenizer.decode(
+                ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
     return answers
 
 
@@ -100,11 +112,17 @@ def ffr_eval(vlm: Any, examples: list[Any], max_new_tokens: int) -> list[str]:
         return [line.response for line in read_predictions(Path(folder) / "predictions.jsonl")]
 
 
-def retriever_answers(vlm: Any, examples: list[Any], max_new_tokens: int, *, is_prefix_shared: bool) -> list[str]:
+def retriever_answers(
+    vlm: Any, examples: list[Any], max_new_tokens: int, *, is_prefix_shared: bool
+) -> list[str]:
     from ffr.retrieval.vlm import VlmRetriever
 
     retriever = VlmRetriever(
-        vlm, name="tiny", query_position="last", max_new_tokens=max_new_tokens, is_prefix_shared=is_prefix_shared
+        vlm,
+        name="tiny",
+        query_position="last",
+        max_new_tokens=max_new_tokens,
+        is_prefix_shared=is_prefix_shared,
     )
     found: dict[int, str] = {}
     for batch in retriever.plan(examples):
@@ -119,7 +137,9 @@ def num_prompt_tokens(vlm: Any, example: Any) -> int:
     return PromptBuilder(vlm, query_position="last")(example).num_tokens
 
 
-def measure(forms: dict[str, Callable[[], list[str]]], vlm: Any, rounds: int, num_dialogues: int) -> dict[str, Any]:
+def measure(
+    forms: dict[str, Callable[[], list[str]]], vlm: Any, rounds: int, num_dialogues: int
+) -> dict[str, Any]:
     """Medians of the forms, which take turns; the first form is the one that is claimed."""
     from ffr.models.features import ImageFeatureCache
 
@@ -136,7 +156,9 @@ def measure(forms: dict[str, Callable[[], list[str]]], vlm: Any, rounds: int, nu
             cpu_seconds[name].append(time.process_time() - cpu_begin)
             print(f"round {number} {name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
     ours, theirs = forms
-    num_other = sum(mine != other for mine, other in zip(answers[ours], answers[theirs], strict=True))
+    num_other = sum(
+        mine != other for mine, other in zip(answers[ours], answers[theirs], strict=True)
+    )
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     cpu_medians = {name: statistics.median(values) for name, values in cpu_seconds.items()}
     return {
@@ -151,7 +173,9 @@ def measure(forms: dict[str, Callable[[], list[str]]], vlm: Any, rounds: int, nu
         "queries_per_second": {name: len(answers[ours]) / value for name, value in medians.items()},
         "times_as_fast": medians[theirs] / medians[ours],
         "times_as_fast_by_cpu_time": cpu_medians[theirs] / cpu_medians[ours],
-        "times_as_fast_by_round": [other / mine for mine, other in zip(seconds[ours], seconds[theirs], strict=True)],
+        "times_as_fast_by_round": [
+            other / mine for mine, other in zip(seconds[ours], seconds[theirs], strict=True)
+        ],
     }
 
 
@@ -162,12 +186,18 @@ def main() -> None:
     import ffr.evaluation.run  # noqa: F401 - imports are no part of what is measured
     from ffr.models.loading import load_vlm
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--part", choices=["loop", "prefix", "both"], default="both")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--dataset", default="sample", help="A named set.")
     parser.add_argument(
-        "--joined", type=int, nargs="+", default=[3, 6], help="`prefix`: dialogues of the data that make one."
+        "--joined",
+        type=int,
+        nargs="+",
+        default=[3, 6],
+        help="`prefix`: dialogues of the data that make one.",
     )
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int, help="The first queries only (`prefix`: dialogues).")
@@ -192,9 +222,14 @@ def main() -> None:
             "plain_loop": lambda: plain_loop(vlm, examples, options.max_new_tokens),
         }
         num_dialogues = len({example.dialogue.fingerprint for example in examples})
-        result["loop"] = {"dataset": options.dataset, **measure(forms, vlm, options.rounds, num_dialogues)}
+        result["loop"] = {
+            "dataset": options.dataset,
+            **measure(forms, vlm, options.rounds, num_dialogues),
+        }
     for joined in options.joined if options.part != "loop" else ():
-        asked = five_queries_each(examples_of(options.dataset, options.split, None), joined, options.limit)
+        asked = five_queries_each(
+            examples_of(options.dataset, options.split, None), joined, options.limit
+        )
         forms = {
             name: lambda asked=asked, is_shared=is_shared: retriever_answers(
                 vlm, asked, options.max_new_tokens, is_prefix_shared=is_shared
@@ -205,7 +240,9 @@ def main() -> None:
             "dataset": options.dataset,
             "mean_turns": statistics.mean(len(example.dialogue.utterances) for example in asked),
             "mean_images": statistics.mean(len(example.dialogue.images) for example in asked),
-            "mean_prompt_tokens": statistics.mean(num_prompt_tokens(vlm, example) for example in asked),
+            "mean_prompt_tokens": statistics.mean(
+                num_prompt_tokens(vlm, example) for example in asked
+            ),
             **measure(forms, vlm, options.rounds, len(asked) // QUERIES),
         }
     options.out.parent.mkdir(exist_ok=True)

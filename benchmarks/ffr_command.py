@@ -23,4 +23,6 @@ def ffr(*words: str, log: Path) -> None:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     if done.returncode:
-        raise SystemExit(f"ffr {' '.join(words)} ended with {done.returncode}; see {log}; the same command goes on")
+        raise SystemExit(
+            f"ffr {' '.join(words)} ended with {done.returncode}; see {log}; the same command goes on"
+        )

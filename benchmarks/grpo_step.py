@@ -29,7 +29,10 @@ from typing import Any
 RESULT = Path(__file__).parent / "results" / "grpo_step.json"
 WARM_UP_TOKENS = 64
 PAD, IMAGE, VIDEO, VISION_START, VISION_END = 0, 3, 4, 5, 6
-FIRST_WORD, NUM_WORDS = 266, 2_000  # ids of words are FIRST_WORD … NUM_WORDS - 1, after specials and the 256 bytes
+FIRST_WORD, NUM_WORDS = (
+    266,
+    2_000,
+)  # ids of words are FIRST_WORD … NUM_WORDS - 1, after specials and the 256 bytes
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -49,7 +52,9 @@ class Size:
     image_side: int = 224
     mrope: tuple[int, int, int] = (8, 12, 12)
     is_tied: bool = False
-    weight_scale: float = 4.0  # a fresh model's answers are near uniform; larger weights make them peaked
+    weight_scale: float = (
+        4.0  # a fresh model's answers are near uniform; larger weights make them peaked
+    )
 
     @property
     def image_tokens(self) -> int:
@@ -83,7 +88,11 @@ class Case:
     @property
     def model_size(self) -> Size:
         size = SIZES[self.size]
-        return size if self.vocab is None else Size(**{**asdict(size), "vocab": self.vocab, "mrope": size.mrope})
+        return (
+            size
+            if self.vocab is None
+            else Size(**{**asdict(size), "vocab": self.vocab, "mrope": size.mrope})
+        )
 
     @property
     def name(self) -> str:
@@ -100,9 +109,19 @@ def make_tokenizer(vocab: int) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = {"<pad>": PAD, "<unused1>": 1, "<unused2>": 2, "<image>": IMAGE, "<video>": VIDEO, "<see>": VISION_START}
+    words = {
+        "<pad>": PAD,
+        "<unused1>": 1,
+        "<unused2>": 2,
+        "<image>": IMAGE,
+        "<video>": VIDEO,
+        "<see>": VISION_START,
+    }
     words |= {"</see>": VISION_END, "<unused7>": 7, "<unused8>": 8, "<unused9>": 9}
-    words |= {character: 10 + number for number, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    words |= {
+        character: 10 + number
+        for number, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))
+    }
     names = [word_of(number) for number in range(FIRST_WORD, NUM_WORDS)]
     words |= dict(zip(names, range(FIRST_WORD, NUM_WORDS), strict=True)) | {"<end>": vocab}
     tokenizer = Tokenizer(models.BPE(vocab=words, merges=[]))
@@ -176,7 +195,9 @@ def make_text_model(case: Case) -> Any:
     """The decoder alone, as TRL takes it without a processor."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    settings = _text_settings(case.model_size) | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
+    settings = _text_settings(case.model_size) | {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}
+    }
     return _build(Qwen2ForCausalLM, Qwen2Config(**settings), case)
 
 
@@ -191,7 +212,9 @@ def make_prompts(case: Case) -> list[tuple[list[int], int]]:
         picture = [VISION_START, *[IMAGE] * size.image_tokens, VISION_END]
         num_words = length - images * len(picture)
         if num_words <= images:
-            raise SystemExit(f"{length} tokens have no room for {images} images of {len(picture)} tokens")
+            raise SystemExit(
+                f"{length} tokens have no room for {images} images of {len(picture)} tokens"
+            )
         words = [chance.randrange(FIRST_WORD, NUM_WORDS) for _ in range(num_words)]
         gap = num_words // (images + 1)
         ids: list[int] = []
@@ -229,15 +252,25 @@ class Turns:
 
     def end(self, parts: dict[str, float], lengths: set[int]) -> None:
         _wait_for_device(self.case)
-        seconds, cpu_seconds = time.perf_counter() - self._started, time.process_time() - self._cpu_started
+        seconds, cpu_seconds = (
+            time.perf_counter() - self._started,
+            time.process_time() - self._cpu_started,
+        )
         if lengths != {self.case.answer_tokens}:
-            raise SystemExit(f"answers have {sorted(lengths)} tokens, not {self.case.answer_tokens}")
+            raise SystemExit(
+                f"answers have {sorted(lengths)} tokens, not {self.case.answer_tokens}"
+            )
         peak = _memory_mb(self.case, peak=True) - self._base
         if self.case.device == "cuda":
             import torch
 
             torch.cuda.empty_cache()  # the next one in turn needs it
-        found = {"seconds": seconds, "cpu_seconds": cpu_seconds, **parts, "peak_mb_above_start": peak}
+        found = {
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+            **parts,
+            "peak_mb_above_start": peak,
+        }
         print("STEP " + json.dumps(found), flush=True)
 
 
@@ -262,7 +295,9 @@ def _memory_mb(case: Case, *, peak: bool) -> float:
     if case.device == "cuda":
         import torch
 
-        return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 2**20
+        return (
+            torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
+        ) / 2**20
     name = "VmHWM:" if peak else "VmRSS:"
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
@@ -286,9 +321,13 @@ def work_ours(case: Case, *, is_shared: bool, has_feature_cache: bool = True) ->
         def on_train_batch_start(self, *rest: Any) -> None:
             turns.begin()
 
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *rest: Any) -> None:
+        def on_train_batch_end(
+            self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *rest: Any
+        ) -> None:
             figures = module.take_step_figures(batch)
-            parts = {name: figures[f"seconds_{name}"] for name in ("rollout", "reference", "update")}
+            parts = {
+                name: figures[f"seconds_{name}"] for name in ("rollout", "reference", "update")
+            }
             turns.end(parts, {len(answer.token_ids) for answer in module.last_rollout.answers})
 
     class InOrder:
@@ -324,9 +363,15 @@ def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) 
     from ffr.training.grpo.reward_terms import RewardTerm
     from ffr.training.grpo.rollout import Sampler
 
-    processor = load_vlm(TINY_FOLDER).processor  # its ids are not used: prompts come as ids and pixels
+    processor = load_vlm(
+        TINY_FOLDER
+    ).processor  # its ids are not used: prompts come as ids and pixels
     tokenizer = make_tokenizer(case.model_size.vocab)
-    processor.tokenizer, processor.chat_template, processor.image_token = tokenizer, tokenizer.chat_template, "<image>"
+    processor.tokenizer, processor.chat_template, processor.image_token = (
+        tokenizer,
+        tokenizer.chat_template,
+        "<image>",
+    )
     vlm = Vlm(make_policy(case), tokenizer, processor, name="benchmark")
     if has_feature_cache:
         vlm.tower.cache = ImageFeatureCache(memory_bytes=GrpoConfig().feature_cache_mb * 2**20)
@@ -340,14 +385,18 @@ def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) 
         raise SystemExit(f"prompts cannot be shared: {sharing.reason}")
     vlm.train()
 
-    def reward(prompts: Any, completions: Any, completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[float]:
+    def reward(
+        prompts: Any, completions: Any, completion_ids: Sequence[Sequence[int]], **columns: Any
+    ) -> list[float]:
         return [reward_of(answer) for answer in completion_ids]
 
     def columns(index: int) -> dict[str, Any]:
         return {"prompt": "", "dialogue_id": str(index), "query": ""}
 
     sampler = Sampler(vlm, config, [RewardTerm("sum", reward)], columns, is_cache_shared=is_shared)
-    return GrpoModule(vlm, config, num_steps=case.rounds + 1, fingerprints={}, sharing=sharing, sampler=sampler)
+    return GrpoModule(
+        vlm, config, num_steps=case.rounds + 1, fingerprints={}, sharing=sharing, sampler=sampler
+    )
 
 
 def encode(case: Case, index: int, ids: list[int], num_images: int) -> Any:
@@ -372,7 +421,9 @@ def encode(case: Case, index: int, ids: list[int], num_images: int) -> Any:
     return Encoded(ids, 0, images)
 
 
-def sample_from_repeated_prompts(vlm: Any, prompts: Sequence[Any], *, num_samples: int, **options: Any) -> Any:
+def sample_from_repeated_prompts(
+    vlm: Any, prompts: Sequence[Any], *, num_samples: int, **options: Any
+) -> Any:
     """What `sample_answers` does, each prompt passing through the model once for each answer."""
     from ffr.models.decoding.sampling import sample_answers
 
@@ -389,7 +440,9 @@ def work_trl(case: Case, *, by_rows: bool = False, answers_only: bool = False) -
     parts: dict[str, float] = {}
     lengths: set[int] = set()
 
-    def reward(completions: Any, completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[float]:
+    def reward(
+        completions: Any, completion_ids: Sequence[Sequence[int]], **columns: Any
+    ) -> list[float]:
         lengths.update(map(len, completion_ids))
         return [reward_of(answer) for answer in completion_ids]
 
@@ -413,14 +466,18 @@ def work_trl(case: Case, *, by_rows: bool = False, answers_only: bool = False) -
         trainer.train()
 
 
-def make_trl(case: Case, folder: str, reward: Callable[..., list[float]], *, by_rows: bool = False) -> Any:
+def make_trl(
+    case: Case, folder: str, reward: Callable[..., list[float]], *, by_rows: bool = False
+) -> Any:
     import inspect
 
     from datasets import Dataset
     from peft import LoraConfig
     from trl import GRPOConfig, GRPOTrainer
 
-    prompts = ["".join(map(word_of, ids)) for ids, _ in make_prompts(Case(**{**asdict(case), "images": 0}))]
+    prompts = [
+        "".join(map(word_of, ids)) for ids, _ in make_prompts(Case(**{**asdict(case), "images": 0}))
+    ]
     settings: dict[str, Any] = {
         "per_device_train_batch_size": 1 if by_rows else case.answers, "gradient_accumulation_steps": case.answers if by_rows else 1,
         "num_generations": case.answers, "max_completion_length": case.answer_tokens, "max_steps": len(prompts),
@@ -432,7 +489,9 @@ def make_trl(case: Case, folder: str, reward: Callable[..., list[float]], *, by_
     # releases differ: some would shuffle, or cut the prompt
     known = inspect.signature(GRPOConfig.__init__).parameters
     settings |= {
-        name: value for name, value in {"shuffle_dataset": False, "max_prompt_length": None}.items() if name in known
+        name: value
+        for name, value in {"shuffle_dataset": False, "max_prompt_length": None}.items()
+        if name in known
     }
     return GRPOTrainer(
         model=make_text_model(case),
@@ -460,7 +519,10 @@ def _measure_parts(case: Case, trainer: Any, parts: dict[str, float]) -> None:
 
         return run
 
-    for name, part in (("_generate_single_turn", "rollout"), ("_get_per_token_logps_and_entropies", "reference")):
+    for name, part in (
+        ("_generate_single_turn", "rollout"),
+        ("_get_per_token_logps_and_entropies", "reference"),
+    ):
         if hasattr(trainer, name):
             setattr(trainer, name, timed(name, getattr(trainer, name), part))
 
@@ -476,9 +538,9 @@ def _score_answers(
     logprobs, entropies = [], []
     for start in range(0, len(input_ids), step):
         ids, mask = input_ids[start : start + step], attention_mask[start : start + step]
-        logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=logits_to_keep + 1, use_cache=False).logits[
-            :, :-1
-        ]
+        logits = model(
+            input_ids=ids, attention_mask=mask, logits_to_keep=logits_to_keep + 1, use_cache=False
+        ).logits[:, :-1]
         normalised = (logits.float() / trainer.temperature).log_softmax(-1)
         logprobs.append(normalised.gather(2, ids[:, -logits_to_keep:, None])[..., 0])
         if compute_entropy:
@@ -523,13 +585,17 @@ def compare_losses(case: Case) -> dict[str, float]:
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, weight in weights["ours"].items():
-            if "lora_" in name:  # a fresh adapter is 0, and then the divergence from the reference is too
+            if (
+                "lora_" in name
+            ):  # a fresh adapter is 0, and then the divergence from the reference is too
                 weight.copy_(torch.randn(weight.shape, generator=draw) * 0.002)
             weights["trl"][name].copy_(weight)
     assert weights["ours"].keys() == weights["trl"].keys()
 
     ids = make_prompts(case)[1][0]
-    answers = torch.randint(FIRST_WORD, NUM_WORDS, (case.answers, case.answer_tokens), generator=draw)
+    answers = torch.randint(
+        FIRST_WORD, NUM_WORDS, (case.answers, case.answer_tokens), generator=draw
+    )
     advantages = torch.randn(case.answers, generator=draw)
     prompt, branches = encode(case, 0, ids, 0), [answers.tolist()]
     module.vlm.train()
@@ -575,7 +641,9 @@ def compare_losses(case: Case) -> dict[str, float]:
         "loss_ours": float(ours.detach()),
         "loss_trl": float(theirs.detach()),
         "loss_difference": abs(float(ours.detach()) - float(theirs.detach())),
-        "largest_reference_difference": float((reference - given["ref_per_token_logps"]).abs().max()),
+        "largest_reference_difference": float(
+            (reference - given["ref_per_token_logps"]).abs().max()
+        ),
         "largest_relative_gradient_difference": max(apart),
     }
 
@@ -604,7 +672,9 @@ class Worker:
                 return line.removeprefix(mark)
         self._process.wait()
         self._errors.seek(0)
-        raise WorkerError(f"{self.variant} failed at {self.case.name}: {self._errors.read()[-3000:].strip()}")
+        raise WorkerError(
+            f"{self.variant} failed at {self.case.name}: {self._errors.read()[-3000:].strip()}"
+        )
 
     def step(self, *, is_counted: bool) -> None:
         assert self._process.stdin is not None
@@ -624,14 +694,21 @@ class Worker:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
 
 
 class WorkerError(Exception):
     """A worker ended early."""
 
 
-def measure(case: Case, rounds: dict[str, int], say: Callable[[str], None] = print) -> dict[str, Any]:
+def measure(
+    case: Case, rounds: dict[str, int], say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Lets variants take turns; each has its own number of rounds.
 
     Returns:
@@ -667,7 +744,9 @@ def measure(case: Case, rounds: dict[str, int], say: Callable[[str], None] = pri
             names = worker.steps[0]
             found[worker.variant] = {
                 "rounds": len(worker.steps),
-                "median": {name: statistics.median(step[name] for step in worker.steps) for name in names},
+                "median": {
+                    name: statistics.median(step[name] for step in worker.steps) for name in names
+                },
                 "steps": worker.steps,
             }
             found[worker.variant]["median"]["peak_mb_above_start"] = max(
@@ -689,7 +768,8 @@ def ratios(found: dict[str, Any]) -> dict[str, dict[str, float]]:
     ours = found["shared"]["median"]
     return {
         variant: {
-            name: figures["median"][name] / ours[name] for name in ("seconds", "cpu_seconds", "peak_mb_above_start")
+            name: figures["median"][name] / ours[name]
+            for name in ("seconds", "cpu_seconds", "peak_mb_above_start")
         }
         for variant, figures in found.items()
         if variant != "shared"
@@ -709,7 +789,9 @@ def table(points: Sequence[dict[str, Any]]) -> str:
                 f"{median[part]:.2f}" if part in median else "–"
                 for part in ("seconds", "cpu_seconds", "rollout", "reference", "update")
             )
-            against = " | ".join(f"{value:.1f}" for value in ratio.values()) if ratio else "1 | 1 | 1"
+            against = (
+                " | ".join(f"{value:.1f}" for value in ratio.values()) if ratio else "1 | 1 | 1"
+            )
             lines.append(
                 f"| {point['name']} | {variant} | {figures['rounds']} | {times} | {median['peak_mb_above_start']:.0f} | {against} |"
             )
@@ -717,7 +799,10 @@ def table(points: Sequence[dict[str, Any]]) -> str:
 
 
 POINTS = {
-    "2000x8": (Case(2_000, 8), {"shared": 5, "repeated": 5, "trl": 5, "trl-rows": 5, "trl-answers": 3}),
+    "2000x8": (
+        Case(2_000, 8),
+        {"shared": 5, "repeated": 5, "trl": 5, "trl-rows": 5, "trl-answers": 3},
+    ),
     "2000x16": (Case(2_000, 16), {"shared": 5, "repeated": 3, "trl": 5, "trl-rows": 3}),
     "6000x8": (Case(6_000, 8), {"shared": 5, "repeated": 3, "trl": 3, "trl-rows": 3}),
     "images": (Case(2_000, 8, images=8), {"shared": 5, "repeated": 5, "repeated-uncached": 3}),
@@ -727,12 +812,16 @@ POINTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--worker", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--points", default=",".join(POINTS), help="which points: %(default)s")
     parser.add_argument("--variants", help="only these, with commas")
-    parser.add_argument("--rounds", type=int, help="rounds of every variant, instead of each point's own")
+    parser.add_argument(
+        "--rounds", type=int, help="rounds of every variant, instead of each point's own"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--difference-only", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -766,7 +855,9 @@ def main() -> None:
         case, rounds = POINTS[name]
         case = Case(**{**asdict(case), "threads": options.threads})
         chosen = options.variants.split(",") if options.variants else list(rounds)
-        point = measure(case, {variant: options.rounds or rounds.get(variant, 3) for variant in chosen})
+        point = measure(
+            case, {variant: options.rounds or rounds.get(variant, 3) for variant in chosen}
+        )
         report["points"].append(point)
         # after each point: a long run that is stopped leaves what it has
         options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -43,7 +43,11 @@ def write(root: Path, name: str, folder: Path) -> None:
     from ffr.exports.plans import plan_encoder, plan_sentence_encoder
 
     encoder: Any = load_encoder(folder)
-    plan = plan_sentence_encoder(encoder) if name == "minilm" else plan_encoder(encoder, name.partition("-")[2])  # type: ignore[arg-type]
+    plan = (
+        plan_sentence_encoder(encoder)
+        if name == "minilm"
+        else plan_encoder(encoder, name.partition("-")[2])
+    )  # type: ignore[arg-type]
     out = root / name
     out.mkdir()
     forms = {
@@ -67,7 +71,9 @@ def write(root: Path, name: str, folder: Path) -> None:
         np.savez(out / f"check-{number}.npz", **call.inputs, expected=call.expected["embeddings"])
     for size in SIZES:
         if plan.part == "image":
-            paths = [draw_picture(out / f"{number}.png", 224, 224, seed=number) for number in range(size)]
+            paths = [
+                draw_picture(out / f"{number}.png", 224, 224, seed=number) for number in range(size)
+            ]
             given = encoder.image_inputs(paths)
         else:
             given = encoder.text_inputs(texts(size))
@@ -96,15 +102,24 @@ def serve(root: Path, processor: str, names: list[str]) -> None:
 
             kept: list[Any] = []
 
-            def run(inputs: dict[str, Any], session: Any = session, kept: list[Any] = kept) -> dict[str, Any]:
+            def run(
+                inputs: dict[str, Any], session: Any = session, kept: list[Any] = kept
+            ) -> dict[str, Any]:
                 kept += session.run(None, inputs)
                 return {"embeddings": kept[-1]}
 
             found = compare(form, calls, run, one_item=False)
             np.savez(root / name / f"vectors-{form}-{processor}.npz", *kept)
-            figures[f"{name} {form}"] = {"max_difference": found.max_difference, "min_cosine": found.min_cosine}
+            figures[f"{name} {form}"] = {
+                "max_difference": found.max_difference,
+                "min_cosine": found.min_cosine,
+            }
     print(json.dumps(figures), flush=True)
-    given = {(name, size): dict(np.load(root / name / f"time-{size}.npz")) for name in names for size in SIZES}
+    given = {
+        (name, size): dict(np.load(root / name / f"time-{size}.npz"))
+        for name in names
+        for size in SIZES
+    }
     for line in sys.stdin:
         name, form, size = json.loads(line)
         begun = time.perf_counter()
@@ -118,14 +133,20 @@ def between(root: Path, name: str, form: str, processors: list[str]) -> dict[str
 
     from ffr.exports.parity import Call, compare
 
-    first, second = (dict(np.load(root / name / f"vectors-{form}-{processor}.npz")) for processor in processors)
+    first, second = (
+        dict(np.load(root / name / f"vectors-{form}-{processor}.npz")) for processor in processors
+    )
     calls = [Call({"number": number}, {"embeddings": vectors}) for number, vectors in first.items()]  # type: ignore[dict-item]
-    found = compare(form, calls, lambda given: {"embeddings": second[str(given["number"])]}, one_item=False)
+    found = compare(
+        form, calls, lambda given: {"embeddings": second[str(given["number"])]}, one_item=False
+    )
     return {"max_difference_to_this": found.max_difference, "min_cosine_to_this": found.min_cosine}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
@@ -159,7 +180,9 @@ def main() -> None:
             for name in processors["PROCESSORS"]
         }
         try:
-            figures = {name: json.loads(worker.stdout.readline()) for name, worker in workers.items()}
+            figures = {
+                name: json.loads(worker.stdout.readline()) for name, worker in workers.items()
+            }
             for name, row in figures.items():
                 for key in row:
                     row[key] |= between(root, *key.split(), ["this", name])  # type: ignore[arg-type]
@@ -173,7 +196,9 @@ def main() -> None:
                                 worker.stdin.flush()
                                 taken = float(worker.stdout.readline())
                                 if number:
-                                    seconds.setdefault((processor, model, size, form), []).append(taken)
+                                    seconds.setdefault((processor, model, size, form), []).append(
+                                        taken
+                                    )
         finally:
             for worker in workers.values():
                 worker.stdin.close()
@@ -189,11 +214,18 @@ def main() -> None:
                 "form": form,
                 "median_seconds": statistics.median(taken),
                 # turns of one round lie side by side in time, so other load meets both
-                "speed_against_fp32": statistics.median(b / a for a, b in zip(taken, whole, strict=True)),
+                "speed_against_fp32": statistics.median(
+                    b / a for a, b in zip(taken, whole, strict=True)
+                ),
                 **figures[processor][f"{model} {form}"],
             }
         )
-    content = {"rounds": options.rounds, "results": rows, "versions": provenance.versions(), "time": provenance.now()}
+    content = {
+        "rounds": options.rounds,
+        "results": rows,
+        "versions": provenance.versions(),
+        "time": provenance.now(),
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(

@@ -17,7 +17,10 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 # the script's own folder goes from the path: its name would hide the package onnx
-sys.path[:] = [str(HERE.parent / "tests"), *(place for place in sys.path if Path(place).resolve() != HERE)]
+sys.path[:] = [
+    str(HERE.parent / "tests"),
+    *(place for place in sys.path if Path(place).resolve() != HERE),
+]
 RESULT = HERE / "results" / "onnx.json"
 PARTS = ("clip-text", "clip-image", "qwen2-vl")
 
@@ -30,11 +33,15 @@ def clip(folder: Path, layers: int = 12) -> Path:
 
     from ffr.exports.contenders import WORDS
 
-    words = {word: index for index, word in enumerate(["<pad>", "<start>", "<other>", *WORDS, "<end>"])}
+    words = {
+        word: index for index, word in enumerate(["<pad>", "<start>", "<other>", *WORDS, "<end>"])
+    }
     tokens = Tokenizer(models.WordLevel(words, unk_token="<other>"))
     tokens.pre_tokenizer = pre_tokenizers.Whitespace()
     ends = [("<start>", 1), ("<end>", len(words) - 1)]
-    tokens.post_processor = processors.TemplateProcessing(single="<start> $A <end>", special_tokens=ends)
+    tokens.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=ends
+    )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokens, pad_token="<pad>", bos_token="<start>", eos_token="<end>", unk_token="<other>",
         model_max_length=77, padding_side="right",
@@ -60,27 +67,44 @@ def qwen(folder: Path, depth: int) -> Path:
     _, tokens, processor, _ = model_builds.qwen2_vl()
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [16, 24, 24]}
     text = model_builds._text(tokens, rope_parameters=rope)
-    text |= {"hidden_size": 1536, "num_attention_heads": 12, "intermediate_size": 64, "num_hidden_layers": 1}
+    text |= {
+        "hidden_size": 1536,
+        "num_attention_heads": 12,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+    }
     vision = {
         "depth": depth, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16, "mlp_ratio": 4, "patch_size": 14,
     }  # fmt: skip
     torch.manual_seed(0)
-    config = Qwen2VLConfig(text_config=text, vision_config=vision, **model_builds._qwen_tokens(tokens))
+    config = Qwen2VLConfig(
+        text_config=text, vision_config=vision, **model_builds._qwen_tokens(tokens)
+    )
     AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
     tokens.save_pretrained(folder)
-    side = {"size": {"shortest_edge": 28 * 28, "longest_edge": 602_112}, "min_pixels": 784, "max_pixels": 602_112}
-    (folder / "preprocessor_config.json").write_text(json.dumps({**processor, **side}), encoding="utf-8")
+    side = {
+        "size": {"shortest_edge": 28 * 28, "longest_edge": 602_112},
+        "min_pixels": 784,
+        "max_pixels": 602_112,
+    }
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({**processor, **side}), encoding="utf-8"
+    )
     return folder
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--parts", default=",".join(PARTS), help="comma-separated")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dtype", default="fp32", choices=["fp32", "fp16", "int8"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--depth", type=int, default=16, help="layers of the Qwen2-VL tower; the real one has 32")
+    parser.add_argument(
+        "--depth", type=int, default=16, help="layers of the Qwen2-VL tower; the real one has 32"
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
@@ -114,14 +138,32 @@ def main() -> None:
             contenders = ("onnx", "torch", *(("compile",) if options.compile else ()))
             for threads in map(int, options.threads.split(",")):
                 for sizes, side in loads:
-                    load = Load(str(export), str(place), sizes, threads, options.rounds, options.device, side)
+                    load = Load(
+                        str(export),
+                        str(place),
+                        sizes,
+                        threads,
+                        options.rounds,
+                        options.device,
+                        side,
+                    )
                     result = run_bench(load, contenders)
                     del result["load"]["folder"], result["load"]["model"]
-                    results.append({"part": name, "dtype": options.dtype, "largest_difference": worst, **result})
+                    results.append(
+                        {
+                            "part": name,
+                            "dtype": options.dtype,
+                            "largest_difference": worst,
+                            **result,
+                        }
+                    )
                     # after each, so that a long run that is stopped keeps what it has
                     options.out.parent.mkdir(parents=True, exist_ok=True)
                     options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-                    print(f"\n{name}, {threads} threads, pictures of {side}²\n\n{as_table(result)}", flush=True)
+                    print(
+                        f"\n{name}, {threads} threads, pictures of {side}²\n\n{as_table(result)}",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

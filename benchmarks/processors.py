@@ -62,12 +62,20 @@ def prepare(folder: Path) -> None:
     assert spec.origin is not None
     source = Path(spec.origin).parent
     # other providers' libraries are large and not needed
-    shutil.copytree(source, folder / "onnxruntime", ignore=shutil.ignore_patterns("*providers*.so", "*.so.*"))
+    shutil.copytree(
+        source, folder / "onnxruntime", ignore=shutil.ignore_patterns("*providers*.so", "*.so.*")
+    )
     (library,) = (folder / "onnxruntime" / "capi").glob("onnxruntime_pybind11_state*.so")
-    listing = subprocess.run(["objdump", "-d", str(library)], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["objdump", "-d", str(library)], capture_output=True, text=True, check=True
+    )
     places = re.findall(r"^\s*([0-9a-f]+):\t0f a2\s+\tcpuid", listing.stdout, re.MULTILINE)
-    code = subprocess.run(["objdump", "-h", str(library)], capture_output=True, text=True, check=True)
-    _, _, _, address, _, offset, _ = re.search(r"^.*\s\.text\s.*$", code.stdout, re.MULTILINE)[0].split()
+    code = subprocess.run(
+        ["objdump", "-h", str(library)], capture_output=True, text=True, check=True
+    )
+    _, _, _, address, _, offset, _ = re.search(r"^.*\s\.text\s.*$", code.stdout, re.MULTILINE)[
+        0
+    ].split()
     content = bytearray(library.read_bytes())
     for place in places:
         at = int(place, 16) - int(address, 16) + int(offset, 16)
@@ -75,7 +83,15 @@ def prepare(folder: Path) -> None:
         content[at : at + 2] = b"\xcc\x90"
     library.write_bytes(content)
     (folder / "handler.c").write_text(_HANDLER)
-    command = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(folder / "handler.so"), str(folder / "handler.c")]
+    command = [
+        "gcc",
+        "-O1",
+        "-shared",
+        "-fPIC",
+        "-o",
+        str(folder / "handler.so"),
+        str(folder / "handler.c"),
+    ]
     subprocess.run(command, check=True)
 
 

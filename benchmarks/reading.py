@@ -55,14 +55,22 @@ def write_file(path: Path, num_bytes: int) -> int:
     with path.open("wb") as file:
         while written < num_bytes:
             lines = [
-                Utterance(f"user{index % 2 + 1}", (" ".join(chance.choices(_WORDS, k=chance.randint(3, 16))),))
+                Utterance(
+                    f"user{index % 2 + 1}",
+                    (" ".join(chance.choices(_WORDS, k=chance.randint(3, 16))),),
+                )
                 for index in range(chance.randint(20, 48))
             ]
             for image in range(3):
-                lines.insert(chance.randrange(len(lines)), Utterance("user1", (Image(f"images/{image}.jpg"),)))
+                lines.insert(
+                    chance.randrange(len(lines)),
+                    Utterance("user1", (Image(f"images/{image}.jpg"),)),
+                )
             ids = sorted(chance.sample(range(len(lines)), 8))
             example = Example(
-                Dialogue(f"d{count}", tuple(lines)), " ".join(chance.choices(_WORDS, k=6)), Fragment(tuple(ids))
+                Dialogue(f"d{count}", tuple(lines)),
+                " ".join(chance.choices(_WORDS, k=6)),
+                Fragment(tuple(ids)),
             )
             line = json.dumps(example_to_record(example), ensure_ascii=False).encode() + b"\n"
             written += file.write(line)
@@ -108,7 +116,10 @@ def _peak_mebibytes(way: str, path: Path) -> float:
     )
     here = str(Path(__file__).parent)
     done = subprocess.run(
-        [sys.executable, "-c", code, here, way, str(path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, here, way, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return int(done.stdout) / 1024
 
@@ -117,7 +128,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "reading.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "reading.json"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "data.jsonl")
@@ -153,8 +166,12 @@ def main() -> None:
         "ways": rows,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    print(f"{megabytes:.0f} MB, {num_records:,} records, median of {arguments.rounds} interleaved rounds")
+    arguments.out.write_text(
+        json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+    )
+    print(
+        f"{megabytes:.0f} MB, {num_records:,} records, median of {arguments.rounds} interleaved rounds"
+    )
     for name, row in rows.items():
         print(
             f"{name:13} {row['median_seconds']:7.2f} s {row['megabytes_per_second']:8.1f} MB/s {row['times_json']:6.2f} × json "

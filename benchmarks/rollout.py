@@ -36,7 +36,9 @@ FORMS = ("plain", "cast_once", "cast_once_roomy", "packed")
 
 def roll_out(form: str, vlm: Vlm, prompts: list[Encoded]) -> float:
     """Seconds of a rollout in one form."""
-    plain_cache = mock.patch.object(reading, "RoomyCache", lambda config: DynamicCache(config=config))
+    plain_cache = mock.patch.object(
+        reading, "RoomyCache", lambda config: DynamicCache(config=config)
+    )
     cast_always = mock.patch.object(loop, "weights_cast_once", return_value=nullcontext())
     with (
         plain_cache if form in ("plain", "cast_once") else nullcontext(),
@@ -52,7 +54,9 @@ def roll_out(form: str, vlm: Vlm, prompts: list[Encoded]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=RESULT)

@@ -50,7 +50,10 @@ def rows(number: int, vocab: int) -> list[list[int]]:
     import random
 
     chance = random.Random(0)
-    return [[chance.randrange(10, vocab) for _ in range(PROMPT_TOKENS + ANSWER_TOKENS)] for _ in range(number)]
+    return [
+        [chance.randrange(10, vocab) for _ in range(PROMPT_TOKENS + ANSWER_TOKENS)]
+        for _ in range(number)
+    ]
 
 
 def measure_ours(batch: int, steps: int, vocab: int) -> dict[str, float]:
@@ -68,7 +71,9 @@ def measure_ours(batch: int, steps: int, vocab: int) -> dict[str, float]:
     from ffr.training.sft.module import SftModule
     from ffr.training.sft.plan import TrainPlan
 
-    tiny = load_vlm(TINY_FOLDER)  # for its tokenizer and processor only; its ids lie within the vocabulary
+    tiny = load_vlm(
+        TINY_FOLDER
+    )  # for its tokenizer and processor only; its ids lie within the vocabulary
     vlm = Vlm(make_model(vocab), tiny.tokenizer, tiny.processor, name="benchmark")
     add_lora(vlm)
     vlm.train()
@@ -80,7 +85,9 @@ def measure_ours(batch: int, steps: int, vocab: int) -> dict[str, float]:
     times: list[float] = []
 
     class Clock(Callback):
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, given: Any, *rest: Any) -> None:
+        def on_train_batch_end(
+            self, trainer: Any, pl_module: Any, outputs: Any, given: Any, *rest: Any
+        ) -> None:
             module.take_step_figures(given)
             times.append(time.perf_counter())
 
@@ -143,11 +150,17 @@ def peak_mb() -> float:
 def figures(times: list[float], batch: int, base: float) -> dict[str, float]:
     seconds = statistics.median(after - before for before, after in pairwise(times))
     tokens = batch * (PROMPT_TOKENS + ANSWER_TOKENS)
-    return {"tokens_per_second": tokens / seconds, "seconds_per_step": seconds, "peak_mb_above_start": peak_mb() - base}
+    return {
+        "tokens_per_second": tokens / seconds,
+        "seconds_per_step": seconds,
+        "peak_mb_above_start": peak_mb() - base,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--worker", choices=["ours", "trl"])
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=6)
@@ -169,15 +182,22 @@ def main() -> None:
             command = [sys.executable, __file__, "--worker", name]
             for key in ("batch", "steps", "vocab", "threads"):
                 command += [f"--{key}", str(getattr(options, key))]
-            environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
-            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+            environment = {
+                **os.environ,
+                "OMP_NUM_THREADS": str(options.threads),
+                "HF_HUB_OFFLINE": "1",
+            }
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, env=environment
+            )
             if done.returncode:
                 raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
             line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
             found[name].append(json.loads(line.removeprefix("RESULT ")))
             print(name, found[name][-1], flush=True)
     medians = {
-        name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
+        name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        for name, runs in found.items()
     }
     from ffr.provenance import now, versions
 
@@ -197,7 +217,13 @@ def main() -> None:
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(
-        json.dumps({key: report[key] for key in ("medians", "ratio_tokens_per_second", "ratio_peak_memory")}, indent=2)
+        json.dumps(
+            {
+                key: report[key]
+                for key in ("medians", "ratio_tokens_per_second", "ratio_peak_memory")
+            },
+            indent=2,
+        )
     )
 
 

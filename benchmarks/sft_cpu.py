@@ -40,8 +40,12 @@ RESULT = Path(__file__).parent / "results" / "sft_cpu.json"
 
 def make_vlm(**changes: int) -> Vlm:
     """The model, all weights of its decoder trained; `changes` of `SIZES`."""
-    tiny = load_vlm(TINY_FOLDER)  # for its tokenizer and processor only; its ids lie within the vocabulary
-    vlm = Vlm(make_model(VOCAB, **{**SIZES, **changes}), tiny.tokenizer, tiny.processor, name="benchmark")
+    tiny = load_vlm(
+        TINY_FOLDER
+    )  # for its tokenizer and processor only; its ids lie within the vocabulary
+    vlm = Vlm(
+        make_model(VOCAB, **{**SIZES, **changes}), tiny.tokenizer, tiny.processor, name="benchmark"
+    )
     vlm.train_language_model()
     return vlm
 
@@ -61,17 +65,23 @@ class Form:
     def step(self, dialogue: Encoded, branches: list[list[int]]) -> tuple[float, float]:
         """Seconds and loss of one forward and backward pass."""
         self.vlm.zero_grad(set_to_none=True)
-        context: AbstractContextManager[Any] = torch.autocast("cpu", torch.bfloat16) if self.is_half else nullcontext()
+        context: AbstractContextManager[Any] = (
+            torch.autocast("cpu", torch.bfloat16) if self.is_half else nullcontext()
+        )
         start = time.perf_counter()
         with context:
-            scores = self.sharing.score([dialogue], [branches], num_scored=[[ANSWER_TOKENS] * QUERIES])
+            scores = self.sharing.score(
+                [dialogue], [branches], num_scored=[[ANSWER_TOKENS] * QUERIES]
+            )
             loss = -scores.logprobs.sum() / (QUERIES * ANSWER_TOKENS)
         loss.backward()
         return time.perf_counter() - start, float(loss.detach())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=RESULT)

@@ -61,11 +61,15 @@ def train(form: str, steps: int, dialogue_tokens: int) -> tuple[list[float], flo
     from ffr.training.sft.module import SftModule
     from ffr.training.sft.plan import TrainPlan
 
-    tiny = load_vlm(TINY_FOLDER)  # for its tokenizer and processor only; its ids lie within the vocabulary
+    tiny = load_vlm(
+        TINY_FOLDER
+    )  # for its tokenizer and processor only; its ids lie within the vocabulary
     vlm = Vlm(make_model(VOCAB), tiny.tokenizer, tiny.processor, name="benchmark")
     add_lora(vlm)
     vlm.train()
-    groups = [[Encoded(ids, ANSWER_TOKENS) for ids in group] for group in rows(steps + 1, dialogue_tokens)]
+    groups = [
+        [Encoded(ids, ANSWER_TOKENS) for ids in group] for group in rows(steps + 1, dialogue_tokens)
+    ]
     is_packed = form == "packed"
     items: list[Any] = [row for group in groups for row in group]
     if is_packed:
@@ -74,13 +78,21 @@ def train(form: str, steps: int, dialogue_tokens: int) -> tuple[list[float], flo
     config = SftConfig(batch_size=batch_size, accumulate=accumulate, gradient_checkpointing=False)
     plan = TrainPlan([1] * len(items), batch_size, accumulate, num_processes=1, epochs=1)
     module = SftModule(
-        vlm, config, num_steps=plan.num_steps, fingerprints={}, sharing=PrefixSharing(vlm) if is_packed else None
+        vlm,
+        config,
+        num_steps=plan.num_steps,
+        fingerprints={},
+        sharing=PrefixSharing(vlm) if is_packed else None,
     )
-    loader = StepLoader(plan, items.__getitem__, lambda index: items[index].num_answer_tokens, num_workers=0)
+    loader = StepLoader(
+        plan, items.__getitem__, lambda index: items[index].num_answer_tokens, num_workers=0
+    )
     times: list[float] = []
 
     class Clock(Callback):
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *rest: Any) -> None:
+        def on_train_batch_end(
+            self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *rest: Any
+        ) -> None:
             if batch.ends_step:
                 module.take_step_figures(batch)
                 times.append(time.perf_counter())
@@ -95,7 +107,16 @@ def train(form: str, steps: int, dialogue_tokens: int) -> tuple[list[float], flo
 
 
 def memory_of(form: str, options: argparse.Namespace) -> float:
-    command = [sys.executable, __file__, "--worker", form, "--steps", "1", "--threads", str(options.threads)]
+    command = [
+        sys.executable,
+        __file__,
+        "--worker",
+        form,
+        "--steps",
+        "1",
+        "--threads",
+        str(options.threads),
+    ]
     command += ["--dialogue-tokens", str(options.dialogue_tokens)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -108,7 +129,9 @@ def memory_of(form: str, options: argparse.Namespace) -> float:
 def main() -> None:
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--worker", choices=list(FORMS))
     parser.add_argument("--dialogue-tokens", type=int, default=1_500)
     parser.add_argument("--steps", type=int, default=2)
@@ -119,10 +142,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.worker:
-        print("RESULT " + json.dumps(train(options.worker, options.steps, options.dialogue_tokens)[1]))
+        print(
+            "RESULT " + json.dumps(train(options.worker, options.steps, options.dialogue_tokens)[1])
+        )
         return
     # before anything is trained here: a child's peak counts from that of its parent
-    memory = {name: [memory_of(name, options) for _ in range(options.memory_runs)] for name in FORMS}
+    memory = {
+        name: [memory_of(name, options) for _ in range(options.memory_runs)] for name in FORMS
+    }
     seconds: dict[str, list[float]] = {name: [] for name in FORMS}
     for _ in range(options.rounds):
         for name in FORMS:
@@ -161,7 +188,13 @@ def main() -> None:
     }  # fmt: skip
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    shown = ("medians", "fastest_separate", "ratio_examples_per_second", "leanest_separate", "ratio_peak_memory")
+    shown = (
+        "medians",
+        "fastest_separate",
+        "ratio_examples_per_second",
+        "leanest_separate",
+        "ratio_peak_memory",
+    )
     print(json.dumps({key: report[key] for key in shown}, indent=2))
 
 

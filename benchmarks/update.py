@@ -52,11 +52,18 @@ class Update:
         self.queries = []
         for _ in range(QUERIES):
             prompt = dialogue + draw(QUERY_TOKENS)
-            self.queries.append([Encoded(prompt + draw(ANSWER_TOKENS), ANSWER_TOKENS) for _ in range(ANSWERS)])
-        self.advantages = torch.randn(QUERIES, ANSWERS, generator=torch.Generator().manual_seed(seed))
+            self.queries.append(
+                [Encoded(prompt + draw(ANSWER_TOKENS), ANSWER_TOKENS) for _ in range(ANSWERS)]
+            )
+        self.advantages = torch.randn(
+            QUERIES, ANSWERS, generator=torch.Generator().manual_seed(seed)
+        )
         self.vlm = make_vlm()
         self.vlm.train()
-        self.shared, self.repeated = PrefixSharing(self.vlm), PrefixSharing(self.vlm, is_wanted=False)
+        self.shared, self.repeated = (
+            PrefixSharing(self.vlm),
+            PrefixSharing(self.vlm, is_wanted=False),
+        )
         assert self.shared.is_active
 
     def run(self, form: str) -> tuple[float, float, float]:
@@ -84,7 +91,9 @@ class Update:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -115,7 +124,12 @@ def main() -> None:
     }  # fmt: skip
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({key: report[key] for key in ("seconds", "times_repeated", "loss", "gradient_norm")}, indent=2))
+    print(
+        json.dumps(
+            {key: report[key] for key in ("seconds", "times_repeated", "loss", "gradient_norm")},
+            indent=2,
+        )
+    )
 
 
 if __name__ == "__main__":

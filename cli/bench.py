@@ -18,20 +18,39 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    """Measure a table of models × settings × data sets; `ffr bench list` shows the suites that come with ffr."""
+    """Measure a table of models × settings × data sets.
+
+    `ffr bench list` shows the suites that come with ffr.
+    """
 
 
 @bench.command()
 @click.argument("suite", metavar="SUITE")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Results folder. [default: bench/SUITE]")
-@click.option("--only", multiple=True, metavar="LABEL", help="Measure this model or row only; repeatable.")
 @click.option(
-    "--limit", type=click.IntRange(1), metavar="N", help="The first N queries of each data set, to try a suite."
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Results folder. [default: bench/SUITE]",
 )
 @click.option(
-    "--trust-remote-code", is_flag=True, help="Run code that comes with the models; only for models you trust."
+    "--only", multiple=True, metavar="LABEL", help="Measure this model or row only; repeatable."
 )
-@click.option("--progress/--no-progress", default=None, help="Progress bar. [default: where stderr is a terminal]")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The first N queries of each data set, to try a suite.",
+)
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run code that comes with the models; only for models you trust.",
+)
+@click.option(
+    "--progress/--no-progress",
+    default=None,
+    help="Progress bar. [default: where stderr is a terminal]",
+)
 def run(
     suite: str,
     out: Path | None,
@@ -55,7 +74,10 @@ def run(
     if limit is not None:
         found = found.limited_to(limit)
     rows = found.rows_of(only)
-    say(f"Suite {found.name}: {len(rows)} rows on {len(found.datasets)} data sets; results folder {folder}")
+    say(
+        f"Suite {found.name}: {len(rows)} rows on {len(found.datasets)} data sets; results folder "
+        f"{folder}"
+    )
     for line in _servers(found, only):
         say(line)
 
@@ -63,7 +85,9 @@ def run(
         return progress_bar(progress, "answers", num_queries)
 
     try:
-        done = run_suite(found, folder, only=only, trust_remote_code=trust_remote_code, say=say, progress=bar)
+        done = run_suite(
+            found, folder, only=only, trust_remote_code=trust_remote_code, say=say, progress=bar
+        )
     except KeyboardInterrupt:
         say("\nStopped; the same command goes on from here.")
         raise click.exceptions.Exit(130) from None
@@ -87,9 +111,10 @@ def _servers(suite: Suite, only: tuple[str, ...]) -> list[str]:
             continue
         for dataset in suite.datasets:
             key = suite.settings_of(row, dataset).api_key_env or DEFAULT_KEY_VARIABLE
-            found[f"{split_name(row.model.model)[0]} is sent the dialogues, and the key in {key} where that is set"] = (
-                None
-            )
+            found[
+                f"{split_name(row.model.model)[0]} is sent the dialogues, and the key in {key} "
+                "where that is set"
+            ] = None
     return list(found)
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="A B [C]...")
+@click.argument(
+    "results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="A B [C]..."
+)
 @click.option(
     "--changed",
     type=click.IntRange(0),
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     help="Show the N queries that changed most.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resamples.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON with all figures instead of tables.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON with all figures instead of tables."
+)
 def compare(results: tuple[Path, ...], changed: int, seed: int, as_json: bool) -> None:
     """Compare results on the same data: B, C … each against A.
 
@@ -57,7 +61,8 @@ def compare(results: tuple[Path, ...], changed: int, seed: int, as_json: bool) -
     for letter, comparison in zip(_letters(len(runs))[1:], comparisons, strict=True):
         _print_comparison(comparison, letter, console)
     say(
-        "95 % intervals and p-values: 10,000 resamples of whole dialogues, the same for both sides, "
+        "95 % intervals and p-values: 10,000 resamples of whole dialogues, the same for both "
+        "sides, "
         f"seed {seed}; p is twice the smaller share of resamples at or beyond 0"
         + ("; each p stands for its own comparison alone" if len(runs) > 2 else "")
     )
@@ -79,9 +84,13 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
     for header in ("A", letter, "change", "95 % interval", "p"):
         table.add_column(header, justify="right", no_wrap=True)
     for name in headline_names():
-        table.add_row(name, *_cells(comparison.figures[name]), style=_style(comparison.figures[name]))
+        table.add_row(
+            name, *_cells(comparison.figures[name]), style=_style(comparison.figures[name])
+        )
     console.print(table)
-    table = plain_table(f"Joint F1 by slice, {letter} against A, in percent (truth empty: exactly right)")
+    table = plain_table(
+        f"Joint F1 by slice, {letter} against A, in percent (truth empty: exactly right)"
+    )
     table.add_column("", no_wrap=True)
     for header in ("queries", "A", letter, "change", "95 % interval", "p"):
         table.add_column(header, justify="right", no_wrap=True)
@@ -91,16 +100,23 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
                 continue
             num_answers, differences = part
             # where nothing is to be found F1 is 0 whatever the answer
-            found = differences["exact_match" if (name, its_slice) == ("by_truth", "empty") else "joint_f1"]
-            table.add_row(slice_label(name, its_slice), str(num_answers), *_cells(found), style=_style(found))
+            found = differences[
+                "exact_match" if (name, its_slice) == ("by_truth", "empty") else "joint_f1"
+            ]
+            table.add_row(
+                slice_label(name, its_slice), str(num_answers), *_cells(found), style=_style(found)
+            )
     console.print(table)
     say(
-        f"Joint F1 by query: {letter} better on {comparison.num_better}, worse on {comparison.num_worse}, "
+        f"Joint F1 by query: {letter} better on {comparison.num_better}, worse on "
+        f"{comparison.num_worse}, "
         f"the same on {comparison.num_same}"
     )
     for sample in comparison.changed:
         console.print(
-            Text(f"\n· {one_line(sample.dialogue_id)} · {one_line(sample.query, 500)}", style="bold"),
+            Text(
+                f"\n· {one_line(sample.dialogue_id)} · {one_line(sample.query, 500)}", style="bold"
+            ),
             Text(f"  truth  {_ids(sample.truth)}"),
             Text(f"  A      {_ids(sample.first)}  (F1 {100 * sample.first_f1:.0f})"),
             Text(
@@ -113,7 +129,11 @@ def _print_comparison(comparison: Comparison, letter: str, console: Console) -> 
 
 
 def _cells(found: Difference) -> Sequence[str]:
-    values = [f"{100 * found.first:.2f}", f"{100 * found.second:.2f}", f"{100 * found.difference:+.2f}"]
+    values = [
+        f"{100 * found.first:.2f}",
+        f"{100 * found.second:.2f}",
+        f"{100 * found.difference:+.2f}",
+    ]
     if found.interval is None or found.p_value is None:
         return [*values, "one dialogue", "-"]
     low, high = found.interval

@@ -39,7 +39,8 @@ def curriculum() -> None:
     click.option(
         "--model",
         metavar="MODEL",
-        help="A run, a folder, a hub id, or `tiny`. [default: the newest finished SFT run under ./runs, else tiny]",
+        help="A run, a folder, a hub id, or `tiny`. [default: the newest finished SFT run under "
+        "./runs, else tiny]",
     ),
     click.option(
         "--out",
@@ -108,16 +109,23 @@ def score(
     say(f"{len(examples)} queries")
     with progress_bar(progress, "answers", len(examples)) as advance:
         try:
-            scored = score_dataset(examples, retriever, out, progress=advance, max_failures=max_failures)
+            scored = score_dataset(
+                examples, retriever, out, progress=advance, max_failures=max_failures
+            )
         except KeyboardInterrupt:
             say("\nStopped; the same command goes on from here.")
             raise click.exceptions.Exit(130) from None
-    draw_scatter(scored.difficulties, scored.folder / "scatter.png", title=f"{source.label} on {dataset}")
+    draw_scatter(
+        scored.difficulties, scored.folder / "scatter.png", title=f"{source.label} on {dataset}"
+    )
     from ffr.terminal import PlainConsole
 
     PlainConsole().print(_level_table(scored.difficulties))
     if scored.num_failed:
-        say(f"{scored.num_failed} items could not be answered and count as wrong; the same command asks them again")
+        say(
+            f"{scored.num_failed} items could not be answered and count as wrong; the same command "
+            "asks them again"
+        )
     say(f"Table: {scored.folder / DIFFICULTY_FILE}  ·  picture: {scored.folder / 'scatter.png'}")
 
 
@@ -126,7 +134,9 @@ def _choose(model: str | None) -> tuple[str, ModelSource]:
     from ffr.runs import RUNS_FOLDER, newest_finished_run, resolve_model
 
     if model is not None and model.startswith("baseline:"):
-        raise UsageError("a baseline's answers have no probabilities, of which difficulty is made; name a model")
+        raise UsageError(
+            "a baseline's answers have no probabilities, of which difficulty is made; name a model"
+        )
     if model is not None:
         return model, resolve_model(model)
     run = newest_finished_run(Path(RUNS_FOLDER), "sft")

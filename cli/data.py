@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 _path = click.Path(path_type=Path)
 _image_root = click.option(
-    "--image-root", type=_path, help="Folder that image paths are relative to.  [default: the file's own]"
+    "--image-root",
+    type=_path,
+    help="Folder that image paths are relative to.  [default: the file's own]",
 )
-_skip_bad = click.option("--skip-bad", is_flag=True, help="Leave out records that cannot be used, and say how many.")
-_split = click.option("--split", default="val", show_default=True, help="Part of a named set or folder.")
+_skip_bad = click.option(
+    "--skip-bad", is_flag=True, help="Leave out records that cannot be used, and say how many."
+)
+_split = click.option(
+    "--split", default="val", show_default=True, help="Part of a named set or folder."
+)
 _template = click.option(
     "--template",
     type=click.Choice(["zh", "en"]),
@@ -55,12 +61,19 @@ def data() -> None:
 @_image_root
 @click.option("--no-images", is_flag=True, help="Do not look at the pictures.")
 @click.option(
-    "--model", metavar="MODEL", help="Also list what this model cannot take: a folder, a run, a hub id, or `tiny`."
+    "--model",
+    metavar="MODEL",
+    help="Also list what this model cannot take: a folder, a run, a hub id, or `tiny`.",
 )
 @_json
 @click.pass_context
 def check(
-    context: click.Context, path: Path, image_root: Path | None, no_images: bool, model: str | None, as_json: bool
+    context: click.Context,
+    path: Path,
+    image_root: Path | None,
+    no_images: bool,
+    model: str | None,
+    as_json: bool,
 ) -> None:
     """List every fault of a data file with file, line and remedy; exit with 1 if a record is bad.
 
@@ -74,10 +87,15 @@ def check(
         from ffr.runs import resolve_model
 
         if no_images:
-            raise UsageError("--model has no meaning beside --no-images: what it cannot take is seen in the pictures")
+            raise UsageError(
+                "--model has no meaning beside --no-images: what it cannot take is seen in the "
+                "pictures"
+            )
         rules = vlm_rules(resolve_model(model).location)
     with progress_bar(None, "checking", unit="records") as progress:
-        report = check_file(path, image_root=image_root, check_images=not no_images, rules=rules, progress=progress)
+        report = check_file(
+            path, image_root=image_root, check_images=not no_images, rules=rules, progress=progress
+        )
     if as_json:
         print_json(report.to_json())
     else:
@@ -94,9 +112,11 @@ def _print_report(report: CheckReport) -> None:
         say(one_line(f"warning: {fault.where}: {fault.message}", 1000) + often)
     num_bad = report.num_records - report.num_good
     say(
-        f"{report.path.name}: {report.num_good:,} of {report.num_records:,} records good, {num_bad:,} bad; "
+        f"{report.path.name}: {report.num_good:,} of {report.num_records:,} records good, "
+        f"{num_bad:,} bad; "
         f"{len(report.errors):,} faults, {len(report.warnings):,} warnings; "
-        f"{report.num_dialogues:,} dialogues, {report.num_examples:,} queries, {report.num_image_files:,} pictures looked at"
+        f"{report.num_dialogues:,} dialogues, {report.num_examples:,} queries, "
+        f"{report.num_image_files:,} pictures looked at"
     )
     if num_bad:
         say("Correct them, or pass --skip-bad to `ffr train` and `ffr eval` to use the good ones.")
@@ -115,7 +135,9 @@ def stats(dataset: str, split: str, skip_bad: bool, as_json: bool) -> None:
     from ffr.data.catalog import load_dataset
     from ffr.data.stats import dataset_stats
 
-    examples = load_dataset(dataset, split=split, skip_bad=skip_bad, require_images=False, echo=say_aside)
+    examples = load_dataset(
+        dataset, split=split, skip_bad=skip_bad, require_images=False, echo=say_aside
+    )
     figures = dataset_stats(examples)
     if as_json:
         print_json(
@@ -172,8 +194,14 @@ def _counts_table(examples: ExampleDataset, figures: DatasetStats) -> Table:
         ("answers with an image", f"{figures.num_image_answers:,}"),
         ("examples without a known answer", f"{none:,}"),
         ("contiguous answers ¹", f"{figures.contiguous_share:.1%}"),
-        ("dialogues by turns", ", ".join(f"{name}: {count:,}" for name, count in figures.lengths.items())),
-        ("dialogues by language", ", ".join(f"{name}: {count:,}" for name, count in figures.languages.items())),
+        (
+            "dialogues by turns",
+            ", ".join(f"{name}: {count:,}" for name, count in figures.lengths.items()),
+        ),
+        (
+            "dialogues by language",
+            ", ".join(f"{name}: {count:,}" for name, count in figures.languages.items()),
+        ),
         ("records left out", f"{examples.num_left_out:,}"),
         ("fingerprint", examples.fingerprint[:16]),
     ):
@@ -184,10 +212,16 @@ def _counts_table(examples: ExampleDataset, figures: DatasetStats) -> Table:
 @data.command()
 @click.argument("source", metavar="IN", type=_path)
 @click.argument("target", metavar="OUT", type=_path)
-@click.option("--to", "form", type=click.Choice(["ms-swift", "raw"]), required=True, help="The form to write.")
+@click.option(
+    "--to", "form", type=click.Choice(["ms-swift", "raw"]), required=True, help="The form to write."
+)
 @_template
 @_query_position
-@click.option("--drop-prompts", is_flag=True, help="To raw: let go of prompts in words other than the built-in ones.")
+@click.option(
+    "--drop-prompts",
+    is_flag=True,
+    help="To raw: let go of prompts in words other than the built-in ones.",
+)
 @_skip_bad
 @_force
 def convert(
@@ -212,7 +246,9 @@ def convert(
     _refuse_existing(target, force)
     examples = load_dataset(source, skip_bad=skip_bad, require_images=False, echo=say_aside)
     with progress_bar(None, "converting", unit="examples") as progress:
-        count = _write(target, _counted(examples, progress), form, template, query_position, drop_prompts)
+        count = _write(
+            target, _counted(examples, progress), form, template, query_position, drop_prompts
+        )
     say(f"{target}: {count:,} records, {len(examples):,} examples")
     _note_kept_prompts(form, examples)
     if form == "ms-swift" and any(
@@ -221,14 +257,27 @@ def convert(
         for line in example.dialogue.utterances
     ):
         say("Note: prompts have speakers in lower case; their capitals are not kept.")
-    _note_image_root(target, examples.image_root, any(example.dialogue.images for example in examples))
+    _note_image_root(
+        target, examples.image_root, any(example.dialogue.images for example in examples)
+    )
 
 
 @data.command()
 @click.argument("source", metavar="FILE")
-@click.option("--out", "target", type=_path, required=True, help="The file to write (.json or .jsonl, or .gz of them).")
 @click.option(
-    "--topics", "num_topics", type=click.IntRange(1, 100), default=3, show_default=True, help="Topics joined."
+    "--out",
+    "target",
+    type=_path,
+    required=True,
+    help="The file to write (.json or .jsonl, or .gz of them).",
+)
+@click.option(
+    "--topics",
+    "num_topics",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    help="Topics joined.",
 )
 @click.option(
     "--interleaved",
@@ -244,7 +293,11 @@ def convert(
     show_default=True,
     help="Share of examples that match nothing.",
 )
-@click.option("--num-dialogues", type=click.IntRange(1), help="Long dialogues.  [default: each short one used once]")
+@click.option(
+    "--num-dialogues",
+    type=click.IntRange(1),
+    help="Long dialogues.  [default: each short one used once]",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @_split
 @_template
@@ -277,7 +330,12 @@ def build(
 
     _refuse_existing(target, force)
     examples = load_dataset(
-        source, split=split, image_root=image_root, skip_bad=skip_bad, require_images=False, echo=say_aside
+        source,
+        split=split,
+        image_root=image_root,
+        skip_bad=skip_bad,
+        require_images=False,
+        echo=say_aside,
     )
     short = short_dialogues_of(examples)
     made = build_long(
@@ -298,9 +356,15 @@ def build(
 @data.command()
 @click.option("--out", "folder", type=_path, required=True, help="The folder to make.")
 @click.option(
-    "--name", type=click.Choice(["sample", "wechat-sample"]), default="sample", show_default=True, help="Which sample."
+    "--name",
+    type=click.Choice(["sample", "wechat-sample"]),
+    default="sample",
+    show_default=True,
+    help="Which sample.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes."
+)
 def sample(folder: Path, name: str, seed: int) -> None:
     """Generate an embedded sample set, text and pictures, into a new folder."""
     from ffr.data.catalog import generate_sample
@@ -327,7 +391,12 @@ def sample(folder: Path, name: str, seed: int) -> None:
 )
 @_force
 def download(
-    name: str, url: str | None, archive: Path | None, sha256: str | None, max_gigabytes: float, force: bool
+    name: str,
+    url: str | None,
+    archive: Path | None,
+    sha256: str | None,
+    max_gigabytes: float,
+    force: bool,
 ) -> None:
     """Fetch a published set (taken up again where it was cut), check it, and unpack it safely.
 
@@ -339,7 +408,8 @@ def download(
 
     if url is None and archive is None:
         raise UsageError(
-            f"no address of {name} is built in: pass the publishers' as --url URL, or a copy on this machine as --archive FILE"
+            f"no address of {name} is built in: pass the publishers' as --url URL, or a copy on "
+            "this machine as --archive FILE"
         )
     with progress_bar(None, "downloading", unit="bytes") as progress:
         result = install(
@@ -362,7 +432,12 @@ def download(
 
 
 def _write(
-    target: Path, examples: Iterable[Example], form: str, template: str, query_position: str, drop_prompts: bool
+    target: Path,
+    examples: Iterable[Example],
+    form: str,
+    template: str,
+    query_position: str,
+    drop_prompts: bool,
 ) -> int:
     from ffr.data.forms.formats import write_examples
 
@@ -378,7 +453,11 @@ def _write(
 
 def _refuse_existing(target: Path, force: bool) -> None:
     if target.exists() and not force:
-        remedy = "name another folder" if target.is_dir() else "pass --force to replace it, or name another file"
+        remedy = (
+            "name another folder"
+            if target.is_dir()
+            else "pass --force to replace it, or name another file"
+        )
         raise UsageError(f"{target} is there already; {remedy}")
 
 
@@ -390,7 +469,11 @@ def _note_kept_prompts(form: str, examples: Sequence[Example]) -> None:
         for name in ("template", "query_position")
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
-    num_kept = sum(example.prompt is not None for example in examples) if given and form == "ms-swift" else 0
+    num_kept = (
+        sum(example.prompt is not None for example in examples)
+        if given and form == "ms-swift"
+        else 0
+    )
     if num_kept:
         verb = "leave" if len(given) > 1 else "leaves"
         say(
@@ -401,7 +484,10 @@ def _note_kept_prompts(form: str, examples: Sequence[Example]) -> None:
 
 def _note_image_root(target: Path, image_root: Path, has_images: bool) -> None:
     if has_images and image_root.resolve() != target.parent.resolve():
-        say(f"Note: its image paths are relative to {image_root}; pass --image-root {image_root} with it.")
+        say(
+            f"Note: its image paths are relative to {image_root}; pass --image-root {image_root} "
+            "with it."
+        )
 
 
 def _counted(examples: ExampleDataset, progress: Progress) -> Iterable[Example]:

@@ -45,16 +45,32 @@ def _packages() -> list[Finding]:
 
     found = versions()
     lines = [Finding("version", "ok", f"{name} {version}") for name, version in found.items()]
-    for name in ("torch", "lightning", "transformers", "peft", "torchmetrics", "trl", "safetensors", "tokenizers"):
+    for name in (
+        "torch",
+        "lightning",
+        "transformers",
+        "peft",
+        "torchmetrics",
+        "trl",
+        "safetensors",
+        "tokenizers",
+    ):
         if name not in found:
-            lines.append(Finding("version", "missing", f"{name} is not installed", "pip install ffr-vlm"))
+            lines.append(
+                Finding("version", "missing", f"{name} is not installed", "pip install ffr-vlm")
+            )
     for name, extra, purpose in (
         ("bitsandbytes", "quantization", "4-bit loading"),
         ("wandb", "wandb", "logging to Weights & Biases"),
     ):
         if util.find_spec(name) is None:
             lines.append(
-                Finding("extra", "note", f"{name} is not installed ({purpose})", f"pip install 'ffr-vlm[{extra}]'")
+                Finding(
+                    "extra",
+                    "note",
+                    f"{name} is not installed ({purpose})",
+                    f"pip install 'ffr-vlm[{extra}]'",
+                )
             )
         else:
             lines.append(Finding("extra", "ok", f"{name} {metadata.version(name)} ({purpose})"))
@@ -81,7 +97,10 @@ def _devices() -> list[Finding]:
         bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
         lines.append(
             Finding(
-                "device", "ok", f"cuda:{index} {properties.name}, {properties.total_memory / 2**30:.0f} GiB, {bf16}"
+                "device",
+                "ok",
+                f"cuda:{index} {properties.name}, {properties.total_memory / 2**30:.0f} GiB, "
+                f"{bf16}",
             )
         )
     if not torch.cuda.is_available():
@@ -90,7 +109,8 @@ def _devices() -> list[Finding]:
                 "device",
                 "note",
                 f"no GPU that torch {torch.__version__} can use",
-                "the tiny model needs none; for a real backbone install a CUDA build of torch on a machine with a GPU",
+                "the tiny model needs none; for a real backbone install a CUDA build of torch on a "
+                "machine with a GPU",
             )
         )
     return lines
@@ -101,13 +121,18 @@ def _providers() -> list[Finding]:
 
     installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
     if not installed:
-        return [Finding("onnx", "missing", "ONNX Runtime is not installed", "pip install onnxruntime-gpu")]
+        return [
+            Finding(
+                "onnx", "missing", "ONNX Runtime is not installed", "pip install onnxruntime-gpu"
+            )
+        ]
     if len(installed) > 1:
         return [
             Finding(
                 "onnx",
                 "missing",
-                "onnxruntime and onnxruntime-gpu are both installed; one hides the other's providers",
+                "onnxruntime and onnxruntime-gpu are both installed; one hides the other's "
+                "providers",
                 "pip uninstall onnxruntime",
             )
         ]
@@ -118,7 +143,8 @@ def _providers() -> list[Finding]:
         Finding(
             "onnx",
             "ok",
-            f"{installed[0]} {metadata.version(installed[0])} was built with {', '.join(providers)}",
+            f"{installed[0]} {metadata.version(installed[0])} was built with "
+            f"{', '.join(providers)}",
             "",
         )
     ]
@@ -128,7 +154,10 @@ def _providers() -> list[Finding]:
         if not torch.cuda.is_available():
             lines.append(
                 Finding(
-                    "onnx", "note", "CUDAExecutionProvider is built in but has no GPU here; sessions run on the CPU"
+                    "onnx",
+                    "note",
+                    "CUDAExecutionProvider is built in but has no GPU here; sessions run on the "
+                    "CPU",
                 )
             )
     return lines
@@ -151,7 +180,9 @@ def _data() -> list[Finding]:
     try:
         home = data_home()
     except UsageError:
-        return [Finding("data", "note", "no home folder is known here", "set FFR_DATA_HOME to a folder")]
+        return [
+            Finding("data", "note", "no home folder is known here", "set FFR_DATA_HOME to a folder")
+        ]
     lines = [Finding("data", "ok", f"data folder {home} (FFR_DATA_HOME moves it)")]
     for name, state, remedy in describe_sets():
         lines.append(Finding("data", "note" if remedy else "ok", f"{name}: {state}", remedy))
@@ -168,10 +199,19 @@ def _models() -> list[Finding]:
     if (TINY_FOLDER / "model.safetensors").is_file():
         lines.append(Finding("model", "ok", "tiny: embedded"))
     else:
-        lines.append(Finding("model", "missing", "tiny: its files are not in the package", "install ffr-vlm again"))
+        lines.append(
+            Finding(
+                "model",
+                "missing",
+                "tiny: its files are not in the package",
+                "install ffr-vlm again",
+            )
+        )
     run = newest_finished_run(Path(RUNS_FOLDER))
     if run is None:
-        lines.append(Finding("model", "note", f"no finished run under {RUNS_FOLDER}/", "ffr train sft"))
+        lines.append(
+            Finding("model", "note", f"no finished run under {RUNS_FOLDER}/", "ffr train sft")
+        )
     else:
         lines.append(Finding("model", "ok", f"newest finished run: {run}"))
     return lines

@@ -49,7 +49,9 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
         from ffr.evaluation.predictions import copy_predictions, score_predictions
 
         tell(f"Scoring {call.predictions} (no model)")
-        results = score_predictions(call.predictions, seed=call.seed, with_baselines=not call.no_baselines)
+        results = score_predictions(
+            call.predictions, seed=call.seed, with_baselines=not call.no_baselines
+        )
         if call.reading == "published":
             add_published(results, call.predictions)
         _show(results, call, call.predictions)
@@ -57,18 +59,34 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
             target = call.out / PREDICTIONS_FILE
             if not (target.exists() and target.samefile(call.predictions)):
                 if (call.out / "evaluation.json").exists():
-                    raise UsageError(f"{call.out} holds the evaluation of a model; name another --out")
+                    raise UsageError(
+                        f"{call.out} holds the evaluation of a model; name another --out"
+                    )
                 copy_predictions(call.predictions, target)
             results.model["path"] = str(call.predictions.resolve())
             tell(f"Results: {results.save(call.out)}  ·  answers: {target}")
-        _conclude(results, call, f"ffr report {quote(str(call.out))}" if call.out else "--out DIR, to keep the results")
+        _conclude(
+            results,
+            call,
+            f"ffr report {quote(str(call.out))}" if call.out else "--out DIR, to keep the results",
+        )
         return
     from ffr.retrieval.opening import choose_model
 
     choice = choose_model(call.model)
-    if call.coherence and call.encoder is None and choice.source is None and call.kind != "embedding":
-        raise UsageError("--coherence takes the vectors of a model, and none is here; name an --encoder")
-    tell(f"Evaluating {choice.label} on {call.dataset}" + (f" ({call.split})" if call.data_split is not None else ""))
+    if (
+        call.coherence
+        and call.encoder is None
+        and choice.source is None
+        and call.kind != "embedding"
+    ):
+        raise UsageError(
+            "--coherence takes the vectors of a model, and none is here; name an --encoder"
+        )
+    tell(
+        f"Evaluating {choice.label} on {call.dataset}"
+        + (f" ({call.split})" if call.data_split is not None else "")
+    )
     if call.wrong_pictures:
         tell("CONTROL WITH WRONG PICTURES: every picture is one of another dialogue")
     try:
@@ -96,14 +114,18 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
     name = choice.name + (" (wrong pictures)" if call.wrong_pictures else "")
 
     def opened() -> OpenModel:
-        return open_model(choice, call.asking, name=name, seed=call.seed, trust_remote_code=call.trust_remote_code)
+        return open_model(
+            choice, call.asking, name=name, seed=call.seed, trust_remote_code=call.trust_remote_code
+        )
 
     # data that is not here is found out before a model is loaded, where it is known without whether
     # pictures are looked at
     model = opened() if choice.takes_images is None else None
     takes_images = choice.takes_images if model is None else model.takes_images
     if call.wrong_pictures and choice.kind == "embedding" and not takes_images:
-        raise UsageError("--wrong-pictures has no meaning beside an encoder of texts, which looks at no picture")
+        raise UsageError(
+            "--wrong-pictures has no meaning beside an encoder of texts, which looks at no picture"
+        )
     data = load_dataset(
         call.dataset,
         split=call.split,
@@ -144,7 +166,9 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
     return results, folder
 
 
-def _coherence_encoder(call: EvalCall, policy: Encoder | None, examples: Sequence[Example]) -> Encoder:
+def _coherence_encoder(
+    call: EvalCall, policy: Encoder | None, examples: Sequence[Example]
+) -> Encoder:
     """What makes the vectors of coherence: `--encoder`, else the retriever's own."""
     from ffr.retrieval.opening import open_encoder_of
 
@@ -156,7 +180,8 @@ def _coherence_encoder(call: EvalCall, policy: Encoder | None, examples: Sequenc
     if not encoder.takes_images and any(example.dialogue.images for example in examples):
         raise UsageError(
             f"{encoder.name} encodes texts only, and the data has pictures, "
-            "whose coherence needs an encoder of both; name one with --encoder, or leave --coherence out"
+            "whose coherence needs an encoder of both; name one with --encoder, or leave "
+            "--coherence out"
         )
     return encoder
 
@@ -181,7 +206,10 @@ def _default_out(call: EvalCall, choice: ModelChoice) -> Path:
 
 
 def _conclude(results: Results, call: EvalCall, next_command: str) -> None:
-    """The last line: what came out, and what comes next; JSON is all there is where it is wanted."""
+    """The last line: what came out, and what comes next.
+
+    JSON is all there is where it is wanted.
+    """
     if call.as_json:
         return
     from ffr.report.tables import headline

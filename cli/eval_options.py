@@ -33,7 +33,16 @@ _NOT = {
     "api": "a model that is no api:URL#MODEL",
     "embedding": "a model that is no embedding:ENCODER",
 }
-_FOR_PREDICTIONS = {"predictions", "out", "seed", "no_baselines", "slices", "reading", "as_json", "progress"}
+_FOR_PREDICTIONS = {
+    "predictions",
+    "out",
+    "seed",
+    "no_baselines",
+    "slices",
+    "reading",
+    "as_json",
+    "progress",
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -55,13 +64,17 @@ class EvalCall(AnswerConfig):
         unit="MODEL",
         unset="the newest finished run under ./runs, else tiny",
     )
-    predictions: Path | None = setting(None, "score this prediction file; no model is used", unit="FILE")
+    predictions: Path | None = setting(
+        None, "score this prediction file; no model is used", unit="FILE"
+    )
     out: Path | None = setting(None, "output folder", unit="DIR", unset="by model and data")
     limit: int | None = setting(None, "the first N queries only", low=1, unit="N")
     seed: int = setting(0, "seed of random-third and of --wrong-pictures")
     skip_bad: bool = setting(False, "leave bad records out, counted, instead of stopping")
     image_root: Path | None = setting(None, "folder that image paths are relative to", unit="DIR")
-    wrong_pictures: bool = setting(False, "control: show pictures of other dialogues in place of the right ones")
+    wrong_pictures: bool = setting(
+        False, "control: show pictures of other dialogues in place of the right ones"
+    )
     coherence: bool = setting(False, "also fragment order coherence, with the vectors of --encoder")
     encoder: str | None = setting(
         None,
@@ -78,8 +91,12 @@ class EvalCall(AnswerConfig):
     )
     no_baselines: bool = setting(False, "leave the trivial baselines out")
     slices: bool = setting(False, "also F1 by length, density, kind of truth and language")
-    trust_remote_code: bool = setting(False, "run code that comes with the model; only for a model you trust", of="vlm")
-    as_json: bool = setting(False, "print results.json instead of tables; all else goes to stderr", flag="--json")
+    trust_remote_code: bool = setting(
+        False, "run code that comes with the model; only for a model you trust", of="vlm"
+    )
+    as_json: bool = setting(
+        False, "print results.json instead of tables; all else goes to stderr", flag="--json"
+    )
     progress: bool | None = setting(None, "progress bar", unset="where stderr is a terminal")
 
     @classmethod
@@ -133,7 +150,9 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
         UsageError: naming the option, for such a one is an error and not a silence.
     """
     given = {
-        name for name in options if ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)
+        name
+        for name in options
+        if ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)
     }
     known = declared(EvalCall)
     if options["predictions"] is not None:

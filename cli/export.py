@@ -26,22 +26,52 @@ def export() -> None:
     "--part",
     type=click.Choice(["vision", "text", "image", "fragment"]),
     required=True,
-    help="vision: the tower of an image-text model; text, image: those of an encoder (text alone for sentence encoders); fragment: both in one graph.",
+    help="vision: the tower of an image-text model; text, image: those of an encoder (text alone "
+    "for sentence encoders); fragment: both in one graph.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write, whole or not at all."
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Folder to write, whole or not at all.",
 )
-@click.option("--adapter", type=click.Path(path_type=Path), metavar="DIR", help="peft adapter to merge in first.")
 @click.option(
-    "--dtype", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True, help="Type of numbers."
+    "--adapter",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="peft adapter to merge in first.",
 )
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the graph is checked."
+    "--dtype",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Type of numbers.",
 )
-@click.option("--opset", type=int, metavar="N", help="Version of the standard operators, 18 to 23. [default: 20]")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where the graph is checked.",
+)
+@click.option(
+    "--opset",
+    type=int,
+    metavar="N",
+    help="Version of the standard operators, 18 to 23. [default: 20]",
+)
 @click.option("--replace", is_flag=True, help="Write over an export that is there.")
 def onnx(
-    model: str, part: str, out: Path, adapter: Path | None, dtype: str, device: str, opset: int | None, replace: bool
+    model: str,
+    part: str,
+    out: Path,
+    adapter: Path | None,
+    dtype: str,
+    device: str,
+    opset: int | None,
+    replace: bool,
 ) -> None:
     """Write a part of a model as an ONNX graph that equals it, or nothing."""
     from ffr.encoders import ONNX_PREFIX, VLM_PREFIXES
@@ -57,7 +87,8 @@ def onnx(
         )
     if (model, part == "vision") in (("tiny", False), ("tiny-clip", True)):
         raise UsageError(
-            f"{model} has no part {part}: tiny, a vision-language model, has vision; tiny-clip, an encoder, has text, "
+            f"{model} has no part {part}: tiny, a vision-language model, has vision; tiny-clip, an "
+            "encoder, has text, "
             "image and fragment"
         )
     if model.startswith(ONNX_PREFIX):
@@ -77,8 +108,10 @@ def onnx(
     least = min(item["min_cosine"] for item in content["parity"])
     num_calls = sum(item["num_calls"] for item in content["parity"])
     say(
-        f"{out}: {content['kind']} {part}, {dtype}, opset {content['opset']}; equals torch on {num_calls} calls of "
-        f"{len(content['parity'])} kinds (difference at most {worst:.1e}, cosine at least {least:.6f}, "
+        f"{out}: {content['kind']} {part}, {dtype}, opset {content['opset']}; equals torch on "
+        f"{num_calls} calls of "
+        f"{len(content['parity'])} kinds (difference at most {worst:.1e}, cosine at least "
+        f"{least:.6f}, "
         f"{content['providers_tried'][0]})"
     )
     if dtype == "int8":
@@ -87,16 +120,44 @@ def onnx(
 
 @export.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--model", metavar="MODEL", help="The model it came from. [default: as the export says]")
-@click.option("--batch-size", "batch_sizes", type=click.IntRange(1), multiple=True, default=(1, 8), show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each contender.")
-@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="Calls that count.")
+@click.option(
+    "--model", metavar="MODEL", help="The model it came from. [default: as the export says]"
+)
+@click.option(
+    "--batch-size",
+    "batch_sizes",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(1, 8),
+    show_default=True,
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Threads of each contender.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=10, show_default=True, help="Calls that count."
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
-    "--image-side", type=click.IntRange(1), default=224, show_default=True, help="Pixels of a picture's side."
+    "--image-side",
+    type=click.IntRange(1),
+    default=224,
+    show_default=True,
+    help="Pixels of a picture's side.",
 )
-@click.option("--compile", "with_compile", is_flag=True, help="Beside torch.compile too, which takes minutes to start.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON.")
+@click.option(
+    "--compile",
+    "with_compile",
+    is_flag=True,
+    help="Beside torch.compile too, which takes minutes to start.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON."
+)
 def bench(
     folder: Path,
     model: str | None,

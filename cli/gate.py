@@ -30,10 +30,22 @@ if TYPE_CHECKING:
     "--max-drop",
     multiple=True,
     metavar="FIGURE=SHARE",
-    help="The figure may be this much below the baseline's; repeatable. [default, without any rule: joint_f1=0.01]",
+    help="The figure may be this much below the baseline's; repeatable. [default, without any "
+    "rule: joint_f1=0.01]",
 )
-@click.option("--min", "minimum", multiple=True, metavar="FIGURE=SHARE", help="The figure's least value; repeatable.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcome as JUnit XML.")
+@click.option(
+    "--min",
+    "minimum",
+    multiple=True,
+    metavar="FIGURE=SHARE",
+    help="The figure's least value; repeatable.",
+)
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the outcome as JUnit XML.",
+)
 @click.option(
     "--renew",
     is_flag=True,
@@ -78,7 +90,9 @@ def gate(
         say(f"Baseline: {baseline}")
         return
     drops = max_drop if max_drop or minimum else DEFAULT_RULES
-    rules = [parse_rule("max-drop", text) for text in drops] + [parse_rule("min", text) for text in minimum]
+    rules = [parse_rule("max-drop", text) for text in drops] + [
+        parse_rule("min", text) for text in minimum
+    ]
     found, kept = Results.load(results), Results.load(baseline)
     outcomes = check_rules(found, kept, rules, (str(results), str(baseline)))
     label, kept_label = found.label, kept.label
@@ -107,7 +121,11 @@ def _table(outcomes: list[Outcome]) -> Table:
     for header in ("value", "95 % interval", "baseline", "change"):
         table.add_column(header, justify="right", no_wrap=True)
     for outcome in outcomes:
-        interval = "-" if outcome.interval is None else f"{outcome.interval[0]:.4f}–{outcome.interval[1]:.4f}"
+        interval = (
+            "-"
+            if outcome.interval is None
+            else f"{outcome.interval[0]:.4f}–{outcome.interval[1]:.4f}"
+        )
         cells = [
             f"{outcome.value:.4f}",
             interval,
@@ -115,7 +133,9 @@ def _table(outcomes: list[Outcome]) -> Table:
             f"{outcome.value - outcome.baseline:+.4f}",
         ]
         verdict = "passed" if outcome.is_passed else "FELL"
-        table.add_row(verdict, Label(str(outcome.rule)), *cells, style="" if outcome.is_passed else "bold red")
+        table.add_row(
+            verdict, Label(str(outcome.rule)), *cells, style="" if outcome.is_passed else "bold red"
+        )
     return table
 
 

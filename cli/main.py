@@ -22,7 +22,11 @@ from ffr.text import visible
 
 _COMMANDS = {
     # name: (module, attribute, one line for `ffr --help`), in the order that help shows
-    "quickstart": ("ffr.cli.quickstart", "quickstart", "Make the sample, train on it, and measure, in one go."),
+    "quickstart": (
+        "ffr.cli.quickstart",
+        "quickstart",
+        "Make the sample, train on it, and measure, in one go.",
+    ),
     "train": ("ffr.cli.train", "train", "Train a model: sft, then grpo."),
     "curriculum": ("ffr.cli.curriculum", "curriculum", "Find out what is hard for a model."),
     "eval": ("ffr.cli.eval", "eval_command", "Measure a model, a baseline, or a prediction file."),
@@ -43,7 +47,15 @@ _NOBODY_READS = 141
 
 
 _OUTSIDE = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ENAMETOOLONG,
+    }
 )
 """What a disk may do to any command; no fault of ours."""
 
@@ -86,7 +98,10 @@ class _LazyGroup(click.Group):
                 raise
             place = f"{error.filename}: " if error.filename else ""
             raise _Failure(
-                FfrError(f"{place}{error.strerror}; see to its room and its rights, or name another place")
+                FfrError(
+                    f"{place}{error.strerror}; see to its room and its rights, or name another "
+                    "place"
+                )
             ) from error
 
 

@@ -46,7 +46,9 @@ class progress_bar:  # noqa: N801 - reads as the function it stands for
         unit: What stands behind the numbers; `bytes` shows sizes and speed.
     """
 
-    def __init__(self, asked: bool | None, what: str, total: int | None = None, *, unit: str = "") -> None:
+    def __init__(
+        self, asked: bool | None, what: str, total: int | None = None, *, unit: str = ""
+    ) -> None:
         import sys
 
         from rich.progress import (

@@ -12,9 +12,16 @@ from ffr.cli.output import say
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS")
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE.html", help="The page. [default: report.html in RESULTS]"
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="The page. [default: report.html in RESULTS]",
 )
-@click.option("--dataset", metavar="NAME|PATH", help="The data that was measured. [default: as the results name it]")
+@click.option(
+    "--dataset",
+    metavar="NAME|PATH",
+    help="The data that was measured. [default: as the results name it]",
+)
 @click.option("--split", help="Part of a named set. [default: likewise]")
 @click.option(
     "--image-root",
@@ -35,7 +42,9 @@ def report(
     image_root: Path | None,
     outside_pictures: bool,
 ) -> None:
-    """Write an evaluation as one web page: figures, plots, and the dialogues with what was found in them.
+    """Write an evaluation as one web page.
+
+    Figures, plots, and the dialogues with what was found in them.
 
     RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. The page
     needs nothing beside itself and fetches nothing. Where it would be larger than 48 MB, the
@@ -45,13 +54,18 @@ def report(
     from ffr.report.html.page import write_report
     from ffr.text import one_line
 
-    evaluation = open_evaluation(results, dataset=dataset, split=split, image_root=image_root, echo=say)
+    evaluation = open_evaluation(
+        results, dataset=dataset, split=split, image_root=image_root, echo=say
+    )
     folder = results if results.is_dir() else results.parent
-    written = write_report(evaluation, out or folder / "report.html", takes_outside_pictures=outside_pictures)
+    written = write_report(
+        evaluation, out or folder / "report.html", takes_outside_pictures=outside_pictures
+    )
     for note in written.notes:
         say(f"! {one_line(note, 2000)}")
     say(
-        f"{written.num_queries} queries on {written.num_dialogues} dialogues, {written.num_pictures} pictures"
+        f"{written.num_queries} queries on {written.num_dialogues} dialogues, "
+        f"{written.num_pictures} pictures"
         + (f", {written.num_unopened} that could not be opened" if written.num_unopened else "")
     )
     for page in written.pages:

@@ -73,4 +73,6 @@ def _help(item: Declared, of_recipe: bool) -> str:
     if item.about.alone is not None:
         text += f"; alone it means {item.about.alone}"
     text = f"{text}." if not text.endswith(".") else text
-    return text if of_recipe or item.about.unset is None else f"{text} [default: {item.about.unset}]"
+    return (
+        text if of_recipe or item.about.unset is None else f"{text} [default: {item.about.unset}]"
+    )

@@ -10,10 +10,18 @@ import click
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS")
 @click.option(
-    "--id", "wanted", required=True, metavar="DIALOGUE_ID|INDEX", help="The dialogue's id, or the query's index."
+    "--id",
+    "wanted",
+    required=True,
+    metavar="DIALOGUE_ID|INDEX",
+    help="The dialogue's id, or the query's index.",
 )
 @click.option("--plain", is_flag=True, help="No colours.")
-@click.option("--dataset", metavar="NAME|PATH", help="The data that was measured. [default: as the results name it]")
+@click.option(
+    "--dataset",
+    metavar="NAME|PATH",
+    help="The data that was measured. [default: as the results name it]",
+)
 @click.option("--split", help="Part of a named set. [default: likewise]")
 def show(results: Path, wanted: str, plain: bool, dataset: str | None, split: str | None) -> None:
     """Print a dialogue with what is true and what was found.

@@ -38,13 +38,22 @@ _OPTIONS: tuple[Option, ...] = (
         help="Set any setting; see --list-settings.",
     ),
     click.option(
-        "--out", type=click.Path(path_type=Path, file_okay=False), help="The run's folder. [default: runs/STAGE-…]"
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The run's folder. [default: runs/STAGE-…]",
     ),
-    click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was stopped."),
+    click.option(
+        "--resume",
+        type=click.Path(path_type=Path),
+        metavar="RUN",
+        help="Go on with a run that was stopped.",
+    ),
     click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop."),
     click.option("--list-settings", is_flag=True, help="Print all settings and recipes, and stop."),
     click.option(
-        "--progress/--no-progress", default=None, help="Progress bar. [default: where the output is a terminal]"
+        "--progress/--no-progress",
+        default=None,
+        help="Progress bar. [default: where the output is a terminal]",
     ),
 )
 
@@ -66,7 +75,9 @@ class _StageCommand(click.Command):
             known = [item for item, _, _ in describe_settings(_KINDS[self.name or ""])]
             if name not in known:
                 raise
-            raise UsageError(f"there is no option {error.option_name}; set it with -o {name}=VALUE") from None
+            raise UsageError(
+                f"there is no option {error.option_name}; set it with -o {name}=VALUE"
+            ) from None
 
 
 @click.group()
@@ -117,11 +128,17 @@ def _run_stage(
     job = {"say": say, "progress": _wants_progress(progress)}
     if resume is not None:
         if source is not None or out is not None:
-            raise UsageError("--resume takes its settings and its folder from the run; leave --config and --out out")
+            raise UsageError(
+                "--resume takes its settings and its folder from the run; leave --config and --out "
+                "out"
+            )
         named = tuple(f"{name}={value}" for name, value in settings.items() if value is not None)
         config = _resumed_config(kind, resume, (*named, *overrides))
         if config is None:
-            say(f"{resume} is finished; nothing is left to train (to train its model further: --model {resume})")
+            say(
+                f"{resume} is finished; nothing is left to train (to train its model further: "
+                f"--model {resume})"
+            )
             return
         _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
         return
@@ -130,7 +147,10 @@ def _run_stage(
 
     # a process that the first one started finds the folder made by it
     if out is not None and "LOCAL_RANK" not in os.environ and not is_unbegun(out):
-        raise UsageError(f"{out}: this folder is not empty; name a new one, or go on with the run by --resume {out}")
+        raise UsageError(
+            f"{out}: this folder is not empty; name a new one, or go on with the run by --resume "
+            f"{out}"
+        )
     _start(config, dry_run=dry_run, recipe=source or "tiny", run=out, **job)
 
 
@@ -164,14 +184,18 @@ def _list_settings(kind: type[StageConfig]) -> None:
         say(f"{name:<{width}}  {text}")
 
 
-def _resumed_config(kind: type[StageConfig], run: Path, overrides: tuple[str, ...]) -> StageConfig | None:
+def _resumed_config(
+    kind: type[StageConfig], run: Path, overrides: tuple[str, ...]
+) -> StageConfig | None:
     """The settings of the run that --resume names; None where it is finished."""
     from ffr.runs import RunRecord, is_unbegun
 
     if not run.is_dir():
         raise UsageError(f"{run}: no such run folder")
     if is_unbegun(run):
-        raise UsageError(f"{run}: no training was begun there; give the command that starts it, with --out {run}")
+        raise UsageError(
+            f"{run}: no training was begun there; give the command that starts it, with --out {run}"
+        )
     record = RunRecord.load(run)
     if record.stage != kind.stage:
         remedy = f"go on with it by `ffr train {record.stage} --resume {run}`"
@@ -197,7 +221,11 @@ def _never_a_signal(run: Path) -> bool:
     from ffr.report.answered import METRICS_FILE
     from ffr.run_log import read_metrics
 
-    shares = [row["no_signal_share"] for row in read_metrics(run / METRICS_FILE) if "no_signal_share" in row]
+    shares = [
+        row["no_signal_share"]
+        for row in read_metrics(run / METRICS_FILE)
+        if "no_signal_share" in row
+    ]
     return bool(shares) and min(shares) == 1
 
 
@@ -207,7 +235,8 @@ def _finish(stage: str, result: TrainResult) -> None:
         raise click.exceptions.Exit(130)
     if stage == "grpo" and _never_a_signal(result.run):
         say(
-            "! in no step did an answer earn more than the others to its prompt, so nothing was learned; "
+            "! in no step did an answer earn more than the others to its prompt, so nothing was "
+            "learned; "
             "look at samples.jsonl, and begin from a model that SFT has taught the answer's form"
         )
     figures = result.figures

@@ -116,7 +116,8 @@ def _figures(
         for name, row in rows.items():
             # the turns of one round lie side by side in time, so other load meets both
             row["speed_against_torch"] = statistics.median(
-                reference / own for reference, own in zip(seconds["torch"], seconds[name], strict=True)
+                reference / own
+                for reference, own in zip(seconds["torch"], seconds[name], strict=True)
             )
             row["cpu_against_torch"] = statistics.median(
                 reference / own for reference, own in zip(busy["torch"], busy[name], strict=True)
@@ -127,16 +128,19 @@ def _figures(
 def as_table(result: dict[str, Any]) -> str:
     """The result as a table in Markdown."""
     lines = [
-        "| batch | contender | median ms | p95 ms | items/s | against torch | by CPU time | peak MB |",
+        "| batch | contender | median ms | p95 ms | items/s | against torch | by CPU time | peak "
+        "MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in result["results"]:
         for name, item in row["contenders"].items():
             ratios = " | ".join(
-                f"{item[key]:.2f}×" if key in item else "" for key in ("speed_against_torch", "cpu_against_torch")
+                f"{item[key]:.2f}×" if key in item else ""
+                for key in ("speed_against_torch", "cpu_against_torch")
             )
             lines.append(
-                f"| {row['batch_size']} | {name} | {1e3 * item['median_seconds']:.1f} | {1e3 * item['p95_seconds']:.1f} | "
+                f"| {row['batch_size']} | {name} | {1e3 * item['median_seconds']:.1f} | "
+                f"{1e3 * item['p95_seconds']:.1f} | "
                 f"{item['items_per_second']:.1f} | {ratios} | {item['peak_bytes'] / 1e6:.0f} |"
             )
     return "\n".join(lines)
@@ -177,7 +181,8 @@ class _Worker:
         line = stream.readline()
         if not line:
             raise ModelError(
-                f"the contender {self.name} ended (exit status {self._process.wait()}); see its messages above"
+                f"the contender {self.name} ended (exit status {self._process.wait()}); see its "
+                "messages above"
             )
         content: dict[str, Any] = json.loads(line)
         if "error" in content:
@@ -214,7 +219,9 @@ def _peak() -> int:
         return int(held.split()[1]) * 1024
     import resource
 
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def serve_calls(prepare: Callable[[], Any], inputs: Callable[[int], Any] | None) -> None:

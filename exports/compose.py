@@ -55,11 +55,15 @@ class Fragments(nn.Module):
         """Sum of a tower's vectors over its rows, (1, H)."""
         if not len(first):
             return torch.zeros(1, self.width, device=first.device)
-        found: Tensor = tower(first, *(item for item in others if item is not None))[0].sum(0, keepdim=True)
+        found: Tensor = tower(first, *(item for item in others if item is not None))[0].sum(
+            0, keepdim=True
+        )
         return found
 
 
-def write_fragment_graph(texts: Path, images: Path, path: Path, width: int, *, external_data: bool) -> None:
+def write_fragment_graph(
+    texts: Path, images: Path, path: Path, width: int, *, external_data: bool
+) -> None:
     """Writes one graph in place of two.
 
     Args:

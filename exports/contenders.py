@@ -88,8 +88,13 @@ def write_inputs(load: Load, place: Path) -> None:
             from ffr.models.loading import load_vlm
 
             vlm = load_vlm(load.model)
-            images = [vlm.encode(FilePrompt("<image>"), [path]).images[0].inputs or {} for path in paths]
-            calls = [{name: item[name] for name in item if isinstance(item[name], torch.Tensor)} for item in images]
+            images = [
+                vlm.encode(FilePrompt("<image>"), [path]).images[0].inputs or {} for path in paths
+            ]
+            calls = [
+                {name: item[name] for name in item if isinstance(item[name], torch.Tensor)}
+                for item in images
+            ]
             for size in load.batch_sizes:
                 torch.save(calls[:size], place / f"{size}.pt")
             return
@@ -106,7 +111,9 @@ def write_inputs(load: Load, place: Path) -> None:
                 lines = texts(TEXTS_PER_FRAGMENT * size)
                 calls = [
                     {
-                        **encoder.text_inputs(lines[TEXTS_PER_FRAGMENT * number :][:TEXTS_PER_FRAGMENT]),
+                        **encoder.text_inputs(
+                            lines[TEXTS_PER_FRAGMENT * number :][:TEXTS_PER_FRAGMENT]
+                        ),
                         **encoder.image_inputs([path]),
                     }
                     for number, path in enumerate(paths[:size])
@@ -125,7 +132,10 @@ def prepare(name: str, load: Load) -> Contender:
             return Contender(lambda calls: [model.image_features(call) for call in calls], about)
         if info.part == "fragment":
             return Contender(
-                lambda calls: [model.run({name: value.numpy() for name, value in call.items()}) for call in calls],
+                lambda calls: [
+                    model.run({name: value.numpy() for name, value in call.items()})
+                    for call in calls
+                ],
                 about,
             )
         towers = OnnxTowers({info.part: model}, None)
@@ -148,10 +158,14 @@ def prepare(name: str, load: Load) -> Contender:
             found.append([value.float().cpu() for value in run(given)])
         return found
 
-    return Contender(run_all, {"torch": torch.__version__, "attention": core.config._attn_implementation})
+    return Contender(
+        run_all, {"torch": torch.__version__, "attention": core.config._attn_implementation}
+    )
 
 
-def _torch_call(part: str, load: Load) -> tuple[Any, Callable[[dict[str, torch.Tensor]], tuple[torch.Tensor, ...]]]:
+def _torch_call(
+    part: str, load: Load
+) -> tuple[Any, Callable[[dict[str, torch.Tensor]], tuple[torch.Tensor, ...]]]:
     """The model as transformers has it, and what it does with one call's inputs."""
     if part == "vision":
         import inspect
@@ -183,7 +197,9 @@ def _torch_call(part: str, load: Load) -> tuple[Any, Callable[[dict[str, torch.T
             return (vectors(model.get_image_features, given),)
         of_image = {name: given[name] for name in given if name in IMAGE_INPUTS}
         of_text = {name: given[name] for name in given if name not in IMAGE_INPUTS}
-        rows = torch.cat([vectors(model.get_text_features, of_text), vectors(model.get_image_features, of_image)])
+        rows = torch.cat(
+            [vectors(model.get_text_features, of_text), vectors(model.get_image_features, of_image)]
+        )
         return (torch.nn.functional.normalize(rows.mean(0, keepdim=True), dim=-1),)
 
     return model, embed

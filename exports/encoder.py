@@ -28,7 +28,8 @@ def load_dual(model: str | Path, *, part: str) -> DualEncoder:
     encoder = load_encoder(model)
     if not isinstance(encoder, DualEncoder):
         raise ModelError(
-            f"encodes texts only and has no {part} part; export its text part (--part text), or name an encoder of texts and images",
+            f"encodes texts only and has no {part} part; export its text part (--part text), or "
+            "name an encoder of texts and images",
             str(model),
         )
     return encoder
@@ -66,11 +67,16 @@ class OnnxTowers:
 
     def _run(self, part: str, inputs: Mapping[str, Any]) -> Any:
         if part not in self.parts:
-            raise UsageError(f"the {part} part was not exported; run `ffr export onnx --part {part}` beside the other")
+            raise UsageError(
+                f"the {part} part was not exported; run `ffr export onnx --part {part}` beside the "
+                "other"
+            )
         arrays = {name: value.numpy() for name, value in inputs.items()}
         size = len(next(iter(arrays.values())))
         rows = [
-            self.parts[part].run({name: value[start : start + self.batch_size] for name, value in arrays.items()})
+            self.parts[part].run(
+                {name: value[start : start + self.batch_size] for name, value in arrays.items()}
+            )
             for start in range(0, size, self.batch_size)
         ]
         joined = np.concatenate([row["embeddings"] for row in rows])
@@ -80,7 +86,8 @@ class OnnxTowers:
 class OnnxEncoder(DualEncoder):
     """A dual encoder of exported parts. Made by `ffr.exports.runtime.load_onnx_encoder`.
 
-    Fragments go through the fragment part where there is one, else their texts and images through the other two.
+    Fragments go through the fragment part where there is one, else their texts and images through
+    the other two.
 
     Args:
         towers: The exported parts.
@@ -89,7 +96,9 @@ class OnnxEncoder(DualEncoder):
         name: What the user called it.
     """
 
-    def __init__(self, towers: OnnxTowers, tokenizer: Any, image_processor: Any, *, name: str) -> None:
+    def __init__(
+        self, towers: OnnxTowers, tokenizer: Any, image_processor: Any, *, name: str
+    ) -> None:
         takes_images = bool({"image", "fragment"} & set(towers.parts))
         super().__init__(towers, tokenizer, image_processor, name=name, takes_images=takes_images)
         self._fragment = towers.parts.get("fragment")
@@ -105,7 +114,10 @@ class OnnxEncoder(DualEncoder):
         if self._fragment is None:
             return super().embed_fragments(fragments)
         check_parts(fragments)
-        rows = [self._fragment.run(self._inputs(self._fragment, parts))["embeddings"] for parts in fragments]
+        rows = [
+            self._fragment.run(self._inputs(self._fragment, parts))["embeddings"]
+            for parts in fragments
+        ]
         if not rows:
             rows = [self._fragment.warm_up()["embeddings"][:0]]  # of no row, but of the right width
         return torch.from_numpy(np.concatenate(rows))
@@ -126,7 +138,9 @@ class OnnxEncoder(DualEncoder):
 
 
 class OnnxSentenceEncoder(SentenceEncoder):
-    """A sentence encoder whose model and pooling are a graph. Made by `ffr.exports.runtime.load_onnx_encoder`.
+    """A sentence encoder whose model and pooling are a graph.
+
+    Made by `ffr.exports.runtime.load_onnx_encoder`.
 
     Args:
         model: The exported text part.
@@ -145,7 +159,9 @@ class OnnxSentenceEncoder(SentenceEncoder):
         is_lowered: Any = settings.get("is_lowered")
         is_limit = isinstance(limit, int) and limit > tokenizer.num_special_tokens_to_add()
         if pooling not in get_args(Pooling) or not is_limit or not isinstance(is_lowered, bool):
-            raise ModelError("its settings are not those of a sentence encoder; export the model again", name)
+            raise ModelError(
+                "its settings are not those of a sentence encoder; export the model again", name
+            )
         self._graph_inputs = set(model.info.inputs)
         super().__init__(
             OnnxTowers({"text": model}, config),
@@ -172,11 +188,17 @@ def empty_rows(entry: Mapping[str, Any]) -> Any:
     >>> empty_rows({"dtype": "int64", "shape": ["texts", "length"]}).shape
     (0, 1)
     """
-    return np.zeros([0, *(1 if isinstance(length, str) else length for length in entry["shape"][1:])], entry["dtype"])
+    return np.zeros(
+        [0, *(1 if isinstance(length, str) else length for length in entry["shape"][1:])],
+        entry["dtype"],
+    )
 
 
 def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | None = None) -> Any:
-    """An encoder of exported parts: a folder that holds one part, or one that holds folders `text`, `image` and `fragment`, or some of them.
+    """An encoder of exported parts.
+
+    A folder that holds one part, or one that holds folders `text`, `image` and `fragment`, or some
+    of them.
 
     Raises:
         ModelError: where no part of an encoder lies there, or the parts are of different models.
@@ -187,12 +209,19 @@ def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | 
     from ffr.embedding import SENTENCE_KINDS
     from ffr.model_files import loading_explained
 
-    places = [folder] if (folder / INFO_FILE).is_file() else [folder / part for part in ENCODER_PARTS]
-    models = [load_onnx(place, device=device, num_threads=num_threads) for place in places if place.is_dir()]
+    places = (
+        [folder] if (folder / INFO_FILE).is_file() else [folder / part for part in ENCODER_PARTS]
+    )
+    models = [
+        load_onnx(place, device=device, num_threads=num_threads)
+        for place in places
+        if place.is_dir()
+    ]
     parts = {model.info.part: model for model in models}
     if not parts or set(parts) - set(ENCODER_PARTS):
         raise ModelError(
-            "holds no text or image encoder; name what `ffr export onnx --part text`, `image` or `fragment` wrote",
+            "holds no text or image encoder; name what `ffr export onnx --part text`, `image` or "
+            "`fragment` wrote",
             str(folder),
         )
     if len({model.info.content["source"]["fingerprint"] for model in models}) > 1:
@@ -203,7 +232,12 @@ def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | 
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         if config.model_type in SENTENCE_KINDS:
             if set(parts) != {"text"}:
-                raise ModelError("encodes texts only, but holds other parts than text; export the model again", place)
+                raise ModelError(
+                    "encodes texts only, but holds other parts than text; export the model again",
+                    place,
+                )
             return OnnxSentenceEncoder(parts["text"], config, tokenizer, name=name)
-        image_processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False, backend="pil")
+        image_processor = AutoImageProcessor.from_pretrained(
+            place, trust_remote_code=False, backend="pil"
+        )
     return OnnxEncoder(OnnxTowers(parts, config), tokenizer, image_processor, name=name)

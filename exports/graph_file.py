@@ -53,12 +53,17 @@ def read_graph_file(path: Path) -> GraphFile:
     """
     found = GraphFile()
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             _look(content, 0, len(content), "model", found, 0)
     except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
         raise ModelError(f"is no whole ONNX graph ({error}); export it again", str(path)) from None
     if not found.opsets:
-        raise ModelError("is no whole ONNX graph (it names no operator set); export it again", str(path))
+        raise ModelError(
+            "is no whole ONNX graph (it names no operator set); export it again", str(path)
+        )
     return found
 
 
@@ -72,7 +77,9 @@ def check_weight_files(graph: GraphFile, path: Path) -> None:
     for name in sorted(graph.weight_files):
         is_plain = name and name not in (".", "..") and not set(name) & set("/\\:\0")
         if not is_plain or (folder / name).resolve().parent != folder:
-            raise ModelError(f"wants weights from {name!r}, outside its folder; do not use this graph", str(path))
+            raise ModelError(
+                f"wants weights from {name!r}, outside its folder; do not use this graph", str(path)
+            )
         if not (folder / name).is_file():
             raise ModelError(f"its weights {name!r} are missing; fetch the folder again", str(path))
 

@@ -51,7 +51,9 @@ class ClipImages(nn.Module):
         cut = cut_patches(pixel_values.to(self.first.dtype), self.patch)
         length = cut.shape[1] + 1
         patches = self.patches(cut.flatten(0, 1)).unflatten(0, (size, -1)) + self.positions
-        rows = self.before(torch.cat([self.first.expand(size, -1, -1), patches], dim=1)).flatten(0, 1)
+        rows = self.before(torch.cat([self.first.expand(size, -1, -1), patches], dim=1)).flatten(
+            0, 1
+        )
         for layer in list(self.layers)[:-1]:
             rows = layer(rows, size)
         rows = self.layers[-1](rows, size, kept=torch.arange(size, device=rows.device) * length)
@@ -69,14 +71,19 @@ class _PoolingHead(nn.Module):
         super().__init__()
         part = head.attention
         weights, biases = part.in_proj_weight.detach().chunk(3), part.in_proj_bias.detach().chunk(3)
-        self.query = nn.Buffer((head.probe.detach()[0] @ weights[0].T + biases[0])[None])  # (1, 1, D)
+        self.query = nn.Buffer(
+            (head.probe.detach()[0] @ weights[0].T + biases[0])[None]
+        )  # (1, 1, D)
         self.key, self.value = linear_of(weights[1], biases[1]), linear_of(weights[2], biases[2])
         self.output, self.norm, self.perceptron = part.out_proj, head.layernorm, head.mlp
         self.num_heads = int(part.num_heads)
 
     def forward(self, rows: Tensor, size: int, bias: Tensor | None = None) -> Tensor:
         """(B·L, D) → (B, D)."""
-        key, value = self.key(rows).unflatten(0, (size, -1)), self.value(rows).unflatten(0, (size, -1))
+        key, value = (
+            self.key(rows).unflatten(0, (size, -1)),
+            self.value(rows).unflatten(0, (size, -1)),
+        )
         seen = attention(self.query.expand(size, -1, -1), key, value, self.num_heads, bias=bias)
         pooled = self.output(seen.flatten(0, 1))
         found: Tensor = pooled + self.perceptron(self.norm(pooled))
@@ -121,11 +128,15 @@ class Siglip2Images(nn.Module):
             raise ModelError("its image tower has no pooling head and so gives no vectors")
         self.patches = tower.embeddings.patch_embedding
         self.side = int(tower.embeddings.position_embedding_size)
-        self.positions = nn.Buffer(tower.embeddings.position_embedding.weight.detach()[: self.side**2].clone())
+        self.positions = nn.Buffer(
+            tower.embeddings.position_embedding.weight.detach()[: self.side**2].clone()
+        )
         self.layers = nn.ModuleList(Layer.of_clip(layer) for layer in tower.encoder.layers)
         self.after, self.head = tower.post_layernorm, _PoolingHead(tower.head)
 
-    def forward(self, pixel_values: Tensor, pixel_attention_mask: Tensor, spatial_shapes: Tensor) -> tuple[Tensor]:
+    def forward(
+        self, pixel_values: Tensor, pixel_attention_mask: Tensor, spatial_shapes: Tensor
+    ) -> tuple[Tensor]:
         """Vectors of images.
 
         Args:
@@ -144,9 +155,13 @@ class Siglip2Images(nn.Module):
         # line (seen with 2.13)
         row = torch.where((width == 1) & (height != self.side), 0, patch // width)
         down, across = self._shares(row, height), self._shares(patch % width, width)  # (B, L, side)
-        positions = (down[..., None] * across[..., None, :]).flatten(2).flatten(0, 1).to(dtype) @ self.positions
+        positions = (down[..., None] * across[..., None, :]).flatten(2).flatten(0, 1).to(
+            dtype
+        ) @ self.positions
         rows = self.patches(pixel_values.to(dtype).flatten(0, 1)) + positions
-        hidden = torch.where(pixel_attention_mask.bool(), 0.0, lowest_score(dtype)).to(dtype)[:, None, None]
+        hidden = torch.where(pixel_attention_mask.bool(), 0.0, lowest_score(dtype)).to(dtype)[
+            :, None, None
+        ]
         bias = hidden.expand(-1, 1, length, -1)
         for layer in self.layers:
             rows = layer(rows, size, bias=bias)

@@ -1,9 +1,10 @@
 """Whether a graph's products of bytes are the same on every processor.
 
-Processors without VNNI (x86 with AVX2, or AVX-512 of the first years) multiply unsigned activations by signed weights with `vpmaddubsw`: the products of two
-neighbours are summed in 16 bits, and what does not fit is cut off at ±32,767 without a word. An activation is at most 255, so two neighbours'
-weights of one sign must sum to at most 128; weights of 7 bits (−64 to 64) always do. ONNX Runtime multiplies unsigned weights by other
-instructions, which lose nothing.
+Processors without VNNI (x86 with AVX2, or AVX-512 of the first years) multiply unsigned activations
+by signed weights with `vpmaddubsw`: the products of two neighbours are summed in 16 bits, and what
+does not fit is cut off at ±32,767 without a word. An activation is at most 255, so two neighbours'
+weights of one sign must sum to at most 128; weights of 7 bits (−64 to 64) always do. ONNX Runtime
+multiplies unsigned weights by other instructions, which lose nothing.
 """
 
 from __future__ import annotations
@@ -59,11 +60,13 @@ def check_bytes(path: Path) -> int:
     for name, weights in products:
         if weights is None or weights.dtype not in (np.int8, np.uint8):
             raise ModelError(
-                f"its graph multiplies bytes by {name}, which are no weights of bytes; nothing was written"
+                f"its graph multiplies bytes by {name}, which are no weights of bytes; nothing was "
+                "written"
             )
         if weights.dtype == np.int8 and (pair := largest_pair(weights)) > MAX_PAIR:
             raise ModelError(
-                f"its weights {name} saturate on processors without VNNI (two neighbours sum to {pair}, more than {MAX_PAIR}); "
+                f"its weights {name} saturate on processors without VNNI (two neighbours sum to "
+                f"{pair}, more than {MAX_PAIR}); "
                 "nothing was written"
             )
     return len(products)

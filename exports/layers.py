@@ -21,7 +21,13 @@ from torch import Tensor, nn
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, num_heads: int, *, bias: Tensor | None = None, is_causal: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    num_heads: int,
+    *,
+    bias: Tensor | None = None,
+    is_causal: bool = False,
 ) -> Tensor:
     """Attention of (B, Q, D) to (B, K, D), heads side by side in D: one operator of ONNX Runtime.
 
@@ -34,7 +40,10 @@ def attention(
         is_causal: A row sees itself and those before it.
     """
     if torch.onnx.is_in_onnx_export():
-        attributes: dict[str, Any] = {"num_heads": num_heads, **({"unidirectional": 1} if is_causal else {})}
+        attributes: dict[str, Any] = {
+            "num_heads": num_heads,
+            **({"unidirectional": 1} if is_causal else {}),
+        }
         inputs = (query, key, value) if bias is None else (query, key, value, None, None, bias)
         fused: Tensor = torch.onnx.ops.symbolic(
             "com.microsoft::MultiHeadAttention",
@@ -45,8 +54,12 @@ def attention(
             version=1,
         )
         return fused
-    query, key, value = (part.reshape(*part.shape[:2], num_heads, -1).transpose(1, 2) for part in (query, key, value))
-    found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, is_causal=is_causal)
+    query, key, value = (
+        part.reshape(*part.shape[:2], num_heads, -1).transpose(1, 2) for part in (query, key, value)
+    )
+    found = nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=bias, is_causal=is_causal
+    )
     return found.transpose(1, 2).flatten(2)
 
 
@@ -84,7 +97,9 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def _scaled(linear: nn.Linear, factor: Tensor) -> nn.Linear:
     """The linear with each of its outputs multiplied."""
-    return linear_of(linear.weight * factor[:, None], None if linear.bias is None else linear.bias * factor)
+    return linear_of(
+        linear.weight * factor[:, None], None if linear.bias is None else linear.bias * factor
+    )
 
 
 def as_linear(convolution: nn.Module) -> nn.Linear:
@@ -161,9 +176,15 @@ class Layer(nn.Module):
         joint = block.attn.qkv
         biases = (None,) * 3 if joint.bias is None else joint.bias.chunk(3)
         query, key, value = (
-            linear_of(weight, bias) for weight, bias in zip(joint.weight.chunk(3), biases, strict=True)
+            linear_of(weight, bias)
+            for weight, bias in zip(joint.weight.chunk(3), biases, strict=True)
         )
-        return cls((block.norm1, block.norm2), (query, key, value, block.attn.proj), block.mlp, block.attn.num_heads)
+        return cls(
+            (block.norm1, block.norm2),
+            (query, key, value, block.attn.proj),
+            block.mlp,
+            block.attn.num_heads,
+        )
 
     def forward(
         self,
@@ -199,14 +220,19 @@ class Layer(nn.Module):
         query, key = self.query_norm(self.query(asking)), self.key_norm(self.key(normed))
         value = self.value(normed)
         if cos is not None and sin is not None:
-            query, key = rotate(query, cos, sin, self.num_heads), rotate(key, cos, sin, self.num_heads)
+            query, key = (
+                rotate(query, cos, sin, self.num_heads),
+                rotate(key, cos, sin, self.num_heads),
+            )
         if slots is None:
             key, value = key.unflatten(0, (size, -1)), value.unflatten(0, (size, -1))
             query = query.unflatten(0, (size, -1)) if kept is None else query[:, None]
         else:
             key, value = key[slots], value[slots]
             query = query[slots] if kept is None else query[:, None]
-        seen = attention(query, key, value, self.num_heads, bias=bias, is_causal=is_causal).flatten(0, 1)
+        seen = attention(query, key, value, self.num_heads, bias=bias, is_causal=is_causal).flatten(
+            0, 1
+        )
         if kept is not None:
             rows = rows[kept]
         elif places is not None:
@@ -234,7 +260,9 @@ class PatchEncoder(nn.Module):
         """(B, 3, side, side) → (B·L, D)."""
         size = pixels.shape[0]
         cut = cut_patches(pixels.to(self.positions.dtype), self.patch)
-        rows: Tensor = (self.patches(cut.flatten(0, 1)).unflatten(0, (size, -1)) + self.positions).flatten(0, 1)
+        rows: Tensor = (
+            self.patches(cut.flatten(0, 1)).unflatten(0, (size, -1)) + self.positions
+        ).flatten(0, 1)
         for layer in self.layers:
             rows = layer(rows, size)
         return rows

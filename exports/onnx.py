@@ -1,7 +1,9 @@
 """Exports a vision tower or an encoder to ONNX, checks it against torch, and only then puts it in its place.
 
-The steps: load the model (adapters merged), put the part into a module of ours (`ffr.exports.plans`), trace it with sizes left open, save it beside
-its place, open it as a user would, run it on inputs that it was not traced with, write what was found, rename.
+The steps: load the model (adapters merged), put the part into a module of ours
+(`ffr.exports.plans`), trace it with sizes left open, save it beside
+its place, open it as a user would, run it on inputs that it was not traced with, write what was
+found, rename.
 """
 
 from __future__ import annotations
@@ -37,7 +39,14 @@ from ffr.exports.parity import (
     check,
     compare,
 )
-from ffr.exports.plans import Part, Plan, plan_encoder, plan_fragment, plan_sentence_encoder, plan_vision
+from ffr.exports.plans import (
+    Part,
+    Plan,
+    plan_encoder,
+    plan_fragment,
+    plan_sentence_encoder,
+    plan_vision,
+)
 from ffr.exports.readme import PROCESSORS, readme_of
 from ffr.exports.reference import write_reference
 from ffr.exports.runtime import FORMAT, GRAPH_FILE, INFO_FILE, file_digest, open_session
@@ -83,20 +92,28 @@ def export_onnx(
         The content of `export.json`.
 
     Raises:
-        ModelError: where the model lacks the part, or the graph differs from torch beyond its tolerance.
-        UsageError: where an option is unknown, something is not installed, or the folder cannot be written.
+        ModelError: where the model lacks the part, or the graph differs from torch beyond its
+            tolerance.
+        UsageError: where an option is unknown, something is not installed, or the folder cannot be
+            written.
     """
     _check_call(out, dtype, opset, replace)
     if part == "vision":
         vlm = load_vlm(model, adapter=adapter)
         if adapter is not None:
             vlm = _merged(vlm)
-        return export_plan(plan_vision(vlm), out, dtype=dtype, device=device, opset=opset, replace=replace)
+        return export_plan(
+            plan_vision(vlm), out, dtype=dtype, device=device, opset=opset, replace=replace
+        )
     if adapter is not None:
         raise UsageError(f"--adapter goes with --part vision; the {part} part has none")
     if part == "text":
         encoder = load_encoder(model)
-        plan = plan_sentence_encoder(encoder) if isinstance(encoder, SentenceEncoder) else plan_encoder(encoder, "text")
+        plan = (
+            plan_sentence_encoder(encoder)
+            if isinstance(encoder, SentenceEncoder)
+            else plan_encoder(encoder, "text")
+        )
     else:
         dual = load_dual(model, part=part)
         plan = plan_fragment(dual) if part == "fragment" else plan_encoder(dual, "image")
@@ -106,7 +123,13 @@ def export_onnx(
 def _merged(vlm: Vlm) -> Vlm:
     """The model with its adapter's update in the weights."""
     plain = vlm.model.merge_and_unload()
-    return Vlm(plain, vlm.tokenizer, vlm.processor, name=vlm.name, max_image_pixels=vlm.tower.max_image_pixels)
+    return Vlm(
+        plain,
+        vlm.tokenizer,
+        vlm.processor,
+        name=vlm.name,
+        max_image_pixels=vlm.tower.max_image_pixels,
+    )
 
 
 def _check_call(out: Path, dtype: str, opset: int, replace: bool) -> None:
@@ -143,7 +166,9 @@ def export_plan(
         figures: list[Figures] = []
         reference: Call | None = None
         for case in plan.cases():
-            figures.append(compare(case.name, case.calls, session.run, one_item=plan.part == "vision"))
+            figures.append(
+                compare(case.name, case.calls, session.run, one_item=plan.part == "vision")
+            )
             if case.calls and (reference is None or case.name == REFERENCE_CASES[plan.part]):
                 reference = case.calls[-1]
         try:
@@ -158,7 +183,9 @@ def export_plan(
             {name: reference.inputs[name] for name in session.info.inputs},
             session.run(reference.inputs),
         )
-        content = _write_info(plan, scratch, dtype=dtype, opset=opset, figures=figures, providers=[session.provider])
+        content = _write_info(
+            plan, scratch, dtype=dtype, opset=opset, figures=figures, providers=[session.provider]
+        )
         write_text(scratch / "README.md", readme_of(plan, content))
         del session
     return content
@@ -172,7 +199,8 @@ def _put_in_place(out: Path) -> Iterator[Path]:
             yield scratch
     except OSError as error:
         raise UsageError(
-            f"{out}: cannot be written ({error.strerror or error}); free space or name another folder"
+            f"{out}: cannot be written ({error.strerror or error}); free space or name another "
+            "folder"
         ) from error
 
 
@@ -229,15 +257,19 @@ def _trace(plan: Plan, path: Path, *, is_half: bool, opset: int) -> None:
             output_names=list(module.output_names),  # type: ignore[arg-type, union-attr]
         )
         assert program is not None
-        size = sum(weight.numel() * weight.element_size() for weight in module.state_dict().values())
+        size = sum(
+            weight.numel() * weight.element_size() for weight in module.state_dict().values()
+        )
         program.save(str(path), external_data=size > MAX_INLINE_BYTES)
 
 
 def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
-    """Weights of matrix products as signed bytes of 7 bits, each output with its own scale; activations are rounded call by call.
+    """Weights of matrix products as signed bytes of 7 bits, each output with its own scale.
 
-    All 8 bits would saturate on processors without VNNI (`ffr.exports.int8`), and unsigned bytes take twice the time on those
-    that have it (benchmarks/int8.py).
+    Activations are rounded call by call.
+
+    All 8 bits would saturate on processors without VNNI (`ffr.exports.int8`), and unsigned bytes
+    take twice the time on those that have it (benchmarks/int8.py).
 
     Args:
         path: The graph, which is written over.
@@ -257,7 +289,10 @@ def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
         name
         for node in model.graph.node
         if any(part in weight for weight in node.input for part in whole_weights)
-        for name in (node.name, f"{node.name}_MatMul")  # the quantizer names products with a bias anew
+        for name in (
+            node.name,
+            f"{node.name}_MatMul",
+        )  # the quantizer names products with a bias anew
     ]
     remove(path)
     onnx.save(model, str(whole))
@@ -274,11 +309,21 @@ def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
 
 
 def _write_info(
-    plan: Plan, folder: Path, *, dtype: str, opset: int, figures: list[Figures], providers: list[str]
+    plan: Plan,
+    folder: Path,
+    *,
+    dtype: str,
+    opset: int,
+    figures: list[Figures],
+    providers: list[str],
 ) -> dict[str, Any]:
     tolerance = TOLERANCES[dtype]
     between = between_processors(dtype, figures) if figures else tolerance
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (INFO_FILE, "README.md"))
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (INFO_FILE, "README.md")
+    )
     content: dict[str, Any] = {
         "format": FORMAT,
         "part": plan.part,
@@ -293,7 +338,10 @@ def _write_info(
         "outputs": list(plan.module.output_names),  # type: ignore[arg-type]
         "warm_up": {name: _warm_up(value) for name, value in plan.example.items()},
         "settings": plan.settings,
-        "tolerance": {"max_difference": tolerance.max_difference, "min_cosine": tolerance.min_cosine},
+        "tolerance": {
+            "max_difference": tolerance.max_difference,
+            "min_cosine": tolerance.min_cosine,
+        },
         "parity": as_content(figures),
         "providers_tried": providers,
         "processors": PROCESSORS[dtype],
@@ -312,7 +360,10 @@ def _exporter_versions() -> dict[str, str]:
 
 
 def _shape(value: Tensor, open_axes: dict[int, Any]) -> list[int | str]:
-    return [open_axes[axis].__name__ if axis in open_axes else length for axis, length in enumerate(value.shape)]
+    return [
+        open_axes[axis].__name__ if axis in open_axes else length
+        for axis, length in enumerate(value.shape)
+    ]
 
 
 def _warm_up(value: Tensor) -> dict[str, Any]:

@@ -1,6 +1,9 @@
-"""Whether a graph gives what the model gives: on inputs of every kind that it must take, none of which it was exported with.
+"""Whether a graph gives what the model gives.
 
-Difference is relative: the largest difference of a call over the largest value that torch gives. Cosine is that of a text's or an image's whole
+On inputs of every kind that it must take, none of which it was exported with.
+
+Difference is relative: the largest difference of a call over the largest value that torch gives.
+Cosine is that of a text's or an image's whole
 output, the smallest over a call.
 """
 
@@ -32,8 +35,15 @@ class Tolerance:
     min_cosine: float
 
 
-TOLERANCES = {"fp32": Tolerance(1e-4, 0.999_99), "fp16": Tolerance(3e-2, 0.999), "int8": Tolerance(0.3, 0.99)}
-"""What each type of number may differ by: half precision has 11 bits and the towers some 30 layers; bytes are held to the cosine first."""
+TOLERANCES = {
+    "fp32": Tolerance(1e-4, 0.999_99),
+    "fp16": Tolerance(3e-2, 0.999),
+    "int8": Tolerance(0.3, 0.99),
+}
+"""What each type of number may differ by.
+
+Half precision has 11 bits and the towers some 30 layers; bytes are held to the cosine first.
+"""
 
 
 REFERENCE_CASES = {
@@ -90,14 +100,17 @@ class Case:
     calls: Sequence[Call]
 
 
-def compare(name: str, calls: Sequence[Call], run: Callable[[Arrays], Arrays], *, one_item: bool) -> Figures:
+def compare(
+    name: str, calls: Sequence[Call], run: Callable[[Arrays], Arrays], *, one_item: bool
+) -> Figures:
     """Runs a graph on calls whose results are known.
 
     Args:
         name: The kind of input.
         calls: The calls.
         run: The graph.
-        one_item: Whether a call's output is one item's (a tower's image), or has an item a row (vectors).
+        one_item: Whether a call's output is one item's (a tower's image), or has an item a row
+            (vectors).
 
     Raises:
         ModelError: where an output has another shape.
@@ -114,7 +127,8 @@ def compare(name: str, calls: Sequence[Call], run: Callable[[Arrays], Arrays], *
             want = np.asarray(right, np.float64)
             if got.shape != want.shape:
                 raise ModelError(
-                    f"its graph gives {output} of shape {got.shape} where torch gives {want.shape} ({name})"
+                    f"its graph gives {output} of shape {got.shape} where torch gives {want.shape} "
+                    f"({name})"
                 )
             # a largest difference would pass over what is no number, on either side
             if not (np.isfinite(got).all() and np.isfinite(want).all()):
@@ -124,7 +138,9 @@ def compare(name: str, calls: Sequence[Call], run: Callable[[Arrays], Arrays], *
             difference = max(difference, float(np.abs(got - want).max()) / scale)
             rows = 1 if one_item else len(want)
             left, other = got.reshape(rows, -1), want.reshape(rows, -1)
-            lengths = np.maximum(np.linalg.norm(left, axis=-1) * np.linalg.norm(other, axis=-1), 1e-300)
+            lengths = np.maximum(
+                np.linalg.norm(left, axis=-1) * np.linalg.norm(other, axis=-1), 1e-300
+            )
             cosine = min(cosine, float(((left * other).sum(-1) / lengths).min()))
     return Figures(name, len(calls), difference, cosine, is_finite)
 
@@ -137,17 +153,21 @@ def check(figures: Sequence[Figures], tolerance: Tolerance) -> None:
     """
     for item in figures:
         if not item.is_finite:
-            raise ModelError(f"its graph gives numbers that are not finite on {item.name}; nothing was written")
+            raise ModelError(
+                f"its graph gives numbers that are not finite on {item.name}; nothing was written"
+            )
     worst = max(figures, key=lambda item: item.max_difference)
     if worst.max_difference > tolerance.max_difference:
         raise ModelError(
-            f"its graph differs from torch by {worst.max_difference:.2g} on {worst.name}, more than the "
+            f"its graph differs from torch by {worst.max_difference:.2g} on {worst.name}, more "
+            "than the "
             f"{tolerance.max_difference:.2g} that is allowed; nothing was written"
         )
     least = min(figures, key=lambda item: item.min_cosine)
     if least.min_cosine < tolerance.min_cosine:
         raise ModelError(
-            f"its graph's outputs have a cosine similarity of {least.min_cosine:.5f} with torch's on {least.name}, less than "
+            f"its graph's outputs have a cosine similarity of {least.min_cosine:.5f} with torch's "
+            f"on {least.name}, less than "
             f"the {tolerance.min_cosine} that is asked for; nothing was written"
         )
 
@@ -155,8 +175,9 @@ def check(figures: Sequence[Figures], tolerance: Tolerance) -> None:
 def between_processors(dtype: str, figures: Sequence[Figures]) -> Tolerance:
     """What a graph's outputs on one processor may differ by from those on another.
 
-    Sums are rounded in another order there. Bytes magnify that: an activation near the middle between two of them falls to the one or the
-    other. This is a part of what rounding to bytes costs anyway, so the difference to torch bounds it; up to 0.017 was seen.
+    Sums are rounded in another order there. Bytes magnify that: an activation near the middle
+    between two of them falls to the one or the other. This is a part of what rounding to bytes
+    costs anyway, so the difference to torch bounds it; up to 0.017 was seen.
 
     Args:
         dtype: fp32, fp16 or int8.
@@ -175,7 +196,7 @@ def as_content(figures: Sequence[Figures]) -> list[dict[str, Any]]:
     return [asdict(item) for item in figures]
 
 
-# -- what to try --------------------------------------------------------------------------------------------------------------
+# -- what to try -----------------------------------------------------------------------------------
 
 TEXTS: dict[str, list[str]] = {
     "one text": ["A cat sleeps on a mat."],
@@ -189,7 +210,12 @@ TEXTS: dict[str, list[str]] = {
         "sea " * 9,
     ],
     "texts longer than the context": ["word " * 600, "好" * 900, "short"],
-    "texts with rare signs": ["\N{PILE OF POO}\N{COMBINING ACUTE ACCENT}", "\x00\x07", "ﷺ" * 5, "<|endoftext|> [PAD]"],
+    "texts with rare signs": [
+        "\N{PILE OF POO}\N{COMBINING ACUTE ACCENT}",
+        "\x00\x07",
+        "ﷺ" * 5,
+        "<|endoftext|> [PAD]",
+    ],
 }
 """What the text part is tried with."""
 
@@ -204,9 +230,14 @@ FRAGMENTS: dict[str, list[tuple[list[str], list[tuple[int, int]]]]] = {
         (TEXTS["texts with rare signs"], [(16, 480), (120, 90), (1, 1)]),
         (TEXTS["texts longer than the context"], [(113, 57)] * 2),
     ],
-    "many texts and images": [([f"{'a dog ' * (number % 7)}{number}" for number in range(40)], [(60, 90)] * 12)],
+    "many texts and images": [
+        ([f"{'a dog ' * (number % 7)}{number}" for number in range(40)], [(60, 90)] * 12)
+    ],
 }
-"""What the fragment part is tried with: the texts of each fragment, and width and height of its images."""
+"""What the fragment part is tried with.
+
+The texts of each fragment, and width and height of its images.
+"""
 
 
 def picture_sizes(max_pixels: int) -> Iterator[tuple[str, list[tuple[int, int]]]]:

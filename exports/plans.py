@@ -1,4 +1,7 @@
-"""What is to be exported of a model: the part ready to trace, the inputs to trace it with, and what to check it with."""
+"""What is to be exported of a model.
+
+The part ready to trace, the inputs to trace it with, and what to check it with.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ Part = Literal["vision", "text", "image", "fragment"]
 QWEN_KINDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 _MAX_BATCH = 65_536
 
-# -- how the README of each part calls it ---------------------------------------------------------------------------------------
+# -- how the README of each part calls it ----------------------------------------------------------
 
 _VISION_USAGE = """\
 from pathlib import Path
@@ -76,7 +79,8 @@ class Plan:
         settings: What else the part needs at run time.
         save_preprocessing: Writes the model's preprocessing into a folder.
         usage: Lines of Python for the README.
-        towers: For a fragment, the plans whose graphs are put together in the place of tracing the module.
+        towers: For a fragment, the plans whose graphs are put together in the place of tracing the
+            module.
         whole_weights: What the names of weights hold that int8 leaves in float32.
     """
 
@@ -95,7 +99,7 @@ class Plan:
     whole_weights: tuple[str, ...] = ()
 
 
-# -- vision towers ------------------------------------------------------------------------------------------------------------
+# -- vision towers ---------------------------------------------------------------------------------
 
 
 def plan_vision(vlm: Vlm) -> Plan:
@@ -131,7 +135,9 @@ def plan_vision(vlm: Vlm) -> Plan:
         }
     else:
         known = ", ".join((*QWEN_KINDS, "internvl", "smolvlm", "llava_onevision"))
-        raise ModelError(f"is a {kind} model, whose vision tower is not exported; those of {known} are", vlm.name)
+        raise ModelError(
+            f"is a {kind} model, whose vision tower is not exported; those of {known} are", vlm.name
+        )
 
     def calls_of(paths: Sequence[Path]) -> list[Call]:
         found = []
@@ -139,10 +145,16 @@ def plan_vision(vlm: Vlm) -> Plan:
             image = vlm.encode(FilePrompt("<image>"), [path]).images[0]
             assert image.inputs is not None
             features = vlm.tower.features(image)
-            layers = {f"deepstack.{number}": layer for number, layer in enumerate(features.deepstack)}
+            layers = {
+                f"deepstack.{number}": layer for number, layer in enumerate(features.deepstack)
+            }
             expected = {"pooled": features.pooled, **layers}
             (inputs,) = split_images(kind, image.inputs, settings)
-            found.append(Call(inputs, {name: value.float().cpu().numpy() for name, value in expected.items()}))
+            found.append(
+                Call(
+                    inputs, {name: value.float().cpu().numpy() for name, value in expected.items()}
+                )
+            )
         return found
 
     with temporary_folder() as folder:
@@ -164,7 +176,9 @@ def plan_vision(vlm: Vlm) -> Plan:
     )
 
 
-def _picture_cases(calls_of: Callable[[Sequence[Path]], list[Call]], max_pixels: int) -> Iterator[Case]:
+def _picture_cases(
+    calls_of: Callable[[Sequence[Path]], list[Call]], max_pixels: int
+) -> Iterator[Case]:
     with temporary_folder() as folder:
         for number, (name, sizes) in enumerate(picture_sizes(max_pixels)):
             paths = [
@@ -174,8 +188,13 @@ def _picture_cases(calls_of: Callable[[Sequence[Path]], list[Call]], max_pixels:
             yield Case(name, _accepted(calls_of, paths, name))
 
 
-def _accepted(calls_of: Callable[[Sequence[Path]], list[Call]], paths: Sequence[Path], name: str) -> list[Call]:
-    """The calls of pictures, without those that the model's own image processor refuses; these are counted in the log."""
+def _accepted(
+    calls_of: Callable[[Sequence[Path]], list[Call]], paths: Sequence[Path], name: str
+) -> list[Call]:
+    """The calls of pictures, without those that the model's own image processor refuses.
+
+    These are counted in the log.
+    """
     try:
         return calls_of(paths)
     except DataError:
@@ -184,11 +203,15 @@ def _accepted(calls_of: Callable[[Sequence[Path]], list[Call]], paths: Sequence[
             try:
                 found += calls_of([path])
             except DataError as error:
-                _log.warning("parity: a picture of %s is left out, since the model cannot take it: %s", name, error)
+                _log.warning(
+                    "parity: a picture of %s is left out, since the model cannot take it: %s",
+                    name,
+                    error,
+                )
         return found
 
 
-# -- encoders -----------------------------------------------------------------------------------------------------------------
+# -- encoders --------------------------------------------------------------------------------------
 
 
 _ENCODER_MODULES: dict[str, dict[str, Callable[[Any], nn.Module]]] = {
@@ -220,7 +243,11 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
     settings = {"pooling": "the model's own", "normalized": True}
     if part == "text":
         # SigLIP's texts all have one length
-        length = None if kind.startswith("siglip") else int(model.config.text_config.max_position_embeddings)
+        length = (
+            None
+            if kind.startswith("siglip")
+            else int(model.config.text_config.max_position_embeddings)
+        )
         return _plan_texts(encoder, module, max_length=length, settings=settings, saved=saved)
 
     def calls_of(paths: Sequence[Path]) -> list[Call]:
@@ -228,7 +255,9 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
         return [Call(_taken(module, encoder.image_inputs(paths)), {"embeddings": vectors.numpy()})]
 
     with temporary_folder() as folder:
-        example = calls_of([draw_picture(folder / f"{n}.png", 90, 60, seed=n) for n in range(2)])[0].inputs
+        example = calls_of([draw_picture(folder / f"{n}.png", 90, 60, seed=n) for n in range(2)])[
+            0
+        ].inputs
     batch = torch.export.Dim("images", min=1, max=_MAX_BATCH)
     return Plan(
         part="image",
@@ -263,7 +292,8 @@ def plan_sentence_encoder(encoder: SentenceEncoder) -> Plan:
             "is_lowered": encoder.is_lowered,
         },
         saved=(model.config, encoder.tokenizer),
-        # a few activations of these are so large that one scale for all loses the others: MiniLM's cosine falls to 0.974
+        # a few activations of these are so large that one scale for all loses the others: MiniLM's
+        # cosine falls to 0.974
         whole_weights=(".perceptron.",),
     )
 
@@ -292,7 +322,8 @@ def _plan_texts(
     """
     if encoder.tokenizer.padding_side != "right":
         raise ModelError(
-            "its tokenizer pads on the left; texts of an exported part are padded on the right", encoder.name
+            "its tokenizer pads on the left; texts of an exported part are padded on the right",
+            encoder.name,
         )
 
     def call_of(texts: Sequence[str]) -> Call:
@@ -321,7 +352,11 @@ def _plan_texts(
 
 def _taken(module: nn.Module, given: dict[str, Tensor]) -> dict[str, Any]:
     """What the part takes of an encoder's inputs."""
-    return {name: given[name].cpu().numpy() for name in inspect.signature(module.forward).parameters if name in given}
+    return {
+        name: given[name].cpu().numpy()
+        for name in inspect.signature(module.forward).parameters
+        if name in given
+    }
 
 
 def _saves(parts: Sequence[Any]) -> Callable[[Path], None]:
@@ -341,7 +376,10 @@ def plan_fragment(encoder: DualEncoder) -> Plan:
     texts, images = towers = plan_encoder(encoder, "text"), plan_encoder(encoder, "image")
 
     def call_of(lines: Sequence[str], paths: Sequence[Path]) -> Call:
-        given = {**(encoder.text_inputs(lines) if lines else {}), **(encoder.image_inputs(paths) if paths else {})}
+        given = {
+            **(encoder.text_inputs(lines) if lines else {}),
+            **(encoder.image_inputs(paths) if paths else {}),
+        }
         inputs = {
             name: (given[name] if name in given else rows[:0]).cpu().numpy()
             for tower in towers
@@ -358,7 +396,10 @@ def plan_fragment(encoder: DualEncoder) -> Plan:
         example={**texts.example, **images.example},
         open_axes={**texts.open_axes, **images.open_axes},
         cases=lambda: _fragment_cases(call_of),
-        settings={"pooling": "mean of the normalised vectors of texts and images, normalised anew", "normalized": True},
+        settings={
+            "pooling": "mean of the normalised vectors of texts and images, normalised anew",
+            "normalized": True,
+        },
         save_preprocessing=texts.save_preprocessing,
         usage=_ENCODER_USAGE["fragment"],
         towers=towers,
@@ -371,7 +412,9 @@ def _fragment_cases(call_of: Callable[[Sequence[str], Sequence[Path]], Call]) ->
             calls = []
             for index, (texts, sizes) in enumerate(fragments):
                 paths = [
-                    draw_picture(folder / f"{number}-{index}-{place}.png", *size, seed=1000 * number + place)
+                    draw_picture(
+                        folder / f"{number}-{index}-{place}.png", *size, seed=1000 * number + place
+                    )
                     for place, size in enumerate(sizes)
                 ]
                 calls.append(call_of(texts, paths))

@@ -11,7 +11,8 @@ from ffr.exports.runtime import INFO_FILE
 PROCESSORS = {
     "fp32": "right on every processor; the last bits follow the order in which it sums",
     "fp16": "right on every processor; the last bits follow the order in which it sums",
-    "int8": "right on every processor, with VNNI and without: weights keep to 7 bits (-64 to 64), so that no sum of two products "
+    "int8": "right on every processor, with VNNI and without: weights keep to 7 bits (-64 to 64), "
+    "so that no sum of two products "
     "passes the 16 bits that processors without VNNI make it in",
 }
 """Where the numbers of each type are right."""
@@ -25,7 +26,8 @@ def readme_of(plan: Plan, content: dict[str, Any]) -> str:
         content: Of `export.json`.
     """
     rows = "\n".join(
-        f"| {item['name']} | {item['num_calls']} | {item['max_difference']:.1e} | {item['min_cosine']:.6f} |"
+        f"| {item['name']} | {item['num_calls']} | {item['max_difference']:.1e} | "
+        f"{item['min_cosine']:.6f} |"
         for item in content["parity"]
     )
     inputs = "\n".join(

@@ -1,7 +1,8 @@
 """The call that an export brings with it, and its comparison on every processor that the export meets for the first time.
 
-What an export gives where it was made is known to be right. Sums are made by other instructions on another processor, and one that makes them
-wrong says nothing of it; so one call and its outputs lie in the folder, and are compared once on each processor.
+What an export gives where it was made is known to be right. Sums are made by other instructions on
+another processor, and one that makes them wrong says nothing of it; so one call and its outputs lie
+in the folder, and are compared once on each processor.
 """
 
 from __future__ import annotations
@@ -31,8 +32,20 @@ _log = logging.getLogger(__name__)
 REFERENCE_FILE = "reference.safetensors"
 MAX_REFERENCE_BYTES = 256 * 2**20
 
-_OF_A_PROCESSOR = ("model name", "flags", "Features", "CPU implementer", "CPU part", "CPU variant", "isa", "cpu")
-"""The lines of /proc/cpuinfo that say what a processor is and can do; others change by the moment."""
+_OF_A_PROCESSOR = (
+    "model name",
+    "flags",
+    "Features",
+    "CPU implementer",
+    "CPU part",
+    "CPU variant",
+    "isa",
+    "cpu",
+)
+"""The lines of /proc/cpuinfo that say what a processor is and can do.
+
+Others change by the moment.
+"""
 
 
 class Opened(Protocol):
@@ -45,7 +58,9 @@ class Opened(Protocol):
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
 
 
-def write_reference(folder: Path, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
+def write_reference(
+    folder: Path, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
+) -> None:
     """Writes a call and what came out of it."""
     given = {f"input.{name}": np.ascontiguousarray(value) for name, value in inputs.items()}
     found = {f"output.{name}": np.ascontiguousarray(value) for name, value in outputs.items()}
@@ -53,18 +68,29 @@ def write_reference(folder: Path, inputs: Mapping[str, NDArray[Any]], outputs: M
 
 
 def processor() -> str:
-    """What of this machine can change a sum: what its processor and its GPUs are, in lines of text."""
+    """What of this machine can change a sum.
+
+    What its processor and its GPUs are, in lines of text.
+    """
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-        lines = [line for line in first.splitlines() if line.partition("\t")[0].strip(": ") in _OF_A_PROCESSOR]
+        lines = [
+            line
+            for line in first.splitlines()
+            if line.partition("\t")[0].strip(": ") in _OF_A_PROCESSOR
+        ]
     except OSError:
         lines = [platform.processor(), platform.node()]
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    return "\n".join([platform.machine(), *lines, *(path.read_text().partition("\n")[0] for path in gpus)])
+    return "\n".join(
+        [platform.machine(), *lines, *(path.read_text().partition("\n")[0] for path in gpus)]
+    )
 
 
 def check_once(model: Opened) -> bool:
-    """Compares the reference unless these files have passed on this processor; that they have is kept in the user's cache.
+    """Compares the reference unless these files have passed on this processor.
+
+    That they have is kept in the user's cache.
 
     Returns:
         Whether it was compared now.
@@ -87,7 +113,12 @@ def check_once(model: Opened) -> bool:
     if path is not None and path.is_file():
         return False
     figures = _compare(model, tolerance)
-    content = {**figures, "provider": model.provider, "processor": identity["processor"], "time": provenance.now()}
+    content = {
+        **figures,
+        "provider": model.provider,
+        "processor": identity["processor"],
+        "time": provenance.now(),
+    }
     if path is not None:
         try:
             replace_text(path, json.dumps(content, indent=2) + "\n")
@@ -111,7 +142,9 @@ def _tolerance(model: Opened) -> Tolerance:
     except (KeyError, TypeError, ValueError):
         found = Tolerance(math.nan, math.nan)
     if not (0 <= found.max_difference < 1 and 0 < found.min_cosine <= 1):
-        raise ModelError("says nothing usable of its reference; export the model again", str(model.folder))
+        raise ModelError(
+            "says nothing usable of its reference; export the model again", str(model.folder)
+        )
     return found
 
 
@@ -125,14 +158,20 @@ def _compare(model: Opened, tolerance: Tolerance) -> dict[str, float]:
             raise ValueError("it is too large")
         arrays = load_file(path)
         parts = {
-            kind: {name.removeprefix(kind): value for name, value in arrays.items() if name.startswith(kind)}
+            kind: {
+                name.removeprefix(kind): value
+                for name, value in arrays.items()
+                if name.startswith(kind)
+            }
             for kind in ("input.", "output.")
         }
         if set(parts["output."]) != set(model.info.outputs):
             raise ValueError("it has other outputs than the graph")
         call = Call(parts["input."], parts["output."])
     except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise ModelError(f"{REFERENCE_FILE} cannot be used ({error}); export the model again", where) from None
+        raise ModelError(
+            f"{REFERENCE_FILE} cannot be used ({error}); export the model again", where
+        ) from None
     try:
         figures = compare("its reference", [call], model.run, one_item=model.info.part == "vision")
         found = (
@@ -150,7 +189,8 @@ def _compare(model: Opened, tolerance: Tolerance) -> dict[str, float]:
         is_right, found = False, error.message
     if not is_right:
         raise ModelError(
-            f"its graph does not give on this processor what it gave where it was exported ({found}); "
+            "its graph does not give on this processor what it gave where it was exported "
+            f"({found}); "
             "export the model again on this machine, or with --dtype fp32",
             where,
         )

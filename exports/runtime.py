@@ -1,7 +1,10 @@
-"""An exported folder at work: its graph in ONNX Runtime, on the provider that was asked for or not at all.
+"""An exported folder at work.
 
-A folder holds `model.onnx`, perhaps `model.onnx.data`, `export.json` and the preprocessing of its model. Nothing of it is trusted: the files
-must be those that `export.json` names, to the byte, and the graph may read no file outside the folder.
+Its graph in ONNX Runtime, on the provider that was asked for or not at all.
+
+A folder holds `model.onnx`, perhaps `model.onnx.data`, `export.json` and the preprocessing of its
+model. Nothing of it is trusted: the files must be those that `export.json` names, to the byte, and
+the graph may read no file outside the folder.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ class ExportInfo:
         dtype: fp32, fp16 or int8.
         inputs: Of each input, its type and its shape, names for open lengths.
         outputs: Names of what comes out.
-        warm_up: An input of each name to start with: its shape, type and, where they matter, its values.
+        warm_up: An input of each name to start with: its shape, type and, where they matter, its
+            values.
         settings: What else the part needs, such as LLaVA-OneVision's tiles.
         files: SHA-256 of each file.
         content: All of the file.
@@ -78,7 +82,9 @@ def read_info(folder: Path) -> ExportInfo:
     """
     path = folder / INFO_FILE
     if not path.is_file():
-        raise ModelError(f"holds no {INFO_FILE}; name a folder that `ffr export onnx` wrote", str(folder))
+        raise ModelError(
+            f"holds no {INFO_FILE}; name a folder that `ffr export onnx` wrote", str(folder)
+        )
     try:
         if path.stat().st_size > MAX_INFO_BYTES:
             raise ValueError("it is too large")
@@ -117,20 +123,29 @@ def check_folder(folder: Path) -> ExportInfo:
     for name, expected in info.files.items():
         path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ModelError(f"names {name!r}, outside its folder; do not use this export", str(folder / INFO_FILE))
+            raise ModelError(
+                f"names {name!r}, outside its folder; do not use this export",
+                str(folder / INFO_FILE),
+            )
         if not path.is_file():
             raise ModelError(f"{name} is missing; fetch the folder again", str(folder))
         if file_digest(path) != expected:
             raise ModelError(
-                f"{name} is not the file that was exported (its checksum is another); fetch it again", str(folder)
+                f"{name} is not the file that was exported (its checksum is another); fetch it "
+                "again",
+                str(folder),
             )
     graph = read_graph_file(folder / GRAPH_FILE)
     check_weight_files(graph, folder / GRAPH_FILE)
     if extra := sorted(graph.weight_files - set(info.files)):
-        raise ModelError(f"reads {extra[0]}, which {INFO_FILE} does not name; export the model again", str(folder))
+        raise ModelError(
+            f"reads {extra[0]}, which {INFO_FILE} does not name; export the model again",
+            str(folder),
+        )
     if graph.opsets.get("", 0) != info.opset:
         raise ModelError(
-            f"has operators of version {graph.opsets.get('', 0)} where {INFO_FILE} says {info.opset}; export the model again",
+            f"has operators of version {graph.opsets.get('', 0)} where {INFO_FILE} says "
+            f"{info.opset}; export the model again",
             str(folder / GRAPH_FILE),
         )
     return info
@@ -150,7 +165,9 @@ def choose_providers(device: str, available: list[str]) -> list[str]:
     ['CUDAExecutionProvider', 'CPUExecutionProvider']
     """
     if device not in (*PROVIDERS, "auto"):
-        raise UsageError(f"device {device!r} is unknown to ONNX Runtime here; use auto, cpu or cuda")
+        raise UsageError(
+            f"device {device!r} is unknown to ONNX Runtime here; use auto, cpu or cuda"
+        )
     cuda = PROVIDERS["cuda"]
     if device == "cpu" or (device == "auto" and cuda not in available):
         return [PROVIDERS["cpu"]]
@@ -181,7 +198,9 @@ def check_running(device: str, wanted: list[str], running: list[str]) -> str:
             f"device {device!r} was asked for, but ONNX Runtime runs on {first}; "
             "see its message above (drivers and CUDA libraries must fit), or use cpu"
         )
-    _log.warning("NO GPU: ONNX Runtime could not start %s and runs on %s, which is slower", wanted[0], first)
+    _log.warning(
+        "NO GPU: ONNX Runtime could not start %s and runs on %s, which is slower", wanted[0], first
+    )
     return first
 
 
@@ -212,14 +231,20 @@ class OnnxModel:
             raise ModelError(f"its graph needs {missing[0]}, which was not given", str(self.folder))
         given = {name: np.ascontiguousarray(inputs[name]) for name in self._types}
         try:
-            values = self._run_bound(given) if self.provider == PROVIDERS["cuda"] else self._session.run(None, given)
+            values = (
+                self._run_bound(given)
+                if self.provider == PROVIDERS["cuda"]
+                else self._session.run(None, given)
+            )
         except FfrError:
             raise
         except Exception as error:
             # ONNX Runtime's exceptions have no common base below Exception
             if not type(error).__module__.startswith("onnxruntime"):
                 raise
-            raise ModelError(f"its graph cannot take this input ({one_line(error, 300)})", str(self.folder)) from error
+            raise ModelError(
+                f"its graph cannot take this input ({one_line(error, 300)})", str(self.folder)
+            ) from error
         return dict(zip(self.info.outputs, values, strict=True))
 
     def _run_bound(self, inputs: Arrays) -> list[NDArray[Any]]:
@@ -239,7 +264,7 @@ class OnnxModel:
         """Runs a small input, so that the first call is not the one that allocates and, on a GPU, compiles."""
         return self.run({name: example_array(entry) for name, entry in self.info.warm_up.items()})
 
-    # -- vision towers --------------------------------------------------------------------------------------------------
+    # -- vision towers -----------------------------------------------------------------------------
 
     def image_features(self, inputs: Mapping[str, Any]) -> list[Arrays]:
         """The features of each image, from what the model's image processor gives for one or several.
@@ -248,7 +273,8 @@ class OnnxModel:
             inputs: The processor's output, as tensors or arrays.
 
         Returns:
-            For each image `pooled` as the language model receives it, and Qwen3-VL's `deepstack.0` and so on.
+            For each image `pooled` as the language model receives it, and Qwen3-VL's `deepstack.0`
+            and so on.
         """
         return [self.run(call) for call in split_images(self.info.kind, inputs, self.info.settings)]
 
@@ -269,7 +295,8 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
         settings: The export's.
 
     Raises:
-        ModelError: where tiles are filled in part, which no graph here takes, or patches and grids do not fit.
+        ModelError: where tiles are filled in part, which no graph here takes, or patches and grids
+            do not fit.
     """
     pixels = np.asarray(inputs["pixel_values"])
     calls: list[Arrays] = []
@@ -278,16 +305,26 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
         ends = np.cumsum(grids.prod(-1))
         if (grids < 1).any() or ends[-1] != len(pixels):
             raise ModelError(
-                f"was given {len(pixels)} patches for grids of {grids.tolist()}; hand on what its image processor gives"
+                f"was given {len(pixels)} patches for grids of {grids.tolist()}; hand on what its "
+                "image processor gives"
             )
         for grid, end in zip(grids, ends, strict=True):
             if grid[0] != 1:
                 raise ModelError("its graph takes images, not videos")
-            calls.append({"pixel_values": pixels[end - grid.prod() : end], "image_grid_thw": grid[None]})
+            calls.append(
+                {"pixel_values": pixels[end - grid.prod() : end], "image_grid_thw": grid[None]}
+            )
     elif kind == "internvl":
-        counts = np.asarray(inputs["num_patches"]) if "num_patches" in inputs else np.ones(len(pixels), np.int64)
+        counts = (
+            np.asarray(inputs["num_patches"])
+            if "num_patches" in inputs
+            else np.ones(len(pixels), np.int64)
+        )
         ends = np.cumsum(counts)
-        calls = [{"pixel_values": pixels[end - count : end]} for count, end in zip(counts, ends, strict=True)]
+        calls = [
+            {"pixel_values": pixels[end - count : end]}
+            for count, end in zip(counts, ends, strict=True)
+        ]
     elif kind == "llava_onevision":
         tiles = TileSettings(
             [(int(height), int(width)) for height, width in settings["pinpoints"]],
@@ -296,9 +333,12 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
             settings["max_tiles"],
         )
         for image, size in zip(pixels, np.asarray(inputs["image_sizes"]), strict=True):
-            # one of several is not cut; the rows behind an image's own tiles are the batch's padding
+            # one of several is not cut; the rows behind an image's own tiles are the batch's
+            # padding
             several = int(np.asarray(inputs.get("batch_num_images", [1]))[0]) > 1
-            count = 1 if several or len(image) == 1 else num_tiles((int(size[0]), int(size[1])), tiles)
+            count = (
+                1 if several or len(image) == 1 else num_tiles((int(size[0]), int(size[1])), tiles)
+            )
             taps, shares = tile_plan(count, (int(size[0]), int(size[1])), tiles)
             calls.append({"pixel_values": image[None, :count], "taps": taps, "shares": shares})
     else:
@@ -307,7 +347,9 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
             kept = image.reshape(len(image), -1).any(-1)
             kept[0] |= not kept.any()
             if masks is not None and not np.asarray(masks)[number][kept].all():
-                raise ModelError("its graph takes tiles that are filled to their edges; these are padded")
+                raise ModelError(
+                    "its graph takes tiles that are filled to their edges; these are padded"
+                )
             calls.append({"pixel_values": image[None, kept]})
     return calls
 
@@ -316,11 +358,15 @@ def num_tiles(image_size: tuple[int, int], settings: TileSettings) -> int:
     """Tiles that LLaVA-OneVision cuts an image into, the whole image among them."""
     from transformers.image_processing_utils import select_best_resolution
 
-    height, width = (int(length) for length in select_best_resolution(image_size, settings.pinpoints))
+    height, width = (
+        int(length) for length in select_best_resolution(image_size, settings.pinpoints)
+    )
     return -(-height // settings.tile_pixels) * -(-width // settings.tile_pixels) + 1
 
 
-def load_onnx(folder: Path, *, device: str = "auto", num_threads: int | None = None, warm_up: bool = True) -> OnnxModel:
+def load_onnx(
+    folder: Path, *, device: str = "auto", num_threads: int | None = None, warm_up: bool = True
+) -> OnnxModel:
     """Opens an exported folder, and on a processor that it meets for the first time looks whether it is right there.
 
     Args:
@@ -330,8 +376,8 @@ def load_onnx(folder: Path, *, device: str = "auto", num_threads: int | None = N
         warm_up: Whether to run a small input at once.
 
     Raises:
-        ModelError: where the folder is damaged, changed, or reaches outside itself, or its graph gives other outputs here than where it was
-            written.
+        ModelError: where the folder is damaged, changed, or reaches outside itself, or its graph
+            gives other outputs here than where it was written.
         UsageError: where the device does not run.
     """
     model = open_session(folder, device=device, num_threads=num_threads)
@@ -341,8 +387,13 @@ def load_onnx(folder: Path, *, device: str = "auto", num_threads: int | None = N
     return model
 
 
-def open_session(folder: Path, *, device: str = "auto", num_threads: int | None = None) -> OnnxModel:
-    """Opens an exported folder without looking whether its graph is right on this processor; else as `load_onnx`."""
+def open_session(
+    folder: Path, *, device: str = "auto", num_threads: int | None = None
+) -> OnnxModel:
+    """Opens an exported folder without looking whether its graph is right on this processor.
+
+    Else as `load_onnx`.
+    """
     import onnxruntime as ort
 
     info = check_folder(folder)
@@ -358,17 +409,26 @@ def open_session(folder: Path, *, device: str = "auto", num_threads: int | None 
         session = ort.InferenceSession(str(folder / GRAPH_FILE), options, providers=wanted)
     except Exception as error:
         # ONNX Runtime's exceptions have no common base below Exception
-        if not type(error).__module__.startswith("onnxruntime") and not isinstance(error, RuntimeError | ValueError):
+        if not type(error).__module__.startswith("onnxruntime") and not isinstance(
+            error, RuntimeError | ValueError
+        ):
             raise
         raise ModelError(
-            f"cannot be opened by ONNX Runtime ({one_line(error, 300)}); export it again", str(folder)
+            f"cannot be opened by ONNX Runtime ({one_line(error, 300)}); export it again",
+            str(folder),
         ) from error
-    names = {item.name for item in session.get_inputs()}, [item.name for item in session.get_outputs()]
+    names = (
+        {item.name for item in session.get_inputs()},
+        [item.name for item in session.get_outputs()],
+    )
     if names != (set(info.inputs), info.outputs):
-        raise ModelError(f"its graph has other inputs or outputs than {INFO_FILE} says; export it again", str(folder))
+        raise ModelError(
+            f"its graph has other inputs or outputs than {INFO_FILE} says; export it again",
+            str(folder),
+        )
     return OnnxModel(folder, info, session, check_running(device, wanted, session.get_providers()))
 
 
-# -- encoders -----------------------------------------------------------------------------------------------------------------
+# -- encoders --------------------------------------------------------------------------------------
 
 ENCODER_PARTS = ("text", "image", "fragment")

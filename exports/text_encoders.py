@@ -121,7 +121,9 @@ class _BertLayer(nn.Module):
         return cls(
             (part.query, part.key, part.value, after.dense),
             (after.LayerNorm, layer.output.LayerNorm),
-            nn.Sequential(layer.intermediate.dense, layer.intermediate.intermediate_act_fn, layer.output.dense),
+            nn.Sequential(
+                layer.intermediate.dense, layer.intermediate.intermediate_act_fn, layer.output.dense
+            ),
             part.num_attention_heads,
         )
 
@@ -131,7 +133,9 @@ class _BertLayer(nn.Module):
         return cls(
             (part.q, part.k, part.v, part.o),
             (layer.attention.LayerNorm, layer.output.LayerNorm),
-            nn.Sequential(layer.intermediate.dense, layer.intermediate.intermediate_act_fn, layer.output.dense),
+            nn.Sequential(
+                layer.intermediate.dense, layer.intermediate.intermediate_act_fn, layer.output.dense
+            ),
             part.num_attention_heads,
         )
 
@@ -145,10 +149,14 @@ class _BertLayer(nn.Module):
             part.n_heads,
         )
 
-    def forward(self, rows: Tensor, slots: Tensor, places: Tensor, bias: Tensor, kept: Tensor | None = None) -> Tensor:
+    def forward(
+        self, rows: Tensor, slots: Tensor, places: Tensor, bias: Tensor, kept: Tensor | None = None
+    ) -> Tensor:
         """(T, D) → (T, D), or (B, D) with `kept`; arguments as of `Layer.forward`."""
         query = self.query(rows)[slots] if kept is None else self.query(rows[kept])[:, None]
-        seen = attention(query, self.key(rows)[slots], self.value(rows)[slots], self.num_heads, bias=bias)
+        seen = attention(
+            query, self.key(rows)[slots], self.value(rows)[slots], self.num_heads, bias=bias
+        )
         seen = seen.flatten(0, 1)
         seen, rows = (seen[places], rows) if kept is None else (seen, rows[kept])
         rows = self.norm1(rows + self.output(seen))
@@ -174,7 +182,9 @@ class BertTexts(nn.Module):
         self.positions = embeddings.position_embeddings
         self.kinds = None if kind in ("mpnet", "distilbert") else embeddings.token_type_embeddings
         # the id that these do not count, and whose place has the position of its own number
-        self.uncounted = int(embeddings.padding_idx) if kind in COUNTS_POSITIONS_FROM_PADDING else None
+        self.uncounted = (
+            int(embeddings.padding_idx) if kind in COUNTS_POSITIONS_FROM_PADDING else None
+        )
         nearness = None
         if kind == "mpnet":
             layers = [_BertLayer.of_mpnet(layer) for layer in tower.encoder.layer]
@@ -190,7 +200,9 @@ class BertTexts(nn.Module):
         self.pooling = pooling
         self.projection = nn.Identity() if projection is None else projection
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> tuple[Tensor]:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor]:
         """(B, L) ids, mask and kinds, padded on the right → (B, H), L2-normalised float32."""
         size, length = input_ids.shape
         is_real = attention_mask > 0
@@ -221,6 +233,12 @@ class BertTexts(nn.Module):
         """(B, heads or 1, L, L): nothing or MPNet's bias by distance, and padding is not seen."""
         seen, nearness = is_real[:, None, None], self.nearness
         if not isinstance(nearness, Tensor):
-            return torch.where(seen, 0.0, lowest_score(dtype)).to(dtype).expand(-1, 1, place.shape[0], -1)
+            return (
+                torch.where(seen, 0.0, lowest_score(dtype))
+                .to(dtype)
+                .expand(-1, 1, place.shape[0], -1)
+            )
         distance = place - place[:, None] + nearness.shape[0] // 2
-        return torch.where(seen, nearness[distance].permute(2, 0, 1)[None], lowest_score(dtype)).to(dtype)
+        return torch.where(seen, nearness[distance].permute(2, 0, 1)[None], lowest_score(dtype)).to(
+            dtype
+        )

@@ -58,16 +58,26 @@ def tile_plan(
     from transformers.image_processing_utils import select_best_resolution
 
     height, width = (
-        length // settings.tile_pixels for length in select_best_resolution(image_size, settings.pinpoints)
+        length // settings.tile_pixels
+        for length in select_best_resolution(image_size, settings.pinpoints)
     )
-    grid = (side * side + np.arange(height * width * side * side)).reshape(height, width, side, side)
-    lines = _without_padding(grid.transpose(0, 2, 1, 3).reshape(height * side, width * side), image_size)
+    grid = (side * side + np.arange(height * width * side * side)).reshape(
+        height, width, side, side
+    )
+    lines = _without_padding(
+        grid.transpose(0, 2, 1, 3).reshape(height * side, width * side), image_size
+    )
     num_lines, num_columns = lines.shape
     ratio = math.sqrt(num_lines * num_columns / (settings.max_tiles * side**2))
     if ratio > 1.1:
-        down, across = _taps(num_lines, int(num_lines // ratio)), _taps(num_columns, int(num_columns // ratio))
+        down, across = (
+            _taps(num_lines, int(num_lines // ratio)),
+            _taps(num_columns, int(num_columns // ratio)),
+        )
         taps = [lines[rows][:, columns] for rows, _ in down for columns, _ in across]
-        parts = [np.outer(row_share, column_share) for _, row_share in down for _, column_share in across]
+        parts = [
+            np.outer(row_share, column_share) for _, row_share in down for _, column_share in across
+        ]
         indices, shares = np.stack(taps, -1), np.stack(parts, -1).astype(np.float32)
     else:
         flat, ones = _single(lines.reshape(-1))

@@ -32,15 +32,22 @@ class QwenTower(nn.Module):
         # Qwen2.5-VL: windows, counted in merged patches
         whole = getattr(tower, "fullatt_block_indexes", None)
         self.full_layers = range(len(self.layers)) if whole is None else tuple(whole)
-        self.window = 0 if whole is None else int(tower.window_size // self.merge // tower.patch_size)
+        self.window = (
+            0 if whole is None else int(tower.window_size // self.merge // tower.patch_size)
+        )
         # Qwen3-VL: learned positions, and features for deeper layers
         self.positions: nn.Embedding | None = getattr(tower, "pos_embed", None)
         self.positions_side = int(getattr(tower, "num_grid_per_side", 0))
-        if self.positions is not None and (tower.interpolation_mode, tower.interpolation_align_corners) != (
+        if self.positions is not None and (
+            tower.interpolation_mode,
+            tower.interpolation_align_corners,
+        ) != (
             "bilinear",
             True,
         ):
-            raise ModelError(f"resamples its positions by {tower.interpolation_mode}, which is not exported")
+            raise ModelError(
+                f"resamples its positions by {tower.interpolation_mode}, which is not exported"
+            )
         self.deep_layers = tuple(getattr(tower, "deepstack_visual_indexes", ()))
         self.deep_mergers = getattr(tower, "deepstack_merger_list", nn.ModuleList())
 
@@ -76,13 +83,20 @@ class QwenTower(nn.Module):
             windows = self._windows(cell, inner, height // self.merge, cells_across, rows.dtype)
         deep = []
         for number, layer in enumerate(self.layers):
-            rows = layer(rows, 1, cos=cos, sin=sin, **({} if number in self.full_layers else windows))
+            rows = layer(
+                rows, 1, cos=cos, sin=sin, **({} if number in self.full_layers else windows)
+            )
             if number in self.deep_layers:
                 deep.append(self.deep_mergers[self.deep_layers.index(number)](rows).float())
         return (self.merger(rows).float(), *deep)
 
     def _windows(
-        self, cell: Tensor, inner: Tensor, cells_down: Tensor, cells_across: Tensor, dtype: torch.dtype
+        self,
+        cell: Tensor,
+        inner: Tensor,
+        cells_down: Tensor,
+        cells_across: Tensor,
+        dtype: torch.dtype,
     ) -> dict[str, Tensor]:
         """Which patch stands where in which full-size window; a bias hides what lies outside."""
         side, unit = self.window, self.merge * self.merge
@@ -98,7 +112,9 @@ class QwenTower(nn.Module):
         slots = torch.where(inside, (row * cells_across + column) * unit + slot % unit, 0)
         row, column = cell // cells_across, cell % cells_across
         of_patch = row // side * windows_across + column // side
-        places = of_patch * (side * side * unit) + (row % side * side + column % side) * unit + inner
+        places = (
+            of_patch * (side * side * unit) + (row % side * side + column % side) * unit + inner
+        )
         hidden = torch.where(inside, 0.0, lowest_score(dtype)).to(dtype)
         bias = hidden[:, None, None].expand(-1, 1, side * side * unit, -1)  # (K, 1, S, S)
         return {"slots": slots, "places": places, "bias": bias}
@@ -135,11 +151,16 @@ class InternVlTower(nn.Module):
         super().__init__()
         tower, config = core.vision_tower, core.config
         if config.vision_feature_layer != -1 or config.vision_feature_select_strategy != "default":
-            raise ModelError("reads another layer of its vision tower than the last, which is not exported")
+            raise ModelError(
+                "reads another layer of its vision tower than the last, which is not exported"
+            )
         embeddings = tower.embeddings
         height, width = embeddings.patch_size
         if height != width:
-            raise ModelError(f"has patches of {height}×{width} pixels, which are not exported; only square ones are")
+            raise ModelError(
+                f"has patches of {height}×{width} pixels, which are not exported; only square ones "
+                "are"
+            )
         self.patch = int(height)
         self.patches = as_linear(embeddings.patch_embeddings.projection)
         first, size = embeddings.cls_token.detach(), embeddings.patch_embeddings.num_patches
@@ -187,7 +208,10 @@ class SmolVlmTower(nn.Module):
         tower = core.vision_model
         self.tiles = PatchEncoder(tower)
         self.after, self.projection = tower.post_layernorm, core.connector.modality_projection
-        self.side, self.step = int(tower.embeddings.num_patches_per_side), int(core.connector.scale_factor)
+        self.side, self.step = (
+            int(tower.embeddings.num_patches_per_side),
+            int(core.connector.scale_factor),
+        )
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor]:
         """(1, tiles, 3, side, side) → (tiles · patches / step², H) float32."""
@@ -208,7 +232,9 @@ class LlavaTower(nn.Module):
         super().__init__()
         tower, config = core.vision_tower, core.config
         if config.vision_feature_layer != -1 or config.vision_feature_select_strategy != "full":
-            raise ModelError("reads another layer of its vision tower than the last, which is not exported")
+            raise ModelError(
+                "reads another layer of its vision tower than the last, which is not exported"
+            )
         self.tiles = PatchEncoder(tower)
         self.projector = core.multi_modal_projector
         self.newline = nn.Buffer(core.image_newline.detach()[None])

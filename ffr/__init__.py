@@ -1,3 +1,6 @@
-"""Fine-grained fragment retrieval: find the part of a long multi-modal dialogue that a query means."""
+"""Fine-grained fragment retrieval.
+
+Find the part of a long multi-modal dialogue that a query means.
+"""
 
 __version__ = "0.1.0"

@@ -33,13 +33,17 @@ as in the released code."""
 MAX_ID = 999_999_999
 """The largest id that an answer in the format can name."""
 
-_MARKER = re.compile("(" + "|".join(map(re.escape, (UTT_IDS_START, UTT_IDS_END, IMG_IDS_START, IMG_IDS_END))) + ")")
+_MARKER = re.compile(
+    "(" + "|".join(map(re.escape, (UTT_IDS_START, UTT_IDS_END, IMG_IDS_START, IMG_IDS_END))) + ")"
+)
 _CLOSED_BY = {UTT_IDS_START: UTT_IDS_END, IMG_IDS_START: IMG_IDS_END}
 
 # any sign of a digit: \u00b2… superscripts and subscripts, \u2460… numbers in circles
 _DIGIT = r"\d\u00b2\u00b3\u00b9\u2070-\u2079\u2080-\u2089\u2460-\u249b"
 _DASH = "\\-−–—~～…"
-_RANGE = re.compile(rf"(?<=[{_DIGIT}])\s*(?:[{_DASH}]|\.{{2,}}|至|到|\b(?:to|through)\b)\s*(?=[{_DIGIT}])")
+_RANGE = re.compile(
+    rf"(?<=[{_DIGIT}])\s*(?:[{_DASH}]|\.{{2,}}|至|到|\b(?:to|through)\b)\s*(?=[{_DIGIT}])"
+)
 _ITEM = re.compile(rf"[A-Za-z_.+{_DASH}{_DIGIT}]+")
 _HAS_DIGIT = re.compile(rf"[{_DIGIT}]")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
@@ -72,7 +76,9 @@ def parse_strict(text: str) -> Fragment | None:
     match = ANSWER_PATTERN.fullmatch(text)
     if match is None:
         return None
-    utterances, images = (tuple(int(item) for item in group.split(",") if item) for group in match.groups())
+    utterances, images = (
+        tuple(int(item) for item in group.split(",") if item) for group in match.groups()
+    )
     return Fragment(utterances, images)
 
 
@@ -84,7 +90,9 @@ CLOSED_THOUGHT = f"\n{THINK_END}\n\n"
 """What closes a thought that the prompt has opened, where a bare answer follows at once."""
 
 
-def unwrap_answer(text: str, style: AnswerStyle, *, is_thought_open: bool | None = False) -> str | None:
+def unwrap_answer(
+    text: str, style: AnswerStyle, *, is_thought_open: bool | None = False
+) -> str | None:
     """The answer inside a completion; None where the completion is not in the style.
 
     Args:
@@ -146,7 +154,9 @@ def last_said(text: str) -> str:
     return texts[-1] if tags[-1] == ANSWER_START else texts[-2]
 
 
-def wrap_answer(answer: str, style: AnswerStyle, thought: str = "", *, is_thought_open: bool = False) -> str:
+def wrap_answer(
+    answer: str, style: AnswerStyle, thought: str = "", *, is_thought_open: bool = False
+) -> str:
     r"""The completion that holds an answer: the inverse of `unwrap_answer`.
 
     Args:
@@ -176,7 +186,9 @@ def wrap_answer(answer: str, style: AnswerStyle, thought: str = "", *, is_though
     return f"{opening}{thought}{THINK_END}{ANSWER_START}{answer}{ANSWER_END}"
 
 
-_ID_PROBLEMS = tuple(f"{name} ids {fault}" for name in ("utterance", "image") for fault in ("repeat", "out of range"))
+_ID_PROBLEMS = tuple(
+    f"{name} ids {fault}" for name in ("utterance", "image") for fault in ("repeat", "out of range")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +210,8 @@ class LenientAnswer:
             num_images: Likewise of images.
 
         >>> LenientAnswer(Fragment((3, 99))).within(5, 0)
-        LenientAnswer(fragment=Fragment(utterance_ids=(3,), image_ids=()), problems=('utterance ids out of range',))
+        LenientAnswer(fragment=Fragment(utterance_ids=(3,), image_ids=()), problems=('utterance ids
+        out of range',))
         """
         kept: list[tuple[int, ...]] = []
         problems = set(self.problems)
@@ -215,7 +228,9 @@ class LenientAnswer:
         return LenientAnswer(Fragment(*kept), of_form + of_ids)
 
 
-def parse_lenient(text: str, *, num_utterances: int | None = None, num_images: int | None = None) -> LenientAnswer:
+def parse_lenient(
+    text: str, *, num_utterances: int | None = None, num_images: int | None = None
+) -> LenientAnswer:
     """Reads as much of an answer as can be read without guessing, and says what was wrong.
 
     Thoughts are no answer (`last_said`). Of several answers the last whole one counts, one with
@@ -313,7 +328,9 @@ def _read_numbers(body: str) -> tuple[list[int], bool]:
         if not _HAS_DIGIT.search(item) and item.lstrip("+-").lower() not in _NO_NUMBER:
             continue
         value = _value(item)
-        found.append(others.setdefault(item, _NO_IDS_FROM + len(others)) if value is None else value)
+        found.append(
+            others.setdefault(item, _NO_IDS_FROM + len(others)) if value is None else value
+        )
     return found, bool(others) or any(item > MAX_ID for item in found)
 
 
@@ -424,7 +441,12 @@ class AnswerGrammar:
 
 
 def _is_id(text: str) -> bool:
-    return len(text) <= 9 and text.isascii() and text.isdigit() and (text == "0" or not text.startswith("0"))
+    return (
+        len(text) <= 9
+        and text.isascii()
+        and text.isdigit()
+        and (text == "0" or not text.startswith("0"))
+    )
 
 
 def read_response(response: str) -> LenientAnswer:

@@ -84,13 +84,18 @@ class Dialogue:
     @cached_property
     def images(self) -> tuple[Image, ...]:
         """All images; entry i is image id i."""
-        return tuple(part for line in self.utterances for part in line.segments if isinstance(part, Image))
+        return tuple(
+            part for line in self.utterances for part in line.segments if isinstance(part, Image)
+        )
 
     @cached_property
     def image_utterance_ids(self) -> tuple[int, ...]:
         """For each image id, the id of the utterance it hangs on."""
         return tuple(
-            index for index, line in enumerate(self.utterances) for part in line.segments if isinstance(part, Image)
+            index
+            for index, line in enumerate(self.utterances)
+            for part in line.segments
+            if isinstance(part, Image)
         )
 
     @cached_property
@@ -116,10 +121,15 @@ class Dialogue:
 
     def _digest(self, shown: Callable[[Image], list[str]]) -> str:
         content = [
-            [line.speaker.lower(), [part if isinstance(part, str) else shown(part) for part in line.segments]]
+            [
+                line.speaker.lower(),
+                [part if isinstance(part, str) else shown(part) for part in line.segments],
+            ]
             for line in self.utterances
         ]
-        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(
+            json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        ).hexdigest()
 
     def with_digests(self, digests: Mapping[str, str]) -> Dialogue:
         """The dialogue with its pictures' digests, by their sources.
@@ -132,7 +142,9 @@ class Dialogue:
         for index in set(self.image_utterance_ids):
             line = utterances[index]
             segments = tuple(
-                part if isinstance(part, str) else replace(part, digest=digests.get(part.source, part.digest))
+                part
+                if isinstance(part, str)
+                else replace(part, digest=digests.get(part.source, part.digest))
                 for part in line.segments
             )
             utterances[index] = Utterance(line.speaker, segments)

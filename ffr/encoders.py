@@ -38,18 +38,22 @@ def open_encoder(name: str, *, device: str = "cpu", policy: Encoder | None = Non
     if name == POLICY:
         if policy is None:
             raise UsageError(
-                "encoder `policy` is the vision-language model that is trained or measured, and here is none; name another encoder"
+                "encoder `policy` is the vision-language model that is trained or measured, and "
+                "here is none; name another encoder"
             )
         return policy
     for prefix in (ONNX_PREFIX, *VLM_PREFIXES):
         if name == prefix:
             raise UsageError(
-                f"encoder {name!r} names nothing; write {prefix}{'DIR' if prefix == ONNX_PREFIX else 'MODEL'}"
+                f"encoder {name!r} names nothing; write "
+                f"{prefix}{'DIR' if prefix == ONNX_PREFIX else 'MODEL'}"
             )
     if name.startswith(ONNX_PREFIX):
         from ffr.exports.encoder import load_onnx_encoder
 
-        exported = load_onnx_encoder(Path(name.removeprefix(ONNX_PREFIX)), device=device.partition(":")[0])
+        exported = load_onnx_encoder(
+            Path(name.removeprefix(ONNX_PREFIX)), device=device.partition(":")[0]
+        )
         return cast("Encoder", exported)
     for prefix, pooling in VLM_PREFIXES.items():
         if name.startswith(prefix):
@@ -72,6 +76,8 @@ def _open_vlm(name: str, model: str, pooling: str, device: str) -> Encoder:
     from ffr.runs import resolve_model
 
     # as `ffr eval` loads a model: float32 on a CPU, as in the files on a GPU
-    vlm = load_vlm(resolve_model(model).location, device=device, dtype="float32" if device == "cpu" else "auto")
+    vlm = load_vlm(
+        resolve_model(model).location, device=device, dtype="float32" if device == "cpu" else "auto"
+    )
     vlm.tower.cache = ImageFeatureCache(memory_bytes=512 << 20)
     return PooledEncoder(vlm, pooling=cast("Pooling", pooling), name=name)

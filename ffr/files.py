@@ -66,7 +66,8 @@ def write_records(path: str | Path, records: Iterable[Mapping[str, Any]]) -> int
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
     if kind not in ("json", "jsonl"):
         raise UsageError(
-            f"{path.name}: the name ends in .json, .jsonl, .json.gz or .jsonl.gz, so that the layout is known"
+            f"{path.name}: the name ends in .json, .jsonl, .json.gz or .jsonl.gz, so that the "
+            "layout is known"
         )
     count = 0
     with replaced_file(path) as write:
@@ -91,7 +92,9 @@ def dump_record(record: Mapping[str, Any], *, where: str | None = None) -> bytes
     try:
         return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"cannot be written as JSON ({error}); correct the value", where=where) from error
+        raise DataError(
+            f"cannot be written as JSON ({error}); correct the value", where=where
+        ) from error
 
 
 def dump_json(content: Any, *, where: str) -> bytes:
@@ -109,7 +112,8 @@ def dump_json(content: Any, *, where: str) -> bytes:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2)
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(
-            f"cannot be written as JSON ({error}); look for NaN in the model's weights or what it was given",
+            f"cannot be written as JSON ({error}); look for NaN in the model's weights or what it "
+            "was given",
             where=where,
         ) from error
     return (text + "\n").encode("utf-8", "backslashreplace")
@@ -355,7 +359,8 @@ def owned_folder(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise UsageError(
-            f"{folder} is in use by {_owner_words(path)}; wait until it has ended, or name another folder"
+            f"{folder} is in use by {_owner_words(path)}; wait until it has ended, or name another "
+            "folder"
         ) from None
     try:
         write_text(path, f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -378,7 +383,9 @@ CHECKSUMS_FILE = "SHA256SUMS"
 """Names the bytes of files beside it, in the form of `sha256sum -c`."""
 
 
-def write_checksums(folder: Path, names: Iterable[str], *, known: Mapping[str, str] | None = None) -> None:
+def write_checksums(
+    folder: Path, names: Iterable[str], *, known: Mapping[str, str] | None = None
+) -> None:
     """Writes the checksums of files of a folder, whole or not at all.
 
     Args:
@@ -390,7 +397,9 @@ def write_checksums(folder: Path, names: Iterable[str], *, known: Mapping[str, s
         DataError: where they cannot be written.
     """
     found = {**(known or {}), **{name: _digest_of(folder / name) for name in names}}
-    replace_text(folder / CHECKSUMS_FILE, "".join(f"{found[name]}  {name}\n" for name in sorted(found)))
+    replace_text(
+        folder / CHECKSUMS_FILE, "".join(f"{found[name]}  {name}\n" for name in sorted(found))
+    )
 
 
 def read_checksums(folder: Path) -> dict[str, str] | None:
@@ -576,7 +585,9 @@ def _remove_litter(beside: Path) -> None:
         return
     _looked_at.add(key)
     with suppress(OSError), os.scandir(beside) as entries:
-        found = [(entry, match) for entry in entries if (match := _SCRATCH_NAME.fullmatch(entry.name))]
+        found = [
+            (entry, match) for entry in entries if (match := _SCRATCH_NAME.fullmatch(entry.name))
+        ]
     for entry, match in found:
         path = Path(entry.path)
         with suppress(OSError):

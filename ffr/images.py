@@ -78,17 +78,23 @@ def find_image(location: str | Path, *, where: str | None = None) -> Path:
     """
     if is_url(location):
         kind = str(location).partition(":")[0].lower()
-        what, remedy = _ADDRESSES.get(kind, ("a web address, which is not fetched", "download it and write its path"))
+        what, remedy = _ADDRESSES.get(
+            kind, ("a web address, which is not fetched", "download it and write its path")
+        )
         raise DataError(f"image {_shown(location)} is {what}; {remedy}", where=where)
     path = Path(location)
     try:
         found = path.is_file()
         is_folder = not found and path.is_dir()
     except (OSError, ValueError) as error:
-        raise DataError(f"image {_shown(path)} cannot be looked up ({error}); correct its path", where=where) from error
+        raise DataError(
+            f"image {_shown(path)} cannot be looked up ({error}); correct its path", where=where
+        ) from error
     if not found:
         if is_folder:
-            raise DataError(f"image {_shown(path)} is a folder; name the picture's file", where=where)
+            raise DataError(
+                f"image {_shown(path)} is a folder; name the picture's file", where=where
+            )
         other = _other_spelling(path)
         remedy = "correct its path or pass --image-root"
         if other is not None:
@@ -103,7 +109,11 @@ def _other_spelling(path: Path) -> Path | None:
     Backslashes for slashes, composed letters for decomposed ones or the reverse, `%20` for a blank.
     """
     text = str(path)
-    spellings = [text.replace("\\", "/"), unquote(text), *(normalize(form, text) for form in ("NFC", "NFD"))]
+    spellings = [
+        text.replace("\\", "/"),
+        unquote(text),
+        *(normalize(form, text) for form in ("NFC", "NFD")),
+    ]
     for spelling in spellings:
         try:
             if spelling != text and Path(spelling).is_file():
@@ -114,7 +124,10 @@ def _other_spelling(path: Path) -> Path | None:
 
 
 def open_image(
-    location: str | Path, *, max_image_pixels: int | None = MAX_IMAGE_PIXELS, where: str | None = None
+    location: str | Path,
+    *,
+    max_image_pixels: int | None = MAX_IMAGE_PIXELS,
+    where: str | None = None,
 ) -> PIL.Image.Image:
     """Opens a picture as RGB.
 
@@ -139,7 +152,9 @@ def open_image(
     """
     image = _opened(location, where)
     if max_image_pixels is not None and image.width * image.height > max_image_pixels:
-        image = image.resize(scaled_size(image.width, image.height, max_image_pixels), PIL.Image.Resampling.LANCZOS)
+        image = image.resize(
+            scaled_size(image.width, image.height, max_image_pixels), PIL.Image.Resampling.LANCZOS
+        )
     return image
 
 
@@ -217,7 +232,9 @@ def image_fault(location: str | Path, reason: str, where: str | None = None) -> 
     return DataError(f"image {_shown(location)} {reason}", where=where)
 
 
-def _opened(location: str | Path, where: str | None, longest_side: int | None = None) -> PIL.Image.Image:
+def _opened(
+    location: str | Path, where: str | None, longest_side: int | None = None
+) -> PIL.Image.Image:
     path = find_image(location, where=where)
     try:
         return _decode(path, longest_side)
@@ -240,7 +257,10 @@ def _decode(path: Path, longest_side: int | None = None) -> PIL.Image.Image:
             if num_pixels > MAX_DECODED_PIXELS:
                 raise _too_large(f"{image.width}×{image.height} pixels")
             if image.mode in ("I", "F"):
-                raise _UnfitError("has greys of 32 bits, of which none says what is white; convert it to 8 or 16 bits")
+                raise _UnfitError(
+                    "has greys of 32 bits, of which none says what is white; convert it to 8 or 16 "
+                    "bits"
+                )
             try:
                 if longest_side is None or num_pixels <= _LARGE_PIXELS:
                     image.load()
@@ -259,7 +279,9 @@ def _decode(path: Path, longest_side: int | None = None) -> PIL.Image.Image:
                 return _without_end_marker(path)
     except PIL.UnidentifiedImageError as error:
         kinds = ", ".join(IMAGE_FORMATS)
-        raise _UnfitError(f"is no picture of a known kind ({kinds}); convert it to one of them") from error
+        raise _UnfitError(
+            f"is no picture of a known kind ({kinds}); convert it to one of them"
+        ) from error
     except PIL.Image.DecompressionBombError as error:
         raise _too_large("far too many pixels") from error
     except _DECODING_ERRORS as error:
@@ -294,7 +316,9 @@ def _averaged(image: PIL.Image.Image, longest_side: int) -> PIL.Image.Image:
     factor = max(image.size) // (2 * longest_side)
     if factor < 2:
         return image
-    if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and image.has_transparency_data):
+    if image.mode in ("1", "P", "PA") or (
+        image.mode in ("L", "RGB") and image.has_transparency_data
+    ):
         # palette numbers and see-through colours have no mean
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"):
@@ -305,7 +329,9 @@ def _averaged(image: PIL.Image.Image, longest_side: int) -> PIL.Image.Image:
 
 
 def _too_large(size: str) -> _UnfitError:
-    return _UnfitError(f"has {size}, more than the {MAX_DECODED_PIXELS:,} that are decoded; scale it down")
+    return _UnfitError(
+        f"has {size}, more than the {MAX_DECODED_PIXELS:,} that are decoded; scale it down"
+    )
 
 
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:

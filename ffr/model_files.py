@@ -33,13 +33,17 @@ def check_model_folder(location: str) -> None:
     folder = Path(location)
     if not folder.is_dir():
         if folder.exists() or not _HUB_ID.fullmatch(location):
-            raise ModelError("is no folder and no hub id; name a model's folder, a run, or a hub id", location)
+            raise ModelError(
+                "is no folder and no hub id; name a model's folder, a run, or a hub id", location
+            )
         return
     if not (folder / "config.json").is_file():
         raise ModelError("holds no config.json; name the folder of a Hugging Face model", location)
     if not list(folder.glob("*.safetensors")):
         pickles = [path.name for path in folder.glob("*.bin")]
-        found = f"only {pickles[0]}, which can run code when it is opened" if pickles else "no weights"
+        found = (
+            f"only {pickles[0]}, which can run code when it is opened" if pickles else "no weights"
+        )
         raise ModelError(f"holds {found}; convert the weights to safetensors", location)
     check_checksums(folder)
 
@@ -52,8 +56,14 @@ def check_weights_finite(model: torch.nn.Module, name: str) -> None:
     """
     for key, weight in model.named_parameters():
         # one pass, no copy; a sum of finite numbers that overflows is looked at again
-        if weight.is_floating_point() and not bool(weight.sum().isfinite()) and not bool(weight.isfinite().all()):
-            raise ModelError(f"its weight {key} holds NaN or infinite numbers; train or fetch it again", name)
+        if (
+            weight.is_floating_point()
+            and not bool(weight.sum().isfinite())
+            and not bool(weight.isfinite().all())
+        ):
+            raise ModelError(
+                f"its weight {key} holds NaN or infinite numbers; train or fetch it again", name
+            )
 
 
 def check_checksums(folder: Path) -> None:
@@ -64,7 +74,8 @@ def check_checksums(folder: Path) -> None:
     """
     if changed := differing_files(folder):
         raise ModelError(
-            f"its {changed[0]} is not what was written (its {CHECKSUMS_FILE} says so): restore it, or delete "
+            f"its {changed[0]} is not what was written (its {CHECKSUMS_FILE} says so): restore it, "
+            "or delete "
             f"{CHECKSUMS_FILE} where it was changed on purpose",
             str(folder),
         )
@@ -89,10 +100,14 @@ def loading_explained(name: str, *, kind: str) -> Iterator[None]:
     except FfrError:
         raise
     except SafetensorError as error:
-        raise ModelError(f"its weights are damaged ({one_line(error)}); fetch them again", name) from None
+        raise ModelError(
+            f"its weights are damaged ({one_line(error)}); fetch them again", name
+        ) from None
     except Exception as error:
         # tokenizers raises plain Exception; an error of another kind would be a fault of ours
-        if type(error) is not Exception and not isinstance(error, (*_LOADING_ERRORS, StrictDataclassError)):
+        if type(error) is not Exception and not isinstance(
+            error, (*_LOADING_ERRORS, StrictDataclassError)
+        ):
             raise
         for mark, sentence in _KNOWN_REASONS.items():
             if mark in str(error):
@@ -105,7 +120,8 @@ def loading_explained(name: str, *, kind: str) -> Iterator[None]:
 
 
 _KNOWN_REASONS = {
-    "ignore_mismatched_sizes": "its weights have other shapes than its config.json says; fetch both again",
+    "ignore_mismatched_sizes": "its weights have other shapes than its config.json says; fetch "
+    "both again",
     "contains custom code": "comes with code of its own; set trust_remote_code if you trust it",
     "couldn't connect to": "is not on this machine and the hub cannot be reached; name a folder, or fetch it when online",
 }

@@ -22,7 +22,15 @@ IMAGE_MARK = "<image>"
 QUERY_START, QUERY_END = "<|query_start|>", "<|query_end|>"
 UTT_ID_START, UTT_ID_END = "<|utt_id_start|>", "<|utt_id_end|>"
 IMG_ID_START, IMG_ID_END = "<|img_id_start|>", "<|img_id_end|>"
-RESERVED_MARKS = (IMAGE_MARK, QUERY_START, QUERY_END, UTT_ID_START, UTT_ID_END, IMG_ID_START, IMG_ID_END)
+RESERVED_MARKS = (
+    IMAGE_MARK,
+    QUERY_START,
+    QUERY_END,
+    UTT_ID_START,
+    UTT_ID_END,
+    IMG_ID_START,
+    IMG_ID_END,
+)
 """What an utterance or a query may not contain, or the prompt could not be read back."""
 
 MAX_SHARED_QUERIES = 16
@@ -51,8 +59,10 @@ _ZH_RULES = (
     "对话内容: {dialogue}"
 )
 _EN_RULES = (
-    "Requirements: \n1.Output the results as utterance ids and image ids; where no utterance or no image matches, return an "
-    "empty list for that part\n2.Follow this format strictly:<|utt_ids_start|>[utterance ids]<|utt_ids_end|>;"
+    "Requirements: \n1.Output the results as utterance ids and image ids; where no utterance or no "
+    "image matches, return an "
+    "empty list for that part\n2.Follow this format strictly:<|utt_ids_start|>[utterance "
+    "ids]<|utt_ids_end|>;"
     "<|img_ids_start|>[image ids]<|img_ids_end|>\n\nDialogue: {dialogue}"
 )
 _QUERY = QUERY_START + "{query}" + QUERY_END
@@ -68,8 +78,10 @@ TEMPLATES = {
     "en": Template(
         name="en",
         system="You are a multimodal information retrieval assistant.",
-        query_first=f"From the long multimodal dialogue below,retrieve the utterances and images that match {_QUERY}.\n{_EN_RULES}",
-        query_last="From the long multimodal dialogue below,retrieve the utterances and images that match the query.\n"
+        query_first="From the long multimodal dialogue below,retrieve the utterances and images "
+        f"that match {_QUERY}.\n{_EN_RULES}",
+        query_last="From the long multimodal dialogue below,retrieve the utterances and images "
+        "that match the query.\n"
         f"{_EN_RULES}Query: {_QUERY}\n",
         think_rule="3.Write down your thoughts first and the results after them, strictly as:"
         "<think>thoughts</think><answer>results</answer>",
@@ -96,7 +108,10 @@ def render_dialogue(dialogue: Dialogue) -> str:
             else:
                 pieces.append(f"{IMG_ID_START}{image_id}{IMG_ID_END}{IMAGE_MARK}")
                 image_id += 1
-        lines.append(f"{UTT_ID_START}{utterance_id}{UTT_ID_END} {utterance.speaker.lower()}: {''.join(pieces)}\n")
+        lines.append(
+            f"{UTT_ID_START}{utterance_id}{UTT_ID_END} {utterance.speaker.lower()}: "
+            f"{''.join(pieces)}\n"
+        )
     return "".join(lines)
 
 
@@ -141,7 +156,9 @@ def render(
 def _with_think_rule(template: Template, text: str) -> str:
     rules, empty_line, rest = text.partition("\n\n")
     if not template.think_rule or not empty_line:
-        raise ValueError(f"template {template.name!r} has no think_rule, or no empty line to put it before")
+        raise ValueError(
+            f"template {template.name!r} has no think_rule, or no empty line to put it before"
+        )
     return f"{rules}\n{template.think_rule}{empty_line}{rest}"
 
 
@@ -181,7 +198,11 @@ def prompt_of(
         query_position=query_position or (found[1] if found else "first"),
         answer_style=answer_style,
     )
-    return replace(prompt, system=own.system) if found and own is not None and template is None else prompt
+    return (
+        replace(prompt, system=own.system)
+        if found and own is not None and template is None
+        else prompt
+    )
 
 
 def _settings_of(own: FilePrompt, example: Example) -> tuple[str, QueryPosition] | None:
@@ -195,7 +216,11 @@ def _settings_of(own: FilePrompt, example: Example) -> tuple[str, QueryPosition]
             style: AnswerStyle
             for style in get_args(AnswerStyle):
                 made = render(
-                    example.dialogue, example.query, template=name, query_position=position, answer_style=style
+                    example.dialogue,
+                    example.query,
+                    template=name,
+                    query_position=position,
+                    answer_style=style,
                 )
                 if made.user == own.user:
                     return name, position
@@ -216,7 +241,8 @@ def check_markers(dialogue: Dialogue, *queries: str) -> None:
             raise DataError(f"utterance {index} contains the marker {mark}; remove it", where=where)
         if ": " in utterance.speaker:
             raise DataError(
-                f"the speaker of utterance {index} contains a colon and a space, which end the name in a prompt; remove them",
+                f"the speaker of utterance {index} contains a colon and a space, which end the "
+                "name in a prompt; remove them",
                 where=where,
             )
 
@@ -228,7 +254,9 @@ def _mark_in(text: str) -> str | None:
 
 _AFTER_UTT_ID = f"{UTT_ID_END} "
 _QUERY_SPAN = re.compile(re.escape(QUERY_START) + r"(.*?)" + re.escape(QUERY_END), re.S)
-_IMAGE = re.compile(re.escape(IMG_ID_START) + r"([0-9]{1,9})" + re.escape(IMG_ID_END) + re.escape(IMAGE_MARK))
+_IMAGE = re.compile(
+    re.escape(IMG_ID_START) + r"([0-9]{1,9})" + re.escape(IMG_ID_END) + re.escape(IMAGE_MARK)
+)
 
 
 def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[Utterance, ...]]:
@@ -251,20 +279,28 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
     """
     queries = list(_QUERY_SPAN.finditer(user))
     if len(queries) != 1:
-        raise DataError(f"the prompt has {len(queries)} queries between {QUERY_START} and {QUERY_END}; it needs one")
+        raise DataError(
+            f"the prompt has {len(queries)} queries between {QUERY_START} and {QUERY_END}; it "
+            "needs one"
+        )
     query = queries[0]
     if inside := _mark_in(query[1]):
         raise DataError(f"the query contains the marker {inside}; remove it")
     # split, not matched line by line: this runs on every line of every file
     head, *pieces = user.split(UTT_ID_START)
     if not pieces:
-        raise DataError(f"the prompt has no utterance; each begins with {UTT_ID_START}<id>{UTT_ID_END} and a space")
+        raise DataError(
+            f"the prompt has no utterance; each begins with {UTT_ID_START}<id>{UTT_ID_END} and a "
+            "space"
+        )
     tail_begin = len(user) - len(pieces[-1])
     if query.start() > tail_begin:
         # query last: the dialogue ends with the line break before the query's line
         end = user.rfind("\n", tail_begin, query.start()) + 1
         if not end:
-            raise DataError("the query stands on the last utterance's line; put it on a line of its own")
+            raise DataError(
+                "the query stands on the last utterance's line; put it on a line of its own"
+            )
         pieces[-1] = user[tail_begin:end]
     elif query.end() > len(head):
         raise DataError("the query stands inside the dialogue; put it before or after")
@@ -274,10 +310,14 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
         number, mark, line = piece.partition(_AFTER_UTT_ID)
         if not mark or not number.isdecimal():
             before = f"utterance {index - 1}" if index else "the prompt"
-            raise DataError(f"{before} has a stray {UTT_ID_START}; write {UTT_ID_START}<id>{UTT_ID_END} and a space")
+            raise DataError(
+                f"{before} has a stray {UTT_ID_START}; write {UTT_ID_START}<id>{UTT_ID_END} and a "
+                "space"
+            )
         if number != str(index):
             raise DataError(
-                f"utterance id {number[:12]} stands where {index} is due; ids count from 0 in dialogue order"
+                f"utterance id {number[:12]} stands where {index} is due; ids count from 0 in "
+                "dialogue order"
             )
         if not line.endswith("\n"):
             raise DataError(f"utterance {index} does not end with a line break; put one after it")
@@ -292,11 +332,13 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
         for shown in _IMAGE.finditer(content):
             if int(shown[1]) != image_id:
                 raise DataError(
-                    f"image id {shown[1]} in utterance {index} stands where {image_id} is due; ids count from 0 over the dialogue"
+                    f"image id {shown[1]} in utterance {index} stands where {image_id} is due; ids "
+                    "count from 0 over the dialogue"
                 )
             if image_id >= len(images):
                 raise DataError(
-                    f"the prompt has more {IMAGE_MARK} than the record has images ({len(images)}); correct one of the two"
+                    f"the prompt has more {IMAGE_MARK} than the record has images ({len(images)}); "
+                    "correct one of the two"
                 )
             if shown.start() > position:
                 segments.append(content[position : shown.start()])
@@ -308,12 +350,14 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
         utterance = Utterance(speaker, tuple(segments))
         if stray := _mark_in(utterance.text) or _mark_in(speaker):
             raise DataError(
-                f"utterance {index} has a stray {stray}; an image is {IMG_ID_START}<id>{IMG_ID_END}{IMAGE_MARK}"
+                f"utterance {index} has a stray {stray}; an image is "
+                f"{IMG_ID_START}<id>{IMG_ID_END}{IMAGE_MARK}"
             )
         utterances.append(utterance)
     if image_id != len(images):
         raise DataError(
-            f"the prompt has {image_id} {IMAGE_MARK} but the record has {len(images)} images; correct one of the two"
+            f"the prompt has {image_id} {IMAGE_MARK} but the record has {len(images)} images; "
+            "correct one of the two"
         )
     if user.count(IMAGE_MARK) != image_id:
         raise DataError(f"the prompt has an {IMAGE_MARK} outside the dialogue; remove it")

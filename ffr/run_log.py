@@ -23,9 +23,13 @@ class MetricsFile:
     def __init__(self, path: Path, columns: tuple[str, ...], *, last_step: int = 0) -> None:
         self.path = path
         self.columns = ("step", *columns)
-        rows = [row for row in read_metrics(path) if row["step"] <= last_step] if path.exists() else []
+        rows = (
+            [row for row in read_metrics(path) if row["step"] <= last_step] if path.exists() else []
+        )
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
+        writer = csv.DictWriter(
+            text, self.columns, extrasaction="ignore", restval="", lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
         replace_text(path, text.getvalue())
@@ -77,7 +81,9 @@ def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:
     return [*(["reward"] if "reward" in names else []), *terms]
 
 
-def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, str], label: str) -> None:
+def draw_curve(
+    metrics: Path, target: Path, *, title: str, curves: Mapping[str, str], label: str
+) -> None:
     """Draws curves over steps (left axis) with validation F1 (right axis) as a PNG.
 
     Args:
@@ -106,7 +112,14 @@ def draw_curve(metrics: Path, target: Path, *, title: str, curves: Mapping[str, 
     for name, color in (("val_utterance_f1", "tab:green"), ("val_image_f1", "tab:red")):
         points = [(row["step"], row[name]) for row in rows if name in row]
         if points:
-            right.plot(*zip(*points, strict=True), "s--", color=color, label=name, linewidth=1, markersize=4)
+            right.plot(
+                *zip(*points, strict=True),
+                "s--",
+                color=color,
+                label=name,
+                linewidth=1,
+                markersize=4,
+            )
     lines, labels = left.get_legend_handles_labels()
     more_lines, more_labels = right.get_legend_handles_labels()
     if lines or more_lines:

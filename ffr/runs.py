@@ -58,7 +58,9 @@ class RunRecord:
         try:
             return TypeAdapter(cls).validate_json(path.read_bytes(), strict=True)
         except FileNotFoundError:
-            raise ModelError(f"no {RECORD_FILE} here; this is not the folder of a training run", str(run)) from None
+            raise ModelError(
+                f"no {RECORD_FILE} here; this is not the folder of a training run", str(run)
+            ) from None
         except (OSError, ValueError) as error:
             reason = _fault_words(error) if isinstance(error, ValidationError) else str(error)
             raise ModelError(
@@ -140,19 +142,26 @@ def resolve_model(spec: str) -> ModelSource:
 
         return ModelSource(str(TINY_FOLDER), "tiny")
     if spec.startswith(("http://", "https://")):
-        raise UsageError(f"{spec} is an address; a server is written api:{spec.partition('#')[0]}#MODEL")
+        raise UsageError(
+            f"{spec} is an address; a server is written api:{spec.partition('#')[0]}#MODEL"
+        )
     path = Path(spec)
     if (path / RECORD_FILE).is_file():
         merged = path / "merged"
         if not (merged / "config.json").is_file():
             status = RunRecord.load(path).status
             raise UsageError(
-                f"{spec}: this run is {status} and has no merged model yet; finish it with `ffr train … --resume {spec}`"
+                f"{spec}: this run is {status} and has no merged model yet; finish it with `ffr "
+                f"train … --resume {spec}`"
             )
         return ModelSource(str(merged), path.name, path)
     if path.is_dir():
         return ModelSource(spec, spec)
-    looks_like_path = spec.startswith((".", "/", "~")) or spec.count("/") != 1 or path.parent.is_dir()
+    looks_like_path = (
+        spec.startswith((".", "/", "~")) or spec.count("/") != 1 or path.parent.is_dir()
+    )
     if looks_like_path:
-        raise UsageError(f"{spec}: no such model folder or run; name one, a hub id (owner/name), or `tiny`")
+        raise UsageError(
+            f"{spec}: no such model folder or run; name one, a hub id (owner/name), or `tiny`"
+        )
     return ModelSource(spec, spec)

@@ -35,7 +35,9 @@ class PlainConsole(Console):
         """A text before it is measured and laid out, so that its signs have their room."""
         return super().render_str(visible(text), **options)
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
         """What is written, segment by segment.
 
         The console's own control codes are segments of another kind.
@@ -75,10 +77,14 @@ class Label:
         width = cell_len(self._text)
         return Measurement(min(width, self.LEAST_WIDTH), width).with_maximum(options.max_width)
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterable[RenderableType]:
         yield Text(self.within(options.max_width), style=self._style, no_wrap=True)
 
 
 def plain_table(title: str | None = None) -> Table:
     """A table with a line below its head and no frame."""
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=title, title_justify="left")
+    return Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=title, title_justify="left"
+    )

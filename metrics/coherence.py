@@ -55,7 +55,11 @@ class FragmentOrderCoherence(Metric):  # type: ignore[misc]
                 holds no finite numbers.
         """
         value = fragment_order_coherence(
-            utterance_ids, utterance_embeddings, image_utterance_ids, image_embeddings, is_target_empty=is_target_empty
+            utterance_ids,
+            utterance_embeddings,
+            image_utterance_ids,
+            image_embeddings,
+            is_target_empty=is_target_empty,
         )
         if not value.isfinite():
             raise ValueError(f"the coherence is {value.item()}: a vector holds no finite numbers")

@@ -75,7 +75,9 @@ class FragmentScores(Metric):  # type: ignore[misc]
         Raises:
             ValueError: where the four differ in length, or an id or a size is negative.
         """
-        counts, sample_sums, num_samples = _fragment_update(preds, targets, num_utterances, num_images)
+        counts, sample_sums, num_samples = _fragment_update(
+            preds, targets, num_utterances, num_images
+        )
         self.counts += counts.to(self.device)
         self.sample_sums += sample_sums.to(self.device)
         self.num_samples += num_samples
@@ -93,7 +95,9 @@ class _FragmentScore(FragmentScores):
     plot_upper_bound: float = 1.0
     figure: ClassVar[str]
 
-    def __init__(self, modality: Modality = "joint", average: Average = "global", **kwargs: Any) -> None:
+    def __init__(
+        self, modality: Modality = "joint", average: Average = "global", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.score_name = _score_name(modality, average, self.figure)
 

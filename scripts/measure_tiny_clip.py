@@ -66,7 +66,13 @@ def encode(encoder: Encoder, part: Path, limit: int | None) -> list[Encoded]:
             texts = encoder.embed_texts([line.text for line in dialogue.utterances])
             pictures = encoder.embed_images(list(example.image_locations()))
             known[dialogue.fingerprint] = texts.float(), pictures.float()
-        found.append(Encoded(example, *known[dialogue.fingerprint], encoder.embed_texts([example.query])[0].float()))
+        found.append(
+            Encoded(
+                example,
+                *known[dialogue.fingerprint],
+                encoder.embed_texts([example.query])[0].float(),
+            )
+        )
     return found
 
 
@@ -113,7 +119,9 @@ def similarities(items: Sequence[Encoded]) -> dict[str, float]:
                         if left_name == right_name and row == column:
                             continue
                         same = "same" if column in right else "other"
-                        sums.setdefault(f"{left_name}-{right_name} {same}", []).append(cosines[row][column])
+                        sums.setdefault(f"{left_name}-{right_name} {same}", []).append(
+                            cosines[row][column]
+                        )
     return {name: round(statistics.fmean(values), 3) for name, values in sums.items()}
 
 
@@ -131,15 +139,23 @@ def changes(item: Encoded, chance: random.Random) -> dict[str, Fragment]:
             chance.sample(range(len(item.pictures)), len(images)),
         )
     if other_utterances:
-        found["one wrong utterance more"] = Fragment.of({*utterances, chance.choice(other_utterances)}, images)
+        found["one wrong utterance more"] = Fragment.of(
+            {*utterances, chance.choice(other_utterances)}, images
+        )
     if other_images:
-        found["one wrong picture more"] = Fragment.of(utterances, {*images, chance.choice(other_images)})
+        found["one wrong picture more"] = Fragment.of(
+            utterances, {*images, chance.choice(other_images)}
+        )
         found["all pictures of the dialogue"] = Fragment.of(utterances, range(len(item.pictures)))
     if images:
-        found["one right picture less"] = Fragment.of(utterances, images - {chance.choice(sorted(images))})
+        found["one right picture less"] = Fragment.of(
+            utterances, images - {chance.choice(sorted(images))}
+        )
         found["no picture"] = Fragment.of(utterances, ())
         if len(other_images) >= len(images):
-            found["pictures exchanged"] = Fragment.of(utterances, chance.sample(other_images, len(images)))
+            found["pictures exchanged"] = Fragment.of(
+                utterances, chance.sample(other_images, len(images))
+            )
     return found
 
 
@@ -158,7 +174,9 @@ def coherences(items: Sequence[Encoded], seed: int) -> dict[str, dict[str, float
         name: {
             "true": round(statistics.fmean(true for true, _ in found), 3),
             "changed": round(statistics.fmean(value for _, value in found), 3),
-            "changed_higher_by_0.02": round(statistics.fmean(value > true + 0.02 for true, value in found), 3),
+            "changed_higher_by_0.02": round(
+                statistics.fmean(value > true + 0.02 for true, value in found), 3
+            ),
             "num_fragments": len(found),
         }
         for name, found in pairs.items()
@@ -170,23 +188,34 @@ def measure(encoder: Encoder, name: str, seed: int) -> dict[str, Any]:
         folder = Path(scratch) / name
         write_sample(folder, name, seed)
         val = encode(encoder, folder / "val.jsonl", None)
-        train = encode(encoder, folder / "train.jsonl", NUM_TRAIN) if (folder / "train.jsonl").is_file() else []
+        train = (
+            encode(encoder, folder / "train.jsonl", NUM_TRAIN)
+            if (folder / "train.jsonl").is_file()
+            else []
+        )
     result: dict[str, Any] = {"set": name, "seed": seed, "num_queries": len(val)}
     for kind in ("utterances", "images"):
         values, labels = scores(val, kind)
         result[kind] = {"auc": round(float(binary_auroc(values, labels.long())), 4)}
         if train:
             threshold = best_threshold(*scores(train, kind))
-            result[kind] |= {"threshold": round(threshold, 3), "f1": round(f1(values, labels, threshold), 4)}
+            result[kind] |= {
+                "threshold": round(threshold, 3),
+                "f1": round(f1(values, labels, threshold), 4),
+            }
     result["similarity"] = similarities(val)
     result["coherence"] = coherences(val, seed)
     return result
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measures a joint text–image encoder on generated sets.")
+    parser = argparse.ArgumentParser(
+        description="Measures a joint text–image encoder on generated sets."
+    )
     parser.add_argument(
-        "--model", default="tiny-clip", help="As `load_encoder` takes it; `policy` for the features of `tiny`."
+        "--model",
+        default="tiny-clip",
+        help="As `load_encoder` takes it; `policy` for the features of `tiny`.",
     )
     parser.add_argument("--sets", nargs="+", default=["sample"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -199,7 +228,9 @@ def main() -> None:
         encoder = load_encoder(options.model)
     for name in options.sets:
         for seed in options.seeds:
-            print(json.dumps(measure(encoder, name, seed), ensure_ascii=False, indent=1), flush=True)
+            print(
+                json.dumps(measure(encoder, name, seed), ensure_ascii=False, indent=1), flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -91,7 +91,9 @@ def read_faults() -> list[Fault]:
     return [Fault(area, *map(str, fault)) for area, faults in areas.items() for fault in faults]
 
 
-def functions_of(tree: ast.AST, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.FunctionDef]]:
+def functions_of(
+    tree: ast.AST, names: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ast.FunctionDef]]:
     """Every function of a module with its qualified name."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -129,24 +131,43 @@ def find(root: Path, fault: Fault) -> Place:
                     if isinstance(item, ast.stmt) and item.lineno <= line <= (item.end_lineno or 0)
                 ]
                 inner = max(statements, key=lambda item: item.lineno)
-                found.append(Place(path.relative_to(root), offset, range(inner.lineno, (inner.end_lineno or 0) + 1)))
+                found.append(
+                    Place(
+                        path.relative_to(root),
+                        offset,
+                        range(inner.lineno, (inner.end_lineno or 0) + 1),
+                    )
+                )
     if len(found) != 1:
-        raise LookupError(f"{fault.function}: {fault.old!r} stands in {len(found)} places; correct {FAULTS.name}")
+        raise LookupError(
+            f"{fault.function}: {fault.old!r} stands in {len(found)} places; correct {FAULTS.name}"
+        )
     return found[0]
 
 
 def tests_of(reach: CoverageData, root: Path, place: Place) -> list[str]:
     """Ids of the tests that run the statement, those of the mirroring folder first."""
-    (path,) = [name for name in reach.measured_files() if Path(name).as_posix().endswith(f"/{place.path.as_posix()}")]
+    (path,) = [
+        name
+        for name in reach.measured_files()
+        if Path(name).as_posix().endswith(f"/{place.path.as_posix()}")
+    ]
     by_line = reach.contexts_by_lineno(path)
-    found = {context.rpartition("|")[0] for line in place.lines for context in by_line.get(line, ()) if "|" in context}
+    found = {
+        context.rpartition("|")[0]
+        for line in place.lines
+        for context in by_line.get(line, ())
+        if "|" in context
+    }
     near = f"tests/{place.path.parent.as_posix().removeprefix('ffr/')}/"
     return sorted(found, key=lambda name: (not name.startswith(near), name))
 
 
 def copy_of(root: Path, folder: Path) -> dict[str, str]:
     """A copy of the tracked files of the checkout, and the environment in which it is what gets imported."""
-    tracked = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True).stdout
+    tracked = subprocess.run(
+        ["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True
+    ).stdout
     for name in tracked.decode().split("\0"):
         if name:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -179,18 +200,30 @@ def judge(root: Path, reach: CoverageData, fault: Fault) -> Verdict:
         text = (folder / place.path).read_text(encoding="utf-8")
         changed = text[: place.offset] + fault.new + text[place.offset + len(fault.old) :]
         (folder / place.path).write_text(changed, encoding="utf-8")
-        (folder / "selected.txt").write_text("".join(f"{name}\n" for name in tests), encoding="utf-8")
+        (folder / "selected.txt").write_text(
+            "".join(f"{name}\n" for name in tests), encoding="utf-8"
+        )
         files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "mutants_selection"]
         command += ["-p", "no:cacheprovider", "-m", "", f"--basetemp={folder / 'tmp'}", *files]
         if tests:
             try:
                 done = subprocess.run(
-                    command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+                    command,
+                    cwd=folder,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    timeout=SECONDS,
+                    check=False,
                 )
                 if done.returncode in (1, 2):
                     verdict = "killed"
-                    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+                    lines = [
+                        line
+                        for line in done.stdout.splitlines()
+                        if line.startswith(("FAILED", "ERROR"))
+                    ]
                     noticed_by = lines[0].split(" - ")[0] if lines else "collection"
                 elif done.returncode:
                     raise RuntimeError(
@@ -208,20 +241,39 @@ def judge(root: Path, reach: CoverageData, fault: Fault) -> Verdict:
 
 def record_reach(root: Path, out: Path) -> None:
     """Runs the plain tests and notes which test runs which line."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-n", "auto", "--dist", "worksteal"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "not slow",
+        "-n",
+        "auto",
+        "--dist",
+        "worksteal",
+    ]
     command += ["-p", "no:cacheprovider", "--cov=ffr", "--cov-context=test", "--cov-report="]
     # a test that fails has reached its lines all the same
-    subprocess.run(command, cwd=root, env={**os.environ, "COVERAGE_FILE": str(out.absolute())}, check=False)
+    subprocess.run(
+        command, cwd=root, env={**os.environ, "COVERAGE_FILE": str(out.absolute())}, check=False
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("action", choices=("reach", "run"))
-    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent, help="the checkout")
+    parser.add_argument(
+        "--root", type=Path, default=Path(__file__).resolve().parent.parent, help="the checkout"
+    )
     parser.add_argument("--reach", type=Path, help="what `reach` wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="faults at a time")
-    parser.add_argument("--skip-missing", action="store_true", help="pass over faults whose words do not stand here")
+    parser.add_argument(
+        "--skip-missing", action="store_true", help="pass over faults whose words do not stand here"
+    )
     arguments = parser.parse_args()
     root: Path = arguments.root.resolve()
     if arguments.action == "reach":
@@ -251,8 +303,14 @@ def main() -> None:
         print(f"| {area} | {counts[area, True]} | {counts[area, True] + counts[area, False]} |")
     num_killed = sum(verdict.verdict == "killed" for verdict in verdicts)
     print(f"| all | {num_killed} | {len(verdicts)} |")
-    result = {"num_killed": num_killed, "num_faults": len(verdicts), "faults": [asdict(item) for item in verdicts]}
-    arguments.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    result = {
+        "num_killed": num_killed,
+        "num_faults": len(verdicts),
+        "faults": [asdict(item) for item in verdicts],
+    }
+    arguments.out.write_text(
+        json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

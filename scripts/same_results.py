@@ -30,7 +30,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-NOT_REPEATABLE = {"tokens_per_second", "peak_memory_mb", "seconds_rollout", "seconds_reference", "seconds_update"}
+NOT_REPEATABLE = {
+    "tokens_per_second",
+    "peak_memory_mb",
+    "seconds_rollout",
+    "seconds_reference",
+    "seconds_update",
+}
 TIMEOUT_SECONDS = 900
 SFT = [
     "-o", "max_steps=6", "-o", "batch_size=4", "-o", "val_examples=4", "-o", "val_every_steps=3",
@@ -92,7 +98,9 @@ def run_job(words: list[str], folder: Path, path: Path) -> float:
         capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS,
     )  # fmt: skip
     if done.returncode != 0:
-        raise SystemExit(f"{folder.name}: ffr {' '.join(words)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+        raise SystemExit(
+            f"{folder.name}: ffr {' '.join(words)}: exit code {done.returncode}\n{done.stderr[-2000:]}"
+        )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -106,12 +114,19 @@ def metrics_of(run: Path) -> dict[str, Any]:
 
 def weights_of(run: Path) -> dict[str, Any]:
     """SHA-256 of the merged weights."""
-    return {"merged weights": hashlib.sha256((run / "merged" / "model.safetensors").read_bytes()).hexdigest()[:16]}
+    return {
+        "merged weights": hashlib.sha256(
+            (run / "merged" / "model.safetensors").read_bytes()
+        ).hexdigest()[:16]
+    }
 
 
 def answers_of(out: Path) -> dict[str, Any]:
     """Answers with their log-probabilities, and all figures, of an evaluation."""
-    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     figures = {
         f"{table} {name}": value
@@ -133,22 +148,30 @@ def vectors_of(folder: Path) -> dict[str, Any]:
 
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), quiet, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), quiet, providers=["CPUExecutionProvider"]
+    )
     draw = np.random.default_rng(0)
     feed = {}
     for item in session.get_inputs():
         shape = [side if isinstance(side, int) else 4 for side in item.shape]
         if "int" in item.type:
-            feed[item.name] = np.ones(shape, dtype=item.type.removeprefix("tensor(").removesuffix(")"))
+            feed[item.name] = np.ones(
+                shape, dtype=item.type.removeprefix("tensor(").removesuffix(")")
+            )
         else:
             feed[item.name] = draw.standard_normal(shape).astype(np.float32)
     try:
         found = [
-            hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest()[:16] for part in session.run(None, feed)
+            hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest()[:16]
+            for part in session.run(None, feed)
         ]
     except Exception as error:  # a shape that the graph does not take says nothing of the checkout
         found = [type(error).__name__]
-    return {"vectors": found, "parity": json.loads((folder / "export.json").read_text(encoding="utf-8")).get("parity")}
+    return {
+        "vectors": found,
+        "parity": json.loads((folder / "export.json").read_text(encoding="utf-8")).get("parity"),
+    }
 
 
 def look(job: str, folder: Path) -> dict[str, Any]:
@@ -163,12 +186,18 @@ def look(job: str, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
-    parser.add_argument("--mended", default="", help="figures that are meant to differ, with commas")
     parser.add_argument(
-        "--jobs", default=",".join(JOBS), help="which jobs, with commas; trainings and evaluations need sft"
+        "--mended", default="", help="figures that are meant to differ, with commas"
+    )
+    parser.add_argument(
+        "--jobs",
+        default=",".join(JOBS),
+        help="which jobs, with commas; trainings and evaluations need sft",
     )
     parser.add_argument("--rounds", type=int, default=1, help="how often each job is run in both")
     parser.add_argument("--times", type=Path, help="JSON file for the CPU seconds")
@@ -195,13 +224,20 @@ def main() -> None:
                 "before": seconds[0], "after": seconds[1], "medians": medians, "ratio": medians[0] / medians[1],
             }  # fmt: skip
             before, after = (look(job, folder) for folder, _ in sides)
-            names = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+            names = [
+                name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+            ]
             num_equal += len(before.keys() | after.keys()) - len(names)
             wrong = sorted(set(names) - mended)
             different += [
-                f"{job}: {name}: {str(before.get(name))[:160]} → {str(after.get(name))[:160]}" for name in wrong
+                f"{job}: {name}: {str(before.get(name))[:160]} → {str(after.get(name))[:160]}"
+                for name in wrong
             ]
-            note = f" (mended: {', '.join(sorted(set(names) & mended))})" if set(names) & mended else ""
+            note = (
+                f" (mended: {', '.join(sorted(set(names) & mended))})"
+                if set(names) & mended
+                else ""
+            )
             verdict = "DIFFERS in " + ", ".join(wrong) if wrong else "equal"
             print(f"{job:18} {times[job]['ratio']:.2f}x  {verdict}{note}", flush=True)
     for line in different:

@@ -24,7 +24,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -77,9 +87,13 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
             corpus += [text.replace("{0}", " ").replace("{1}", " ")] * 4
     tokenizer.train_from_iterator(corpus, trainer)
     chinese = [word for topic in TOPICS for word in (*topic.zh_names, *topic.zh_words)]
-    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in sorted(chinese, key=lambda w: (-len(w), w))])
+    tokenizer.add_tokens(
+        [AddedToken(word, normalized=False) for word in sorted(chinese, key=lambda w: (-len(w), w))]
+    )
     ends = [(token, tokenizer.token_to_id(token)) for token in (START, END)]
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=ends)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=ends
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=START,
@@ -121,7 +135,11 @@ def make_image_processor() -> CLIPImageProcessorPil:
     """CLIP's, without its cut at the centre: what is drawn may stand at the edge."""
     side = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
     return CLIPImageProcessorPil(
-        size=side, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.25] * 3, do_convert_rgb=True
+        size=side,
+        do_center_crop=False,
+        image_mean=[0.5] * 3,
+        image_std=[0.25] * 3,
+        do_convert_rgb=True,
     )
 
 
@@ -155,7 +173,11 @@ class Texts:
         wording = WORDINGS["base", language]
         if topic is None:
             return chance.choice((*wording.follow_ups, *wording.fillers))
-        names, words = (topic.zh_names, topic.zh_words) if language == "zh" else (topic.en_names, topic.en_words)
+        names, words = (
+            (topic.zh_names, topic.zh_words)
+            if language == "zh"
+            else (topic.en_names, topic.en_words)
+        )
         kind = chance.random()
         if kind < 0.15:
             return chance.choice((*names, *words))
@@ -198,14 +220,18 @@ class Texts:
 def drawings(topic: Topic, number: int, seed: str) -> list[Image.Image]:
     """The first drawings of a topic; more of them begin with the same ones."""
     chance = random.Random(f"{seed} {topic.key}")
-    return [draw(topic.key, chance, width=chance.randint(84, 96), height=chance.randint(84, 96)) for _ in range(number)]
+    return [
+        draw(topic.key, chance, width=chance.randint(84, 96), height=chance.randint(84, 96))
+        for _ in range(number)
+    ]
 
 
 def draw_pool(number: int, seed: str) -> Tensor:
     """Processed drawings of every topic: (T, number, 3, side, side) float16."""
     processor = make_image_processor()
     rows = [
-        processor(images=drawings(topic, number, seed), return_tensors="pt")["pixel_values"].half() for topic in TOPICS
+        processor(images=drawings(topic, number, seed), return_tensors="pt")["pixel_values"].half()
+        for topic in TOPICS
     ]
     return torch.stack(rows)
 
@@ -218,7 +244,9 @@ def check_disjoint(seed: int) -> dict[str, int]:
     """
     own_texts = possible_texts()
     own_pictures = {
-        pixel_digest(picture) for topic in TOPICS for picture in drawings(topic, DRAWINGS_PER_TOPIC, picture_seed(seed))
+        pixel_digest(picture)
+        for topic in TOPICS
+        for picture in drawings(topic, DRAWINGS_PER_TOPIC, picture_seed(seed))
     }
     texts: set[str] = set()
     pictures: set[str] = set()
@@ -229,7 +257,9 @@ def check_disjoint(seed: int) -> dict[str, int]:
         texts |= set_texts
         pictures |= set_pictures
     if shared := (texts & own_texts) | (pictures & own_pictures):
-        raise SystemExit(f"{len(shared)} texts or pictures stand in the bundled sets too, such as {min(shared)!r}")
+        raise SystemExit(
+            f"{len(shared)} texts or pictures stand in the bundled sets too, such as {min(shared)!r}"
+        )
     return {
         "own_texts": len(own_texts),
         "own_pictures": len(own_pictures),
@@ -253,11 +283,17 @@ def possible_texts() -> set[str]:
         wording = WORDINGS["base", language]
         found |= {*wording.follow_ups, *wording.fillers}
         for topic in TOPICS:
-            names, words = (topic.zh_names, topic.zh_words) if language == "zh" else (topic.en_names, topic.en_words)
+            names, words = (
+                (topic.zh_names, topic.zh_words)
+                if language == "zh"
+                else (topic.en_names, topic.en_words)
+            )
             for templates, choices in ((wording.lines, words), (wording.queries, (*names, *words))):
                 for template in templates:
                     seconds = choices if "{1}" in template else choices[:1]
-                    found |= {template.format(first, second) for first in choices for second in seconds}
+                    found |= {
+                        template.format(first, second) for first in choices for second in seconds
+                    }
     return found
 
 
@@ -277,7 +313,9 @@ def set_contents(folder: Path) -> tuple[set[str], set[str]]:
 # -- training ---------------------------------------------------------------------------------------------------------------
 
 
-def alignment(anchors: Tensor, anchor_topics: Tensor, others: Tensor, other_topics: Tensor, *, is_same: bool) -> Tensor:
+def alignment(
+    anchors: Tensor, anchor_topics: Tensor, others: Tensor, other_topics: Tensor, *, is_same: bool
+) -> Tensor:
     """Cross-entropy of each anchor's similarities against the even spread over the others of its topic.
 
     An anchor without a topic takes the even spread over all others. Vectors are normalised; `is_same` says that anchors begin with
@@ -299,7 +337,9 @@ def alignment(anchors: Tensor, anchor_topics: Tensor, others: Tensor, other_topi
     return -(targets * logits.log_softmax(-1)).sum(-1).mean()
 
 
-def step_loss(texts: Tensor, text_topics: Tensor, pictures: Tensor, picture_topics: Tensor) -> Tensor:
+def step_loss(
+    texts: Tensor, text_topics: Tensor, pictures: Tensor, picture_topics: Tensor
+) -> Tensor:
     """Mean of the four directions: text to text, text to picture, picture to text, picture to picture."""
     topical = text_topics != NO_TOPIC
     some, some_topics = texts[topical], text_topics[topical]
@@ -316,7 +356,9 @@ def embed_pictures(model: CLIPModel, pixels: Tensor) -> Tensor:
 
 
 def embed_texts(model: CLIPModel, ids: Tensor, mask: Tensor) -> Tensor:
-    return F.normalize(model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output, dim=-1)
+    return F.normalize(
+        model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output, dim=-1
+    )
 
 
 @torch.no_grad()
@@ -325,11 +367,16 @@ def unseen_right(model: CLIPModel, texts: Texts, unseen: Tensor) -> float:
     ids, mask, topics = texts.batch()
     vectors = embed_texts(model, ids, mask)
     means = torch.stack([vectors[topics == number].mean(0) for number in range(len(TOPICS))])
-    found = [(embed_pictures(model, unseen[number]) @ means.T).argmax(-1) == number for number in range(len(TOPICS))]
+    found = [
+        (embed_pictures(model, unseen[number]) @ means.T).argmax(-1) == number
+        for number in range(len(TOPICS))
+    ]
     return float(torch.stack(found).float().mean())
 
 
-def train(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, num_steps: int, seed: int, log: Any) -> None:
+def train(
+    model: CLIPModel, tokenizer: PreTrainedTokenizerFast, num_steps: int, seed: int, log: Any
+) -> None:
     texts, judged_texts = Texts(tokenizer, seed), Texts(tokenizer, seed + 1)
     pool = draw_pool(DRAWINGS_PER_TOPIC, picture_seed(seed))
     unseen = draw_pool(UNSEEN_PER_TOPIC, f"{picture_seed(seed)} unseen")
@@ -337,7 +384,9 @@ def train(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, num_steps: int, 
     picture_topics = torch.arange(len(TOPICS)).repeat_interleave(PICTURES_PER_TOPIC)
     model.logit_scale.requires_grad_(False)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98)
+    )
     started = time.process_time()
     for step in range(num_steps):
         ids, mask, text_topics = texts.batch()
@@ -348,7 +397,9 @@ def train(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, num_steps: int, 
             embed_pictures(model, pool[picture_topics, drawing]),
             picture_topics,
         )
-        rate = min(1, (step + 1) / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / num_steps)) / 2)
+        rate = min(1, (step + 1) / 100) * (
+            0.01 + 0.99 * (1 + math.cos(math.pi * step / num_steps)) / 2
+        )
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * rate
         optimizer.zero_grad()
@@ -378,14 +429,25 @@ def main() -> None:
     tokenizer = make_tokenizer()
     torch.manual_seed(options.seed)
     model = CLIPModel(make_config(tokenizer))
-    log({"parameters": sum(weight.numel() for weight in model.parameters()), "vocabulary": len(tokenizer)})
+    log(
+        {
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "vocabulary": len(tokenizer),
+        }
+    )
     train(model, tokenizer, options.steps, options.seed, log)
     folder = options.out / "base"
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     make_image_processor().save_pretrained(folder)
-    provenance = {"seed": options.seed, "steps": options.steps, "script": "scripts/train_tiny_clip.py"}
-    (folder / "ffr.json").write_text(json.dumps({"provenance": provenance}, indent=2) + "\n", encoding="utf-8")
+    provenance = {
+        "seed": options.seed,
+        "steps": options.steps,
+        "script": "scripts/train_tiny_clip.py",
+    }
+    (folder / "ffr.json").write_text(
+        json.dumps({"provenance": provenance}, indent=2) + "\n", encoding="utf-8"
+    )
     log({"base": str(folder)})
 
 

@@ -34,7 +34,9 @@ class Page:
         requests: Addresses that the page asked for, but for itself and what it brings along (`data:`).
     """
 
-    def __init__(self, profile: Path, *, width: int = 1280, height: int = 900, is_dark: bool = False) -> None:
+    def __init__(
+        self, profile: Path, *, width: int = 1280, height: int = 900, is_dark: bool = False
+    ) -> None:
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         # the protocol's ends are descriptors 3 and 4 of the browser
@@ -54,7 +56,9 @@ class Page:
         self.requests: list[str] = []
         self._is_loaded = False
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
         self.resize(width, height)
@@ -75,7 +79,13 @@ class Page:
             self._process.wait()
 
     def resize(self, width: int, height: int) -> None:
-        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def open(self, path: Path, fragment: str = "") -> None:
         """Opens a file and waits until it is loaded."""
@@ -92,14 +102,18 @@ class Page:
 
     def __call__(self, expression: str) -> Any:
         """The value of an expression in the page."""
-        done = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        done = self._call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
     def press(self, key: str) -> None:
         """A key, such as `j` or `ArrowRight`, where the focus is."""
         text = key if len(key) == 1 else ""
-        self._call("Input.dispatchKeyEvent", type="keyDown", key=key, **({"text": text} if text else {}))
+        self._call(
+            "Input.dispatchKeyEvent", type="keyDown", key=key, **({"text": text} if text else {})
+        )
         self._call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def choose(self, selector: str, value: str) -> None:
@@ -110,7 +124,9 @@ class Page:
         )
 
     def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
+        path.write_bytes(
+            base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
+        )
 
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
         self._number += 1
@@ -143,7 +159,11 @@ class Page:
         if method == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.faults.append(details.get("exception", {}).get("description") or details["text"])
-        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+        elif method == "Runtime.consoleAPICalled" and params["type"] in (
+            "error",
+            "warning",
+            "assert",
+        ):
             self.faults.append(" ".join(str(item.get("value")) for item in params["args"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.faults.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")

@@ -25,7 +25,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # a loaded machine must not fail a property, and CI must judge the same examples twice
 settings.register_profile(
-    "ffr", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+    "ffr",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("ffr")
 
@@ -33,7 +36,9 @@ settings.load_profile("ffr")
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """`-n auto`: a worker for each core that may be used, eight at most; each holds about 1.5 GB."""
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
     return min(len(cores), 8)
 
 
@@ -51,7 +56,9 @@ def real_dialogues(shared_dir: Path) -> Path:
     """Folder with dev.json and train.jsonl.gz: real dialogues with real photographs."""
     folder = shared_dir / "real-dialogues"
     if not folder.is_dir():
-        pytest.skip("the real dialogues are not here; set FFR_SHARED to the folder that holds real-dialogues/")
+        pytest.skip(
+            "the real dialogues are not here; set FFR_SHARED to the folder that holds real-dialogues/"
+        )
     return folder
 
 
@@ -83,7 +90,9 @@ def sample_home(generated_sets: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def small_sample_home(generated_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def small_sample_home(
+    generated_sets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """FFR_DATA_HOME of a module, in which `sample` has ten dialogues a language and part: what takes a
     few steps or asks a few queries need not read 2,000 records."""
     whole, home = generated_sets / "sample", tmp_path_factory.mktemp("small-data-home")
@@ -129,7 +138,9 @@ def examples(tmp_path: Path) -> list[Example]:
 class FakeRetriever:
     """Answers the truth for even lengths and talks past the point otherwise; can stop after some batches."""
 
-    def __init__(self, stop_after: int | None = None, batch: int = 3, flavour: str = "plain") -> None:
+    def __init__(
+        self, stop_after: int | None = None, batch: int = 3, flavour: str = "plain"
+    ) -> None:
         self.stop_after, self.batch, self.flavour = stop_after, batch, flavour
         self.num_asked = 0
 
@@ -142,7 +153,10 @@ class FakeRetriever:
         return {"kind": "fake", "flavour": self.flavour}
 
     def plan(self, examples):
-        order = sorted(range(len(examples)), key=lambda index: (-len(examples[index].dialogue.utterances), index))
+        order = sorted(
+            range(len(examples)),
+            key=lambda index: (-len(examples[index].dialogue.utterances), index),
+        )
         return [order[start : start + self.batch] for start in range(0, len(order), self.batch)]
 
     def prompt(self, example):
@@ -155,7 +169,11 @@ class FakeRetriever:
             self.stop_after -= 1
         self.num_asked += len(examples)
         return [
-            Answer(format_answer(example.fragment) if len(example.query) % 2 == 0 else "well…", (-0.5, -0.25), False)
+            Answer(
+                format_answer(example.fragment) if len(example.query) % 2 == 0 else "well…",
+                (-0.5, -0.25),
+                False,
+            )
             for example in examples
         ]
 
@@ -186,16 +204,24 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
     root = tmp_path_factory.mktemp("pictures")
     sizes = [(60, 90), (112, 56), (57, 57), (130, 100)]
-    return [random_picture(root / f"{number}.png", *size, seed=number) for number, size in enumerate(sizes)]
+    return [
+        random_picture(root / f"{number}.png", *size, seed=number)
+        for number, size in enumerate(sizes)
+    ]
 
 
 @pytest.fixture(scope="session")
 def ask(pictures: list[Path]) -> Callable[..., tuple[FilePrompt, list[Path]]]:
     """Makes a prompt with the named pictures: `ask(0, 2)` has pictures 0 and 2; `words` sets its length."""
 
-    def make(*chosen: int, words: str = "看 this", query: str = "a picture") -> tuple[FilePrompt, list[Path]]:
+    def make(
+        *chosen: int, words: str = "看 this", query: str = "a picture"
+    ) -> tuple[FilePrompt, list[Path]]:
         turns = [Utterance("user1", (f"{words} & <b>ok</b>  two  blanks",))]
-        turns += [Utterance("user2", (f"no. {number} ", Image(str(pictures[number])), " tail")) for number in chosen]
+        turns += [
+            Utterance("user2", (f"no. {number} ", Image(str(pictures[number])), " tail"))
+            for number in chosen
+        ]
         turns.append(Utterance("user1", ("bye 🙂\t.",)))
         return render(Dialogue("d", tuple(turns)), query), [pictures[number] for number in chosen]
 

@@ -17,12 +17,19 @@ def _tokenizer(kind: str) -> PreTrainedTokenizerFast:
     """Byte-level, one token a byte, with a start and an end around each text."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ["<pad>", "<start>", *letters, "<end>"]  # CLIP looks for its end as the largest id
-    tokens = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>"))
+    tokens = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>")
+    )
     tokens.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), pre_tokenizers.Split("", "isolated")]
+        [
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            pre_tokenizers.Split("", "isolated"),
+        ]
     )
     ends = [("<start>", 1), ("<end>", len(words) - 1)]
-    tokens.post_processor = processors.TemplateProcessing(single="<start> $A <end>", special_tokens=ends)
+    tokens.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=ends
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokens, pad_token="<pad>", bos_token="<start>", eos_token="<end>", unk_token="<pad>",
         model_max_length=CONTEXT[kind], padding_side="right",
@@ -50,9 +57,18 @@ def _config(kind: str, tokens: PreTrainedTokenizerFast) -> tuple[Any, dict[str, 
         return config, {"image_processor_type": "ChineseCLIPImageProcessor", **cut}
     if kind == "siglip":
         config = SiglipConfig(text_config={**text, "projection_size": 24}, vision_config=vision)
-        return config, {"image_processor_type": "SiglipImageProcessor", "size": {"height": 32, "width": 32}}
-    config = Siglip2Config(text_config={**text, "projection_size": 24}, vision_config={**vision, "num_patches": 16})
-    return config, {"image_processor_type": "Siglip2ImageProcessor", "patch_size": 8, "max_num_patches": 16}
+        return config, {
+            "image_processor_type": "SiglipImageProcessor",
+            "size": {"height": 32, "width": 32},
+        }
+    config = Siglip2Config(
+        text_config={**text, "projection_size": 24}, vision_config={**vision, "num_patches": 16}
+    )
+    return config, {
+        "image_processor_type": "Siglip2ImageProcessor",
+        "patch_size": 8,
+        "max_num_patches": 16,
+    }
 
 
 def build_encoder(kind: str, folder: Path, *, seed: int = 0) -> Path:
@@ -85,17 +101,29 @@ def build_sentence_encoder(kind: str, folder: Path, *, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ["[CLS]", "[PAD]", *letters, "[SEP]"]
-    tokens = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[PAD]"))
+    tokens = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[PAD]")
+    )
     tokens.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), pre_tokenizers.Split("", "isolated")]
+        [
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            pre_tokenizers.Split("", "isolated"),
+        ]
     )
     ends = [("[CLS]", 0), ("[SEP]", len(words) - 1)]
-    tokens.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    tokens.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=ends
+    )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokens, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[PAD]",
         model_max_length=512, padding_side="right",
     )  # fmt: skip
-    sizes = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 24,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     if kind == "distilbert":
         sizes = {"dim": 24, "hidden_dim": 32, "n_layers": 2, "n_heads": 2}
     counts_from_padding = kind in ("roberta", "xlm-roberta", "mpnet")
@@ -114,17 +142,29 @@ def build_sentence_encoder(kind: str, folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def write_sentence_settings(folder: Path, *, pooling: str = "mean_tokens", max_seq_length: int = 24) -> Path:
+def write_sentence_settings(
+    folder: Path, *, pooling: str = "mean_tokens", max_seq_length: int = 24
+) -> Path:
     """Writes the files of sentence-transformers into the folder of a text model."""
     modules = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
     listed = [
-        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        {
+            "idx": number,
+            "name": str(number),
+            "path": path,
+            "type": f"sentence_transformers.models.{kind}",
+        }
         for number, (kind, path) in enumerate(modules)
     ]
     (folder / "modules.json").write_text(json.dumps(listed), encoding="utf-8")
-    modes = {f"pooling_mode_{name}": name == pooling for name in ("cls_token", "mean_tokens", "max_tokens")}
+    modes = {
+        f"pooling_mode_{name}": name == pooling
+        for name in ("cls_token", "mean_tokens", "max_tokens")
+    }
     (folder / "1_Pooling").mkdir(exist_ok=True)
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 24, **modes}))
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": 24, **modes})
+    )
     (folder / "sentence_bert_config.json").write_text(
         json.dumps({"max_seq_length": max_seq_length, "do_lower_case": False})
     )

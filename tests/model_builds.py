@@ -15,7 +15,14 @@ from ffr.answer import format_answer
 from ffr.dialogue import Fragment
 from ffr.prompt import TEMPLATES
 
-QWEN_SPECIAL = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+QWEN_SPECIAL = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
 
 
 def chat_template(image: str) -> str:
@@ -43,7 +50,10 @@ def tokenizer(special: list[str], image: str, **attributes: str) -> PreTrainedTo
     texts += [format_answer(Fragment(tuple(range(number)), (0, 1))) for number in range(12)]
     bpe.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=attributes
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=attributes,
     )
     fast.chat_template = chat_template(image)
     return fast
@@ -198,7 +208,12 @@ def llava_onevision() -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
         "image_processor_type": "LlavaOnevisionImageProcessor", "size": {"height": 56, "width": 56},
         "image_grid_pinpoints": pinpoints,
     }  # fmt: skip
-    return config, tokens, processor, {"num_image_tokens": 16, "vision_feature_select_strategy": "full"}
+    return (
+        config,
+        tokens,
+        processor,
+        {"num_image_tokens": 16, "vision_feature_select_strategy": "full"},
+    )
 
 
 BUILDS: dict[str, Callable[[], tuple[Any, Any, dict[str, Any], dict[str, Any]]]] = {
@@ -211,7 +226,9 @@ BUILDS: dict[str, Callable[[], tuple[Any, Any, dict[str, Any], dict[str, Any]]]]
 }
 
 
-def _beginning(tokens: PreTrainedTokenizerFast, template: str, **attributes: str) -> PreTrainedTokenizerFast:
+def _beginning(
+    tokens: PreTrainedTokenizerFast, template: str, **attributes: str
+) -> PreTrainedTokenizerFast:
     """The same tokenizer with a begin token `<s>`, which it puts before every text by itself."""
     inner = tokens._tokenizer
     inner.add_special_tokens(["<s>"])
@@ -256,7 +273,11 @@ def llava() -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
     processor = {
         "image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56},
     }  # fmt: skip
-    sizes = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    sizes = {
+        "patch_size": 14,
+        "vision_feature_select_strategy": "default",
+        "num_additional_image_tokens": 1,
+    }
     return config, tokens, processor, sizes
 
 
@@ -264,9 +285,15 @@ def gemma3() -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
     """As Gemma 3: the template writes the begin token that the tokenizer would put there too."""
     from transformers import Gemma3Config
 
-    names = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    names = {
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+        "image_token": "<image_soft_token>",
+    }
     template = "{{ bos_token }}" + chat_template("<start_of_image>")
-    tokens = _beginning(tokenizer(["<|im_start|>", "<|im_end|>", *names.values()], "x", **names), template, **names)
+    tokens = _beginning(
+        tokenizer(["<|im_start|>", "<|im_end|>", *names.values()], "x", **names), template, **names
+    )
     config = Gemma3Config(
         text_config={**_begun_text(tokens, head_dim=8), "sliding_window": 512},
         vision_config={
@@ -279,7 +306,10 @@ def gemma3() -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
             for name, token in (*names.items(),)
         },
     )  # fmt: skip
-    processor = {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": 56, "width": 56}}
+    processor = {
+        "image_processor_type": "Gemma3ImageProcessor",
+        "size": {"height": 56, "width": 56},
+    }
     return config, tokens, processor, {"image_seq_length": 4}
 
 

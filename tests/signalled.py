@@ -51,10 +51,21 @@ def run_signalled(words: Sequence[str], event: Event, number: signal.Signals) ->
     Returns:
         Its exit status; that of a process killed by signal n is -n.
     """
-    place = [sys.executable, __file__, event.function, str(event.number), event.when, str(int(number))]
+    place = [
+        sys.executable,
+        __file__,
+        event.function,
+        str(event.number),
+        event.when,
+        str(int(number)),
+    ]
     done = subprocess.run([*place, *words], capture_output=True, text=True, check=False)
-    assert done.returncode != NO_EVENT, f"it ended before {event}: {done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    assert done.returncode in (-number, 128 + number, 130), f"{done.returncode} at {event}: {done.stderr[-2000:]}"
+    assert done.returncode != NO_EVENT, (
+        f"it ended before {event}: {done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    )
+    assert done.returncode in (-number, 128 + number, 130), (
+        f"{done.returncode} at {event}: {done.stderr[-2000:]}"
+    )
     return done.returncode
 
 

@@ -60,7 +60,9 @@ def _answer(utterances: str, images: str) -> str:
 
 
 @given(_IDS, _IDS)
-def test_every_fragment_comes_back(utterance_ids: tuple[int, ...], image_ids: tuple[int, ...]) -> None:
+def test_every_fragment_comes_back(
+    utterance_ids: tuple[int, ...], image_ids: tuple[int, ...]
+) -> None:
     fragment = Fragment(utterance_ids, image_ids)
     text = format_answer(fragment)
     assert parse_strict(text) == fragment
@@ -110,7 +112,9 @@ def test_strict_reading_lets_a_missing_space_through() -> None:
         (_answer("[00, +1, 2.0, 1e1, 5.]", '["1"]'), (0, 1, 2, 5, 10), (1,)),
     ],
 )
-def test_lenient_reading(text: str, utterance_ids: tuple[int, ...], image_ids: tuple[int, ...]) -> None:
+def test_lenient_reading(
+    text: str, utterance_ids: tuple[int, ...], image_ids: tuple[int, ...]
+) -> None:
     answer = parse_lenient(text)
     assert answer.fragment == Fragment(utterance_ids, image_ids)
     assert not answer.is_well_formed
@@ -134,7 +138,9 @@ def test_lenient_reading(text: str, utterance_ids: tuple[int, ...], image_ids: t
         ("[3, -1, -1]", {3}, 1),
     ],
 )
-def test_what_is_no_id_is_a_false_positive_and_named(body: str, ids: set[int], num_others: int) -> None:
+def test_what_is_no_id_is_a_false_positive_and_named(
+    body: str, ids: set[int], num_others: int
+) -> None:
     answer = parse_lenient(_answer(body, "[]"), num_utterances=10)
     assert set(answer.fragment.utterance_ids) == ids
     assert "utterance ids that are no ids" in answer.problems
@@ -189,19 +195,30 @@ def test_thoughts_are_never_read(text: str, is_well_formed: bool) -> None:
     assert answer.is_well_formed is is_well_formed
 
 
-@pytest.mark.parametrize("text", [f"<think>{_QUOTED}", f"<think>{_QUOTED}</think>", f"{_QUOTED}</think>", "</think>"])
+@pytest.mark.parametrize(
+    "text", [f"<think>{_QUOTED}", f"<think>{_QUOTED}</think>", f"{_QUOTED}</think>", "</think>"]
+)
 def test_a_thought_alone_is_an_empty_answer(text: str) -> None:
     assert parse_lenient(text).fragment == Fragment()
     assert not parse_lenient(text).is_well_formed
 
 
 @settings(max_examples=400)
-@given(st.one_of(st.text(max_size=200), _PIECES), st.none() | st.integers(0, 20), st.none() | st.integers(0, 20))
+@given(
+    st.one_of(st.text(max_size=200), _PIECES),
+    st.none() | st.integers(0, 20),
+    st.none() | st.integers(0, 20),
+)
 @example("<|utt_ids_start|>[" + "9" * 5000, 5, 5)
-def test_readers_take_anything(text: str, num_utterances: int | None, num_images: int | None) -> None:
+def test_readers_take_anything(
+    text: str, num_utterances: int | None, num_images: int | None
+) -> None:
     strict = parse_strict(text)
     answer = parse_lenient(text, num_utterances=num_utterances, num_images=num_images)
-    for ids, limit in ((answer.fragment.utterance_ids, num_utterances), (answer.fragment.image_ids, num_images)):
+    for ids, limit in (
+        (answer.fragment.utterance_ids, num_utterances),
+        (answer.fragment.image_ids, num_images),
+    ):
         assert list(ids) == sorted(set(ids))
         assert limit is None or all(index < limit for index in ids)
     if answer.is_well_formed:
@@ -228,12 +245,18 @@ def test_long_hostile_answers_are_read_quickly() -> None:
 
 def _all_answers(num_utterances: int, num_images: int) -> list[str]:
     def subsets(count: int) -> list[tuple[int, ...]]:
-        return [ids for size in range(count + 1) for ids in itertools.combinations(range(count), size)]
+        return [
+            ids for size in range(count + 1) for ids in itertools.combinations(range(count), size)
+        ]
 
-    return [format_answer(Fragment(a, b)) for a in subsets(num_utterances) for b in subsets(num_images)]
+    return [
+        format_answer(Fragment(a, b)) for a in subsets(num_utterances) for b in subsets(num_images)
+    ]
 
 
-@pytest.mark.parametrize(("num_utterances", "num_images"), [(0, 0), (1, 0), (0, 1), (3, 2), (2, 3), (11, 0), (12, 1)])
+@pytest.mark.parametrize(
+    ("num_utterances", "num_images"), [(0, 0), (1, 0), (0, 1), (3, 2), (2, 3), (11, 0), (12, 1)]
+)
 def test_grammar_is_the_list_of_all_answers(num_utterances: int, num_images: int) -> None:
     grammar = AnswerGrammar(num_utterances, num_images)
     answers = _all_answers(num_utterances, num_images)
@@ -322,5 +345,10 @@ def test_what_cannot_be_wrapped() -> None:
 
 
 def test_long_hostile_thoughts_are_read_quickly() -> None:
-    for text in ("<think>" * 200_000, " " * 10**6, "<think>" + "<" * 10**6 + "</think>", "<answer></think>" * 100_000):
+    for text in (
+        "<think>" * 200_000,
+        " " * 10**6,
+        "<think>" + "<" * 10**6 + "</think>",
+        "<answer></think>" * 100_000,
+    ):
         assert unwrap_answer(text, "think") is None

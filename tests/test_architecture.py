@@ -46,9 +46,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.metrics": {"ffr.errors"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
-    "ffr.embedding": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
+    "ffr.embedding": _DOORS
+    | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
     "ffr.exports": _DOORS
-    | {"ffr.data.home", "ffr.embedding", "ffr.files", "ffr.model_files", "ffr.models", "ffr.provenance"},
+    | {
+        "ffr.data.home",
+        "ffr.embedding",
+        "ffr.files",
+        "ffr.model_files",
+        "ffr.models",
+        "ffr.provenance",
+    },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.retrieval": _DOORS
     | {
@@ -154,7 +162,9 @@ def modules(root: Path = REPOSITORY) -> dict[str, Path]:
 
 @functools.cache
 def _import_statements(text: str) -> list[ast.Import | ast.ImportFrom]:
-    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [
+        node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
 
 
 def imports_of(path: Path, known: Iterable[str]) -> set[str]:
@@ -176,7 +186,9 @@ def imports_of(path: Path, known: Iterable[str]) -> set[str]:
 
 
 def layer_of(module: str) -> str:
-    return max((name for name in MAY_IMPORT if module == name or module.startswith(f"{name}.")), key=len)
+    return max(
+        (name for name in MAY_IMPORT if module == name or module.startswith(f"{name}.")), key=len
+    )
 
 
 def _covers(entry: str, name: str) -> bool:
@@ -207,7 +219,9 @@ def unused_permissions(root: Path = REPOSITORY) -> list[str]:
     for module, path in known.items():
         layer = layer_of(module)
         names = imports_of(path, known)
-        used[layer] |= {entry for entry in MAY_IMPORT[layer] if any(_covers(entry, name) for name in names)}
+        used[layer] |= {
+            entry for entry in MAY_IMPORT[layer] if any(_covers(entry, name) for name in names)
+        }
     shared = set(_DOORS)  # handed out as one
     return [
         f"{layer} may import {entry}, and does not"
@@ -234,8 +248,14 @@ _OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
 
 def _names_of_libraries(tree: ast.AST) -> set[str]:
     """What a file calls the modules of others that it imports whole."""
-    names = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    return {alias.asname or alias.name.partition(".")[0] for alias in names if not alias.name.startswith("ffr")}
+    names = [
+        alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    ]
+    return {
+        alias.asname or alias.name.partition(".")[0]
+        for alias in names
+        if not alias.name.startswith("ffr")
+    }
 
 
 def private_doors(root: Path = REPOSITORY) -> list[str]:
@@ -260,7 +280,9 @@ def private_doors(root: Path = REPOSITORY) -> list[str]:
         and node.attr.startswith("_")
         and not node.attr.startswith("__")
         and node.attr not in _OF_NAMED_TUPLES
-        and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"} | libraries[path])
+        and not (
+            isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"} | libraries[path]
+        )
         and node.attr in ours - own[path.parent]
     ]
 
@@ -283,27 +305,39 @@ def test_no_circle() -> None:
 
 def _copy(tmp_path: Path) -> Path:
     for folder in FOLDERS.values():
-        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "base"))
+        shutil.copytree(
+            REPOSITORY / folder,
+            tmp_path / folder,
+            ignore=shutil.ignore_patterns("__pycache__", "base"),
+        )
     return tmp_path
 
 
 @pytest.mark.parametrize(
     "line",
-    ["from ffr import cli", "from ffr import training", "import ffr.cli.main", "from ffr.training import common"],
+    [
+        "from ffr import cli",
+        "from ffr import training",
+        "import ffr.cli.main",
+        "from ffr.training import common",
+    ],
 )
 def test_the_guard_sees_an_import_that_is_not_allowed(tmp_path: Path, line: str) -> None:
     root = _copy(tmp_path)
     with (root / "exports" / "onnx.py").open("a", encoding="utf-8") as file:
         file.write(f"\n\ndef lazily() -> None:\n    {line}\n")
     assert [fault.split(",")[0] for fault in forbidden_imports(root)] == [
-        "ffr.exports.onnx imports " + line.removeprefix("import ").replace("from ", "").replace(" import ", ".")
+        "ffr.exports.onnx imports "
+        + line.removeprefix("import ").replace("from ", "").replace(" import ", ".")
     ]
 
 
 def test_the_guard_sees_a_private_door(tmp_path: Path) -> None:
     root = _copy(tmp_path)
     with (root / "exports" / "graph_file.py").open("a", encoding="utf-8") as file:
-        file.write("\n\ndef read(vlm: Any) -> Any:\n    return vlm._chat, vlm.core.config._attn_implementation\n")
+        file.write(
+            "\n\ndef read(vlm: Any) -> Any:\n    return vlm._chat, vlm.core.config._attn_implementation\n"
+        )
     assert [fault.rpartition(": ")[2] for fault in private_doors(root)] == ["vlm._chat"]
 
 
@@ -315,20 +349,24 @@ def test_the_guard_sees_a_circle(tmp_path: Path) -> None:
     assert {"ffr.exports.graph_file", "ffr.exports.runtime"} <= set(found)
 
 
-def test_the_guard_sees_a_permission_that_nobody_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guard_sees_a_permission_that_nobody_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(MAY_IMPORT, "ffr.metrics", MAY_IMPORT["ffr.metrics"] | {"ffr.suites"})
     assert unused_permissions() == ["ffr.metrics may import ffr.suites, and does not"]
 
 
 def test_the_wheel_lists_every_package() -> None:
-    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
-        "packages"
-    ]
+    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]["packages"]
     found = sorted(name for name, path in modules().items() if path.name == "__init__.py")
     assert sorted(listed) == found
 
 
-NAMED_PATH = re.compile(r"`((?:\.ci|benchmarks|cli|docs|exports|ffr|metrics|scripts|tests)/[\w./-]*)`")
+NAMED_PATH = re.compile(
+    r"`((?:\.ci|benchmarks|cli|docs|exports|ffr|metrics|scripts|tests)/[\w./-]*)`"
+)
 
 
 def missing_paths(text: str) -> list[str]:
@@ -395,7 +433,9 @@ def test_the_guard_sees_a_heavy_import() -> None:
 
 
 def _command_pages(command: click.Command, names: list[str]) -> list[list[str]]:
-    inner = command.list_commands(click.Context(command)) if isinstance(command, click.Group) else []
+    inner = (
+        command.list_commands(click.Context(command)) if isinstance(command, click.Group) else []
+    )
     pages = [names]
     for name in inner:
         assert isinstance(command, click.Group)

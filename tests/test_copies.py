@@ -20,7 +20,9 @@ def code_lines(source: str) -> list[tuple[int, str]]:
     return [
         (number, line.strip())
         for number, line in enumerate(source.split("\n"), start=1)
-        if number not in left_out and any(map(str.isalnum, line)) and not line.lstrip().startswith("#")
+        if number not in left_out
+        and any(map(str.isalnum, line))
+        and not line.lstrip().startswith("#")
     ]
 
 
@@ -37,7 +39,10 @@ def copies(sources: dict[str, str], most: int = MAX_EQUAL_LINES) -> list[str]:
 
 def test_the_guard_sees_a_copy() -> None:
     body = "".join(f"    a{number} = {number}\n" for number in range(8))
-    one, two = f"def f():\n{body}    return 1\n", f"import os\n\ndef g():\n{body}\n    # why\n    return 1\n"
+    one, two = (
+        f"def f():\n{body}    return 1\n",
+        f"import os\n\ndef g():\n{body}\n    # why\n    return 1\n",
+    )
     assert copies({"a.py": one, "b.py": two}) == ["a.py:2 ~ b.py:4"]
     assert copies({"a.py": one, "b.py": two.replace("return 1", "return 2")}) == []
 

@@ -67,7 +67,9 @@ def test_examples_survive_pickling_and_copying(meta: dict[str, object] | None) -
 
 
 def test_image_locations() -> None:
-    chat = Dialogue("d", (Utterance("a", tuple(map(Image, ("x.png", "/y.png", "HTTPS://e.org/z.png")))),))
+    chat = Dialogue(
+        "d", (Utterance("a", tuple(map(Image, ("x.png", "/y.png", "HTTPS://e.org/z.png")))),)
+    )
     assert list(Example(chat, "q", image_root=Path("root")).image_locations()) == [
         Path("root/x.png"),
         Path("/y.png"),

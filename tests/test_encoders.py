@@ -38,7 +38,11 @@ def test_every_kind_of_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("policy", UsageError, "encoder `policy` is the vision-language model that is trained or measured"),
+        (
+            "policy",
+            UsageError,
+            "encoder `policy` is the vision-language model that is trained or measured",
+        ),
         ("onnx:", UsageError, "encoder 'onnx:' names nothing; write onnx:DIR"),
         ("vlm:", UsageError, "encoder 'vlm:' names nothing; write vlm:MODEL"),
         ("onnx:{tmp}", ModelError, "holds no text or image encoder"),
@@ -48,7 +52,9 @@ def test_every_kind_of_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("{tmp}", ModelError, "holds no config.json"),
     ],
 )
-def test_names_that_open_nothing(name: str, kind: type[FfrError], message: str, tmp_path: Path) -> None:
+def test_names_that_open_nothing(
+    name: str, kind: type[FfrError], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(kind, match=message) as caught:
         open_encoder(name.format(tmp=tmp_path))
     assert "\n" not in str(caught.value)
@@ -60,7 +66,10 @@ def test_the_order_reward_refuses_an_encoder_of_texts(tmp_path: Path) -> None:
 
     bert = build_sentence_encoder("bert", tmp_path / "bert")
     vlm = load_vlm("tiny")
-    with pytest.raises(UsageError, match=r"setting encoder: .*bert encodes texts only, and the order reward compares"):
+    with pytest.raises(
+        UsageError,
+        match=r"setting encoder: .*bert encodes texts only, and the order reward compares",
+    ):
         reward_terms(GrpoConfig(encoder=str(bert)), vlm)
     without = reward_terms(GrpoConfig(encoder=str(bert), order_weight=0.0), vlm)
     assert [term.name for term in without] == ["format", "f1"]

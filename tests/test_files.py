@@ -21,7 +21,14 @@ import pytest
 
 from ffr import files
 from ffr.errors import DataError
-from ffr.files import cached_path, remove, replace_text, replaced_file, replaced_folder, replaced_path
+from ffr.files import (
+    cached_path,
+    remove,
+    replace_text,
+    replaced_file,
+    replaced_folder,
+    replaced_path,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -53,7 +60,9 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a file")
-    with pytest.raises(DataError, match=r"a/b.txt: cannot be written \(.*\); check the folder and its room"):
+    with pytest.raises(
+        DataError, match=r"a/b.txt: cannot be written \(.*\); check the folder and its room"
+    ):
         replace_text(tmp_path / "a" / "b.txt", "text")
 
 
@@ -66,9 +75,12 @@ def test_packed_files_hold_no_time_and_no_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750), (0o077, 0o600, 0o700)]
+    ("mask", "file", "folder"),
+    [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750), (0o077, 0o600, 0o700)],
 )
-def test_rights_are_as_the_umask_gives_them(tmp_path: Path, mask: int, file: int, folder: int) -> None:
+def test_rights_are_as_the_umask_gives_them(
+    tmp_path: Path, mask: int, file: int, folder: int
+) -> None:
     with umask(mask):
         replace_text(tmp_path / "text", "a")
         with replaced_path(tmp_path / "path") as scratch:
@@ -80,7 +92,9 @@ def test_rights_are_as_the_umask_gives_them(tmp_path: Path, mask: int, file: int
             os.close(os.open(made / "inner" / "weights", os.O_CREAT | os.O_WRONLY, 0o600))
         with replaced_file(tmp_path / "secret", is_private=True) as write:
             write(b"key")
-    assert {rights(tmp_path / name) for name in ("text", "path", "ab/cached", "run/inner/weights")} == {oct(file)}
+    assert {
+        rights(tmp_path / name) for name in ("text", "path", "ab/cached", "run/inner/weights")
+    } == {oct(file)}
     assert {rights(tmp_path / name) for name in ("run", "run/inner", "ab")} == {oct(folder)}
     assert rights(tmp_path / "secret") == "0o600"
 
@@ -126,7 +140,9 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(
 def test_a_full_disk_is_the_same_error_whoever_wrote(tmp_path: Path) -> None:
     def write() -> None:
         with replaced_folder(tmp_path / "merged"):
-            raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+            raise RuntimeError(
+                "Error while serializing: I/O error: No space left on device (os error 28)"
+            )
 
     with pytest.raises(OSError, match=r"No space left on device.*merged") as caught:
         write()
@@ -149,7 +165,9 @@ with replaced_folder(Path(sys.argv[1])) as made, replaced_file(Path(sys.argv[1] 
 @contextmanager
 def writer(target: Path) -> Iterator[subprocess.Popen[str]]:
     """A process in the midst of writing a folder."""
-    process = subprocess.Popen([sys.executable, "-c", _WRITER, str(target)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(target)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     try:
@@ -161,7 +179,9 @@ def writer(target: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def litter(folder: Path) -> list[str]:
-    return sorted(path.name.split(".")[1] for path in folder.iterdir() if path.name.endswith(".part"))
+    return sorted(
+        path.name.split(".")[1] for path in folder.iterdir() if path.name.endswith(".part")
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -260,11 +280,16 @@ def writing_calls(source: str) -> list[str]:
         if not isinstance(node, ast.Call):
             continue
         is_method = isinstance(node.func, ast.Attribute)
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = (
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        )
         owner = getattr(getattr(node.func, "value", None), "id", "")
         texts = [
             part.value
-            for value in [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
+            for value in [
+                *node.args,
+                *(keyword.value for keyword in node.keywords if keyword.arg == "mode"),
+            ]
             for part in ast.walk(value)
             if isinstance(part, ast.Constant) and isinstance(part.value, str)
         ]
@@ -289,7 +314,12 @@ def test_the_guard_sees_what_writes() -> None:
         "shutil.rmtree(p)", "from shutil import rmtree", "tempfile.mkdtemp()", 'p.open("wb" if x else "ab")',
     ]  # fmt: skip
     assert len(writing_calls("\n".join(lines))) == len(lines)
-    assert writing_calls('a.replace("x", "y"); dataclasses.replace(a, b=1); open(p); p.open("rb"); gzip.open(p)') == []
+    assert (
+        writing_calls(
+            'a.replace("x", "y"); dataclasses.replace(a, b=1); open(p); p.open("rb"); gzip.open(p)'
+        )
+        == []
+    )
 
 
 ELSEWHERE = {
@@ -304,7 +334,11 @@ def test_only_one_module_writes() -> None:
             if path != REPOSITORY / "ffr" / "files.py":
                 calls = writing_calls(path.read_text(encoding="utf-8"))
                 place = path.relative_to(REPOSITORY).as_posix()
-                found += [f"{place}:{call}" for call in calls if not call.endswith(ELSEWHERE.get(place, "nothing"))]
+                found += [
+                    f"{place}:{call}"
+                    for call in calls
+                    if not call.endswith(ELSEWHERE.get(place, "nothing"))
+                ]
     assert found == []
 
 
@@ -323,7 +357,9 @@ def test_checksums_are_those_of_sha256sum(tmp_path: Path) -> None:
     assert files.read_checksums(tmp_path) is None
     assert files.differing_files(tmp_path) == []
     files.write_checksums(tmp_path, ["c", "a b"])
-    subprocess.run(["sha256sum", "-c", "--quiet", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True)
+    subprocess.run(
+        ["sha256sum", "-c", "--quiet", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True
+    )
     assert files.differing_files(tmp_path) == []
     (tmp_path / "c").write_text("d")
     (tmp_path / "a b").unlink()
@@ -337,7 +373,10 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
             [sys.executable, "-c", f"from ffr.files import *\nwith owned_folder(Path({str(folder)!r})): pass"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert f"{folder} is in use by process {os.getpid()} on {socket.gethostname()}; wait until" in said.stderr
+        assert (
+            f"{folder} is in use by process {os.getpid()} on {socket.gethostname()}; wait until"
+            in said.stderr
+        )
     assert list(folder.iterdir()) == []
     with files.owned_folder(folder):
         pass
@@ -345,7 +384,9 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_dead_owner_is_nobodys(tmp_path: Path) -> None:
     program = f"import os\nfrom ffr.files import *\nwith owned_folder(Path({str(tmp_path)!r})): os.kill(os.getpid(), 9)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    )
     assert [path.name for path in tmp_path.iterdir()] == [".owner"]
     with files.owned_folder(tmp_path):
         pass

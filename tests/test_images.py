@@ -84,7 +84,11 @@ def test_large_pictures_are_scaled_down_in_shape(tmp_path: Path) -> None:
 def test_scaled_size_never_exceeds_and_never_vanishes() -> None:
     chance = random.Random(1)
     for _ in range(2000):
-        width, height, most = chance.randint(1, 50_000), chance.randint(1, 50_000), chance.randint(1, 700_000)
+        width, height, most = (
+            chance.randint(1, 50_000),
+            chance.randint(1, 50_000),
+            chance.randint(1, 700_000),
+        )
         new_width, new_height = scaled_size(width, height, most)
         assert new_width >= 1
         assert new_height >= 1
@@ -126,10 +130,17 @@ def test_other_decoders_stay_shut(tmp_path: Path) -> None:
 
 def _png_with_size(width: int, height: int) -> bytes:
     def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    body = (
+        chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -167,7 +178,9 @@ def test_damaged_pictures_end_in_a_sentence(tmp_path: Path, kind: str) -> None:
             # headers are where decoders trip
             end = chance.choice((min(64, len(damaged)), len(damaged)))
             damaged[chance.randrange(end)] = chance.randrange(256)
-        path.write_bytes(bytes(damaged[: chance.randint(1, len(damaged))] if chance.random() < 0.2 else damaged))
+        path.write_bytes(
+            bytes(damaged[: chance.randint(1, len(damaged))] if chance.random() < 0.2 else damaged)
+        )
         with contextlib.suppress(DataError):
             assert open_image(path).mode == "RGB"
 

@@ -84,7 +84,9 @@ _TRICKY = st.sampled_from(
     ]
 )
 _SPEAKER = (
-    (_TEXT | st.sampled_from(["user1", "", "a:", " x", ":"])).map(str.lower).filter(lambda name: ": " not in name)
+    (_TEXT | st.sampled_from(["user1", "", "a:", " x", ":"]))
+    .map(str.lower)
+    .filter(lambda name: ": " not in name)
 )
 
 
@@ -112,17 +114,25 @@ def test_whatever_is_said_comes_back(
 ) -> None:
     numbered = [
         Utterance(
-            line.speaker, tuple(Image(f"{i}-{j}") if isinstance(s, Image) else s for j, s in enumerate(line.segments))
+            line.speaker,
+            tuple(
+                Image(f"{i}-{j}") if isinstance(s, Image) else s
+                for j, s in enumerate(line.segments)
+            ),
         )
         for i, line in enumerate(lines)
     ]
     chat = Dialogue("d", tuple(numbered))
     # a lower-cased letter may lower-case to something else again (İ); prompts show the first
-    chat = Dialogue("d", tuple(Utterance(line.speaker.lower(), line.segments) for line in chat.utterances))
+    chat = Dialogue(
+        "d", tuple(Utterance(line.speaker.lower(), line.segments) for line in chat.utterances)
+    )
     prompt = render(chat, query, template=template, query_position=query_position)
     read_query, read_lines = parse_user_prompt(prompt.user, chat.images)
     assert read_query == query
-    again = render(Dialogue("d", read_lines), read_query, template=template, query_position=query_position)
+    again = render(
+        Dialogue("d", read_lines), read_query, template=template, query_position=query_position
+    )
     assert again == prompt
     assert [line.segments for line in read_lines] == [line.segments for line in chat.utterances]
 
@@ -155,7 +165,11 @@ def test_a_speaker_that_would_not_come_back_is_refused() -> None:
         ("问候", "<|query_start|>", "the query contains the marker <|query_start|>"),
         ("要求", "<image>", "an <image> outside the dialogue"),
         ("<|utt_id_start|>1", "<|utt_id_start|>2", "utterance id 2 stands where 1 is due"),
-        ("<|img_id_start|>0", "<|img_id_start|>1", "image id 1 in utterance 1 stands where 0 is due"),
+        (
+            "<|img_id_start|>0",
+            "<|img_id_start|>1",
+            "image id 1 in utterance 1 stands where 0 is due",
+        ),
         ("user1: ", "user1 ", "utterance 0 has no speaker"),
         ("<image>\n", "<image>", "does not end with a line break"),
         ("<image>\n", "\n", "stray <|img_id_start|>"),
@@ -193,7 +207,9 @@ def test_the_files_own_prompt_goes_first() -> None:
     assert prompt_of(asked) is own
     assert prompt_of(asked, template="zh").user == PUBLISHED
     assert prompt_of(Example(CHAT, "问候")).user == PUBLISHED
-    assert prompt_of(asked, query_position="last").user.endswith("查询: <|query_start|>问候<|query_end|>\n")
+    assert prompt_of(asked, query_position="last").user.endswith(
+        "查询: <|query_start|>问候<|query_end|>\n"
+    )
 
 
 def test_queries_on_one_dialogue_share_their_prefix() -> None:
@@ -222,16 +238,24 @@ def test_a_thought_is_asked_for_in_a_third_requirement() -> None:
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
 @pytest.mark.parametrize("query_position", ["first", "last"])
 def test_a_prompt_for_a_thought_comes_back(template: str, query_position: QueryPosition) -> None:
-    lines = Dialogue("d", (Utterance("a", ("<think>\n\nx</think>",)), Utterance("b", (Image("a.png"),))))
-    prompt = render(lines, "<answer>", template=template, query_position=query_position, answer_style="think")
+    lines = Dialogue(
+        "d", (Utterance("a", ("<think>\n\nx</think>",)), Utterance("b", (Image("a.png"),)))
+    )
+    prompt = render(
+        lines, "<answer>", template=template, query_position=query_position, answer_style="think"
+    )
     assert parse_user_prompt(prompt.user, lines.images) == ("<answer>", lines.utterances)
 
 
 def test_a_thought_keeps_to_the_files_own_template() -> None:
     for template in TEMPLATES:
         for position in ("first", "last"):
-            own = FilePrompt(render(CHAT, "q", template=template, query_position=position).user, "be brief")
-            expected = render(CHAT, "q", template=template, query_position=position, answer_style="think")
+            own = FilePrompt(
+                render(CHAT, "q", template=template, query_position=position).user, "be brief"
+            )
+            expected = render(
+                CHAT, "q", template=template, query_position=position, answer_style="think"
+            )
             asked = Example(CHAT, "q", prompt=own)
             assert prompt_of(asked, answer_style="think") == FilePrompt(expected.user, "be brief")
             # asked for already: nothing is put in twice

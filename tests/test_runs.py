@@ -14,7 +14,9 @@ from ffr.runs import RunRecord, new_run_folder, newest_finished_run, resolve_mod
 
 def _record(folder: Path, status: str, finished_at: str | None, stage: str = "sft") -> Path:
     folder.mkdir(parents=True)
-    RunRecord(stage, status, "2026-01-01", 0, "tiny", "sample", finished_at=finished_at).save(folder)  # type: ignore[arg-type]
+    RunRecord(stage, status, "2026-01-01", 0, "tiny", "sample", finished_at=finished_at).save(
+        folder
+    )  # type: ignore[arg-type]
     return folder
 
 
@@ -85,7 +87,9 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
         '"\xff"',
     ],
 )
-def test_an_odd_record_is_passed_over_and_named_where_it_is_asked_for(tmp_path: Path, content: str) -> None:
+def test_an_odd_record_is_passed_over_and_named_where_it_is_asked_for(
+    tmp_path: Path, content: str
+) -> None:
     for name in ("good", "odd"):
         (tmp_path / name).mkdir()
         RunRecord("sft", "finished", "x", 0, "m", "d", finished_at="2026").save(tmp_path / name)
@@ -95,6 +99,7 @@ def test_an_odd_record_is_passed_over_and_named_where_it_is_asked_for(tmp_path: 
     path.write_text(odd, encoding="latin-1")
     assert newest_finished_run(tmp_path) == tmp_path / "good"
     with pytest.raises(
-        ModelError, match=r"run\.json: cannot be read as the record of a run \(.*\); restore or delete it"
+        ModelError,
+        match=r"run\.json: cannot be read as the record of a run \(.*\); restore or delete it",
     ):
         RunRecord.load(tmp_path / "odd")

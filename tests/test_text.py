@@ -70,7 +70,18 @@ ADDRESSES = [
     "http://x.org/a.png", "HTTPS://x.org/a.png", "ftp://x.org/a.png", "s3://bucket/a.png", "data:image/png;base64,iVBO", "DATA:,a",
     "file:///tmp/a.png", "file:a.png",
 ]  # fmt: skip
-PATHS = ["a.png", "/tmp/a.png", "../a.png", "C:/a.png", "c:\\a.png", "a b/ü:c.png", "12:30/a.png", "http", "", "a:b"]
+PATHS = [
+    "a.png",
+    "/tmp/a.png",
+    "../a.png",
+    "C:/a.png",
+    "c:\\a.png",
+    "a b/ü:c.png",
+    "12:30/a.png",
+    "http",
+    "",
+    "a:b",
+]
 
 
 @pytest.mark.parametrize("location", ADDRESSES)
@@ -79,11 +90,17 @@ def test_an_address_is_one_wherever_it_is_met(location: str) -> None:
     chat = Dialogue("d", (Utterance("a", (Image(location),)),))
     example = Example(chat, "q", image_root=Path("/data"))
     assert list(example.image_locations()) == [location]
-    other = Example(Dialogue("e", (Utterance("a", (Image("b.png"),)),)), "q", image_root=Path("/data"))
-    assert [image.source for image in WrongPictures([example, other], seed=0)[1].dialogue.images] == [location]
+    other = Example(
+        Dialogue("e", (Utterance("a", (Image("b.png"),)),)), "q", image_root=Path("/data")
+    )
+    assert [
+        image.source for image in WrongPictures([example, other], seed=0)[1].dialogue.images
+    ] == [location]
     # as encoders are given it
     for form in (location, Path(location)):
-        with pytest.raises(DataError, match=r"is (a web address|a file: address|a picture written into the data)"):
+        with pytest.raises(
+            DataError, match=r"is (a web address|a file: address|a picture written into the data)"
+        ):
             find_image(form)
 
 

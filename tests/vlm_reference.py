@@ -18,7 +18,8 @@ from ffr.models.vlm import Vlm
 from ffr.prompt import IMAGE_MARK
 
 ANSWERS = [
-    format_answer(fragment) for fragment in (Fragment((0, 2), (1,)), Fragment((1,), ()), Fragment((0, 1, 2, 3), (0,)))
+    format_answer(fragment)
+    for fragment in (Fragment((0, 2), (1,)), Fragment((1,), ()), Fragment((0, 1, 2, 3), (0,)))
 ]
 
 
@@ -32,23 +33,31 @@ def chat(vlm: Vlm, prompt: FilePrompt) -> str:
         {"role": "user", "content": content},
     ]
     # by the tokenizer: SmolVLM's processor looks for its video part while it renders
-    text: str = vlm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text: str = vlm.tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
     return text
 
 
-def reference_inputs(vlm: Vlm, prompt: FilePrompt, images: list[Path], answer: str | None = None) -> dict[str, Any]:
+def reference_inputs(
+    vlm: Vlm, prompt: FilePrompt, images: list[Path], answer: str | None = None
+) -> dict[str, Any]:
     """Pixels and ids from the model's own processor; labels on the answer and the end of its turn."""
     opened = [[open_image(path) for path in images]] if images else None
     inputs = dict(vlm.processor(text=[chat(vlm, prompt)], images=opened, return_tensors="pt"))
     for unused in ("token_type_ids", "rows", "cols", "num_patches"):
         inputs.pop(unused, None)
     if answer is not None:
-        ids = vlm.tokenizer(answer + "<|im_end|>", add_special_tokens=False, return_tensors="pt").input_ids
+        ids = vlm.tokenizer(
+            answer + "<|im_end|>", add_special_tokens=False, return_tensors="pt"
+        ).input_ids
         inputs["labels"] = torch.cat([torch.full_like(inputs["input_ids"], -100), ids], 1)
         inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], 1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         if "mm_token_type_ids" in inputs:
-            inputs["mm_token_type_ids"] = nn.functional.pad(inputs["mm_token_type_ids"], (0, ids.shape[1]))
+            inputs["mm_token_type_ids"] = nn.functional.pad(
+                inputs["mm_token_type_ids"], (0, ids.shape[1])
+            )
     return inputs
 
 

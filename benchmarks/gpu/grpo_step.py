@@ -20,7 +20,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-TINY = {"prompt_tokens": 400, "answers": 4, "answer_tokens": 8, "images": 2, "size": "tiny", "rounds": 1}
+TINY = {
+    "prompt_tokens": 400,
+    "answers": 4,
+    "answer_tokens": 8,
+    "images": 2,
+    "size": "tiny",
+    "rounds": 1,
+}
 NEEDED = {
     "torch": "pip install torch",
     "transformers": "pip install transformers",
@@ -35,22 +42,29 @@ def missing(names: dict[str, str]) -> str | None:
     for name, remedy in names.items():
         try:
             importlib.import_module(name)
-        except Exception as error:  # a package that is there may break on another's release: no less missing
+        except (
+            Exception
+        ) as error:  # a package that is there may break on another's release: no less missing
             reason = " ".join(str(error).split())[:200]
             return f"{name} cannot be imported ({type(error).__name__}: {reason}); {remedy}"
     return None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="a small model on the CPU, to see that it runs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tiny", action="store_true", help="a small model on the CPU, to see that it runs"
+    )
     parser.add_argument("--prompt-tokens", type=int, default=4_000)
     parser.add_argument("--answers", type=int, default=8)
     parser.add_argument("--answer-tokens", type=int, default=40)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--variants", help="only these of shared, repeated, repeated-uncached, trl, trl-rows; with commas"
+        "--variants",
+        help="only these of shared, repeated, repeated-uncached, trl, trl-rows; with commas",
     )
     parser.add_argument("--no-gradient-checkpointing", action="store_true")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
@@ -60,7 +74,9 @@ def main() -> None:
     import torch
 
     if not options.tiny and not torch.cuda.is_available():
-        raise SystemExit("torch finds no GPU; run this where there is one, or try it out with --tiny")
+        raise SystemExit(
+            "torch finds no GPU; run this where there is one, or try it out with --tiny"
+        )
     without_trl = missing({"datasets": "pip install datasets", "trl": "pip install trl"})
 
     from grpo_step import SIZES, VARIANTS, Case, measure, table

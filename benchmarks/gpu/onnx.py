@@ -70,7 +70,9 @@ def measure(name: str, scratch: Path, options: argparse.Namespace, is_late: Any)
         from ffr.models.loading import load_vlm
 
         # the parity check's largest picture is kept small: here time is measured, tests hold the rest
-        plan = plan_vision(load_vlm(builder.qwen(place, 2 if options.tiny else 16), max_image_pixels=side * side))
+        plan = plan_vision(
+            load_vlm(builder.qwen(place, 2 if options.tiny else 16), max_image_pixels=side * side)
+        )
         sizes: tuple[int, ...] = (1,)
     else:
         from ffr.embedding import load_dual_encoder
@@ -94,7 +96,9 @@ def measure(name: str, scratch: Path, options: argparse.Namespace, is_late: Any)
     note(f"{name}: exported and equal to torch after {found['export_seconds']} s")
     contenders: dict[str, tuple[str, ...]] = {}
     if torch.cuda.is_available():
-        contenders["cuda"] = ("onnx", "torch") if found["without_cuda_because"] is None else ("torch",)
+        contenders["cuda"] = (
+            ("onnx", "torch") if found["without_cuda_because"] is None else ("torch",)
+        )
     contenders["cpu"] = ("onnx", "torch")
     for device, names in contenders.items():
         if is_late():
@@ -109,14 +113,23 @@ def measure(name: str, scratch: Path, options: argparse.Namespace, is_late: Any)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="small models, to see that it runs; needs no GPU")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tiny", action="store_true", help="small models, to see that it runs; needs no GPU"
+    )
     parser.add_argument("--parts", default=",".join(PARTS), help="comma-separated")
     parser.add_argument("--dtype", default="fp32", choices=["fp32", "fp16", "int8"])
-    parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="threads of each contender")
+    parser.add_argument(
+        "--threads", type=int, default=min(8, os.cpu_count() or 1), help="threads of each contender"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--seconds", type=float, default=110.0, help="no measurement is begun after this; each takes about 20 s"
+        "--seconds",
+        type=float,
+        default=110.0,
+        help="no measurement is begun after this; each takes about 20 s",
     )
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     options = parser.parse_args()
@@ -126,7 +139,9 @@ def main() -> None:
     import torch
 
     if not options.tiny and not torch.cuda.is_available():
-        raise SystemExit("torch finds no GPU; run this where there is one, or try it out with --tiny")
+        raise SystemExit(
+            "torch finds no GPU; run this where there is one, or try it out with --tiny"
+        )
     import onnxruntime
 
     from ffr.provenance import now, versions
@@ -136,7 +151,10 @@ def main() -> None:
 
     report: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "onnxruntime": {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()},
+        "onnxruntime": {
+            "version": onnxruntime.__version__,
+            "providers": onnxruntime.get_available_providers(),
+        },
         "versions": versions(),
         "time": now(),
         "parts": [],
@@ -149,9 +167,7 @@ def main() -> None:
                 continue
             try:
                 report["parts"].append(measure(name, Path(scratch), options, is_late))
-            except (
-                Exception
-            ) as error:  # whatever another release of torch raises: the other parts are still worth having
+            except Exception as error:  # whatever another release of torch raises: the other parts are still worth having
                 report["parts"].append({"part": name, "failed": f"{type(error).__name__}: {error}"})
                 note(f"{name}: {error}")
             report["seconds"] = round(time.perf_counter() - started, 1)

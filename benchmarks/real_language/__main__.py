@@ -30,7 +30,9 @@ from baselines import baselines, sample_f1
 from dialogues import Paths, by_dialogue, kind_of, prepare_data
 from model import build
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # last: onnx.py there would hide the package
+sys.path.append(
+    str(Path(__file__).resolve().parents[1])
+)  # last: onnx.py there would hide the package
 from ffr_command import ffr
 
 from ffr.answer import read_answer
@@ -65,7 +67,9 @@ TRAININGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 }  # fmt: skip
 
 
-def train(paths: Paths, name: str, seed: int, start_seed: int | None, changes: Sequence[str]) -> dict[str, Any]:
+def train(
+    paths: Paths, name: str, seed: int, start_seed: int | None, changes: Sequence[str]
+) -> dict[str, Any]:
     """Runs a training to its end, from where it stands.
 
     Args:
@@ -82,10 +86,19 @@ def train(paths: Paths, name: str, seed: int, start_seed: int | None, changes: S
         if RunRecord.load(run).status != "finished":
             ffr("train", stage, "--resume", str(run), "--no-progress", log=log)
     else:
-        source = str(paths.model if start == "model" else paths.run(start, seed if start_seed is None else start_seed))
+        source = str(
+            paths.model
+            if start == "model"
+            else paths.run(start, seed if start_seed is None else start_seed)
+        )
         words = ["train", stage, "--from" if stage == "grpo" else "--model", source]
         words += ["--dataset", str(paths.data(data)), "--image-root", str(paths.dialogues)]
-        asked = {**COMMON, **settings, "seed": str(seed), **dict(change.split("=", 1) for change in changes)}
+        asked = {
+            **COMMON,
+            **settings,
+            "seed": str(seed),
+            **dict(change.split("=", 1) for change in changes),
+        }
         for key, value in asked.items():
             words += ["-o", f"{key}={value}"]
         ffr(*words, "--out", str(run), "--no-progress", log=log)
@@ -131,16 +144,33 @@ def evaluate(paths: Paths, name: str, seed: int) -> None:
         print(f"{label}: not finished, left out")
         return
     out = paths.work / "eval" / label
-    words = ["--model", str(source), "--dataset", str(paths.data("dev")), "--image-root", str(paths.dialogues)]
+    words = [
+        "--model",
+        str(source),
+        "--dataset",
+        str(paths.data("dev")),
+        "--image-root",
+        str(paths.dialogues),
+    ]
     words += ["--template", "en", "--query-position", "last", "--max-new-tokens", "200"]
-    ffr("eval", *words, "--no-baselines", "--no-progress", "--out", str(out), log=paths.work / f"{label}.log")
+    ffr(
+        "eval",
+        *words,
+        "--no-baselines",
+        "--no-progress",
+        "--out",
+        str(out),
+        log=paths.work / f"{label}.log",
+    )
     lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     responses = [json.loads(line)["response"] for line in lines]
     paths.answers(label).parent.mkdir(parents=True, exist_ok=True)
     paths.answers(label).write_text(json.dumps(responses) + "\n", encoding="utf-8")
 
 
-def interval(values: torch.Tensor, clusters: Sequence[str], *, num_draws: int = 10_000) -> list[float]:
+def interval(
+    values: torch.Tensor, clusters: Sequence[str], *, num_draws: int = 10_000
+) -> list[float]:
     """95 % interval of a mean, by drawing whole dialogues with replacement.
 
     Args:
@@ -150,13 +180,19 @@ def interval(values: torch.Tensor, clusters: Sequence[str], *, num_draws: int = 
     """
     names = sorted(set(clusters))
     of_dialogue = [
-        values[[place for place, cluster in enumerate(clusters) if cluster == name]].double() for name in names
+        values[[place for place, cluster in enumerate(clusters) if cluster == name]].double()
+        for name in names
     ]
     sums = torch.tensor([float(item.sum()) for item in of_dialogue], dtype=torch.float64)
     sizes = torch.tensor([len(item) for item in of_dialogue], dtype=torch.float64)
-    drawn = torch.randint(len(names), (num_draws, len(names)), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randint(
+        len(names), (num_draws, len(names)), generator=torch.Generator().manual_seed(0)
+    )
     means = sums[drawn].sum(1) / sizes[drawn].sum(1)
-    return [round(float(value), 4) for value in means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))]
+    return [
+        round(float(value), 4)
+        for value in means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+    ]
 
 
 def figures_of(examples: Sequence[Example], responses: Sequence[str]) -> dict[str, Any]:
@@ -184,7 +220,9 @@ def figures_of(examples: Sequence[Example], responses: Sequence[str]) -> dict[st
         "mean_image_f1": round(summary["scores"]["sample_image_f1"], 4),
         "exact_match": round(summary["scores"]["exact_match"], 4),
         "malformed": summary["answers"]["num_malformed"],
-        "mean_utterance_f1_by_kind": {kind: round(sum(v) / len(v), 4) for kind, v in sorted(kinds.items())},
+        "mean_utterance_f1_by_kind": {
+            kind: round(sum(v) / len(v), 4) for kind, v in sorted(kinds.items())
+        },
     }
 
 
@@ -199,10 +237,14 @@ def difference(
         second: Answers of the second; where it has as many seeds, they go in pairs, else its mean counts.
     """
     one, other = (
-        torch.stack([sample_f1(examples, [read_answer(text) for text in texts])[:, 0] for texts in runs])
+        torch.stack(
+            [sample_f1(examples, [read_answer(text) for text in texts])[:, 0] for texts in runs]
+        )
         for runs in (first, second)
     )
-    gaps = one - (other if len(one) == len(other) else other.mean(0, keepdim=True))  # (seeds, queries)
+    gaps = one - (
+        other if len(one) == len(other) else other.mean(0, keepdim=True)
+    )  # (seeds, queries)
     clusters = [example.dialogue.fingerprint for example in examples]
     return {
         "mean_utterance_f1": round(float(gaps.mean()), 4),
@@ -214,7 +256,11 @@ def difference(
 def settings_of(run: Path) -> dict[str, Any]:
     """What a training was told, without names of files."""
     found = read_yaml_file(run / "config.yaml").value
-    return {key: value for key, value in found.items() if key not in ("model", "dataset", "image_root", "seed")}
+    return {
+        key: value
+        for key, value in found.items()
+        if key not in ("model", "dataset", "image_root", "seed")
+    }
 
 
 COMPARISONS = (
@@ -238,13 +284,18 @@ def report(paths: Paths, seeds: Sequence[int]) -> str:
         found = [texts[f"{name}-{seed}"] for seed in seeds if f"{name}-{seed}" in texts]
         if found:
             runs[name] = found[:1] if name == "untrained" else found
-    methods = {name: [figures_of(dev, answers) for answers in found] for name, found in runs.items()}
+    methods = {
+        name: [figures_of(dev, answers) for answers in found] for name, found in runs.items()
+    }
     compared = {
         f"{first} - {second}": difference(dev, runs[first], runs[second])
         for first, second in COMPARISONS
         if first in runs and second in runs
     }
-    notes = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths.notes.glob("*.json"))}
+    notes = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(paths.notes.glob("*.json"))
+    }
     content = {
         "dev": {"queries": len(dev), "dialogues": len(by_dialogue(dev))},
         "seeds": list(seeds),
@@ -265,41 +316,68 @@ def report(paths: Paths, seeds: Sequence[int]) -> str:
     ]
     for name, rows in methods.items():
         each = ", ".join(
-            "{:.3f} ({:.3f}–{:.3f})".format(row["mean_utterance_f1"], *row["mean_utterance_f1_95"]) for row in rows
+            "{:.3f} ({:.3f}–{:.3f})".format(row["mean_utterance_f1"], *row["mean_utterance_f1_95"])
+            for row in rows
         )
         values = [row["mean_utterance_f1"] for row in rows]
-        spread = f" ± {statistics.stdev(values) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
-        means = [statistics.mean(row[key] for row in rows) for key in ("utterance_f1", "mean_image_f1", "exact_match")]
+        spread = (
+            f" ± {statistics.stdev(values) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
+        )
+        means = [
+            statistics.mean(row[key] for row in rows)
+            for key in ("utterance_f1", "mean_image_f1", "exact_match")
+        ]
         cells = " | ".join(f"{value:.3f}" for value in means)
         malformed = ", ".join(str(row["malformed"]) for row in rows)
-        lines.append(f"| {name} | {each} | {statistics.mean(values):.3f}{spread} | {cells} | {malformed} |")
+        lines.append(
+            f"| {name} | {each} | {statistics.mean(values):.3f}{spread} | {cells} | {malformed} |"
+        )
     lines.append("")
     for name, gap in compared.items():
         low, high = gap["95"]
         each = ", ".join(f"{value:+.3f}" for value in gap["each_seed"])
-        lines.append(f"{name}: {gap['mean_utterance_f1']:+.3f} ({low:+.3f} to {high:+.3f}); each seed {each}  ")
+        lines.append(
+            f"{name}: {gap['mean_utterance_f1']:+.3f} ({low:+.3f} to {high:+.3f}); each seed {each}  "
+        )
     text = "\n".join(lines)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "real_language.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "real_language.json").write_text(
+        json.dumps(content, indent=1) + "\n", encoding="utf-8"
+    )
     (RESULTS / "real_language.md").write_text(text.rstrip() + "\n", encoding="utf-8")
     return text
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; none = all of them")
-    parser.add_argument(
-        "--work", type=Path, required=True, help="folder for model, data and runs; outside the repository"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dialogues", type=Path, required=True, help="folder with train.jsonl.gz and dev.json")
     parser.add_argument(
-        "--packages", type=Path, help="folder that pip installed the packages to; default: this environment"
+        "stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; none = all of them"
     )
-    parser.add_argument("--max-lines", type=int, default=36, help="longer training dialogues are left out")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        required=True,
+        help="folder for model, data and runs; outside the repository",
+    )
+    parser.add_argument(
+        "--dialogues", type=Path, required=True, help="folder with train.jsonl.gz and dev.json"
+    )
+    parser.add_argument(
+        "--packages",
+        type=Path,
+        help="folder that pip installed the packages to; default: this environment",
+    )
+    parser.add_argument(
+        "--max-lines", type=int, default=36, help="longer training dialogues are left out"
+    )
     parser.add_argument("--joined", type=int, default=2000, help="dialogues joined anew for SFT")
     parser.add_argument("--joined-seed", type=int, default=0, help="of what is joined anew")
     parser.add_argument("--seeds", default="0,1,2", metavar="LIST", help="with commas")
-    parser.add_argument("--start-seed", type=int, help="GRPO starts from the SFT of this seed; none = of its own")
+    parser.add_argument(
+        "--start-seed", type=int, help="GRPO starts from the SFT of this seed; none = of its own"
+    )
     parser.add_argument("--workers", type=int, default=1, help="trainings at once")
     parser.add_argument("-o", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="a setting of the trainings named")  # fmt: skip
     options = parser.parse_args()
@@ -325,18 +403,27 @@ def main() -> None:
         if stage == "build":
             once(stage, lambda: build(paths.model))
         elif stage == "data":
-            once(stage, lambda: prepare_data(paths, options.max_lines, options.joined, options.joined_seed))
+            once(
+                stage,
+                lambda: prepare_data(paths, options.max_lines, options.joined, options.joined_seed),
+            )
         elif stage == "baselines":
             once(stage, lambda: baselines(paths))
         elif stage == "eval":
-            models = [("untrained", seeds[0]), *((name, seed) for name in TRAININGS for seed in seeds)]
+            models = [
+                ("untrained", seeds[0]),
+                *((name, seed) for name in TRAININGS for seed in seeds),
+            ]
             with ThreadPoolExecutor(options.workers) as pool:
                 list(pool.map(lambda model: evaluate(paths, *model), models))
             print(report(paths, seeds), flush=True)
         else:
 
             def do(seed: int, stage: str = stage) -> None:
-                once(f"{stage}-{seed}", lambda: train(paths, stage, seed, options.start_seed, options.changes))
+                once(
+                    f"{stage}-{seed}",
+                    lambda: train(paths, stage, seed, options.start_seed, options.changes),
+                )
 
             with ThreadPoolExecutor(options.workers) as pool:
                 list(pool.map(do, seeds))

@@ -49,7 +49,10 @@ def best_stretch(scores: torch.Tensor, threshold: float) -> list[int]:
     return list(range(*found))
 
 
-CHOICES: dict[str, Callable[[torch.Tensor, float], list[int]]] = {"lines": above_threshold, "stretch": best_stretch}
+CHOICES: dict[str, Callable[[torch.Tensor, float], list[int]]] = {
+    "lines": above_threshold,
+    "stretch": best_stretch,
+}
 
 
 def fragment_of(example: Example, lines: Iterable[int]) -> Fragment:
@@ -69,7 +72,8 @@ def fit_threshold(
 
     def quality(threshold: float) -> float:
         fragments = [
-            fragment_of(example, choose(row, threshold)) for example, row in zip(examples, scores, strict=True)
+            fragment_of(example, choose(row, threshold))
+            for example, row in zip(examples, scores, strict=True)
         ]
         return float(sample_f1(examples, fragments)[:, 0].mean())
 
@@ -90,7 +94,9 @@ def sample_f1(examples: Sequence[Example], fragments: Sequence[Fragment]) -> tor
 def save_answers(paths: Paths, name: str, fragments: Iterable[Fragment]) -> None:
     target = paths.answers(name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps([format_answer(fragment) for fragment in fragments]) + "\n", encoding="utf-8")
+    target.write_text(
+        json.dumps([format_answer(fragment) for fragment in fragments]) + "\n", encoding="utf-8"
+    )
 
 
 def baselines(paths: Paths) -> dict[str, Any]:
@@ -105,7 +111,10 @@ def baselines(paths: Paths) -> dict[str, Any]:
     dev_scores, fit_scores = line_scores(encoder, dev), line_scores(encoder, fit)
     thresholds: dict[str, float] = {}
     for choice, choose in CHOICES.items():
-        for fitted_on, (examples, scores) in {"train": (fit, fit_scores), "dev": (dev, dev_scores)}.items():
+        for fitted_on, (examples, scores) in {
+            "train": (fit, fit_scores),
+            "dev": (dev, dev_scores),
+        }.items():
             name = f"minilm-{choice}-{fitted_on}"
             thresholds[name] = fit_threshold(examples, scores, choose)
             save_answers(

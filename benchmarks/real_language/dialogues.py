@@ -17,7 +17,11 @@ from ffr.dialogue import Dialogue, Example, Fragment
 from ffr.retrieval.lexical import overlap_terms
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
-QUOTE_WORDS = ('the part in which "{}" is said', 'where they say "{}"', 'the exchange with the words "{}"')
+QUOTE_WORDS = (
+    'the part in which "{}" is said',
+    'where they say "{}"',
+    'the exchange with the words "{}"',
+)
 KEYWORD_WORDS = ("{}", "talk about {}", "the part with {}", "{}, and what is said about it")
 NUM_KEYWORDS = 3
 
@@ -44,13 +48,18 @@ def english_part(path: Path, *, max_lines: int | None = None) -> list[Example]:
     return [
         replace(example, prompt=None)
         for example in open_dataset(path)
-        if is_english(example) and (max_lines is None or len(example.dialogue.utterances) <= max_lines)
+        if is_english(example)
+        and (max_lines is None or len(example.dialogue.utterances) <= max_lines)
     ]
 
 
 def topics_of(group: Sequence[Example]) -> list[Fragment]:
     """The different fragments that the queries on a dialogue ask for, in the order of the dialogue."""
-    found = {example.fragment for example in group if example.fragment is not None and not example.fragment.is_empty}
+    found = {
+        example.fragment
+        for example in group
+        if example.fragment is not None and not example.fragment.is_empty
+    }
     return sorted(found, key=lambda fragment: fragment.utterance_ids)
 
 
@@ -78,11 +87,20 @@ def with_made_queries(examples: Sequence[Example], seed: int = 0) -> list[Exampl
             if lines:
                 queries.append(draw.choice(QUOTE_WORDS).format(draw.choice(lines)))
             # typical: said often here, in few other places and nowhere else in this dialogue
-            typical = sorted(own - others, key=lambda term: (rarity[term] - 2 * _count(dialogue, topic, term), term))
+            typical = sorted(
+                own - others,
+                key=lambda term: (rarity[term] - 2 * _count(dialogue, topic, term), term),
+            )
             if len(typical) >= NUM_KEYWORDS:
                 queries.append(draw.choice(KEYWORD_WORDS).format(" ".join(typical[:NUM_KEYWORDS])))
             made += [
-                Example(dialogue, query, topic, image_root=group[0].image_root, meta={"query_kind": "made"})
+                Example(
+                    dialogue,
+                    query,
+                    topic,
+                    image_root=group[0].image_root,
+                    meta={"query_kind": "made"},
+                )
                 for query in queries
             ]
     return [*examples, *made]
@@ -95,7 +113,9 @@ def _terms(dialogue: Dialogue, topic: Fragment) -> set[str]:
 
 
 def _count(dialogue: Dialogue, topic: Fragment, term: str) -> int:
-    return sum(term in overlap_terms(dialogue.utterances[index].text) for index in topic.utterance_ids)
+    return sum(
+        term in overlap_terms(dialogue.utterances[index].text) for index in topic.utterance_ids
+    )
 
 
 def pieces_of(examples: Sequence[Example]) -> list[ShortDialogue]:
@@ -109,11 +129,17 @@ def pieces_of(examples: Sequence[Example]) -> list[ShortDialogue]:
         hosts = dialogue.image_utterance_ids
         for topic in topics:
             lines = set(topic.utterance_ids)
-            is_alone = all(other is topic or lines.isdisjoint(other.utterance_ids) for other in topics)
-            if not is_alone or topic.image_ids != tuple(item for item, host in enumerate(hosts) if host in lines):
+            is_alone = all(
+                other is topic or lines.isdisjoint(other.utterance_ids) for other in topics
+            )
+            if not is_alone or topic.image_ids != tuple(
+                item for item, host in enumerate(hosts) if host in lines
+            ):
                 continue
             asking = [example for example in group if example.fragment == topic]
-            sources = {str(e.meta["source_dialogue"]) for e in asking if e.meta.get("source_dialogue")}
+            sources = {
+                str(e.meta["source_dialogue"]) for e in asking if e.meta.get("source_dialogue")
+            }
             if len(sources) != 1:
                 continue
             pieces.append(
@@ -132,7 +158,9 @@ TOPIC_COUNTS = {2: 0.1, 3: 0.6, 4: 0.3}
 """Topics of a dialogue that is joined anew, with their shares: about as in the data."""
 
 
-def joined_anew(examples: Sequence[Example], num_dialogues: int, max_lines: int, seed: int = 0) -> list[Example]:
+def joined_anew(
+    examples: Sequence[Example], num_dialogues: int, max_lines: int, seed: int = 0
+) -> list[Example]:
     """Dialogues that the training part could have held: its pieces joined in other company.
 
     A model that sees a piece in ever new places cannot learn by heart where its lines stand. Two pieces of one source never
@@ -220,7 +248,11 @@ def prepare_data(paths: Paths, max_lines: int, num_joined: int, seed: int = 0) -
     train = english_part(paths.dialogues / "train.jsonl.gz", max_lines=max_lines)
     dev = english_part(paths.dialogues / "dev.json")
     made = with_made_queries(train)
-    parts = {"train": train, "sft": [*made, *joined_anew(made, num_joined, max_lines, seed)], "dev": dev}
+    parts = {
+        "train": train,
+        "sft": [*made, *joined_anew(made, num_joined, max_lines, seed)],
+        "dev": dev,
+    }
     counts: dict[str, Any] = {
         "max_lines": max_lines,
         "joined_anew": num_joined,

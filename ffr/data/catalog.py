@@ -47,9 +47,15 @@ NAMED_SETS = {
             "mldr",
             ("train", "grpo", "val"),
             is_generated=False,
-            words=(("sft", "train", "coldstart", "cold_start"), ("grpo", "rl"), ("val", "test", "eval")),
+            words=(
+                ("sft", "train", "coldstart", "cold_start"),
+                ("grpo", "rl"),
+                ("val", "test", "eval"),
+            ),
         ),
-        NamedSet("wechat", ("val",), is_generated=False, words=(("val", "test", "eval", "wechat"),)),
+        NamedSet(
+            "wechat", ("val",), is_generated=False, words=(("val", "test", "eval", "wechat"),)
+        ),
     )
 }
 
@@ -107,7 +113,9 @@ def load_dataset(
     return dataset
 
 
-def locate(spec: str | Path, *, split: str = "val", echo: Say | None = None) -> tuple[Path, Path | None]:
+def locate(
+    spec: str | Path, *, split: str = "val", echo: Say | None = None
+) -> tuple[Path, Path | None]:
     """The data file of a name or path, and the folder of its images where it is another.
 
     Raises:
@@ -117,14 +125,19 @@ def locate(spec: str | Path, *, split: str = "val", echo: Say | None = None) -> 
     if entry is None:
         return _locate_path(Path(spec), split)
     if split not in entry.splits:
-        raise UsageError(f"the set {entry.name} has no part {split!r}; it has {', '.join(entry.splits)}")
+        raise UsageError(
+            f"the set {entry.name} has no part {split!r}; it has {', '.join(entry.splits)}"
+        )
     folder = data_home() / entry.name
     if entry.is_generated:
         from ffr.data.sample import is_outdated
 
         if is_outdated(folder):
             if echo is not None:
-                echo(f"The set {entry.name} in {folder} was made by another version of ffr; it is made anew")
+                echo(
+                    f"The set {entry.name} in {folder} was made by another version of ffr; it is "
+                    "made anew"
+                )
             remove(folder)
         if not folder.is_dir():
             if echo is not None:
@@ -133,7 +146,8 @@ def locate(spec: str | Path, *, split: str = "val", echo: Say | None = None) -> 
         return _file_of_split(folder, split), None
     if not folder.is_dir():
         raise UsageError(
-            f"the set {entry.name} is not here: fetch it with `ffr data download {entry.name} --url URL` "
+            f"the set {entry.name} is not here: fetch it with `ffr data download {entry.name} "
+            "--url URL` "
             f"(or --archive FILE), or pass the path of your own copy as --dataset PATH"
         )
     return _file_by_words(entry, folder, split)
@@ -152,7 +166,13 @@ def describe_sets() -> list[tuple[str, str, str]]:
         elif entry.is_generated:
             rows.append((entry.name, "generated on first use", ""))
         else:
-            rows.append((entry.name, "not here", f"ffr data download {entry.name} --url URL, or --archive FILE"))
+            rows.append(
+                (
+                    entry.name,
+                    "not here",
+                    f"ffr data download {entry.name} --url URL, or --archive FILE",
+                )
+            )
     return rows
 
 
@@ -161,7 +181,11 @@ def _locate_path(path: Path, split: str) -> tuple[Path, None]:
         return _file_of_split(path, split), None
     if not path.exists():
         nearest = difflib.get_close_matches(str(path), NAMED_SETS, 1, 0.6)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"the named sets are {', '.join(NAMED_SETS)}"
+        hint = (
+            f"did you mean {nearest[0]}?"
+            if nearest
+            else f"the named sets are {', '.join(NAMED_SETS)}"
+        )
         raise UsageError(f"no data file or set {str(path)!r}; {hint}")
     return path, None
 
@@ -171,7 +195,9 @@ def _file_of_split(folder: Path, split: str) -> Path:
         path = folder / f"{split}{suffix}"
         if path.is_file():
             return path
-    raise UsageError(f"{folder} has no file {split}.jsonl or {split}.json; pass the path of a data file")
+    raise UsageError(
+        f"{folder} has no file {split}.jsonl or {split}.json; pass the path of a data file"
+    )
 
 
 def _file_by_words(entry: NamedSet, folder: Path, split: str) -> tuple[Path, Path]:
@@ -190,14 +216,24 @@ def _file_by_words(entry: NamedSet, folder: Path, split: str) -> tuple[Path, Pat
     )
     exact = [path for path in files if path.name.partition(".")[0] == split]
     words = entry.words[entry.splits.index(split)]
-    candidates = exact or [path for path in files if any(word in path.name.lower() for word in words)]
+    candidates = exact or [
+        path for path in files if any(word in path.name.lower() for word in words)
+    ]
     if len(candidates) > 1:
         # a name such as grpo_train.jsonl tells two splits; the words of another split rule it out
-        others = [word for other, row in zip(entry.splits, entry.words, strict=True) if other != split for word in row]
+        others = [
+            word
+            for other, row in zip(entry.splits, entry.words, strict=True)
+            if other != split
+            for word in row
+        ]
         own = [path for path in candidates if not any(word in path.name.lower() for word in others)]
         candidates = own or candidates
     if len(candidates) != 1:
-        names = ", ".join(str(path.relative_to(folder)) for path in (candidates or files)[:8]) or "no data file at all"
+        names = (
+            ", ".join(str(path.relative_to(folder)) for path in (candidates or files)[:8])
+            or "no data file at all"
+        )
         raise UsageError(
             f"which file under {folder} is the part {split!r} cannot be told (found: {names}); "
             f"pass its path as --dataset, or rename it to {split}.jsonl"
@@ -251,7 +287,8 @@ def generate_sample(name: str, folder: Path, seed: int = SAMPLE_SEED) -> None:
             write_sample(scratch, name, seed)
     except OSError as error:
         raise DataError(
-            f"cannot be written ({error.strerror}); see that there is room, or choose another folder "
+            f"cannot be written ({error.strerror}); see that there is room, or choose another "
+            "folder "
             "(FFR_DATA_HOME for named sets)",
             where=str(folder),
         ) from error

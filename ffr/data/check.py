@@ -136,8 +136,14 @@ def check_file(
             report.num_good += not judged.errors
             report.num_examples += len(judged.examples)
             for finding in findings:
-                where = records.where(index) + (f", query {finding.query}" if finding.query is not None else "")
-                report.faults.append(Fault(where, records.line(index), finding.kind, finding.message, finding.is_error))
+                where = records.where(index) + (
+                    f", query {finding.query}" if finding.query is not None else ""
+                )
+                report.faults.append(
+                    Fault(
+                        where, records.line(index), finding.kind, finding.message, finding.is_error
+                    )
+                )
             if progress is not None:
                 progress(index + 1, len(records))
     if records.tail_fault is not None:
@@ -156,8 +162,10 @@ def _strips(examples: Sequence[Example], sizes: Mapping[str, tuple[int, int]]) -
         if max(width, height) > STRIP_RATIO * min(width, height):
             yield Finding(
                 "strip",
-                f"image {shown(image.source)} is a strip of {width}×{height} pixels, which many models refuse (Qwen's beyond "
-                f"200:1, encoders of the CLIP family beyond {STRIP_RATIO}:1); cut it, or ask with --model",
+                f"image {shown(image.source)} is a strip of {width}×{height} pixels, which many "
+                "models refuse (Qwen's beyond "
+                f"200:1, encoders of the CLIP family beyond {STRIP_RATIO}:1); cut it, or ask with "
+                "--model",
                 is_error=False,
             )
 
@@ -171,7 +179,9 @@ class _Names:
     def __init__(self, records: RecordFile) -> None:
         self.dialogues: set[str] = set()
         self._records = records
-        self._contents: dict[str, tuple[str, int]] = {}  # dialogue id → content, number of the record that had it first
+        self._contents: dict[
+            str, tuple[str, int]
+        ] = {}  # dialogue id → content, number of the record that had it first
         self._pairs: dict[str, tuple[str, int]] = {}  # dialogue and query → id, likewise
 
     def findings(self, examples: Sequence[Example], index: int) -> Iterator[Finding]:
@@ -183,7 +193,8 @@ class _Names:
         if content != dialogue.fingerprint:
             place = self._records.where(first)
             yield self._warning(
-                "id-twice", f'the dialogue id "{dialogue.id}" has another content at {place}; rename one'
+                "id-twice",
+                f'the dialogue id "{dialogue.id}" has another content at {place}; rename one',
             )
         for example in examples:
             name, first = self._pairs.setdefault(example.key, (dialogue.id, index))

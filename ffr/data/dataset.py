@@ -62,7 +62,9 @@ class ExampleDataset(Sequence[Example]):
             )
             self._read_all(judge, skip_bad)
         self._digests = judge.digests
-        self._last: tuple[int, list[Example]] | None = None  # a record's examples, most often asked for in a row
+        self._last: tuple[int, list[Example]] | None = (
+            None  # a record's examples, most often asked for in a row
+        )
 
     def _read_all(self, judge: RecordJudge, skip_bad: bool) -> None:
         found = IdentityOfData()
@@ -88,7 +90,9 @@ class ExampleDataset(Sequence[Example]):
         if self._records.tail_fault is not None:
             leave_out(self._records.tail_fault)
         if not self._record_of:
-            raise DataError(f"holds no usable record; the first fault: {reasons[0]}", where=self.path.name)
+            raise DataError(
+                f"holds no usable record; the first fault: {reasons[0]}", where=self.path.name
+            )
         self.left_out = tuple(reasons)
         self.identity = found.identity()
 
@@ -250,14 +254,19 @@ class IdentityOfData:
     def add(self, example: Example) -> None:
         dialogue = example.dialogue
         answer = "" if example.fragment is None else format_answer(example.fragment)
-        for digest, name in ((self._content, dialogue.fingerprint), (self._texts, dialogue.text_fingerprint)):
+        for digest, name in (
+            (self._content, dialogue.fingerprint),
+            (self._texts, dialogue.text_fingerprint),
+        ):
             content = json.dumps([name, example.query, answer], ensure_ascii=False)
             digest.update(content.encode("utf-8", "surrogatepass") + b"\n")
         self._num_unread_images += dialogue.num_unread_images
 
     def identity(self) -> DataIdentity:
         """What the examples so far come to."""
-        return DataIdentity(self._content.hexdigest(), self._texts.hexdigest(), self._num_unread_images)
+        return DataIdentity(
+            self._content.hexdigest(), self._texts.hexdigest(), self._num_unread_images
+        )
 
 
 def data_fingerprint(examples: Iterable[Example]) -> str:
@@ -278,7 +287,9 @@ def data_identity(examples: Iterable[Example]) -> DataIdentity:
     found = IdentityOfData()
     with PictureMemory() as memory:
         for example in examples:
-            found.add(_with_digests(example, memory) if example.dialogue.num_unread_images else example)
+            found.add(
+                _with_digests(example, memory) if example.dialogue.num_unread_images else example
+            )
     return found.identity()
 
 

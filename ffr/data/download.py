@@ -20,7 +20,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from ffr.errors import DataError, UsageError
-from ffr.files import dump_record, make_folder, open_from, remove, replaced_file, replaced_folder, write_json
+from ffr.files import (
+    dump_record,
+    make_folder,
+    open_from,
+    remove,
+    replaced_file,
+    replaced_folder,
+    write_json,
+)
 from ffr.progress import Progress
 
 MAX_ARCHIVE_BYTES = 50 << 30
@@ -82,8 +90,13 @@ def install(
             may not be unpacked.
     """
     if (url is None) == (archive is None):
-        raise UsageError("name the archive by --url URL (to fetch it) or by --archive FILE (a copy on this machine)")
-    if sha256 is not None and (len(sha256) != 64 or not set(sha256.lower()) <= set("0123456789abcdef")):
+        raise UsageError(
+            "name the archive by --url URL (to fetch it) or by --archive FILE (a copy on this "
+            "machine)"
+        )
+    if sha256 is not None and (
+        len(sha256) != 64 or not set(sha256.lower()) <= set("0123456789abcdef")
+    ):
         raise UsageError(f"--sha256 {sha256!r} is not 64 hex digits")
     if folder.exists() and not replace:
         raise UsageError(f"{folder} is there already; pass --force to put the archive in its place")
@@ -107,7 +120,9 @@ def install(
         if url is not None:
             _forget(source)
     except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror or error}); is there room?", where=str(folder)) from error
+        raise DataError(
+            f"cannot be written ({error.strerror or error}); is there room?", where=str(folder)
+        ) from error
     return result
 
 
@@ -132,7 +147,10 @@ def fetch(
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{url!r} is no web address (http or https); for a file on this machine use --archive FILE")
+        raise UsageError(
+            f"{url!r} is no web address (http or https); for a file on this machine use --archive "
+            "FILE"
+        )
     failures = 0
     while True:
         had = part.stat().st_size if part.exists() else 0
@@ -143,7 +161,8 @@ def fetch(
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 429):
                 raise DataError(
-                    f"the server answers {error.code} {error.reason}; check the address", where=_shown_url(url)
+                    f"the server answers {error.code} {error.reason}; check the address",
+                    where=_shown_url(url),
                 ) from error
             reason = f"the server answers {error.code} {error.reason}"
         except _NETWORK_ERRORS as error:
@@ -152,7 +171,8 @@ def fetch(
         failures = 1 if got > had else failures + 1
         if failures > num_retries:
             raise DataError(
-                f"the download failed at {got:,} bytes ({reason}); run the command again to go on from there",
+                f"the download failed at {got:,} bytes ({reason}); run the command again to go on "
+                "from there",
                 where=_shown_url(url),
             )
         time.sleep(retry_seconds * 2 ** (failures - 1))
@@ -167,7 +187,9 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
         have = 0  # of another address, or nothing to tell whether it is still the same file
     if have and have == known.get("total"):
         return True
-    request = urllib.request.Request(url, headers={"User-Agent": f"ffr/{_version()}", "Accept-Encoding": "identity"})
+    request = urllib.request.Request(
+        url, headers={"User-Agent": f"ffr/{_version()}", "Accept-Encoding": "identity"}
+    )
     if have:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", str(known["tag"]))
@@ -182,12 +204,15 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
         begin, total = _extent(response, have)
         if total is not None and total > max_bytes:
             raise DataError(
-                f"the archive has {total:,} bytes, more than the {max_bytes:,} allowed; raise --max-gigabytes",
+                f"the archive has {total:,} bytes, more than the {max_bytes:,} allowed; raise "
+                "--max-gigabytes",
                 where=_shown_url(url),
             )
         headers = response.headers
         tag = (
-            headers.get("ETag") if not str(headers.get("ETag", "W/")).startswith("W/") else headers.get("Last-Modified")
+            headers.get("ETag")
+            if not str(headers.get("ETag", "W/")).startswith("W/")
+            else headers.get("Last-Modified")
         )
         # an address may carry a key
         with replaced_file(note, is_private=True) as write:
@@ -198,7 +223,8 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
                 have += len(chunk)
                 if have > max_bytes:
                     raise DataError(
-                        f"the archive has more than the {max_bytes:,} bytes allowed; raise --max-gigabytes",
+                        f"the archive has more than the {max_bytes:,} bytes allowed; raise "
+                        "--max-gigabytes",
                         where=_shown_url(url),
                     )
                 file.write(chunk)
@@ -217,7 +243,9 @@ def _extent(response: Any, asked_from: int) -> tuple[int, int | None]:
     span, _, whole = rest.partition("/")
     if unit != "bytes" or span.partition("-")[0] != str(asked_from):
         raise http.client.HTTPException("the server sent another part than was asked for")
-    return asked_from, int(whole) if whole.isascii() and whole.isdigit() and len(whole) < 19 else None
+    return asked_from, int(whole) if whole.isascii() and whole.isdigit() and len(
+        whole
+    ) < 19 else None
 
 
 def _version() -> str:
@@ -240,10 +268,14 @@ def _forget(part: Path) -> None:
 def _shown_url(url: str) -> str:
     """The address without what may be a password or a key."""
     parts = urllib.parse.urlsplit(url)
-    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return urllib.parse.urlunsplit(
+        (parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")
+    )
 
 
-def _unpack(source: Path, origin: str, folder: Path, sha256: str | None, max_bytes: int, *, is_ours: bool) -> Download:
+def _unpack(
+    source: Path, origin: str, folder: Path, sha256: str | None, max_bytes: int, *, is_ours: bool
+) -> Download:
     if not source.is_file():
         raise DataError("not found; correct the path of the archive", where=str(source))
     with source.open("rb") as file:
@@ -252,7 +284,8 @@ def _unpack(source: Path, origin: str, folder: Path, sha256: str | None, max_byt
         if is_ours:
             _forget(source)
         raise DataError(
-            f"its SHA-256 is {found}, not {sha256.lower()}; fetch it again, or correct --sha256", where=origin
+            f"its SHA-256 is {found}, not {sha256.lower()}; fetch it again, or correct --sha256",
+            where=origin,
         )
     num_bytes = source.stat().st_size
     with replaced_folder(folder) as scratch:
@@ -305,27 +338,47 @@ def extract(
             for member in tar:
                 name = _checked_name(member, place)
                 if name in names and not member.isdir():
-                    raise DataError(f"the archive has {_quoted(member.name)} twice; it is not unpacked", where=place)
+                    raise DataError(
+                        f"the archive has {_quoted(member.name)} twice; it is not unpacked",
+                        where=place,
+                    )
                 names.add(name)
                 num_bytes += member.size
                 if num_bytes > max_bytes or len(names) > max_members:
                     raise DataError(
-                        f"the archive unpacks to more than {max_bytes:,} bytes or {max_members:,} files; "
+                        f"the archive unpacks to more than {max_bytes:,} bytes or {max_members:,} "
+                        "files; "
                         "raise --max-gigabytes if that is right",
                         where=place,
                     )
                 tar.extract(member, folder, filter="data")
                 num_files += member.isfile()
             if not getattr(tar, "has_end", False):
-                raise DataError("the archive is cut off, its end is missing; fetch it again", where=place)
+                raise DataError(
+                    "the archive is cut off, its end is missing; fetch it again", where=place
+                )
     except _HeaderError as error:
         raise DataError(str(error), where=place) from error
     except tarfile.FilterError as error:
-        raise DataError(f"the archive holds what may not be unpacked ({error})", where=place) from error
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError) as error:
-        raise DataError(f"is no .tar that can be unpacked ({error}); fetch it again", where=place) from error
+        raise DataError(
+            f"the archive holds what may not be unpacked ({error})", where=place
+        ) from error
+    except (
+        tarfile.TarError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise DataError(
+            f"is no .tar that can be unpacked ({error}); fetch it again", where=place
+        ) from error
     except OSError as error:
-        raise DataError(f"cannot be unpacked ({error.strerror or error}); is there room?", where=place) from error
+        raise DataError(
+            f"cannot be unpacked ({error.strerror or error}); is there room?", where=place
+        ) from error
     if not num_files:
         raise DataError("the archive holds no files; is it the right one?", where=place)
     return num_files
@@ -343,7 +396,8 @@ class _Header(tarfile.TarInfo):
         header = super().frombuf(buf, encoding, errors)
         if header.type in _NAME_TYPES and header.size > MAX_NAME_BYTES:
             raise _HeaderError(
-                f"the archive holds a name of {header.size:,} bytes; it is not unpacked, is it the right one?"
+                f"the archive holds a name of {header.size:,} bytes; it is not unpacked, is it the "
+                "right one?"
             )
         return header
 
@@ -374,15 +428,25 @@ def _checked_name(member: tarfile.TarInfo, where: str) -> str:
     path = PurePosixPath(name)
     reason = ""
     if not (member.isfile() or member.isdir()):
-        reason = "is a link" if member.issym() or member.islnk() else "is neither a file nor a folder"
-    elif path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or (len(name) > 1 and name[1] == ":"):
+        reason = (
+            "is a link" if member.issym() or member.islnk() else "is neither a file nor a folder"
+        )
+    elif (
+        path.is_absolute()
+        or ".." in path.parts
+        or "\\" in name
+        or "\0" in name
+        or (len(name) > 1 and name[1] == ":")
+    ):
         reason = "leads out of its folder"
     elif not path.parts and member.isfile():
         reason = "has no name"
     elif path.parts and path.parts[0] == MANIFEST:
         reason = "has a name that is reserved"
     if reason:
-        raise DataError(f"the archive's member {_quoted(name)} {reason}; it is not unpacked", where=where)
+        raise DataError(
+            f"the archive's member {_quoted(name)} {reason}; it is not unpacked", where=where
+        )
     return os.path.normcase(str(path))
 
 

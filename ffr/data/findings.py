@@ -20,7 +20,8 @@ class Finding:
         kind: A short word to count by, such as `unknown-key`.
         message: What was found and what to do.
         is_error: False for a warning.
-        query: The number of the record's query whose fault it is; None where it is the whole record's.
+        query: The number of the record's query whose fault it is; None where it is the whole
+            record's.
     """
 
     kind: str

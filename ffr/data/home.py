@@ -20,4 +20,6 @@ def data_home() -> Path:
     try:
         return Path.home() / ".cache" / "ffr" / "data"
     except RuntimeError:
-        raise UsageError("no home folder is known here, so set FFR_DATA_HOME to a folder for the named sets") from None
+        raise UsageError(
+            "no home folder is known here, so set FFR_DATA_HOME to a folder for the named sets"
+        ) from None

@@ -95,13 +95,18 @@ class _Offsets:
         for bom, encoding in _WIDE_BOMS.items():
             if head.startswith(bom):
                 raise DataError(
-                    f"is in {encoding}, not UTF-8; convert it: iconv -f {encoding} -t UTF-8 IN > OUT",
+                    f"is in {encoding}, not UTF-8; convert it: iconv -f {encoding} -t UTF-8 IN > "
+                    "OUT",
                     where=self.name,
                 )
         if head == b"PK\x03\x04":
-            raise DataError("is a zip archive; unpack it and name the data file in it", where=self.name)
+            raise DataError(
+                "is a zip archive; unpack it and name the data file in it", where=self.name
+            )
         if len(head) == 4 and head.count(0) >= 2:
-            raise DataError("is binary or in UTF-16/32, not UTF-8; convert it to UTF-8 text", where=self.name)
+            raise DataError(
+                "is binary or in UTF-16/32, not UTF-8; convert it to UTF-8 text", where=self.name
+            )
         self._has_bom = head.startswith(_BOM)
         offset = 3 if self._has_bom else 0
         file.seek(offset)
@@ -153,7 +158,8 @@ class _Offsets:
             if begin is not None and base + len(window) - begin > MAX_RECORD_BYTES:
                 self.tail_fault = self._tail(
                     line,
-                    f"the record after this line does not end within {MAX_RECORD_BYTES >> 20} MiB; is a quote missing?",
+                    f"the record after this line does not end within {MAX_RECORD_BYTES >> 20} MiB; "
+                    "is a quote missing?",
                 )
                 return
             chunk = file.read(max(_CHUNK_BYTES, len(window)))
@@ -188,13 +194,17 @@ class _Offsets:
             if done:
                 rest = window[position:]
                 if rest.strip(_WHITE) or self._has_more(file):
-                    self.tail_fault = self._tail(line, "text stands after the end of the list; remove it")
+                    self.tail_fault = self._tail(
+                        line, "text stands after the end of the list; remove it"
+                    )
                 return
             position = stop
             if not chunk:
                 if begin is not None and window[begin - base :].strip(_WHITE):
                     line = self._add_element(window, base, begin, base + len(window), line)
-                self.tail_fault = self._tail(line, "the list is not closed; the file is cut off or damaged")
+                self.tail_fault = self._tail(
+                    line, "the list is not closed; the file is cut off or damaged"
+                )
                 return
             keep = min(position, begin - base) if begin is not None else position
             window, base, position = window[keep:], base + keep, position - keep
@@ -253,7 +263,11 @@ class RecordFile:
         name = self.path.name
         try:
             if not self.path.is_file():
-                kind = "is a folder; name the file in it" if self.path.is_dir() else "not found; correct the path"
+                kind = (
+                    "is a folder; name the file in it"
+                    if self.path.is_dir()
+                    else "not found; correct the path"
+                )
                 raise DataError(kind, where=str(self.path))
             with self.path.open("rb") as file:
                 head = file.read(2)
@@ -269,7 +283,9 @@ class RecordFile:
                 f"cannot be read ({reason}); check the path and its rights", where=str(self.path)
             ) from error
         if not self._offsets.begins and self.tail_fault is None:
-            raise DataError("holds no records; an empty file is most often a failed copy", where=name)
+            raise DataError(
+                "holds no records; an empty file is most often a failed copy", where=name
+            )
 
     @property
     def layout(self) -> Literal["list", "lines"]:
@@ -317,7 +333,8 @@ class RecordFile:
     def _read(self, file: BinaryIO, index: int) -> bytes:
         if index in self._offsets.oversized:
             raise DataError(
-                f"the record is longer than {MAX_RECORD_BYTES >> 20} MiB; is a line break, comma or quote missing?",
+                f"the record is longer than {MAX_RECORD_BYTES >> 20} MiB; is a line break, comma "
+                "or quote missing?",
                 where=self.where(index),
             )
         file.seek(self._offsets.begins[index])
@@ -333,8 +350,12 @@ class RecordFile:
             file = (self._unpacked.location() if self._unpacked else self.path).open("rb")
             status = os.fstat(file.fileno())
         except OSError as error:
-            raise DataError(f"can no longer be read ({error.strerror}); was it moved?", where=str(self.path)) from error
-        if status.st_size != self._state[0] or (self._unpacked is None and status.st_mtime_ns != self._state[1]):
+            raise DataError(
+                f"can no longer be read ({error.strerror}); was it moved?", where=str(self.path)
+            ) from error
+        if status.st_size != self._state[0] or (
+            self._unpacked is None and status.st_mtime_ns != self._state[1]
+        ):
             file.close()
             raise DataError("was changed after it was opened; start again", where=str(self.path))
         return file
@@ -367,14 +388,16 @@ class _UnpackedFile:
                     total += len(chunk)
                     if total > limit:
                         raise DataError(
-                            f"unpacks to more than {limit:,} bytes; if that is right, set FFR_MAX_UNPACKED_BYTES higher",
+                            f"unpacks to more than {limit:,} bytes; if that is right, set "
+                            "FFR_MAX_UNPACKED_BYTES higher",
                             where=str(self.packed),
                         )
                     target.write(chunk)
         except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(
-                f"cannot be unpacked ({reason}); copy it again, and see that there is room in {tempfile.gettempdir()}",
+                f"cannot be unpacked ({reason}); copy it again, and see that there is room in "
+                f"{tempfile.gettempdir()}",
                 where=str(self.packed),
             ) from error
         return unpacked
@@ -422,7 +445,10 @@ def _no_constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique_keys, parse_float=_finite_float, parse_constant=_no_constant, strict=True
+    object_pairs_hook=_unique_keys,
+    parse_float=_finite_float,
+    parse_constant=_no_constant,
+    strict=True,
 )
 
 
@@ -457,18 +483,24 @@ def parse_record(data: bytes, where: str) -> dict[str, Any]:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         place = (
-            f"line {error.lineno} of the record, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
+            f"line {error.lineno} of the record, column {error.colno}"
+            if error.lineno > 1
+            else f"column {error.colno}"
         )
         hint = "one record a line in .jsonl, a list of records in .json"
         raise DataError(f"not JSON ({error.msg} at {place}); {hint}", where=where) from error
     except _RefusedError as error:
         raise DataError(str(error), where=where) from error
     except ValueError as error:
-        raise DataError("a number has too many digits; write it as a string", where=where) from error
+        raise DataError(
+            "a number has too many digits; write it as a string", where=where
+        ) from error
     except RecursionError as error:
         raise DataError(_DEEP, where=where) from error
     if not isinstance(value, dict):
-        raise DataError(f"a record is an object {{…}}, not {kind_of(value)}; write one a record", where=where)
+        raise DataError(
+            f"a record is an object {{…}}, not {kind_of(value)}; write one a record", where=where
+        )
     if data.count(b"[") + data.count(b"{") > MAX_NESTING and _is_deep(value):
         raise DataError(_DEEP, where=where)
     if _SURROGATE_ESCAPE.search(data):
@@ -476,7 +508,9 @@ def parse_record(data: bytes, where: str) -> dict[str, Any]:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
             raise DataError(
-                "a text holds half a surrogate pair (such as \\ud83d alone); write the whole character", where=where
+                "a text holds half a surrogate pair (such as \\ud83d alone); write the whole "
+                "character",
+                where=where,
             ) from error
     return value
 
@@ -504,5 +538,11 @@ def kind_of(value: Any) -> str:
     """
     if value is None:
         return "null"
-    kinds: dict[type, str] = {bool: "true/false", int: "a number", float: "a number", str: "a text", list: "a list"}
+    kinds: dict[type, str] = {
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+    }
     return kinds.get(type(value), "an object")

@@ -67,7 +67,9 @@ class Judged:
         if any(finding.query is None for finding in self.errors):
             return []
         bad = {finding.query for finding in self.errors}
-        return [(number, example) for number, example in enumerate(self.examples) if number not in bad]
+        return [
+            (number, example) for number, example in enumerate(self.examples) if number not in bad
+        ]
 
 
 @dataclass
@@ -88,7 +90,9 @@ class _Pairs:
         None where this one is the first.
         """
         answer = "" if example.fragment is None else format_answer(example.fragment)
-        number = self.numbers.setdefault(_number_of(f"{example.key} {example.dialogue.id}"), len(self.numbers))
+        number = self.numbers.setdefault(
+            _number_of(f"{example.key} {example.dialogue.id}"), len(self.numbers)
+        )
         if number == len(self.records):
             self.records.append(record)
             self.answers.append(_number_of(answer))
@@ -179,7 +183,9 @@ class RecordJudge:
                     findings.append(Finding(kind, fault, query=query))
         return Judged(tuple(examples), tuple(findings))
 
-    def _read(self, record: Mapping[str, Any], where: str, index: int) -> tuple[list[Example], list[Finding]]:
+    def _read(
+        self, record: Mapping[str, Any], where: str, index: int
+    ) -> tuple[list[Example], list[Finding]]:
         if not self._takes_predictions or "response" not in record:
             fallback_id = fallback_id_of(self._records.path, index)
             return read_record(record, fallback_id=fallback_id, image_root=self._image_root)
@@ -229,10 +235,14 @@ class RecordJudge:
             return "", ""
         place = "this record" if first[0] == index else self._records.where(first[0])
         if first[1]:
-            return "pair-twice", f"the same dialogue with the same query stands at {place}; remove one"
+            return (
+                "pair-twice",
+                f"the same dialogue with the same query stands at {place}; remove one",
+            )
         return (
             "pair-contradicts",
-            f"the same dialogue with the same query stands at {place} with another answer; keep the right one",
+            f"the same dialogue with the same query stands at {place} with another answer; keep "
+            "the right one",
         )
 
 

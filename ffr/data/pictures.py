@@ -49,7 +49,9 @@ CREATE TABLE IF NOT EXISTS sound (
 """
 
 # another Pillow may decode what this one does not, and the other way round
-_RULES = hashlib.sha256(repr((PIL.__version__, IMAGE_FORMATS, MAX_DECODED_PIXELS)).encode()).hexdigest()[:16]
+_RULES = hashlib.sha256(
+    repr((PIL.__version__, IMAGE_FORMATS, MAX_DECODED_PIXELS)).encode()
+).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,10 @@ class PictureMemory:
         raise AssertionError("the loop returns or raises")
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._save()
         if self._database is not None:
@@ -147,7 +152,9 @@ class PictureMemory:
         name = os.fsencode(path.absolute())
         before = _state_of(path)
         found = self._ask(
-            "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = ?", (name, *before)
+            "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ? AND ctime_ns = "
+            "?",
+            (name, *before),
         )
         if found is not None:
             return str(found[0])
@@ -198,7 +205,9 @@ class PictureMemory:
             return
         try:
             with self._database:
-                self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", files)
+                self._database.executemany(
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", files
+                )
                 rows = [(digest, _RULES, *size) for digest, size in sound.items()]
                 self._database.executemany("INSERT OR REPLACE INTO sound VALUES (?, ?, ?, ?)", rows)
         except sqlite3.Error:
@@ -214,5 +223,7 @@ def _state_of(path: Path) -> tuple[int, int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise DataError(f'image "{path}" cannot be looked up ({error.strerror}); correct its path') from error
+        raise DataError(
+            f'image "{path}" cannot be looked up ({error.strerror}); correct its path'
+        ) from error
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -41,7 +41,12 @@ class Summary:
         """
         if not values:
             return cls()
-        return cls(statistics.fmean(values), float(statistics.median(values)), float(min(values)), float(max(values)))
+        return cls(
+            statistics.fmean(values),
+            float(statistics.median(values)),
+            float(min(values)),
+            float(max(values)),
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,17 @@ def dataset_stats(examples: Iterable[Example]) -> DatasetStats:
     """
     queries: Counter[str] = Counter()
     values: dict[str, list[int]] = {
-        name: [] for name in ("turns", "images", "speakers", "topics", "utterances", "pictures", "query", "turn")
+        name: []
+        for name in (
+            "turns",
+            "images",
+            "speakers",
+            "topics",
+            "utterances",
+            "pictures",
+            "query",
+            "turn",
+        )
     }
     density: list[float] = []
     languages: Counter[str] = Counter()
@@ -182,7 +197,9 @@ def num_topics_of(example: Example) -> int | None:
             return len(topics)
     lines = example.meta.get(EXTRA_LINE_KEYS)
     if isinstance(lines, list):
-        found = {line.get("topic_index") for line in lines if isinstance(line.get("topic_index"), int)}
+        found = {
+            line.get("topic_index") for line in lines if isinstance(line.get("topic_index"), int)
+        }
         return len(found) or None
     return None
 

@@ -49,7 +49,9 @@ class CachedEncoder:
         memory_bytes: Bound of the vectors in memory; the least recently used go first.
     """
 
-    def __init__(self, encoder: Encoder, folder: Path, *, max_bytes: int, memory_bytes: int = 64 * 2**20) -> None:
+    def __init__(
+        self, encoder: Encoder, folder: Path, *, max_bytes: int, memory_bytes: int = 64 * 2**20
+    ) -> None:
         self._encoder = encoder
         self.folder = folder
         self.max_bytes = max_bytes
@@ -131,7 +133,9 @@ class CachedEncoder:
             self._digests[known] = image_digest(location)
         return self._digests[known]
 
-    def _embed(self, keys: list[str], items: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]) -> Tensor:
+    def _embed(
+        self, keys: list[str], items: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]
+    ) -> Tensor:
         if not keys:
             return torch.zeros((0, self._width))
         with self._lock:
@@ -207,7 +211,8 @@ class CachedEncoder:
                 write_bytes(scratch, _checksum(key, values) + values)
         except OSError as error:
             raise UsageError(
-                f"{self.folder}: vectors cannot be written there ({error}); free space or name another folder"
+                f"{self.folder}: vectors cannot be written there ({error}); free space or name "
+                "another folder"
             ) from error
         self._bytes_since_look += _DIGEST_BYTES + len(values)
         if (

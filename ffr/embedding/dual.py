@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ffr.embedding.files import CutNotice, as_text, check_device, fingerprint_of, load_tokenizer, load_weights
+from ffr.embedding.files import (
+    CutNotice,
+    as_text,
+    check_device,
+    fingerprint_of,
+    load_tokenizer,
+    load_weights,
+)
 from ffr.embedding.interface import FragmentParts, mean_of_parts
 from ffr.errors import DataError, ModelError
 from ffr.images import open_image
@@ -50,7 +57,13 @@ class DualEncoder:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, image_processor: Any, *, name: str, takes_images: bool = True
+        self,
+        model: Any,
+        tokenizer: Any,
+        image_processor: Any,
+        *,
+        name: str,
+        takes_images: bool = True,
     ) -> None:
         self.name = name
         self.takes_images = takes_images
@@ -60,7 +73,9 @@ class DualEncoder:
         self._is_siglip = model.config.model_type.startswith("siglip")
         text = model.config.text_config
         self._vocabulary_size = int(text.vocab_size)
-        self.max_text_tokens = min(int(text.max_position_embeddings), int(tokenizer.model_max_length))
+        self.max_text_tokens = min(
+            int(text.max_position_embeddings), int(tokenizer.model_max_length)
+        )
         self._cut_notice = CutNotice(name, self.max_text_tokens)
 
     @property
@@ -104,7 +119,9 @@ class DualEncoder:
         )
         self._cut_notice.look_at(inputs)
         if int(inputs["input_ids"].max()) >= self._vocabulary_size:
-            raise ModelError("its tokenizer has ids that the model does not know; fetch both again", self.name)
+            raise ModelError(
+                "its tokenizer has ids that the model does not know; fetch both again", self.name
+            )
         return {"input_ids": inputs["input_ids"]} if self._is_siglip else dict(inputs)
 
     @torch.no_grad()
@@ -147,19 +164,24 @@ class DualEncoder:
         picture = open_image(location, max_image_pixels=None)
         if max(picture.size) > MAX_SIDE_RATIO * min(picture.size):
             raise DataError(
-                f"image {location} is a strip of {picture.width}×{picture.height} pixels, which {self.name} cannot take; "
+                f"image {location} is a strip of {picture.width}×{picture.height} pixels, which "
+                f"{self.name} cannot take; "
                 f"cut it to at most {MAX_SIDE_RATIO}:1"
             )
         try:
             return dict(self.image_processor(images=[picture], return_tensors="pt"))
         except ValueError as error:
-            raise DataError(f"image {location}: {self.name} cannot take it ({one_line(error)}); replace it") from error
+            raise DataError(
+                f"image {location}: {self.name} cannot take it ({one_line(error)}); replace it"
+            ) from error
 
     def _features(self, of: Callable[..., Any], inputs: dict[str, Tensor]) -> Tensor:
         output = of(**{name: value.to(self.device) for name, value in inputs.items()})
         pooled = output.pooler_output.float()
         if not bool(pooled.isfinite().all()):
-            raise ModelError("gives vectors that are not finite; fetch its weights again", self.name)
+            raise ModelError(
+                "gives vectors that are not finite; fetch its weights again", self.name
+            )
         return torch.nn.functional.normalize(pooled, dim=-1).cpu()
 
     def _joined(self, rows: list[Tensor]) -> Tensor:
@@ -194,8 +216,12 @@ def load_dual_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder:
         check_model_folder(name)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         if config.model_type not in KINDS:
-            raise ModelError(f"is a {config.model_type} model; name one of the kinds {', '.join(KINDS)}", name)
+            raise ModelError(
+                f"is a {config.model_type} model; name one of the kinds {', '.join(KINDS)}", name
+            )
         tokenizer = load_tokenizer(name)
-        image_processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
+        image_processor = AutoImageProcessor.from_pretrained(
+            name, trust_remote_code=False, backend="pil"
+        )
         model = load_weights(name, device=device)
         return DualEncoder(model, tokenizer, image_processor, name=name)

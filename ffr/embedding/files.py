@@ -29,7 +29,10 @@ def check_device(device: str) -> None:
         UsageError: where torch finds none.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {device!r} was asked for, but torch finds no GPU; use cpu or install torch with CUDA")
+        raise UsageError(
+            f"device {device!r} was asked for, but torch finds no GPU; use cpu or install torch "
+            "with CUDA"
+        )
 
 
 def load_tokenizer(name: str) -> Any:
@@ -78,10 +81,16 @@ def load_weights(name: str, *, device: str, unused: str | None = None, **options
         transformers_logging.set_verbosity(before)
     if missing := sorted(report["missing_keys"]):
         # transformers would go on with random numbers in their place
-        raise ModelError(f"lacks {len(missing)} weights, such as {missing[0]}; fetch its files again", name)
-    further = sorted(key for key in report["unexpected_keys"] if unused is None or not key.startswith(unused))
+        raise ModelError(
+            f"lacks {len(missing)} weights, such as {missing[0]}; fetch its files again", name
+        )
+    further = sorted(
+        key for key in report["unexpected_keys"] if unused is None or not key.startswith(unused)
+    )
     if further:
-        _log.warning("%s: %d weights of its files are not used, such as %s", name, len(further), further[0])
+        _log.warning(
+            "%s: %d weights of its files are not used, such as %s", name, len(further), further[0]
+        )
     check_weights_finite(model, name)
     return model.eval().requires_grad_(False).to(device)
 
@@ -130,7 +139,9 @@ def fingerprint_of(model: Any, tokenizer: Any, settings: Mapping[str, Any]) -> s
     # every call sets these two anew, so that they tell only whether there was one
     content |= {"truncation": None, "padding": None}
     digest.update(json.dumps(content, sort_keys=True).encode())
-    config = {key: value for key, value in model.config.to_dict().items() if key not in _NAMES_NOTHING}
+    config = {
+        key: value for key, value in model.config.to_dict().items() if key not in _NAMES_NOTHING
+    }
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     digest.update(model.device.type.encode())
     return digest.hexdigest()
@@ -154,7 +165,8 @@ class CutNotice:
         if not self._is_said and any(item.overflowing for item in encoded.encodings):
             self._is_said = True
             _log.warning(
-                "%s: a text makes more than the %d tokens that it takes and is cut at its end; so is every longer one",
+                "%s: a text makes more than the %d tokens that it takes and is cut at its end; so "
+                "is every longer one",
                 self._name,
                 self._max_text_tokens,
             )

@@ -75,7 +75,9 @@ def check_parts(fragments: Sequence[FragmentParts]) -> None:
     """
     for number, parts in enumerate(fragments):
         if not parts:
-            raise UsageError(f"fragment {number} has neither text nor picture, so it has no vector; leave it out")
+            raise UsageError(
+                f"fragment {number} has neither text nor picture, so it has no vector; leave it out"
+            )
 
 
 def mean_of_parts(encoder: PartEncoder, fragments: Sequence[FragmentParts]) -> Tensor:
@@ -97,8 +99,12 @@ def mean_of_parts(encoder: PartEncoder, fragments: Sequence[FragmentParts]) -> T
         UsageError: where a fragment has no parts, or an image is asked of an encoder of texts.
     """
     check_parts(fragments)
-    texts = list(dict.fromkeys(part for parts in fragments for part in parts if isinstance(part, str)))
-    images = list(dict.fromkeys(part for parts in fragments for part in parts if not isinstance(part, str)))
+    texts = list(
+        dict.fromkeys(part for parts in fragments for part in parts if isinstance(part, str))
+    )
+    images = list(
+        dict.fromkeys(part for parts in fragments for part in parts if not isinstance(part, str))
+    )
     vectors: dict[str | Path, Tensor] = {}
     if texts or not images:
         rows = encoder.embed_texts(texts).float().cpu()

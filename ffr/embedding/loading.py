@@ -41,6 +41,9 @@ def load_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder | Sent
         encoder = load_sentence_encoder(location, device=device)
     else:
         known = ", ".join((*KINDS, *SENTENCE_KINDS))
-        raise ModelError(f"is a {kind} model; name one of the kinds {known}, or vlm:MODEL for pooled states", name)
+        raise ModelError(
+            f"is a {kind} model; name one of the kinds {known}, or vlm:MODEL for pooled states",
+            name,
+        )
     encoder.name = name
     return encoder

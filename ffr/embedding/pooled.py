@@ -37,9 +37,9 @@ class PooledEncoder:
         last: v = h_L, the state where the answer would begin;  mean: v = (1/L) Σ_t h_t over all
         tokens of the prompt;  then v / |v|
 
-    The prompt is the user's turn of its chat template. Texts stand in lines of their own, pictures where they stand among them (in front of all texts
-    where the chat template puts them so). A vector may differ in its last bits with what else is in
-    its batch, as matrix products do.
+    The prompt is the user's turn of its chat template. Texts stand in lines of their own, pictures
+    where they stand among them (in front of all texts where the chat template puts them so). A
+    vector may differ in its last bits with what else is in its batch, as matrix products do.
 
     Args:
         vlm: The model, as `ffr.models.loading.load_vlm` gives it.
@@ -51,7 +51,9 @@ class PooledEncoder:
 
     def __init__(self, vlm: Vlm, *, pooling: Pooling = "last", name: str) -> None:
         if pooling not in get_args(Pooling):
-            raise UsageError(f"pooling {pooling!r} is not known; there are {', '.join(get_args(Pooling))}")
+            raise UsageError(
+                f"pooling {pooling!r} is not known; there are {', '.join(get_args(Pooling))}"
+            )
         self.name = name
         self.pooling = pooling
         self._vlm = vlm
@@ -61,7 +63,13 @@ class PooledEncoder:
         """SHA-256 over the model's fingerprints, tokenizer, template, types, pooling and device."""
         vlm = self._vlm
         template = getattr(vlm.processor, "chat_template", None) or vlm.tokenizer.chat_template
-        settings = [vlm.fingerprint, vlm.tower.fingerprint, template, str(vlm.base.dtype), self.pooling]
+        settings = [
+            vlm.fingerprint,
+            vlm.tower.fingerprint,
+            template,
+            str(vlm.base.dtype),
+            self.pooling,
+        ]
         digest = hashlib.sha256(json.dumps([*settings, vlm.device.type], default=str).encode())
         digest.update(vlm.tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
@@ -100,7 +108,9 @@ class PooledEncoder:
         vectors = torch.zeros((len(fragments), width))
         # of like length together, so that little is padded; pictures are opened when their batch
         # has its turn
-        order = sorted(range(len(fragments)), key=lambda index: self._rough_length(fragments[index]))
+        order = sorted(
+            range(len(fragments)), key=lambda index: self._rough_length(fragments[index])
+        )
         rows: list[Encoded] = []
         chosen: list[int] = []
         for index in order:
@@ -117,7 +127,9 @@ class PooledEncoder:
 
     @staticmethod
     def _rough_length(parts: FragmentParts) -> tuple[int, int]:
-        return sum(not isinstance(part, str) for part in parts), sum(len(str(part)) for part in parts)
+        return sum(not isinstance(part, str) for part in parts), sum(
+            len(str(part)) for part in parts
+        )
 
     def _encode(self, parts: FragmentParts) -> Encoded:
         lines = []
@@ -127,13 +139,16 @@ class PooledEncoder:
                     f"a text holds {IMAGE_MARK if IMAGE_MARK in part else self._vlm.image_token}, "
                     f"which stands for a picture in the prompt of {self.name}; take it out"
                 )
-            lines.append(part.encode("utf-8", "replace").decode() if isinstance(part, str) else IMAGE_MARK)
+            lines.append(
+                part.encode("utf-8", "replace").decode() if isinstance(part, str) else IMAGE_MARK
+            )
         images = [part for part in parts if not isinstance(part, str)]
         row = self._vlm.encode(FilePrompt("\n".join(lines)), images)
         limit = self._vlm.max_context
         if limit is not None and row.num_tokens > limit:
             raise DataError(
-                f"a text or fragment makes {row.num_tokens} tokens, more than the {limit} of {self.name}; "
+                f"a text or fragment makes {row.num_tokens} tokens, more than the {limit} of "
+                f"{self.name}; "
                 "cut it, or take a model with a longer context"
             )
         return row
@@ -149,6 +164,8 @@ class PooledEncoder:
             pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         if not bool(pooled.isfinite().all()):
             raise ModelError(
-                "gives vectors that are not finite; fetch its weights again or take another --dtype", self.name
+                "gives vectors that are not finite; fetch its weights again or take another "
+                "--dtype",
+                self.name,
             )
         return torch.nn.functional.normalize(pooled, dim=-1).cpu()

@@ -96,7 +96,11 @@ class SentenceEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over weights, tokenizer, pooling, longest text, kinds of model and device."""
-        settings = {"pooling": self.pooling, "max_text_tokens": self.max_text_tokens, "is_lowered": self.is_lowered}
+        settings = {
+            "pooling": self.pooling,
+            "max_text_tokens": self.max_text_tokens,
+            "is_lowered": self.is_lowered,
+        }
         return fingerprint_of(self.model, self.tokenizer, settings)
 
     @torch.no_grad()
@@ -109,12 +113,16 @@ class SentenceEncoder:
             ModelError: where the tokenizer does not fit the model, or a vector is not finite.
         """
         vectors = torch.zeros((len(texts), int(self.model.config.hidden_size)))
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # so that little is padded
+        order = sorted(
+            range(len(texts)), key=lambda index: len(texts[index])
+        )  # so that little is padded
         for start in range(0, len(order), BATCH_SIZE):
             chosen = order[start : start + BATCH_SIZE]
             batch = self.vectors(self.text_inputs([texts[index] for index in chosen])).cpu()
             if not bool(batch.isfinite().all()):
-                raise ModelError("gives vectors that are not finite; fetch its weights again", self.name)
+                raise ModelError(
+                    "gives vectors that are not finite; fetch its weights again", self.name
+                )
             vectors[chosen] = batch
         return vectors
 
@@ -134,7 +142,9 @@ class SentenceEncoder:
         )
         self._cut_notice.look_at(inputs)
         if int(inputs["input_ids"].max()) >= self._vocabulary_size:
-            raise ModelError("its tokenizer has ids that the model does not know; fetch both again", self.name)
+            raise ModelError(
+                "its tokenizer has ids that the model does not know; fetch both again", self.name
+            )
         return {name: value for name, value in inputs.items() if name in self._arguments}
 
     def vectors(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -171,7 +181,8 @@ class SentenceEncoder:
 
     def _no_images(self) -> UsageError:
         return UsageError(
-            f"{self.name} encodes texts only and was asked for a picture; name an encoder of texts and images (the CLIP family, vlm:MODEL)"
+            f"{self.name} encodes texts only and was asked for a picture; name an encoder of texts "
+            "and images (the CLIP family, vlm:MODEL)"
         )
 
 
@@ -201,12 +212,23 @@ def load_sentence_encoder(spec: str | Path, *, device: str = "cpu") -> SentenceE
         check_model_folder(name)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         if config.model_type not in SENTENCE_KINDS:
-            raise ModelError(f"is a {config.model_type} model; name one of the kinds {', '.join(SENTENCE_KINDS)}", name)
+            raise ModelError(
+                f"is a {config.model_type} model; name one of the kinds "
+                f"{', '.join(SENTENCE_KINDS)}",
+                name,
+            )
         tokenizer = load_tokenizer(name)
-        settings = _object(read_settings(name, "sentence_bert_config.json"), name, "sentence_bert_config.json")
+        settings = _object(
+            read_settings(name, "sentence_bert_config.json"), name, "sentence_bert_config.json"
+        )
         prompts = "config_sentence_transformers.json"
-        if _object(read_settings(name, prompts), name, prompts).get("default_prompt_name") is not None:
-            raise ModelError(f"puts a prompt before every text ({prompts}), which is not known here", name)
+        if (
+            _object(read_settings(name, prompts), name, prompts).get("default_prompt_name")
+            is not None
+        ):
+            raise ModelError(
+                f"puts a prompt before every text ({prompts}), which is not known here", name
+            )
         pooling = _read_pooling(name)
         max_text_tokens = _max_text_tokens(config, tokenizer, settings.get("max_seq_length"), name)
         # its own pooler is no part of any vector, and many folders lack it
@@ -241,15 +263,24 @@ def _read_pooling(name: str) -> Pooling:
         except (TypeError, KeyError):
             raise ModelError("modules.json is no list of modules; restore it", name) from None
         if unknown := [kind for kind in kinds if kind not in _MODULES]:
-            raise ModelError(f"has a module {unknown[0]}, which is not known; known are {', '.join(_MODULES)}", name)
+            raise ModelError(
+                f"has a module {unknown[0]}, which is not known; known are {', '.join(_MODULES)}",
+                name,
+            )
         if "Pooling" in kinds:
             folder = paths[kinds.index("Pooling")]
     file = f"{folder}/config.json"
     content = _object(read_settings(name, file), name, file)
-    modes = [found[1] for key, is_set in content.items() if is_set and (found := _POOLING_MODE.fullmatch(key))]
+    modes = [
+        found[1]
+        for key, is_set in content.items()
+        if is_set and (found := _POOLING_MODE.fullmatch(key))
+    ]
     if content and (len(modes) != 1 or modes[0] not in get_args(Pooling)):
         asked = " and ".join(modes) or "nothing known"
-        raise ModelError(f"{file} asks for pooling by {asked}; known are {' and '.join(get_args(Pooling))}", name)
+        raise ModelError(
+            f"{file} asks for pooling by {asked}; known are {' and '.join(get_args(Pooling))}", name
+        )
     return "cls" if modes == ["cls"] else "mean"
 
 
@@ -262,6 +293,8 @@ def _max_text_tokens(config: Any, tokenizer: Any, asked: Any, name: str) -> int:
     least = tokenizer.num_special_tokens_to_add() + 1
     if asked is not None:
         if not isinstance(asked, int) or asked < least:
-            raise ModelError(f"sentence_bert_config.json sets max_seq_length to {asked!r}; restore it", name)
+            raise ModelError(
+                f"sentence_bert_config.json sets max_seq_length to {asked!r}; restore it", name
+            )
         limit = min(limit, asked)
     return limit

@@ -39,7 +39,9 @@ _BLOCK_CELLS = 2**20
 _DRAW_CELLS = 2**14
 
 
-def draw_dialogues(num_dialogues: int, num_resamples: int, seed: int) -> Iterator[npt.NDArray[np.float64]]:
+def draw_dialogues(
+    num_dialogues: int, num_resamples: int, seed: int
+) -> Iterator[npt.NDArray[np.float64]]:
     """How often each dialogue comes in each resample of as many draws with replacement.
 
     Made of the raw words of PCG64, whose stream numpy keeps the same over versions; the k-th of G
@@ -68,9 +70,15 @@ def draw_dialogues(num_dialogues: int, num_resamples: int, seed: int) -> Iterato
             num_rows = min(piece, size - first)
             num_cells = num_rows * num_dialogues
             words = generator.random_raw((num_cells + 1) // 2).view(np.uint32)[:num_cells]
-            drawn = ((words * np.uint64(num_dialogues)) >> np.uint64(32)).view(np.int64).reshape(num_rows, -1)
+            drawn = (
+                ((words * np.uint64(num_dialogues)) >> np.uint64(32))
+                .view(np.int64)
+                .reshape(num_rows, -1)
+            )
             drawn += np.arange(num_rows)[:, None] * num_dialogues
-            counts[first : first + num_rows] = np.bincount(drawn.ravel(), minlength=num_cells).reshape(num_rows, -1)
+            counts[first : first + num_rows] = np.bincount(
+                drawn.ravel(), minlength=num_cells
+            ).reshape(num_rows, -1)
         yield counts
 
 
@@ -108,12 +116,17 @@ def resample_figures(
         np.add.at(total, inverse, columns[its_rows])
         sums.append((its_numbers, total))
     is_member = np.array(
-        [[table == "all" or label[list(SLICES).index(table)] == name for label in cells] for table, name in members],
+        [
+            [table == "all" or label[list(SLICES).index(table)] == name for label in cells]
+            for table, name in members
+        ],
         dtype=np.float64,
     )
     found: dict[Slice, list[Array]] = {member: [] for member in members}
     for weights in draw_dialogues(len(numbers), num_resamples, seed):
-        totals = np.stack([_columns_of(weights, its_numbers) @ total for its_numbers, total in sums])
+        totals = np.stack(
+            [_columns_of(weights, its_numbers) @ total for its_numbers, total in sums]
+        )
         by_member = (is_member @ totals.reshape(len(totals), -1)).reshape(-1, *totals.shape[1:])
         for member, part in zip(members, by_member, strict=True):
             found[member].append(_figures(part))
@@ -129,7 +142,9 @@ def number_dialogues(rows: ScoredRows) -> dict[str, int]:
     return numbers
 
 
-def percentile_interval(values: npt.NDArray[np.float64], level: float = LEVEL) -> npt.NDArray[np.float64]:
+def percentile_interval(
+    values: npt.NDArray[np.float64], level: float = LEVEL
+) -> npt.NDArray[np.float64]:
     """Both ends of the middle `level` of each column, NaN rows left out.
 
     Args:
@@ -147,7 +162,9 @@ def percentile_interval(values: npt.NDArray[np.float64], level: float = LEVEL) -
     return ends
 
 
-def interval_table(rows: ScoredRows, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> dict[str, Any]:
+def interval_table(
+    rows: ScoredRows, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> dict[str, Any]:
     """The intervals of all figures, JSON-ready, laid out as the summary of the figures is.
 
     Args:
@@ -175,7 +192,10 @@ def interval_table(rows: ScoredRows, *, seed: int = 0, num_resamples: int = NUM_
         "num_dialogues": len(set(rows.dialogues)),
         "scores": whole and {name: whole[name] for name in SCORE_NAMES},
         "strict_scores": whole and {name: whole[STRICT_PREFIX + name] for name in SCORE_NAMES},
-        **{table: {name: found.get((table, name)) for name in names} for table, names in SLICES.items()},
+        **{
+            table: {name: found.get((table, name)) for name in names}
+            for table, names in SLICES.items()
+        },
     }
 
 
@@ -183,7 +203,10 @@ def undefined_note(rows: ScoredRows) -> list[str]:
     """What a reader must know where there can be no interval at all; empty otherwise."""
     if len(set(rows.dialogues)) != 1:
         return []
-    return ["No intervals: all scored queries are on one dialogue, which does not tell how dialogues differ."]
+    return [
+        "No intervals: all scored queries are on one dialogue, which does not tell how dialogues "
+        "differ."
+    ]
 
 
 def _slice_members(rows: ScoredRows) -> list[Slice]:

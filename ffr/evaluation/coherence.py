@@ -32,15 +32,24 @@ class CoherenceMeter:
         assert example.fragment is not None
         dialogue = example.dialogue
         locations = list(example.image_locations())
-        utterance_ids = [item for item in predicted.utterance_ids if item < len(dialogue.utterances)]
+        utterance_ids = [
+            item for item in predicted.utterance_ids if item < len(dialogue.utterances)
+        ]
         image_ids = [item for item in predicted.image_ids if item < len(locations)]
-        texts = self._encoder.embed_texts([dialogue.utterances[item].text for item in utterance_ids] or [""])
+        texts = self._encoder.embed_texts(
+            [dialogue.utterances[item].text for item in utterance_ids] or [""]
+        )
         # an empty list of images has no width of its own
-        images = self._encoder.embed_images([locations[item] for item in image_ids]) if image_ids else texts[:0]
+        images = (
+            self._encoder.embed_images([locations[item] for item in image_ids])
+            if image_ids
+            else texts[:0]
+        )
         vectors = texts[: len(utterance_ids)].float().cpu(), images.float().cpu()
         if not all(part.isfinite().all() for part in vectors):
             raise DataError(
-                f"the encoder {self._encoder.name} gives vectors with NaN or infinity for dialogue {dialogue.id!r}; "
+                f"the encoder {self._encoder.name} gives vectors with NaN or infinity for dialogue "
+                f"{dialogue.id!r}; "
                 "take another --encoder"
             )
         self._metric.update(

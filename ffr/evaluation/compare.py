@@ -142,7 +142,8 @@ def load_run(path: Path) -> Run:
     file = folder / PREDICTIONS_FILE
     if not file.is_file():
         raise DataError(
-            f"has no {PREDICTIONS_FILE}, without which answers cannot be paired; keep the folder of `ffr eval` whole",
+            f"has no {PREDICTIONS_FILE}, without which answers cannot be paired; keep the folder "
+            "of `ffr eval` whole",
             where=str(folder),
         )
     records = PredictionFile(file)
@@ -152,7 +153,10 @@ def load_run(path: Path) -> Run:
     for index, record in enumerate(records):
         key = record.extra.get("key")
         if not isinstance(key, str):
-            raise DataError('has no "key"; take the predictions that `ffr eval` wrote', where=records.where(index))
+            raise DataError(
+                'has no "key"; take the predictions that `ffr eval` wrote',
+                where=records.where(index),
+            )
         keys.append(key)
         responses.append(record.response)
         if FAILURE in record.extra:
@@ -176,19 +180,22 @@ def check_comparable(first: Results, second: Results, names: tuple[str, str]) ->
     for name, found in zip(names, prints, strict=True):
         if not isinstance(found, str):
             raise UsageError(
-                f"{name} does not say what data it was measured on (a prediction file with lines that could not be read?); "
+                f"{name} does not say what data it was measured on (a prediction file with lines "
+                "that could not be read?); "
                 "evaluate with `ffr eval --dataset`"
             )
     if prints[0] != prints[1] and not _have_same_texts(first, second):
         shown = [_data_words(results) for results in (first, second)]
         raise UsageError(
-            f"{names[0]} and {names[1]} were measured on different data ({shown[0]}; {shown[1]}); evaluate both on the same"
+            f"{names[0]} and {names[1]} were measured on different data ({shown[0]}; {shown[1]}); "
+            "evaluate both on the same"
         )
     controls = [bool(results.settings.get("wrong_pictures")) for results in (first, second)]
     if controls[0] != controls[1]:
         control, other = names if controls[0] else names[::-1]
         raise UsageError(
-            f"{control} is a control with wrong pictures and {other} is not; a control is no result of a model, "
+            f"{control} is a control with wrong pictures and {other} is not; a control is no "
+            "result of a model, "
             "so compare controls with each other only"
         )
 
@@ -203,9 +210,7 @@ def _have_same_texts(first: Results, second: Results) -> bool:
 def _data_words(results: Results) -> str:
     data = results.data
     part = f" {data['split']}" if data.get("split") else ""
-    return (
-        f"{data.get('dataset')}{part}, {data.get('num_examples')} queries, fingerprint {str(data['fingerprint'])[:12]}"
-    )
+    return f"{data.get('dataset')}{part}, {data.get('num_examples')} queries, fingerprint {str(data['fingerprint'])[:12]}"
 
 
 def p_value(differences: npt.NDArray[np.float64]) -> float:
@@ -246,14 +251,17 @@ def compare(
     examples = _read_examples(first)
     scored = [index for index, example in enumerate(examples) if example.fragment is not None]
     if not scored:
-        raise DataError("has no query with a true answer; there is nothing to compare", where=str(first.path))
+        raise DataError(
+            "has no query with a true answer; there is nothing to compare", where=str(first.path)
+        )
     base = _score(first, examples)
     base_figures = resample_figures(base, seed=seed, num_resamples=num_resamples)
     found = []
     for other in runs[1:]:
         if other.keys != first.keys:
             raise DataError(
-                f"its answers are not to the queries of {first.path}, in their order; evaluate again",
+                f"its answers are not to the queries of {first.path}, in their order; evaluate "
+                "again",
                 where=str(other.path),
             )
         rows = _score(other, examples)
@@ -269,7 +277,12 @@ def compare(
                 figures=_differences(base, rows, base_figures, figures, ALL),
                 slices=_sliced(base, rows, base_figures, figures),
                 changed=[
-                    _changed(examples[scored[row]], scored[row], (first, other), (sample_f1[0][row], sample_f1[1][row]))
+                    _changed(
+                        examples[scored[row]],
+                        scored[row],
+                        (first, other),
+                        (sample_f1[0][row], sample_f1[1][row]),
+                    )
                     for row in changed
                 ],
                 num_better=sum(change > 0 for change in changes),
@@ -281,16 +294,24 @@ def compare(
 
 
 def comparison_to_json(
-    runs: Sequence[Run], comparisons: Sequence[Comparison], *, seed: int, num_resamples: int = NUM_RESAMPLES
+    runs: Sequence[Run],
+    comparisons: Sequence[Comparison],
+    *,
+    seed: int,
+    num_resamples: int = NUM_RESAMPLES,
 ) -> dict[str, Any]:
     """The comparisons as `ffr compare --json` prints them."""
     return {
         "schema": SCHEMA,
         "data": runs[0].results.data,
-        "runs": [{"path": str(run.path), "model": run.results.model, "settings": run.results.settings} for run in runs],
+        "runs": [
+            {"path": str(run.path), "model": run.results.model, "settings": run.results.settings}
+            for run in runs
+        ],
         "method": {
             "intervals": "percentiles over resamples of whole dialogues, paired",
-            "p_value": "twice the smaller share of resamples at or beyond 0, one added to both sides of the division",
+            "p_value": "twice the smaller share of resamples at or beyond 0, one added to both "
+            "sides of the division",
             "level": LEVEL,
             "num_resamples": num_resamples,
             "seed": seed,
@@ -326,7 +347,10 @@ def _read_examples(run: Run) -> list[Example]:
     """What was asked, from the prompts of the predictions."""
     folder = run.path if run.path.is_dir() else run.path.parent
     records = PredictionFile(folder / PREDICTIONS_FILE)
-    return [example_of_prediction(record, where=records.where(index)) for index, record in enumerate(records)]
+    return [
+        example_of_prediction(record, where=records.where(index))
+        for index, record in enumerate(records)
+    ]
 
 
 def _score(run: Run, examples: Sequence[Example]) -> ScoredRows:
@@ -338,7 +362,8 @@ def _score(run: Run, examples: Sequence[Example]) -> ScoredRows:
     stated = run.results.summary["scores"]
     if any(not _is_same(stated[name], value) for name, value in rows.scores().items()):
         raise DataError(
-            f"its {PREDICTIONS_FILE} does not give the figures of its results; evaluate again", where=str(run.path)
+            f"its {PREDICTIONS_FILE} does not give the figures of its results; evaluate again",
+            where=str(run.path),
         )
     return rows
 
@@ -386,12 +411,16 @@ def _sliced(
             before, after = first.of(table, name), second.of(table, name)
             found[table][name] = None
             if len(before):
-                differences = _differences(before, after, first_figures, second_figures, (table, name))
+                differences = _differences(
+                    before, after, first_figures, second_figures, (table, name)
+                )
                 found[table][name] = len(before), differences
     return found
 
 
-def _changed(example: Example, index: int, runs: tuple[Run, Run], f1: tuple[float, float]) -> ChangedSample:
+def _changed(
+    example: Example, index: int, runs: tuple[Run, Run], f1: tuple[float, float]
+) -> ChangedSample:
     truth = example.fragment
     assert truth is not None  # only scored samples can change
     first, second = (read_answer(run.responses[index]) for run in runs)

@@ -34,8 +34,13 @@ class WrongPictures(Sequence[Example]):
         for example in examples:
             if example.dialogue.images and example.dialogue.fingerprint not in self._pictures:
                 self._pictures[example.dialogue.fingerprint] = tuple(
-                    dataclasses.replace(image, source=str(location if is_url(location) else Path(location).absolute()))
-                    for image, location in zip(example.dialogue.images, example.image_locations(), strict=True)
+                    dataclasses.replace(
+                        image,
+                        source=str(location if is_url(location) else Path(location).absolute()),
+                    )
+                    for image, location in zip(
+                        example.dialogue.images, example.image_locations(), strict=True
+                    )
                 )
         self._dialogues = sorted(self._pictures)
         if len(self._dialogues) < 2:
@@ -71,12 +76,16 @@ class WrongPictures(Sequence[Example]):
                     break
             else:
                 raise UsageError(
-                    f"--wrong-pictures found no picture that dialogue {dialogue.id!r} does not have; choose other data"
+                    f"--wrong-pictures found no picture that dialogue {dialogue.id!r} does not "
+                    "have; choose other data"
                 )
             shown.append(dataclasses.replace(image, source=lent.source, digest=lent.digest))
         following = iter(shown)
         utterances = tuple(
-            Utterance(line.speaker, tuple(part if isinstance(part, str) else next(following) for part in line.segments))
+            Utterance(
+                line.speaker,
+                tuple(part if isinstance(part, str) else next(following) for part in line.segments),
+            )
             for line in dialogue.utterances
         )
         return dataclasses.replace(example, dialogue=Dialogue(dialogue.id, utterances))

@@ -67,7 +67,9 @@ class Outcome:
         """What happened, in words."""
         shown = f"{self.rule.figure} is {self.value:.4f}"
         if self.rule.kind == "min":
-            return f"{shown}, which is {'at least' if self.is_passed else 'under'} {self.rule.bound:g}"
+            return (
+                f"{shown}, which is {'at least' if self.is_passed else 'under'} {self.rule.bound:g}"
+            )
         change = self.value - self.baseline
         if self.is_passed:
             return f"{shown}, {change:+.4f} against the baseline's {self.baseline:.4f}; a drop of {self.rule.bound:g} is allowed"
@@ -98,12 +100,15 @@ def parse_rule(kind: RuleKind, text: str) -> Rule:
     low = 0.0 if kind == "max-drop" else -1.0
     if not low <= bound <= 1:
         raise UsageError(
-            f"--{kind} {text}: figures are shares, so the number is from {low:g} to 1; one percent is written 0.01"
+            f"--{kind} {text}: figures are shares, so the number is from {low:g} to 1; one percent "
+            "is written 0.01"
         )
     return Rule(kind, figure, bound)
 
 
-def check_rules(results: Results, baseline: Results, rules: Sequence[Rule], names: tuple[str, str]) -> list[Outcome]:
+def check_rules(
+    results: Results, baseline: Results, rules: Sequence[Rule], names: tuple[str, str]
+) -> list[Outcome]:
     """Holds a result against the rules.
 
     Args:
@@ -129,7 +134,13 @@ def check_rules(results: Results, baseline: Results, rules: Sequence[Rule], name
         base = _figure(baseline, rule.figure, names[1])
         least = rule.bound if rule.kind == "min" else base - rule.bound
         outcomes.append(
-            Outcome(rule, value, base, _interval(results, rule.figure), is_passed=value >= least - _ROUNDING)
+            Outcome(
+                rule,
+                value,
+                base,
+                _interval(results, rule.figure),
+                is_passed=value >= least - _ROUNDING,
+            )
         )
     return outcomes
 
@@ -168,7 +179,12 @@ def junit_xml(outcomes: Sequence[Outcome], *, label: str) -> bytes:
     """
     label = xml_text(label)
     num_failures = sum(not outcome.is_passed for outcome in outcomes)
-    counts = {"tests": str(len(outcomes)), "failures": str(num_failures), "errors": "0", "skipped": "0"}
+    counts = {
+        "tests": str(len(outcomes)),
+        "failures": str(num_failures),
+        "errors": "0",
+        "skipped": "0",
+    }
     root = ElementTree.Element("testsuites", {"name": "ffr gate", **counts})
     suite = ElementTree.SubElement(root, "testsuite", {"name": label, **counts})
     for outcome in outcomes:
@@ -176,10 +192,16 @@ def junit_xml(outcomes: Sequence[Outcome], *, label: str) -> bytes:
         case = ElementTree.SubElement(
             suite,
             "testcase",
-            {"classname": f"ffr.gate.{rule.kind}", "name": f"{rule.figure}={rule.bound:g}", "time": "0"},
+            {
+                "classname": f"ffr.gate.{rule.kind}",
+                "name": f"{rule.figure}={rule.bound:g}",
+                "time": "0",
+            },
         )
         if not outcome.is_passed:
-            ElementTree.SubElement(case, "failure", {"message": outcome.sentence, "type": rule.kind})
+            ElementTree.SubElement(
+                case, "failure", {"message": outcome.sentence, "type": rule.kind}
+            )
         else:
             ElementTree.SubElement(case, "system-out").text = outcome.sentence
     ElementTree.indent(root)
@@ -196,7 +218,11 @@ def markdown_summary(outcomes: Sequence[Outcome], *, label: str, baseline_label:
         baseline_label: What the baseline measured.
     """
     num_fallen = sum(not outcome.is_passed for outcome in outcomes)
-    verdict = f"❌ {num_fallen} of {len(outcomes)} fell" if num_fallen else f"✅ all {len(outcomes)} passed"
+    verdict = (
+        f"❌ {num_fallen} of {len(outcomes)} fell"
+        if num_fallen
+        else f"✅ all {len(outcomes)} passed"
+    )
     lines = [
         f"### ffr gate: {verdict}",
         "",
@@ -206,9 +232,14 @@ def markdown_summary(outcomes: Sequence[Outcome], *, label: str, baseline_label:
         "|---|---|---:|---:|---:|---:|",
     ]
     for outcome in outcomes:
-        interval = "-" if outcome.interval is None else f"{outcome.interval[0]:.4f} to {outcome.interval[1]:.4f}"
+        interval = (
+            "-"
+            if outcome.interval is None
+            else f"{outcome.interval[0]:.4f} to {outcome.interval[1]:.4f}"
+        )
         lines.append(
-            f"| {'✅' if outcome.is_passed else '❌'} | `{outcome.rule}` | {outcome.value:.4f} | {interval} | "
+            f"| {'✅' if outcome.is_passed else '❌'} | `{outcome.rule}` | {outcome.value:.4f} | "
+            f"{interval} | "
             f"{outcome.baseline:.4f} | {outcome.value - outcome.baseline:+.4f} |"
         )
     return "\n".join(lines) + "\n"
@@ -222,7 +253,10 @@ def _figure(results: Results, name: str, path: str) -> float:
         raise DataError(f"has no figure {name}; evaluate again", where=path)
     value = scores[key]
     if value is None:
-        raise UsageError(f"{path}: nothing was scored, so {name} was not measured; evaluate on data with true answers")
+        raise UsageError(
+            f"{path}: nothing was scored, so {name} was not measured; evaluate on data with true "
+            "answers"
+        )
     return float(value)
 
 

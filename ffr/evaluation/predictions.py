@@ -78,7 +78,10 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         digest.update(data + b"\n")
         response = record.get("response")
         if not isinstance(response, str):
-            note("num_without_response", f'{where}: no text under "response"; counted as a malformed answer')
+            note(
+                "num_without_response",
+                f'{where}: no text under "response"; counted as a malformed answer',
+            )
             response = ""
         example = example_of_record(record, where)
         truth, fault = read_truth(record, example)
@@ -87,7 +90,10 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         language = "unknown"
         if example is not None:
             language = language_of(example.dialogue)
-            num_utterances, num_images = len(example.dialogue.utterances), len(example.dialogue.images)
+            num_utterances, num_images = (
+                len(example.dialogue.utterances),
+                len(example.dialogue.images),
+            )
             dialogue = example.dialogue.fingerprint
             num_examples += 1
             identity.add(dataclasses.replace(example, fragment=truth))
@@ -127,7 +133,12 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         # the very data are known, as when `ffr eval` reads them itself
         about_data |= dataclasses.asdict(identity.identity())
     return Results(
-        model={"label": path.name, "kind": "predictions", "path": str(path), "fingerprint": digest.hexdigest()},
+        model={
+            "label": path.name,
+            "kind": "predictions",
+            "path": str(path),
+            "fingerprint": digest.hexdigest(),
+        },
         data={**about_data, "num_examples": len(records), **dict(sorted(counts.items()))},
         settings={"seed": seed},
         summary=summary,
@@ -136,20 +147,32 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
             for name, (_, its_table) in baselines.items()
             if len(table) and num_with_dialogue == len(table)
         },
-        notes=_notes(counts, faults, with_baselines and num_with_dialogue < len(table)) + undefined_note(rows),
-        provenance={"command": command(), "started_at": started, "finished_at": now(), "versions": versions()},
+        notes=_notes(counts, faults, with_baselines and num_with_dialogue < len(table))
+        + undefined_note(rows),
+        provenance={
+            "command": command(),
+            "started_at": started,
+            "finished_at": now(),
+            "versions": versions(),
+        },
         intervals=interval_table(rows, seed=seed),
     )
 
 
-def read_truth(record: Mapping[str, Any], example: Example | None) -> tuple[Fragment | None, str | None]:
-    """The true fragment that a line of a prediction file names, read strictly; or None and why it names none.
+def read_truth(
+    record: Mapping[str, Any], example: Example | None
+) -> tuple[Fragment | None, str | None]:
+    """The true fragment that a line of a prediction file names, read strictly.
 
-    A truth is never guessed at, as an answer may be: it must keep to the format and name ids that the dialogue has.
+    Or None and why it names none.
+
+    A truth is never guessed at, as an answer may be: it must keep to the format and name ids that
+    the dialogue has.
 
     Args:
         record: The line.
-        example: Its dialogue; None where that cannot be read: then the markers in its prompt tell the size, if there are any.
+        example: Its dialogue; None where that cannot be read: then the markers in its prompt tell
+            the size, if there are any.
 
     >>> read_truth({"labels": "<|utt_ids_start|>[3-7]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"}, None)[1]
     'no readable answer under "labels" (not in the answer format)'
@@ -167,7 +190,10 @@ def read_truth(record: Mapping[str, Any], example: Example | None) -> tuple[Frag
             ("utterance", "image"), (fragment.utterance_ids, fragment.image_ids), sizes, strict=True
         ):
             if size is not None and max(ids, default=-1) >= size:
-                return None, f'no readable answer under "{key}" ({word} {max(ids)} is none of the dialogue\'s {size})'
+                return (
+                    None,
+                    f'no readable answer under "{key}" ({word} {max(ids)} is none of the dialogue\'s {size})',
+                )
         found.append(Fragment.of(fragment.utterance_ids, fragment.image_ids))
     if found[0] != found[-1]:
         return None, 'no readable answer under "labels" ("solution" says another)'
@@ -175,7 +201,10 @@ def read_truth(record: Mapping[str, Any], example: Example | None) -> tuple[Frag
 
 
 def _sizes_of(record: Mapping[str, Any], example: Example | None) -> tuple[int | None, int | None]:
-    """Number of utterances and of images as the dialogue or the prompt's markers have it; None where neither does."""
+    """Number of utterances and of images as the dialogue or the prompt's markers have it.
+
+    None where neither does.
+    """
     if example is not None:
         return len(example.dialogue.utterances), len(example.dialogue.images)
     num_utterances, num_images, kind = _sizes(record, None)
@@ -202,13 +231,21 @@ def copy_predictions(path: str | Path, target: Path) -> None:
             example = example_of_record(record, records.where(index))
             if example is not None:
                 record["key"] = example.key
-            write((json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+            write(
+                (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+            )
 
 
-def example_of_record(record: Mapping[str, Any], where: str, *, image_root: Path | None = None) -> Example | None:
+def example_of_record(
+    record: Mapping[str, Any], where: str, *, image_root: Path | None = None
+) -> Example | None:
     """The dialogue and query of a line; None where its messages are no prompt of ours."""
     # the answers have been read before, and their faults must not hide the dialogue
-    stripped = {key: record[key] for key in ("dialogue_id", "messages", "images", IMAGE_DIGESTS) if key in record}
+    stripped = {
+        key: record[key]
+        for key in ("dialogue_id", "messages", "images", IMAGE_DIGESTS)
+        if key in record
+    }
     try:
         prediction = prediction_from_json({**stripped, "response": ""}, where)
         return example_of_prediction(prediction, image_root=image_root, where=where)
@@ -249,8 +286,10 @@ _SENTENCES = {
     "num_unreadable_lines": "lines could not be read and were left out",
     "num_without_response": "lines have no response and count as malformed answers",
     "num_without_labels": "lines have no readable labels and were not scored",
-    "num_sized_by_markers": "prompts could not be read as a dialogue; its size is the largest id between their markers",
-    "num_sized_by_answers": "lines have no dialogue with markers; its size (for true negatives, so for MCC) is the largest id "
+    "num_sized_by_markers": "prompts could not be read as a dialogue; its size is the largest id "
+    "between their markers",
+    "num_sized_by_answers": "lines have no dialogue with markers; its size (for true negatives, so "
+    "for MCC) is the largest id "
     "that the true answer names",
 }
 
@@ -259,7 +298,10 @@ def _notes(counts: Counter[str], faults: list[str], lacks_baselines: bool) -> li
     notes = [f"{counts[kind]} {sentence}." for kind, sentence in _SENTENCES.items() if counts[kind]]
     if lacks_baselines:
         notes.append("No baselines: not every scored line holds its dialogue.")
-    num_faults = sum(counts[kind] for kind in ("num_unreadable_lines", "num_without_response", "num_without_labels"))
+    num_faults = sum(
+        counts[kind]
+        for kind in ("num_unreadable_lines", "num_without_response", "num_without_labels")
+    )
     if faults:
         more = f" (the first {len(faults)} of {num_faults})" if num_faults > len(faults) else ""
         notes.append(f"Faults{more}: " + " · ".join(faults))

@@ -23,7 +23,12 @@ from ffr.answer import IMG_IDS_END, IMG_IDS_START, UTT_IDS_END, UTT_IDS_START
 from ffr.data.index import RecordFile, parse_record
 from ffr.errors import DataError
 from ffr.evaluation.results import Results
-from ffr.metrics.functional.figures import sample_figures_of, score_names, scores_of_sums, to_fixed_point
+from ffr.metrics.functional.figures import (
+    sample_figures_of,
+    score_names,
+    scores_of_sums,
+    to_fixed_point,
+)
 from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
 
 LARGEST_ID_UNMARKED = 20
@@ -90,7 +95,9 @@ def published_summary(path: str | Path) -> dict[str, Any]:
         counts.append(
             [
                 _counts(predicted, true, LARGEST_ID_UNMARKED if last is None else last)
-                for predicted, true, last in zip(read_published(response), read_published(labels), largest, strict=True)
+                for predicted, true, last in zip(
+                    read_published(response), read_published(labels), largest, strict=True
+                )
             ]
         )
     scores = None
@@ -137,4 +144,7 @@ def _counts(predicted: set[Any], true: set[Any], largest: int) -> list[int]:
 
 
 def _num_inside(named: Iterable[Any], largest: int) -> int:
-    return sum(isinstance(item, int | float) and 0 <= item <= largest and item == int(item) for item in named)
+    return sum(
+        isinstance(item, int | float) and 0 <= item <= largest and item == int(item)
+        for item in named
+    )

@@ -62,7 +62,9 @@ class Results:
         """How many answers the figures are of; where it is 0 every figure is None."""
         return int(self.summary["answers"]["num_scored"])
 
-    def interval(self, table: str, figure: str, name: str | None = None) -> tuple[float, float] | None:
+    def interval(
+        self, table: str, figure: str, name: str | None = None
+    ) -> tuple[float, float] | None:
         """The interval of a figure; None where there is none.
 
         Args:
@@ -87,7 +89,8 @@ class Results:
             text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         except ValueError as error:
             raise DataError(
-                f"a figure is no finite number ({error}); look for NaN in the model's weights or the encoder's vectors"
+                f"a figure is no finite number ({error}); look for NaN in the model's weights or "
+                "the encoder's vectors"
             ) from error
         seal = _seal_of(text.encode("utf-8", "backslashreplace"), _NO_SEAL)
         return text.replace(_seal_entry(_NO_SEAL).decode(), _seal_entry(seal).decode(), 1)
@@ -126,15 +129,21 @@ class Results:
         if not isinstance(schema, int) or "summary" not in content:
             raise DataError("is not a results file of ffr; `ffr eval` writes one", where=str(path))
         if schema != SCHEMA:
-            raise DataError(f"has form {schema} but this ffr reads form {SCHEMA}; evaluate again", where=str(path))
+            raise DataError(
+                f"has form {schema} but this ffr reads form {SCHEMA}; evaluate again",
+                where=str(path),
+            )
         try:
-            _Form.model_validate({name: value for name, value in content.items() if name != "schema"})
+            _Form.model_validate(
+                {name: value for name, value in content.items() if name != "schema"}
+            )
         except ValidationError as error:
             raise DataError(_fault_words(error), where=str(path)) from None
         seal = content["provenance"].pop(_SEAL, None)
         if seal is not None and _seal_of(data, seal) != seal:
             raise DataError(
-                f"is not what was written (its {_SEAL} says so); restore it, or evaluate again", where=str(path)
+                f"is not what was written (its {_SEAL} says so); restore it, or evaluate again",
+                where=str(path),
             )
         return cls(**content)
 
@@ -221,9 +230,16 @@ def _figures_form(form: str, names: tuple[str, ...], **more: Any) -> Any:
 
 
 _Scores = _figures_form("_Scores", SCORE_NAMES)
-_Slice = _figures_form("_Slice", FIGURE_NAMES, num_answers=(_Count, ...), num_dialogues=(_Count, ...))
-_Errors = _figures_form("_Errors", ("sample_utterance_f1", "sample_image_f1", "sample_joint_f1", EXACT_MATCH))
-_Slices = {table: (_part(table, **dict.fromkeys(names, (_Slice, ...))), ...) for table, names in SLICES.items()}
+_Slice = _figures_form(
+    "_Slice", FIGURE_NAMES, num_answers=(_Count, ...), num_dialogues=(_Count, ...)
+)
+_Errors = _figures_form(
+    "_Errors", ("sample_utterance_f1", "sample_image_f1", "sample_joint_f1", EXACT_MATCH)
+)
+_Slices = {
+    table: (_part(table, **dict.fromkeys(names, (_Slice, ...))), ...)
+    for table, names in SLICES.items()
+}
 _Summary = _part(
     "_Summary",
     answers=(_Answers, ...),
@@ -310,6 +326,8 @@ def _fault_words(error: ValidationError) -> str:
     fault = faults[0]
     name = str(fault["loc"][-1])
     if fault["type"] == "missing" and name in FIGURE_NAMES:
-        return f"has form {SCHEMA} but lacks the figure {name}, which this ffr reports; evaluate again"
+        return (
+            f"has form {SCHEMA} but lacks the figure {name}, which this ffr reports; evaluate again"
+        )
     place = ".".join(map(str, fault["loc"]))
     return f"is not a results file of ffr ({place}: {fault['msg'].lower()}); evaluate again"

@@ -60,7 +60,8 @@ def evaluate(
         baselines: Trivial baselines that are computed beside it.
         encoder: Makes the vectors for fragment order coherence; None leaves that figure out.
         progress: Is told how far the work is.
-        max_failures: More queries than this that cannot be answered end the evaluation; None for no bound.
+        max_failures: More queries than this that cannot be answered end the evaluation; None for no
+            bound.
 
     Returns:
         The results, as they stand in `results.json`.
@@ -73,11 +74,19 @@ def evaluate(
     started, clock = now(), time.monotonic()
     data = data_identity(examples)
     settings = {"seed": seed, "wrong_pictures": shown is not None}
-    identity = {"model": retriever.identity, "data_fingerprint": data.fingerprint, "settings": settings}
-    identity["versions"] = {name: version for name, version in versions().items() if name != "platform"}
+    identity = {
+        "model": retriever.identity,
+        "data_fingerprint": data.fingerprint,
+        "settings": settings,
+    }
+    identity["versions"] = {
+        name: version for name, version in versions().items() if name != "platform"
+    }
     with open_answer_log(out, json.loads(json.dumps(identity)), len(examples)) as log:
         num_resumed = log.num_answers
-        ask_all(examples, examples if shown is None else shown, retriever, log, progress, max_failures)
+        ask_all(
+            examples, examples if shown is None else shown, retriever, log, progress, max_failures
+        )
         table, num_cut_off = ScoreTable(), 0
         failures: list[str] = []
         usages: list[dict[str, Any]] = []  # tokens and costs, where the retriever tells them
@@ -117,8 +126,11 @@ def evaluate(
         },
         settings=settings,
         summary=summary,
-        baselines={BASELINE_PREFIX + name: its_table.summary() for name, (_, its_table) in tables.items()},
-        notes=_notes(summary, num_left_out, failures, is_control=shown is not None) + undefined_note(rows),
+        baselines={
+            BASELINE_PREFIX + name: its_table.summary() for name, (_, its_table) in tables.items()
+        },
+        notes=_notes(summary, num_left_out, failures, is_control=shown is not None)
+        + undefined_note(rows),
         provenance={
             "command": command(),
             "started_at": started,
@@ -133,25 +145,33 @@ def evaluate(
     return results
 
 
-def _notes(summary: dict[str, Any], num_left_out: int, failures: list[str], *, is_control: bool) -> list[str]:
+def _notes(
+    summary: dict[str, Any], num_left_out: int, failures: list[str], *, is_control: bool
+) -> list[str]:
     notes = []
     answers = summary["answers"]
     if is_control:
         notes.append(
-            "CONTROL WITH WRONG PICTURES: every picture was replaced by one of another dialogue; this is no result of the model."
+            "CONTROL WITH WRONG PICTURES: every picture was replaced by one of another dialogue; "
+            "this is no result of the model."
         )
     if num_left_out:
         notes.append(f"{num_left_out} bad records or queries of the data were left out.")
     if failures:
         more = f" (the first {_MAX_NAMED} of {len(failures)})" if len(failures) > _MAX_NAMED else ""
         notes.append(
-            f"{len(failures)} of {answers['num_answers']} queries could not be answered and count as wrong; the same command asks them "
+            f"{len(failures)} of {answers['num_answers']} queries could not be answered and count "
+            "as wrong; the same command asks them "
             f"again. Why{more}: " + " · ".join(failures[:_MAX_NAMED])
         )
     if answers["num_without_truth"]:
-        notes.append(f"{answers['num_without_truth']} queries have no true answer; they were answered and not scored.")
+        notes.append(
+            f"{answers['num_without_truth']} queries have no true answer; they were answered and "
+            "not scored."
+        )
     if answers["num_cut_off"]:
         notes.append(
-            f"{answers['num_cut_off']} answers were cut off at the longest length; raise --max-new-tokens, or see --constrained."
+            f"{answers['num_cut_off']} answers were cut off at the longest length; raise "
+            "--max-new-tokens, or see --constrained."
         )
     return notes

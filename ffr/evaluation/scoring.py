@@ -157,7 +157,9 @@ _COUNT_COLUMNS = NUM_MODALITIES * NUM_COUNTS
 _FIXED_COLUMNS = NUM_MODALITIES * len(FIGURES)
 _READING_COLUMNS = _COUNT_COLUMNS + _FIXED_COLUMNS + 1  # the last: how many are exact
 
-IS_FIXED_POINT = np.array([False] + 2 * ([False] * _COUNT_COLUMNS + [True] * _FIXED_COLUMNS + [False]))
+IS_FIXED_POINT = np.array(
+    [False] + 2 * ([False] * _COUNT_COLUMNS + [True] * _FIXED_COLUMNS + [False])
+)
 """Which of the K columns of `ScoredRows.sums` hold fixed-point numbers; the others are counts."""
 
 
@@ -247,14 +249,19 @@ class ScoreTable:
             self._num_without_truth += 1
             return read.fragment
         # where the truth is empty, nothing would be right: an id behind the end is not
-        wrong = ((num_utterances,) if not truth.utterance_ids else (), (num_images,) if not truth.image_ids else ())
+        wrong = (
+            (num_utterances,) if not truth.utterance_ids else (),
+            (num_images,) if not truth.image_ids else (),
+        )
         self._preds.append(Fragment(*wrong) if is_failed else read.fragment)
         self._targets.append(truth)
         self._sizes.append((num_utterances, num_images))
         self._dialogues.append(dialogue)
         self._languages.append(language)
         self._well_formed.append(read.is_well_formed)
-        self._problems.update(["no answer"] if is_failed else read.within(num_utterances, num_images).problems)
+        self._problems.update(
+            ["no answer"] if is_failed else read.within(num_utterances, num_images).problems
+        )
         return read.fragment
 
     def add_example(self, example: Example, response: str, *, is_failed: bool = False) -> Fragment:
@@ -272,7 +279,10 @@ class ScoreTable:
 
     def rows(self) -> ScoredRows:
         """The scored answers as rows, of which figures and intervals are made."""
-        strict = [pred if valid else Fragment() for pred, valid in zip(self._preds, self._well_formed, strict=True)]
+        strict = [
+            pred if valid else Fragment()
+            for pred, valid in zip(self._preds, self._well_formed, strict=True)
+        ]
         pairs = list(zip(self._targets, self._sizes, strict=True))
         return ScoredRows(
             counts=self._counts(self._preds),
@@ -282,7 +292,9 @@ class ScoreTable:
             slices={
                 "by_length": tuple(length_slice(size[0]) for size in self._sizes),
                 "by_density": tuple(density_slice(truth, size[0]) for truth, size in pairs),
-                "by_truth": tuple("empty" if truth.is_empty else "not empty" for truth in self._targets),
+                "by_truth": tuple(
+                    "empty" if truth.is_empty else "not empty" for truth in self._targets
+                ),
                 "by_language": tuple(self._languages),
             },
         )
@@ -293,7 +305,10 @@ class ScoreTable:
         Figures of nothing are None.
         """
         rows = self.rows()
-        sliced = {table: {name: _slice_summary(rows.of(table, name)) for name in SLICES[table]} for table in SLICES}
+        sliced = {
+            table: {name: _slice_summary(rows.of(table, name)) for name in SLICES[table]}
+            for table in SLICES
+        }
         num = len(self)
         return {
             "answers": {
@@ -308,7 +323,8 @@ class ScoreTable:
                 "num_true_images": sum(len(set(truth.image_ids)) for truth in self._targets),
                 "num_empty_answers": sum(pred.is_empty for pred in self._preds),
                 "num_both_empty": sum(
-                    pred.is_empty and truth.is_empty for pred, truth in zip(self._preds, self._targets, strict=True)
+                    pred.is_empty and truth.is_empty
+                    for pred, truth in zip(self._preds, self._targets, strict=True)
                 ),
             },
             "scores": rows.scores(),
@@ -335,7 +351,10 @@ def _standard_errors(rows: ScoredRows) -> dict[str, float | None]:
         "sample_joint_f1": f1.mean(1),
         EXACT_MATCH: rows.exact.astype(np.float64),
     }
-    return {name: _clustered_standard_error(values.tolist(), rows.dialogues) for name, values in columns.items()}
+    return {
+        name: _clustered_standard_error(values.tolist(), rows.dialogues)
+        for name, values in columns.items()
+    }
 
 
 def _clustered_standard_error(values: Sequence[float], clusters: Sequence[str]) -> float | None:

@@ -36,7 +36,10 @@ class ChatTemplate:
         """The id that closes the assistant's turn, as a list of one."""
         self._keeps_image_places = self._finds_image_places_kept()
         self.opened_thought = self._find_opened_thought()
-        """The end of every prompt, from a `<think>` that the template writes and leaves open; else empty."""
+        """The end of every prompt, from a `<think>` that the template writes and leaves open.
+
+        Else empty.
+        """
 
     @property
     def image_token(self) -> str:
@@ -74,7 +77,10 @@ class ChatTemplate:
         text = format_answer(Fragment((0, 12), (3,)))
         ids = self._tokenizer(text, add_special_tokens=False).input_ids
         if self._tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
-            raise ModelError("its tokenizer cannot write the answer format; restore its tokenizer files", self._name)
+            raise ModelError(
+                "its tokenizer cannot write the answer format; restore its tokenizer files",
+                self._name,
+            )
 
     def _find_turn_end(self) -> list[int]:
         """The id that closes the assistant's turn, without white space after it."""
@@ -91,11 +97,16 @@ class ChatTemplate:
         if not ids and self._tokenizer.eos_token_id is not None:
             ids = [self._tokenizer.eos_token_id]
         if not ids:
-            raise ModelError("its chat template does not close a turn and its tokenizer has no end token", self._name)
+            raise ModelError(
+                "its chat template does not close a turn and its tokenizer has no end token",
+                self._name,
+            )
         return ids[:1]
 
     def _find_opened_thought(self) -> str:
-        text = self._render([{"role": "user", "content": [{"type": "text", "text": "?"}]}], ask=True)
+        text = self._render(
+            [{"role": "user", "content": [{"type": "text", "text": "?"}]}], ask=True
+        )
         _, tag, thought = text.rpartition(THINK_START)
         return tag + thought if THINK_END not in thought and tag else ""
 
@@ -109,7 +120,10 @@ class ChatTemplate:
         ]
         text = self._render([{"role": "user", "content": content}], ask=True)
         if first not in text or last not in text:
-            raise ModelError("its chat template leaves out what the user says; restore chat_template.jinja", self._name)
+            raise ModelError(
+                "its chat template leaves out what the user says; restore chat_template.jinja",
+                self._name,
+            )
         return text.index(first) < text.find(self.image_token) < text.index(last)
 
     def _render(self, messages: list[dict[str, Any]], *, ask: bool) -> str:

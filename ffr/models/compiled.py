@@ -32,7 +32,9 @@ def compile_layers(vlm: Vlm) -> None:
         torch.compile(_trial, dynamic=True)(torch.zeros(2, 3, device=vlm.device))
     except RuntimeError as error:  # what the compiler raises derives from it
         reason = one_line(error)
-        raise UsageError(f"setting compile: nothing can be compiled here ({reason}); leave it false") from error
+        raise UsageError(
+            f"setting compile: nothing can be compiled here ({reason}); leave it false"
+        ) from error
     for layer in vlm.language_model.layers:  # type: ignore[union-attr]
         layer.forward = _compiled_without_cache(layer.forward)
 

@@ -45,9 +45,15 @@ class ImageFeatures:
 
     @classmethod
     def of(cls, tensors: dict[str, torch.Tensor]) -> ImageFeatures:
-        layers = sorted((name for name in tensors if name.startswith("deepstack.")), key=lambda name: int(name[10:]))
+        layers = sorted(
+            (name for name in tensors if name.startswith("deepstack.")),
+            key=lambda name: int(name[10:]),
+        )
         return cls(
-            tensors["pooled"], tuple(tensors[name] for name in layers), tensors.get("grid"), bool(tensors["in_tuple"])
+            tensors["pooled"],
+            tuple(tensors[name] for name in layers),
+            tensors.get("grid"),
+            bool(tensors["in_tuple"]),
         )
 
     @property
@@ -55,7 +61,9 @@ class ImageFeatures:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
 
     def to(self, device: torch.device | str) -> ImageFeatures:
-        return ImageFeatures.of({name: tensor.to(device) for name, tensor in self.tensors().items()})
+        return ImageFeatures.of(
+            {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        )
 
 
 _CHECKSUM = "sha256"
@@ -87,7 +95,9 @@ class ImageFeatureCache:
     (torch.Size([2, 3]), None)
     """
 
-    def __init__(self, *, memory_bytes: int, disk_folder: Path | None = None, disk_bytes: int = 0) -> None:
+    def __init__(
+        self, *, memory_bytes: int, disk_folder: Path | None = None, disk_bytes: int = 0
+    ) -> None:
         self.memory_bytes = memory_bytes
         self.disk_folder = disk_folder
         self.disk_bytes = disk_bytes
@@ -145,7 +155,14 @@ class ImageFeatureCache:
             return ImageFeatures.of(tensors)
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        except (
+            OSError,
+            SafetensorError,
+            LookupError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+        ) as error:
             self.num_damaged_files += 1
             _log.warning("%s: cannot be read (%s); its features are computed again", path, error)
             remove(path)
@@ -162,10 +179,13 @@ class ImageFeatureCache:
                 size = scratch.stat().st_size
         except (OSError, SafetensorError) as error:
             raise UsageError(
-                f"{self.disk_folder}: image features cannot be written there ({error}); free space or name another folder"
+                f"{self.disk_folder}: image features cannot be written there ({error}); free space "
+                "or name another folder"
             ) from error
         with self._lock:
-            self._disk_used = self._disk_used + size if self._disk_used >= 0 else self._folder_size()
+            self._disk_used = (
+                self._disk_used + size if self._disk_used >= 0 else self._folder_size()
+            )
             if self._disk_used > self.disk_bytes:
                 self._shrink()
 

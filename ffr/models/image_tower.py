@@ -49,7 +49,9 @@ class ImageTower:
         image_processor = getattr(processor, "image_processor", None)
         input_names = getattr(image_processor, "model_input_names", None) or ()
         self._counts_images = "batch_num_images" in input_names
-        self._num_tokens: dict[tuple[tuple[int, int], bool], int] = {}  # by size, and whether among several
+        self._num_tokens: dict[
+            tuple[tuple[int, int], bool], int
+        ] = {}  # by size, and whether among several
         self._texts: dict[str, str] = {}  # what stands for an image in a prompt, by its digest
         self._digests: dict[tuple[str, int, int], str] = {}
         self._fingerprint: str | None = None
@@ -86,13 +88,17 @@ class ImageTower:
         self._texts[digest] = text
         return EncodedImage(location, digest, inputs, several), text
 
-    def _process(self, location: str | Path, where: str | None, *, is_among_several: bool) -> dict[str, Any]:
+    def _process(
+        self, location: str | Path, where: str | None, *, is_among_several: bool
+    ) -> dict[str, Any]:
         picture = open_image(location, max_image_pixels=self.max_image_pixels, where=where)
         try:
             return self._inputs(picture, is_among_several=is_among_several)
         except ValueError as error:
             reason = one_line(error)
-            raise DataError(f"image {location}: the model cannot take it ({reason})", where=where) from None
+            raise DataError(
+                f"image {location}: the model cannot take it ({reason})", where=where
+            ) from None
 
     def refusal(self, width: int, height: int) -> str:
         """Why the image processor cannot take a picture of this size; empty where it can."""
@@ -120,7 +126,9 @@ class ImageTower:
     def _inputs(self, picture: PIL.Image.Image, *, is_among_several: bool) -> dict[str, Any]:
         # one of several is one of two: the processor only looks whether there is more than one
         pictures: list[Any] = [[picture, picture]] if is_among_several else [picture]
-        inputs = dict(self._processor.image_processor(images=pictures, return_tensors="pt", **self._options))
+        inputs = dict(
+            self._processor.image_processor(images=pictures, return_tensors="pt", **self._options)
+        )
         if is_among_several:
             for name in ("pixel_values", "image_sizes"):
                 inputs[name] = inputs[name][:1]

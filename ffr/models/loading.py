@@ -23,13 +23,22 @@ from transformers import (
 
 from ffr.errors import ModelError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS
-from ffr.model_files import check_checksums, check_model_folder, check_weights_finite, loading_explained
+from ffr.model_files import (
+    check_checksums,
+    check_model_folder,
+    check_weights_finite,
+    loading_explained,
+)
 from ffr.models.saving import SETTINGS_FILE
 from ffr.models.vlm import Vlm
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.text import one_line
 
-_PROMPT_SETTINGS = {"template": ("zh", "en"), "query_position": ("first", "last"), "answer_style": ("bare", "think")}
+_PROMPT_SETTINGS = {
+    "template": ("zh", "en"),
+    "query_position": ("first", "last"),
+    "answer_style": ("bare", "think"),
+}
 """What `ffr.json` may say of the prompts a model was trained with."""
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -70,7 +79,10 @@ def load_vlm(
     if attn_implementation:
         weights["attn_implementation"] = attn_implementation
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {device!r} was asked for, but torch finds no GPU; use cpu or install torch with CUDA")
+        raise UsageError(
+            f"device {device!r} was asked for, but torch finds no GPU; use cpu or install torch "
+            "with CUDA"
+        )
     with loading_explained(name, kind="an image-text-to-text model"):
         _, tokenizer, processor = _load_parts(name, location, options)
         model, report = AutoModelForImageTextToText.from_pretrained(
@@ -83,7 +95,9 @@ def load_vlm(
         )
         if missing := sorted(report["missing_keys"]):
             # transformers would go on with random numbers in their place
-            raise ModelError(f"lacks {len(missing)} weights, such as {missing[0]}; fetch its files again", name)
+            raise ModelError(
+                f"lacks {len(missing)} weights, such as {missing[0]}; fetch its files again", name
+            )
         if not load_in_4bit:
             model.to(device)
         if adapter is not None:
@@ -101,7 +115,10 @@ def load_vlm(
 
 
 def load_skeleton(
-    name_or_path: str | Path, *, trust_remote_code: bool = False, max_image_pixels: int = MAX_IMAGE_PIXELS
+    name_or_path: str | Path,
+    *,
+    trust_remote_code: bool = False,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Vlm:
     """A model without its weights, which makes prompts and counts tokens but computes nothing.
 
@@ -136,7 +153,9 @@ def _load_parts(name: str, location: str, options: dict[str, Any]) -> tuple[Any,
     config = AutoConfig.from_pretrained(location, **options)
     if not hasattr(config, "vision_config"):
         raise ModelError(
-            f"is a {config.model_type} model, which takes no images; name an image-text-to-text model", name
+            f"is a {config.model_type} model, which takes no images; name an image-text-to-text "
+            "model",
+            name,
         )
     tokenizer = AutoTokenizer.from_pretrained(location, **options)
     return config, tokenizer, _load_processor(location, tokenizer, options)
@@ -146,10 +165,14 @@ def _four_bits() -> Any:
     from importlib.util import find_spec
 
     if find_spec("bitsandbytes") is None:
-        raise UsageError("4-bit loading needs bitsandbytes; pip install 'ffr-vlm[quantization]' or leave it out")
+        raise UsageError(
+            "4-bit loading needs bitsandbytes; pip install 'ffr-vlm[quantization]' or leave it out"
+        )
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
 
 
 def _with_adapter(model: PreTrainedModel, folder: Path) -> Any:
@@ -160,7 +183,10 @@ def _with_adapter(model: PreTrainedModel, folder: Path) -> Any:
     weights = folder / "adapter_model.safetensors"
     for path in (folder / "adapter_config.json", weights):
         if not path.is_file():
-            raise ModelError(f"holds no {path.name}; name the folder of a peft adapter in safetensors", str(folder))
+            raise ModelError(
+                f"holds no {path.name}; name the folder of a peft adapter in safetensors",
+                str(folder),
+            )
     with loading_explained(str(folder), kind="a peft adapter"):
         wrapped = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
         with safe_open(weights, framework="pt") as file:
@@ -180,14 +206,21 @@ def _read_settings(folder: Path) -> dict[str, str]:
         prompt = content.get("prompt") or {}
         found = {name: prompt[name] for name in _PROMPT_SETTINGS if prompt.get(name) is not None}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(f"cannot be read ({one_line(error)}); restore or delete it", str(path)) from None
+        raise ModelError(
+            f"cannot be read ({one_line(error)}); restore or delete it", str(path)
+        ) from None
     for setting, value in found.items():
         if value not in _PROMPT_SETTINGS[setting]:
-            raise ModelError(f"{setting} {value!r} is not one of {', '.join(_PROMPT_SETTINGS[setting])}", str(path))
+            raise ModelError(
+                f"{setting} {value!r} is not one of {', '.join(_PROMPT_SETTINGS[setting])}",
+                str(path),
+            )
     return found
 
 
-def _load_processor(location: str, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]) -> Any:
+def _load_processor(
+    location: str, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]
+) -> Any:
     """The model's processor.
 
     Without its video part where that cannot be loaded (it needs torchvision).
@@ -198,7 +231,10 @@ def _load_processor(location: str, tokenizer: PreTrainedTokenizerBase, options: 
             return processor
     except (ImportError, ValueError, OSError, TypeError, AttributeError):
         pass  # composed below; what is wrong with the files themselves is said there
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
+    from transformers.models.auto.processing_auto import (
+        PROCESSOR_MAPPING_NAMES,
+        processor_class_from_name,
+    )
 
     config = AutoConfig.from_pretrained(location, **options)
     kind = processor_class_from_name(PROCESSOR_MAPPING_NAMES.get(config.model_type, ""))
@@ -219,7 +255,11 @@ def _load_processor(location: str, tokenizer: PreTrainedTokenizerBase, options: 
     path = Path(location) / "processor_config.json"
     if path.is_file():
         content = json.loads(path.read_text(encoding="utf-8"))
-        settings = {key: value for key, value in content.items() if key in accepted and not isinstance(value, dict)}
+        settings = {
+            key: value
+            for key, value in content.items()
+            if key in accepted and not isinstance(value, dict)
+        }
     parts: dict[str, Any] = {
         "image_processor": AutoImageProcessor.from_pretrained(location, **options),
         "tokenizer": tokenizer,

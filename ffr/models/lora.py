@@ -16,7 +16,11 @@ from ffr.models.vlm import Vlm
 def language_model_linears(vlm: Vlm) -> list[str]:
     """Full names of all linear layers of the language model, in order."""
     inside = {id(module) for module in vlm.language_model.modules()}
-    return [name for name, module in vlm.base.named_modules() if isinstance(module, nn.Linear) and id(module) in inside]
+    return [
+        name
+        for name, module in vlm.base.named_modules()
+        if isinstance(module, nn.Linear) and id(module) in inside
+    ]
 
 
 def add_lora(vlm: Vlm, *, r: int = 8, alpha: float = 32.0, dropout: float = 0.0) -> None:

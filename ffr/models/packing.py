@@ -137,7 +137,10 @@ def separate(rows: Sequence[Encoded]) -> PackedQueries:
     """
     sizes = [row.num_tokens - row.num_answer_tokens for row in rows]
     return PackedQueries(
-        [Encoded(row.input_ids[:size], images=row.images) for row, size in zip(rows, sizes, strict=True)],
+        [
+            Encoded(row.input_ids[:size], images=row.images)
+            for row, size in zip(rows, sizes, strict=True)
+        ],
         [[row.input_ids[size:]] for row, size in zip(rows, sizes, strict=True)],
         [[row.num_answer_tokens] for row in rows],
     )
@@ -199,7 +202,9 @@ class PackedRows:
         owner = torch.full((len(sequences), size), -1)
         place = torch.zeros((len(sequences), size), dtype=torch.long)
         for row, its_starts in enumerate(starts):
-            for number, (start, sequence) in enumerate(zip(its_starts, sequences[row], strict=True)):
+            for number, (start, sequence) in enumerate(
+                zip(its_starts, sequences[row], strict=True)
+            ):
                 end = start + len(sequence)
                 ids[row, start:end] = torch.tensor(list(sequence), dtype=torch.long)
                 owner[row, start:end] = number
@@ -218,7 +223,9 @@ class PackedRows:
             prompt_mask: (B, P) bool, True on the prompts' tokens.
         """
         # (B, blocks, S): a sequence stands in one block, so no more than the block is compared
-        owner, place = (item.reshape(len(item), -1, self.block) for item in (self.owner, self.place))
+        owner, place = (
+            item.reshape(len(item), -1, self.block) for item in (self.owner, self.place)
+        )
         is_own = owner[..., :, None] == owner[..., None, :]
         is_before = place[..., :, None] >= place[..., None, :]
         # filling sees the filling of its block: softmax over nothing would be NaN
@@ -228,7 +235,10 @@ class PackedRows:
 
 
 def block_size(
-    branches: Sequence[Sequence[Sequence[int]]], prompt_size: int, hidden_size: int, multiple: int = 1
+    branches: Sequence[Sequence[Sequence[int]]],
+    prompt_size: int,
+    hidden_size: int,
+    multiple: int = 1,
 ) -> int:
     """S for the least work, where filling counts.
 
@@ -249,7 +259,10 @@ def block_size(
     longest = max(len(branch) for group in branches for branch in group)
     total = max(1, *(sum(map(len, group)) for group in branches))
     least = max(longest, prompt_size // 2, SMALLEST_BLOCK)
-    sizes = [total, *(size for sixteenths in range(16, 33) if 2 * (size := least * sixteenths // 16) < total)]
+    sizes = [
+        total,
+        *(size for sixteenths in range(16, 33) if 2 * (size := least * sixteenths // 16) < total),
+    ]
     return min(
         (size + -size % multiple for size in sizes),
         key=lambda size: _places(branches, size)[1] * (prompt_size + size + 6 * hidden_size),

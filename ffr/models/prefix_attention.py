@@ -43,7 +43,9 @@ def shared_prefix_attention(
     if attention_mask is not None and num_groups > 1 and 1 < num_tokens < key.shape[2]:
         return _grouped_attention(query, key, value, attention_mask, num_groups, **options), None
     if attention_mask is None or attention_mask.shape[2] == num_tokens:
-        output: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, **options
+        )
         return output
     start = num_tokens - attention_mask.shape[2]
     prompt = sdpa_attention_forward(
@@ -58,7 +60,9 @@ def shared_prefix_attention(
         _in_blocks(attention_mask, block),
         **options,
     )[0]  # (B · blocks, S, heads, width)
-    return torch.cat([prompt, branches.reshape(prompt.shape[0], -1, *prompt.shape[2:])], dim=1), None
+    return torch.cat(
+        [prompt, branches.reshape(prompt.shape[0], -1, *prompt.shape[2:])], dim=1
+    ), None
 
 
 def _in_blocks(rows: torch.Tensor, block: int) -> torch.Tensor:

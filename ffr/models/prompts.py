@@ -36,8 +36,12 @@ class PromptBuilder:
     ) -> None:
         self.vlm = vlm
         self.template: str | None = template or vlm.prompt_settings.get("template")
-        self.query_position: QueryPosition | None = query_position or vlm.prompt_settings.get("query_position")
-        self.answer_style: AnswerStyle = answer_style or vlm.prompt_settings.get("answer_style") or "bare"
+        self.query_position: QueryPosition | None = query_position or vlm.prompt_settings.get(
+            "query_position"
+        )
+        self.answer_style: AnswerStyle = (
+            answer_style or vlm.prompt_settings.get("answer_style") or "bare"
+        )
         self.closes_thought = closes_thought
         limits = [limit for limit in (max_tokens, vlm.max_context) if limit is not None]
         self.max_tokens = min(limits) if limits else None
@@ -53,10 +57,15 @@ class PromptBuilder:
     def prompt(self, example: Example) -> FilePrompt:
         """The prompt that an example is asked with."""
         return prompt_of(
-            example, template=self.template, query_position=self.query_position, answer_style=self.answer_style
+            example,
+            template=self.template,
+            query_position=self.query_position,
+            answer_style=self.answer_style,
         )
 
-    def __call__(self, example: Example, *, with_answer: bool = False, where: str | None = None) -> Encoded:
+    def __call__(
+        self, example: Example, *, with_answer: bool = False, where: str | None = None
+    ) -> Encoded:
         """Encodes one example.
 
         Args:
@@ -84,7 +93,8 @@ class PromptBuilder:
     def too_long(self, example: Example, num_tokens: int) -> str:
         """The sentence that refuses an example of so many tokens."""
         return (
-            f"dialogue {example.dialogue.id!r} makes {num_tokens} tokens, more than the {self.max_tokens} allowed; "
+            f"dialogue {example.dialogue.id!r} makes {num_tokens} tokens, more than the "
+            f"{self.max_tokens} allowed; "
             "lower max_image_pixels or raise max_tokens within the model's context"
         )
 
@@ -102,6 +112,10 @@ class PromptBuilder:
 
     def _answer(self, example: Example, place: str) -> str:
         if example.fragment is None:
-            raise DataError("has no true answer to train on; leave it out or add `solution`", where=place)
+            raise DataError(
+                "has no true answer to train on; leave it out or add `solution`", where=place
+            )
         is_thought_open = bool(self.vlm.opened_thought)
-        return wrap_answer(format_answer(example.fragment), self.answer_style, is_thought_open=is_thought_open)
+        return wrap_answer(
+            format_answer(example.fragment), self.answer_style, is_thought_open=is_thought_open
+        )

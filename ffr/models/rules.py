@@ -29,7 +29,9 @@ class VlmRules:
         checks_length: Whether an input that is too long is a fault of the data.
     """
 
-    def __init__(self, builder: PromptBuilder, *, with_answer: bool = False, checks_length: bool = True) -> None:
+    def __init__(
+        self, builder: PromptBuilder, *, with_answer: bool = False, checks_length: bool = True
+    ) -> None:
         self._builder = builder
         self._with_answer = with_answer
         self._limit = builder.max_tokens if checks_length else None
@@ -57,11 +59,17 @@ class VlmRules:
         if self._limit is None:
             return ""
         prompt = self._builder.prompt(example)
-        answer = self._builder.answer_text(example) if self._with_answer and example.fragment is not None else None
+        answer = (
+            self._builder.answer_text(example)
+            if self._with_answer and example.fragment is not None
+            else None
+        )
         images = example.dialogue.images
         # no token is shorter than a byte; the chat template adds some, which the first count shows
         num_bytes = sum(
-            len(text.encode("utf-8", "surrogatepass")) for text in (prompt.user, prompt.system, answer) if text
+            len(text.encode("utf-8", "surrogatepass"))
+            for text in (prompt.user, prompt.system, answer)
+            if text
         )
         if num_bytes + 256 + len(images) * (self._most_tokens() if images else 0) <= self._limit:
             return ""
@@ -69,7 +77,8 @@ class VlmRules:
         text = FilePrompt(prompt.user.replace(IMAGE_MARK, ""), prompt.system)
         num_tokens = vlm.encode(text, [], answer=answer).num_tokens
         num_tokens += sum(
-            vlm.tower.num_tokens(*sizes[image.source], is_among_several=len(images) > 1) for image in images
+            vlm.tower.num_tokens(*sizes[image.source], is_among_several=len(images) > 1)
+            for image in images
         )
         return "" if num_tokens <= self._limit else self._builder.too_long(example, num_tokens)
 
@@ -79,6 +88,10 @@ class VlmRules:
             tower = self._builder.vlm.tower
             side = tower.max_image_pixels**0.5
             sizes = [(max(1, int(side * w)), max(1, int(side * h))) for w, h in _SIDE_SHAPES]
-            counts = [tower.num_tokens(*size, is_among_several=several) for size in sizes for several in (False, True)]
+            counts = [
+                tower.num_tokens(*size, is_among_several=several)
+                for size in sizes
+                for several in (False, True)
+            ]
             self._most = round(max(counts) * _MARGIN)
         return self._most

@@ -71,7 +71,10 @@ class PrefixSharing:
         if is_wanted:
             self.reason = self._obstacle()
             if self.reason is not None:
-                _log.warning("prompts pass through the model once for each answer, which is slow: %s", self.reason)
+                _log.warning(
+                    "prompts pass through the model once for each answer, which is slow: %s",
+                    self.reason,
+                )
 
     @property
     def is_active(self) -> bool:
@@ -101,7 +104,11 @@ class PrefixSharing:
         Raises:
             ValueError: where a branch holds the token that stands for an image.
         """
-        counts = num_scored if num_scored is not None else [[len(branch) for branch in group] for group in branches]
+        counts = (
+            num_scored
+            if num_scored is not None
+            else [[len(branch) for branch in group] for group in branches]
+        )
         placeholders = self._vlm.placeholder_ids
         if any(item in placeholders for group in branches for branch in group for item in branch):
             raise ValueError("a branch holds the token that stands for an image")
@@ -122,7 +129,9 @@ class PrefixSharing:
         block: int | None = None,
     ) -> BranchLogprobs:
         vlm = self._vlm
-        inputs = vlm.collate(prompts, padding_side="right", pad_to_multiple_of=self._multiple).inputs
+        inputs = vlm.collate(
+            prompts, padding_side="right", pad_to_multiple_of=self._multiple
+        ).inputs
         device = inputs["input_ids"].device
         prompt_mask = inputs.pop("attention_mask").bool()
         positions = token_positions(vlm, {**inputs, "attention_mask": prompt_mask})
@@ -175,7 +184,9 @@ class PrefixSharing:
         hidden = self._vlm.core(**batch.inputs, use_cache=False).last_hidden_state
         chosen = hidden[:, :-1][batch.answer_mask[:, 1:]]
         targets = _scored_tokens(branches, counts, chosen.device)
-        return self._read(chosen, targets, list(itertools.chain.from_iterable(counts)), temperature, with_entropy)
+        return self._read(
+            chosen, targets, list(itertools.chain.from_iterable(counts)), temperature, with_entropy
+        )
 
     def _read(
         self,
@@ -241,7 +252,10 @@ class PrefixSharing:
         branches = [[ids[14:17], ids[17:19], ids[19:23]], [ids[23:24], ids[24:28]]]
         counts = [[len(branch) for branch in group] for group in branches]
         repeated = self._score_repeated(prompts, branches, counts).logprobs
-        in_one, in_blocks = (self._score_shared(prompts, branches, counts, block=block).logprobs for block in (None, 4))
+        in_one, in_blocks = (
+            self._score_shared(prompts, branches, counts, block=block).logprobs
+            for block in (None, 4)
+        )
         vlm.train(was_training)
         return float(torch.stack([in_one - repeated, in_blocks - repeated]).abs().max())
 
@@ -277,7 +291,9 @@ def _predictors(
 
 
 def _scored_tokens(
-    branches: Sequence[Sequence[Sequence[int]]], counts: Sequence[Sequence[int]], device: torch.device
+    branches: Sequence[Sequence[Sequence[int]]],
+    counts: Sequence[Sequence[int]],
+    device: torch.device,
 ) -> torch.Tensor:
     """The scored ids of all branches, one after another."""
     ids = [

@@ -214,9 +214,14 @@ class Vlm(nn.Module):
             padding_side: `right` for training, `left` for generation.
             pad_to_multiple_of: Of which the length is a multiple.
         """
-        ids, attention, answer = padded(rows, self.padding_id, padding_side=padding_side, multiple=pad_to_multiple_of)
+        ids, attention, answer = padded(
+            rows, self.padding_id, padding_side=padding_side, multiple=pad_to_multiple_of
+        )
         device = self.device
-        inputs: dict[str, Any] = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
+        inputs: dict[str, Any] = {
+            "input_ids": ids.to(device),
+            "attention_mask": attention.to(device),
+        }
         features = [self.tower.features(image) for row in rows for image in row.images]
         # Gemma 3's name for it: its pictures are seen both ways
         for name in ("mm_token_type_ids", "token_type_ids"):

@@ -77,7 +77,11 @@ class AnsweredQuery:
     @property
     def sizes(self) -> tuple[int, int]:
         """Number of utterances and of images of the dialogue; (0, 0) where there is none."""
-        return (0, 0) if self.dialogue is None else (len(self.dialogue.utterances), len(self.dialogue.images))
+        return (
+            (0, 0)
+            if self.dialogue is None
+            else (len(self.dialogue.utterances), len(self.dialogue.images))
+        )
 
     @cached_property
     def problems(self) -> tuple[str, ...]:
@@ -148,7 +152,8 @@ class Evaluation:
         self._image_root = image_root
         if examples is not None and len(examples) != len(self._records):
             raise DataError(
-                f"has {len(self._records)} answers but the data {len(examples)} queries; name the data it belongs to",
+                f"has {len(self._records)} answers but the data {len(examples)} queries; name the "
+                "data it belongs to",
                 where=str(predictions),
             )
 
@@ -162,12 +167,16 @@ class Evaluation:
         return len(self._records)
 
     def __iter__(self) -> Iterator[AnsweredQuery]:
-        """The answers in the order of the file; `results.notes` count lines that are no JSON object.
+        """The answers in the order of the file.
+
+        `results.notes` count lines that are no JSON object.
 
         Raises:
             DataError: where an answer is not one to the data that was opened.
         """
-        of_data: Iterator[Example | None] = itertools.repeat(None) if self._examples is None else iter(self._examples)
+        of_data: Iterator[Example | None] = (
+            itertools.repeat(None) if self._examples is None else iter(self._examples)
+        )
         for index, (data, example) in enumerate(zip(self._records, of_data, strict=False)):
             where = self._records.where(index)
             try:
@@ -178,12 +187,15 @@ class Evaluation:
                 continue
             yield self._read(index, record, example, where)
 
-    def _read(self, index: int, record: Mapping[str, Any], of_data: Example | None, where: str) -> AnsweredQuery:
+    def _read(
+        self, index: int, record: Mapping[str, Any], of_data: Example | None, where: str
+    ) -> AnsweredQuery:
         example = example_of_record(record, where, image_root=self._image_root)
         if of_data is not None:
             if example is not None and _texts_of(example) != _texts_of(of_data):
                 raise DataError(
-                    "answers another query than the data has there; name the data it belongs to", where=where
+                    "answers another query than the data has there; name the data it belongs to",
+                    where=where,
                 )
             example = of_data
         response = record.get("response")
@@ -192,7 +204,11 @@ class Evaluation:
         locations: tuple[str | Path, ...] = ()
         if example is not None:
             locations = tuple(example.image_locations())
-            if isinstance(shown, list) and len(shown) == len(locations) and all(isinstance(at, str) for at in shown):
+            if (
+                isinstance(shown, list)
+                and len(shown) == len(locations)
+                and all(isinstance(at, str) for at in shown)
+            ):
                 # the control with wrong pictures: what the model saw
                 locations = tuple(shown)
         identity = record.get("dialogue_id", index)
@@ -213,7 +229,9 @@ class Evaluation:
 def _prompt_of(record: Mapping[str, Any]) -> str:
     messages = record.get("messages")
     contents = (
-        [item.get("content") for item in messages or () if isinstance(item, dict)] if isinstance(messages, list) else []
+        [item.get("content") for item in messages or () if isinstance(item, dict)]
+        if isinstance(messages, list)
+        else []
     )
     return "\n\n".join(content for content in contents if isinstance(content, str))
 
@@ -255,7 +273,8 @@ def open_evaluation(
             examples = _find_data(results, named, split, image_root, echo, notes)
         except FfrError as error:
             notes.append(
-                f"The data set {named} was not used ({error}); dialogues are read from the prompts. "
+                f"The data set {named} was not used ({error}); dialogues are read from the "
+                "prompts. "
                 "Name it with --dataset to have its pictures."
             )
     return Evaluation(
@@ -326,7 +345,9 @@ def _find_data(
 ) -> ExampleDataset | FirstExamples:
     measured = {} if results is None else results.data
     chosen = split or measured.get("split") or "val"
-    data = load_dataset(dataset, split=chosen, image_root=image_root, skip_bad=True, require_images=False, echo=echo)
+    data = load_dataset(
+        dataset, split=chosen, image_root=image_root, skip_bad=True, require_images=False, echo=echo
+    )
     num_examples = measured.get("num_examples", len(data))
     examples = data if num_examples >= len(data) else FirstExamples(data, num_examples)
     stated = measured.get("fingerprint")
@@ -335,9 +356,12 @@ def _find_data(
     found = data_identity(examples)
     if found.fingerprint != stated:
         if found.text_fingerprint != measured.get("text_fingerprint"):
-            raise UsageError(f"{dataset} is not the data that was measured: its fingerprint is another")
+            raise UsageError(
+                f"{dataset} is not the data that was measured: its fingerprint is another"
+            )
         notes.append(
-            f"The texts of {dataset} are those that were measured, but its pictures are not: they were changed since, or "
+            f"The texts of {dataset} are those that were measured, but its pictures are not: they "
+            "were changed since, or "
             "cannot be read."
         )
     return examples

@@ -15,7 +15,12 @@ from ffr.errors import UsageError
 from ffr.report.answered import AnsweredQuery
 from ffr.text import one_line, visible
 
-_STYLES = {"hit": "bold green", "missed": "bold yellow", "wrong": "bold red", "answered": "bold blue"}
+_STYLES = {
+    "hit": "bold green",
+    "missed": "bold yellow",
+    "wrong": "bold red",
+    "answered": "bold blue",
+}
 _SIGNS = {"hit": "+ hit", "missed": "- missed", "wrong": "x wrong", "answered": "* answered"}
 _LIST_LENGTH = 200
 _NUM_ANSWERS = 5
@@ -23,7 +28,9 @@ _LINE_LENGTH = 2000
 _SPEAKER_WIDTH = 24
 
 
-def find_answers(answers: Iterable[AnsweredQuery], wanted: str) -> tuple[AnsweredQuery, list[AnsweredQuery]]:
+def find_answers(
+    answers: Iterable[AnsweredQuery], wanted: str
+) -> tuple[AnsweredQuery, list[AnsweredQuery]]:
     """The query that an id or index means, and all queries on its dialogue (itself among them).
 
     Args:
@@ -40,14 +47,17 @@ def find_answers(answers: Iterable[AnsweredQuery], wanted: str) -> tuple[Answere
         ids = list(dict.fromkeys(answer.dialogue_id for answer in everything))
         near = difflib.get_close_matches(wanted, ids, 3, 0.5) or ids[:3]
         raise UsageError(
-            f"no dialogue {one_line(wanted)!r}; ids are like {', '.join(map(one_line, near))}, and indices go from 0 to "
+            f"no dialogue {one_line(wanted)!r}; ids are like {', '.join(map(one_line, near))}, and "
+            "indices go from 0 to "
             f"{max((answer.index for answer in everything), default=0)}"
         )
     if chosen.dialogue is None:
         return chosen, [chosen]
     fingerprint = chosen.dialogue.fingerprint
     return chosen, [
-        answer for answer in everything if answer.dialogue is not None and answer.dialogue.fingerprint == fingerprint
+        answer
+        for answer in everything
+        if answer.dialogue is not None and answer.dialogue.fingerprint == fingerprint
     ]
 
 
@@ -55,7 +65,8 @@ def print_answer(answer: AnsweredQuery, others: Sequence[AnsweredQuery], console
     """Prints a query, its figures, its dialogue with marks, and the other queries on it."""
     console.print(
         Text(
-            f"Query {answer.index} on {one_line(answer.dialogue_id)}: {one_line(answer.query, _LINE_LENGTH)}",
+            f"Query {answer.index} on {one_line(answer.dialogue_id)}: "
+            f"{one_line(answer.query, _LINE_LENGTH)}",
             style="bold",
         )
     )
@@ -63,20 +74,26 @@ def print_answer(answer: AnsweredQuery, others: Sequence[AnsweredQuery], console
         console.print(line)
     console.print()
     if answer.dialogue is None:
-        console.print(Text("The prompt cannot be read as a dialogue; here it stands as it is:", style="dim"))
+        console.print(
+            Text("The prompt cannot be read as a dialogue; here it stands as it is:", style="dim")
+        )
         console.print(Text(visible(answer.prompt)))
     else:
         _print_dialogue(answer, console)
     beyond = _beyond(answer)
     if beyond:
-        console.print(Text(f"x wrong: ids that the dialogue does not have: {beyond}", style=_STYLES["wrong"]))
+        console.print(
+            Text(f"x wrong: ids that the dialogue does not have: {beyond}", style=_STYLES["wrong"])
+        )
     if len(others) > 1:
         console.print()
         console.print(Text(f"{len(others)} queries on this dialogue (--id INDEX):", style="bold"))
         for other in others[:_LIST_LENGTH]:
             f1 = "    -" if other.joint_f1 is None else f"{100 * other.joint_f1:5.1f}"
             here = ">" if other.index == answer.index else " "
-            console.print(Text(f"{here} {other.index:>6}  F1 {f1}  {one_line(other.query, _LINE_LENGTH)}"))
+            console.print(
+                Text(f"{here} {other.index:>6}  F1 {f1}  {one_line(other.query, _LINE_LENGTH)}")
+            )
         if len(others) > _LIST_LENGTH:
             console.print(Text(f"  … and {len(others) - _LIST_LENGTH} more"))
 
@@ -96,11 +113,15 @@ def print_answers(answers: Iterable[AnsweredQuery], console: Console) -> None:
             console.print(Text("(nothing)", style="dim"))
         elif answer.dialogue is None:
             ids = answer.prediction
-            console.print(f"utterances {list(ids.utterance_ids)}, images {list(ids.image_ids)}", markup=False)
+            console.print(
+                f"utterances {list(ids.utterance_ids)}, images {list(ids.image_ids)}", markup=False
+            )
         else:
             _print_dialogue(answer, console, only_marked=True)
     if num_left:
-        console.print(Text(f"\n… and {num_left} more; `ffr show RESULTS --id INDEX` prints each", style="dim"))
+        console.print(
+            Text(f"\n… and {num_left} more; `ffr show RESULTS --id INDEX` prints each", style="dim")
+        )
 
 
 def _figure_lines(answer: AnsweredQuery) -> list[Text]:
@@ -110,11 +131,18 @@ def _figure_lines(answer: AnsweredQuery) -> list[Text]:
     else:
         assert answer.truth is not None
         for name, (precision, recall, f1), truth, found in (
-            ("utterances", answer.figures[0], answer.truth.utterance_ids, answer.prediction.utterance_ids),
+            (
+                "utterances",
+                answer.figures[0],
+                answer.truth.utterance_ids,
+                answer.prediction.utterance_ids,
+            ),
             ("images", answer.figures[1], answer.truth.image_ids, answer.prediction.image_ids),
         ):
             hit, missed, wrong = (len(part) for part in _split(truth, found))
-            line = Text(f"{name:<11}P {100 * precision:5.1f}  R {100 * recall:5.1f}  F1 {100 * f1:5.1f}   ")
+            line = Text(
+                f"{name:<11}P {100 * precision:5.1f}  R {100 * recall:5.1f}  F1 {100 * f1:5.1f}   "
+            )
             for kind, num in (("hit", hit), ("missed", missed), ("wrong", wrong)):
                 line.append(f"{num} {kind}  ", style=_STYLES[kind] if num else "dim")
             lines.append(line)
@@ -185,5 +213,10 @@ def _print_dialogue(answer: AnsweredQuery, console: Console, *, only_marked: boo
         if only_marked and not is_marked:
             continue
         sign = Text(_SIGNS[kind] if kind else "", style=style)
-        table.add_row(sign, Text(str(index), style="dim"), Text(f"{one_line(utterance.speaker)}:", style="bold"), line)
+        table.add_row(
+            sign,
+            Text(str(index), style="dim"),
+            Text(f"{one_line(utterance.speaker)}:", style="bold"),
+            line,
+        )
     console.print(table)

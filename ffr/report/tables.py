@@ -43,7 +43,10 @@ def print_report(results: Results, console: Console, *, with_slices: bool = Fals
 
 
 def headline_figure(results: Results) -> str:
-    """The one figure that a result is named by: joint F1, of utterances where no truth has pictures."""
+    """The one figure that a result is named by.
+
+    Joint F1, of utterances where no truth has pictures.
+    """
     has_pictures = results.summary["answers"].get("num_true_images") != 0
     return "joint_f1" if has_pictures else "utterance_f1"
 
@@ -116,7 +119,10 @@ def _score_table(results: Results, num_decimals: int) -> Table:
             table.add_column(f"{above}\n{figure.short}", justify="right", no_wrap=True)
     names = figure_names(MODALITIES)
     scores = [summary["scores"] for _, summary in _rows(results)]
-    best = {name: max((row[name] for row in scores if row[name] is not None), default=None) for name in names}
+    best = {
+        name: max((row[name] for row in scores if row[name] is not None), default=None)
+        for name in names
+    }
     for number, ((label, _), row) in enumerate(zip(_rows(results), scores, strict=True)):
         cells = [
             Text(
@@ -130,7 +136,9 @@ def _score_table(results: Results, num_decimals: int) -> Table:
             level = f"{100 * results.intervals['level']:g}"
             intervals = [results.interval("scores", name) for name in names]
             for end, words in enumerate(("from", "to")):
-                bounds = [_cell(None if span is None else span[end], num_decimals) for span in intervals]
+                bounds = [
+                    _cell(None if span is None else span[end], num_decimals) for span in intervals
+                ]
                 table.add_row(Label(f"{level} % {words}"), *bounds, style="dim")
     return table
 
@@ -164,7 +172,9 @@ def slice_label(table: str, name: str) -> str:
 
 def _slice_table(results: Results) -> Table:
     """Rows: all slices that hold anything; columns: F1 of each modality with its interval."""
-    with_intervals = f", with {100 * results.intervals['level']:g} % intervals" if results.intervals else ""
+    with_intervals = (
+        f", with {100 * results.intervals['level']:g} % intervals" if results.intervals else ""
+    )
     table = plain_table(f"F1 by slice, in percent{with_intervals}")
     table.add_column("")
     for header in ("queries", *(_SHORT[modality] for modality in MODALITIES)):
@@ -178,8 +188,13 @@ def _slice_table(results: Results) -> Table:
             # where nothing is to be found F1 is 0 whatever the answer; `report_lines` counts these
             if (name, its_slice) != ("by_truth", "empty"):
                 figures = [f"{modality}_f1" for modality in MODALITIES]
-                spans = [interval_text(results.interval(name, figure, its_slice)) for figure in figures]
-                cells = [f"{percent(own[figure], 1)} {span:>9}" for figure, span in zip(figures, spans, strict=True)]
+                spans = [
+                    interval_text(results.interval(name, figure, its_slice)) for figure in figures
+                ]
+                cells = [
+                    f"{percent(own[figure], 1)} {span:>9}"
+                    for figure, span in zip(figures, spans, strict=True)
+                ]
             table.add_row(Label(slice_label(name, its_slice)), str(own["num_answers"]), *cells)
     return table
 
@@ -189,7 +204,9 @@ def report_lines(results: Results) -> list[str]:
     summary = results.summary
     answers, scores, strict = summary["answers"], summary["scores"], summary["strict_scores"]
     if not results.num_scored:
-        return [f"Nothing was scored: the true answer of {answers['num_answers']} queries is unknown."]
+        return [
+            f"Nothing was scored: the true answer of {answers['num_answers']} queries is unknown."
+        ]
     errors = summary["standard_errors"]
 
     def mean(name: str) -> str:
@@ -197,12 +214,16 @@ def report_lines(results: Results) -> list[str]:
         return percent(scores[name]) + (f" ± {percent(error)}" if error is not None else "")
 
     lines = [
-        f"Mean over {answers['num_scored']} queries on {answers['num_dialogues']} dialogues (± standard error, clustered by "
-        f"dialogue): F1 {mean('sample_utterance_f1')} utterances, {mean('sample_image_f1')} images; "
+        f"Mean over {answers['num_scored']} queries on {answers['num_dialogues']} dialogues (± "
+        "standard error, clustered by "
+        f"dialogue): F1 {mean('sample_utterance_f1')} utterances, {mean('sample_image_f1')} "
+        "images; "
         f"exactly right {mean('exact_match')}",
-        f"Malformed answers: {answers['num_malformed']} ({percent(answers['malformed_share'])} %); read strictly, joint F1 is "
+        f"Malformed answers: {answers['num_malformed']} ({percent(answers['malformed_share'])} %); "
+        "read strictly, joint F1 is "
         f"{percent(strict['joint_f1'])} instead of {percent(scores['joint_f1'])}",
-        f"Empty: {answers['num_empty_truths']} truths, {answers['num_empty_answers']} answers, both {answers['num_both_empty']}",
+        f"Empty: {answers['num_empty_truths']} truths, {answers['num_empty_answers']} answers, "
+        f"both {answers['num_both_empty']}",
     ]
     if "published" in results.summary:
         lines += _published_lines(results.summary["published"])
@@ -212,15 +233,18 @@ def report_lines(results: Results) -> list[str]:
     if results.intervals.get("scores") is not None:
         drawn = results.intervals
         lines.append(
-            f"{100 * drawn['level']:g} % intervals: {drawn['num_resamples']:,} resamples of the {drawn['num_dialogues']} dialogues, "
-            f"seed {drawn['seed']}; exactly right {interval_text(results.interval('scores', 'exact_match'))}, joint F1 read strictly "
+            f"{100 * drawn['level']:g} % intervals: {drawn['num_resamples']:,} resamples of the "
+            f"{drawn['num_dialogues']} dialogues, "
+            f"seed {drawn['seed']}; exactly right "
+            f"{interval_text(results.interval('scores', 'exact_match'))}, joint F1 read strictly "
             f"{interval_text(results.interval('strict_scores', 'joint_f1'))}"
         )
     if "coherence" in results.summary:
         coherence = results.summary["coherence"]
         shown = "-" if coherence["mean"] is None else f"{coherence['mean']:.4f}"
         lines.append(
-            f"Fragment order coherence: {shown} (vectors of {coherence['encoder']}; comparable with these only)"
+            f"Fragment order coherence: {shown} (vectors of {coherence['encoder']}; comparable "
+            "with these only)"
         )
     return lines
 
@@ -240,18 +264,28 @@ def selection_line(model: dict[str, Any]) -> str | None:
         return None
 
     def amount(number: float) -> str:
-        return f"of cosine ≥ {number:.4f}" if selection["rule"] == "threshold" else f"in the first {100 * number:.0f} %"
+        return (
+            f"of cosine ≥ {number:.4f}"
+            if selection["rule"] == "threshold"
+            else f"in the first {100 * number:.0f} %"
+        )
 
     span = model["num_neighbours"]
     lines = f"lines (each with {span} neighbours on either side)" if span else "lines"
-    images = "pictures as their lines" if selection["image"] is None else f"pictures {amount(selection['image'])}"
+    images = (
+        "pictures as their lines"
+        if selection["image"] is None
+        else f"pictures {amount(selection['image'])}"
+    )
     fit = selection["fit"]
     origin = "as given"
     if fit is not None:
         part = f" ({fit['split']})" if fit["split"] else ""
         origin = (
-            f"fitted on {fit['dataset']}{part}, {fit['num_queries']} queries, fingerprint {fit['fingerprint'][:16]}: "
-            f"mean F1 {100 * fit['utterance_f1']:.2f} utterances, {100 * fit['image_f1']:.2f} images there"
+            f"fitted on {fit['dataset']}{part}, {fit['num_queries']} queries, fingerprint "
+            f"{fit['fingerprint'][:16]}: "
+            f"mean F1 {100 * fit['utterance_f1']:.2f} utterances, {100 * fit['image_f1']:.2f} "
+            "images there"
         )
     return f"Chosen: {lines} {amount(selection['utterance'])}, {images}; {origin}"
 
@@ -260,7 +294,8 @@ def _published_lines(published: dict[str, Any]) -> list[str]:
     """The figures of the published reading, one modality a line, and what it skipped."""
     scores = published["scores"] or {}
     lines = [
-        f"Published reading ({published['num_scored']} answers, {published['num_skipped']} skipped, "
+        f"Published reading ({published['num_scored']} answers, {published['num_skipped']} "
+        "skipped, "
         f"{published['num_unmarked']} prompts without markers taken for 21 utterances):"
     ]
     for modality in MODALITIES:

@@ -1,7 +1,9 @@
-"""The answers of a retriever on disk: asked in batches, written as they come, taken up where they stopped.
+"""The answers of a retriever on disk.
 
-A folder holds `evaluation.json` (what is asked of whom: a later call that differs is refused) and `predictions.jsonl` (in the
-order of the work while it runs, in the order of the data at the end).
+Asked in batches, written as they come, taken up where they stopped.
+
+A folder holds `evaluation.json` (what is asked of whom: a later call that differs is refused) and
+`predictions.jsonl` (in the order of the work while it runs, in the order of the data at the end).
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def ask_all(
         retriever: What answers.
         log: Takes the answers.
         progress: Is told how far the work is.
-        max_failures: More queries than this that cannot be answered end the work; None for no bound.
+        max_failures: More queries than this that cannot be answered end the work; None for no
+            bound.
 
     Raises:
         DataError: where there are more, or where not one of all queries can be answered.
@@ -79,7 +82,8 @@ def ask_all(
                 progress(log.num_answers, len(examples))
             if max_failures is not None and len(failures) > max_failures:
                 raise DataError(
-                    f"{failures[-1]} (this is failure {len(failures)}, and max_failures is {max_failures}: stopped; the answers so far "
+                    f"{failures[-1]} (this is failure {len(failures)}, and max_failures is "
+                    f"{max_failures}: stopped; the answers so far "
                     "are kept)"
                 )
     if len(failures) == len(examples):
@@ -90,10 +94,15 @@ def ask_all(
         )
 
 
-def _line(index: int, example: Example, shown: Example, retriever: Retriever, answer: Answer) -> bytes:
+def _line(
+    index: int, example: Example, shown: Example, retriever: Retriever, answer: Answer
+) -> bytes:
     prompt = retriever.prompt(shown)
     messages = [{"role": "system", "content": prompt.system}] if prompt.system is not None else []
-    messages += [{"role": "user", "content": prompt.user}, {"role": "assistant", "content": answer.response}]
+    messages += [
+        {"role": "user", "content": prompt.user},
+        {"role": "assistant", "content": answer.response},
+    ]
     sources = tuple(image.source for image in example.dialogue.images)
     digests = [image.digest for image in example.dialogue.images]
     shown_sources = tuple(image.source for image in shown.dialogue.images)
@@ -114,11 +123,19 @@ def _line(index: int, example: Example, shown: Example, retriever: Retriever, an
             **({"shown_images": list(shown_sources)} if shown_sources != sources else {}),
         },
     )
-    return dump_record(prediction_to_json(prediction), where=f"the answer for dialogue {example.dialogue.id!r}") + b"\n"
+    return (
+        dump_record(
+            prediction_to_json(prediction), where=f"the answer for dialogue {example.dialogue.id!r}"
+        )
+        + b"\n"
+    )
 
 
 class AnswerLog:
-    """The answers of a retriever on disk: one line each, a batch at a time, found again after an interruption."""
+    """The answers of a retriever on disk.
+
+    One line each, a batch at a time, found again after an interruption.
+    """
 
     def __init__(self, path: Path, num_examples: int) -> None:
         self._path = path
@@ -154,7 +171,8 @@ class AnswerLog:
                     is_ours = False
                 if not is_ours:
                     raise DataError(
-                        "is not a line of this evaluation; delete the folder to evaluate again, or pass another --out",
+                        "is not a line of this evaluation; delete the folder to evaluate again, or "
+                        "pass another --out",
                         where=f"{self._path}:{number}",
                     )
                 if FAILURE not in record:
@@ -177,7 +195,8 @@ class AnswerLog:
             record: dict[str, Any] = json.loads(line)
             if record.get("key") != example.key or not isinstance(record.get("response"), str):
                 raise DataError(
-                    f"the answer of index {index} is not one to this data; delete the folder to evaluate again",
+                    f"the answer of index {index} is not one to this data; delete the folder to "
+                    "evaluate again",
                     where=str(self._path),
                 )
             yield record
@@ -223,11 +242,15 @@ def open_answer_log(out: Path, identity: dict[str, Any], num_examples: int) -> I
             _compare(path, identity)
         elif (out / PREDICTIONS_FILE).exists():
             raise UsageError(
-                f"{out} holds a {PREDICTIONS_FILE} of something else; pass another --out, or score it with --predictions"
+                f"{out} holds a {PREDICTIONS_FILE} of something else; pass another --out, or score "
+                "it with --predictions"
             )
         else:
             replace_json(path, identity)
-        with closing(AnswerLog(out / PREDICTIONS_FILE, num_examples)) as log, _said_in_words(out, "written to"):
+        with (
+            closing(AnswerLog(out / PREDICTIONS_FILE, num_examples)) as log,
+            _said_in_words(out, "written to"),
+        ):
             yield log
 
 
@@ -244,12 +267,15 @@ def _compare(path: Path, identity: dict[str, Any]) -> None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DataError("cannot be read; delete the folder to evaluate again", where=str(path)) from error
+        raise DataError(
+            "cannot be read; delete the folder to evaluate again", where=str(path)
+        ) from error
     if found == identity:
         return
     names = sorted(_differences(found, identity)) or ["all"]
     raise UsageError(
-        f"{path.parent} holds an evaluation that differs in {', '.join(names)}; pass another --out, or delete the folder"
+        f"{path.parent} holds an evaluation that differs in {', '.join(names)}; pass another "
+        "--out, or delete the folder"
     )
 
 

@@ -30,7 +30,10 @@ from ffr.text import one_line
 
 API_PREFIX = "api:"
 _OF_THIS_REQUEST = frozenset({400, 413, 414, 415, 422, 451})
-"""Refusals of what one request holds (a content filter, its length): others are of the key, the address, the model."""
+"""Refusals of what one request holds (a content filter, its length).
+
+Others are of the key, the address, the model.
+"""
 DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
 
 
@@ -65,7 +68,10 @@ def split_name(name: str) -> tuple[str, str]:
     """
     url, mark, model = name.removeprefix(API_PREFIX).partition("#")
     if not mark or not model:
-        raise UsageError("an endpoint is written api:URL#MODEL, such as api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B")
+        raise UsageError(
+            "an endpoint is written api:URL#MODEL, such as "
+            "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B"
+        )
     try:
         parts = urllib.parse.urlsplit(url)
         is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -73,11 +79,13 @@ def split_name(name: str) -> tuple[str, str]:
         is_usable = False
     if not is_usable or any(ord(character) <= 32 or ord(character) > 126 for character in url):
         raise UsageError(
-            "the URL of an endpoint begins with http:// or https:// and a host, such as api:http://localhost:8000/v1#m"
+            "the URL of an endpoint begins with http:// or https:// and a host, such as "
+            "api:http://localhost:8000/v1#m"
         )
     if parts.username is not None or parts.password is not None or parts.query:
         raise UsageError(
-            "the URL of an endpoint holds a user name, a password or a query, which would be written down with the results; "
+            "the URL of an endpoint holds a user name, a password or a query, which would be "
+            "written down with the results; "
             "take them out and put the key into an environment variable (--api-key-env)"
         )
     return url.rstrip("/").removesuffix(CHAT_PATH), model
@@ -87,8 +95,10 @@ class ApiRetriever:
     """A model behind a chat-completions endpoint, asked greedily (temperature 0), several requests at a time.
 
     Args:
-        name: `api:URL#model`; the URL is that before `/chat/completions`, such as `http://localhost:8000/v1`.
-        key_variable: Environment variable that holds the key; where it is not set, requests carry none.
+        name: `api:URL#model`; the URL is that before `/chat/completions`, such as
+            `http://localhost:8000/v1`.
+        key_variable: Environment variable that holds the key; where it is not set, requests carry
+            none.
         template: Prompt template; None = the file's prompt text.
         query_position: Query before or after the dialogue; None likewise.
         max_new_tokens: Longest answer.
@@ -158,11 +168,14 @@ class ApiRetriever:
         found = dict(self.answer_as_they_come([example] for example in examples))
         return [found[number][0] for number in range(len(examples))]
 
-    def answer_as_they_come(self, batches: Iterable[Sequence[Example]]) -> Iterator[tuple[int, list[Answer]]]:
+    def answer_as_they_come(
+        self, batches: Iterable[Sequence[Example]]
+    ) -> Iterator[tuple[int, list[Answer]]]:
         """As `ffr.retrieval.interface.ParallelRetriever`.
 
         Raises:
-            ApiError: where a request fails for good; nothing new is begun then, and what is under way is handed out first.
+            ApiError: where a request fails for good; nothing new is begun then, and what is under
+                way is handed out first.
         """
         self._client.reset()
         waiting = enumerate(batches)
@@ -195,14 +208,21 @@ class ApiRetriever:
             pool.shutdown(cancel_futures=True)
 
     def _ask_all(self, examples: Sequence[Example]) -> list[Answer]:
-        return answers_or_failures(lambda asked: [self._ask(example) for example in asked], examples)
+        return answers_or_failures(
+            lambda asked: [self._ask(example) for example in asked], examples
+        )
 
     def _ask(self, example: Example) -> Answer:
         where = f"dialogue {example.dialogue.id!r}"
         messages = self._messages(example, where)
         while True:
             field = self._length_field
-            body = {"model": self._model, "messages": messages, "temperature": 0, field: self._max_new_tokens}
+            body = {
+                "model": self._model,
+                "messages": messages,
+                "temperature": 0,
+                field: self._max_new_tokens,
+            }
             if self._with_logprobs:
                 body["logprobs"] = True
             try:
@@ -223,7 +243,9 @@ class ApiRetriever:
         texts = prompt.user.split(IMAGE_MARK)
         if len(texts) != len(locations) + 1:
             raise DataError(
-                f"the prompt has places for {len(texts) - 1} images but the record has {len(locations)}", where=where
+                f"the prompt has places for {len(texts) - 1} images but the record has "
+                f"{len(locations)}",
+                where=where,
             )
         content: Any = prompt.user
         if locations:
@@ -234,7 +256,9 @@ class ApiRetriever:
                     content.append({"type": "image_url", "image_url": {"url": url}})
                 if text:
                     content.append({"type": "text", "text": text})
-        messages = [{"role": "system", "content": prompt.system}] if prompt.system is not None else []
+        messages = (
+            [{"role": "system", "content": prompt.system}] if prompt.system is not None else []
+        )
         return [*messages, {"role": "user", "content": content}]
 
     def _encode_image(self, location: str | Path, where: str) -> str:
@@ -252,7 +276,9 @@ class ApiRetriever:
     def _read(self, answer: Any) -> Answer:
         """The answer in what the server sent; raises `MalformedError` where it is none."""
         if isinstance(answer, dict) and "error" in answer and not answer.get("choices"):
-            raise MalformedError(f"an error in the place of an answer ({one_line(error_text(answer), 300)})")
+            raise MalformedError(
+                f"an error in the place of an answer ({one_line(error_text(answer), 300)})"
+            )
         try:
             choice = answer["choices"][0]
             text = choice["message"]["content"]
@@ -277,11 +303,16 @@ class ApiRetriever:
     def _usage(self, usage: Any) -> dict[str, Any]:
         if not isinstance(usage, dict):
             return {}
-        prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        prompt_tokens, completion_tokens = (
+            usage.get("prompt_tokens"),
+            usage.get("completion_tokens"),
+        )
         if not (_is_count(prompt_tokens) and _is_count(completion_tokens)):
             return {}
         found = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
-        return found | ({"cost": self._prices.cost(prompt_tokens, completion_tokens)} if self._prices else {})
+        return found | (
+            {"cost": self._prices.cost(prompt_tokens, completion_tokens)} if self._prices else {}
+        )
 
 
 def _text_of(content: Any) -> str | None:
@@ -293,7 +324,11 @@ def _text_of(content: Any) -> str | None:
     if content is None:
         return ""  # a refusal, or all tokens went into a thought
     if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        parts = [
+            part.get("text")
+            for part in content
+            if isinstance(part, dict) and part.get("type") == "text"
+        ]
         texts = [part for part in parts if isinstance(part, str)]
         return "".join(texts) if len(texts) == len(parts) else None
     return content if isinstance(content, str) else None

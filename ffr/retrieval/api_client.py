@@ -1,6 +1,9 @@
-"""Requests to a chat-completions endpoint: paced, repeated after passing faults, bounded in time and size, refusals in a sentence.
+"""Requests to a chat-completions endpoint.
 
-The key is read from the environment and goes into the request's header alone: never into a file, a log or an error.
+Paced, repeated after passing faults, bounded in time and size, refusals in a sentence.
+
+The key is read from the environment and goes into the request's header alone: never into a file, a
+log or an error.
 """
 
 from __future__ import annotations
@@ -33,7 +36,14 @@ _LONGEST_RETRY_AFTER = 900.0
 """Seconds: a server that wants a longer wait is given up."""
 _CONNECT_TIMEOUT = 30.0
 _PASSING_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
-_CONTEXT_WORDS = ("context length", "context_length", "maximum context", "max_model_len", "too long", "too many tokens")
+_CONTEXT_WORDS = (
+    "context length",
+    "context_length",
+    "maximum context",
+    "max_model_len",
+    "too long",
+    "too many tokens",
+)
 
 
 class ApiError(FfrError):
@@ -46,10 +56,12 @@ class Limits:
 
     Args:
         concurrency: Requests under way at a time.
-        requests_per_minute: Requests begun in a minute at most, repeated ones included; None for no bound.
+        requests_per_minute: Requests begun in a minute at most, repeated ones included; None for no
+            bound.
         timeout_s: Seconds from the beginning of a request to the last byte of its answer.
         max_retries: How often a request is repeated after a passing fault.
-        first_wait_s: Seconds before the first repetition; doubled each time, up to a minute, and shortened by chance by up to a half.
+        first_wait_s: Seconds before the first repetition; doubled each time, up to a minute, and
+            shortened by chance by up to a half.
     """
 
     concurrency: int = 8
@@ -79,7 +91,10 @@ class RefusedError(Exception):
         self.status, self.reason, self.advice = status, reason, advice
 
     def explained(self, where: str) -> ApiError:
-        return ApiError(f"{where}: the server refused with {self.status} ({one_line(self.reason, 300)}); {self.advice}")
+        return ApiError(
+            f"{where}: the server refused with {self.status} ({one_line(self.reason, 300)}); "
+            f"{self.advice}"
+        )
 
 
 class ChatClient:
@@ -91,7 +106,9 @@ class ChatClient:
         self._key_variable = key_variable
         self._key = os.environ.get(key_variable, "").strip()
         if any(ord(character) < 33 or ord(character) > 126 for character in self._key):
-            raise UsageError(f"the key in {key_variable} holds characters that no key has; set it again")
+            raise UsageError(
+                f"the key in {key_variable} holds characters that no key has; set it again"
+            )
         self._written_key = re.compile(r"\s*".join(map(re.escape, self._key)))
         self._proxy = self._find_proxy()
         self._lock = threading.Lock()
@@ -103,7 +120,11 @@ class ChatClient:
     def _find_proxy(self) -> urllib.parse.SplitResult | None:
         host = self._parts.hostname or ""
         found = urllib.request.getproxies().get(self._parts.scheme)
-        return urllib.parse.urlsplit(found) if found and not urllib.request.proxy_bypass(host) else None
+        return (
+            urllib.parse.urlsplit(found)
+            if found and not urllib.request.proxy_bypass(host)
+            else None
+        )
 
     def reset(self) -> None:
         """Ready for more, after a failure or an interruption."""
@@ -143,11 +164,14 @@ class ChatClient:
                 reason, wait_s = self._without_key(str(error)), error.wait_s
             if wait_s is not None and wait_s > _LONGEST_RETRY_AFTER:
                 raise ApiError(
-                    f"{where}: the server sent {one_line(reason, 300)} and wants {wait_s:,.0f} s of rest; go on later"
+                    f"{where}: the server sent {one_line(reason, 300)} and wants {wait_s:,.0f} s "
+                    "of rest; go on later"
                 )
             if attempt == self._limits.max_retries or self._gives_up.is_set():
                 break
-            backoff = min(self._limits.first_wait_s * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1)
+            backoff = min(self._limits.first_wait_s * 2**attempt, _LONGEST_WAIT) * random.uniform(
+                0.5, 1
+            )
             if wait_s is not None:
                 backoff = max(wait_s, 0.0) + backoff * 0.1
                 self._hold_back(wait_s)
@@ -155,8 +179,10 @@ class ChatClient:
                 break
         times = f"{attempt + 1} times" if attempt else "once"
         raise ApiError(
-            f"{where}: the server was asked {times} and gave no answer, at last {one_line(reason, 300)}; see whether it runs at "
-            f"{self._parts.scheme}://{self._parts.netloc}, and go on by the same command (answers so far are kept)"
+            f"{where}: the server was asked {times} and gave no answer, at last "
+            f"{one_line(reason, 300)}; see whether it runs at "
+            f"{self._parts.scheme}://{self._parts.netloc}, and go on by the same command (answers "
+            "so far are kept)"
         )
 
     def _without_key(self, text: str) -> str:
@@ -184,7 +210,11 @@ class ChatClient:
     def _post_once(self, content: bytes) -> Any:
         """What the server sent, as read from JSON."""
         deadline = _Deadline(self._limits.timeout_s)
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "Connection": "close"}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Connection": "close",
+        }
         headers["User-Agent"] = "ffr"
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -198,7 +228,8 @@ class ChatClient:
                 self._open.add(opened)
             if self._is_over.is_set():
                 raise PassingError("nothing: the work was stopped")
-            # a server that drips bytes keeps every single wait short: the whole is bounded by cutting the connection
+            # a server that drips bytes keeps every single wait short: the whole is bounded by
+            # cutting the connection
             with deadline.cuts(opened):
                 connection.request("POST", path, body=content, headers=headers)
                 response = connection.getresponse()
@@ -223,7 +254,9 @@ class ChatClient:
     def _connection(self) -> tuple[http.client.HTTPConnection, str]:
         parts, timeout = self._parts, min(self._limits.timeout_s, _CONNECT_TIMEOUT)
         host, port = parts.hostname or "", parts.port
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
         if self._proxy is None:
             return kind(host, port, timeout=timeout), parts.path
         connection = kind(self._proxy.hostname or "", self._proxy.port, timeout=timeout)
@@ -236,15 +269,20 @@ class ChatClient:
         status = response.status
         kind = (response.headers.get_content_type() or "").lower()
         if 300 <= status < 400:
-            raise RefusedError(status, "it sends on to another address", "name that address in api:URL#MODEL")
+            raise RefusedError(
+                status, "it sends on to another address", "name that address in api:URL#MODEL"
+            )
         if status != 200:
             reason = (
-                error_text(_json_or_none(received)) or received[:200_000].decode("utf-8", "replace") or response.reason
+                error_text(_json_or_none(received))
+                or received[:200_000].decode("utf-8", "replace")
+                or response.reason
             )
             reason = self._without_key(reason)
             if status in _PASSING_STATUSES and "insufficient_quota" not in reason:
                 raise PassingError(
-                    f"{status} ({one_line(reason, 300)})", _retry_after(response.headers.get("Retry-After"))
+                    f"{status} ({one_line(reason, 300)})",
+                    _retry_after(response.headers.get("Retry-After")),
                 )
             raise RefusedError(status, reason, self._advice(status, reason))
         if len(received) > _MAX_ANSWER_BYTES:

@@ -1,10 +1,14 @@
-"""Retrieval by embeddings, the baselines of the paper: what lies close enough to the query is the answer.
+"""Retrieval by embeddings, the baselines of the paper.
 
-The score of an utterance is the cosine of the query with the utterance joined with its neighbours, that of a picture the cosine with the picture; an
-encoder of texts alone lets pictures follow the utterance that they hang on. Which scores are close enough is a rule with one number for
-utterances and one for pictures, fitted on data that is not evaluated.
+What lies close enough to the query is the answer.
 
-Shapes: Q queries, U utterances and I images of a dialogue (of the longest one in tables), H width of the encoder's space.
+The score of an utterance is the cosine of the query with the utterance joined with its neighbours,
+that of a picture the cosine with the picture; an encoder of texts alone lets pictures follow the
+utterance that they hang on. Which scores are close enough is a rule with one number for utterances
+and one for pictures, fitted on data that is not evaluated.
+
+Shapes: Q queries, U utterances and I images of a dialogue (of the longest one in tables), H width
+of the encoder's space.
 """
 
 from __future__ import annotations
@@ -40,13 +44,22 @@ _log = logging.getLogger(__name__)
 EMBEDDING_PREFIX = "embedding:"
 
 Rule = Literal["threshold", "top-share"]
-"""`threshold`: what scores at least so much. `top-share`: so large a share of the dialogue, the highest scores."""
+"""`threshold`: what scores at least so much. `top-share`.
+
+So large a share of the dialogue, the highest scores.
+"""
 
 TEXT_NEIGHBOURS = 2
-"""Lines on either side that an utterance is joined with where an encoder reads texts alone; one that reads pictures too takes each line by itself."""
+"""Lines on either side that an utterance is joined with where an encoder reads texts alone.
+
+One that reads pictures too takes each line by itself.
+"""
 
 NUM_CANDIDATES = 400
-"""Thresholds that are tried: quantiles of the scores, so that it matters not on what scale an encoder's cosines lie."""
+"""Thresholds that are tried.
+
+Quantiles of the scores, so that it matters not on what scale an encoder's cosines lie.
+"""
 
 _BATCH = 32
 _KEPT_DIALOGUES = 256
@@ -116,7 +129,9 @@ class Selection:
             images = utterances[scores.hosts]
         else:
             images = chosen(self.rule, self.image, scores.images)
-        return Fragment(tuple(utterances.nonzero()[:, 0].tolist()), tuple(images.nonzero()[:, 0].tolist()))
+        return Fragment(
+            tuple(utterances.nonzero()[:, 0].tolist()), tuple(images.nonzero()[:, 0].tolist())
+        )
 
 
 def chosen(rule: Rule, number: float, scores: Tensor) -> Tensor:
@@ -144,15 +159,15 @@ def chosen(rule: Rule, number: float, scores: Tensor) -> Tensor:
     return (places < num_chosen) & is_real
 
 
-# -- scores -------------------------------------------------------------------------------------------------------------------
+# -- scores ----------------------------------------------------------------------------------------
 
 
 class FragmentScorer:
     """Scores the utterances and pictures of dialogues by an encoder.
 
-    An utterance is taken together with `num_neighbours` lines on either side, as one text. Where there are no words in all of them (a
-    picture alone), it has the score of the line before, or of the next one with words at the beginning; in a dialogue without words all
-    have -1.
+    An utterance is taken together with `num_neighbours` lines on either side, as one text. Where
+    there are no words in all of them (a picture alone), it has the score of the line before, or of
+    the next one with words at the beginning; in a dialogue without words all have -1.
 
     Args:
         encoder: Makes the vectors.
@@ -178,7 +193,9 @@ class FragmentScorer:
             FfrError: as the encoder raises it, such as for a picture that cannot be opened.
         """
         queries = self.encoder.embed_texts([example.query for example in examples]).double()
-        return [self._score(example, query) for example, query in zip(examples, queries, strict=True)]
+        return [
+            self._score(example, query) for example, query in zip(examples, queries, strict=True)
+        ]
 
     def _score(self, example: Example, query: Tensor) -> Scores:
         texts, images = self._vectors(example)
@@ -192,10 +209,16 @@ class FragmentScorer:
     def _windows(self, example: Example) -> list[str]:
         lines = [utterance.text.strip() for utterance in example.dialogue.utterances]
         span = self.num_neighbours
-        return [" ".join(filter(None, lines[max(0, index - span) : index + span + 1])) for index in range(len(lines))]
+        return [
+            " ".join(filter(None, lines[max(0, index - span) : index + span + 1]))
+            for index in range(len(lines))
+        ]
 
     def _sources(self, example: Example) -> list[int | None]:
-        """For each utterance, the row of the text vectors that scores it; None throughout where no line has words."""
+        """For each utterance, the row of the text vectors that scores it.
+
+        None throughout where no line has words.
+        """
         sources: list[int | None] = []
         last: int | None = None
         for window in self._windows(example):
@@ -210,7 +233,9 @@ class FragmentScorer:
         key = (example.dialogue.fingerprint, *map(str, locations))
         if key not in self._kept:
             # one call a dialogue, so that vectors do not depend on what else is asked
-            texts = self.encoder.embed_texts([window for window in self._windows(example) if window]).double()
+            texts = self.encoder.embed_texts(
+                [window for window in self._windows(example) if window]
+            ).double()
             images = None
             if self.encoder.takes_images:
                 images = self.encoder.embed_images(locations).double() if locations else texts[:0]
@@ -221,7 +246,7 @@ class FragmentScorer:
         return self._kept[key]
 
 
-# -- fitting ------------------------------------------------------------------------------------------------------------------
+# -- fitting ---------------------------------------------------------------------------------------
 
 
 class _Table:
@@ -246,7 +271,11 @@ class _Table:
         return float(sample_figures_from_counts(counts)[:, F1].mean())
 
     def candidates(self, rule: Rule) -> list[float]:
-        """Numbers to try, ascending: hundredths of a share, or thresholds between neighbouring scores, nothing and everything among them."""
+        """Numbers to try, ascending.
+
+        Hundredths of a share, or thresholds between neighbouring scores, nothing and everything
+        among them.
+        """
         if not self.scores.numel():
             return [0.0 if rule == "top-share" else 1.01]  # of nothing, nothing
         if rule == "top-share":
@@ -267,9 +296,12 @@ def fit_selection(
     split: str | None = None,
     progress: Progress | None = None,
 ) -> Selection:
-    """The numbers of a rule with the highest mean of utterance and image F1 over queries; the lowest of them where several are best.
+    """The numbers of a rule with the highest mean of utterance and image F1 over queries.
 
-    Where pictures have scores of their own the two numbers are found one by one, since each decides its own F1 alone.
+    The lowest of them where several are best.
+
+    Where pictures have scores of their own the two numbers are found one by one, since each decides
+    its own F1 alone.
 
     Args:
         scorer: Scores the examples.
@@ -294,9 +326,12 @@ def fit_selection(
             progress(min(start + _BATCH, len(examples)), len(examples))
     if not truths:
         raise UsageError(
-            f"{dataset}: no query has a true answer to fit on; name another --fit-dataset, or give --threshold"
+            f"{dataset}: no query has a true answer to fit on; name another --fit-dataset, or give "
+            "--threshold"
         )
-    utterances = _Table([row.utterances for row in scores], [truth.utterance_ids for truth in truths])
+    utterances = _Table(
+        [row.utterances for row in scores], [truth.utterance_ids for truth in truths]
+    )
     # where pictures follow their utterances the scores here are those of the utterances
     images = _Table(
         [row.utterances[row.hosts] if row.images is None else row.images for row in scores],
@@ -323,12 +358,16 @@ def fit_selection(
         number = max(utterances.candidates(rule), key=joint)
         image_f1 = image_f1_of(chosen(rule, number, utterances.scores))
     utterance_f1 = utterances.mean_f1(chosen(rule, number, utterances.scores))
-    record = FitRecord(dataset, split, data_fingerprint(examples), len(truths), utterance_f1, image_f1)
+    record = FitRecord(
+        dataset, split, data_fingerprint(examples), len(truths), utterance_f1, image_f1
+    )
     return Selection(rule, number, image_number, record)
 
 
 def _best(table: _Table, rule: Rule) -> float:
-    return max(table.candidates(rule), key=lambda number: table.mean_f1(chosen(rule, number, table.scores)))
+    return max(
+        table.candidates(rule), key=lambda number: table.mean_f1(chosen(rule, number, table.scores))
+    )
 
 
 def fitted_selection(
@@ -355,7 +394,12 @@ def fitted_selection(
     Raises:
         FfrError: as `fit_selection`; DataError where the folder cannot be written.
     """
-    identity = {**scorer.identity, "rule": rule, "data": data_fingerprint(examples), "num_candidates": NUM_CANDIDATES}
+    identity = {
+        **scorer.identity,
+        "rule": rule,
+        "data": data_fingerprint(examples),
+        "num_candidates": NUM_CANDIDATES,
+    }
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     path = (folder or data_home().parent / "embedding-fits") / f"{name[:32]}.json"
     if path.is_file():
@@ -367,11 +411,16 @@ def fitted_selection(
             assert kept.fit is not None
             # the same data may have been called something else
             return Selection(
-                rule, kept.utterance, kept.image, FitRecord(**{**asdict(kept.fit), "dataset": dataset, "split": split})
+                rule,
+                kept.utterance,
+                kept.image,
+                FitRecord(**{**asdict(kept.fit), "dataset": dataset, "split": split}),
             )
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             _log.warning("%s: cannot be read (%s); it is fitted again", path, error)
-    selection = fit_selection(scorer, examples, rule, dataset=dataset, split=split, progress=progress)
+    selection = fit_selection(
+        scorer, examples, rule, dataset=dataset, split=split, progress=progress
+    )
     replace_json(path, {"identity": identity, "selection": asdict(selection)})
     return selection
 
@@ -389,7 +438,9 @@ def _read_selection(content: Any, rule: Rule, has_images: bool) -> Selection:
     return found
 
 
-def check_fit_part(examples: Sequence[Example], fit_examples: Sequence[Example], *, takes_images: bool) -> None:
+def check_fit_part(
+    examples: Sequence[Example], fit_examples: Sequence[Example], *, takes_images: bool
+) -> None:
     """Sees that no query on a dialogue is both fitted on and evaluated, and that there are pictures to fit on where some are evaluated.
 
     Args:
@@ -404,12 +455,14 @@ def check_fit_part(examples: Sequence[Example], fit_examples: Sequence[Example],
     num_common = sum(example.key in evaluated for example in fit_examples)
     if num_common:
         raise UsageError(
-            f"{num_common} of the {len(fit_examples)} queries to fit on are evaluated too; name another part with --fit-dataset or "
+            f"{num_common} of the {len(fit_examples)} queries to fit on are evaluated too; name "
+            "another part with --fit-dataset or "
             "--fit-split, or give --threshold"
         )
     if takes_images and _has_pictures(examples) and not _has_pictures(fit_examples):
         raise UsageError(
-            "what is evaluated has pictures and what is fitted on has none; name another part with --fit-dataset or --fit-split, or give "
+            "what is evaluated has pictures and what is fitted on has none; name another part with "
+            "--fit-dataset or --fit-split, or give "
             "--threshold and --image-threshold"
         )
 
@@ -418,7 +471,7 @@ def _has_pictures(examples: Sequence[Example]) -> bool:
     return any(example.dialogue.images for example in examples)
 
 
-# -- retriever ----------------------------------------------------------------------------------------------------------------
+# -- retriever -------------------------------------------------------------------------------------
 
 
 class EmbeddingRetriever:
@@ -462,4 +515,7 @@ class EmbeddingRetriever:
         return prompt_of(example)
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
-        return [Answer(format_answer(self._selection.choose(scores))) for scores in self._scorer.scores(examples)]
+        return [
+            Answer(format_answer(self._selection.choose(scores)))
+            for scores in self._scorer.scores(examples)
+        ]

@@ -62,7 +62,9 @@ class Retriever(Protocol):
 class ParallelRetriever(Protocol):
     """A retriever that works on several batches at a time."""
 
-    def answer_as_they_come(self, batches: Iterable[Sequence[Example]]) -> Iterator[tuple[int, list[Answer]]]:
+    def answer_as_they_come(
+        self, batches: Iterable[Sequence[Example]]
+    ) -> Iterator[tuple[int, list[Answer]]]:
         """The number of a batch and its answers, in the order in which they are ready.
 
         Batches are taken when there is room for them. An example that cannot be answered says so in
@@ -75,7 +77,9 @@ class ParallelRetriever(Protocol):
 def answers_of(
     retriever: Retriever, batches: Sequence[Sequence[int]], examples: Sequence[Example]
 ) -> Generator[tuple[int, list[Answer]], None, None]:
-    """The number of each batch and its answers, as they come; one that cannot be given says why (`Answer.failure`).
+    """The number of each batch and its answers, as they come.
+
+    One that cannot be given says why (`Answer.failure`).
 
     Args:
         retriever: What answers.
@@ -83,7 +87,9 @@ def answers_of(
         examples: The examples.
     """
     if isinstance(retriever, ParallelRetriever):
-        yield from retriever.answer_as_they_come([examples[index] for index in batch] for batch in batches)
+        yield from retriever.answer_as_they_come(
+            [examples[index] for index in batch] for batch in batches
+        )
         return
     for number, batch in enumerate(batches):
         yield number, answers_or_failures(retriever.answer, [examples[index] for index in batch])
@@ -92,7 +98,9 @@ def answers_of(
 def answers_or_failures(
     answer: Callable[[Sequence[Example]], list[Answer]], examples: Sequence[Example]
 ) -> list[Answer]:
-    """Answers of a batch; where one of it cannot be given, each is asked for by itself, and that one says why.
+    """Answers of a batch.
+
+    Where one of it cannot be given, each is asked for by itself, and that one says why.
 
     Args:
         answer: As `Retriever.answer`.

@@ -17,7 +17,9 @@ BASELINE_PREFIX = "baseline:"
 
 
 def _everything(example: Example, seed: int) -> Fragment:
-    return Fragment(tuple(range(len(example.dialogue.utterances))), tuple(range(len(example.dialogue.images))))
+    return Fragment(
+        tuple(range(len(example.dialogue.utterances))), tuple(range(len(example.dialogue.images)))
+    )
 
 
 def _nothing(example: Example, seed: int) -> Fragment:
@@ -63,7 +65,9 @@ def _overlap(example: Example, seed: int) -> Fragment:
         if is_chosen:
             chosen.append(utterance_id)
     hosts = example.dialogue.image_utterance_ids
-    return Fragment(tuple(chosen), tuple(image_id for image_id, host in enumerate(hosts) if host in set(chosen)))
+    return Fragment(
+        tuple(chosen), tuple(image_id for image_id, host in enumerate(hosts) if host in set(chosen))
+    )
 
 
 BASELINES: dict[str, Callable[[Example, int], Fragment]] = {
@@ -72,10 +76,12 @@ BASELINES: dict[str, Callable[[Example, int], Fragment]] = {
     "random-third": _random_third,
     "overlap": _overlap,
 }
-"""`everything`: all ids. `nothing`: none. `random-third`: a third of the utterances and of the images, drawn by seed and
-query. `overlap`: utterances that share a word or a pair of Chinese characters with the query,
-wordless lines going with the
-line before, and the images on them."""
+"""`everything`: all ids. `nothing`: none. `random-third`.
+
+A third of the utterances and of the images, drawn by seed and query. `overlap`: utterances that
+share a word or a pair of Chinese characters with the query, wordless lines going with the line
+before, and the images on them.
+"""
 
 
 class BaselineRetriever:

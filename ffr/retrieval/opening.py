@@ -105,7 +105,9 @@ class OpenModel(Protocol):
         """What makes vectors of its own; None where it has none."""
         ...
 
-    def retriever(self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar) -> Retriever:
+    def retriever(
+        self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar
+    ) -> Retriever:
         """What answers on this data.
 
         Args:
@@ -118,7 +120,9 @@ class OpenModel(Protocol):
         ...
 
 
-def rules_of(choice: ModelChoice, model: OpenModel | None, *, trust_remote_code: bool = False) -> ModelRules | None:
+def rules_of(
+    choice: ModelChoice, model: OpenModel | None, *, trust_remote_code: bool = False
+) -> ModelRules | None:
     """What the data must not hold for this model; None where nothing is known.
 
     Args:
@@ -148,14 +152,20 @@ def choose_model(model: str | None) -> ModelChoice:
     if model is None:
         run = newest_finished_run(Path(RUNS_FOLDER))
         if run is None:
-            return ModelChoice("vlm", "tiny", "tiny (no finished run under ./runs)", resolve_model("tiny"))
-        return ModelChoice("vlm", str(run), f"the newest finished run {run}", resolve_model(str(run)))
+            return ModelChoice(
+                "vlm", "tiny", "tiny (no finished run under ./runs)", resolve_model("tiny")
+            )
+        return ModelChoice(
+            "vlm", str(run), f"the newest finished run {run}", resolve_model(str(run))
+        )
     kind = kind_of(model)
     if kind == "api":
         return ModelChoice(kind, model, API_PREFIX + split_name(model)[1])
     if kind == "embedding":
         if model == EMBEDDING_PREFIX:
-            raise UsageError("--model embedding: names no encoder; write embedding:ENCODER, as for --encoder")
+            raise UsageError(
+                "--model embedding: names no encoder; write embedding:ENCODER, as for --encoder"
+            )
         return ModelChoice(kind, model, model)
     if kind == "baseline":
         name = model.removeprefix(BASELINE_PREFIX)
@@ -166,7 +176,12 @@ def choose_model(model: str | None) -> ModelChoice:
 
 
 def open_model(
-    choice: ModelChoice, settings: AnswerConfig, *, name: str, seed: int = 0, trust_remote_code: bool = False
+    choice: ModelChoice,
+    settings: AnswerConfig,
+    *,
+    name: str,
+    seed: int = 0,
+    trust_remote_code: bool = False,
 ) -> OpenModel:
     """Loads the model, or makes ready what else answers.
 
@@ -194,7 +209,12 @@ def open_model(
             query_position=settings.query_position,
             max_new_tokens=settings.max_new_tokens,
             with_logprobs=settings.logprobs,
-            limits=Limits(settings.concurrency, settings.requests_per_minute, settings.timeout, settings.max_retries),
+            limits=Limits(
+                settings.concurrency,
+                settings.requests_per_minute,
+                settings.timeout,
+                settings.max_retries,
+            ),
             prices=Prices(settings.price_in, settings.price_out),
             label=name,
         )
@@ -237,7 +257,9 @@ class OpenReader:
 
         return PolicyEncoder(self._reader.vlm)
 
-    def retriever(self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar) -> Retriever:
+    def retriever(
+        self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar
+    ) -> Retriever:
         if not settings.window:
             return self._reader
         return WindowedRetriever(self._reader, window=settings.window, overlap=settings.overlap)
@@ -263,16 +285,24 @@ class OpenEmbedding:
     def encoder(self) -> Encoder:
         return self._scorer.encoder
 
-    def retriever(self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar) -> Retriever:
-        return EmbeddingRetriever(self._scorer, self._selection(asked, settings, say, progress), name=self._name)
+    def retriever(
+        self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar
+    ) -> Retriever:
+        return EmbeddingRetriever(
+            self._scorer, self._selection(asked, settings, say, progress), name=self._name
+        )
 
-    def _selection(self, asked: AskedData, settings: AnswerConfig, say: Say, progress: Bar) -> Selection:
+    def _selection(
+        self, asked: AskedData, settings: AnswerConfig, say: Say, progress: Bar
+    ) -> Selection:
         """The rule: as given, or fitted on data that is not asked."""
         if settings.threshold is not None:
             if settings.image_threshold is not None and not self.takes_images:
                 beside = "an encoder of texts, with which pictures follow their lines"
                 raise UsageError(f"--image-threshold has no meaning beside {beside}")
-            image = settings.threshold if settings.image_threshold is None else settings.image_threshold
+            image = (
+                settings.threshold if settings.image_threshold is None else settings.image_threshold
+            )
             return Selection("threshold", settings.threshold, image if self.takes_images else None)
         if settings.fit_dataset is None and asked.split is None:
             why = "what is similar enough is fitted on data that is not evaluated"
@@ -280,11 +310,17 @@ class OpenEmbedding:
             raise UsageError(f"{why}, and {asked.dataset} is all there is; {remedy}")
         dataset = settings.fit_dataset or asked.dataset
         entry = NAMED_SETS.get(dataset)
-        if settings.fit_dataset is None and entry is not None and settings.fit_split not in entry.splits:
+        if (
+            settings.fit_dataset is None
+            and entry is not None
+            and settings.fit_split not in entry.splits
+        ):
             why = f"what is similar enough must be fitted, and the set {dataset} has no part {settings.fit_split}"
             raise UsageError(f"{why}; name data with --fit-dataset, or give --threshold")
         own_root = (
-            settings.fit_image_root if settings.fit_dataset is not None else settings.fit_image_root or asked.image_root
+            settings.fit_image_root
+            if settings.fit_dataset is not None
+            else settings.fit_image_root or asked.image_root
         )
         data = load_dataset(
             dataset,
@@ -301,7 +337,9 @@ class OpenEmbedding:
         part = f" ({split})" if split is not None else ""
         say(f"Fitting {settings.select} on {dataset}{part}, {len(fit)} queries")
         with progress(len(fit)) as advance:
-            return fitted_selection(self._scorer, fit, settings.select, dataset=dataset, split=split, progress=advance)
+            return fitted_selection(
+                self._scorer, fit, settings.select, dataset=dataset, split=split, progress=advance
+            )
 
 
 def open_encoder_of(name: str, settings: AnswerConfig, policy: Encoder | None = None) -> Encoder:

@@ -63,7 +63,8 @@ class VlmRetriever:
 
         self.vlm = vlm
         self._name = name
-        # an answer of the grammar has no place for a thought, so the prompt closes one that it opens
+        # an answer of the grammar has no place for a thought, so the prompt closes one that it
+        # opens
         self._encode = PromptBuilder(
             vlm, template=template, query_position=query_position, closes_thought=is_constrained
         )
@@ -100,10 +101,12 @@ class VlmRetriever:
         }
 
     def plan(self, examples: Sequence[Example]) -> list[list[int]]:
-        """Batches of like length within the token budget; the longest first shows what does not fit.
+        """Batches of like length within the token budget.
 
-        Queries that share their dialogue stay together and count for what they put into the model. One that cannot be answered stands
-        alone, at the end.
+        The longest first shows what does not fit.
+
+        Queries that share their dialogue stay together and count for what they put into the model.
+        One that cannot be answered stands alone, at the end.
         """
         units: list[list[int]] = []
         sizes: list[int] = []
@@ -132,18 +135,27 @@ class VlmRetriever:
         try:
             self._unit_size([examples[index] for index in unit])
         except DataError:
-            return [] if len(unit) == 1 else [index for one in unit for index in self._answerable([one], examples)]
+            return (
+                []
+                if len(unit) == 1
+                else [index for one in unit for index in self._answerable([one], examples)]
+            )
         return unit
 
     def _units(self, examples: Sequence[Example]) -> list[list[int]]:
-        """Indices answered behind one copy of a dialogue; each alone where nothing can be shared."""
+        """Indices answered behind one copy of a dialogue.
+
+        Each alone where nothing can be shared.
+        """
         groups: dict[Any, list[int]] = {}
         for index, example in enumerate(examples):
             prompt = self.prompt(example)
             head = prompt.user[: _query_line(prompt.user)] if self._is_prefix_shared else ""
             key: Any = index
             if UTT_ID_START in head:  # the dialogue stands before the query
-                content = repr((prompt.system, head, [str(location) for location in example.image_locations()]))
+                content = repr(
+                    (prompt.system, head, [str(location) for location in example.image_locations()])
+                )
                 key = hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
             groups.setdefault(key, []).append(index)
         if len(groups) == len(examples) or not self._can_share():
@@ -164,14 +176,18 @@ class VlmRetriever:
     def _unit_size(self, examples: Sequence[Example]) -> int:
         """Tokens that a unit puts into the model: a prompt, and of each further query its line."""
         whole = self._num_tokens(examples[0])
-        lines = [self._num_line_tokens(example) for example in examples] if len(examples) > 1 else [0]
+        lines = (
+            [self._num_line_tokens(example) for example in examples] if len(examples) > 1 else [0]
+        )
         for example, line in zip(examples, lines, strict=True):
             self._check_length(example, whole + line - lines[0])
         return whole + sum(lines[1:])
 
     def _num_line_tokens(self, example: Example) -> int:
         user = self.prompt(example).user
-        return len(self.vlm.tokenizer(user[_query_line(user) :], add_special_tokens=False).input_ids)
+        return len(
+            self.vlm.tokenizer(user[_query_line(user) :], add_special_tokens=False).input_ids
+        )
 
     def _num_tokens(self, example: Example) -> int:
         # each picture is opened once, however many queries its dialogue has
@@ -183,7 +199,9 @@ class VlmRetriever:
             key = str(location)
             if key not in self._image_tokens:
                 empty = self.vlm.encode(FilePrompt("", prompt.system), []).num_tokens
-                picture = self.vlm.encode(FilePrompt(IMAGE_MARK, prompt.system), [location], where=where)
+                picture = self.vlm.encode(
+                    FilePrompt(IMAGE_MARK, prompt.system), [location], where=where
+                )
                 self._image_tokens[key] = picture.num_tokens - empty
             num_tokens += self._image_tokens[key]
         return num_tokens
@@ -192,8 +210,10 @@ class VlmRetriever:
         limit = self.vlm.max_context
         if limit is not None and num_tokens + self._max_new_tokens > limit:
             raise DataError(
-                f"its prompt of {num_tokens} tokens and an answer of up to {self._max_new_tokens} exceed the model's {limit}; "
-                "lower --max-new-tokens, cut long dialogues by --window, or take a model with a longer context",
+                f"its prompt of {num_tokens} tokens and an answer of up to {self._max_new_tokens} "
+                f"exceed the model's {limit}; "
+                "lower --max-new-tokens, cut long dialogues by --window, or take a model with a "
+                "longer context",
                 where=f"dialogue {example.dialogue.id!r}",
             )
 
@@ -230,7 +250,8 @@ class VlmRetriever:
         grammars = None
         if self._is_constrained:
             grammars = [
-                AnswerGrammar(len(example.dialogue.utterances), len(example.dialogue.images)) for example in examples
+                AnswerGrammar(len(example.dialogue.utterances), len(example.dialogue.images))
+                for example in examples
             ]
         units: list[list[int]] = []
         for unit in self._units(examples):
@@ -239,12 +260,16 @@ class VlmRetriever:
             length = shared_beginning([prompts[index] for index in unit], self.vlm.placeholder_ids)
             units += [unit] if length is not None else [[index] for index in unit]
         if len(units) == len(examples):
-            return generate_answers(self.vlm, prompts, max_new_tokens=self._max_new_tokens, grammars=grammars)
+            return generate_answers(
+                self.vlm, prompts, max_new_tokens=self._max_new_tokens, grammars=grammars
+            )
         parts = answer_neighbours(
             self.vlm,
             [[prompts[index] for index in unit] for unit in units],
             max_new_tokens=self._max_new_tokens,
-            grammars=None if grammars is None else [[grammars[index] for index in unit] for unit in units],
+            grammars=None
+            if grammars is None
+            else [[grammars[index] for index in unit] for unit in units],
         )
         found = dict(zip(itertools.chain(*units), itertools.chain(*parts), strict=True))
         return [found[index] for index in range(len(examples))]

@@ -1,7 +1,9 @@
-"""Long dialogues piece by piece: cuts a dialogue into windows, has each answered by itself, and merges the answers.
+"""Long dialogues piece by piece.
 
-A piece has its own numbering of utterances and of images, from 0. The merged answer is the union of the pieces' answers in the numbering of
-the whole dialogue.
+Cuts a dialogue into windows, has each answered by itself, and merges the answers.
+
+A piece has its own numbering of utterances and of images, from 0. The merged answer is the union of
+the pieces' answers in the numbering of the whole dialogue.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ _MAX_ID = 999_999_999
 def window_ranges(num_utterances: int, window: int, overlap: int) -> list[tuple[int, int]]:
     """Begin and end (exclusive) of the pieces of a dialogue, in utterances.
 
-    Each piece but the last has `window` utterances, and the last `overlap` of one are the first of the next. The last piece
-    ends with the dialogue and may be shorter; it always has something that the one before it has not.
+    Each piece but the last has `window` utterances, and the last `overlap` of one are the first of
+    the next. The last piece ends with the dialogue and may be shorter; it always has something that
+    the one before it has not.
 
     Args:
         num_utterances: Length of the dialogue.
@@ -59,8 +62,8 @@ class Piece:
     def place(self, fragment: Fragment, num_utterances: int, num_images: int) -> Fragment:
         """The piece's answer in the numbering of the whole dialogue.
 
-        An id that the piece does not have must not become one that the whole has: it goes behind the end of the dialogue, where it
-        counts against the answer as any invented id does.
+        An id that the piece does not have must not become one that the whole has: it goes behind
+        the end of the dialogue, where it counts against the answer as any invented id does.
 
         Args:
             fragment: What the piece's answer names.
@@ -76,7 +79,10 @@ class Piece:
 def _placed(ids: tuple[int, ...], span: tuple[int, int], size: int) -> tuple[int, ...]:
     start, end = span
     length = end - start
-    return tuple(start + item if item < length else min(size + start + item - length, _MAX_ID) for item in ids)
+    return tuple(
+        start + item if item < length else min(size + start + item - length, _MAX_ID)
+        for item in ids
+    )
 
 
 def cut(example: Example, window: int, overlap: int) -> list[Piece]:
@@ -100,22 +106,33 @@ def cut(example: Example, window: int, overlap: int) -> list[Piece]:
     for start, end in ranges:
         first_image = sum(host < start for host in dialogue.image_utterance_ids)
         end_image = sum(host < end for host in dialogue.image_utterance_ids)
-        part = Dialogue(f"{dialogue.id}, utterances {start}-{end - 1}", dialogue.utterances[start:end])
+        part = Dialogue(
+            f"{dialogue.id}, utterances {start}-{end - 1}", dialogue.utterances[start:end]
+        )
         prompt = example.prompt and _cut_prompt(example.prompt, dialogue, start, end, first_image)
         pieces.append(
-            Piece(replace(example, dialogue=part, prompt=prompt, fragment=None), (start, end), (first_image, end_image))
+            Piece(
+                replace(example, dialogue=part, prompt=prompt, fragment=None),
+                (start, end),
+                (first_image, end_image),
+            )
         )
     return pieces
 
 
-_IMAGE_ID = re.compile(re.escape(IMG_ID_START) + r"([0-9]{1,9})" + re.escape(IMG_ID_END) + re.escape(IMAGE_MARK))
+_IMAGE_ID = re.compile(
+    re.escape(IMG_ID_START) + r"([0-9]{1,9})" + re.escape(IMG_ID_END) + re.escape(IMAGE_MARK)
+)
 
 
-def _cut_prompt(prompt: FilePrompt, dialogue: Dialogue, start: int, end: int, first_image: int) -> FilePrompt:
+def _cut_prompt(
+    prompt: FilePrompt, dialogue: Dialogue, start: int, end: int, first_image: int
+) -> FilePrompt:
     head, *lines = prompt.user.split(UTT_ID_START)
     if len(lines) != len(dialogue.utterances):
         raise DataError(
-            f"its prompt shows {len(lines)} of {len(dialogue.utterances)} utterances, so it cannot be cut; pass --template",
+            f"its prompt shows {len(lines)} of {len(dialogue.utterances)} utterances, so it cannot "
+            "be cut; pass --template",
             where=f"dialogue {dialogue.id!r}",
         )
     tail = ""
@@ -137,9 +154,10 @@ def _cut_prompt(prompt: FilePrompt, dialogue: Dialogue, start: int, end: int, fi
 def merge(example: Example, pieces: Sequence[Piece], answers: Sequence[Answer]) -> Answer:
     """The answers of an example's pieces as one.
 
-    The response is the union in the answer format. Where an answer of a piece was not well-formed, a remark behind it says so, which makes
-    the whole malformed too, while what could be read of the pieces is still read from it. What the pieces were answered stands in
-    `extra["pieces"]`, and numbers under `usage` are added up. Where a piece cannot be answered, the whole cannot.
+    The response is the union in the answer format. Where an answer of a piece was not well-formed,
+    a remark behind it says so, which makes the whole malformed too, while what could be read of the
+    pieces is still read from it. What the pieces were answered stands in `extra["pieces"]`, and
+    numbers under `usage` are added up. Where a piece cannot be answered, the whole cannot.
 
     >>> from ffr.dialogue import Utterance
     >>> chat = Example(Dialogue("d", tuple(Utterance("a", (str(number),)) for number in range(3))), "q")
@@ -152,18 +170,25 @@ def merge(example: Example, pieces: Sequence[Piece], answers: Sequence[Answer]) 
     if failures := [answer.failure for answer in answers if answer.failure is not None]:
         return Answer("", failure="; ".join(failures))
     size = len(example.dialogue.utterances), len(example.dialogue.images)
-    named = [piece.place(read_answer(answer.response), *size) for piece, answer in zip(pieces, answers, strict=True)]
+    named = [
+        piece.place(read_answer(answer.response), *size)
+        for piece, answer in zip(pieces, answers, strict=True)
+    ]
     response = format_answer(
         Fragment.of(
             (item for fragment in named for item in fragment.utterance_ids),
             (item for fragment in named for item in fragment.image_ids),
         )
     )
-    faulty = [str(number) for number, answer in enumerate(answers) if not is_well_formed(answer.response)]
+    faulty = [
+        str(number) for number, answer in enumerate(answers) if not is_well_formed(answer.response)
+    ]
     if faulty:
         response += f" (malformed: pieces {', '.join(faulty)} of 0-{len(pieces) - 1})"
     extra: dict[str, Any] = {
-        "pieces": [_piece_record(piece, answer) for piece, answer in zip(pieces, answers, strict=True)]
+        "pieces": [
+            _piece_record(piece, answer) for piece, answer in zip(pieces, answers, strict=True)
+        ]
     }
     usages = [answer.extra["usage"] for answer in answers if "usage" in answer.extra]
     if usages:
@@ -199,7 +224,8 @@ class WindowedRetriever:
     def __init__(self, inner: Retriever, *, window: int, overlap: int = 0) -> None:
         if window < 1 or not 0 <= overlap < window:
             raise UsageError(
-                f"a window of {window} utterances with an overlap of {overlap} cannot go forward; the overlap must be less"
+                f"a window of {window} utterances with an overlap of {overlap} cannot go forward; "
+                "the overlap must be less"
             )
         self.inner = inner
         self._window = window
@@ -223,13 +249,16 @@ class WindowedRetriever:
             else:
                 short.append(index)
         for group in long.values():  # what a piece cannot hold must show before hours of work
-            self.inner.plan([piece.example for index in group for piece in self._cut(examples[index])])
+            self.inner.plan(
+                [piece.example for index in group for piece in self._cut(examples[index])]
+            )
         batches = list(long.values())
         if isinstance(self.inner, ParallelRetriever):
             # batches say only what is written down together
             batches = [[index] for group in batches for index in group]
         return batches + [
-            [short[number] for number in batch] for batch in self.inner.plan([examples[index] for index in short])
+            [short[number] for number in batch]
+            for batch in self.inner.plan([examples[index] for index in short])
         ]
 
     def prompt(self, example: Example) -> FilePrompt:
@@ -251,14 +280,21 @@ class WindowedRetriever:
             for example, pieces in zip(examples, cuts, strict=True)
         ]
 
-    def answer_as_they_come(self, batches: Iterable[Sequence[Example]]) -> Iterator[tuple[int, list[Answer]]]:
-        """As `ParallelRetriever`, the pieces being what is worked on at a time; one batch after another where the inner one is none."""
+    def answer_as_they_come(
+        self, batches: Iterable[Sequence[Example]]
+    ) -> Iterator[tuple[int, list[Answer]]]:
+        """As `ParallelRetriever`, the pieces being what is worked on at a time.
+
+        One batch after another where the inner one is none.
+        """
         if not isinstance(self.inner, ParallelRetriever):
             for number, batch in enumerate(batches):
                 yield number, self.answer(batch)
             return
         under_way: dict[int, _BatchUnderWay] = {}
-        places: list[tuple[int, int, int]] = []  # of each piece that was handed in: batch, example, piece
+        places: list[
+            tuple[int, int, int]
+        ] = []  # of each piece that was handed in: batch, example, piece
 
         def pieces_of_all() -> Iterator[list[Example]]:
             for number, batch in enumerate(batches):

@@ -40,7 +40,9 @@ class AnswerConfig(Settings):
     batch_tokens: int = setting(16_384, "prompt tokens answered at once", low=1, of="vlm")
     max_new_tokens: int = setting(512, "longest answer, in tokens", low=1, of=_READERS)
     device: str = setting(
-        "auto", "where it runs: auto, cpu, cuda, cuda:1, mps", of=("vlm", "embedding", COHERENCE_ENCODER)
+        "auto",
+        "where it runs: auto, cpu, cuda, cuda:1, mps",
+        of=("vlm", "embedding", COHERENCE_ENCODER),
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
@@ -84,8 +86,12 @@ class AnswerConfig(Settings):
     requests_per_minute: float | None = setting(
         None, "requests begun in a minute at most", above=0, unset="no bound", of="api"
     )
-    timeout: float = setting(300.0, "longest time for one answer, in seconds", above=0, unit="SECONDS", of="api")
-    max_retries: int = setting(6, "how often a request is repeated after a passing fault", low=0, of="api")
+    timeout: float = setting(
+        300.0, "longest time for one answer, in seconds", above=0, unit="SECONDS", of="api"
+    )
+    max_retries: int = setting(
+        6, "how often a request is repeated after a passing fault", low=0, of="api"
+    )
     max_failures: int | None = setting(
         None,
         "stop where more than N queries cannot be answered; they count as wrong",
@@ -139,7 +145,9 @@ class AnswerConfig(Settings):
         of_data=True,
         unless="threshold",
     )
-    fit_split: str = setting("train", "part of the set to fit on", of="embedding", of_data=True, unless="threshold")
+    fit_split: str = setting(
+        "train", "part of the set to fit on", of="embedding", of_data=True, unless="threshold"
+    )
     fit_limit: int | None = setting(
         None,
         "fit on the first N queries only",
@@ -182,7 +190,11 @@ def without_effect(kind: ModelKind, settings: type[Settings] = AnswerConfig) -> 
     >>> sorted(without_effect("vlm") & {"constrained", "timeout", "threshold"})
     ['threshold', 'timeout']
     """
-    return frozenset(name for name, item in declared(settings).items() if item.about.of and kind not in item.about.of)
+    return frozenset(
+        name
+        for name, item in declared(settings).items()
+        if item.about.of and kind not in item.about.of
+    )
 
 
 def settings_of_data(settings: type[Settings] = AnswerConfig) -> frozenset[str]:

@@ -54,8 +54,8 @@ class About:
         of_data: Whether it may change from one data set to the next on the model that is loaded.
         decides_result: Whether another value can give another result; if not, it is no part of
             what a run is.
-        by_content: Whether it names data or a model, which a run knows by their fingerprints: they may
-            have moved since, so the name is no part of what a run is.
+        by_content: Whether it names data or a model, which a run knows by their fingerprints: they
+            may have moved since, so the name is no part of what a run is.
         typed_only: Whether it lets code run, so that only who types the command can set it.
         flag: Its option on the command line; none = made of its name.
         alone: What its option means without a value; none = it needs one.
@@ -138,7 +138,9 @@ def _declared(kind: type[Settings]) -> dict[str, Declared]:
     for name, info in kind.__pydantic_fields__.items():  # type: ignore[attr-defined]
         hint = info.annotation
         union = get_origin(hint) in (Union, types.UnionType)
-        options = [item for item in (get_args(hint) if union else (hint,)) if item is not type(None)]
+        options = [
+            item for item in (get_args(hint) if union else (hint,)) if item is not type(None)
+        ]
         choices = get_args(options[0]) if get_origin(options[0]) is Literal else ()
         found[name] = Declared(
             name,
@@ -178,7 +180,9 @@ class Settings:
                 continue
             # a needed 0.0 is there
             if getattr(self, needed) is None or getattr(self, needed) is False:
-                raise UsageError(f"{self.called(name)} has no meaning without {self.called(needed)}; give both")
+                raise UsageError(
+                    f"{self.called(name)} has no meaning without {self.called(needed)}; give both"
+                )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -203,7 +207,9 @@ class Settings:
 
     @model_validator(mode="wrap")
     @classmethod
-    def _in_words(cls, data: Any, handler: ModelWrapValidatorHandler[Any], info: ValidationInfo) -> Any:
+    def _in_words(
+        cls, data: Any, handler: ModelWrapValidatorHandler[Any], info: ValidationInfo
+    ) -> Any:
         if info.context and _PARTIAL in info.context:
             return handler(data)
         try:

@@ -111,7 +111,9 @@ def resumed_fingerprint(config: StageConfig, file: Path, recorded: str) -> str:
     former = _digest({name: getattr(begun, name) for name in document.value or {}})
     if recorded == former and config_fingerprint(begun) == config_fingerprint(config):
         return recorded
-    raise UsageError(f"{file}: not the settings that the run began with; restore the file, or start a new run")
+    raise UsageError(
+        f"{file}: not the settings that the run began with; restore the file, or start a new run"
+    )
 
 
 def _recorded_config(kind: type[Config], document: Document) -> Config:
@@ -192,7 +194,9 @@ def config_fingerprint(config: StageConfig) -> str:
     True
     """
     known = declared(type(config))
-    return _digest({name: value for name, value in asdict(config).items() if known[name].about.is_of_a_run})
+    return _digest(
+        {name: value for name, value in asdict(config).items() if known[name].about.is_of_a_run}
+    )
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -20,9 +20,14 @@ class StageConfig(Settings):
     stage: ClassVar[str]
 
     model: str = setting(
-        "tiny", "model to start from: `tiny`, a folder, a run, or a hub id", unit="MODEL", by_content=True
+        "tiny",
+        "model to start from: `tiny`, a folder, a run, or a hub id",
+        unit="MODEL",
+        by_content=True,
     )
-    dataset: str = setting("sample", "training data: a named set or a file", unit="NAME|PATH", by_content=True)
+    dataset: str = setting(
+        "sample", "training data: a named set or a file", unit="NAME|PATH", by_content=True
+    )
     split: str = setting("train", "part of a named set to train on", by_content=True)
     val_dataset: str | None = setting(
         None,
@@ -39,24 +44,42 @@ class StageConfig(Settings):
         unset="the data file's folder",
         by_content=True,
     )
-    skip_bad: bool = setting(False, "leave bad records out, counted, instead of stopping at the first", by_content=True)
+    skip_bad: bool = setting(
+        False, "leave bad records out, counted, instead of stopping at the first", by_content=True
+    )
     template: Literal["zh", "en"] | None = setting(None, "prompt template", unset=_OF_PROMPT)
     query_position: Literal["first", "last"] | None = setting(
         None, "query before or after the dialogue", unset=_OF_PROMPT
     )
-    max_image_pixels: int = setting(602_112, "larger images are scaled down to this many pixels", low=784)
-    max_tokens: int = setting(15_536, "a longer prompt with its answer is an error that names the dialogue", low=16)
+    max_image_pixels: int = setting(
+        602_112, "larger images are scaled down to this many pixels", low=784
+    )
+    max_tokens: int = setting(
+        15_536, "a longer prompt with its answer is an error that names the dialogue", low=16
+    )
 
-    lora_rank: int = setting(8, "rank of the LoRA adapter; 0 trains all weights of the language model", low=0)
-    lora_alpha: float = setting(32.0, "LoRA scale: the update is multiplied by alpha / rank", above=0)
+    lora_rank: int = setting(
+        8, "rank of the LoRA adapter; 0 trains all weights of the language model", low=0
+    )
+    lora_alpha: float = setting(
+        32.0, "LoRA scale: the update is multiplied by alpha / rank", above=0
+    )
     lora_dropout: float = setting(0.0, "dropout in front of the adapter", low=0, high=0.9)
-    load_in_4bit: bool = setting(False, "load the frozen weights in 4 bits (needs bitsandbytes and a GPU)")
+    load_in_4bit: bool = setting(
+        False, "load the frozen weights in 4 bits (needs bitsandbytes and a GPU)"
+    )
     trust_remote_code: bool = setting(
         False, "run code that comes with the model; only for a model you trust", typed_only=True
     )
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "auto = bf16 on a GPU that has it, else fp32")
-    gradient_checkpointing: bool = setting(True, "recompute activations in the backward pass to save memory")
-    compile: bool = setting(False, "compile the decoder's layers: quicker steps, after some time of compiling")
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", "auto = bf16 on a GPU that has it, else fp32"
+    )
+    gradient_checkpointing: bool = setting(
+        True, "recompute activations in the backward pass to save memory"
+    )
+    compile: bool = setting(
+        False, "compile the decoder's layers: quicker steps, after some time of compiling"
+    )
     feature_cache_mb: int = setting(
         512,
         "memory for image features, computed once by the frozen vision tower; 0 = off",
@@ -69,10 +92,14 @@ class StageConfig(Settings):
         unset="memory only",
         decides_result=False,
     )
-    feature_cache_dir_mb: int = setting(4096, "size bound of that folder", low=1, decides_result=False)
+    feature_cache_dir_mb: int = setting(
+        4096, "size bound of that folder", low=1, decides_result=False
+    )
 
     epochs: float = setting(1.0, "passes over the training data", above=0)
-    max_steps: int | None = setting(None, "stop after this many optimizer steps even if epochs are left", low=1)
+    max_steps: int | None = setting(
+        None, "stop after this many optimizer steps even if epochs are left", low=1
+    )
     batch_size: int = setting(1, "dialogues a device takes at once", low=1)
     accumulate: int = setting(4, "batches a device adds up before an optimizer step", low=1)
     learning_rate: float = setting(1e-4, "peak learning rate", above=0)
@@ -85,17 +112,25 @@ class StageConfig(Settings):
     weight_decay: float = setting(0.01, "AdamW weight decay", low=0)
     max_grad_norm: float = setting(1.0, "gradients are scaled down to this norm; 0 = never", low=0)
 
-    val_every_steps: int | None = setting(None, "validate every so many steps", low=1, unset="four times a run")
+    val_every_steps: int | None = setting(
+        None, "validate every so many steps", low=1, unset="four times a run"
+    )
     val_examples: int = setting(64, "validation examples that are answered for F1; 0 = none", low=0)
     val_batch_tokens: int = setting(16_384, "prompt tokens answered at once in validation", low=16)
     max_new_tokens: int = setting(512, "longest answer that validation lets the model write", low=8)
-    checkpoint_every_steps: int = setting(50, "write a checkpoint every so many steps", low=1, decides_result=False)
-    keep_checkpoints: int = setting(2, "newest checkpoints that are kept", low=1, decides_result=False)
+    checkpoint_every_steps: int = setting(
+        50, "write a checkpoint every so many steps", low=1, decides_result=False
+    )
+    keep_checkpoints: int = setting(
+        2, "newest checkpoints that are kept", low=1, decides_result=False
+    )
 
     seed: int = setting(0, "seed of data order, adapter and dropout", low=0, high=2**32 - 1)
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device")
     devices: int = setting(1, "processes, one a device", low=1)
-    strategy: str = setting("auto", "Lightning strategy by name: auto, ddp, fsdp, deepspeed_stage_2, …")
+    strategy: str = setting(
+        "auto", "Lightning strategy by name: auto, ddp, fsdp, deepspeed_stage_2, …"
+    )
     # the last bits of a sum may hang on it, as they hang on the machine, which no setting names
     num_threads: int | None = setting(
         None, "CPU threads a process uses", low=1, unset="torch's choice", decides_result=False
@@ -106,7 +141,9 @@ class StageConfig(Settings):
         "for which a CPU keeps less memory (64)",
         low=1,
     )
-    num_workers: int = setting(2, "threads that read and encode ahead of training", low=0, decides_result=False)
+    num_workers: int = setting(
+        2, "threads that read and encode ahead of training", low=0, decides_result=False
+    )
     wandb_project: str | None = setting(
         None,
         "also log to this Weights & Biases project (extra `wandb`)",
@@ -159,7 +196,9 @@ class GrpoConfig(StageConfig):
         flag="--from",
         by_content=True,
     )
-    batch_size: int = setting(1, "prompts a device takes through the model at once, each with all its answers", low=1)
+    batch_size: int = setting(
+        1, "prompts a device takes through the model at once, each with all its answers", low=1
+    )
     accumulate: int = setting(4, "such batches of a device in a step", low=1)
     learning_rate: float = setting(2e-6, "peak learning rate", above=0)
     warmup_share: float = setting(
@@ -171,8 +210,12 @@ class GrpoConfig(StageConfig):
     max_new_tokens: int = setting(1024, "longest answer, in training and in validation", low=8)
 
     num_generations: int = setting(8, "answers sampled to each prompt (G)", low=2)
-    temperature: float = setting(1.0, "sampling temperature; the log-probabilities are taken at it too", above=0)
-    top_p: float = setting(0.85, "sampling keeps the likeliest tokens of this total probability", above=0, high=1)
+    temperature: float = setting(
+        1.0, "sampling temperature; the log-probabilities are taken at it too", above=0
+    )
+    top_p: float = setting(
+        0.85, "sampling keeps the likeliest tokens of this total probability", above=0, high=1
+    )
     resample_attempts: int = setting(
         3, "how often prompts whose answers all earn the same are answered anew; 0 = never", low=0
     )
@@ -199,12 +242,18 @@ class GrpoConfig(StageConfig):
         "take it through the model once for those that are answered (rollout_batch) or trained "
         "(batch_size) at once; needs query_position=last, and no curriculum",
     )
-    startup_check: bool = setting(True, "take the longest prompt through a whole step before training")
+    startup_check: bool = setting(
+        True, "take the longest prompt through a whole step before training"
+    )
 
-    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"] = setting("grpo", "objective")
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"] = setting(
+        "grpo", "objective"
+    )
     clip_low: float = setting(0.2, "probability ratios are clipped below 1 minus this", low=0)
     clip_high: float = setting(0.28, "probability ratios are clipped above 1 plus this", low=0)
-    kl_coefficient: float = setting(0.02, "weight of the divergence from the model it started from", low=0)
+    kl_coefficient: float = setting(
+        0.02, "weight of the divergence from the model it started from", low=0
+    )
     scale_advantages: Literal["group", "batch", "none"] = setting(
         "group", "whose standard deviation the advantages are divided by"
     )
@@ -250,8 +299,12 @@ class GrpoConfig(StageConfig):
         unset="shuffled",
         alone="paper",
     )
-    difficulty: str | None = setting(None, "table of `ffr curriculum score`", unset="made, or found in the cache")
-    pace_start_share: float = setting(0.3, "share of the data in the pool at the start of `paced`", above=0, high=1)
+    difficulty: str | None = setting(
+        None, "table of `ffr curriculum score`", unset="made, or found in the cache"
+    )
+    pace_start_share: float = setting(
+        0.3, "share of the data in the pool at the start of `paced`", above=0, high=1
+    )
     show_samples_every_steps: int = setting(
         20, "write out answers with their rewards every so many steps; 0 = never", low=0
     )
@@ -265,7 +318,9 @@ class GrpoConfig(StageConfig):
                 f"curriculum {self.curriculum} orders queries one by one; leave one of the two out"
             )
         if self.pad_to_multiple_of > 1 and self.prompt_sharing == "off":
-            raise UsageError(f"setting pad_to_multiple_of: {_NOT_PACKED}; leave prompt_sharing at auto")
+            raise UsageError(
+                f"setting pad_to_multiple_of: {_NOT_PACKED}; leave prompt_sharing at auto"
+            )
         if self.loss_type == "cispo" and self.clip_high < 1:
             raise UsageError(
                 f"setting clip_high: {self.clip_high} is too small for cispo, which takes it as "
@@ -280,4 +335,6 @@ class GrpoConfig(StageConfig):
 
 def _check_packing(config: SftConfig | GrpoConfig) -> None:
     if config.pack_queries and config.query_position == "first":
-        raise UsageError("setting pack_queries: the dialogue must stand before them; set query_position=last")
+        raise UsageError(
+            "setting pack_queries: the dialogue must stand before them; set query_position=last"
+        )

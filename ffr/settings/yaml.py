@@ -144,7 +144,9 @@ class _Builder:
 
     def _value(self, event: Any, path: Place, key_line: int | None = None) -> Any:
         if isinstance(event, yaml.AliasEvent):
-            self._fail(event, f"an alias (*{one_line(str(event.anchor))}) is not taken; write it out")
+            self._fail(
+                event, f"an alias (*{one_line(str(event.anchor))}) is not taken; write it out"
+            )
         if event.anchor is not None:
             self._fail(event, f"an anchor (&{one_line(event.anchor)}) is not taken; take it out")
         if event.tag is not None:

@@ -216,7 +216,9 @@ class SuiteFile:
     seed: Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)] = 0
     slices: Annotated[tuple[str, ...], Field(min_length=1), _names((WHOLE, *SLICES))] = (WHOLE,)
     defaults: Given = field(default_factory=dict)
-    settings: Annotated[tuple[SuiteSetting, ...], Field(min_length=1, max_length=MAX_CELLS)] | None = None
+    settings: (
+        Annotated[tuple[SuiteSetting, ...], Field(min_length=1, max_length=MAX_CELLS)] | None
+    ) = None
 
     @model_validator(mode="after")
     def _labels(self) -> SuiteFile:

@@ -90,9 +90,16 @@ def _run(
     bench = Bench(suite, {})
     for row in suite.rows:
         for dataset in suite.datasets:
-            bench.cells[row.label, dataset.label] = _cell_at_hand(suite, row, dataset, out, is_chosen=row in chosen)
+            bench.cells[row.label, dataset.label] = _cell_at_hand(
+                suite, row, dataset, out, is_chosen=row in chosen
+            )
     data = _Data(say)
-    todo = [(row, dataset) for row in chosen if row.model.model is not None for dataset in suite.datasets]
+    todo = [
+        (row, dataset)
+        for row in chosen
+        if row.model.model is not None
+        for dataset in suite.datasets
+    ]
     models = _Models(suite, trust_remote_code)
     for number, (row, dataset) in enumerate(todo, start=1):
         say(f"[{number}/{len(todo)}] {row.label} on {dataset.label}")
@@ -101,7 +108,10 @@ def _run(
         except FfrError as error:
             cell = Cell("missing", reason=str(error))
         except torch.OutOfMemoryError as error:
-            cell = Cell("missing", reason=f"the device ran out of memory ({one_line(str(error).splitlines()[0])})")
+            cell = Cell(
+                "missing",
+                reason=f"the device ran out of memory ({one_line(str(error).splitlines()[0])})",
+            )
         if cell.status == "missing":
             say(f"MISSING: {cell.reason}")
         bench.cells[row.label, dataset.label] = cell
@@ -140,12 +150,16 @@ def _check_folder(out: Path) -> None:
 
 def _asked(suite: Suite, row: SuiteRow, dataset: SuiteDataset) -> dict[str, Any]:
     """What a cell is asked for, as far as it is known without loading anything."""
-    data = {key: value for key, value in asdict(dataset).items() if key not in ("label", "settings")}
+    data = {
+        key: value for key, value in asdict(dataset).items() if key not in ("label", "settings")
+    }
     settings = asdict(suite.settings_of(row, dataset))
     return {"model": row.model.model, "settings": settings, "data": data, "seed": suite.seed}
 
 
-def _cell_at_hand(suite: Suite, row: SuiteRow, dataset: SuiteDataset, out: Path, *, is_chosen: bool) -> Cell:
+def _cell_at_hand(
+    suite: Suite, row: SuiteRow, dataset: SuiteDataset, out: Path, *, is_chosen: bool
+) -> Cell:
     """A cell before anything is done: those of rows that are not chosen, as the folder has them."""
     if row.model.model is None:
         return Cell("reported")
@@ -168,7 +182,12 @@ class _Data:
         self._found: dict[tuple[str, bool, str], ExampleDataset | FfrError] = {}
 
     def __call__(
-        self, dataset: SuiteDataset, *, needs_images: bool, model: str, rules: Callable[[], ModelRules | None]
+        self,
+        dataset: SuiteDataset,
+        *,
+        needs_images: bool,
+        model: str,
+        rules: Callable[[], ModelRules | None],
     ) -> ExampleDataset:
         # a picture that one model cannot take another may
         key = dataset.label, needs_images, model if needs_images else ""
@@ -210,7 +229,11 @@ class _Models:
             try:
                 choice = choose_model(row.model.model)
                 self._found = open_model(
-                    choice, key[1], name=row.label, seed=self._suite.seed, trust_remote_code=self.trust_remote_code
+                    choice,
+                    key[1],
+                    name=row.label,
+                    seed=self._suite.seed,
+                    trust_remote_code=self.trust_remote_code,
                 )
             except FfrError as error:
                 self._found = error
@@ -223,7 +246,9 @@ class _Models:
     def _make_room(self) -> None:
         """Gives the memory of the model before back."""
         held_a_model = (
-            self._found is not None and not isinstance(self._found, FfrError) and self._found.encoder is not None
+            self._found is not None
+            and not isinstance(self._found, FfrError)
+            and self._found.encoder is not None
         )
         self._key = self._found = None
         if held_a_model:
@@ -233,7 +258,14 @@ class _Models:
 
 
 def _measure(
-    suite: Suite, row: SuiteRow, dataset: SuiteDataset, out: Path, data: _Data, models: _Models, say: Say, progress: Bar
+    suite: Suite,
+    row: SuiteRow,
+    dataset: SuiteDataset,
+    out: Path,
+    data: _Data,
+    models: _Models,
+    say: Say,
+    progress: Bar,
 ) -> Cell:
     assert row.model.model is not None
     settings = suite.settings_of(row, dataset)

@@ -79,11 +79,16 @@ class Suite:
         assert row.model.model is not None
         merged = {**self.defaults, **dataset.settings, **row.model.settings, **row.settings}
         without = without_effect(kind_of(row.model.model), self.answers)
-        return self.answers(**{name: value for name, value in merged.items() if name not in without})
+        return self.answers(
+            **{name: value for name, value in merged.items() if name not in without}
+        )
 
     def limited_to(self, num_queries: int) -> Suite:
         """The suite with the first queries of each data set only."""
-        datasets = (replace(item, limit=min(num_queries, item.limit or num_queries)) for item in self.datasets)
+        datasets = (
+            replace(item, limit=min(num_queries, item.limit or num_queries))
+            for item in self.datasets
+        )
         return replace(self, datasets=tuple(datasets))
 
     def rows_of(self, labels: Iterable[str]) -> tuple[SuiteRow, ...]:
@@ -96,8 +101,12 @@ class Suite:
         known = dict.fromkeys(name for row in self.rows for name in (row.model.label, row.label))
         for label in wanted:
             if label not in known:
-                raise UsageError(f"--only {label}: the suite {self.name} has no such row{nearest(label, known)}")
-        return tuple(row for row in self.rows if not wanted or wanted & {row.model.label, row.label})
+                raise UsageError(
+                    f"--only {label}: the suite {self.name} has no such row{nearest(label, known)}"
+                )
+        return tuple(
+            row for row in self.rows if not wanted or wanted & {row.model.label, row.label}
+        )
 
 
 def load_suite(source: str) -> Suite:
@@ -117,7 +126,9 @@ def load_suite(source: str) -> Suite:
     return _suite(read_yaml_file(path), name, AnswerConfig)
 
 
-def read_suite(text: str, *, name: str, where: str, answers: type[AnswerConfig] = AnswerConfig) -> Suite:
+def read_suite(
+    text: str, *, name: str, where: str, answers: type[AnswerConfig] = AnswerConfig
+) -> Suite:
     """Reads the text of a suite.
 
     Args:

@@ -66,10 +66,14 @@ class Bench:
         return sum(cell.status == status for cell in self.cells.values())
 
     def warnings(self) -> list[str]:
-        """Data sets whose cells were measured on different data: columns that cannot be compared."""
+        """Data sets whose cells were measured on different data.
+
+        Columns that cannot be compared.
+        """
         return [
             f"{dataset.label}: its figures were measured on different data (fingerprints "
-            f"{', '.join(name[:12] for name in self.fingerprints(dataset))}), so none is marked as best; measure all rows again."
+            f"{', '.join(name[:12] for name in self.fingerprints(dataset))}), so none is marked as "
+            "best; measure all rows again."
             for dataset in self.suite.datasets
             if len(self.fingerprints(dataset)) > 1
         ]
@@ -77,7 +81,9 @@ class Bench:
     def fingerprints(self, dataset: SuiteDataset) -> list[str]:
         """The different data fingerprints in a data set's columns."""
         found = (self.cell(row, dataset).results for row in self.suite.rows)
-        return sorted({str(results.data.get("fingerprint")) for results in found if results is not None})
+        return sorted(
+            {str(results.data.get("fingerprint")) for results in found if results is not None}
+        )
 
 
 @dataclass(frozen=True)
@@ -193,26 +199,37 @@ def _reasons(bench: Bench) -> list[str]:
 
 
 def _in_order(bench: Bench) -> list[Cell]:
-    return [bench.cell(row, dataset) for row in bench.suite.rows for dataset in bench.suite.datasets]
+    return [
+        bench.cell(row, dataset) for row in bench.suite.rows for dataset in bench.suite.datasets
+    ]
 
 
 def notes(bench: Bench) -> list[str]:
     """What a reader must know beside the figures, in sentences."""
     suite = bench.suite
     found = [
-        f"In percent, with {100 * LEVEL:g} % intervals from {NUM_RESAMPLES:,} resamples of whole dialogues, seed {suite.seed}."
+        f"In percent, with {100 * LEVEL:g} % intervals from {NUM_RESAMPLES:,} resamples of whole "
+        f"dialogues, seed {suite.seed}."
     ]
     for dataset in suite.datasets:
-        measured = [cell.results for row in suite.rows if (cell := bench.cell(row, dataset)).results is not None]
+        measured = [
+            cell.results
+            for row in suite.rows
+            if (cell := bench.cell(row, dataset)).results is not None
+        ]
         if measured and measured[0] is not None and len(bench.fingerprints(dataset)) == 1:
             found.append(f"{dataset.label}: {_data_words(dataset, measured[0])}.")
-    if any(any(value is not None and value.is_best for value in values(bench, column)) for column in columns(suite)):
+    if any(
+        any(value is not None and value.is_best for value in values(bench, column))
+        for column in columns(suite)
+    ):
         found.append("Bold: the best measured on the same data.")
     if bench.num_of("reported"):
         found.append("†: as others report it; not measured here.")
     if bench.num_of("earlier"):
         found.append(
-            "*: as it lies in the results folder from an earlier call, not checked against its model (--only)."
+            "*: as it lies in the results folder from an earlier call, not checked against its "
+            "model (--only)."
         )
     if bench.num_of("waiting"):
         found.append("…: not measured yet.")
@@ -255,17 +272,30 @@ def markdown_table(bench: Bench) -> str:
             texts.append(_markdown_cell(found[number], _mark(cell, reasons)))
         lines.append(texts)
     widths = [max(3, *(cell_len(line[place]) for line in lines)) for place in range(len(header))]
-    rule = ["-" * width if place < num_texts else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
+    rule = [
+        "-" * width if place < num_texts else "-" * (width - 1) + ":"
+        for place, width in enumerate(widths)
+    ]
     body = [_markdown_line(line, widths, num_texts) for line in (lines[0], rule, *lines[1:])]
     warnings = [f"**{markdown_text(text)}**" for text in bench.warnings()]
-    missing = [f"({number}) missing: {markdown_text(reason)}" for number, reason in enumerate(reasons, start=1)]
+    missing = [
+        f"({number}) missing: {markdown_text(reason)}"
+        for number, reason in enumerate(reasons, start=1)
+    ]
     foot = [*warnings, *missing, *(markdown_text(note) for note in notes(bench))]
-    return "\n".join([f"# {markdown_text(suite.title)}", "", *body, "", *(f"- {line}" for line in foot)]) + "\n"
+    return (
+        "\n".join(
+            [f"# {markdown_text(suite.title)}", "", *body, "", *(f"- {line}" for line in foot)]
+        )
+        + "\n"
+    )
 
 
 def _markdown_line(texts: Sequence[str], widths: Sequence[int], num_texts: int) -> str:
     padded = [
-        text + " " * (width - cell_len(text)) if place < num_texts else " " * (width - cell_len(text)) + text
+        text + " " * (width - cell_len(text))
+        if place < num_texts
+        else " " * (width - cell_len(text)) + text
         for place, (text, width) in enumerate(zip(texts, widths, strict=True))
     ]
     return f"| {' | '.join(padded)} |"
@@ -276,7 +306,11 @@ def _markdown_cell(value: Value | None, mark: str) -> str:
         return mark if mark not in ("", "*", "†") else "-"
     shown = f"{100 * value.share:.2f}"
     shown = f"**{shown}**" if value.is_best else shown
-    return shown + markdown_text(mark) + (f" ({interval_text(value.interval)})" if value.interval is not None else "")
+    return (
+        shown
+        + markdown_text(mark)
+        + (f" ({interval_text(value.interval)})" if value.interval is not None else "")
+    )
 
 
 # -- LaTeX -----------------------------------------------------------------------------------------
@@ -288,7 +322,9 @@ def latex_table(bench: Bench) -> str:
     all_columns = columns(suite)
     num_figures = len(suite.figures)
     parts = [all_columns[start].part for start in range(0, len(all_columns), num_figures)]
-    above = " & ".join(["", *(rf"\multicolumn{{{num_figures}}}{{c}}{{{latex_text(part)}}}" for part in parts)])
+    above = " & ".join(
+        ["", *(rf"\multicolumn{{{num_figures}}}{{c}}{{{latex_text(part)}}}" for part in parts)]
+    )
     starts = range(2, 2 + len(all_columns), num_figures)
     rules = " ".join(rf"\cmidrule(lr){{{start}-{start + num_figures - 1}}}" for start in starts)
     names = " & ".join(["Model", *(latex_text(column.figure_words) for column in all_columns)])
@@ -297,7 +333,8 @@ def latex_table(bench: Bench) -> str:
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{latex_text(suite.title)}}}",
-        rf"  \label{{tab:{''.join(c if c.isascii() and c.isalnum() else '-' for c in suite.name)}}}",
+        r"  "
+        rf"\label{{tab:{''.join(c if c.isascii() and c.isalnum() else '-' for c in suite.name)}}}",
         rf"  \begin{{tabular}}{{l{'r' * len(all_columns)}}}",
         r"    \toprule",
         rf"    {above} \\",
@@ -311,7 +348,10 @@ def latex_table(bench: Bench) -> str:
             group = row.model.group
             lines.append(r"    \midrule")
             if group:
-                lines.append(rf"    \multicolumn{{{1 + len(all_columns)}}}{{l}}{{\textit{{{latex_text(group)}}}}} \\")
+                lines.append(
+                    r"    "
+                    rf"\multicolumn{{{1 + len(all_columns)}}}{{l}}{{\textit{{{latex_text(group)}}}}} \\"
+                )
         cells = [
             _latex_cell(found[number], _mark(bench.cell(row, column.dataset), reasons))
             for column, found in zip(all_columns, by_column, strict=True)
@@ -331,7 +371,9 @@ def _latex_cell(value: Value | None, mark: str) -> str:
     shown = rf"\textbf{{{shown}}}" if value.is_best else shown
     shown += rf"\rlap{{\textsuperscript{{{latex_text(mark)}}}}}" if mark else ""
     return shown + (
-        rf" {{\scriptsize ({latex_text(interval_text(value.interval))})}}" if value.interval is not None else ""
+        rf" {{\scriptsize ({latex_text(interval_text(value.interval))})}}"
+        if value.interval is not None
+        else ""
     )
 
 
@@ -380,7 +422,12 @@ def bench_json(bench: Bench) -> dict[str, Any]:
     by_column = [(column, values(bench, column)) for column in columns(suite)]
     return {
         "schema": SCHEMA,
-        "suite": {"name": suite.name, "title": suite.title, "fingerprint": suite.fingerprint, "seed": suite.seed},
+        "suite": {
+            "name": suite.name,
+            "title": suite.title,
+            "fingerprint": suite.fingerprint,
+            "seed": suite.seed,
+        },
         "num_missing": bench.num_of("missing"),
         "warnings": bench.warnings(),
         "notes": notes(bench),
@@ -391,7 +438,12 @@ def bench_json(bench: Bench) -> dict[str, Any]:
                 "model": row.model.model,
                 "setting": row.setting,
                 "cells": [
-                    _cell_json(bench, row, dataset, [(column, found[number]) for column, found in by_column])
+                    _cell_json(
+                        bench,
+                        row,
+                        dataset,
+                        [(column, found[number]) for column, found in by_column],
+                    )
                     for dataset in suite.datasets
                 ],
             }
@@ -410,12 +462,17 @@ def _cell_json(
     if row.model.model is not None:
         content["settings"] = asdict(bench.suite.settings_of(row, dataset))
     if cell.results is not None:
-        content |= {"model": cell.results.model, "data": cell.results.data, "notes": cell.results.notes}
+        content |= {
+            "model": cell.results.model,
+            "data": cell.results.data,
+            "notes": cell.results.notes,
+        }
         content |= {"versions": cell.results.provenance.get("versions")}
         if "usage" in cell.results.summary:
             content["usage"] = cell.results.summary["usage"]
     content["figures"] = [
-        {"slice": _part_words(column), "figure": column.figure} | ({"share": None} if value is None else asdict(value))
+        {"slice": _part_words(column), "figure": column.figure}
+        | ({"share": None} if value is None else asdict(value))
         for column, value in found
         if column.dataset == dataset and (value is not None or cell.results is not None)
     ]

@@ -11,10 +11,14 @@ from ffr.metrics.functional.figure import divide
 from ffr.metrics.functional.figures import FragmentLike, confusion_counts, is_exact
 
 
-def _exact_match_update(preds: Sequence[FragmentLike], targets: Sequence[FragmentLike]) -> tuple[int, int]:
+def _exact_match_update(
+    preds: Sequence[FragmentLike], targets: Sequence[FragmentLike]
+) -> tuple[int, int]:
     """Number of exact matches and number of samples."""
     if len(preds) != len(targets):
-        raise ValueError(f"{len(preds)} predictions but {len(targets)} targets: their numbers must be equal")
+        raise ValueError(
+            f"{len(preds)} predictions but {len(targets)} targets: their numbers must be equal"
+        )
     # true negatives say nothing here, so no dialogue's size is needed
     sizes = [0] * len(preds)
     return int(is_exact(confusion_counts(preds, targets, sizes, sizes)).sum()), len(preds)
@@ -51,4 +55,6 @@ def answer_format_validity(is_valid: Sequence[bool]) -> Tensor:
     >>> answer_format_validity([True, True, False, True])
     tensor(0.7500)
     """
-    return _share_compute(torch.tensor(sum(map(bool, is_valid))), torch.tensor(len(is_valid))).float()
+    return _share_compute(
+        torch.tensor(sum(map(bool, is_valid))), torch.tensor(len(is_valid))
+    ).float()

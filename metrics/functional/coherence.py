@@ -35,9 +35,12 @@ def fragment_elements(
     Raises:
         ValueError: where ids and rows differ in number, or an utterance id repeats.
     """
-    if len(utterance_ids) != len(utterance_embeddings) or len(image_utterance_ids) != len(image_embeddings):
+    if len(utterance_ids) != len(utterance_embeddings) or len(image_utterance_ids) != len(
+        image_embeddings
+    ):
         raise ValueError(
-            f"{len(utterance_ids)} utterances with {len(utterance_embeddings)} vectors and {len(image_utterance_ids)} "
+            f"{len(utterance_ids)} utterances with {len(utterance_embeddings)} vectors and "
+            f"{len(image_utterance_ids)} "
             f"images with {len(image_embeddings)} vectors: each needs one"
         )
     if len(set(utterance_ids)) != len(utterance_ids):
@@ -52,7 +55,11 @@ def fragment_elements(
             elements.append(utterance_embeddings[row_of[utterance_id]])
         if utterance_id in images_of:
             elements.append(image_embeddings[images_of[utterance_id]].mean(0))
-    return torch.stack(elements) if elements else utterance_embeddings.new_zeros((0, utterance_embeddings.shape[-1]))
+    return (
+        torch.stack(elements)
+        if elements
+        else utterance_embeddings.new_zeros((0, utterance_embeddings.shape[-1]))
+    )
 
 
 def fragment_order_coherence(
@@ -88,7 +95,9 @@ def fragment_order_coherence(
     >>> fragment_order_coherence([3, 7], words, [3], pictures, is_target_empty=False)
     tensor(0.4000)
     """
-    elements = fragment_elements(utterance_ids, utterance_embeddings, image_utterance_ids, image_embeddings)
+    elements = fragment_elements(
+        utterance_ids, utterance_embeddings, image_utterance_ids, image_embeddings
+    )
     if is_target_empty or not len(elements):
         return elements.new_tensor(float(is_target_empty and not len(elements)))
     if len(elements) == 1:
@@ -96,7 +105,9 @@ def fragment_order_coherence(
     return cosine_similarity(elements[:-1], elements[1:], dim=-1).mean()
 
 
-def query_fragment_similarity(query_embedding: Tensor, elements: Tensor, *, is_target_empty: bool) -> Tensor:
+def query_fragment_similarity(
+    query_embedding: Tensor, elements: Tensor, *, is_target_empty: bool
+) -> Tensor:
     """Mean cosine of the query with each element of a predicted fragment; empty as for coherence.
 
     Args:

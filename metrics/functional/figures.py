@@ -138,7 +138,10 @@ def is_exact(counts: Array) -> Array:
 def joined(figures: Array) -> Array:
     """The joint figures of (…, 2, F), each by its own mean: (…, F)."""
     utterance, image = figures[..., 0, :], figures[..., 1, :]
-    columns = [figure.join(utterance[..., column], image[..., column]) for column, figure in enumerate(FIGURES)]
+    columns = [
+        figure.join(utterance[..., column], image[..., column])
+        for column, figure in enumerate(FIGURES)
+    ]
     return np.stack(columns, axis=-1)
 
 

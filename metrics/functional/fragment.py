@@ -115,10 +115,14 @@ def _fragment_update(
     return *_sums(counts), len(counts)
 
 
-def _fragment_compute(counts: Tensor, sample_sums: Tensor, num_samples: Tensor) -> dict[str, Tensor]:
+def _fragment_compute(
+    counts: Tensor, sample_sums: Tensor, num_samples: Tensor
+) -> dict[str, Tensor]:
     """All scores from the states, in float64."""
     states = (state.cpu().numpy() for state in (counts, sample_sums, num_samples))
-    return dict(zip(table.score_names(), torch.from_numpy(table.scores_of_sums(*states)), strict=True))
+    return dict(
+        zip(table.score_names(), torch.from_numpy(table.scores_of_sums(*states)), strict=True)
+    )
 
 
 def fragment_scores(

@@ -19,9 +19,16 @@ from ffr.data.sample.lexicon import TOPICS, WORDINGS
 from ffr.prompt import TEMPLATES
 
 PAD, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
+VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 MARKERS = tuple(
-    f"<|{name}_{end}|>" for name in ("query", "utt_id", "img_id", "utt_ids", "img_ids") for end in ("start", "end")
+    f"<|{name}_{end}|>"
+    for name in ("query", "utt_id", "img_id", "utt_ids", "img_ids")
+    for end in ("start", "end")
 )
 SPEAKERS = tuple(f" user{number}: " for number in range(1, 5))
 NUM_NUMBERS = 200
@@ -43,7 +50,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\p{N}{1,3}| ?\p{L}+|\n| ?[^\s\p{L}\p{N}]|\s+"), behavior="isolated"),
+            pre_tokenizers.Split(
+                Regex(r"\p{N}{1,3}| ?\p{L}+|\n| ?[^\s\p{L}\p{N}]|\s+"), behavior="isolated"
+            ),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -58,7 +67,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(_corpus(), trainer)
     chinese = [word for topic in TOPICS for word in (*topic.zh_names, *topic.zh_words)]
-    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in sorted(chinese, key=lambda w: (-len(w), w))])
+    tokenizer.add_tokens(
+        [AddedToken(word, normalized=False) for word in sorted(chinese, key=lambda w: (-len(w), w))]
+    )
     tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in _instruction_pieces()])
     tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in (", ", *SPEAKERS)])
     fast = PreTrainedTokenizerFast(
@@ -92,10 +103,27 @@ def _corpus() -> list[str]:
         for word in (*topic.en_names, *topic.en_words):
             lines += [word, f" {word}"] * 200
     for wording in WORDINGS.values():
-        for line in (*wording.lines, *wording.follow_ups, *wording.fillers, *wording.queries, *wording.names):
+        for line in (
+            *wording.lines,
+            *wording.follow_ups,
+            *wording.fillers,
+            *wording.queries,
+            *wording.names,
+        ):
             clean = re.sub(r"\{.\}", " ", line)
             lines += [clean, " " + clean] * 4
-    lines += ["user1: ", " user1: ", "user2: ", "system\n", "user\n", "assistant\n", ", ", "[", "]", ";"] * 200
+    lines += [
+        "user1: ",
+        " user1: ",
+        "user2: ",
+        "system\n",
+        "user\n",
+        "assistant\n",
+        ", ",
+        "[",
+        "]",
+        ";",
+    ] * 200
     return lines
 
 
@@ -182,7 +210,10 @@ def image_processor_config() -> dict[str, Any]:
 
 
 def save_folder(
-    model: Qwen2VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path, provenance: dict[str, Any]
+    model: Qwen2VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    provenance: dict[str, Any],
 ) -> None:
     """Writes the folder that `--model` and plain transformers load."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +223,11 @@ def save_folder(
         json.dumps(image_processor_config(), indent=2) + "\n", encoding="utf-8"
     )
     (folder / "ffr.json").write_text(
-        json.dumps({"prompt": {"template": "zh", "query_position": "last"}, **provenance}, ensure_ascii=False, indent=2)
+        json.dumps(
+            {"prompt": {"template": "zh", "query_position": "last"}, **provenance},
+            ensure_ascii=False,
+            indent=2,
+        )
         + "\n",
         encoding="utf-8",
     )

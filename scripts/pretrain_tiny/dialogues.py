@@ -76,7 +76,9 @@ class World:
         drawings_per_topic: Drawings that a picture is chosen from.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, drawings_per_topic: int = 420) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, seed: int, drawings_per_topic: int = 420
+    ) -> None:
         self.tokenizer = tokenizer
         self.chance = random.Random(seed)
         self.drawings_per_topic = drawings_per_topic
@@ -84,7 +86,12 @@ class World:
         names = (*MARKERS, IM_START, IM_END, VISION_START, VISION_END, IMAGE_PAD)
         self.token = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
         self._number = [self.ids(str(number))[0] for number in range(NUM_NUMBERS)]
-        self._turn = [self.token[IM_END], *self.ids("\n"), self.token[IM_START], *self.ids("assistant\n")]
+        self._turn = [
+            self.token[IM_END],
+            *self.ids("\n"),
+            self.token[IM_START],
+            *self.ids("assistant\n"),
+        ]
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text."""
@@ -129,11 +136,17 @@ class World:
             lines, pictures = [], [(0, topic) for topic in topics]
         if stage.real_ids:
             first = chance.randint(0, MAX_ID - len(lines)) if chance.random() < 0.3 else 0
-            utterance_ids, image_ids = list(range(first, first + len(lines))), list(range(len(pictures)))
+            utterance_ids, image_ids = (
+                list(range(first, first + len(lines))),
+                list(range(len(pictures))),
+            )
         else:
             utterance_ids = sorted(chance.sample(range(MAX_ID), len(lines)))
             image_ids = sorted(chance.sample(range(MAX_IMAGE_ID), len(pictures)))
-        queries = [self._query(stage, topic, topics, lines, language) for topic in self._asked(stage, topics)]
+        queries = [
+            self._query(stage, topic, topics, lines, language)
+            for topic in self._asked(stage, topics)
+        ]
         return Drawn(lines, pictures, queries, utterance_ids, image_ids)
 
     def _plan(self, stage: Stage) -> tuple[list[int], list[tuple[int, int]]]:
@@ -171,19 +184,32 @@ class World:
         ]
 
     def _query(
-        self, stage: Stage, topic: int, topics: list[int], lines: list[tuple[int, str]], language: str
+        self,
+        stage: Stage,
+        topic: int,
+        topics: list[int],
+        lines: list[tuple[int, str]],
+        language: str,
     ) -> tuple[str, int]:
         chance = self.chance
         if len(stage.languages) > 1 and chance.random() < stage.other_language:
             language = "en" if language == "zh" else "zh"
         entry = TOPICS[topic]
-        names, words = (entry.zh_names, entry.zh_words) if language == "zh" else (entry.en_names, entry.en_words)
+        names, words = (
+            (entry.zh_names, entry.zh_words)
+            if language == "zh"
+            else (entry.en_names, entry.en_words)
+        )
 
         def pick() -> str:
             if stage.words >= 10 and chance.random() < 0.12:
                 return chance.choice(names)
             if chance.random() < stage.said_words:
-                said = [word for word in words if any(owner == topic and word in text for owner, text in lines)]
+                said = [
+                    word
+                    for word in words
+                    if any(owner == topic and word in text for owner, text in lines)
+                ]
                 if said:
                     return chance.choice(said)
             return self.word(stage, topic, language)
@@ -201,11 +227,20 @@ class World:
 
         def show(number: int) -> None:
             topic = drawn.pictures[number][1]
-            ids.extend((token["<|img_id_start|>"], self._number[drawn.image_ids[number]], token["<|img_id_end|>"]))
+            ids.extend(
+                (
+                    token["<|img_id_start|>"],
+                    self._number[drawn.image_ids[number]],
+                    token["<|img_id_end|>"],
+                )
+            )
             ids.append(token[VISION_START])
             if chance.random() < stage.words_for_pictures:
                 word = self.word(stage, topic, chance.choice(stage.languages))
-                ids.extend(self.ids(word if chance.random() < 0.5 else f" {word}")[-1:] * TOKENS_PER_PICTURE)
+                ids.extend(
+                    self.ids(word if chance.random() < 0.5 else f" {word}")[-1:]
+                    * TOKENS_PER_PICTURE
+                )
             else:
                 ids.extend([token[IMAGE_PAD]] * TOKENS_PER_PICTURE)
                 pictures.append((topic, chance.randrange(self.drawings_per_topic)))
@@ -230,8 +265,16 @@ class World:
         prefix = len(ids)
         is_answer, block = [False] * prefix, [0] * prefix
         for number, (query, topic) in enumerate(drawn.queries):
-            utterances = [drawn.utterance_ids[at] for at, (owner, _) in enumerate(drawn.lines) if owner == topic]
-            images = [drawn.image_ids[at] for at, (_, owner) in enumerate(drawn.pictures) if owner == topic]
+            utterances = [
+                drawn.utterance_ids[at]
+                for at, (owner, _) in enumerate(drawn.lines)
+                if owner == topic
+            ]
+            images = [
+                drawn.image_ids[at]
+                for at, (_, owner) in enumerate(drawn.pictures)
+                if owner == topic
+            ]
             asked = self.ids(query)
             if stage.answer != "ids":
                 asked = [token["<|query_start|>"], *asked, token["<|query_end|>"]]
@@ -247,7 +290,10 @@ class World:
         def listed(numbers: list[int]) -> list[int]:
             found: list[int] = []
             for index, number in enumerate(numbers):
-                found += [*(self.ids(", ") if index and stage.answer != "ids" else []), self._number[number]]
+                found += [
+                    *(self.ids(", ") if index and stage.answer != "ids" else []),
+                    self._number[number],
+                ]
             return found
 
         if stage.answer == "ids":
@@ -270,12 +316,18 @@ class World:
         pictures: list[tuple[int, int]] = []
         for number, row in enumerate(rows):
             size = len(row.ids)
-            ids[number, :size], is_answer[number, :size], block[number, :size] = row.ids, row.is_answer, row.block
+            ids[number, :size], is_answer[number, :size], block[number, :size] = (
+                row.ids,
+                row.is_answer,
+                row.block,
+            )
             positions[:, number, :size] = self._positions(row)
             pictures += row.pictures
         blocks = torch.from_numpy(block)
         causal = torch.ones(length, length, dtype=torch.bool).tril()
-        mask = causal[None] & ((blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None]))
+        mask = causal[None] & (
+            (blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None])
+        )
         return Rows(
             torch.from_numpy(ids),
             torch.from_numpy(positions),
@@ -297,7 +349,11 @@ class World:
             if row.ids[index] == self.token[IMAGE_PAD]:
                 for down in range(2):
                     for across in range(2):
-                        positions[:, index + 2 * down + across] = (position, position + down, position + across)
+                        positions[:, index + 2 * down + across] = (
+                            position,
+                            position + down,
+                            position + across,
+                        )
                 position, index = position + 2, index + TOKENS_PER_PICTURE
             else:
                 positions[:, index] = position

@@ -25,11 +25,19 @@ from stages import STAGES, Stage
 from vision import train_vision
 from word_vectors import start_embeddings
 
-LEARNING_RATE, RATE_WITH_PICTURES, TOKENS_PER_STEP, REPLAY, REPLAYED_STAGES = 2e-3, 1.2e-3, 3_500, 0.2, 3
+LEARNING_RATE, RATE_WITH_PICTURES, TOKENS_PER_STEP, REPLAY, REPLAYED_STAGES = (
+    2e-3,
+    1.2e-3,
+    3_500,
+    0.2,
+    3,
+)
 WINDOW = 20  # steps over which a stage is judged
 
 
-def step_loss(model: Any, world: World, rows: Rows, drawings: torch.Tensor | None) -> tuple[torch.Tensor, float]:
+def step_loss(
+    model: Any, world: World, rows: Rows, drawings: torch.Tensor | None
+) -> tuple[torch.Tensor, float]:
     """Loss per answer token, and the share of queries whose answer is right to the last token.
 
     Args:
@@ -45,7 +53,10 @@ def step_loss(model: Any, world: World, rows: Rows, drawings: torch.Tensor | Non
         places = (rows.ids == world.token[IMAGE_PAD])[..., None].expand_as(embeddings)
         embeddings = embeddings.masked_scatter(places, shown)
     hidden = model.model.language_model(
-        inputs_embeds=embeddings, position_ids=rows.positions, attention_mask=rows.mask, use_cache=False
+        inputs_embeds=embeddings,
+        position_ids=rows.positions,
+        attention_mask=rows.mask,
+        use_cache=False,
     ).last_hidden_state
     predicts = rows.is_answer[:, 1:]
     targets = rows.ids[:, 1:][predicts]
@@ -76,12 +87,16 @@ def train_stage(
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]
     right: list[float] = []
     for step in range(stage.max_steps):
-        current = chance.choice(done[-REPLAYED_STAGES:]) if done and chance.random() < REPLAY else stage
+        current = (
+            chance.choice(done[-REPLAYED_STAGES:]) if done and chance.random() < REPLAY else stage
+        )
         rows, size = [], 0
         while size < TOKENS_PER_STEP:
             rows.append(world.encode(current, world.draw(current)))
             size += len(rows[-1].ids)
-        rate = (LEARNING_RATE if drawings is None else RATE_WITH_PICTURES) * min(1, (total + step + 1) / 100)
+        rate = (LEARNING_RATE if drawings is None else RATE_WITH_PICTURES) * min(
+            1, (total + step + 1) / 100
+        )
         if stage.is_last:
             rate *= max(0.03, 0.5 * (1 + math.cos(math.pi * step / stage.max_steps)))
         for group in optimizer.param_groups:
@@ -95,19 +110,34 @@ def train_stage(
             right.append(share)
         recent = sum(right[-WINDOW:]) / max(1, len(right[-WINDOW:]))
         if (step + 1) % 50 == 0:
-            log({"stage": stage.name, "step": step + 1, "right": round(recent, 3), "loss": round(loss.item(), 4)})
+            log(
+                {
+                    "stage": stage.name,
+                    "step": step + 1,
+                    "right": round(recent, 3),
+                    "loss": round(loss.item(), 4),
+                }
+            )
         if len(right) >= WINDOW + 5 and recent > stage.threshold and not stage.is_last:
             return step + 1
     if stage.is_last:
         return stage.max_steps
-    raise SystemExit(f"stage {stage.name}: {recent:.3f} right after {stage.max_steps} steps, {stage.threshold} needed")
+    raise SystemExit(
+        f"stage {stage.name}: {recent:.3f} right after {stage.max_steps} steps, {stage.threshold} needed"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for log, checkpoints and the base")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for log, checkpoints and the base"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="go on after the last stage that was passed")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on after the last stage that was passed"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -139,7 +169,9 @@ def main() -> None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     else:
-        start_embeddings(model.model.language_model.embed_tokens.weight, World(tokenizer, options.seed + 7))
+        start_embeddings(
+            model.model.language_model.embed_tokens.weight, World(tokenizer, options.seed + 7)
+        )
     drawings, total = state["drawings"], state["total"]
     done = [stage for stage in STAGES if stage.name in state["done"]]
     log(

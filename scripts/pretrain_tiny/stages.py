@@ -95,8 +95,12 @@ STAGES = (
         threshold=0.32,
     ),
     # pictures: first as words of their topic, then as themselves, alone, beside words, on lines of any topic
-    Stage("pw", lines=(2, 4), pictures=1.0, only_pictures=0.7, words_for_pictures=1.0, threshold=0.84),
-    Stage("p0", lines=(2, 4), pictures=1.0, only_pictures=0.7, words_for_pictures=0.2, threshold=0.82),
+    Stage(
+        "pw", lines=(2, 4), pictures=1.0, only_pictures=0.7, words_for_pictures=1.0, threshold=0.84
+    ),
+    Stage(
+        "p0", lines=(2, 4), pictures=1.0, only_pictures=0.7, words_for_pictures=0.2, threshold=0.82
+    ),
     Stage(
         "i0",
         lines=(1, 3),
@@ -107,7 +111,9 @@ STAGES = (
         threshold=0.82,
     ),
     Stage("i1", lines=(2, 3), pictures=1.0, words_for_pictures=0.1, threshold=0.72),
-    Stage("i2", repeats=True, real_ids=True, topics_per_dialogue=(2, 3), pictures=1.0, threshold=0.5),
+    Stage(
+        "i2", repeats=True, real_ids=True, topics_per_dialogue=(2, 3), pictures=1.0, threshold=0.5
+    ),
     Stage(
         "i3",
         repeats=True,

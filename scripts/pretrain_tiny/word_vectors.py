@@ -20,7 +20,12 @@ NUM_DIALOGUES, MIN_COUNT, NOISE, EMBEDDING_DEVIATION = 3_000, 20, 0.5, 0.1
 def word_vectors(world: World, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Unit vectors (vocabulary, size), and which tokens were seen often enough to have one (vocabulary,)."""
     stage = Stage(
-        "vectors", repeats=True, lines_per_topic=(2, 5), sentences=0.5, query_sentences=0.5, other_language=0.3
+        "vectors",
+        repeats=True,
+        lines_per_topic=(2, 5),
+        sentences=0.5,
+        query_sentences=0.5,
+        other_language=0.3,
     )
     vocabulary = len(world.tokenizer)
     counts = np.zeros((vocabulary, vocabulary), np.float32)
@@ -45,7 +50,9 @@ def word_vectors(world: World, size: int) -> tuple[torch.Tensor, torch.Tensor]:
                 if owner == topic:
                     meet(asked, found)
     total, sums = counts.sum(), counts.sum(1, keepdims=True) + 1e-9
-    information = np.maximum(np.log(np.maximum(counts * total / (sums * sums.T), 1e-9)), 0) * (counts > 0)
+    information = np.maximum(np.log(np.maximum(counts * total / (sums * sums.T), 1e-9)), 0) * (
+        counts > 0
+    )
     left, strength, _ = np.linalg.svd(information, full_matrices=False)
     vectors = left[:, :size] * np.sqrt(strength[:size])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9
@@ -58,4 +65,6 @@ def start_embeddings(weights: torch.Tensor, world: World) -> None:
     length = EMBEDDING_DEVIATION * math.sqrt(weights.shape[1])
     with torch.no_grad():
         known = weights[: len(seen)][seen]
-        weights[: len(seen)][seen] = length * F.normalize(vectors[seen] + NOISE * known / length, dim=-1)
+        weights[: len(seen)][seen] = length * F.normalize(
+            vectors[seen] + NOISE * known / length, dim=-1
+        )

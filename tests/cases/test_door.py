@@ -17,13 +17,19 @@ from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
 
 def _record(number: int, *sources: str) -> dict[str, Any]:
-    lines = (Utterance("a", (f"line {number}",)), *(Utterance("b", (Image(source),)) for source in sources))
+    lines = (
+        Utterance("a", (f"line {number}",)),
+        *(Utterance("b", (Image(source),)) for source in sources),
+    )
     return example_to_record(Example(Dialogue(f"d{number}", lines), "q", Fragment((0,), ())))
 
 
 def _write(path: Path, *records: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -50,9 +56,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     ("source", "fault"),
-    [("half.jpg", "is damaged"), ("strip.png", "is a strip of 4×1000 pixels, which the model cannot take")],
+    [
+        ("half.jpg", "is damaged"),
+        ("strip.png", "is a strip of 4×1000 pixels, which the model cannot take"),
+    ],
 )
-def test_bad_pictures_are_left_out_before_the_first_step(folder: Path, source: str, fault: str) -> None:
+def test_bad_pictures_are_left_out_before_the_first_step(
+    folder: Path, source: str, fault: str
+) -> None:
     data = _write(folder / "a" / "bad.jsonl", _record(0, "0.png"), _record(1, source), _record(2))
     common = ("--dataset", data, "--no-progress")
     train = ("train", "sft", *common, "-o", "max_steps=1", "-o", "val_examples=0")
@@ -82,7 +93,16 @@ def test_an_input_that_is_too_long_is_known_before_the_first_step(folder: Path) 
     long = _record(1)
     long["messages"][1]["content"] = long["messages"][1]["content"].replace("line 1", "line " * 400)
     data = _write(folder / "a" / "long.jsonl", _record(0), long)
-    train = ("train", "sft", "--dataset", data, "--no-progress", "--dry-run", "-o", "max_tokens=500")
+    train = (
+        "train",
+        "sft",
+        "--dataset",
+        data,
+        "--no-progress",
+        "--dry-run",
+        "-o",
+        "max_tokens=500",
+    )
     refused = _run(*train)
     assert refused.exit_code == 1
     assert "long.jsonl:2: dialogue 'd1' makes " in refused.output
@@ -102,7 +122,9 @@ def test_replaced_pictures_are_other_data(folder: Path) -> None:
     assert "differs in data_fingerprint" in refused.output
 
 
-def test_a_run_outlives_the_places_of_its_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_outlives_the_places_of_its_data(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("--no-progress", "-o", "max_steps=1", "-o", "val_examples=0", "-o", "num_workers=0")
     assert _run("train", "sft", "--dataset", "a/d.jsonl", "--out", "run", *words).exit_code == 0
     record = json.loads(Path("run/run.json").read_text())
@@ -120,7 +142,10 @@ def test_a_run_outlives_the_places_of_its_data(folder: Path, monkeypatch: pytest
     PIL.Image.new("RGB", (56, 56), (7, 7, 7)).save(folder / "b" / "1.png")
     changed = _run(*resume, "--dataset", "../b/d.jsonl")
     assert changed.exit_code == 1
-    assert "the training data changed since the run began (its texts, answers or pictures)" in changed.output
+    assert (
+        "the training data changed since the run began (its texts, answers or pictures)"
+        in changed.output
+    )
 
 
 def test_what_was_killed_before_it_began_begins_anew(folder: Path) -> None:
@@ -128,8 +153,21 @@ def test_what_was_killed_before_it_began_begins_anew(folder: Path) -> None:
     Path("run/config.yaml").write_text("model: tiny\n")
     refused = _run("train", "sft", "--resume", "run")
     assert refused.exit_code == 2
-    assert "no training was begun there; give the command that starts it, with --out run" in refused.output
-    command = ("train", "sft", "--dataset", "a/d.jsonl", "--out", "run", "--no-progress", "-o", "max_steps=1")
+    assert (
+        "no training was begun there; give the command that starts it, with --out run"
+        in refused.output
+    )
+    command = (
+        "train",
+        "sft",
+        "--dataset",
+        "a/d.jsonl",
+        "--out",
+        "run",
+        "--no-progress",
+        "-o",
+        "max_steps=1",
+    )
     assert _run(*command, "--dry-run").exit_code == 0
     Path("run/metrics.csv").write_text("")
     assert "this folder is not empty" in _run(*command, "--dry-run").output

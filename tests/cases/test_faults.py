@@ -18,7 +18,16 @@ from ffr import files
 from ffr.cli.main import ffr
 
 COMMANDS = {
-    "eval": ["eval", "--model", "baseline:overlap", "--dataset", "d.jsonl", "--out", "out", "--no-progress"],
+    "eval": [
+        "eval",
+        "--model",
+        "baseline:overlap",
+        "--dataset",
+        "d.jsonl",
+        "--out",
+        "out",
+        "--no-progress",
+    ],
     "convert": ["data", "convert", "d.jsonl", "out.jsonl.gz", "--to", "ms-swift", "--force"],
     "bench": ["bench", "run", "suite.yaml", "--out", "out", "--no-progress"],
     "report": ["report", "ev", "--out", "page.html"],
@@ -49,7 +58,9 @@ def content(folder: Path) -> dict[str, bytes | dict[str, object]]:
         if path.is_file():
             data = path.read_bytes()
             is_results = path.name == "results.json"
-            found[str(path.relative_to(folder))] = json.loads(data) | {"provenance": None} if is_results else data
+            found[str(path.relative_to(folder))] = (
+                json.loads(data) | {"provenance": None} if is_results else data
+            )
     return found
 
 
@@ -79,7 +90,10 @@ def start(folder: Path, evaluation: Path | None) -> None:
     records = [
         {
             "dialogue_id": f"d{number}",
-            "dialogue": [{"speaker": "a", "utterance": "hi"}, {"speaker": "b", "utterance": f"bus {number}"}],
+            "dialogue": [
+                {"speaker": "a", "utterance": "hi"},
+                {"speaker": "b", "utterance": f"bus {number}"},
+            ],
             "query_text": "bus",
             "gt_turns": [1],
         }
@@ -125,7 +139,9 @@ def strikes(name: str, strike: Callable[[], None], tmp_path: Path, every: int) -
 
 @pytest.mark.parametrize("strike", [fail, die])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_some_calls(name: str, strike: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_some_calls(
+    name: str, strike: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     strikes(name, strike, tmp_path, every=41 if name == "bench" else 7)
 
@@ -133,6 +149,8 @@ def test_some_calls(name: str, strike: Callable[[], None], tmp_path: Path, monke
 @pytest.mark.slow
 @pytest.mark.parametrize("strike", [fail, die])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_call(name: str, strike: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_call(
+    name: str, strike: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     strikes(name, strike, tmp_path, every=1)

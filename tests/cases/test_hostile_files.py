@@ -58,7 +58,12 @@ def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
 def test_many_queries_on_a_long_dialogue_are_read_in_one_walk(tmp_path: Path) -> None:
     lines = [{"speaker": "a", "utterance": [{"image_url": f"{n}.png"}]} for n in range(20_000)]
     queries = [f"q{n}" for n in range(1_000)]
-    record = {"dialogue_id": "d", "dialogue": lines, "query_text": queries, "gt_turns": [[n, 0] for n in range(1_000)]}
+    record = {
+        "dialogue_id": "d",
+        "dialogue": lines,
+        "query_text": queries,
+        "gt_turns": [[n, 0] for n in range(1_000)],
+    }
     path = tmp_path / "d.jsonl"
     path.write_text(json.dumps(record) + "\n")
     found: list[Example] = []
@@ -75,13 +80,24 @@ def test_many_queries_on_a_long_dialogue_are_read_in_one_walk(tmp_path: Path) ->
 
 def test_the_examples_of_a_record_are_not_mixed_up_when_asked_for_in_turn(tmp_path: Path) -> None:
     records = [
-        {"dialogue_id": name, "dialogue": [{"speaker": "a", "utterance": name}], "query_text": [f"{name}0", f"{name}1"]}
+        {
+            "dialogue_id": name,
+            "dialogue": [{"speaker": "a", "utterance": name}],
+            "query_text": [f"{name}0", f"{name}1"],
+        }
         for name in "ab"
     ]
     path = tmp_path / "d.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     data = open_dataset(path)
-    assert [data[number].query for number in (0, 2, 1, 3, 3, 0)] == ["a0", "b0", "a1", "b1", "b1", "a0"]
+    assert [data[number].query for number in (0, 2, 1, 3, 3, 0)] == [
+        "a0",
+        "b0",
+        "a1",
+        "b1",
+        "b1",
+        "a0",
+    ]
 
 
 @pytest.mark.parametrize("blank", [b"\n", b" \r\n", b"\t\n\n"])
@@ -90,7 +106,11 @@ def test_blank_lines_are_counted_and_passed_by(tmp_path: Path, blank: bytes) -> 
     num_lines = 40_000 * blank.count(b"\n")
     path.write_bytes(b'{"a": 1}\n' + blank * 40_000 + b'  {"a": 2}\n\n{"a": 3}')
     records = RecordFile(path)
-    assert [records.read(number) for number in range(3)] == [b'{"a": 1}\n', b'  {"a": 2}\n', b'{"a": 3}']
+    assert [records.read(number) for number in range(3)] == [
+        b'{"a": 1}\n',
+        b'  {"a": 2}\n',
+        b'{"a": 3}',
+    ]
     assert [records.line(number) for number in range(3)] == [1, num_lines + 2, num_lines + 4]
 
 
@@ -105,26 +125,37 @@ def test_empty_lines_without_end_are_read_quickly(tmp_path: Path) -> None:
     assert seconds(read) < 3
 
 
-def test_what_unpacks_to_far_more_than_it_packs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_unpacks_to_far_more_than_it_packs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "d.jsonl.gz"
     line = b'{"a": "' + b"x" * 1000 + b'"}\n'
     path.write_bytes(gzip.compress(line * 3000))
     assert len(RecordFile(path)) == 3000
     monkeypatch.setattr(index_module, "_FREE_UNPACKED_BYTES", 1000)
     bound = 200 * path.stat().st_size
-    with pytest.raises(DataError, match=f"unpacks to more than {bound:,} bytes; .* set FFR_MAX_UNPACKED_BYTES higher"):
+    with pytest.raises(
+        DataError,
+        match=f"unpacks to more than {bound:,} bytes; .* set FFR_MAX_UNPACKED_BYTES higher",
+    ):
         RecordFile(path)
     monkeypatch.setenv("FFR_MAX_UNPACKED_BYTES", "10000000")
     assert len(RecordFile(path)) == 3000
 
 
 def chat_record(number: int, *sources: str) -> dict[str, Any]:
-    lines = (Utterance("a", (f"line {number}",)), *(Utterance("b", (Image(source),)) for source in sources))
+    lines = (
+        Utterance("a", (f"line {number}",)),
+        *(Utterance("b", (Image(source),)) for source in sources),
+    )
     return example_to_record(Example(Dialogue(f"d{number}", lines), "q", Fragment((0,), ())))
 
 
 def write(path: Path, *records: dict[str, Any]) -> Path:
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -135,11 +166,16 @@ def test_keys_that_hold_nothing_are_let_through(tmp_path: Path) -> None:
     report = check_file(write(tmp_path / "d.jsonl", record))
     assert (report.num_good, [fault.message for fault in report.faults]) == (
         1,
-        [f'messages have the unknown key "{key}", which holds nothing' for key in ("name", "tool_calls")],
+        [
+            f'messages have the unknown key "{key}", which holds nothing'
+            for key in ("name", "tool_calls")
+        ],
     )
     record["messages"][0]["name"] = "x"
     report = check_file(write(tmp_path / "e.jsonl", record))
-    assert [fault.message for fault in report.errors] == ['message 0 has the unknown key "name"; remove it']
+    assert [fault.message for fault in report.errors] == [
+        'message 0 has the unknown key "name"; remove it'
+    ]
     raw = {
         "dialogue_id": "d",
         "dialogue": [{"speaker": "a", "utterance_idx": None, "utterance": "x"}],
@@ -153,8 +189,18 @@ def test_check_and_skip_bad_agree_on_the_pictures(tmp_path: Path) -> None:
     noise.save(tmp_path / "whole.jpg")
     half = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "half.jpg").write_bytes(half[: len(half) // 2])
-    sources = ["whole.jpg", "half.jpg", "none.jpg", "data:image/png;base64,AAAA", "ftp://x.org/a.png", "file:///a.png"]
-    path = write(tmp_path / "d.jsonl", *(chat_record(number, source) for number, source in enumerate(sources)))
+    sources = [
+        "whole.jpg",
+        "half.jpg",
+        "none.jpg",
+        "data:image/png;base64,AAAA",
+        "ftp://x.org/a.png",
+        "file:///a.png",
+    ]
+    path = write(
+        tmp_path / "d.jsonl",
+        *(chat_record(number, source) for number, source in enumerate(sources)),
+    )
     report = check_file(path)
     assert (report.num_good, [fault.line for fault in report.errors]) == (1, [2, 3, 4, 5, 6])
     said: list[str] = []
@@ -183,16 +229,25 @@ def test_one_grey_of_many_is_see_through(tmp_path: Path) -> None:
     greys = np.array([[10_000, 30_000, 60_000, 60_001]], np.uint16)
     header = struct.pack(">IIBBBBB", 4, 1, 16, 0, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", struct.pack(">H", 60_000))
-    png += chunk(b"IDAT", zlib.compress(b"\0" + greys.astype(">u2").tobytes())) + chunk(b"IEND", b"")
+    png += chunk(b"IDAT", zlib.compress(b"\0" + greys.astype(">u2").tobytes())) + chunk(
+        b"IEND", b""
+    )
     (tmp_path / "a.png").write_bytes(png)
     picture = open_image(tmp_path / "a.png")
-    assert [picture.getpixel((x, 0)) for x in range(4)] == [(39,) * 3, (117,) * 3, (255,) * 3, (234,) * 3]
+    assert [picture.getpixel((x, 0)) for x in range(4)] == [
+        (39,) * 3,
+        (117,) * 3,
+        (255,) * 3,
+        (234,) * 3,
+    ]
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_greys_without_a_white_are_refused(tmp_path: Path, kind: Any) -> None:
     PIL.Image.fromarray(np.ones((4, 4), kind)).save(tmp_path / "a.tif")
-    with pytest.raises(DataError, match="greys of 32 bits, of which none says what is white; convert it to 8 or 16"):
+    with pytest.raises(
+        DataError, match="greys of 32 bits, of which none says what is white; convert it to 8 or 16"
+    ):
         open_image(tmp_path / "a.tif")
 
 
@@ -214,13 +269,17 @@ def damaged(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["tar", "tar.gz"])
-@pytest.mark.parametrize("cut", [lambda data: data[: 4 * 1024], lambda data: data[: 4 * 1024 + 100], damaged])
+@pytest.mark.parametrize(
+    "cut", [lambda data: data[: 4 * 1024], lambda data: data[: 4 * 1024 + 100], damaged]
+)
 def test_an_archive_without_its_end_is_refused(tmp_path: Path, cut: Any, pack: Any) -> None:
     whole = tar_of([f"images/{number}.png" for number in range(8)])
     (tmp_path / "whole.tar").write_bytes(pack(whole))
     assert extract(tmp_path / "whole.tar", tmp_path / "all") == 8
     (tmp_path / "cut.tar").write_bytes(pack(cut(whole)))
-    with pytest.raises(DataError, match=r"cut\.tar: the archive is cut off, its end is missing; fetch it again"):
+    with pytest.raises(
+        DataError, match=r"cut\.tar: the archive is cut off, its end is missing; fetch it again"
+    ):
         extract(tmp_path / "cut.tar", tmp_path / "half")
 
 
@@ -229,19 +288,25 @@ def test_a_name_without_measure_is_not_read(tmp_path: Path, kind: bytes) -> None
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = kind, 1 << 40
     (tmp_path / "a.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + b"\0" * 4096)
-    with pytest.raises(DataError, match=r"a\.tar: the archive holds a name of 1,099,511,627,776 bytes; it is not"):
+    with pytest.raises(
+        DataError, match=r"a\.tar: the archive holds a name of 1,099,511,627,776 bytes; it is not"
+    ):
         extract(tmp_path / "a.tar", tmp_path / "out")
 
 
 def test_names_upon_names_are_no_traceback(tmp_path: Path) -> None:
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = b"L", 2
-    (tmp_path / "a.tar").write_bytes((header.tobuf(tarfile.GNU_FORMAT) + b"a\0".ljust(512, b"\0")) * 5_000)
+    (tmp_path / "a.tar").write_bytes(
+        (header.tobuf(tarfile.GNU_FORMAT) + b"a\0".ljust(512, b"\0")) * 5_000
+    )
     with pytest.raises(DataError, match=r"is no \.tar that can be unpacked"):
         extract(tmp_path / "a.tar", tmp_path / "out")
 
 
-def test_what_a_mac_adds_to_an_archive_is_no_second_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_mac_adds_to_an_archive_is_no_second_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path))
     folder = tmp_path / "wechat"
     for name in (
@@ -260,7 +325,9 @@ def test_what_a_mac_adds_to_an_archive_is_no_second_part(tmp_path: Path, monkeyp
 STEERING = "\x1b]0;OWNED\x07\x1b[31m\u202e"
 
 
-def test_what_check_says_of_foreign_words_steers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_check_says_of_foreign_words_steers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)  # long paths are cut
     record = chat_record(0, f"no{STEERING}.png") | {"dialogue_id": f"d{STEERING}\n::error::x"}
     again = {**record, "messages": chat_record(1, f"no{STEERING}.png")["messages"]}
@@ -271,20 +338,31 @@ def test_what_check_says_of_foreign_words_steers_nothing(tmp_path: Path, monkeyp
         assert "OWNED" in result.output
         assert not set(STEERING) & set(result.output) - set("]0;OWNED[31m")
         assert not any(line.startswith("::error::") for line in result.output.splitlines())
-    assert json.loads(result.output)["faults"][0]["message"].count("no␛]0;OWNED␇␛[31m⟨U+202E⟩.png") == 1
+    assert (
+        json.loads(result.output)["faults"][0]["message"].count("no␛]0;OWNED␇␛[31m⟨U+202E⟩.png")
+        == 1
+    )
 
 
 def test_what_an_archive_calls_its_members_steers_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of([f"val_{STEERING}a.jsonl", "val_b.jsonl"], b"{}\n"))
     environment = {"FFR_DATA_HOME": str(tmp_path / "home")}
-    result = CliRunner(env=environment).invoke(ffr, ["data", "download", "mldr", "--archive", str(tmp_path / "a.tar")])
-    assert "cannot be told (found: val_␛]0;OWNED␇␛[31m⟨U+202E⟩a.jsonl, val_b.jsonl)" in result.output
+    result = CliRunner(env=environment).invoke(
+        ffr, ["data", "download", "mldr", "--archive", str(tmp_path / "a.tar")]
+    )
+    assert (
+        "cannot be told (found: val_␛]0;OWNED␇␛[31m⟨U+202E⟩a.jsonl, val_b.jsonl)" in result.output
+    )
 
 
 def run(*words: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
-    known = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
+    known = {
+        name: value for name, value in {**os.environ, **environment}.items() if value is not None
+    }
     command = [sys.executable, "-m", "ffr.cli.main", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=known, encoding="utf-8")
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=known, encoding="utf-8"
+    )
 
 
 def test_a_console_that_is_not_utf8_loses_nothing(tmp_path: Path) -> None:
@@ -301,5 +379,7 @@ def test_without_a_home_the_remedy_is_said(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.delenv("FFR_DATA_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
-    with pytest.raises(UsageError, match="no home folder is known here, so set FFR_DATA_HOME to a folder"):
+    with pytest.raises(
+        UsageError, match="no home folder is known here, so set FFR_DATA_HOME to a folder"
+    ):
         locate("sample", split="val")

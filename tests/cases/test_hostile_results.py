@@ -44,10 +44,31 @@ def test_any_leaf_may_be_wrong(folder, wrong, tmp_path):
     content = json.loads(path.read_text())
     found = list(leaves(content))
     # figures are alike, so of the many only joint F1, and of the slices and baselines one
-    alike = ("utterance_", "image_", "joint_p", "joint_r", "joint_m", "sample_", "strict_j", "strict_i")
-    alike += ("strict_u", "strict_e", "strict_sa", "by_d", "by_la", "35", ">65", "baseline:n", "baseline:r")
+    alike = (
+        "utterance_",
+        "image_",
+        "joint_p",
+        "joint_r",
+        "joint_m",
+        "sample_",
+        "strict_j",
+        "strict_i",
+    )
+    alike += (
+        "strict_u",
+        "strict_e",
+        "strict_sa",
+        "by_d",
+        "by_la",
+        "35",
+        ">65",
+        "baseline:n",
+        "baseline:r",
+    )
     tried = [
-        place for place in found if "standard_errors" in place or not any(str(key).startswith(alike) for key in place)
+        place
+        for place in found
+        if "standard_errors" in place or not any(str(key).startswith(alike) for key in place)
     ]
     num_refused = 0
     for place in tried:
@@ -71,7 +92,10 @@ def test_a_label_that_is_markup_is_text_on_the_page(folder, tmp_path):
     label = "<script>alert(1)</script> {{ 7 * 7 }} \"'&"
     dataclasses.replace(results, model=results.model | {"label": label}).save(folder)
     page = write_report(open_evaluation(folder), tmp_path / "page.html").pages[0].read_text()
-    assert "<title>&lt;script&gt;alert(1)&lt;/script&gt; {{ 7 * 7 }} &#34;&#39;&amp; on made</title>" in page
+    assert (
+        "<title>&lt;script&gt;alert(1)&lt;/script&gt; {{ 7 * 7 }} &#34;&#39;&amp; on made</title>"
+        in page
+    )
     assert "<script>alert" not in page
 
 
@@ -79,7 +103,9 @@ def test_a_label_writes_no_line_of_its_own(folder, tmp_path):
     content = json.loads((folder / "results.json").read_text())
     content["model"]["label"] = "::error::m\n::error file=app.py,line=1::leaked"
     (tmp_path / "named.json").write_text(json.dumps(content))
-    done = CliRunner().invoke(ffr, ["gate", str(tmp_path / "named.json"), "--baseline", str(folder)])
+    done = CliRunner().invoke(
+        ffr, ["gate", str(tmp_path / "named.json"), "--baseline", str(folder)]
+    )
     assert done.exit_code == 0, done.output
     text = done.output
     assert not any(line.strip().startswith("::") for line in text.splitlines())
@@ -94,7 +120,9 @@ def test_pictures_outside_the_datas_folder_stay_closed(examples, fake_retriever,
     chat = Dialogue("d", (Utterance("a", tuple(Image(source) for source in sources)),))
     own = [dataclasses.replace(examples[0], dialogue=chat, fragment=Fragment((0,)))]
     write_examples(tmp_path / "pictures" / "own.jsonl", own)
-    evaluate(own, fake_retriever(), tmp_path / "own", dataset=str(tmp_path / "pictures" / "own.jsonl"))
+    evaluate(
+        own, fake_retriever(), tmp_path / "own", dataset=str(tmp_path / "pictures" / "own.jsonl")
+    )
     written = write_report(open_evaluation(tmp_path / "own"), tmp_path / "report.html")
     page = written.pages[0].read_text(encoding="utf-8")
     content = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
@@ -102,8 +130,12 @@ def test_pictures_outside_the_datas_folder_stay_closed(examples, fake_retriever,
     assert [len(picture) for picture in pictures] == [1, 1, 1, 3]
     assert "lies outside the data's folder" in pictures[0][0]
     assert written.num_unopened == 3
-    assert written.notes[-1].startswith("3 pictures lie outside the data's folder and are placeholders")
-    written = write_report(open_evaluation(tmp_path / "own"), tmp_path / "report.html", takes_outside_pictures=True)
+    assert written.notes[-1].startswith(
+        "3 pictures lie outside the data's folder and are placeholders"
+    )
+    written = write_report(
+        open_evaluation(tmp_path / "own"), tmp_path / "report.html", takes_outside_pictures=True
+    )
     assert written.num_unopened == 0
     assert not any("outside" in note for note in written.notes)
 

@@ -56,7 +56,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_recipe_is_one_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hostile_recipe_is_one_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text, sentence = HOSTILE[name]
     monkeypatch.chdir(tmp_path)
     Path("r.yaml").write_text(text, encoding="utf-8")
@@ -87,7 +89,9 @@ GRANTS = {
 
 
 @pytest.mark.parametrize("name", GRANTS)
-def test_a_recipe_lets_no_code_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_lets_no_code_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     value, remedy = GRANTS[name]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

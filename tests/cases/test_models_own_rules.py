@@ -43,7 +43,9 @@ def thinking(model_folder: Callable[[str], Path], tmp_path: Path) -> Vlm:
     ("style", "trained"),
     [("bare", f"\n</think>\n\n{ANSWER}"), ("think", f"</think><answer>{ANSWER}</answer>")],
 )
-def test_the_trained_text_closes_the_thought_that_the_prompt_opened(thinking: Vlm, style: str, trained: str) -> None:
+def test_the_trained_text_closes_the_thought_that_the_prompt_opened(
+    thinking: Vlm, style: str, trained: str
+) -> None:
     builder = PromptBuilder(thinking, answer_style=style)  # type: ignore[arg-type]
     row = builder(EXAMPLES[0], with_answer=True)
     shown = thinking.tokenizer.decode(row.input_ids).rpartition("assistant\n")[2]
@@ -65,7 +67,10 @@ def test_answers_begin_with_the_thought_that_the_prompt_opened(thinking: Vlm) ->
     assert all(is_well_formed(answer.response) for answer in retriever.answer(EXAMPLES))
     asked = PromptBuilder(thinking, closes_thought=True)(EXAMPLES[0]).input_ids
     trained = PromptBuilder(thinking)(EXAMPLES[0], with_answer=True).input_ids
-    assert thinking.tokenizer.decode(asked) == thinking.tokenizer.decode(trained).partition("<|utt_ids_start|>[0")[0]
+    assert (
+        thinking.tokenizer.decode(asked)
+        == thinking.tokenizer.decode(trained).partition("<|utt_ids_start|>[0")[0]
+    )
 
 
 RULES = {
@@ -84,7 +89,9 @@ RULES = {
 }
 
 
-def test_no_rule_of_a_generation_config_changes_an_answer(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_no_rule_of_a_generation_config_changes_an_answer(
+    model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(model_folder("qwen2-vl"), tmp_path / "model"))
     path = folder / "generation_config.json"
     plain = json.loads(path.read_text())
@@ -94,7 +101,11 @@ def test_no_rule_of_a_generation_config_changes_an_answer(model_folder: Callable
         builder = PromptBuilder(vlm, template="en", query_position="last")
         prompts = [builder(example) for example in EXAMPLES]
         sampled = sample_answers(
-            vlm, prompts, num_samples=2, max_new_tokens=12, generator=torch.Generator().manual_seed(0)
+            vlm,
+            prompts,
+            num_samples=2,
+            max_new_tokens=12,
+            generator=torch.Generator().manual_seed(0),
         )
         together = [
             generate_answers(vlm, prompts, max_new_tokens=12),
@@ -110,7 +121,9 @@ def test_no_rule_of_a_generation_config_changes_an_answer(model_folder: Callable
         assert answers() == expected, name
 
 
-def test_no_decoder_writes_a_token_that_stands_for_an_image(model_folder: Callable[[str], Path]) -> None:
+def test_no_decoder_writes_a_token_that_stands_for_an_image(
+    model_folder: Callable[[str], Path],
+) -> None:
     vlm = load_vlm(model_folder("qwen2-vl"))
     image = vlm.base.config.image_token_id
     assert image in vlm.placeholder_ids

@@ -39,7 +39,10 @@ def outcome(out: Path) -> dict[str, object]:
         if path.is_file():
             found[str(path.relative_to(out))] = path.read_bytes()
             if path.name == "results.json":
-                found[str(path.relative_to(out))] = {**json.loads(path.read_text()), "provenance": None}
+                found[str(path.relative_to(out))] = {
+                    **json.loads(path.read_text()),
+                    "provenance": None,
+                }
     return found
 
 
@@ -52,13 +55,18 @@ def test_list_and_show():
         assert run("show", name) == (0, suite_text(name))
     code, text = run("show", "samples")
     assert code == 2
-    assert "there is no suite samples (paper-ablation, paper-length, paper-main, sample); did you mean sample?" in text
+    assert (
+        "there is no suite samples (paper-ablation, paper-length, paper-main, sample); did you mean sample?"
+        in text
+    )
 
 
 def test_the_small_suite_end_to_end(folder):
     code, text = run("run", "sample", "--limit", 6)
     assert code == 0, text
-    assert text.startswith("Suite sample: 7 rows on 2 data sets; results folder bench/sample-first-6\n")
+    assert text.startswith(
+        "Suite sample: 7 rows on 2 data sets; results folder bench/sample-first-6\n"
+    )
     assert "[14/14] word overlap on wechat-sample" in text
     out = Path("bench/sample-first-6")
     assert (out / "table.md").read_text(encoding="utf-8") in text
@@ -89,7 +97,9 @@ def test_the_small_suite_end_to_end(folder):
     }
     for figure in ("utterance_f1", "image_f1", "joint_f1"):
         assert float(ours[figure]["value"]) == alone["summary"]["scores"][figure]
-        assert [float(ours[figure][end]) for end in ("low", "high")] == alone["intervals"]["scores"][figure]
+        assert [float(ours[figure][end]) for end in ("low", "high")] == alone["intervals"][
+            "scores"
+        ][figure]
     assert ours["joint_f1"]["data_fingerprint"] == alone["data"]["fingerprint"]
 
 
@@ -134,9 +144,14 @@ def test_servers_and_keys_are_told_beforehand(folder, monkeypatch):
     )
     code, text = run("run", "my.yaml")
     assert code == 1
-    assert "\nhttp://127.0.0.1:9/v1 is sent the dialogues, and the key in MY_API_KEY where that is set\n" in text
+    assert (
+        "\nhttp://127.0.0.1:9/v1 is sent the dialogues, and the key in MY_API_KEY where that is set\n"
+        in text
+    )
     assert "MISSING: " in text
-    assert not any(b"secret-word" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert not any(
+        b"secret-word" in path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def test_ctrl_c_says_how_to_go_on(folder, monkeypatch):
@@ -168,7 +183,9 @@ def test_killed_at_any_moment_and_taken_up(folder):
     limit = 12
     for dataset in suite["datasets"]:
         dataset["limit"] = limit
-    suite["models"][0]["settings"] = {"batch_tokens": 1}  # one query a batch, so that kills come between batches
+    suite["models"][0]["settings"] = {
+        "batch_tokens": 1
+    }  # one query a batch, so that kills come between batches
     Path("my.yaml").write_text(yaml.safe_dump(suite))
     command = [sys.executable, "-m", "ffr.cli.main", "bench", "run", "my.yaml", "--out"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -176,7 +193,9 @@ def test_killed_at_any_moment_and_taken_up(folder):
     log = "ffr.retrieval.answer_log:AnswerLog"
 
     def num_answers() -> int:
-        return sum(path.read_bytes().count(b"\n") for path in Path("out").rglob("predictions.jsonl"))
+        return sum(
+            path.read_bytes().count(b"\n") for path in Path("out").rglob("predictions.jsonl")
+        )
 
     found = [0]
     for event in (
@@ -187,7 +206,10 @@ def test_killed_at_any_moment_and_taken_up(folder):
         before("ffr.suites.run:_write", 1),
         behind(f"{log}.append", 1),  # the second row's first batch
     ):
-        assert run_signalled(["bench", "run", "my.yaml", "--out", "out"], event, signal.SIGKILL) == -signal.SIGKILL
+        assert (
+            run_signalled(["bench", "run", "my.yaml", "--out", "out"], event, signal.SIGKILL)
+            == -signal.SIGKILL
+        )
         found.append(num_answers())
     assert found[0] < found[1] < found[2] < limit
     assert found[3:6] == [limit] * 3

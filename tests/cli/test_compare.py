@@ -35,20 +35,48 @@ def folders(tmp_path, monkeypatch):
     write_examples("data.jsonl", found)
     for name in ("everything", "nothing", "overlap"):
         evaluated = run(
-            "eval", "--dataset", "data.jsonl", "--model", f"baseline:{name}", "--out", name, "--no-baselines"
+            "eval",
+            "--dataset",
+            "data.jsonl",
+            "--model",
+            f"baseline:{name}",
+            "--out",
+            name,
+            "--no-baselines",
         )
         assert evaluated[0] == 0, evaluated
-    run("eval", "--dataset", "data.jsonl", "--model", "baseline:nothing", "--out", "part", "--limit", 3)
+    run(
+        "eval",
+        "--dataset",
+        "data.jsonl",
+        "--model",
+        "baseline:nothing",
+        "--out",
+        "part",
+        "--limit",
+        3,
+    )
     return tmp_path
 
 
 def test_two(folders):
     code, text = run("compare", "everything", "nothing/results.json", "--changed", 1)
     assert code == 0, text
-    assert text.startswith("A: baseline:everything (everything)\nB: baseline:nothing (nothing/results.json)\n")
+    assert text.startswith(
+        "A: baseline:everything (everything)\nB: baseline:nothing (nothing/results.json)\n"
+    )
     assert "B against A, in percent" in text
     row = next(line for line in text.splitlines() if line.split()[:1] == ["utterance_recall"])
-    assert row.split() == ["utterance_recall", "100.00", "0.00", "-100.00", "-100.00", "to", "-100.00", "0.0002"]
+    assert row.split() == [
+        "utterance_recall",
+        "100.00",
+        "0.00",
+        "-100.00",
+        "-100.00",
+        "to",
+        "-100.00",
+        "0.0002",
+    ]
     assert "truth empty" in text
     assert "Joint F1 by query: B better on 4, worse on 4, the same on 0" in text
     # the greatest changes: the empty truths, of which everything has none right
@@ -75,7 +103,10 @@ def test_three_and_json(folders):
 
 
 def test_wrong_calls(folders):
-    assert run("compare", "everything") == (2, "Error: one result cannot be compared; name two or more\n")
+    assert run("compare", "everything") == (
+        2,
+        "Error: one result cannot be compared; name two or more\n",
+    )
     code, text = run("compare", "everything", "part")
     assert code == 2
     assert "everything and part were measured on different data" in text

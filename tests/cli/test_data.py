@@ -27,8 +27,16 @@ def run(*arguments: object, code: int = 0) -> Result:
 
 
 def _record(number: int, topic: str = "cats") -> dict[str, Any]:
-    lines = (Utterance("user1", (f"about {topic} {number}",)), Utterance("user2", (Image("images/a.png"),)))
-    example = Example(Dialogue(f"d{number}", lines), f"all on {topic}", Fragment((0, 1), (0,)), meta={"topic": topic})
+    lines = (
+        Utterance("user1", (f"about {topic} {number}",)),
+        Utterance("user2", (Image("images/a.png"),)),
+    )
+    example = Example(
+        Dialogue(f"d{number}", lines),
+        f"all on {topic}",
+        Fragment((0, 1), (0,)),
+        meta={"topic": topic},
+    )
     return example_to_record(example)
 
 
@@ -37,8 +45,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with good.jsonl and its picture."""
     (tmp_path / "images").mkdir()
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
-    records = [_record(number, topic) for number, topic in enumerate(("cats", "cars", "rain", "tea", "sea"))]
-    (tmp_path / "good.jsonl").write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    records = [
+        _record(number, topic)
+        for number, topic in enumerate(("cats", "cars", "rain", "tea", "sea"))
+    ]
+    (tmp_path / "good.jsonl").write_text(
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path / "home"))
     return tmp_path
@@ -46,7 +59,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_check(folder: Path) -> None:
     output = run("check", "good.jsonl").output
-    assert "good.jsonl: 5 of 5 records good, 0 bad; 0 faults, 0 warnings; 5 dialogues, 5 queries, 1 pictures" in output
+    assert (
+        "good.jsonl: 5 of 5 records good, 0 bad; 0 faults, 0 warnings; 5 dialogues, 5 queries, 1 pictures"
+        in output
+    )
     bad = {**_record(9), "images": ["none.png"], "odd": 1}
     with Path("good.jsonl").open("a") as file:
         file.write(json.dumps(bad) + "\n")
@@ -58,7 +74,10 @@ def test_check(folder: Path) -> None:
     run("check", "good.jsonl", "--no-images")
     report = json.loads(run("check", "good.jsonl", "--json", code=1).output)
     assert (report["num_good"], report["num_bad"]) == (5, 1)
-    assert {fault["severity"]: fault["line"] for fault in report["faults"]} == {"error": 6, "warning": 6}
+    assert {fault["severity"]: fault["line"] for fault in report["faults"]} == {
+        "error": 6,
+        "warning": 6,
+    }
 
 
 def test_check_with_image_root(folder: Path) -> None:
@@ -69,14 +88,21 @@ def test_check_with_image_root(folder: Path) -> None:
 
 
 def test_check_of_a_file_that_is_none(folder: Path) -> None:
-    assert run("check", "none.jsonl", code=1).output == "Error: none.jsonl: not found; correct the path\n"
+    assert (
+        run("check", "none.jsonl", code=1).output
+        == "Error: none.jsonl: not found; correct the path\n"
+    )
     Path("a.json").write_bytes("[]".encode("utf-16"))
     assert "is in UTF-16, not UTF-8; convert it: iconv" in run("check", "a.json", code=1).output
 
 
 def test_stats(folder: Path) -> None:
     figures = json.loads(run("stats", "good.jsonl", "--json").output)
-    assert (figures["num_examples"], figures["num_dialogues"], figures["turns"]["mean"]) == (5, 5, 2.0)
+    assert (figures["num_examples"], figures["num_dialogues"], figures["turns"]["mean"]) == (
+        5,
+        5,
+        2.0,
+    )
     assert figures["fingerprint"] == open_dataset("good.jsonl").fingerprint
     output = run("stats", "good.jsonl").output
     for text in ("turns a dialogue", "density", "empty answers", "dialogues by language", "en: 5"):
@@ -103,9 +129,15 @@ def test_convert_there_and_back(folder: Path) -> None:
         "gt_turns",
         "meta",
     }
-    assert "5 records, 5 examples" in run("convert", "raw.json", "back.jsonl", "--to", "ms-swift").output
+    assert (
+        "5 records, 5 examples"
+        in run("convert", "raw.json", "back.jsonl", "--to", "ms-swift").output
+    )
     assert Path("back.jsonl").read_bytes() == Path("good.jsonl").read_bytes()
-    assert "is there already; pass --force" in run("convert", "raw.json", "back.jsonl", "--to", "raw", code=2).output
+    assert (
+        "is there already; pass --force"
+        in run("convert", "raw.json", "back.jsonl", "--to", "raw", code=2).output
+    )
     run("convert", "raw.json", "back.jsonl", "--to", "ms-swift", "--template", "en", "--force")
     assert "Requirements" in Path("back.jsonl").read_text()
     assert "the name ends in" in run("convert", "raw.json", "x.txt", "--to", "raw", code=2).output
@@ -117,17 +149,33 @@ def test_convert_loses_nothing_in_silence(folder: Path) -> None:
     own = _record(0)
     own["messages"][0]["content"] = "my own words"
     Path("own.jsonl").write_text(json.dumps(own) + "\n")
-    assert "pass --drop-prompts" in run("convert", "own.jsonl", "raw.json", "--to", "raw", code=1).output
+    assert (
+        "pass --drop-prompts"
+        in run("convert", "own.jsonl", "raw.json", "--to", "raw", code=1).output
+    )
     assert not Path("raw.json").exists()
     run("convert", "own.jsonl", "raw.json", "--to", "raw", "--drop-prompts")
     Path("capital.json").write_text(
-        json.dumps([{"dialogue_id": "d", "dialogue": [{"speaker": "Ann", "utterance": "hi"}], "query_text": "q"}])
+        json.dumps(
+            [
+                {
+                    "dialogue_id": "d",
+                    "dialogue": [{"speaker": "Ann", "utterance": "hi"}],
+                    "query_text": "q",
+                }
+            ]
+        )
     )
-    assert "capitals are not kept" in run("convert", "capital.json", "x.jsonl", "--to", "ms-swift").output
+    assert (
+        "capitals are not kept"
+        in run("convert", "capital.json", "x.jsonl", "--to", "ms-swift").output
+    )
 
 
 def test_build(folder: Path) -> None:
-    output = run("build", "good.jsonl", "--out", "long.jsonl", "--num-dialogues", 10, "--seed", 3).output
+    output = run(
+        "build", "good.jsonl", "--out", "long.jsonl", "--num-dialogues", 10, "--seed", 3
+    ).output
     assert "from 5 short dialogues (seed 3)" in output
     run("check", "long.jsonl")
     first = Path("long.jsonl").read_bytes()
@@ -136,7 +184,9 @@ def test_build(folder: Path) -> None:
     figures = json.loads(run("stats", "long.jsonl", "--json").output)
     assert figures["topics"]["mean"] == 3
     assert figures["num_dialogues"] == 10
-    assert "5 topics" in run("build", "good.jsonl", "--out", "x.jsonl", "--topics", 7, code=1).output
+    assert (
+        "5 topics" in run("build", "good.jsonl", "--out", "x.jsonl", "--topics", 7, code=1).output
+    )
     run("build", "good.jsonl", "--out", "x.jsonl", "--absent", 1, code=2)
 
 
@@ -160,7 +210,10 @@ def test_download_from_a_copy(folder: Path) -> None:
         tar.add("good.jsonl", "MLDR/val.jsonl")
         tar.add("images/a.png", "MLDR/images/a.png")
     digest = hashlib.sha256(Path("set.tar").read_bytes()).hexdigest()
-    assert "not 000" in run("download", "mldr", "--archive", "set.tar", "--sha256", "0" * 64, code=1).output
+    assert (
+        "not 000"
+        in run("download", "mldr", "--archive", "set.tar", "--sha256", "0" * 64, code=1).output
+    )
     output = run("download", "mldr", "--archive", "set.tar", "--sha256", digest).output
     assert f"SHA-256 {digest} (as required)" in output
     assert "val: " in output
@@ -169,4 +222,7 @@ def test_download_from_a_copy(folder: Path) -> None:
     assert "--force" in run("download", "mldr", "--archive", "set.tar", code=2).output
     with tarfile.open("evil.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("../evil"), io.BytesIO())
-    assert "leads out of its folder" in run("download", "wechat", "--archive", "evil.tar", code=1).output
+    assert (
+        "leads out of its folder"
+        in run("download", "wechat", "--archive", "evil.tar", code=1).output
+    )

@@ -32,7 +32,10 @@ def data(tmp_path, monkeypatch):
         PIL.Image.new("RGB", (28, 28), (80 * number, 10, 10)).save(tmp_path / f"{number}.png")
         lines = [Utterance("a", (f"line {index} of talk {number}",)) for index in range(3 + number)]
         chat = Dialogue(f"d{number}", (*lines, Utterance("b", (Image(f"{number}.png"),))))
-        found += [Example(chat, f"talk {number}", Fragment((0, 1), (0,))), Example(chat, "no such thing", Fragment())]
+        found += [
+            Example(chat, f"talk {number}", Fragment((0, 1), (0,))),
+            Example(chat, "no such thing", Fragment()),
+        ]
     write_examples(tmp_path / "data.jsonl", found)
     return tmp_path / "data.jsonl"
 
@@ -105,13 +108,25 @@ def test_model_from_start_to_finish(data, model):
         "--no-baselines",
     )
     assert code == 0, text
-    together, alone = read_predictions("free/predictions.jsonl"), read_predictions("alone/predictions.jsonl")
+    together, alone = (
+        read_predictions("free/predictions.jsonl"),
+        read_predictions("alone/predictions.jsonl"),
+    )
     assert [line.response for line in together] == [line.response for line in alone]
 
 
 def test_constrained_answers_are_well_formed(data, model):
     code, text = run(
-        "--dataset", data, "--model", model, "--out", "out", "--constrained", "--wrong-pictures", "--limit", 4
+        "--dataset",
+        data,
+        "--model",
+        model,
+        "--out",
+        "out",
+        "--constrained",
+        "--wrong-pictures",
+        "--limit",
+        4,
     )
     assert code == 0, text
     assert "CONTROL WITH WRONG PICTURES" in text
@@ -119,13 +134,17 @@ def test_constrained_answers_are_well_formed(data, model):
     assert results["summary"]["answers"]["num_malformed"] == 0
     assert results["summary"]["answers"]["problems"] == {}
     assert results["model"]["label"].endswith("(wrong pictures)")
-    code, text = run("--dataset", data, "--model", model, "--out", "out", "--wrong-pictures", "--limit", 4)
+    code, text = run(
+        "--dataset", data, "--model", model, "--out", "out", "--wrong-pictures", "--limit", 4
+    )
     assert code == 2
     assert "holds an evaluation that differs in model constrained" in text
 
 
 def test_json_is_all_that_stdout_gets(data):
-    done = CliRunner().invoke(ffr, ["eval", "--dataset", str(data), "--model", "baseline:nothing", "--json"])
+    done = CliRunner().invoke(
+        ffr, ["eval", "--dataset", str(data), "--model", "baseline:nothing", "--json"]
+    )
     assert done.exit_code == 0
     assert json.loads(done.stdout)["data"]["num_examples"] == 6
     assert "Evaluating baseline:nothing" in done.stderr
@@ -136,7 +155,9 @@ def test_predictions(data, monkeypatch):
     code, text = run("--predictions", "out/predictions.jsonl", "--out", "scored")
     assert code == 0, text
     assert text.startswith("Scoring out/predictions.jsonl (no model)")
-    own, scored = (json.loads(Path(folder, "results.json").read_text()) for folder in ("out", "scored"))
+    own, scored = (
+        json.loads(Path(folder, "results.json").read_text()) for folder in ("out", "scored")
+    )
     assert own["summary"]["scores"] == scored["summary"]["scores"]
     done = CliRunner().invoke(ffr, ["compare", "out", "scored"])
     assert done.exit_code == 0, done.output
@@ -146,7 +167,9 @@ def test_predictions(data, monkeypatch):
     keys = [line.pop("key") for line in lines]
     Path("third.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert run("--predictions", "third.jsonl", "--out", "third")[0] == 0
-    assert [json.loads(line)["key"] for line in Path("third/predictions.jsonl").read_text().splitlines()] == keys
+    assert [
+        json.loads(line)["key"] for line in Path("third/predictions.jsonl").read_text().splitlines()
+    ] == keys
     assert CliRunner().invoke(ffr, ["compare", "out", "third"]).exit_code == 0
     before = Path("out/predictions.jsonl").read_bytes()
     code, text = run("--predictions", "third.jsonl", "--out", "out")
@@ -167,7 +190,11 @@ def test_the_published_reading_is_a_third_block(data):
     assert code == 0, text
     summary = json.loads(Path("out/results.json").read_text())["summary"]
     published = summary["published"]
-    assert (published["num_scored"], published["num_skipped"], published["num_unmarked"]) == (6, 0, 0)
+    assert (published["num_scored"], published["num_skipped"], published["num_unmarked"]) == (
+        6,
+        0,
+        0,
+    )
     # well-formed answers, each dialogue with an image: the same figures to the last bit
     assert published["scores"] == {name: summary["scores"][name] for name in published["scores"]}
     assert len(published["scores"]) == 24
@@ -226,14 +253,20 @@ class Server:
                 outer.bodies.append(body)
                 outer.keys.append(self.headers["Authorization"])
                 text = json.dumps(body["messages"])
-                status = next((number for word, number in outer.status.items() if word in text), 200)
+                status = next(
+                    (number for word, number in outer.status.items() if word in text), 200
+                )
                 ids = "[0, 1]" if "no such thing" not in text else "[]"
-                content = f"<|utt_ids_start|>{ids}<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+                content = (
+                    f"<|utt_ids_start|>{ids}<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+                )
                 answer = {
                     "choices": [{"message": {"content": content}, "finish_reason": "stop"}],
                     "usage": {"prompt_tokens": 1000, "completion_tokens": 20},
                 }
-                sent = json.dumps(answer if status == 200 else {"error": {"message": "not so"}}).encode()
+                sent = json.dumps(
+                    answer if status == 200 else {"error": {"message": "not so"}}
+                ).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(sent)))
                 self.end_headers()
@@ -258,11 +291,21 @@ def server(monkeypatch):
 
 def test_a_server(data, server, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-secret-0123456789")
-    words = ["--dataset", data, "--model", server.model, "--api-key-env", "MY_KEY", "--no-baselines"]
+    words = [
+        "--dataset",
+        data,
+        "--model",
+        server.model,
+        "--api-key-env",
+        "MY_KEY",
+        "--no-baselines",
+    ]
     server.status = {"of talk 2": 422}
     code, text = run(*words, "--concurrency", 1, "--max-failures", 0)
     assert code == 1
-    assert "dialogue 'd2': the server refused with 422 (not so); correct what it names" in " ".join(text.split())
+    assert "dialogue 'd2': the server refused with 422 (not so); correct what it names" in " ".join(
+        text.split()
+    )
     num_asked = len(server.bodies)
     assert num_asked == 5
     server.status = {}
@@ -281,7 +324,10 @@ def test_a_server(data, server, monkeypatch):
     assert results["summary"]["usage"]["cost"] == pytest.approx(2 * (0.002 + 0.0001))
     assert not any("sk-secret" in path.read_text() for path in folder.rglob("*") if path.is_file())
     pictures = [
-        part for body in server.bodies for part in body["messages"][1]["content"] if part["type"] == "image_url"
+        part
+        for body in server.bodies
+        for part in body["messages"][1]["content"]
+        if part["type"] == "image_url"
     ]
     assert len(pictures) == len(server.bodies)
 
@@ -299,25 +345,47 @@ def test_windows(data, model):
     assert [len(line.get("pieces", ())) for line in lines] == [0, 0, 2, 2, 2, 2]
     code, text = run(*words, "--model", model, "--constrained", "--out", "out")
     assert code == 0, text
-    assert json.loads(Path("out/results.json").read_text())["summary"]["answers"]["num_malformed"] == 0
+    assert (
+        json.loads(Path("out/results.json").read_text())["summary"]["answers"]["num_malformed"] == 0
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["--model", "baseline:best"], 2, "no baseline 'best'; there are everything, nothing, random-third, overlap"),
+        (
+            ["--model", "baseline:best"],
+            2,
+            "no baseline 'best'; there are everything, nothing, random-third, overlap",
+        ),
         (["--model", "./nowhere"], 2, "no such model folder or run"),
         (["--dataset", "nowhere.jsonl", "--model", "baseline:nothing"], 2, "nowhere.jsonl"),
         (["--dataset", "mldr", "--model", "baseline:nothing"], 2, "mldr is not here"),
-        (["--predictions", "x.jsonl", "--model", "tiny"], 2, "--model has no meaning beside --predictions"),
+        (
+            ["--predictions", "x.jsonl", "--model", "tiny"],
+            2,
+            "--model has no meaning beside --predictions",
+        ),
         (["--predictions", "x.jsonl"], 1, "x.jsonl: not found"),
-        (["--model", "baseline:nothing", "--coherence"], 2, "--coherence takes the vectors of a model"),
+        (
+            ["--model", "baseline:nothing", "--coherence"],
+            2,
+            "--coherence takes the vectors of a model",
+        ),
         (["--limit", "0"], 2, "0 is not in the range"),
         (["--model", "tiny", "--device", "warp"], 2, "--device warp cannot be used here"),
         (["--model", "api:localhost#m"], 2, "begins with http:// or https://"),
         (["--model", "api:http://localhost/v1"], 2, "an endpoint is written api:URL#MODEL"),
-        (["--model", "api:http://h/v1#m", "--constrained"], 2, "--constrained has no meaning beside api:"),
-        (["--model", "api:http://h/v1#m", "--batch-tokens", "9"], 2, "--batch-tokens has no meaning beside api:"),
+        (
+            ["--model", "api:http://h/v1#m", "--constrained"],
+            2,
+            "--constrained has no meaning beside api:",
+        ),
+        (
+            ["--model", "api:http://h/v1#m", "--batch-tokens", "9"],
+            2,
+            "--batch-tokens has no meaning beside api:",
+        ),
         (
             ["--model", "api:http://h/v1#m", "--api-key-env", "NO_SUCH"],
             2,
@@ -328,17 +396,41 @@ def test_windows(data, model):
             2,
             "--timeout has no meaning beside a model that is no api:",
         ),
-        (["--model", "baseline:nothing", "--overlap", "1"], 2, "--overlap 1 is not less than --window 0"),
+        (
+            ["--model", "baseline:nothing", "--overlap", "1"],
+            2,
+            "--overlap 1 is not less than --window 0",
+        ),
         (
             ["--model", "baseline:nothing", "--window", "3", "--overlap", "3"],
             2,
             "--overlap 3 is not less than --window 3",
         ),
-        (["--predictions", "x.jsonl", "--window", "3"], 2, "--window has no meaning beside --predictions"),
-        (["--model", "baseline:nothing", "--logprobs"], 2, "--logprobs has no meaning beside baseline:, which"),
-        (["--model", "baseline:nothing", "--device", "cpu"], 2, "nor loads a model, but with --encoder"),
-        (["--model", "api:http://h/v1#m", "--device", "cpu"], 2, "whose model runs elsewhere, but with --encoder"),
-        (["--model", "tiny", "--encoder-cache", "x"], 2, "no embedding:ENCODER, but with --encoder"),
+        (
+            ["--predictions", "x.jsonl", "--window", "3"],
+            2,
+            "--window has no meaning beside --predictions",
+        ),
+        (
+            ["--model", "baseline:nothing", "--logprobs"],
+            2,
+            "--logprobs has no meaning beside baseline:, which",
+        ),
+        (
+            ["--model", "baseline:nothing", "--device", "cpu"],
+            2,
+            "nor loads a model, but with --encoder",
+        ),
+        (
+            ["--model", "api:http://h/v1#m", "--device", "cpu"],
+            2,
+            "whose model runs elsewhere, but with --encoder",
+        ),
+        (
+            ["--model", "tiny", "--encoder-cache", "x"],
+            2,
+            "no embedding:ENCODER, but with --encoder",
+        ),
         (
             ["--model", "tiny", "--select", "top-share"],
             2,
@@ -348,7 +440,9 @@ def test_windows(data, model):
 )
 def test_wrong_calls(data, monkeypatch, words, code, sentence):
     monkeypatch.setenv("FFR_DATA_HOME", str(data.parent / "home"))
-    arguments = words if "--dataset" in words or "--predictions" in words else [*words, "--dataset", data]
+    arguments = (
+        words if "--dataset" in words or "--predictions" in words else [*words, "--dataset", data]
+    )
     found, text = run(*arguments)
     assert (found, sentence in text) == (code, True), text
 

@@ -25,9 +25,14 @@ def write_part(path: Path, *, first: int) -> None:
     found = []
     for number in range(first, first + 4):
         PIL.Image.new("RGB", (28, 28), (20 * number, 10, 10)).save(path.parent / f"{number}.png")
-        lines = [Utterance("a", (f"line {index} of talk {number}",)) for index in range(3 + number % 3)]
+        lines = [
+            Utterance("a", (f"line {index} of talk {number}",)) for index in range(3 + number % 3)
+        ]
         chat = Dialogue(f"d{number}", (*lines, Utterance("b", (Image(f"{number}.png"),))))
-        found += [Example(chat, f"talk {number}", Fragment((0, 1), (0,))), Example(chat, "no such thing", Fragment())]
+        found += [
+            Example(chat, f"talk {number}", Fragment((0, 1), (0,))),
+            Example(chat, "no such thing", Fragment()),
+        ]
     write_examples(path, found)
 
 
@@ -68,7 +73,15 @@ def results_of(folder: str) -> dict:
 
 
 def test_a_dual_encoder_from_start_to_finish(folder, clip):
-    words = ["--dataset", folder, "--model", f"embedding:{clip}", "--no-baselines", "--encoder-cache", "cache"]
+    words = [
+        "--dataset",
+        folder,
+        "--model",
+        f"embedding:{clip}",
+        "--no-baselines",
+        "--encoder-cache",
+        "cache",
+    ]
     code, text = run(*words, "--out", "one", "--coherence")
     assert code == 0, text
     assert text.startswith(f"Evaluating embedding:{clip} on {folder} (val)\n")
@@ -101,18 +114,35 @@ def test_a_dual_encoder_from_start_to_finish(folder, clip):
 
 
 def test_a_sentence_encoder_lets_pictures_follow(folder, bert):
-    words = ["--dataset", folder, "--model", f"embedding:{bert}", "--no-baselines", "--select", "top-share"]
+    words = [
+        "--dataset",
+        folder,
+        "--model",
+        f"embedding:{bert}",
+        "--no-baselines",
+        "--select",
+        "top-share",
+    ]
     (folder / "0.png").unlink()  # no picture is looked at
     code, text = run(*words, "--limit", 4, "--neighbours", 1)
     assert code == 0, text
     out = next(Path("eval").iterdir())
-    assert out.name.endswith("bert-set-first-4-neighbours-1-top-share".removeprefix("bert-")) or "top-share" in out.name
+    assert (
+        out.name.endswith("bert-set-first-4-neighbours-1-top-share".removeprefix("bert-"))
+        or "top-share" in out.name
+    )
     model = results_of(out)["model"]
-    assert (model["num_neighbours"], model["selection"]["image"], model["takes_images"]) == (1, None, False)
+    assert (model["num_neighbours"], model["selection"]["image"], model["takes_images"]) == (
+        1,
+        None,
+        False,
+    )
     for line in read_predictions(out / "predictions.jsonl"):
         chosen = json.loads(line.response.split("<|utt_ids_start|>")[1].split("<|utt_ids_end|>")[0])
         images = json.loads(line.response.split("<|img_ids_start|>")[1].split("<|img_ids_end|>")[0])
-        num_lines = len(read_examples(folder / "val.jsonl")[line.extra["index"]].dialogue.utterances)
+        num_lines = len(
+            read_examples(folder / "val.jsonl")[line.extra["index"]].dialogue.utterances
+        )
         assert images == ([0] if num_lines - 1 in chosen else [])
 
 
@@ -123,7 +153,9 @@ def read_examples(path: Path) -> list[Example]:
 
 
 def test_pooled_states_retrieve(folder, vlm):
-    code, text = run("--dataset", folder, "--model", f"embedding:vlm:{vlm}", "--no-baselines", "--out", "out")
+    code, text = run(
+        "--dataset", folder, "--model", f"embedding:vlm:{vlm}", "--no-baselines", "--out", "out"
+    )
     assert code == 0, text
     assert results_of("out")["model"]["takes_images"]
 
@@ -161,32 +193,80 @@ def test_coherence_of_any_model_by_an_encoder(folder, clip, vlm):
         (["--model", "embedding:"], 2, "names no encoder; write embedding:ENCODER"),
         (["--model", "embedding:{clip}/nowhere"], 1, "is no folder and no hub id"),
         (["--model", "embedding:policy"], 2, "encoder `policy` is the vision-language model"),
-        (["--model", "embedding:{clip}", "--fit-split", "val"], 2, "8 of the 8 queries to fit on are evaluated too"),
+        (
+            ["--model", "embedding:{clip}", "--fit-split", "val"],
+            2,
+            "8 of the 8 queries to fit on are evaluated too",
+        ),
         (["--model", "embedding:{clip}", "--fit-split", "test"], 2, "has no file test.jsonl"),
-        (["--model", "embedding:{clip}", "--dataset", "set/val.jsonl"], 2, "name some with --fit-dataset, or give"),
-        (["--model", "embedding:{clip}", "--fit-dataset", "nowhere"], 2, "no data file or set 'nowhere'"),
-        (["--model", "embedding:{clip}", "--window", "3"], 2, "--window has no meaning beside embedding:"),
-        (["--model", "embedding:{clip}", "--constrained"], 2, "--constrained has no meaning beside embedding:"),
+        (
+            ["--model", "embedding:{clip}", "--dataset", "set/val.jsonl"],
+            2,
+            "name some with --fit-dataset, or give",
+        ),
+        (
+            ["--model", "embedding:{clip}", "--fit-dataset", "nowhere"],
+            2,
+            "no data file or set 'nowhere'",
+        ),
+        (
+            ["--model", "embedding:{clip}", "--window", "3"],
+            2,
+            "--window has no meaning beside embedding:",
+        ),
+        (
+            ["--model", "embedding:{clip}", "--constrained"],
+            2,
+            "--constrained has no meaning beside embedding:",
+        ),
         (["--model", "embedding:{clip}", "--threshold", "2"], 2, "2.0 is not in the range"),
-        (["--model", "embedding:{clip}", "--threshold", "0", "--select", "top-share"], 2, "--select has no meaning"),
+        (
+            ["--model", "embedding:{clip}", "--threshold", "0", "--select", "top-share"],
+            2,
+            "--select has no meaning",
+        ),
         (
             ["--model", "embedding:{clip}", "--image-threshold", "0"],
             2,
             "--image-threshold has no meaning without --threshold; give both",
         ),
-        (["--model", "embedding:{bert}", "--threshold", "0", "--image-threshold", "0"], 2, "pictures follow their"),
+        (
+            ["--model", "embedding:{bert}", "--threshold", "0", "--image-threshold", "0"],
+            2,
+            "pictures follow their",
+        ),
         (["--model", "embedding:{bert}", "--wrong-pictures"], 2, "which looks at no picture"),
-        (["--model", "embedding:{bert}", "--coherence"], 2, "encodes texts only, and the data has pictures"),
+        (
+            ["--model", "embedding:{bert}", "--coherence"],
+            2,
+            "encodes texts only, and the data has pictures",
+        ),
         (["--model", "baseline:nothing", "--coherence"], 2, "name an --encoder"),
         (
             ["--model", "baseline:nothing", "--encoder", "{clip}"],
             2,
             "--encoder has no meaning without --coherence; give both",
         ),
-        (["--model", "baseline:nothing", "--encoder-cache", "x"], 2, "--encoder-cache has no meaning beside"),
-        (["--model", "baseline:nothing", "--threshold", "0"], 2, "--threshold has no meaning beside a model that"),
-        (["--model", "baseline:nothing", "--coherence", "--encoder", "policy"], 2, "and here is none"),
-        (["--model", "embedding:{clip}", "--device", "warp"], 2, "--device warp cannot be used here"),
+        (
+            ["--model", "baseline:nothing", "--encoder-cache", "x"],
+            2,
+            "--encoder-cache has no meaning beside",
+        ),
+        (
+            ["--model", "baseline:nothing", "--threshold", "0"],
+            2,
+            "--threshold has no meaning beside a model that",
+        ),
+        (
+            ["--model", "baseline:nothing", "--coherence", "--encoder", "policy"],
+            2,
+            "and here is none",
+        ),
+        (
+            ["--model", "embedding:{clip}", "--device", "warp"],
+            2,
+            "--device warp cannot be used here",
+        ),
     ],
 )
 def test_wrong_calls(folder, clip, bert, words, code, sentence):
@@ -213,17 +293,34 @@ def test_a_suite_fits_each_encoder_as_eval_does(folder, clip, bert):
     assert done.exit_code == 0, done.output
     assert done.output.count("Fitting threshold on ") == 4
     rows = json.loads(Path("bench/results.json").read_text())["rows"]
-    assert [cell["model"]["num_neighbours"] for row in rows for cell in row["cells"]] == [0, 0, 1, 1]
+    assert [cell["model"]["num_neighbours"] for row in rows for cell in row["cells"]] == [
+        0,
+        0,
+        1,
+        1,
+    ]
     fits = [cell["model"]["selection"]["fit"] for row in rows for cell in row["cells"]]
     assert [(fit["split"], fit["num_queries"]) for fit in fits] == [("train", 6), ("val", 6)] * 2
     for name, words in (("clip", []), ("bert", ["--neighbours", 1])):
         model = f"embedding:{clip if name == 'clip' else bert}"
         code, text = run(
-            "--dataset", folder, "--model", model, "--fit-limit", 6, "--out", name, "--no-baselines", *words
+            "--dataset",
+            folder,
+            "--model",
+            model,
+            "--fit-limit",
+            6,
+            "--out",
+            name,
+            "--no-baselines",
+            *words,
         )
         assert code == 0, text
         row = next(row for row in rows if row["label"] == name)
-        assert row["cells"][0]["figures"][0]["share"] == results_of(name)["summary"]["scores"]["joint_f1"]
+        assert (
+            row["cells"][0]["figures"][0]["share"]
+            == results_of(name)["summary"]["scores"]["joint_f1"]
+        )
 
 
 def test_a_suite_refuses_what_an_encoder_has_not(folder):

@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from ffr.cli.main import ffr
 from ffr.data.forms.formats import write_examples
 
-BASELINE = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "baselines" / "sample-tiny.json"
+BASELINE = (
+    Path(__file__).resolve().parent.parent.parent / "benchmarks" / "baselines" / "sample-tiny.json"
+)
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -28,7 +30,15 @@ def evaluated(sample_home, tmp_path_factory):
     """Results of two baselines on the sample."""
     folder = tmp_path_factory.mktemp("gate")
     for name in ("everything", "overlap"):
-        words = ("--dataset", "sample", "--model", f"baseline:{name}", "--out", folder / name, "--no-baselines")
+        words = (
+            "--dataset",
+            "sample",
+            "--model",
+            f"baseline:{name}",
+            "--out",
+            folder / name,
+            "--no-baselines",
+        )
         code, text = run("eval", *words)
         assert code == 0, text
     return folder
@@ -49,16 +59,33 @@ def test_passing_and_files(evaluated, tmp_path):
     assert "--max-drop joint_f1=0.01" in text
     assert "Passed: 1 of 1 rules are kept" in text
     assert ElementTree.parse(tmp_path / "new" / "gate.xml").getroot().attrib["failures"] == "0"
-    rules = ("--max-drop", "image_f1=0.02", "--max-drop", "joint_f1=0.01", "--min", "utterance_recall=0.9")
+    rules = (
+        "--max-drop",
+        "image_f1=0.02",
+        "--max-drop",
+        "joint_f1=0.01",
+        "--min",
+        "utterance_recall=0.9",
+    )
     code, text = run("gate", evaluated / "everything", "--baseline", keep, *rules, *files)
     assert code == 0, text
     assert "Passed: 3 of 3 rules are kept" in text
-    code, text = run("gate", evaluated / "everything", "--baseline", keep, "--min", "utterance_precision=0.9", *files)
+    code, text = run(
+        "gate",
+        evaluated / "everything",
+        "--baseline",
+        keep,
+        "--min",
+        "utterance_precision=0.9",
+        *files,
+    )
     assert code == 1, text
     assert "FELL: utterance_precision is 0.2588, which is under 0.9" in text
     assert "joint_f1" not in text, "a rule that is given takes the place of the one by default"
     assert ElementTree.parse(tmp_path / "new" / "gate.xml").getroot().attrib["failures"] == "1"
-    assert (tmp_path / "gate.md").read_text().count("### ffr gate: ") == 3, "the summary is appended to"
+    assert (tmp_path / "gate.md").read_text().count("### ffr gate: ") == 3, (
+        "the summary is appended to"
+    )
 
 
 def test_one_command_writes_the_baseline_anew(evaluated, tmp_path):
@@ -71,7 +98,9 @@ def test_one_command_writes_the_baseline_anew(evaluated, tmp_path):
     assert "platform" not in content["provenance"]["versions"]
     assert run("gate", evaluated / "everything", "--baseline", keep)[0] == 0
     assert run("gate", evaluated / "overlap", "--baseline", keep)[0] == 1
-    code, text = run("gate", evaluated / "overlap", "--baseline", keep, "--renew", "--min", "joint_f1=0.5")
+    code, text = run(
+        "gate", evaluated / "overlap", "--baseline", keep, "--renew", "--min", "joint_f1=0.5"
+    )
     assert (code, "--renew compares nothing" in text) == (2, True), text
     assert json.loads(keep.read_text()) == content
 
@@ -101,7 +130,10 @@ def test_what_nobody_measured_neither_passes_nor_falls(examples, tmp_path):
     assert summary["scores"]["joint_f1"] is None
     code, text = run("gate", tmp_path / "out", "--baseline", tmp_path / "out")
     assert code == 2, text
-    assert "nothing was scored, so joint_f1 was not measured; evaluate on data with true answers" in text
+    assert (
+        "nothing was scored, so joint_f1 was not measured; evaluate on data with true answers"
+        in text
+    )
     code, text = run("gate", tmp_path / "out", "--baseline", tmp_path / "kept.json", "--renew")
     assert (code, (tmp_path / "kept.json").exists()) == (2, False), text
     code, text = run("report", tmp_path / "out")
@@ -154,7 +186,9 @@ def test_the_shipped_model_passes_and_a_damaged_one_falls(sample_home, tmp_path)
         save_file(weights, file, metadata={"format": "pt"})
     for model, expected in (("tiny", 0), (damaged, 1)):
         out = tmp_path / f"out{expected}"
-        code, text = run("eval", "--dataset", "sample", "--model", model, "--out", out, "--no-baselines")
+        code, text = run(
+            "eval", "--dataset", "sample", "--model", model, "--out", out, "--no-baselines"
+        )
         assert code == 0, text
         code, text = run("gate", out, "--baseline", BASELINE, "--max-drop", "joint_f1=0.01")
         assert code == expected, text
@@ -162,11 +196,19 @@ def test_the_shipped_model_passes_and_a_damaged_one_falls(sample_home, tmp_path)
 
 def test_the_verdict_stands_whole_at_80_columns(evaluated, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    rule = ("--min", "sample_utterance_precision=0.999", "--max-drop", "strict_sample_utterance_recall=1")
-    code, text = run("gate", evaluated / "everything", "--baseline", evaluated / "everything", *rule)
+    rule = (
+        "--min",
+        "sample_utterance_precision=0.999",
+        "--max-drop",
+        "strict_sample_utterance_recall=1",
+    )
+    code, text = run(
+        "gate", evaluated / "everything", "--baseline", evaluated / "everything", *rule
+    )
     assert code == 1
     fell, passed = (
-        next(line for line in text.splitlines() if line.strip().startswith(w)) for w in ("FELL ", "passed ")
+        next(line for line in text.splitlines() if line.strip().startswith(w))
+        for w in ("FELL ", "passed ")
     )
     for line in (fell, passed):
         assert len(line) <= 80

@@ -38,5 +38,7 @@ def test_torch_stays_unimported(folder, words):
         "heavy = {'torch', 'transformers', 'lightning', 'torchmetrics', 'matplotlib', 'scipy', 'pandas'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

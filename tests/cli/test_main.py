@@ -26,7 +26,9 @@ from ffr.errors import DataError, FfrError, ModelError, UsageError
         (FfrError("broken"), 1),
     ],
 )
-def test_an_error_is_one_line_and_a_code(error: FfrError, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_one_line_and_a_code(
+    error: FfrError, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @click.command()
     def failing() -> None:
         raise error
@@ -38,8 +40,12 @@ def test_an_error_is_one_line_and_a_code(error: FfrError, code: int, monkeypatch
     assert result.output == f"Error: {error}\n"
 
 
-@pytest.mark.parametrize(("number", "words"), [(28, "No space left on device"), (13, "Permission denied")])
-def test_what_the_disk_does_is_a_sentence(number: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "words"), [(28, "No space left on device"), (13, "Permission denied")]
+)
+def test_what_the_disk_does_is_a_sentence(
+    number: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @click.command()
     def failing() -> None:
         raise OSError(number, words, "run/merged")
@@ -67,7 +73,9 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(words: str) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_doctor_shows_brackets_and_foreign_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_shows_brackets_and_foreign_names_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from ffr.cli import doctor
 
     findings = [
@@ -92,7 +100,9 @@ def test_completion_scripts_call_ffr(shell: str) -> None:
 def test_completion_completes() -> None:
     from click.shell_completion import BashComplete
 
-    found = BashComplete(ffr, {}, "ffr", "_FFR_COMPLETE").get_completions(["train", "sft"], "--data")
+    found = BashComplete(ffr, {}, "ffr", "_FFR_COMPLETE").get_completions(
+        ["train", "sft"], "--data"
+    )
     assert [item.value for item in found] == ["--dataset"]
 
 
@@ -106,7 +116,9 @@ def test_doctor_lists_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "tiny: embedded" in texts
     remedies = {finding["text"].split(":")[0]: finding["remedy"] for finding in findings}
     assert "ffr data download mldr" in remedies["mldr"]
-    assert result.exit_code == (1 if any(finding["status"] == "missing" for finding in findings) else 0)
+    assert result.exit_code == (
+        1 if any(finding["status"] == "missing" for finding in findings) else 0
+    )
     table = CliRunner().invoke(ffr, ["doctor"])
     assert "torch" in table.output
 

@@ -26,9 +26,15 @@ def say(*words: object) -> tuple[int, str]:
     ("words", "sentence"),
     [
         (["train", "sft", "--lr", "1e-4"], "no option --lr; set it with -o learning_rate=VALUE"),
-        (["train", "sft", "--learning-rate", "1"], "no option --learning-rate; set it with -o learning_rate=VALUE"),
+        (
+            ["train", "sft", "--learning-rate", "1"],
+            "no option --learning-rate; set it with -o learning_rate=VALUE",
+        ),
         (["train", "grpo", "--epochs", "1"], "no option --epochs; set it with -o epochs=VALUE"),
-        (["train", "sft", "--max-steps", "1"], "no option --max-steps; set it with -o max_steps=VALUE"),
+        (
+            ["train", "sft", "--max-steps", "1"],
+            "no option --max-steps; set it with -o max_steps=VALUE",
+        ),
         (["train", "sft", "--wat"], "No such option"),
         (["train", "sft", "-o", "accelerator=cuda", "--dry-run"], "did you mean gpu?"),
         (
@@ -39,7 +45,10 @@ def say(*words: object) -> tuple[int, str]:
             ["export", "onnx", "--model", "tiny", "--part", "text", "--out", "x"],
             "tiny has no part text: tiny, a vision-",
         ),
-        (["export", "onnx", "--model", "tiny-clip", "--part", "vision", "--out", "x"], "tiny-clip has no part vision"),
+        (
+            ["export", "onnx", "--model", "tiny-clip", "--part", "vision", "--out", "x"],
+            "tiny-clip has no part vision",
+        ),
     ],
 )
 def test_a_wrong_call_names_the_right_one(words, sentence, tmp_path, monkeypatch):
@@ -107,7 +116,9 @@ def test_slurm_is_explained(tmp_path, monkeypatch):
         make_trainer(SftConfig(), tmp_path, [], last_step=0, progress=False, is_manual=False)
 
 
-@pytest.mark.parametrize(("shares", "is_so"), [([1.0, 1.0], True), ([1.0, 0.5], False), ([], False)])
+@pytest.mark.parametrize(
+    ("shares", "is_so"), [([1.0, 1.0], True), ([1.0, 0.5], False), ([], False)]
+)
 def test_a_run_without_a_signal_is_known(tmp_path, shares, is_so):
     from ffr.cli.train import _never_a_signal
 
@@ -124,8 +135,12 @@ def test_a_set_without_the_part_to_fit_on_says_what_to_name(tmp_path, monkeypatc
 
     assert "train" not in NAMED_SETS["wechat"].splits
     opened = open_model(choose_model("embedding:tiny-clip"), AnswerConfig(), name="x")
-    with pytest.raises(UsageError, match="the set wechat has no part train; name data with --fit-dataset, or give"):
-        opened.retriever(AskedData([], "wechat", "val", None, False), AnswerConfig(), say=print, progress=None)
+    with pytest.raises(
+        UsageError, match="the set wechat has no part train; name data with --fit-dataset, or give"
+    ):
+        opened.retriever(
+            AskedData([], "wechat", "val", None, False), AnswerConfig(), say=print, progress=None
+        )
 
 
 def test_convert_says_which_prompts_stay(tmp_path):
@@ -137,5 +152,8 @@ def test_convert_says_which_prompts_stay(tmp_path):
     words = ["data", "convert", tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--to", "ms-swift"]
     code, text = say(*words, "--template", "en", "--query-position", "last")
     assert code == 0
-    assert "1 of 1 examples have prompts of their own, which --template and --query-position leave as they are" in text
+    assert (
+        "1 of 1 examples have prompts of their own, which --template and --query-position leave as they are"
+        in text
+    )
     assert "prompts of their own" not in say(*words, "--force")[1]

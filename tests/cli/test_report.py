@@ -27,8 +27,13 @@ def evaluated(tmp_path, monkeypatch):
     PIL.Image.new("RGB", (28, 28), (80, 10, 10)).save(tmp_path / "0.png")
     lines = tuple(Utterance("a", (f"line {index}",)) for index in range(4))
     chat = Dialogue("d0", (*lines, Utterance("b", (Image("0.png"),))))
-    write_examples("data.jsonl", [Example(chat, "lines", Fragment((0, 1), (0,))), Example(chat, "no such", Fragment())])
-    code, text = run("eval", "--dataset", "data.jsonl", "--model", "baseline:everything", "--out", "out")
+    write_examples(
+        "data.jsonl",
+        [Example(chat, "lines", Fragment((0, 1), (0,))), Example(chat, "no such", Fragment())],
+    )
+    code, text = run(
+        "eval", "--dataset", "data.jsonl", "--model", "baseline:everything", "--out", "out"
+    )
     assert code == 0, text
     return Path("out")
 
@@ -44,7 +49,9 @@ def test_report(evaluated):
 
 
 def test_report_of_a_prediction_file_alone(evaluated):
-    code, text = run("report", evaluated / "predictions.jsonl", "--out", "p.html", "--image-root", ".")
+    code, text = run(
+        "report", evaluated / "predictions.jsonl", "--out", "p.html", "--image-root", "."
+    )
     assert code == 0, text
     assert "2 queries on 1 dialogues, 1 pictures\n" in text
 
@@ -65,13 +72,18 @@ def test_faults_are_sentences(evaluated):
         1,
         "Error: evaluated.html: cannot be written (Is a directory); check the folder and its room\n",
     )
-    write_examples("other.jsonl", [Example(Dialogue("d", (Utterance("a", ("hi",)),)), "q", Fragment((0,)))])
+    write_examples(
+        "other.jsonl", [Example(Dialogue("d", (Utterance("a", ("hi",)),)), "q", Fragment((0,)))]
+    )
     code, text = run("report", evaluated, "--dataset", "other.jsonl")
     assert code == 2
     assert "other.jsonl is not the data that was measured" in text
     (evaluated / "predictions.jsonl").unlink()
     code, text = run("report", evaluated)
-    assert (code, text) == (1, "Error: out/predictions.jsonl: not found; it lies beside results.json; evaluate again\n")
+    assert (code, text) == (
+        1,
+        "Error: out/predictions.jsonl: not found; it lies beside results.json; evaluate again\n",
+    )
     (evaluated / "results.json").write_text(json.dumps({"what": 1}))
     code, text = run("report", evaluated)
     assert code == 1

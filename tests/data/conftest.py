@@ -18,9 +18,15 @@ Record = dict[str, Any]
 
 
 def make_example(
-    number: int = 0, *, query: str = "猫", images: tuple[str, ...] = ("images/a.png", "images/b.png")
+    number: int = 0,
+    *,
+    query: str = "猫",
+    images: tuple[str, ...] = ("images/a.png", "images/b.png"),
 ) -> Example:
-    lines = [Utterance("user1", (f"你好 {number}",)), *(Utterance("user2", (Image(source),)) for source in images)]
+    lines = [
+        Utterance("user1", (f"你好 {number}",)),
+        *(Utterance("user2", (Image(source),)) for source in images),
+    ]
     on_turn = Fragment((0, 1), (0,)) if images else Fragment((0,), ())
     return Example(Dialogue(f"d{number}", (*lines, Utterance("user1", ("再见",)))), query, on_turn)
 

@@ -21,7 +21,8 @@ def _short(
 ) -> ShortDialogue:
     utterances = tuple(
         Utterance(
-            f"user{index % 2}", (f"{topic} {index}", *(Image(f"{topic}-{index}.png") for _ in range(index < pictures)))
+            f"user{index % 2}",
+            (f"{topic} {index}", *(Image(f"{topic}-{index}.png") for _ in range(index < pictures))),
         )
         for index in range(lines)
     )
@@ -29,20 +30,28 @@ def _short(
     return ShortDialogue(topic, utterances, (f"about {topic}",), marginal, images)
 
 
-SHORT = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3), st.integers(0, 2)), min_size=4, max_size=12).map(
-    lambda sizes: [_short(f"t{number}", *size) for number, size in enumerate(sizes)]
-)
+SHORT = st.lists(
+    st.tuples(st.integers(1, 6), st.integers(0, 3), st.integers(0, 2)), min_size=4, max_size=12
+).map(lambda sizes: [_short(f"t{number}", *size) for number, size in enumerate(sizes)])
 
 
 @settings(deadline=None)
 @given(SHORT, st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 3))
-def test_every_answer_is_its_topics_lines_and_images(short: list[ShortDialogue], interleaved: float, seed: int) -> None:
-    for example in build_long(short, num_topics=3, interleaved_share=interleaved, absent_share=0.2, seed=seed):
+def test_every_answer_is_its_topics_lines_and_images(
+    short: list[ShortDialogue], interleaved: float, seed: int
+) -> None:
+    for example in build_long(
+        short, num_topics=3, interleaved_share=interleaved, absent_share=0.2, seed=seed
+    ):
         assert example.fragment is not None
         topic = example.meta["query_topic"]
         dialogue = example.dialogue
-        mine = tuple(i for i, line in enumerate(dialogue.utterances) if line.text.split()[0] == topic)
-        images = tuple(i for i, image in enumerate(dialogue.images) if image.source.split("-")[0] == topic)
+        mine = tuple(
+            i for i, line in enumerate(dialogue.utterances) if line.text.split()[0] == topic
+        )
+        images = tuple(
+            i for i, image in enumerate(dialogue.images) if image.source.split("-")[0] == topic
+        )
         assert example.fragment == Fragment(mine, images)
         present = {entry["topic"] for entry in example.meta["topics"]}
         assert (topic in present) == (not example.fragment.is_empty)
@@ -52,13 +61,21 @@ def test_every_answer_is_its_topics_lines_and_images(short: list[ShortDialogue],
 @given(SHORT, st.integers(0, 3))
 def test_nothing_is_lost_and_lines_keep_their_order(short: list[ShortDialogue], seed: int) -> None:
     by_topic = {item.topic: item for item in short}
-    for example in build_long(short, num_topics=3, interleaved_share=1.0, absent_share=0, seed=seed):
+    for example in build_long(
+        short, num_topics=3, interleaved_share=1.0, absent_share=0, seed=seed
+    ):
         for entry in example.meta["topics"]:
             item = by_topic[entry["topic"]]
-            said = [line.text for line in example.dialogue.utterances if line.text.split()[0] == item.topic]
+            said = [
+                line.text
+                for line in example.dialogue.utterances
+                if line.text.split()[0] == item.topic
+            ]
             assert said == [line.text for line in item.utterances]
             shown = sorted(
-                image.source for image in example.dialogue.images if image.source.split("-")[0] == item.topic
+                image.source
+                for image in example.dialogue.images
+                if image.source.split("-")[0] == item.topic
             )
             own = [image.source for line in item.utterances for image in line.images]
             assert shown == sorted([*own, *(image.source for image in item.loose_images)])
@@ -68,7 +85,9 @@ def test_contiguous_and_interleaved() -> None:
     short = [_short(name, 4, 0) for name in "abc"]
 
     def runs(share: float) -> int:
-        dialogue = next(build_long(short, num_topics=3, interleaved_share=share, absent_share=0)).dialogue
+        dialogue = next(
+            build_long(short, num_topics=3, interleaved_share=share, absent_share=0)
+        ).dialogue
         topics = [line.text[0] for line in dialogue.utterances]
         return 1 + sum(one != other for one, other in itertools.pairwise(topics))
 
@@ -86,7 +105,9 @@ def test_marginal_lines_are_no_part_of_the_answer() -> None:
 def test_the_absent_share_is_kept() -> None:
     short = [_short(f"t{number}", 2, 0) for number in range(30)]
     examples = list(build_long(short, num_topics=3, absent_share=0.2, num_dialogues=400, seed=1))
-    assert sum(example.fragment == Fragment() for example in examples) / len(examples) == pytest.approx(0.2, abs=0.02)
+    assert sum(example.fragment == Fragment() for example in examples) / len(
+        examples
+    ) == pytest.approx(0.2, abs=0.02)
 
 
 def test_the_seed_decides() -> None:
@@ -100,7 +121,9 @@ def test_the_seed_decides() -> None:
 
 
 def test_too_few_topics_is_a_sentence() -> None:
-    with pytest.raises(DataError, match="have 3 topics; 4 are needed to join 3 and ask for an absent one"):
+    with pytest.raises(
+        DataError, match="have 3 topics; 4 are needed to join 3 and ask for an absent one"
+    ):
         list(build_long([_short(name, 2, 0) for name in "abc"]))
     with pytest.raises(DataError, match="have 1 topics; 2 are needed"):
         list(build_long([_short("a", 2, 0)] * 5, num_topics=2, absent_share=0))
@@ -108,5 +131,7 @@ def test_too_few_topics_is_a_sentence() -> None:
 
 def test_short_dialogues_of_a_file() -> None:
     dialogue = Dialogue("d", (Utterance("a", ("x",)),))
-    found = short_dialogues_of([Example(dialogue, "q1", meta={"topic": "tea"}), Example(dialogue, "q2")])
+    found = short_dialogues_of(
+        [Example(dialogue, "q1", meta={"topic": "tea"}), Example(dialogue, "q2")]
+    )
     assert [(item.topic, item.queries) for item in found] == [("tea", ("q1", "q2"))]

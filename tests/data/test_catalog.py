@@ -32,7 +32,9 @@ def test_where_the_sets_lie(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", ["mldr", "wechat"])
 def test_absent_sets_are_never_replaced(home: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=rf"ffr data download {name} --url URL.*--dataset PATH") as caught:
+    with pytest.raises(
+        UsageError, match=rf"ffr data download {name} --url URL.*--dataset PATH"
+    ) as caught:
         load_dataset(name)
     assert caught.value.exit_code == 2
     assert not home.exists()
@@ -47,7 +49,9 @@ def test_unknown_names_and_parts(home: Path) -> None:
         load_dataset("sample", split="test")
 
 
-def test_samples_are_generated_once(home: Path, monkeypatch: pytest.MonkeyPatch, write: Write, record: Record) -> None:
+def test_samples_are_generated_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch, write: Write, record: Record
+) -> None:
     calls: list[tuple[str, int]] = []
 
     def fake_sample(folder: Path, name: str, seed: int) -> None:
@@ -96,14 +100,19 @@ def test_left_out_records_are_said(write: Write, record: Record) -> None:
     path = write("a.jsonl", record, *({"x": number} for number in range(12)))
     load_dataset(path, skip_bad=True, echo=lines.append)
     assert lines[2] == "a.jsonl: 12 bad records or queries left out:"
-    assert [line.partition(": ")[0] for line in lines[3:-1]] == [f"  a.jsonl:{number}" for number in range(2, 12)]
+    assert [line.partition(": ")[0] for line in lines[3:-1]] == [
+        f"  a.jsonl:{number}" for number in range(2, 12)
+    ]
     assert lines[-1] == "  and 2 more; `ffr data check` lists all"
 
 
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["MLDR_sft_train.json", "MLDR_grpo_train.json", "MLDR_val.json"], {"train": 0, "grpo": 1, "val": 2}),
+        (
+            ["MLDR_sft_train.json", "MLDR_grpo_train.json", "MLDR_val.json"],
+            {"train": 0, "grpo": 1, "val": 2},
+        ),
         (["a/train.jsonl", "a/grpo.jsonl", "a/test.jsonl"], {"train": 0, "grpo": 1, "val": 2}),
         (["train.jsonl", "train_old.jsonl", "val.jsonl"], {"train": 0, "val": 2}),
         (["x.jsonl"], {}),
@@ -123,7 +132,9 @@ def test_files_of_a_downloaded_set(
         if split in expected:
             path, root = locate("mldr", split=split)
             assert path == home / "mldr" / names[expected[split]]
-            assert root == home / "mldr"  # where the pictures are, even if the file lies in a folder below
+            assert (
+                root == home / "mldr"
+            )  # where the pictures are, even if the file lies in a folder below
             assert len(load_dataset("mldr", split=split)) == 1
         else:
             with pytest.raises(UsageError, match="pass its path as --dataset"):

@@ -20,9 +20,16 @@ Write = Callable[..., Path]
 
 def test_a_sound_file(write: Write, record: Record, raw_record: Record) -> None:
     seen: list[tuple[int, int]] = []
-    report = check_file(write("a.json", record, raw_record, indent=1), progress=lambda *at: seen.append(at))
+    report = check_file(
+        write("a.json", record, raw_record, indent=1), progress=lambda *at: seen.append(at)
+    )
     assert report.is_good
-    assert (report.num_records, report.num_good, report.num_examples, report.num_dialogues) == (2, 2, 3, 2)
+    assert (report.num_records, report.num_good, report.num_examples, report.num_dialogues) == (
+        2,
+        2,
+        3,
+        2,
+    )
     assert report.num_image_files == 2
     assert report.faults == []
     assert seen == [(1, 2), (2, 2)]
@@ -38,7 +45,9 @@ def test_every_fault_has_its_line_and_remedy(write: Write, record: Record, folde
     lines.append(changed(images=["images/a.png", "images/none.png"]))  # 3: missing
     lines.append(changed(images=["images/a.png", "text.png"]))  # 4: undecodable
     lines.append({**changed(), "dialogue_id": "d0"})  # 5: pair twice
-    lines.append({**changed(images=["images/b.png", "images/a.png"]), "dialogue_id": "d0"})  # 6: id twice, a warning
+    lines.append(
+        {**changed(images=["images/b.png", "images/a.png"]), "dialogue_id": "d0"}
+    )  # 6: id twice, a warning
     lines.append([1])  # 7: no object
     lines.append(changed(images=["https://e.org/a.png", "images/a.png"], odd=1))  # 8: a web address
     path = write("a.jsonl", *lines)
@@ -91,17 +100,23 @@ def test_each_picture_is_decoded_once(
 def test_warnings_are_grouped(write: Write, record: Record, raw_record: Record) -> None:
     report = check_file(write("a.jsonl", {**record, "odd": 1}, {**raw_record, "odd": 2}))
     assert report.is_good
-    assert [(fault.where, count) for fault, count in report.grouped_warnings()] == [("a.jsonl:1", 2)]
+    assert [(fault.where, count) for fault, count in report.grouped_warnings()] == [
+        ("a.jsonl:1", 2)
+    ]
 
 
 def test_one_dialogue_with_other_queries_is_no_repeat(write: Write, raw_record: Record) -> None:
     assert check_file(write("a.jsonl", raw_record)).is_good
     twice = {**raw_record, "query_text": ["the cat", "the cat"]}
     report = check_file(write("a.jsonl", twice))
-    assert [(fault.where, fault.kind) for fault in report.errors] == [("a.jsonl:1, query 1", "pair-contradicts")]
+    assert [(fault.where, fault.kind) for fault in report.errors] == [
+        ("a.jsonl:1, query 1", "pair-contradicts")
+    ]
     twice["gt_turns"] = [[1, 2], [1, 2]]
     report = check_file(write("a.jsonl", twice))
-    assert [(fault.where, fault.kind) for fault in report.errors] == [("a.jsonl:1, query 1", "pair-twice")]
+    assert [(fault.where, fault.kind) for fault in report.errors] == [
+        ("a.jsonl:1, query 1", "pair-twice")
+    ]
 
 
 def test_a_cut_list(write: Write, record: Record) -> None:
@@ -116,8 +131,13 @@ def test_prediction_files(write: Write, record: Record) -> None:
     good = {**record, "response": "anything", "labels": record["solution"]}
     del good["solution"]
     bad = {**good, "labels": "x", "dialogue_id": "d1"}
-    report = check_file(write("p.jsonl", good, bad, {"dialogue_id": "d2", "response": "x"}, {"response": 3}))
-    assert [(fault.line, fault.kind) for fault in report.errors] == [(2, "prediction"), (4, "prediction")]
+    report = check_file(
+        write("p.jsonl", good, bad, {"dialogue_id": "d2", "response": "x"}, {"response": 3})
+    )
+    assert [(fault.line, fault.kind) for fault in report.errors] == [
+        (2, "prediction"),
+        (4, "prediction"),
+    ]
     assert [(fault.line, fault.kind) for fault in report.warnings] == [(3, "no-prompt")]
 
 

@@ -21,9 +21,13 @@ from ffr.data.download import MANIFEST, extract, fetch, install
 from ffr.errors import DataError, UsageError
 
 
-def make_tar(path: Path, members: dict[str, bytes] | None = None, *odd: tarfile.TarInfo, mode: str = "w") -> Path:
+def make_tar(
+    path: Path, members: dict[str, bytes] | None = None, *odd: tarfile.TarInfo, mode: str = "w"
+) -> Path:
     with tarfile.open(path, mode) as tar:
-        for name, content in (members or {"val.jsonl": b"{}\n", "images/a.png": b"\x89PNG" * 5000}).items():
+        for name, content in (
+            members or {"val.jsonl": b"{}\n", "images/a.png": b"\x89PNG" * 5000}
+        ).items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
@@ -39,7 +43,9 @@ class Server:
     content: bytes = b""
     tag: str | None = '"v1"'
     ranges: bool = True
-    cut_after: list[int] = field(default_factory=list)  # bytes sent of each coming answer before the cut
+    cut_after: list[int] = field(
+        default_factory=list
+    )  # bytes sent of each coming answer before the cut
     status: list[int] = field(default_factory=list)  # of each coming answer, before it behaves
     no_length: bool = False
     requests: list[str | None] = field(default_factory=list)
@@ -65,7 +71,9 @@ def server() -> Iterator[Server]:
                     self.send_error(416)
                     return
                 self.send_response(206)
-                self.send_header("Content-Range", f"bytes {begin}-{len(state.content) - 1}/{len(state.content)}")
+                self.send_header(
+                    "Content-Range", f"bytes {begin}-{len(state.content) - 1}/{len(state.content)}"
+                )
             else:
                 self.send_response(200)
             if not state.no_length:
@@ -115,7 +123,9 @@ def test_a_download(server: Server, tar: Path, tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["mldr"]
 
 
-def test_keys_in_the_address_are_not_written_down(server: Server, tar: Path, tmp_path: Path) -> None:
+def test_keys_in_the_address_are_not_written_down(
+    server: Server, tar: Path, tmp_path: Path
+) -> None:
     address = server.url.replace("http://", "http://user:secret@") + "?token=secret"
     # urllib takes no user in the address: the failure must not show it either
     with pytest.raises(DataError) as caught:
@@ -153,7 +163,9 @@ def test_a_file_that_changed_begins_anew(server: Server, tar: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("ranges", "tag"), [(False, '"v1"'), (True, None), (True, 'W/"weak"')])
-def test_servers_that_cannot_resume(server: Server, tar: Path, tmp_path: Path, ranges: bool, tag: str | None) -> None:
+def test_servers_that_cannot_resume(
+    server: Server, tar: Path, tmp_path: Path, ranges: bool, tag: str | None
+) -> None:
     server.ranges, server.tag, server.cut_after = ranges, tag, [3000, 4000]
     result = _install(server, tmp_path / "mldr")
     assert result.sha256 == hashlib.sha256(tar.read_bytes()).hexdigest()
@@ -181,7 +193,9 @@ def test_nobody_answers(tmp_path: Path) -> None:
         install(tmp_path / "a", url="http://127.0.0.1:9/x.tar", num_retries=0, retry_seconds=0)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://e.org/a", "/a.tar", "http://", "mldr.tar"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://e.org/a", "/a.tar", "http://", "mldr.tar"]
+)
 def test_addresses_that_are_none(tmp_path: Path, url: str) -> None:
     with pytest.raises(UsageError, match="no web address"):
         fetch(url, tmp_path / "x")
@@ -212,7 +226,10 @@ def test_a_local_copy(tar: Path, tmp_path: Path) -> None:
         install(tmp_path / "home" / "mldr", archive=tar)
     make_tar(tar, {"other.jsonl": b"x"})
     install(tmp_path / "home" / "mldr", archive=tar, replace=True)
-    assert sorted(path.name for path in (tmp_path / "home" / "mldr").iterdir()) == [MANIFEST, "other.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "home" / "mldr").iterdir()) == [
+        MANIFEST,
+        "other.jsonl",
+    ]
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["mldr"]
     with pytest.raises(DataError, match="not found"):
         install(tmp_path / "x", archive=tmp_path / "none.tar")
@@ -224,7 +241,9 @@ def test_one_source_is_needed(tmp_path: Path) -> None:
             install(tmp_path / "x", **options)
 
 
-def _odd(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", size: int = 0) -> tarfile.TarInfo:
+def _odd(
+    name: str, kind: bytes = tarfile.REGTYPE, target: str = "", size: int = 0
+) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.size = kind, target, size
     return info
@@ -282,7 +301,9 @@ def test_bombs(tmp_path: Path) -> None:
         install(tmp_path / "x", archive=lying)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 10_240, gzip.compress(b"hello", mtime=0)])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\0" * 10_240, gzip.compress(b"hello", mtime=0)]
+)
 def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(DataError, match=r"is no \.tar that can be unpacked|holds no files"):
@@ -299,7 +320,9 @@ def test_damaged_archives_end_in_a_sentence(tmp_path: Path, mode: str) -> None:
             damaged[chance.randrange(min(len(damaged), 1600))] = chance.randrange(256)
         (tmp_path / "b.tar").write_bytes(bytes(damaged[: chance.randint(1, len(damaged))]))
         try:
-            install(tmp_path / "home" / f"x{number}", archive=tmp_path / "b.tar", max_bytes=1_000_000)
+            install(
+                tmp_path / "home" / f"x{number}", archive=tmp_path / "b.tar", max_bytes=1_000_000
+            )
         except DataError:
             assert not (tmp_path / "home" / f"x{number}").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "b.tar", "home"]

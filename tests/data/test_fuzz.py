@@ -84,10 +84,14 @@ def _mutated(record: Record, chance: random.Random) -> Record:
             target[str(last) + chance.choice("sx_ ")] = target.pop(last)
         elif action == 2 and isinstance(target, list):
             target.insert(last, copy.deepcopy(chance.choice(target)))
-        elif action == 3 and isinstance(target.get(last) if isinstance(target, dict) else target[last], str):
+        elif action == 3 and isinstance(
+            target.get(last) if isinstance(target, dict) else target[last], str
+        ):
             text = target[last]
             start = chance.randrange(len(text) + 1)
-            piece = chance.choice(["", "<|", "|>", "\n", "9", "<image>", ": ", "\u2028", "\x85", "\ud800", "]", ","])
+            piece = chance.choice(
+                ["", "<|", "|>", "\n", "9", "<image>", ": ", "\u2028", "\x85", "\ud800", "]", ","]
+            )
             target[last] = text[:start] + piece + text[start + chance.choice((0, 1, 5, 50)) :]
         else:
             target[last] = copy.deepcopy(chance.choice(_ODD))
@@ -105,7 +109,20 @@ def _corrupted(data: bytes, chance: random.Random) -> bytes:
             del damaged[at : at + chance.choice((1, 10, 1000))]
         elif action == 2:
             damaged[at:at] = chance.choice(
-                [b'"', b"{", b"}", b"[", b"]", b",", b"\\", b"\n", b"\xff\xfe", b"\0", b"NaN", b"\\ud800"]
+                [
+                    b'"',
+                    b"{",
+                    b"}",
+                    b"[",
+                    b"]",
+                    b",",
+                    b"\\",
+                    b"\n",
+                    b"\xff\xfe",
+                    b"\0",
+                    b"NaN",
+                    b"\\ud800",
+                ]
             )
         else:
             damaged = damaged[: at + 1]
@@ -176,9 +193,14 @@ def _run_files(seeds: list[Record], count: int, folder: Path) -> None:
         chosen = chance.choices(seeds, k=chance.randint(1, 3))
         name = chance.choice(["a.json", "a.jsonl", "a.json.gz", "a.jsonl.gz"])
         if ".jsonl" in name:
-            data = b"".join(json.dumps(record, ensure_ascii=bool(number % 2)).encode() + b"\n" for record in chosen)
+            data = b"".join(
+                json.dumps(record, ensure_ascii=bool(number % 2)).encode() + b"\n"
+                for record in chosen
+            )
         else:
-            data = json.dumps(chosen, indent=chance.choice((None, 1)), ensure_ascii=bool(number % 2)).encode()
+            data = json.dumps(
+                chosen, indent=chance.choice((None, 1)), ensure_ascii=bool(number % 2)
+            ).encode()
         if name.endswith(".gz"):
             inside = chance.random() < 0.5
             data = gzip.compress(_corrupted(data, chance) if inside else data, 1)
@@ -212,14 +234,18 @@ def test_made_up_records_with_parts_changed(record: Record, raw_record: Record) 
     _run_records([record, raw_record, {**record, "response": "x"}], 2000)
 
 
-def test_made_up_files_with_bytes_changed(write: Callable[..., Path], record: Record, raw_record: Record) -> None:
+def test_made_up_files_with_bytes_changed(
+    write: Callable[..., Path], record: Record, raw_record: Record
+) -> None:
     folder = write("a.jsonl", record).parent
     _run_files([record, raw_record], 250, folder)
 
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 _KEYS = st.sampled_from(
@@ -249,7 +275,11 @@ _KEYS = st.sampled_from(
 
 
 @settings(max_examples=300)
-@given(st.dictionaries(_KEYS, _JSON | st.lists(st.dictionaries(_KEYS, _JSON, max_size=4), max_size=3), max_size=6))
+@given(
+    st.dictionaries(
+        _KEYS, _JSON | st.lists(st.dictionaries(_KEYS, _JSON, max_size=4), max_size=3), max_size=6
+    )
+)
 def test_any_object_is_read_or_refused(record: Record) -> None:
     _use(record)
     with contextlib.suppress(FfrError):

@@ -32,7 +32,8 @@ _VALUES = st.recursive(
     max_leaves=8,
 )  # fmt: skip
 _OBJECTS = st.lists(
-    st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), max_size=5), _VALUES), max_size=6
+    st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), max_size=5), _VALUES),
+    max_size=6,
 )
 
 
@@ -43,14 +44,22 @@ def _read_all(path: Path) -> list[Any]:
 
 
 @settings(max_examples=150)
-@given(_OBJECTS.filter(bool), st.sampled_from([None, 0, 2]), st.booleans(), st.integers(1, 40), st.booleans())
+@given(
+    _OBJECTS.filter(bool),
+    st.sampled_from([None, 0, 2]),
+    st.booleans(),
+    st.integers(1, 40),
+    st.booleans(),
+)
 def test_lists_are_read_as_json_reads_them(
     values: list[Any], indent: int | None, ascii_only: bool, window: int, bom: bool
 ) -> None:
     import tempfile
 
     text = (
-        ("\ufeff" if bom else "") + "\n " * (indent or 0) + json.dumps(values, indent=indent, ensure_ascii=ascii_only)
+        ("\ufeff" if bom else "")
+        + "\n " * (indent or 0)
+        + json.dumps(values, indent=indent, ensure_ascii=ascii_only)
     )
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(index_module, "_CHUNK_BYTES", window)
@@ -66,8 +75,15 @@ def test_lists_are_read_as_json_reads_them(
 
 
 @settings(max_examples=60)
-@given(_OBJECTS.filter(bool), st.sampled_from(["\n", "\r\n", "\n\n", " \n"]), st.booleans(), st.booleans())
-def test_lines_are_read_as_json_reads_them(values: list[Any], end: str, last_end: bool, packed: bool) -> None:
+@given(
+    _OBJECTS.filter(bool),
+    st.sampled_from(["\n", "\r\n", "\n\n", " \n"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_lines_are_read_as_json_reads_them(
+    values: list[Any], end: str, last_end: bool, packed: bool
+) -> None:
     import tempfile
 
     text = end.join(json.dumps(value) for value in values) + (end if last_end else "")
@@ -104,7 +120,12 @@ def test_line_numbers(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("window", [3, 1 << 20])
 def test_damaged_lists(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, num_records: int, message: str, window: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    num_records: int,
+    message: str,
+    window: int,
 ) -> None:
     monkeypatch.setattr(index_module, "_CHUNK_BYTES", window)
     (tmp_path / "a.json").write_text(text)
@@ -116,7 +137,13 @@ def test_damaged_lists(
 def test_elements_that_are_missing_are_faults_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"a": 1},, 3, {"a": 2},]')
     records = RecordFile(tmp_path / "a.json")
-    assert [records.read(number) for number in range(5)] == [b'{"a": 1}', b"", b"3", b'{"a": 2}', b""]
+    assert [records.read(number) for number in range(5)] == [
+        b'{"a": 1}',
+        b"",
+        b"3",
+        b'{"a": 2}',
+        b"",
+    ]
     for number in (1, 2, 4):
         with pytest.raises(DataError):
             parse_record(records.read(number), records.where(number))
@@ -188,7 +215,9 @@ def test_many_brackets_side_by_side_are_no_nesting() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
-def test_records_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_records_without_end_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr(index_module, "MAX_RECORD_BYTES", 10_000)
     monkeypatch.setattr(index_module, "_CHUNK_BYTES", 1000)
     good, long = json.dumps({"a": 1}), json.dumps({"a": "x" * 50_000})
@@ -282,7 +311,10 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
 
 def test_memory_is_the_index_alone(tmp_path: Path) -> None:
     line = json.dumps({"a": "x" * 1000}) + "\n"
-    for name, text in (("a.jsonl", line * 20_000), ("b.json", "[" + ",".join([line] * 20_000) + "]")):
+    for name, text in (
+        ("a.jsonl", line * 20_000),
+        ("b.json", "[" + ",".join([line] * 20_000) + "]"),
+    ):
         (tmp_path / name).write_text(text)
         del text
         tracemalloc.start()

@@ -32,15 +32,36 @@ def _half_jpeg(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_check_and_door_agree_on_every_record(write: Write, record: Record, raw_record: Record, folder: Path) -> None:
+def test_check_and_door_agree_on_every_record(
+    write: Write, record: Record, raw_record: Record, folder: Path
+) -> None:
     _half_jpeg(folder / "half.jpg")
     own = {**copy.deepcopy(record), "dialogue_id": "half", "images": ["images/a.png", "half.jpg"]}
-    address = {**copy.deepcopy(record), "dialogue_id": "url", "images": ["images/a.png", "https://e.org/b.png"]}
+    address = {
+        **copy.deepcopy(record),
+        "dialogue_id": "url",
+        "images": ["images/a.png", "https://e.org/b.png"],
+    }
     other_answer = copy.deepcopy(record)
-    other_answer["solution"] = other_answer["messages"][2]["content"] = record["solution"].replace("[0, 1]", "[0]")
+    other_answer["solution"] = other_answer["messages"][2]["content"] = record["solution"].replace(
+        "[0, 1]", "[0]"
+    )
     assert other_answer["solution"] != record["solution"]
-    twice = {**copy.deepcopy(raw_record), "query_text": ["the cat", "the cat"], "gt_turns": [[1, 2], [0]]}
-    path = write("a.jsonl", record, own, address, record, other_answer, raw_record | {"dialogue_id": "r9"}, twice)
+    twice = {
+        **copy.deepcopy(raw_record),
+        "query_text": ["the cat", "the cat"],
+        "gt_turns": [[1, 2], [0]],
+    }
+    path = write(
+        "a.jsonl",
+        record,
+        own,
+        address,
+        record,
+        other_answer,
+        raw_record | {"dialogue_id": "r9"},
+        twice,
+    )
     report = check_file(path)
     assert [(fault.where, fault.kind) for fault in report.errors] == [
         ("a.jsonl:2", "image"),
@@ -61,7 +82,9 @@ def test_check_and_door_agree_on_every_record(write: Write, record: Record, raw_
         open_dataset(path)
 
 
-def test_without_pictures_only_what_is_read_can_be_wrong(write: Write, record: Record, folder: Path) -> None:
+def test_without_pictures_only_what_is_read_can_be_wrong(
+    write: Write, record: Record, folder: Path
+) -> None:
     _half_jpeg(folder / "half.jpg")
     record["images"][1] = "half.jpg"
     path = write("a.jsonl", record)
@@ -72,7 +95,9 @@ def test_without_pictures_only_what_is_read_can_be_wrong(write: Write, record: R
     assert open_dataset(path, require_images=False).fingerprint != dataset.fingerprint
 
 
-def test_a_query_without_an_answer_is_left_out_where_one_is_needed(write: Write, record: Record) -> None:
+def test_a_query_without_an_answer_is_left_out_where_one_is_needed(
+    write: Write, record: Record
+) -> None:
     bare = {**copy.deepcopy(record), "dialogue_id": "bare"}
     del bare["solution"], bare["messages"][2]
     path = write("a.jsonl", bare, record)
@@ -97,14 +122,18 @@ class NoSquares:
         return "is too short; say more" if len(example.query) == 1 else ""
 
 
-def test_what_the_model_cannot_take_is_a_fault_of_the_data(write: Write, record: Record, raw_record: Record) -> None:
+def test_what_the_model_cannot_take_is_a_fault_of_the_data(
+    write: Write, record: Record, raw_record: Record
+) -> None:
     path = write("a.jsonl", record, raw_record)
     with pytest.raises(DataError, match=r'^a.jsonl:1: image ".*a.png" is of 8×6 pixels; cut it$'):
         open_dataset(path, rules=NoSquares(of_pictures=True))
     dataset = open_dataset(path, rules=NoSquares(of_pictures=False), skip_bad=True)
     assert [example.query for example in dataset] == ["the cat", "greeting"]
     assert dataset.left_out == ("a.jsonl:1: is too short; say more",)
-    assert [fault.kind for fault in check_file(path, rules=NoSquares(of_pictures=False)).errors] == ["too-long"]
+    assert [
+        fault.kind for fault in check_file(path, rules=NoSquares(of_pictures=False)).errors
+    ] == ["too-long"]
 
 
 def test_the_fingerprint_is_of_the_pictures_bytes(
@@ -113,7 +142,11 @@ def test_the_fingerprint_is_of_the_pictures_bytes(
     path = write("a.jsonl", record, raw_record)
     base = open_dataset(path)
     assert [image.digest is not None for image in base[0].dialogue.images] == [True, True]
-    assert data_fingerprint(FirstExamples(base, 3)) == base.fingerprint == data_identity(list(base)).fingerprint
+    assert (
+        data_fingerprint(FirstExamples(base, 3))
+        == base.fingerprint
+        == data_identity(list(base)).fingerprint
+    )
     # moved, under other names
     moved = folder / "elsewhere"
     shutil.copytree(folder / "images", moved / "pics")
@@ -138,7 +171,11 @@ def test_pictures_of_examples_made_by_hand_count_by_their_bytes_too(folder: Path
         return Example(Dialogue("d", (Utterance("a", (Image(source),)),)), "q", image_root=root)
 
     here, absolute = made("images/a.png", folder), made(str(folder / "images" / "a.png"), None)
-    assert data_fingerprint([here]) == data_fingerprint([absolute]) != data_fingerprint([made("images/b.png", folder)])
+    assert (
+        data_fingerprint([here])
+        == data_fingerprint([absolute])
+        != data_fingerprint([made("images/b.png", folder)])
+    )
     missing = data_identity([made("images/none.png", folder)])
     assert missing.num_unread_images == 1
     assert data_identity([made("https://e.org/a.png", None)]).num_unread_images == 1

@@ -37,7 +37,9 @@ def _look(memory: Path, picture: Path) -> Picture:
         return opened.look_at(picture)
 
 
-def test_a_picture_is_read_and_decoded_once(tmp_path: Path, picture: Path, looked: list[str]) -> None:
+def test_a_picture_is_read_and_decoded_once(
+    tmp_path: Path, picture: Path, looked: list[str]
+) -> None:
     memory = tmp_path / "memory"
     expected = Picture(hashlib.sha256(picture.read_bytes()).hexdigest(), 4, 3)
     assert [_look(memory, picture) for _ in range(3)] == [expected] * 3
@@ -61,7 +63,9 @@ def test_a_file_that_just_changed_is_read_again(
     assert looked == ["read", "decoded", "read"]
 
 
-def test_a_file_of_the_same_size_and_time_is_another(tmp_path: Path, picture: Path, looked: list[str]) -> None:
+def test_a_file_of_the_same_size_and_time_is_another(
+    tmp_path: Path, picture: Path, looked: list[str]
+) -> None:
     first = _look(tmp_path / "memory", picture)
     status = picture.stat()
     content = bytearray(picture.read_bytes())

@@ -38,7 +38,9 @@ def test_a_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_sizes_are_as_promised(sample_home: Path) -> None:
     for name, turns, topics in (("sample", 25, 3), ("wechat-sample", 75, 6)):
         data = open_dataset(sample_home / name / "val.jsonl")
-        assert statistics.mean(len(e.dialogue.utterances) for e in data) == pytest.approx(turns, rel=0.06)
+        assert statistics.mean(len(e.dialogue.utterances) for e in data) == pytest.approx(
+            turns, rel=0.06
+        )
         assert {len(e.meta["topics"]) for e in data} == {topics}
         assert 0.06 < statistics.mean(e.fragment.is_empty for e in data) < 0.18
         assert {entry["language"] for e in data for entry in e.meta["topics"]} == set(LANGUAGES)
@@ -52,20 +54,29 @@ def test_most_pictures_hang_on_turns_of_other_topics(sample_home: Path) -> None:
     with_turn = []
     for example in open_dataset(sample_home / "sample" / "train.jsonl"):
         utterances = set(example.fragment.utterance_ids)
-        with_turn += [example.dialogue.image_utterance_ids[image] in utterances for image in example.fragment.image_ids]
+        with_turn += [
+            example.dialogue.image_utterance_ids[image] in utterances
+            for image in example.fragment.image_ids
+        ]
     assert 0.35 < statistics.mean(with_turn) < 0.55
 
 
 def test_parts_share_no_dialogue_and_no_picture(sample_home: Path) -> None:
     folder = sample_home / "sample"
-    parts = {part: list(open_dataset(folder / f"{part}.jsonl")) for part in ("train", "grpo", "val")}
+    parts = {
+        part: list(open_dataset(folder / f"{part}.jsonl")) for part in ("train", "grpo", "val")
+    }
     words = {
-        part: {tuple(line.text for line in e.dialogue.utterances) for e in examples} for part, examples in parts.items()
+        part: {tuple(line.text for line in e.dialogue.utterances) for e in examples}
+        for part, examples in parts.items()
     }
     for one, other in itertools.combinations(parts, 2):
         assert not words[one] & words[other]
     pictures = {
-        part: {hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "images" / part).iterdir()}
+        part: {
+            hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (folder / "images" / part).iterdir()
+        }
         for part in parts
     }
     for one, other in itertools.combinations(parts, 2):
@@ -104,7 +115,9 @@ def test_another_name_is_a_sentence(tmp_path: Path) -> None:
         write_sample(tmp_path, "simple")
 
 
-def test_a_set_of_another_version_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_of_another_version_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path))
     said: list[str] = []
     before = load_dataset("wechat-sample", echo=said.append).fingerprint

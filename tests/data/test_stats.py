@@ -15,8 +15,13 @@ from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
 
 def _chat(num_turns: int, text: str = "some words", images: int = 0) -> Dialogue:
-    lines = [Utterance("ab"[index % 2], (f"{text} {index}",)) for index in range(num_turns - images)]
-    return Dialogue(f"{num_turns}{text}", (*lines, *(Utterance("A", (Image(f"{i}.png"),)) for i in range(images))))
+    lines = [
+        Utterance("ab"[index % 2], (f"{text} {index}",)) for index in range(num_turns - images)
+    ]
+    return Dialogue(
+        f"{num_turns}{text}",
+        (*lines, *(Utterance("A", (Image(f"{i}.png"),)) for i in range(images))),
+    )
 
 
 def test_figures_by_hand() -> None:
@@ -62,7 +67,8 @@ def test_topics_where_they_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "language"), [("你好吗", "zh"), ("how are you", "en"), ("你好 this is it", "mixed"), ("123 …", "other")]
+    ("text", "language"),
+    [("你好吗", "zh"), ("how are you", "en"), ("你好 this is it", "mixed"), ("123 …", "other")],
 )
 def test_languages(text: str, language: str) -> None:
     assert language_of(Dialogue("d", (Utterance("a", (text,)),))) == language

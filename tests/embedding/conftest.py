@@ -33,4 +33,6 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("pictures")
     sizes = [(60, 40), (32, 32), (20, 90), (130, 100)]
-    return [random_picture(folder / f"{seed}.png", *size, seed=seed) for seed, size in enumerate(sizes)]
+    return [
+        random_picture(folder / f"{seed}.png", *size, seed=seed) for seed, size in enumerate(sizes)
+    ]

@@ -29,8 +29,13 @@ class Counting:
         self.asked: list[str] = []
 
     def _vectors(self, contents: Sequence[bytes]) -> torch.Tensor:
-        seeds = [int.from_bytes(content[:4].ljust(4, b"\0"), "big") + len(self.fingerprint) for content in contents]
-        rows = [torch.randn(self.width, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        seeds = [
+            int.from_bytes(content[:4].ljust(4, b"\0"), "big") + len(self.fingerprint)
+            for content in contents
+        ]
+        rows = [
+            torch.randn(self.width, generator=torch.Generator().manual_seed(seed)) for seed in seeds
+        ]
         return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
 
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -127,8 +132,12 @@ def _of_another_text(path: Path) -> None:
     shutil.copy(other, path)
 
 
-@pytest.mark.parametrize("damage", [_torn, _longer, _flipped, _empty, _pipe, _link, _of_another_text])
-def test_damaged_files_are_counted_and_computed_again(damage: Callable[[Path], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", [_torn, _longer, _flipped, _empty, _pipe, _link, _of_another_text]
+)
+def test_damaged_files_are_counted_and_computed_again(
+    damage: Callable[[Path], None], tmp_path: Path
+) -> None:
     expected = CachedEncoder(Counting(), tmp_path, max_bytes=MIB).embed_texts(["x", "y"])
     cached = CachedEncoder(encoder := Counting(), tmp_path, max_bytes=MIB)
     damage(cached._path(cached._key("text", b"x")))
@@ -209,4 +218,6 @@ def test_the_model_itself_is_an_encoder(tmp_path: Path) -> None:
     cached = CachedEncoder(policy, tmp_path, max_bytes=MIB)
     expected = policy.embed_texts(["cat", "dog"])
     assert torch.equal(cached.embed_texts(["cat", "dog"]), expected)
-    assert torch.equal(CachedEncoder(policy, tmp_path, max_bytes=MIB).embed_texts(["dog"])[0], expected[1])
+    assert torch.equal(
+        CachedEncoder(policy, tmp_path, max_bytes=MIB).embed_texts(["dog"])[0], expected[1]
+    )

@@ -30,10 +30,17 @@ def test_vectors_are_those_of_plain_transformers(
     encoder = load_encoder(folder)
     model, tokens = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     processor = AutoImageProcessor.from_pretrained(folder)
-    texts, images = encoder.embed_texts(TEXTS), encoder.embed_images([str(path) for path in pictures])
+    texts, images = (
+        encoder.embed_texts(TEXTS),
+        encoder.embed_images([str(path) for path in pictures]),
+    )
     for row, text in enumerate(TEXTS):
         # as the models' own pages call them: SigLIP on full rows of padding
-        full = {"padding": "max_length", "max_length": CONTEXT[kind]} if kind.startswith("siglip") else {}
+        full = (
+            {"padding": "max_length", "max_length": CONTEXT[kind]}
+            if kind.startswith("siglip")
+            else {}
+        )
         inputs = tokens([text], truncation=True, return_tensors="pt", **full)
         if full:
             inputs = {"input_ids": inputs["input_ids"]}
@@ -47,13 +54,19 @@ def test_vectors_are_those_of_plain_transformers(
             ).pooler_output[0]
         torch.testing.assert_close(images[row], expected / expected.norm(), atol=1e-5, rtol=0)
     assert texts.dtype == images.dtype == torch.float32
-    torch.testing.assert_close(torch.cat((texts, images)).norm(dim=-1), torch.ones(len(TEXTS) + len(pictures)))
+    torch.testing.assert_close(
+        torch.cat((texts, images)).norm(dim=-1), torch.ones(len(TEXTS) + len(pictures))
+    )
     # and different things have different vectors
-    assert (torch.cat((texts, images)) @ torch.cat((texts, images)).T).fill_diagonal_(-1).max() < 0.9999
+    assert (torch.cat((texts, images)) @ torch.cat((texts, images)).T).fill_diagonal_(
+        -1
+    ).max() < 0.9999
 
 
 @pytest.mark.parametrize("kind", CONTEXT)
-def test_long_texts_are_cut_to_the_context(kind: str, encoder_folder: Callable[[str], Path]) -> None:
+def test_long_texts_are_cut_to_the_context(
+    kind: str, encoder_folder: Callable[[str], Path]
+) -> None:
     encoder = load_encoder(encoder_folder(kind))
     assert encoder.max_text_tokens == CONTEXT[kind]
     room = CONTEXT[kind] - 2  # start and end
@@ -74,7 +87,9 @@ def test_batches_do_not_matter(encoder_folder: Callable[[str], Path], pictures: 
     alone = torch.cat([encoder.embed_texts([text]) for text in texts])
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
     many = encoder.embed_images([pictures[number % 3] for number in range(BATCH_SIZE + 1)])
-    torch.testing.assert_close(many[BATCH_SIZE], encoder.embed_images([pictures[BATCH_SIZE % 3]])[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        many[BATCH_SIZE], encoder.embed_images([pictures[BATCH_SIZE % 3]])[0], atol=1e-6, rtol=0
+    )
     assert encoder.embed_texts([]).shape == encoder.embed_images([]).shape == (0, 16)
 
 
@@ -83,16 +98,24 @@ def test_text_that_is_no_unicode_is_taken(encoder_folder: Callable[[str], Path])
     torch.testing.assert_close(encoder.embed_texts(["a\ud800"]), encoder.embed_texts(["a?"]))
 
 
-def test_pictures_that_cannot_be_taken(encoder_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_pictures_that_cannot_be_taken(
+    encoder_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     encoder = load_encoder(encoder_folder("clip"))
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
     Image.new("RGB", (5000, 1)).save(tmp_path / "strip.png")
-    for name, message in (("torn.png", "torn.png"), ("none.png", "not found"), ("strip.png", "5000×1 pixels")):
+    for name, message in (
+        ("torn.png", "torn.png"),
+        ("none.png", "not found"),
+        ("strip.png", "5000×1 pixels"),
+    ):
         with pytest.raises(DataError, match=message):
             encoder.embed_images([tmp_path / name])
 
 
-def test_the_fingerprint_names_what_decides_vectors(encoder_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_fingerprint_names_what_decides_vectors(
+    encoder_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     folder = encoder_folder("clip")
     first = load_encoder(folder).fingerprint
     used = load_encoder(folder)
@@ -101,7 +124,9 @@ def test_the_fingerprint_names_what_decides_vectors(encoder_folder: Callable[[st
     copied = Path(shutil.copytree(folder, tmp_path / "copy"))
     assert load_encoder(copied).fingerprint == first
     settings = json.loads((copied / "preprocessor_config.json").read_text())
-    (copied / "preprocessor_config.json").write_text(json.dumps({**settings, "image_mean": [0.1, 0.2, 0.3]}))
+    (copied / "preprocessor_config.json").write_text(
+        json.dumps({**settings, "image_mean": [0.1, 0.2, 0.3]})
+    )
     changed = load_encoder(copied).fingerprint
     assert changed != first
     weights = load_file(copied / "model.safetensors")
@@ -158,16 +183,28 @@ def _with_another_shape(folder: Path) -> None:
         (_with_another_shape, "other shapes than its config.json says"),
         (_write("model.safetensors", b"\xff" * 64), "weights are damaged"),
         (_write("config.json", b"[1"), "cannot be loaded"),
-        (_write("config.json", b'{"model_type": "gpt2"}'), "is a gpt2 model; name one of the kinds clip, siglip"),
+        (
+            _write("config.json", b'{"model_type": "gpt2"}'),
+            "is a gpt2 model; name one of the kinds clip, siglip",
+        ),
         (_edit("config.json", model_type="no-such-kind"), "cannot be loaded"),
         (_edit("config.json", text_config=7), "cannot be loaded"),
         (_write("tokenizer.json", b"{}"), "cannot be loaded"),
-        (_write("preprocessor_config.json", b'{"image_processor_type": "os.system"}'), "cannot be loaded"),
-        (_edit("config.json", auto_map={"AutoConfig": "evil.Config"}, model_type="evil"), "comes with code of its own"),
+        (
+            _write("preprocessor_config.json", b'{"image_processor_type": "os.system"}'),
+            "cannot be loaded",
+        ),
+        (
+            _edit("config.json", auto_map={"AutoConfig": "evil.Config"}, model_type="evil"),
+            "comes with code of its own",
+        ),
     ],
 )
 def test_folders_that_are_no_encoder(
-    change: Callable[[Path], None], message: str, encoder_folder: Callable[[str], Path], tmp_path: Path
+    change: Callable[[Path], None],
+    message: str,
+    encoder_folder: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     folder = Path(shutil.copytree(encoder_folder("clip"), tmp_path / "encoder"))
     (folder / "evil.py").write_text("raise SystemExit('ran')\n")
@@ -188,7 +225,9 @@ def test_names_that_are_no_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             load_encoder(tmp_path, device="cuda")
 
 
-def test_a_tokenizer_of_another_model_is_refused(encoder_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_tokenizer_of_another_model_is_refused(
+    encoder_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(encoder_folder("clip"), tmp_path / "encoder"))
     content = json.loads((folder / "tokenizer.json").read_text())
     content["model"]["vocab"]["a"] = 5000
@@ -197,12 +236,16 @@ def test_a_tokenizer_of_another_model_is_refused(encoder_folder: Callable[[str],
         load_encoder(folder).embed_texts(["a"])
 
 
-def test_broken_weights_give_no_vectors(encoder_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_broken_weights_give_no_vectors(
+    encoder_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(encoder_folder("clip"), tmp_path / "encoder"))
     weights = load_file(folder / "model.safetensors")
     weights["text_projection.weight"][0, 0] = float("nan")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"its weight text_projection\.weight holds NaN or infinite numbers"):
+    with pytest.raises(
+        ModelError, match=r"its weight text_projection\.weight holds NaN or infinite numbers"
+    ):
         load_encoder(folder)
 
 

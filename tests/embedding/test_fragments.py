@@ -28,7 +28,8 @@ class Plane:
 
 def test_the_mean_by_hand() -> None:
     north_east, with_picture, repeated, cancelled = mean_of_parts(
-        Plane(), [["east", "north"], ["east", Path("p.png")], ["east", "east", "north"], ["east", "west"]]
+        Plane(),
+        [["east", "north"], ["east", Path("p.png")], ["east", "east", "north"], ["east", "west"]],
     )
     torch.testing.assert_close(north_east, torch.tensor([0.5, 0.5]) * math.sqrt(2))
     torch.testing.assert_close(with_picture, torch.tensor([1.6, 0.8]) / math.sqrt(1.6**2 + 0.8**2))
@@ -43,16 +44,27 @@ def test_a_fragment_of_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", CONTEXT)
-def test_dual_encoders_take_the_mean(kind: str, encoder_folder: Callable[[str], Path], pictures: list[Path]) -> None:
+def test_dual_encoders_take_the_mean(
+    kind: str, encoder_folder: Callable[[str], Path], pictures: list[Path]
+) -> None:
     encoder = load_encoder(encoder_folder(kind))
-    fragments = [["a cat", pictures[0]], [pictures[1]], ["a cat", "一只猫", pictures[0], pictures[2]]]
+    fragments = [
+        ["a cat", pictures[0]],
+        [pictures[1]],
+        ["a cat", "一只猫", pictures[0], pictures[2]],
+    ]
     found = encoder.embed_fragments(fragments)
     texts, images = encoder.embed_texts(["a cat", "一只猫"]), encoder.embed_images(pictures)
-    for row, parts in zip(found, [(texts[0], images[0]), (images[1],), (*texts, images[0], images[2])], strict=True):
+    for row, parts in zip(
+        found, [(texts[0], images[0]), (images[1],), (*texts, images[0], images[2])], strict=True
+    ):
         total = sum(parts)
         torch.testing.assert_close(row, total / total.norm(), atol=1e-6, rtol=0)
     torch.testing.assert_close(
-        found, torch.cat([encoder.embed_fragments([parts]) for parts in fragments]), atol=1e-6, rtol=0
+        found,
+        torch.cat([encoder.embed_fragments([parts]) for parts in fragments]),
+        atol=1e-6,
+        rtol=0,
     )
     assert encoder.embed_fragments([]).shape == (0, found.shape[1])
 
@@ -84,13 +96,18 @@ def test_the_cache_keeps_fragments_and_sentences(
         assert cached.embed_fragments([]).shape == (0, first.shape[1])
     texts = again.embed_texts(["x", "y"])
     assert torch.equal(
-        CachedEncoder(encoder, tmp_path / "cache", max_bytes=2**20).embed_texts(["y", "x"]), texts.flip(0)
+        CachedEncoder(encoder, tmp_path / "cache", max_bytes=2**20).embed_texts(["y", "x"]),
+        texts.flip(0),
     )
 
 
-def test_fragments_keep_the_folder_within_its_bound(encoder_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_fragments_keep_the_folder_within_its_bound(
+    encoder_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     file_bytes = 32 + 4 * 24
-    cached = CachedEncoder(load_encoder(encoder_folder("bert")), tmp_path, max_bytes=20 * file_bytes)
+    cached = CachedEncoder(
+        load_encoder(encoder_folder("bert")), tmp_path, max_bytes=20 * file_bytes
+    )
     for number in range(60):
         cached.embed_fragments([[f"{number}", "x"]])
         assert sum(path.stat().st_size for path in tmp_path.glob("??/*")) <= 20 * file_bytes

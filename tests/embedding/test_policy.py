@@ -66,7 +66,9 @@ def test_it_is_known_as_its_model(model_folder: Callable[[str], Path], tmp_path:
         policy.embed_images([tmp_path / "none.png"])
 
 
-def test_features_in_the_cache_give_the_same_bits(model_folder: Callable[[str], Path], pictures: list[Path]) -> None:
+def test_features_in_the_cache_give_the_same_bits(
+    model_folder: Callable[[str], Path], pictures: list[Path]
+) -> None:
     vlm = load_vlm(model_folder("qwen3-vl"))
     policy = PolicyEncoder(vlm)
     expected = policy.embed_images(pictures)

@@ -31,7 +31,10 @@ def copied(folder: Path, target: Path, **settings: Any) -> Path:
 
 def by_the_formula(folder: Path, text: str, pooling: str, max_length: int) -> np.ndarray:
     """One text alone, token by token in float64: sentence-transformers' Pooling and Normalize as their pages define them."""
-    model, tokens = AutoModel.from_pretrained(folder).eval().double(), AutoTokenizer.from_pretrained(folder)
+    model, tokens = (
+        AutoModel.from_pretrained(folder).eval().double(),
+        AutoTokenizer.from_pretrained(folder),
+    )
     ids = tokens(text, truncation=True, max_length=max_length).input_ids
     with torch.no_grad():
         states = model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
@@ -48,36 +51,49 @@ def test_vectors_are_those_of_the_formula(
     kind: str, pooling: str, encoder_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     names = {"mean": "mean_tokens", "cls": "cls_token"}
-    folder = copied(encoder_folder(kind), tmp_path / "encoder", pooling=names[pooling], max_seq_length=16)
+    folder = copied(
+        encoder_folder(kind), tmp_path / "encoder", pooling=names[pooling], max_seq_length=16
+    )
     encoder = load_encoder(folder)
     assert isinstance(encoder, SentenceEncoder)
     assert (encoder.pooling, encoder.max_text_tokens, encoder.takes_images) == (pooling, 16, False)
     vectors = encoder.embed_texts([*TEXTS, "long " * 20])
     for row, text in zip(vectors, [*TEXTS, "long " * 20], strict=True):
-        np.testing.assert_allclose(row.numpy(), by_the_formula(folder, text, pooling, 16), atol=2e-6)
+        np.testing.assert_allclose(
+            row.numpy(), by_the_formula(folder, text, pooling, 16), atol=2e-6
+        )
     assert vectors.dtype == torch.float32
     # and different texts have different vectors
     assert (vectors @ vectors.T).fill_diagonal_(-1).max() < 0.9999
 
 
 @pytest.mark.parametrize("kind", SENTENCE_BUILDS)
-def test_without_settings_it_is_the_mean_within_the_positions(kind: str, encoder_folder: Callable[[str], Path]) -> None:
+def test_without_settings_it_is_the_mean_within_the_positions(
+    kind: str, encoder_folder: Callable[[str], Path]
+) -> None:
     folder = encoder_folder(kind)
     encoder = load_encoder(folder)
     assert isinstance(encoder, SentenceEncoder)
     assert (encoder.pooling, encoder.max_text_tokens) == ("mean", SENTENCE_POSITIONS)
     found = encoder.embed_texts(["ab" * 100])[0].numpy()
-    np.testing.assert_allclose(found, by_the_formula(folder, "ab" * 100, "mean", SENTENCE_POSITIONS), atol=2e-6)
+    np.testing.assert_allclose(
+        found, by_the_formula(folder, "ab" * 100, "mean", SENTENCE_POSITIONS), atol=2e-6
+    )
 
 
 def test_batches_and_order_do_not_matter(encoder_folder: Callable[[str], Path]) -> None:
     encoder = load_encoder(encoder_folder("bert"))
     texts = [f"{number} text" * (number * 7 % 5 + 1) for number in range(2 * BATCH_SIZE + 3)]
     together = encoder.embed_texts(texts)
-    torch.testing.assert_close(together, torch.cat([encoder.embed_texts([text]) for text in texts]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        together, torch.cat([encoder.embed_texts([text]) for text in texts]), atol=1e-6, rtol=0
+    )
     assert torch.equal(together, encoder.embed_texts(texts))
     assert (
-        encoder.embed_texts([]).shape == encoder.embed_images([]).shape == encoder.embed_fragments([]).shape == (0, 24)
+        encoder.embed_texts([]).shape
+        == encoder.embed_images([]).shape
+        == encoder.embed_fragments([]).shape
+        == (0, 24)
     )
 
 
@@ -97,10 +113,14 @@ def test_cut_texts_are_said_once(
     ]
 
 
-def test_lower_case_where_the_settings_ask_for_it(encoder_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_lower_case_where_the_settings_ask_for_it(
+    encoder_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     folder = copied(encoder_folder("bert"), tmp_path / "encoder")
     plain = load_encoder(folder)
-    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 24, "do_lower_case": true}')
+    (folder / "sentence_bert_config.json").write_text(
+        '{"max_seq_length": 24, "do_lower_case": true}'
+    )
     lowered = load_encoder(folder)
     assert not torch.allclose(plain.embed_texts(["A Cat"]), plain.embed_texts(["a cat"]))
     torch.testing.assert_close(lowered.embed_texts(["A Cat"]), plain.embed_texts(["a cat"]))
@@ -112,17 +132,28 @@ def test_a_folder_without_pooler_weights_has_one_fingerprint(
 ) -> None:
     folder = Path(shutil.copytree(encoder_folder("bert"), tmp_path / "encoder"))
     whole = load_encoder(folder).fingerprint
-    weights = {name: value for name, value in load_file(folder / "model.safetensors").items() if "pooler" not in name}
+    weights = {
+        name: value
+        for name, value in load_file(folder / "model.safetensors").items()
+        if "pooler" not in name
+    }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert load_encoder(folder).fingerprint == load_encoder(folder).fingerprint == whole
     write_sentence_settings(folder, pooling="cls_token")
     assert load_encoder(folder).fingerprint != whole
 
 
-def test_pictures_are_refused_in_one_sentence(encoder_folder: Callable[[str], Path], pictures: list[Path]) -> None:
+def test_pictures_are_refused_in_one_sentence(
+    encoder_folder: Callable[[str], Path], pictures: list[Path]
+) -> None:
     encoder = load_encoder(encoder_folder("bert"))
-    for ask in (lambda: encoder.embed_images(pictures), lambda: encoder.embed_fragments([["a"], ["b", pictures[0]]])):
-        with pytest.raises(UsageError, match="encodes texts only and was asked for a picture; name an encoder of"):
+    for ask in (
+        lambda: encoder.embed_images(pictures),
+        lambda: encoder.embed_fragments([["a"], ["b", pictures[0]]]),
+    ):
+        with pytest.raises(
+            UsageError, match="encodes texts only and was asked for a picture; name an encoder of"
+        ):
             ask()
 
 
@@ -139,28 +170,52 @@ def _without_a_weight(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_write("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}'), "asks for pooling by max; known are"),
         (
-            _write("1_Pooling/config.json", '{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}'),
+            _write("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}'),
+            "asks for pooling by max; known are",
+        ),
+        (
+            _write(
+                "1_Pooling/config.json",
+                '{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}',
+            ),
             "pooling by mean and cls",
         ),
         (_write("1_Pooling/config.json", '{"dimension": 3}'), "asks for pooling by nothing known"),
         (_write("1_Pooling/config.json", "[1"), "1_Pooling/config.json cannot be read"),
         (_write("1_Pooling/config.json", " " * 2**21), "it is too large"),
-        (_write("modules.json", '[{"type": "sentence_transformers.models.Dense", "path": "2"}]'), "has a module Dense"),
-        (_write("modules.json", '[{"type": "a.Pooling", "path": "../../etc"}]'), "outside its folder; do not use it"),
-        (_write("modules.json", '[{"type": "a.Pooling", "path": "/etc"}]'), "outside its folder; do not use it"),
+        (
+            _write("modules.json", '[{"type": "sentence_transformers.models.Dense", "path": "2"}]'),
+            "has a module Dense",
+        ),
+        (
+            _write("modules.json", '[{"type": "a.Pooling", "path": "../../etc"}]'),
+            "outside its folder; do not use it",
+        ),
+        (
+            _write("modules.json", '[{"type": "a.Pooling", "path": "/etc"}]'),
+            "outside its folder; do not use it",
+        ),
         (_write("modules.json", "7"), "modules.json is no list of modules"),
-        (_write("sentence_bert_config.json", '{"max_seq_length": "x"}'), "sets max_seq_length to 'x'"),
+        (
+            _write("sentence_bert_config.json", '{"max_seq_length": "x"}'),
+            "sets max_seq_length to 'x'",
+        ),
         (_write("sentence_bert_config.json", '{"max_seq_length": 2}'), "sets max_seq_length to 2"),
         (_write("sentence_bert_config.json", "[]"), "sentence_bert_config.json is no object"),
-        (_write("config_sentence_transformers.json", '{"default_prompt_name": "query"}'), "a prompt before every text"),
+        (
+            _write("config_sentence_transformers.json", '{"default_prompt_name": "query"}'),
+            "a prompt before every text",
+        ),
         (_write("tokenizer.json", "{}"), "cannot be loaded as a sentence encoder"),
         (_without_a_weight, "lacks 1 weights, such as encoder.layer.0.output.dense.bias"),
     ],
 )
 def test_folders_that_are_no_sentence_encoder(
-    change: Callable[[Path], None], message: str, encoder_folder: Callable[[str], Path], tmp_path: Path
+    change: Callable[[Path], None],
+    message: str,
+    encoder_folder: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     folder = copied(encoder_folder("bert"), tmp_path / "encoder")
     change(folder)
@@ -170,7 +225,9 @@ def test_folders_that_are_no_sentence_encoder(
     assert "\n" not in str(caught.value)
 
 
-def test_a_tokenizer_of_another_model_is_refused(encoder_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_tokenizer_of_another_model_is_refused(
+    encoder_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     folder = copied(encoder_folder("bert"), tmp_path / "encoder")
     content = json.loads((folder / "tokenizer.json").read_text())
     content["model"]["vocab"]["a"] = 5000
@@ -190,5 +247,7 @@ def test_the_real_minilm() -> None:
     texts = ["That is a happy person", "That is a very happy person", "Today is a sunny day"]
     vectors = encoder.embed_texts(texts)
     for row, text in zip(vectors, texts, strict=True):
-        np.testing.assert_allclose(row.numpy(), by_the_formula(Path(place), text, "mean", 256), atol=2e-6)
+        np.testing.assert_allclose(
+            row.numpy(), by_the_formula(Path(place), text, "mean", 256), atol=2e-6
+        )
     assert float(vectors[0] @ vectors[1]) > 0.9 > 0.5 > float(vectors[0] @ vectors[2])

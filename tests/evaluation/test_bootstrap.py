@@ -41,13 +41,25 @@ def made_answers(num_dialogues, seed):
             truth = Fragment()
             if chance.random() < 0.8:
                 utterances = chance.sample(range(sizes[0]), chance.randint(1, sizes[0] // 2))
-                truth = Fragment.of(utterances, chance.sample(range(sizes[1]), min(sizes[1], chance.randint(0, 2))))
+                truth = Fragment.of(
+                    utterances, chance.sample(range(sizes[1]), min(sizes[1], chance.randint(0, 2)))
+                )
             pred = Fragment.of(
-                [item for item in range(sizes[0] + 1) if (item in truth.utterance_ids) == (chance.random() < skill)],
-                [item for item in range(sizes[1]) if (item in truth.image_ids) == (chance.random() < skill)],
+                [
+                    item
+                    for item in range(sizes[0] + 1)
+                    if (item in truth.utterance_ids) == (chance.random() < skill)
+                ],
+                [
+                    item
+                    for item in range(sizes[1])
+                    if (item in truth.image_ids) == (chance.random() < skill)
+                ],
             )
             pred = Fragment() if chance.random() < 0.1 else truth if chance.random() < 0.2 else pred
-            response = format_answer(pred) if chance.random() < 0.9 else f"Here: {format_answer(pred)}"
+            response = (
+                format_answer(pred) if chance.random() < 0.9 else f"Here: {format_answer(pred)}"
+            )
             found.append((response, truth, sizes, f"d{number}", language))
     return found
 
@@ -55,7 +67,14 @@ def made_answers(num_dialogues, seed):
 def rows_of(answers):
     table = ScoreTable()
     for response, truth, sizes, dialogue, language in answers:
-        table.add(response, truth, num_utterances=sizes[0], num_images=sizes[1], dialogue=dialogue, language=language)
+        table.add(
+            response,
+            truth,
+            num_utterances=sizes[0],
+            num_images=sizes[1],
+            dialogue=dialogue,
+            language=language,
+        )
     return table.rows()
 
 
@@ -100,7 +119,9 @@ def test_every_figure_of_every_resample_is_that_of_the_repeated_answers():
         preds = [table_pred(response) for response, *_ in repeated]
         truths = [(truth.utterance_ids, truth.image_ids) for _, truth, *_ in repeated]
         sizes = [item[2] for item in repeated]
-        reference = fragment_reference.scores(preds, truths, [item[0] for item in sizes], [item[1] for item in sizes])
+        reference = fragment_reference.scores(
+            preds, truths, [item[0] for item in sizes], [item[1] for item in sizes]
+        )
         for name, value in reference.items():
             assert figures[ALL][index, FIGURE_NAMES.index(name)] == pytest.approx(value, abs=1e-11)
     assert num_compared > 80
@@ -116,7 +137,9 @@ def test_intervals_agree_with_a_plain_loop():
     rows = rows_of(answers)
     table = interval_table(rows, seed=0, num_resamples=20_000)
     counts = [
-        bootstrap_reference.counts_of(table_pred(response), (truth.utterance_ids, truth.image_ids), sizes)
+        bootstrap_reference.counts_of(
+            table_pred(response), (truth.utterance_ids, truth.image_ids), sizes
+        )
         for response, truth, sizes, *_ in answers
     ]
     expected = bootstrap_reference.intervals(counts, [item[3] for item in answers], 3000, seed=11)
@@ -149,14 +172,21 @@ def test_seed_decides():
 def test_layout_and_bounds():
     rows = rows_of(made_answers(30, seed=4))
     table = interval_table(rows, num_resamples=200)
-    assert (table["level"], table["num_resamples"], table["seed"], table["num_dialogues"]) == (0.95, 200, 0, 30)
+    assert (table["level"], table["num_resamples"], table["seed"], table["num_dialogues"]) == (
+        0.95,
+        200,
+        0,
+        30,
+    )
     assert tuple(table["scores"]) == tuple(table["strict_scores"]) == SCORE_NAMES
     for name, slices in SLICES.items():
         assert tuple(table[name]) == slices
     for low, high in [*table["scores"].values(), *table["strict_scores"].values()]:
         assert -1 <= low <= high <= 1
     whole = rows.scores()
-    assert all(table["scores"][name][0] <= whole[name] <= table["scores"][name][1] for name in SCORE_NAMES)
+    assert all(
+        table["scores"][name][0] <= whole[name] <= table["scores"][name][1] for name in SCORE_NAMES
+    )
     assert table["by_language"]["mixed"] is None
     assert tuple(table["by_language"]["zh"]) == FIGURE_NAMES
     # a slice that is all of the data has the intervals of the data
@@ -176,14 +206,22 @@ def test_identical_answers_have_an_interval_of_one_point():
 
 ids = st.lists(st.integers(0, 5), max_size=5, unique=True).map(tuple)
 fragments = st.builds(Fragment, ids, ids)
-answered = st.lists(st.tuples(fragments, fragments, st.booleans(), st.integers(0, 6)), min_size=2, max_size=24)
+answered = st.lists(
+    st.tuples(fragments, fragments, st.booleans(), st.integers(0, 6)), min_size=2, max_size=24
+)
 
 
 @settings(max_examples=100, deadline=None)
 @given(answered, st.integers(0, 9))
 def test_every_figure_lies_within_its_interval(drawn, seed):
     answers = [
-        (format_answer(pred) if is_valid else f"Here: {format_answer(pred)}", truth, (6, 6), f"d{dialogue}", "en")
+        (
+            format_answer(pred) if is_valid else f"Here: {format_answer(pred)}",
+            truth,
+            (6, 6),
+            f"d{dialogue}",
+            "en",
+        )
         for pred, truth, is_valid, dialogue in drawn
     ]
     rows = rows_of(answers)
@@ -201,10 +239,15 @@ def test_every_figure_lies_within_its_interval(drawn, seed):
 @settings(max_examples=60, deadline=None)
 @given(answered)
 def test_a_resample_of_each_dialogue_once_is_the_data_to_the_bit(drawn):
-    answers = [(format_answer(pred), truth, (6, 6), f"d{dialogue}", "en") for pred, truth, _, dialogue in drawn]
+    answers = [
+        (format_answer(pred), truth, (6, 6), f"d{dialogue}", "en")
+        for pred, truth, _, dialogue in drawn
+    ]
     rows = rows_of(answers)
     point = np.array(list(rows.all_scores().values()))
-    figures = resample_figures(rows, seed=0, num_resamples=300).get(ALL, np.empty((0, len(FIGURE_NAMES))))
+    figures = resample_figures(rows, seed=0, num_resamples=300).get(
+        ALL, np.empty((0, len(FIGURE_NAMES)))
+    )
     num_dialogues = len(set(rows.dialogues))
     draws = np.concatenate(list(draw_dialogues(num_dialogues, 300, seed=0)))
     is_once = (draws == 1).all(1)[: len(figures)]
@@ -222,7 +265,10 @@ def test_one_dialogue_has_no_interval_and_says_so(examples, fake_retriever, tmp_
     assert undefined_note(none) == []
     results = evaluate(examples[:2], fake_retriever(), tmp_path / "one", dataset="made")
     assert Results.load(tmp_path / "one").interval("scores", "joint_f1") is None
-    assert any(note.startswith("No intervals: all scored queries are on one dialogue") for note in results.notes)
+    assert any(
+        note.startswith("No intervals: all scored queries are on one dialogue")
+        for note in results.notes
+    )
     results = evaluate(examples, fake_retriever(), tmp_path / "all", dataset="made")
     low, high = results.interval("scores", "joint_f1")
     assert low <= results.summary["scores"]["joint_f1"] <= high
@@ -270,7 +316,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         rows = simulated_rows(chance, 60)
         alone = dataclasses.replace(rows, dialogues=tuple(map(str, range(len(rows)))))
         for way, its_rows in (("by dialogue", rows), ("by query", alone)):
-            low, high = interval_table(its_rows, seed=number, num_resamples=1000)["scores"]["utterance_f1"]
+            low, high = interval_table(its_rows, seed=number, num_resamples=1000)["scores"][
+                "utterance_f1"
+            ]
             num_held[way] += low <= truth <= high
     assert 0.92 <= num_held["by dialogue"] / 500 <= 0.975, num_held
     # as if queries on one dialogue were independent: too sure

@@ -22,13 +22,22 @@ class KnownVectors:
         return torch.tensor([VECTORS[image.name] for image in images])
 
 
-CHAT = Dialogue("d", (Utterance("a", ("left", Image("p.png"))), Utterance("b", ("aside",)), Utterance("b", ("both",))))
+CHAT = Dialogue(
+    "d",
+    (
+        Utterance("a", ("left", Image("p.png"))),
+        Utterance("b", ("aside",)),
+        Utterance("b", ("both",)),
+    ),
+)
 
 
 def test_mean_over_answers():
     meter = CoherenceMeter(KnownVectors())
     truth = Fragment((0, 2), (0,))
-    meter.add(Example(CHAT, "q", truth), Fragment((0, 2, 99), (0, 7)))  # left · p.png · both: (0 + 0.8) / 2
+    meter.add(
+        Example(CHAT, "q", truth), Fragment((0, 2, 99), (0, 7))
+    )  # left · p.png · both: (0 + 0.8) / 2
     meter.add(Example(CHAT, "q", truth), Fragment())  # 0
     meter.add(Example(CHAT, "q", Fragment()), Fragment())  # 1
     meter.add(Example(CHAT, "q", truth), Fragment((), (0,)))  # a single element: 0.5

@@ -51,7 +51,9 @@ def right(example):
 
 
 def measured(examples, folder, name, answer_of, **options):
-    evaluate(examples, Scripted(name, answer_of), folder / name, dataset="made", baselines=(), **options)
+    evaluate(
+        examples, Scripted(name, answer_of), folder / name, dataset="made", baselines=(), **options
+    )
     return load_run(folder / name)
 
 
@@ -60,8 +62,14 @@ def chats():
     """Thirty dialogues of ten lines with two queries each."""
     found = []
     for number in range(30):
-        chat = Dialogue(f"d{number}", tuple(Utterance("a", (f"line {index} of {number}",)) for index in range(10)))
-        found += [Example(chat, f"first {number}", Fragment((1, 2))), Example(chat, f"second {number}", Fragment((7,)))]
+        chat = Dialogue(
+            f"d{number}",
+            tuple(Utterance("a", (f"line {index} of {number}",)) for index in range(10)),
+        )
+        found += [
+            Example(chat, f"first {number}", Fragment((1, 2))),
+            Example(chat, f"second {number}", Fragment((7,))),
+        ]
     return found
 
 
@@ -69,7 +77,9 @@ def noisy(seed, share):
     def answer(example):
         chance = random.Random(f"{seed} {example.dialogue.id} {example.query}")
         kept = tuple(
-            item for item in range(10) if (item in example.fragment.utterance_ids) != (chance.random() < share)
+            item
+            for item in range(10)
+            if (item in example.fragment.utterance_ids) != (chance.random() < share)
         )
         return format_answer(Fragment(kept))
 
@@ -84,7 +94,10 @@ def test_by_hand(examples, tmp_path):
             return format_answer(Fragment((0,), ()))
         return right(example)
 
-    runs = [measured(examples, tmp_path, "good", right), measured(examples, tmp_path, "worse", other)]
+    runs = [
+        measured(examples, tmp_path, "good", right),
+        measured(examples, tmp_path, "worse", other),
+    ]
     (found,) = compare(runs, num_resamples=500)
     # five queries of two utterances and an image: TP 10 → 9 of 10, images 5 → 4 of 5
     recall = found.figures["utterance_recall"]
@@ -114,13 +127,20 @@ def test_by_hand(examples, tmp_path):
 
 
 def test_differences_agree_with_a_plain_paired_loop(chats, tmp_path):
-    runs = [measured(chats, tmp_path, name, noisy(name, share)) for name, share in (("a", 0.12), ("b", 0.1))]
+    runs = [
+        measured(chats, tmp_path, name, noisy(name, share))
+        for name, share in (("a", 0.12), ("b", 0.1))
+    ]
     (found,) = compare(runs, num_resamples=20_000)
     counts = {}
     for run in runs:
         per_dialogue = {}
         for example, response in zip(chats, run.responses, strict=True):
-            pred = {int(item) for item in response.split("[")[1].split("]")[0].split(",") if item.strip()}
+            pred = {
+                int(item)
+                for item in response.split("[")[1].split("]")[0].split(",")
+                if item.strip()
+            }
             truth = set(example.fragment.utterance_ids)
             total = per_dialogue.setdefault(example.dialogue.id, [0, 0, 0])
             total[0] += len(pred & truth)
@@ -212,16 +232,23 @@ def test_what_is_refused(examples, chats, tmp_path):
     good = measured(examples, tmp_path, "good", right)
     other = measured(chats, tmp_path, "chats", right)
     with pytest.raises(
-        UsageError, match=r"good and .*chats were measured on different data \(made, 10 queries, finger"
+        UsageError,
+        match=r"good and .*chats were measured on different data \(made, 10 queries, finger",
     ):
         compare([good, other])
     control = measured(examples, tmp_path, "control", right, shown=WrongPictures(examples, seed=0))
-    with pytest.raises(UsageError, match=r"control is a control with wrong pictures and .*good is not"):
+    with pytest.raises(
+        UsageError, match=r"control is a control with wrong pictures and .*good is not"
+    ):
         compare([good, control])
-    with pytest.raises(UsageError, match=r"control is a control with wrong pictures and .*good is not"):
+    with pytest.raises(
+        UsageError, match=r"control is a control with wrong pictures and .*good is not"
+    ):
         compare([control, good])
     assert compare([control, control], num_resamples=50)[0].figures["joint_f1"].difference == 0
-    unknown = dataclasses.replace(good, results=dataclasses.replace(good.results, data={"dataset": "p.jsonl"}))
+    unknown = dataclasses.replace(
+        good, results=dataclasses.replace(good.results, data={"dataset": "p.jsonl"})
+    )
     with pytest.raises(UsageError, match="does not say what data it was measured on"):
         compare([good, unknown])
 
@@ -235,8 +262,12 @@ def test_damaged_folders(examples, tmp_path):
     (folder / "predictions.jsonl").write_text("".join(reversed(lines)))
     with pytest.raises(DataError, match=r"bad: its answers are not to the queries of .*good"):
         compare([good, load_run(folder)])
-    (folder / "predictions.jsonl").write_text("".join(lines).replace("[0]<|utt_ids_end|>", "[3]<|utt_ids_end|>"))
-    with pytest.raises(DataError, match=r"bad: its predictions\.jsonl does not give the figures of its results"):
+    (folder / "predictions.jsonl").write_text(
+        "".join(lines).replace("[0]<|utt_ids_end|>", "[3]<|utt_ids_end|>")
+    )
+    with pytest.raises(
+        DataError, match=r"bad: its predictions\.jsonl does not give the figures of its results"
+    ):
         compare([good, load_run(folder)])
     (folder / "predictions.jsonl").write_text("".join(lines[:3]) + "garbage\n")
     with pytest.raises(DataError, match=r"predictions\.jsonl:4"):
@@ -247,7 +278,9 @@ def test_damaged_folders(examples, tmp_path):
     with pytest.raises(DataError, match=r'predictions\.jsonl:1: has no "key"'):
         load_run(folder)
     (folder / "predictions.jsonl").unlink()
-    with pytest.raises(DataError, match=r"bad: has no predictions\.jsonl, without which answers cannot be paired"):
+    with pytest.raises(
+        DataError, match=r"bad: has no predictions\.jsonl, without which answers cannot be paired"
+    ):
         load_run(folder)
     with pytest.raises(DataError, match="not found"):
         load_run(tmp_path / "nowhere")
@@ -257,7 +290,10 @@ def test_damaged_folders(examples, tmp_path):
     with pytest.raises(DataError, match="does not give the figures"):
         compare([load_run(tmp_path / "good")] * 2)
     dataclasses.replace(results, summary={}).save(tmp_path / "good")
-    with pytest.raises(DataError, match=r"is not a results file of ffr \(summary\.answers: field required\); evaluate"):
+    with pytest.raises(
+        DataError,
+        match=r"is not a results file of ffr \(summary\.answers: field required\); evaluate",
+    ):
         load_run(tmp_path / "good")
 
 

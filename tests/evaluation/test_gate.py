@@ -20,7 +20,10 @@ def results(fingerprint="f", controls=False, label="m", intervals=None, **scores
         model={"label": label},
         data={"dataset": "made", "num_examples": 3, "fingerprint": fingerprint},
         settings={"wrong_pictures": controls},
-        summary={"scores": scores, "strict_scores": {name: value - 0.1 for name, value in scores.items()}},
+        summary={
+            "scores": scores,
+            "strict_scores": {name: value - 0.1 for name, value in scores.items()},
+        },
         intervals=intervals or {},
     )
 
@@ -34,14 +37,17 @@ def test_max_drop_and_min():
     drop = Rule("max-drop", "joint_f1", 0.01)
     assert outcome_of(drop, 0.6).is_passed
     assert outcome_of(drop, 0.9).is_passed
-    assert outcome_of(drop, 0.59).is_passed, "a drop of just what is allowed; 0.6 - 0.59 > 0.01 in binary"
+    assert outcome_of(drop, 0.59).is_passed, (
+        "a drop of just what is allowed; 0.6 - 0.59 > 0.01 in binary"
+    )
     assert not outcome_of(drop, 0.5899).is_passed
     assert outcome_of(Rule("min", "joint_f1", 0.7), 0.7).is_passed
     fallen = outcome_of(Rule("min", "joint_f1", 0.7), 0.6999)
     assert not fallen.is_passed
     assert fallen.sentence == "joint_f1 is 0.6999, which is under 0.7"
     assert (
-        outcome_of(drop, 0.5).sentence == "joint_f1 is 0.5000, 0.1000 below the baseline's 0.6000; only 0.01 is allowed"
+        outcome_of(drop, 0.5).sentence
+        == "joint_f1 is 0.5000, 0.1000 below the baseline's 0.6000; only 0.01 is allowed"
     )
 
 
@@ -83,11 +89,17 @@ def test_refusals():
         check_rules(results(controls=True), results(), rules, NAMES)
     with pytest.raises(UsageError, match="--min joint_f1 is given twice"):
         check_rules(results(), results(), [*rules, Rule("min", "joint_f1", 0.2)], NAMES)
-    assert len(check_rules(results(), results(), [*rules, Rule("max-drop", "joint_f1", 0.2)], NAMES)) == 2
+    assert (
+        len(check_rules(results(), results(), [*rules, Rule("max-drop", "joint_f1", 0.2)], NAMES))
+        == 2
+    )
     with pytest.raises(DataError, match="new: has no figure image_mcc"):
         check_rules(results(), results(image_mcc=0.3), [Rule("min", "image_mcc", 0)], NAMES)
     unknown = dataclasses.replace(results(), summary={"scores": {"joint_f1": None}})
-    with pytest.raises(UsageError, match=r"^old\.json: nothing was scored, so joint_f1 was not measured; evaluate on"):
+    with pytest.raises(
+        UsageError,
+        match=r"^old\.json: nothing was scored, so joint_f1 was not measured; evaluate on",
+    ):
         check_rules(results(), unknown, rules, NAMES)
     with pytest.raises(DataError, match="has no figure"):
         check_rules(dataclasses.replace(results(), summary={}), results(), rules, NAMES)
@@ -108,7 +120,9 @@ def test_junit_and_markdown():
     text = markdown_summary(outcomes, label="a|b <script>", baseline_label="old\nname")
     assert text.startswith("### ffr gate: ❌ 1 of 2 fell\n")
     assert r"a\|b \<script\> against old name" in text
-    assert "| ❌ | `--max-drop joint_f1=0.01` | 0.5000 | 0.4500 to 0.5500 | 0.6000 | -0.1000 |" in text
+    assert (
+        "| ❌ | `--max-drop joint_f1=0.01` | 0.5000 | 0.4500 to 0.5500 | 0.6000 | -0.1000 |" in text
+    )
     assert "| ✅ | `--min image_recall=0.4` | 0.5000 | - | 0.5000 | +0.0000 |" in text
     text = markdown_summary(outcomes[1:], label="a", baseline_label="b")
     assert text.startswith("### ffr gate: ✅ all 1 passed\n")

@@ -28,7 +28,9 @@ def line(response=ANSWER, labels=ANSWER, **more):
 
 def score(tmp_path, lines, name="p.jsonl"):
     path = tmp_path / name
-    path.write_text("\n".join(item if isinstance(item, str) else json.dumps(item) for item in lines) + "\n")
+    path.write_text(
+        "\n".join(item if isinstance(item, str) else json.dumps(item) for item in lines) + "\n"
+    )
     return score_predictions(path)
 
 
@@ -54,7 +56,11 @@ def test_faults_are_counted_and_named(tmp_path):
             line(response=["a"]),
             line(labels=None),
             line(labels="no markers"),
-            line(response=OTHER, messages=[{"role": "user", "content": "no markers at all"}], images=["a", "b"]),
+            line(
+                response=OTHER,
+                messages=[{"role": "user", "content": "no markers at all"}],
+                images=["a", "b"],
+            ),
             line(messages="what?", images=None),
         ],
     )
@@ -73,20 +79,29 @@ def test_faults_are_counted_and_named(tmp_path):
     text = "\n".join(results.notes)
     assert "1 lines could not be read and were left out" in text
     assert "p.jsonl:2: not JSON" in text
-    assert "2 lines have no dialogue with markers; its size (for true negatives, so for MCC) is the largest id" in text
+    assert (
+        "2 lines have no dialogue with markers; its size (for true negatives, so for MCC) is the largest id"
+        in text
+    )
     assert "No baselines: not every scored line holds its dialogue." in text
 
 
 def test_true_negatives_by_markers_and_by_answers(tmp_path):
     # a prompt with markers that is no whole dialogue: largest id 9, so 10 utterances: TP 1 FP 1 FN 1 TN 7
     marked = "<|utt_id_start|>3<|utt_id_end|> …cut… <|utt_id_start|>9<|utt_id_end|> b: bye"
-    by_markers = score(tmp_path, [line(OTHER, ANSWER, messages=[{"role": "user", "content": marked}])])
+    by_markers = score(
+        tmp_path, [line(OTHER, ANSWER, messages=[{"role": "user", "content": marked}])]
+    )
     assert by_markers.data["num_sized_by_markers"] == 1
-    assert by_markers.summary["scores"]["utterance_mcc"] == pytest.approx((1 * 7 - 1) / (2 * 2 * 8 * 8) ** 0.5)
+    assert by_markers.summary["scores"]["utterance_mcc"] == pytest.approx(
+        (1 * 7 - 1) / (2 * 2 * 8 * 8) ** 0.5
+    )
     # without markers the largest true id is 1, so 2 utterances: TN 0
     by_answers = score(tmp_path, [line(OTHER, ANSWER, messages=[])])
     assert by_answers.data["num_sized_by_answers"] == 1
-    assert by_answers.summary["scores"]["utterance_mcc"] == pytest.approx((0 - 1) / (2 * 2 * 1 * 1) ** 0.5)
+    assert by_answers.summary["scores"]["utterance_mcc"] == pytest.approx(
+        (0 - 1) / (2 * 2 * 1 * 1) ** 0.5
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,8 +123,12 @@ def test_a_truth_is_read_strictly(tmp_path, labels, reason):
     assert "fingerprint" not in results.data  # so no gate takes it
     answers = results.summary["answers"]
     assert (answers["num_scored"], answers["num_without_truth"]) == (1, 2)
-    assert f'p.jsonl:2: no readable answer under "labels" ({reason}); not scored' in "\n".join(results.notes)
-    assert f'p.jsonl:3: no readable answer under "solution" ({reason}); not scored' in "\n".join(results.notes)
+    assert f'p.jsonl:2: no readable answer under "labels" ({reason}); not scored' in "\n".join(
+        results.notes
+    )
+    assert f'p.jsonl:3: no readable answer under "solution" ({reason}); not scored' in "\n".join(
+        results.notes
+    )
 
 
 def test_a_truth_is_checked_against_the_markers_of_a_prompt(tmp_path):
@@ -123,9 +142,13 @@ def test_a_truth_is_checked_against_the_markers_of_a_prompt(tmp_path):
 
 def test_two_truths_that_differ_are_none(tmp_path):
     empty = ANSWER.replace("0, 1", "")
-    results = score(tmp_path, [line(), line(solution=empty), line(solution=ANSWER.replace("0, 1", "1,0,1"))])
+    results = score(
+        tmp_path, [line(), line(solution=empty), line(solution=ANSWER.replace("0, 1", "1,0,1"))]
+    )
     assert results.data["num_without_labels"] == 1
-    assert 'p.jsonl:2: no readable answer under "labels" ("solution" says another)' in "\n".join(results.notes)
+    assert 'p.jsonl:2: no readable answer under "labels" ("solution" says another)' in "\n".join(
+        results.notes
+    )
     assert results.summary["answers"]["num_scored"] == 2
 
 
@@ -138,7 +161,9 @@ def test_an_invented_id_is_a_false_positive_and_no_size(tmp_path):
         assert scores["utterance_precision"] == pytest.approx(1 / len(body.split(",")))
         # ids 0 to 3: TP 1, TN 3
         num_wrong = len(body.split(",")) - 1
-        assert scores["utterance_mcc"] == pytest.approx(3 / ((1 + num_wrong) * (3 + num_wrong) * 3) ** 0.5)
+        assert scores["utterance_mcc"] == pytest.approx(
+            3 / ((1 + num_wrong) * (3 + num_wrong) * 3) ** 0.5
+        )
     answers = score(tmp_path, [line(ANSWER.replace("0, 1", "3-7"))]).summary["answers"]
     assert answers["num_malformed"] == 1
     assert answers["problems"]["utterance ids that are no ids"] == 1
@@ -157,7 +182,10 @@ def test_layouts(tmp_path):
     ("content", "sentence"),
     [
         ("", "holds no records"),
-        ("garbage\nmore\n", "none of its 2 lines can be read; the first fault: p.jsonl:1: not JSON"),
+        (
+            "garbage\nmore\n",
+            "none of its 2 lines can be read; the first fault: p.jsonl:1: not JSON",
+        ),
     ],
 )
 def test_nothing_to_read(tmp_path, content, sentence):
@@ -172,7 +200,11 @@ def test_answers_without_truth_are_read_and_not_scored(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"response": "x"}\n')
     results = score_predictions(tmp_path / "p.jsonl")
     answers = results.summary["answers"]
-    assert (answers["num_answers"], answers["num_scored"], answers["malformed_share"]) == (1, 0, None)
+    assert (answers["num_answers"], answers["num_scored"], answers["malformed_share"]) == (
+        1,
+        0,
+        None,
+    )
     assert set(results.summary["scores"].values()) == {None}
     assert results.intervals["scores"] is None
     assert results.baselines == {}
@@ -192,7 +224,9 @@ def attempt(path):
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 pieces = st.sampled_from(
@@ -207,13 +241,16 @@ records = st.fixed_dictionaries(
         "labels": answers | values,
         "dialogue_id": values,
         "images": values | st.lists(st.just("a.png"), max_size=3),
-        "messages": values | st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": answers | values})),
+        "messages": values
+        | st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": answers | values})),
         "logprobs": values,
     },
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(records | values, max_size=5))
 def test_any_json_is_survived(tmp_path, content):
     path = tmp_path / "p.jsonl"
@@ -221,7 +258,9 @@ def test_any_json_is_survived(tmp_path, content):
     attempt(path)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_survived(tmp_path, content):
     for name in ("p.jsonl", "p.json", "p.jsonl.gz"):

@@ -21,8 +21,14 @@ def _mark(short: str, number: int) -> str:
     return f"<|{short}_id_start|>{number}<|{short}_id_end|>"
 
 
-def _record(response: str | None, labels: str | None = _answer("[1]"), prompt: str = "") -> dict[str, Any]:
-    return {"response": response, "labels": labels, "messages": [{"role": "user", "content": prompt}]}
+def _record(
+    response: str | None, labels: str | None = _answer("[1]"), prompt: str = ""
+) -> dict[str, Any]:
+    return {
+        "response": response,
+        "labels": labels,
+        "messages": [{"role": "user", "content": prompt}],
+    }
 
 
 def _write(path: Path, records: list[dict[str, Any]]) -> Path:
@@ -89,8 +95,15 @@ def test_figures_are_those_of_an_independent_evaluator(tmp_path: Path, seed: int
         prompt += "".join(_mark("img", number) for number in range(draw.choice([0, 1, 4])))
         texts = []
         for _ in range(2):
-            parts = [_answer(draw.choice(_BODIES), draw.choice(_BODIES)) for _ in range(draw.choice([1, 1, 1, 2]))]
-            texts.append(draw.choice(["", "<think>", "so\n"]).join(["", *parts])[: draw.choice([500, 500, 60])])
+            parts = [
+                _answer(draw.choice(_BODIES), draw.choice(_BODIES))
+                for _ in range(draw.choice([1, 1, 1, 2]))
+            ]
+            texts.append(
+                draw.choice(["", "<think>", "so\n"]).join(["", *parts])[
+                    : draw.choice([500, 500, 60])
+                ]
+            )
         records.append(_record(*texts, prompt))
         if draw.random() < 0.1:
             del records[-1][draw.choice(["labels", "response", "messages"])]

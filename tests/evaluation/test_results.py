@@ -37,8 +37,14 @@ def test_a_number_that_is_none_is_not_written(folder):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda content: content | {"schema": 1}, "results.json: has form 1 but this ffr reads form 2; evaluate again"),
-        (lambda content: content | {"schema": 3}, "has form 3 but this ffr reads form 2; evaluate again"),
+        (
+            lambda content: content | {"schema": 1},
+            "results.json: has form 1 but this ffr reads form 2; evaluate again",
+        ),
+        (
+            lambda content: content | {"schema": 3},
+            "has form 3 but this ffr reads form 2; evaluate again",
+        ),
         (lambda content: {"what": 1}, "is not a results file of ffr; `ffr eval` writes one"),
         (lambda content: [1], "is not a results file of ffr; `ffr eval` writes one"),
         (
@@ -62,7 +68,8 @@ def test_a_figure_that_is_missing_is_named(folder):
     del content["baselines"]["baseline:overlap"]["strict_scores"]["image_mcc"]
     path.write_text(json.dumps(content))
     with pytest.raises(
-        DataError, match="has form 2 but lacks the figure image_mcc, which this ffr reports; evaluate again"
+        DataError,
+        match="has form 2 but lacks the figure image_mcc, which this ffr reports; evaluate again",
     ):
         Results.load(path)
 
@@ -84,7 +91,8 @@ def test_figures_that_were_changed_are_refused(folder):
     path = folder / "results.json"
     path.write_text(path.read_text().replace('"num_examples": 10', '"num_examples": 11'))
     with pytest.raises(
-        DataError, match=r"is not what was written \(its sha256 says so\); restore it, or evaluate again"
+        DataError,
+        match=r"is not what was written \(its sha256 says so\); restore it, or evaluate again",
     ):
         Results.load(folder)
 

@@ -37,10 +37,14 @@ def test_files_of_a_run(examples, fake_retriever, tmp_path):
     )
     assert seen == [(0, 10), (3, 10), (6, 10), (9, 10), (10, 10)]
     predictions = read_predictions(tmp_path / "out" / "predictions.jsonl")
-    assert [line.dialogue_id for line in predictions] == [example.dialogue.id for example in examples]
+    assert [line.dialogue_id for line in predictions] == [
+        example.dialogue.id for example in examples
+    ]
     first = predictions[0]
     assert (
-        first.labels == first.response == "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[0]<|img_ids_end|>"
+        first.labels
+        == first.response
+        == "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[0]<|img_ids_end|>"
     )
     assert first.logprobs == (-0.5, -0.25)
     assert [message["role"] for message in first.messages] == ["system", "user", "assistant"]
@@ -52,7 +56,13 @@ def test_files_of_a_run(examples, fake_retriever, tmp_path):
     assert set(loaded.baselines) == {
         f"baseline:{name}" for name in ("everything", "nothing", "random-third", "overlap")
     }
-    assert {"command", "started_at", "finished_at", "seconds", "versions"} <= loaded.provenance.keys()
+    assert {
+        "command",
+        "started_at",
+        "finished_at",
+        "seconds",
+        "versions",
+    } <= loaded.provenance.keys()
     assert loaded.provenance["versions"]["torch"]
 
 
@@ -91,7 +101,9 @@ def test_torn_at_any_byte(examples, fake_retriever, tmp_path, whole):
 def test_refuses_what_differs(examples, fake_retriever, tmp_path):
     out = tmp_path / "out"
     evaluate(examples, fake_retriever(), out, dataset="made")
-    with pytest.raises(UsageError, match="holds an evaluation that differs in model flavour; pass another --out"):
+    with pytest.raises(
+        UsageError, match="holds an evaluation that differs in model flavour; pass another --out"
+    ):
         evaluate(examples, fake_retriever(flavour="other"), out, dataset="made")
     with pytest.raises(UsageError, match="differs in data_fingerprint"):
         evaluate(FirstExamples(examples, 3), fake_retriever(), out, dataset="made")
@@ -110,7 +122,9 @@ def test_refuses_files_of_others(examples, fake_retriever, tmp_path):
         evaluate(examples, fake_retriever(), tmp_path / "file", dataset="made")
 
 
-@pytest.mark.parametrize("damage", [b"garbage\n", b'{"index": 99}\n', b'{"index": "0"}\n', b"[]\n", b"\xff\xfe\n"])
+@pytest.mark.parametrize(
+    "damage", [b"garbage\n", b'{"index": 99}\n', b'{"index": "0"}\n', b"[]\n", b"\xff\xfe\n"]
+)
 def test_damaged_lines_are_named(examples, fake_retriever, tmp_path, damage):
     out = tmp_path / "out"
     evaluate(examples, fake_retriever(), out, dataset="made")
@@ -144,7 +158,9 @@ def test_first_examples(examples):
 def test_wrong_pictures_come_from_other_dialogues(examples, fake_retriever, tmp_path):
     shown = WrongPictures(examples, seed=3)
     for right, wrong in zip(examples, shown, strict=True):
-        assert [line.text for line in wrong.dialogue.utterances] == [line.text for line in right.dialogue.utterances]
+        assert [line.text for line in wrong.dialogue.utterances] == [
+            line.text for line in right.dialogue.utterances
+        ]
         assert wrong.dialogue.image_utterance_ids == right.dialogue.image_utterance_ids
         assert (wrong.query, wrong.fragment) == (right.query, right.fragment)
         own = {str(location) for location in right.image_locations()}
@@ -170,7 +186,9 @@ def test_results_refuse_other_files(tmp_path):
     (tmp_path / "results.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match="is not a results file"):
         Results.load(tmp_path)
-    (tmp_path / "results.json").write_text('{"model":{},"data":{},"settings":{},"summary":{},"schema":99}')
+    (tmp_path / "results.json").write_text(
+        '{"model":{},"data":{},"settings":{},"summary":{},"schema":99}'
+    )
     with pytest.raises(DataError, match="has form 99"):
         Results.load(tmp_path)
     with pytest.raises(DataError, match="not found"):

@@ -17,13 +17,22 @@ def answer(utterances, images=()):
 
 
 def test_slices():
-    assert [length_slice(n) for n in (0, 34, 35, 65, 66, 1000)] == ["<35", "<35", "35-65", "35-65", ">65", ">65"]
+    assert [length_slice(n) for n in (0, 34, 35, 65, 66, 1000)] == [
+        "<35",
+        "<35",
+        "35-65",
+        "35-65",
+        ">65",
+        ">65",
+    ]
 
 
 def test_hand_worked_table():
     table = ScoreTable()
     table.add(answer([0, 1]), Fragment((0,), ()), num_utterances=10, num_images=0, dialogue="a")
-    table.add(f"Sure: {answer([4])}", Fragment((4,), (1,)), num_utterances=40, num_images=2, dialogue="a")
+    table.add(
+        f"Sure: {answer([4])}", Fragment((4,), (1,)), num_utterances=40, num_images=2, dialogue="a"
+    )
     table.add("I cannot see anything.", Fragment(), num_utterances=40, num_images=2, dialogue="b")
     table.add(answer([2, 99]), Fragment((2,), ()), num_utterances=70, num_images=2, dialogue="b")
     table.add(answer([5]), None, num_utterances=9, num_images=9, dialogue="c")
@@ -57,12 +66,20 @@ def test_hand_worked_table():
     assert strict["utterance_precision"] == pytest.approx(2 / 4)
     assert strict["utterance_recall"] == pytest.approx(2 / 3)
     assert strict["sample_utterance_f1"] == pytest.approx((2 / 3 + 0 + 0 + 2 / 3) / 4)
-    assert strict["sample_joint_f1"] == pytest.approx((strict["sample_utterance_f1"] + strict["sample_image_f1"]) / 2)
+    assert strict["sample_joint_f1"] == pytest.approx(
+        (strict["sample_utterance_f1"] + strict["sample_image_f1"]) / 2
+    )
     assert strict["exact_match"] == 0
-    assert [summary["by_length"][name]["num_answers"] for name in ("<35", "35-65", ">65")] == [1, 2, 1]
+    assert [summary["by_length"][name]["num_answers"] for name in ("<35", "35-65", ">65")] == [
+        1,
+        2,
+        1,
+    ]
     assert summary["by_length"][">65"]["utterance_precision"] == 0.5
     # exact match 0,0 | 1,0: cluster sums of deviations from 1/4 are -1/2 and +1/2
-    assert summary["standard_errors"]["exact_match"] == pytest.approx(math.sqrt(2 * (0.25 + 0.25)) / 4)
+    assert summary["standard_errors"]["exact_match"] == pytest.approx(
+        math.sqrt(2 * (0.25 + 0.25)) / 4
+    )
 
 
 def test_one_dialogue_has_no_standard_error_and_none_scored_is_no_fault():
@@ -94,12 +111,19 @@ def test_a_response_is_read_once(monkeypatch):
     real = ffr.answer.parse_strict
     monkeypatch.setattr(ffr.answer, "parse_strict", lambda text: calls.append(text) or real(text))
     table = ScoreTable()
-    read = table.add(answer([3, 3, 9]), Fragment((3,)), num_utterances=5, num_images=0, dialogue="a")
+    read = table.add(
+        answer([3, 3, 9]), Fragment((3,)), num_utterances=5, num_images=0, dialogue="a"
+    )
     assert (read, len(calls)) == (Fragment((3, 9)), 1)
-    assert table.summary()["answers"]["problems"] == {"utterance ids out of range": 1, "utterance ids repeat": 1}
+    assert table.summary()["answers"]["problems"] == {
+        "utterance ids out of range": 1,
+        "utterance ids repeat": 1,
+    }
 
 
-@pytest.mark.parametrize("truth", [Fragment(), Fragment((0,)), Fragment((), (0,)), Fragment((0,), (0,))])
+@pytest.mark.parametrize(
+    "truth", [Fragment(), Fragment((0,)), Fragment((), (0,)), Fragment((0,), (0,))]
+)
 def test_a_query_that_could_not_be_answered_is_wrong_whatever_the_truth(truth):
     table = ScoreTable()
     table.add("", truth, num_utterances=3, num_images=2, dialogue="d", is_failed=True)

@@ -26,7 +26,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def export(tmp_path_factory: pytest.TempPathFactory, text_export: Path, built: Callable[[str], Path]) -> Path:
+def export(
+    tmp_path_factory: pytest.TempPathFactory, text_export: Path, built: Callable[[str], Path]
+) -> Path:
     """Both parts of the tiny CLIP."""
     out = tmp_path_factory.mktemp("both") / "clip"
     shutil.copytree(text_export, out / "text")
@@ -60,7 +62,9 @@ def test_retrieval_and_coherence_equal_those_of_torch(
     assert torch_results.model["fingerprint"] != onnx_results.model["fingerprint"]
 
 
-def test_fragments_equal_those_of_torch(export: Path, built: Callable[[str], Path], sample_home: Path) -> None:
+def test_fragments_equal_those_of_torch(
+    export: Path, built: Callable[[str], Path], sample_home: Path
+) -> None:
     data = load_dataset("sample", split="val")
     fragments = [
         data[index].parts(data[index].fragment)
@@ -71,7 +75,9 @@ def test_fragments_equal_those_of_torch(export: Path, built: Callable[[str], Pat
     assert open_encoder(f"onnx:{export}").takes_images
     assert not open_encoder(f"onnx:{export / 'text'}").takes_images
     exported, plain = open_encoder(f"onnx:{export}"), open_encoder(str(built("clip")))
-    torch.testing.assert_close(exported.embed_fragments(fragments), plain.embed_fragments(fragments), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        exported.embed_fragments(fragments), plain.embed_fragments(fragments), atol=1e-5, rtol=0
+    )
 
 
 def test_the_order_reward_takes_every_encoder_of_both(

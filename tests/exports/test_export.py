@@ -28,7 +28,11 @@ from ffr.models.loading import load_vlm
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "qwen2.5-vl" else pytest.mark.slow) for name in sorted(BUILDS)]
+    "name",
+    [
+        pytest.param(name, marks=() if name == "qwen2.5-vl" else pytest.mark.slow)
+        for name in sorted(BUILDS)
+    ],
 )
 def test_towers(name: str, built: Callable[[str], Path], tmp_path: Path) -> None:
     content = export_onnx(built(name), "vision", tmp_path / "out")
@@ -40,13 +44,19 @@ def test_towers(name: str, built: Callable[[str], Path], tmp_path: Path) -> None
     image = vlm.encode(FilePrompt("<image>"), [path]).images[0]
     (found,) = model.image_features(image.inputs or {})
     features = vlm.tower.features(image)
-    assert np.allclose(found["pooled"], features.pooled, atol=1e-4 * float(features.pooled.abs().max()))
-    assert [name for name in found if name != "pooled"] == [f"deepstack.{n}" for n in range(len(features.deepstack))]
+    assert np.allclose(
+        found["pooled"], features.pooled, atol=1e-4 * float(features.pooled.abs().max())
+    )
+    assert [name for name in found if name != "pooled"] == [
+        f"deepstack.{n}" for n in range(len(features.deepstack))
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("opset", [opset for opset in OPSETS if opset != DEFAULT_OPSET])
-@pytest.mark.parametrize(("name", "part"), [("clip", "text"), ("clip", "fragment"), ("qwen2-vl", "vision")])
+@pytest.mark.parametrize(
+    ("name", "part"), [("clip", "text"), ("clip", "fragment"), ("qwen2-vl", "vision")]
+)
 def test_every_opset_that_is_offered(
     name: str, part: Any, opset: int, built: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -56,14 +66,17 @@ def test_every_opset_that_is_offered(
     assert load_onnx(tmp_path / "out", device="cpu").info.opset == opset
 
 
-def test_several_images_of_a_processor_call_are_taken_one_by_one(built: Callable[[str], Path], tmp_path: Path) -> None:
+def test_several_images_of_a_processor_call_are_taken_one_by_one(
+    built: Callable[[str], Path], tmp_path: Path
+) -> None:
     vlm = load_vlm(built("qwen2-vl"))
     export_plan(plan_vision(vlm), tmp_path / "out")
     model = load_onnx(tmp_path / "out", device="cpu")
     paths = [random_picture(tmp_path / f"{n}.png", 60 + 40 * n, 90, n) for n in range(3)]
     images = vlm.encode(FilePrompt("<image>" * 3), paths).images
     joined = {
-        key: torch.cat([(image.inputs or {})[key] for image in images]) for key in ("pixel_values", "image_grid_thw")
+        key: torch.cat([(image.inputs or {})[key] for image in images])
+        for key in ("pixel_values", "image_grid_thw")
     }
     found = model.image_features(joined)
     assert len({item["pooled"].shape for item in found}) == 3
@@ -77,17 +90,23 @@ def test_what_lies_in_the_folder(text_export: Path) -> None:
     content = json.loads((text_export / "export.json").read_text(encoding="utf-8"))
     assert content["opset"] == 20
     assert content["inputs"] == {"input_ids": {"dtype": "int64", "shape": ["texts", "length"]}}
-    assert {"model.onnx", "config.json", "tokenizer.json", "preprocessor_config.json"} <= set(content["files"])
+    assert {"model.onnx", "config.json", "tokenizer.json", "preprocessor_config.json"} <= set(
+        content["files"]
+    )
     assert content["versions"]["onnxscript"]
     assert len(content["parity"]) == 6
     assert "embed_texts" in (text_export / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in text_export.parent.iterdir()] == ["text"]
 
 
-def test_the_encoder_of_an_export_equals_torch(text_export: Path, built: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_encoder_of_an_export_equals_torch(
+    text_export: Path, built: Callable[[str], Path], tmp_path: Path
+) -> None:
     encoder = load_onnx_encoder(text_export.parent, device="cpu")
     texts = [f"{'a dog ' * (number % 5)}{number}" for number in range(40)]
-    assert torch.allclose(encoder.embed_texts(texts), load_dual_encoder(built("clip")).embed_texts(texts), atol=1e-5)
+    assert torch.allclose(
+        encoder.embed_texts(texts), load_dual_encoder(built("clip")).embed_texts(texts), atol=1e-5
+    )
     assert len(encoder.fingerprint) == 64
     assert not encoder.takes_images
     with pytest.raises(UsageError, match="the image part was not exported"):
@@ -127,7 +146,9 @@ def test_the_graph_skips_a_tower_without_rows(fragment_export: Path) -> None:
 
     graph = onnx.load(str(fragment_export / "model.onnx")).graph
     branches = [
-        {attribute.name: attribute.g for attribute in node.attribute} for node in graph.node if node.op_type == "If"
+        {attribute.name: attribute.g for attribute in node.attribute}
+        for node in graph.node
+        if node.op_type == "If"
     ]
     assert len(branches) == 2
     assert len(graph.initializer) == 0
@@ -144,7 +165,9 @@ def test_fragments_of_parts_that_were_exported_apart(
     picture = random_picture(tmp_path / "a.png", 40, 60)
     fragments = [["a dog", picture], ["red"]]
     found = load_onnx_encoder(tmp_path, device="cpu").embed_fragments(fragments)
-    assert torch.allclose(found, load_dual_encoder(built("clip")).embed_fragments(fragments), atol=1e-5)
+    assert torch.allclose(
+        found, load_dual_encoder(built("clip")).embed_fragments(fragments), atol=1e-5
+    )
 
 
 @pytest.mark.slow
@@ -162,7 +185,9 @@ def test_large_weights_lie_beside_the_graph(
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "chinese_clip"])
-def test_fragments_of_every_kind(kind: str, dtype: Any, built: Callable[[str], Path], tmp_path: Path) -> None:
+def test_fragments_of_every_kind(
+    kind: str, dtype: Any, built: Callable[[str], Path], tmp_path: Path
+) -> None:
     content = export_onnx(built(kind), "fragment", tmp_path / "out", dtype=dtype)
     worst = max(item["max_difference"] for item in content["parity"])
     assert worst < 1e-4 if dtype == "fp32" else worst > 1e-5
@@ -196,7 +221,8 @@ def test_what_goes_wrong_on_the_way_leaves_nothing(
     plan = plan_encoder(load_dual_encoder(built("clip")), "text")
     monkeypatch.setattr(exporting, "_trace", full)
     with pytest.raises(
-        UsageError, match=r"out: cannot be written \(No space left on device\); free space or name another"
+        UsageError,
+        match=r"out: cannot be written \(No space left on device\); free space or name another",
     ):
         export_plan(plan, tmp_path / "out")
     monkeypatch.setattr(exporting, "_trace", stopped)
@@ -212,7 +238,9 @@ def test_a_wrong_graph_is_not_written_and_what_it_would_replace_stays(
     before = (tmp_path / "out" / "export.json").read_bytes()
     plan = plan_encoder(load_dual_encoder(built("clip")), "text")
     plan.module.after = torch.nn.Identity()  # type: ignore[assignment]
-    with pytest.raises(ModelError, match=r"clip: its graph differs from torch by .* nothing was written"):
+    with pytest.raises(
+        ModelError, match=r"clip: its graph differs from torch by .* nothing was written"
+    ):
         export_plan(plan, tmp_path / "out", replace=True)
     assert (tmp_path / "out" / "export.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -221,18 +249,25 @@ def test_a_wrong_graph_is_not_written_and_what_it_would_replace_stays(
 def test_a_model_whose_tower_is_not_known(built: Callable[[str], Path]) -> None:
     vlm = load_vlm(built("qwen2-vl"))
     vlm.base.config.model_type = "glm4v"
-    with pytest.raises(ModelError, match=r"is a glm4v model, whose vision tower is not exported; those of qwen2_vl, "):
+    with pytest.raises(
+        ModelError,
+        match=r"is a glm4v model, whose vision tower is not exported; those of qwen2_vl, ",
+    ):
         plan_vision(vlm)
 
 
-def test_images_beyond_limits(image_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_beyond_limits(
+    image_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from PIL import Image
 
     from ffr import images
 
     encoder = load_onnx_encoder(image_export.parent, device="cpu")
     Image.new("RGB", (3, 303)).save(tmp_path / "strip.png")
-    with pytest.raises(DataError, match=r"strip.png is a strip of 3×303 pixels, which onnx:.* cannot take; cut it"):
+    with pytest.raises(
+        DataError, match=r"strip.png is a strip of 3×303 pixels, which onnx:.* cannot take; cut it"
+    ):
         encoder.embed_images([tmp_path / "strip.png"])
     monkeypatch.setattr(images, "MAX_DECODED_PIXELS", 1_000)
     Image.new("RGB", (40, 40)).save(tmp_path / "large.png")
@@ -278,7 +313,9 @@ def test_calls_that_cannot_be_done(
         export_onnx(built("clip"), "text", tmp_path / "mine", replace=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="cannot be written"):
-        export_plan(plan_encoder(load_dual_encoder(built("clip")), "text"), tmp_path / "file" / "out")
+        export_plan(
+            plan_encoder(load_dual_encoder(built("clip")), "text"), tmp_path / "file" / "out"
+        )
     with pytest.raises(ModelError, match=r"clip model, which takes no images|cannot be loaded"):
         export_onnx(built("clip"), "vision", tmp_path / "x")
     with pytest.raises(ModelError, match="is a qwen2_vl model; name one of the kinds"):
@@ -292,7 +329,15 @@ def test_calls_that_cannot_be_done(
 
 
 def test_the_command(built: Callable[[str], Path], tmp_path: Path) -> None:
-    arguments = ["onnx", "--model", str(built("siglip")), "--part", "image", "--out", str(tmp_path / "out")]
+    arguments = [
+        "onnx",
+        "--model",
+        str(built("siglip")),
+        "--part",
+        "image",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     result = CliRunner().invoke(export, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "siglip image, fp32, opset 20; equals torch on" in result.output
@@ -300,13 +345,32 @@ def test_the_command(built: Callable[[str], Path], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_on_whole_fragments(tmp_path: Path) -> None:
-    arguments = ["onnx", "--model", "tiny-clip", "--part", "fragment", "--out", str(tmp_path / "out")]
+    arguments = [
+        "onnx",
+        "--model",
+        "tiny-clip",
+        "--part",
+        "fragment",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     result = CliRunner().invoke(export, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "clip fragment, fp32, opset 20; equals torch on 9 calls of 6 kinds" in result.output
-    assert json.loads((tmp_path / "out" / "export.json").read_text())["source"]["model"] == "tiny-clip"
+    assert (
+        json.loads((tmp_path / "out" / "export.json").read_text())["source"]["model"] == "tiny-clip"
+    )
     figures = tmp_path / "bench.json"
-    arguments = ["bench", str(tmp_path / "out"), "--rounds", "2", "--batch-size", "2", "--out", str(figures)]
+    arguments = [
+        "bench",
+        str(tmp_path / "out"),
+        "--rounds",
+        "2",
+        "--batch-size",
+        "2",
+        "--out",
+        str(figures),
+    ]
     result = CliRunner().invoke(export, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "| 2 | onnx |" in result.output

@@ -53,12 +53,16 @@ def test_the_largest_activations(pair: tuple[int, int], found: int) -> None:
 @given(arrays(np.uint8, (3, 8)), arrays(np.int8, (8, 4), elements=st.integers(-64, 64)))
 def test_seven_bits_never_saturate(activations: np.ndarray, weights: np.ndarray) -> None:
     assert largest_pair(weights) <= MAX_PAIR == 128
-    np.testing.assert_array_equal(product_without_vnni(activations, weights), product(activations, weights))
+    np.testing.assert_array_equal(
+        product_without_vnni(activations, weights), product(activations, weights)
+    )
 
 
 def test_neighbours_along_the_sum_are_those_that_count() -> None:
     weights = np.zeros((4, 3), np.int8)
-    weights[1, 0] = weights[2, 0] = 100  # in no pair from the start, but packing may begin elsewhere
+    weights[1, 0] = weights[2, 0] = (
+        100  # in no pair from the start, but packing may begin elsewhere
+    )
     assert largest_pair(weights) == 200
     assert largest_pair(weights.T.copy()) == 100
     assert largest_pair(np.full((1, 1), -128, np.int8)) == 128
@@ -93,8 +97,14 @@ def test_a_written_graph_has_weights_of_seven_bits(int8_export: Path) -> None:
         assert not zero.any()
         activations = np.full((1, len(weights)), 255, np.uint8)
         if len(weights) % 2 == 0:
-            for chosen in (activations, activations * (weights[:, :1].T > 0), activations * (weights[:, :1].T < 0)):
-                np.testing.assert_array_equal(product_without_vnni(chosen, weights), product(chosen, weights))
+            for chosen in (
+                activations,
+                activations * (weights[:, :1].T > 0),
+                activations * (weights[:, :1].T < 0),
+            ):
+                np.testing.assert_array_equal(
+                    product_without_vnni(chosen, weights), product(chosen, weights)
+                )
 
 
 @pytest.mark.slow
@@ -116,7 +126,8 @@ def test_full_bytes_are_not_written(
 
     monkeypatch.setattr(quantization, "quantize_dynamic", full)
     with pytest.raises(
-        ModelError, match=r"saturate on processors without VNNI \(two neighbours sum to \d+, more than 128"
+        ModelError,
+        match=r"saturate on processors without VNNI \(two neighbours sum to \d+, more than 128",
     ):
         export_onnx(built("clip"), "text", tmp_path / "out", dtype="int8")
     assert list(tmp_path.iterdir()) == []
@@ -145,7 +156,9 @@ def test_graphs_that_cannot_be_judged(tmp_path: Path) -> None:
         check_bytes(_graph(path, "MatMul", np.ones((2, 1), np.float32)))
 
 
-def test_the_export_says_where_it_is_right(built: Callable[[str], Path], int8_export: Path, tmp_path: Path) -> None:
+def test_the_export_says_where_it_is_right(
+    built: Callable[[str], Path], int8_export: Path, tmp_path: Path
+) -> None:
     words = "right on every processor, with VNNI and without: weights keep to 7 bits (-64 to 64)"
     content = json.loads((int8_export / "export.json").read_text(encoding="utf-8"))
     assert content["processors"].startswith(words)
@@ -154,7 +167,16 @@ def test_the_export_says_where_it_is_right(built: Callable[[str], Path], int8_ex
     assert "`reference.safetensors`" in readme
     worst = max(item["max_difference"] for item in content["parity"])
     assert content["reference"]["max_difference"] == max(0.02, worst)
-    arguments = ["export", "onnx", "--model", str(built("clip")), "--part", "text", "--out", str(tmp_path / "out")]
+    arguments = [
+        "export",
+        "onnx",
+        "--model",
+        str(built("clip")),
+        "--part",
+        "text",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     result = CliRunner().invoke(ffr, [*arguments, "--dtype", "int8"], catch_exceptions=False)
     assert result.exit_code == 0
     assert words in " ".join(result.output.split())

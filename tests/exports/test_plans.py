@@ -22,7 +22,9 @@ def _largest_difference(plan: Any, *, one_item: bool) -> float:
 
     def run(inputs: dict[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
-            found = module(**{name: torch.from_numpy(value.copy()) for name, value in inputs.items()})
+            found = module(
+                **{name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
+            )
         return {name: value.numpy() for name, value in zip(module.output_names, found, strict=True)}
 
     cases: list[Case] = list(plan.cases())
@@ -34,7 +36,9 @@ def _largest_difference(plan: Any, *, one_item: bool) -> float:
 
 
 @pytest.mark.parametrize("name", sorted(BUILDS))
-def test_towers_equal_transformers_on_every_kind_of_picture(name: str, built: Callable[[str], Path]) -> None:
+def test_towers_equal_transformers_on_every_kind_of_picture(
+    name: str, built: Callable[[str], Path]
+) -> None:
     plan = plan_vision(load_vlm(built(name)))
     assert _largest_difference(plan, one_item=True) < 1e-4
 
@@ -42,11 +46,16 @@ def test_towers_equal_transformers_on_every_kind_of_picture(name: str, built: Ca
 @pytest.mark.parametrize("part", ["text", "image"])
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "chinese_clip"])
 def test_encoders_equal_transformers(kind: str, part: Any, built: Callable[[str], Path]) -> None:
-    assert _largest_difference(plan_encoder(load_dual_encoder(built(kind)), part), one_item=False) < 1e-5
+    assert (
+        _largest_difference(plan_encoder(load_dual_encoder(built(kind)), part), one_item=False)
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "chinese_clip"])
-def test_fragments_equal_the_mean_of_transformers_vectors(kind: str, built: Callable[[str], Path]) -> None:
+def test_fragments_equal_the_mean_of_transformers_vectors(
+    kind: str, built: Callable[[str], Path]
+) -> None:
     assert _largest_difference(plan_fragment(load_dual_encoder(built(kind))), one_item=False) < 1e-5
 
 
@@ -58,7 +67,11 @@ def test_a_wrong_window_is_noticed(built: Callable[[str], Path]) -> None:
 
 
 def test_deeper_features_of_qwen3_are_outputs(built: Callable[[str], Path]) -> None:
-    assert plan_vision(load_vlm(built("qwen3-vl"))).module.output_names == ["pooled", "deepstack.0", "deepstack.1"]
+    assert plan_vision(load_vlm(built("qwen3-vl"))).module.output_names == [
+        "pooled",
+        "deepstack.0",
+        "deepstack.1",
+    ]
 
 
 @pytest.mark.parametrize("size", [(40, 300), (300, 40), (90, 200), (112, 112), (29, 31), (16, 200)])
@@ -67,13 +80,18 @@ def test_tiles_go_where_transformers_puts_them(
     size: tuple[int, int], max_tiles: int, built: Callable[[str], Path]
 ) -> None:
     core = load_vlm(built("llava-onevision")).core
-    settings = TileSettings([tuple(pair) for pair in core.config.image_grid_pinpoints], 56, 4, max_tiles)
+    settings = TileSettings(
+        [tuple(pair) for pair in core.config.image_grid_pinpoints], 56, 4, max_tiles
+    )
     from ffr.exports.runtime import num_tiles
 
     tiles = num_tiles(size, settings)
     features = torch.randn(tiles, 16, 32)
     packed, _ = core.pack_image_features(
-        [features], torch.tensor([size]), core.image_newline, vision_aspect_ratio=f"anyres_max_{max_tiles}"
+        [features],
+        torch.tensor([size]),
+        core.image_newline,
+        vision_aspect_ratio=f"anyres_max_{max_tiles}",
     )
     taps, shares = tile_plan(tiles, size, settings)
     whole = torch.cat([features.flatten(0, 1), core.image_newline[None]])

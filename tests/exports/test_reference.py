@@ -143,7 +143,9 @@ def _no_output(arrays: dict[str, Any]) -> None:
         (_no_output, "reference.safetensors cannot be used .it has other outputs than the graph"),
     ],
 )
-def test_a_tampered_reference(change: Callable[[dict[str, Any]], Any], sentence: str, export: Path) -> None:
+def test_a_tampered_reference(
+    change: Callable[[dict[str, Any]], Any], sentence: str, export: Path
+) -> None:
     _change(export, change)
     with pytest.raises(ModelError, match=sentence) as caught:
         load_onnx(export, device="cpu")
@@ -155,7 +157,9 @@ def test_files_that_are_no_reference(export: Path, monkeypatch: pytest.MonkeyPat
     path = export / "reference.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[:-4])
-    with pytest.raises(ModelError, match=r"reference.safetensors is not the file that was exported"):
+    with pytest.raises(
+        ModelError, match=r"reference.safetensors is not the file that was exported"
+    ):
         load_onnx(export, device="cpu")
     _reseal(export)
     with pytest.raises(ModelError, match=r"reference\.safetensors cannot be used"):
@@ -179,8 +183,12 @@ def test_files_that_are_no_reference(export: Path, monkeypatch: pytest.MonkeyPat
 
 def test_exports_from_before_are_refused(export: Path) -> None:
     content = json.loads((export / "export.json").read_text(encoding="utf-8"))
-    (export / "export.json").write_text(json.dumps({**content, "format": "ffr-onnx/1"}), encoding="utf-8")
-    with pytest.raises(ModelError, match=r"its format is 'ffr-onnx/1', not ffr-onnx/2\); export the model again"):
+    (export / "export.json").write_text(
+        json.dumps({**content, "format": "ffr-onnx/1"}), encoding="utf-8"
+    )
+    with pytest.raises(
+        ModelError, match=r"its format is 'ffr-onnx/1', not ffr-onnx/2\); export the model again"
+    ):
         load_onnx(export, device="cpu")
     del content["reference"]
     (export / "export.json").write_text(json.dumps(content), encoding="utf-8")
@@ -207,11 +215,18 @@ def test_without_a_place_to_keep_it_each_opening_compares(
 
 def test_the_command_line_says_it_in_one_sentence(export: Path, sample_home: Path) -> None:
     _change(export, _other_vectors)
-    arguments = ["eval", "--model", f"embedding:onnx:{export}", "--dataset", str(sample_home / "sample")]
+    arguments = [
+        "eval",
+        "--model",
+        f"embedding:onnx:{export}",
+        "--dataset",
+        str(sample_home / "sample"),
+    ]
     result = CliRunner().invoke(ffr, [*arguments, "--fit-dataset", str(sample_home / "sample")])
     assert result.exit_code == 1
-    assert "its graph does not give on this processor what it gave where it was exported" in " ".join(
-        result.output.split()
+    assert (
+        "its graph does not give on this processor what it gave where it was exported"
+        in " ".join(result.output.split())
     )
 
 

@@ -32,13 +32,19 @@ def test_providers_are_chosen() -> None:
         choose_providers("tpu", [CPU])
 
 
-def test_a_provider_that_does_not_run_is_an_error_or_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_provider_that_does_not_run_is_an_error_or_said_aloud(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert check_running("cuda", [CUDA, CPU], [CUDA, CPU]) == CUDA
-    with pytest.raises(UsageError, match=f"device 'cuda' was asked for, but ONNX Runtime runs on {CPU}"):
+    with pytest.raises(
+        UsageError, match=f"device 'cuda' was asked for, but ONNX Runtime runs on {CPU}"
+    ):
         check_running("cuda", [CUDA, CPU], [CPU])
     with caplog.at_level(logging.WARNING):
         assert check_running("auto", [CUDA, CPU], [CPU]) == CPU
-    assert caplog.messages == [f"NO GPU: ONNX Runtime could not start {CUDA} and runs on {CPU}, which is slower"]
+    assert caplog.messages == [
+        f"NO GPU: ONNX Runtime could not start {CUDA} and runs on {CPU}, which is slower"
+    ]
 
 
 def test_cuda_runs_bound(text_export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,12 +74,18 @@ def test_cuda_runs_bound(text_export: Path, monkeypatch: pytest.MonkeyPatch) -> 
     import onnxruntime
 
     class Value:
-        ortvalue_from_numpy = staticmethod(lambda value, device, number: (device, number, value.shape))
+        ortvalue_from_numpy = staticmethod(
+            lambda value, device, number: (device, number, value.shape)
+        )
 
     monkeypatch.setattr(onnxruntime, "OrtValue", Value)
     model = runtime.OnnxModel(text_export, runtime.read_info(text_export), Session(), CUDA)
     found = model.run({"input_ids": np.zeros((1, 3), np.int64), "attention_mask": np.ones((1, 3))})
-    assert calls == [("in", "input_ids", ("cuda", 0, (1, 3))), ("out", "embeddings", "cuda", 0), ("run",)]
+    assert calls == [
+        ("in", "input_ids", ("cuda", 0, (1, 3))),
+        ("out", "embeddings", "cuda", 0),
+        ("run",),
+    ]
     assert found["embeddings"].tolist() == [[1.0, 1.0]]
 
 

@@ -62,7 +62,9 @@ def test_modules_equal_transformers_on_every_kind_of_text(
 
     def run(inputs: dict[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
-            (found,) = module(**{name: torch.from_numpy(value.copy()) for name, value in inputs.items()})
+            (found,) = module(
+                **{name: torch.from_numpy(value.copy()) for name, value in inputs.items()}
+            )
         return {"embeddings": found.numpy()}
 
     figures = [compare(case.name, case.calls, run, one_item=False) for case in plan.cases()]
@@ -86,31 +88,44 @@ def test_padding_inside_a_text_has_no_position(kind: str, sentence: Callable[...
 @pytest.mark.parametrize(
     ("kind", "pooling"),
     [
-        pytest.param(kind, pooling, marks=() if (kind, pooling) == ("mpnet", "cls") else pytest.mark.slow)
+        pytest.param(
+            kind, pooling, marks=() if (kind, pooling) == ("mpnet", "cls") else pytest.mark.slow
+        )
         for kind in SENTENCE_BUILDS
         for pooling in SETTINGS
     ],
 )
-def test_exports_equal_torch(kind: str, pooling: str, sentence: Callable[..., Path], tmp_path: Path) -> None:
+def test_exports_equal_torch(
+    kind: str, pooling: str, sentence: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = sentence(kind, pooling)
     content = export_onnx(folder, "text", tmp_path / "out")
     assert max(item["max_difference"] for item in content["parity"]) < 1e-5
     assert content["inputs"]["input_ids"]["shape"] == ["texts", "length"]
     assert set(content["inputs"]) == {"input_ids", "attention_mask"}
     encoder = open_encoder(f"onnx:{tmp_path / 'out'}")
-    torch.testing.assert_close(encoder.embed_texts(TEXTS), load_encoder(folder).embed_texts(TEXTS), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        encoder.embed_texts(TEXTS), load_encoder(folder).embed_texts(TEXTS), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp16", "int8"])
-def test_other_types_keep_their_tolerance(dtype: Any, sentence: Callable[..., Path], tmp_path: Path) -> None:
+def test_other_types_keep_their_tolerance(
+    dtype: Any, sentence: Callable[..., Path], tmp_path: Path
+) -> None:
     content = export_onnx(sentence("bert"), "text", tmp_path / "out", dtype=dtype)
-    assert min(item["min_cosine"] for item in content["parity"]) >= {"fp16": 0.999, "int8": 0.99}[dtype]
+    assert (
+        min(item["min_cosine"] for item in content["parity"])
+        >= {"fp16": 0.999, "int8": 0.99}[dtype]
+    )
     # not the float32 graph under another name
     assert max(item["max_difference"] for item in content["parity"]) > 1e-5
 
 
-def test_bytes_are_used_around_attention_alone(sentence: Callable[..., Path], tmp_path: Path) -> None:
+def test_bytes_are_used_around_attention_alone(
+    sentence: Callable[..., Path], tmp_path: Path
+) -> None:
     """Two layers with four products of attention each and two of the perceptron."""
     import onnx
 
@@ -120,15 +135,21 @@ def test_bytes_are_used_around_attention_alone(sentence: Callable[..., Path], tm
     assert (kinds.count("MatMulInteger"), kinds.count("MatMul") + kinds.count("Gemm")) == (8, 4)
 
 
-def test_the_encoder_of_an_export(bert_export: Path, sentence: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_encoder_of_an_export(
+    bert_export: Path, sentence: Callable[..., Path], tmp_path: Path
+) -> None:
     plain = load_sentence_encoder(sentence("bert", is_lowered=True))
     encoder = load_onnx_encoder(bert_export, device="cpu")
     assert isinstance(encoder, OnnxSentenceEncoder)
     assert (encoder.name, encoder.takes_images) == (f"onnx:{bert_export}", False)
     assert (encoder.pooling, encoder.max_text_tokens, encoder.is_lowered) == ("mean", 16, True)
     texts = [f"{'a Dog ' * (number % 4)}{number}" for number in range(70)]
-    torch.testing.assert_close(encoder.embed_texts(texts), plain.embed_texts(texts), atol=1e-5, rtol=0)
-    torch.testing.assert_close(encoder.embed_texts(["A DOG"]), encoder.embed_texts(["a dog"]), atol=0, rtol=0)
+    torch.testing.assert_close(
+        encoder.embed_texts(texts), plain.embed_texts(texts), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        encoder.embed_texts(["A DOG"]), encoder.embed_texts(["a dog"]), atol=0, rtol=0
+    )
     fragments = [["a dog", "a cat"], ["x"]]
     found = encoder.embed_fragments(fragments)
     torch.testing.assert_close(found, plain.embed_fragments(fragments), atol=1e-5, rtol=0)
@@ -172,8 +193,12 @@ def test_hostile_settings(
 
 
 @pytest.mark.parametrize("part", ["image", "fragment"])
-def test_parts_that_it_does_not_have(part: Any, sentence: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=rf"encodes texts only and has no {part} part; export its text part"):
+def test_parts_that_it_does_not_have(
+    part: Any, sentence: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ModelError, match=rf"encodes texts only and has no {part} part; export its text part"
+    ):
         export_onnx(sentence("bert"), part, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -198,7 +223,9 @@ def test_names_of_encoders_that_are_not_exported(
     model: str, sentence_of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(ffr, ["export", "onnx", "--model", model, "--part", "text", "--out", "out"])
+    result = CliRunner().invoke(
+        ffr, ["export", "onnx", "--model", model, "--part", "text", "--out", "out"]
+    )
     assert result.exit_code == 2
     assert sentence_of in " ".join(result.output.split())
     assert list(tmp_path.iterdir()) == []
@@ -207,7 +234,9 @@ def test_names_of_encoders_that_are_not_exported(
 @pytest.mark.slow
 def test_the_benchmark(bert_export: Path) -> None:
     result = CliRunner().invoke(
-        ffr, ["export", "bench", str(bert_export), "--rounds", "2", "--batch-size", "2"], catch_exceptions=False
+        ffr,
+        ["export", "bench", str(bert_export), "--rounds", "2", "--batch-size", "2"],
+        catch_exceptions=False,
     )
     assert result.exit_code == 0
     assert "| 2 | onnx |" in result.output

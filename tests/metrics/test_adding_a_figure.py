@@ -21,7 +21,10 @@ def iou(tp: Array, fp: Array, fn: Array, tn: Array) -> Array:
 
 IOU = Figure("iou", "IoU", "IoU", iou)
 '''
-IMPORT = ("from ffr.metrics.functional import ratios\n", "from ffr.metrics.functional.iou import IOU\n")
+IMPORT = (
+    "from ffr.metrics.functional import ratios\n",
+    "from ffr.metrics.functional.iou import IOU\n",
+)
 ENTRY = ("    ratios.MCC,\n", "    IOU,\n")
 
 TRIED = """
@@ -95,7 +98,9 @@ def test_one_file_and_two_lines(tmp_path):
     site = tmp_path / "site"
     shutil.copytree(REPOSITORY / "ffr", site / "ffr", ignore=shutil.ignore_patterns("__pycache__"))
     for part in ("cli", "metrics", "exports"):
-        shutil.copytree(REPOSITORY / part, site / "ffr" / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            REPOSITORY / part, site / "ffr" / part, ignore=shutil.ignore_patterns("__pycache__")
+        )
     functional = site / "ffr" / "metrics" / "functional"
     (functional / "iou.py").write_text(IOU)
     table = (functional / "figures.py").read_text()
@@ -106,7 +111,12 @@ def test_one_file_and_two_lines(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", TRIED],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(site), "PATH": "", "FFR_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        env={
+            "PYTHONPATH": str(site),
+            "PATH": "",
+            "FFR_DATA_HOME": str(tmp_path),
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -11,19 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffr.metrics import FragmentOrderCoherence
-from ffr.metrics.functional import fragment_elements, fragment_order_coherence, query_fragment_similarity
+from ffr.metrics.functional import (
+    fragment_elements,
+    fragment_order_coherence,
+    query_fragment_similarity,
+)
 
 NONE = torch.zeros(0, 2)
 
 
 @pytest.mark.parametrize(
-    ("is_pred_empty", "is_target_empty", "expected"), [(True, True, 1.0), (True, False, 0.0), (False, True, 0.0)]
+    ("is_pred_empty", "is_target_empty", "expected"),
+    [(True, True, 1.0), (True, False, 0.0), (False, True, 0.0)],
 )
 def test_empty_cases(is_pred_empty, is_target_empty, expected):
     utterance_ids, vectors = ([], NONE) if is_pred_empty else ([0, 1], torch.eye(2))
-    assert fragment_order_coherence(utterance_ids, vectors, [], NONE, is_target_empty=is_target_empty) == expected
+    assert (
+        fragment_order_coherence(utterance_ids, vectors, [], NONE, is_target_empty=is_target_empty)
+        == expected
+    )
     elements = fragment_elements(utterance_ids, vectors, [], NONE)
-    assert query_fragment_similarity(torch.ones(2), elements, is_target_empty=is_target_empty) == expected
+    assert (
+        query_fragment_similarity(torch.ones(2), elements, is_target_empty=is_target_empty)
+        == expected
+    )
 
 
 def test_single_element_counts_half():
@@ -44,7 +55,9 @@ def test_order_is_the_dialogues_and_images_follow_their_utterance():
 
 def test_text_alone_counts_as_defined():
     words = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, 0.8]])
-    assert fragment_order_coherence([0, 1, 2], words, [], NONE, is_target_empty=False).item() == pytest.approx(0.8)
+    assert fragment_order_coherence(
+        [0, 1, 2], words, [], NONE, is_target_empty=False
+    ).item() == pytest.approx(0.8)
 
 
 @settings(max_examples=60, deadline=None)
@@ -58,7 +71,9 @@ def test_parity_with_reference(utterance_ids, hosts, is_target_empty, seed):
     generator = torch.Generator().manual_seed(seed)
     words = torch.randn(len(utterance_ids), 5, generator=generator, dtype=torch.float64)
     pictures = torch.randn(len(hosts), 5, generator=generator, dtype=torch.float64)
-    ours = fragment_order_coherence(utterance_ids, words, hosts, pictures, is_target_empty=is_target_empty)
+    ours = fragment_order_coherence(
+        utterance_ids, words, hosts, pictures, is_target_empty=is_target_empty
+    )
     theirs = reference.coherence(
         8,
         dict(zip(utterance_ids, words.tolist(), strict=True)),

@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffr.dialogue import Fragment
-from ffr.metrics import FragmentExactMatch, FragmentF1, FragmentMcc, FragmentPrecision, FragmentRecall, FragmentScores
+from ffr.metrics import (
+    FragmentExactMatch,
+    FragmentF1,
+    FragmentMcc,
+    FragmentPrecision,
+    FragmentRecall,
+    FragmentScores,
+)
 from ffr.metrics.functional import (
     fragment_counts,
     fragment_exact_match,
@@ -29,7 +36,9 @@ from ffr.metrics.functional import (
 
 ids = st.lists(st.integers(0, 9), max_size=8).map(tuple)
 fragments = st.tuples(ids, ids)
-samples = st.lists(st.tuples(fragments, fragments, st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)
+samples = st.lists(
+    st.tuples(fragments, fragments, st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12
+)
 
 
 def columns(rows):
@@ -45,7 +54,10 @@ def test_hand_worked():
         [[2, 1, 1, 2], [0, 0, 1, 2]],
         [[1, 0, 0, 3], [0, 0, 0, 0]],
     ]
-    scores = {name: value.item() for name, value in fragment_scores(preds, targets, [6, 4], [3, 0]).items()}
+    scores = {
+        name: value.item()
+        for name, value in fragment_scores(preds, targets, [6, 4], [3, 0]).items()
+    }
     expected = {
         "utterance_precision": 3 / 4,
         "utterance_recall": 3 / 4,
@@ -87,7 +99,9 @@ def test_perfect_answers_score_exactly_one():
 )
 def test_per_sample_convention_for_empty_lists(pred, target, expected):
     scores = fragment_scores([(pred, pred)], [(target, target)], [3], [3])
-    assert {value.item() for name, value in scores.items() if name.startswith("sample_")} == {expected}
+    assert {value.item() for name, value in scores.items() if name.startswith("sample_")} == {
+        expected
+    }
 
 
 def test_all_right_where_everything_is_true_has_no_mcc():
@@ -96,7 +110,9 @@ def test_all_right_where_everything_is_true_has_no_mcc():
 
 
 def test_ids_beyond_the_dialogue_are_false_positives():
-    assert fragment_counts([((0, 99), (5,))], [((0,), ())], [3], [1]).tolist() == [[[1, 1, 0, 2], [0, 1, 0, 1]]]
+    assert fragment_counts([((0, 99), (5,))], [((0,), ())], [3], [1]).tolist() == [
+        [[1, 1, 0, 2], [0, 1, 0, 1]]
+    ]
 
 
 @settings(max_examples=150, deadline=None)
@@ -139,7 +155,9 @@ def test_classes_equal_functions_and_survive_pickling():
     draw = random.Random(5)
 
     def fragment():
-        return Fragment.of(draw.sample(range(12), draw.randint(0, 6)), draw.sample(range(4), draw.randint(0, 2)))
+        return Fragment.of(
+            draw.sample(range(12), draw.randint(0, 6)), draw.sample(range(4), draw.randint(0, 2))
+        )
 
     rows = [(fragment(), fragment(), 12, 4) for _ in range(20)]
     arguments = columns(rows)
@@ -168,7 +186,9 @@ def test_classes_equal_functions_and_survive_pickling():
 def test_no_sample_scores_zero():
     with pytest.warns(UserWarning, match="before the ``update``"):
         scores = FragmentScores().compute()
-    assert set(scores.values()) == {torch.tensor(0.0)} or all(value == 0 for value in scores.values())
+    assert set(scores.values()) == {torch.tensor(0.0)} or all(
+        value == 0 for value in scores.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,9 +205,13 @@ def test_wrong_calls_say_what_is_wrong(arguments, sentence):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="modality 'text' is unknown; choose one of utterance, image, joint"):
+    with pytest.raises(
+        ValueError, match="modality 'text' is unknown; choose one of utterance, image, joint"
+    ):
         FragmentF1(modality="text")
-    with pytest.raises(ValueError, match="average 'macro' is unknown; choose one of global, sample"):
+    with pytest.raises(
+        ValueError, match="average 'macro' is unknown; choose one of global, sample"
+    ):
         fragment_f1([], [], [], [], average="macro")
 
 
@@ -195,7 +219,10 @@ def test_two_processes_equal_one(tmp_path):
     draw = random.Random(11)
 
     def pair():
-        return (tuple(draw.sample(range(30), draw.randint(0, 9))), tuple(draw.sample(range(5), draw.randint(0, 3))))
+        return (
+            tuple(draw.sample(range(30), draw.randint(0, 9))),
+            tuple(draw.sample(range(5), draw.randint(0, 3))),
+        )
 
     rows = [(pair(), pair(), 30, 5) for _ in range(25)]
     # a server that imports once and forks twice

@@ -28,7 +28,9 @@ def gradients(vlm: Vlm) -> dict[str, torch.Tensor]:
     return found
 
 
-def assert_same_gradients(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], tolerance: float) -> None:
+def assert_same_gradients(
+    mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], tolerance: float
+) -> None:
     assert mine.keys() == theirs.keys()
     assert mine
     for name, gradient in theirs.items():
@@ -37,10 +39,15 @@ def assert_same_gradients(mine: dict[str, torch.Tensor], theirs: dict[str, torch
 
 
 @pytest.mark.parametrize("chosen", [(), (0,), (1, 2), (3, 0, 1)])
-def test_ids_are_those_of_the_models_own_processor(folder: Path, ask: Ask, chosen: tuple[int, ...]) -> None:
+def test_ids_are_those_of_the_models_own_processor(
+    folder: Path, ask: Ask, chosen: tuple[int, ...]
+) -> None:
     vlm = load_vlm(folder)
     prompt, images = ask(*chosen)
-    assert vlm.encode(prompt, images).input_ids == reference_inputs(vlm, prompt, images)["input_ids"][0].tolist()
+    assert (
+        vlm.encode(prompt, images).input_ids
+        == reference_inputs(vlm, prompt, images)["input_ids"][0].tolist()
+    )
 
 
 def test_prompt_reaches_the_model_to_the_byte(folder: Path, ask: Ask) -> None:
@@ -50,7 +57,9 @@ def test_prompt_reaches_the_model_to_the_byte(folder: Path, ask: Ask) -> None:
     end = encoded.num_tokens - encoded.num_answer_tokens
     text = vlm.tokenizer.decode(encoded.input_ids[:end], clean_up_tokenization_spaces=False)
     position = text.index(str(prompt.system)) + len(str(prompt.system))
-    for part in prompt.user.split(IMAGE_MARK):  # parts in order, nothing but image tokens between them
+    for part in prompt.user.split(
+        IMAGE_MARK
+    ):  # parts in order, nothing but image tokens between them
         found = text.index(part, position)
         assert position == 0 or "<|" in text[position:found] or "<" in text[position:found]
         position = found + len(part)
@@ -59,7 +68,9 @@ def test_prompt_reaches_the_model_to_the_byte(folder: Path, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("chosen", [(), (0,), (1, 2, 0)])
-def test_loss_and_lora_gradients_are_those_of_transformers(folder: Path, ask: Ask, chosen: tuple[int, ...]) -> None:
+def test_loss_and_lora_gradients_are_those_of_transformers(
+    folder: Path, ask: Ask, chosen: tuple[int, ...]
+) -> None:
     """float32: loss to 2e-6 relative, each gradient's norm of difference to 1e-4 of its norm."""
     vlm = with_lora(folder)
     prompt, images = ask(*chosen)
@@ -87,8 +98,14 @@ def test_padded_batch_is_its_rows(folder: Path, ask: Ask) -> None:
     for number, row in enumerate(rows):
         alone, wanted, _ = vlm.answer_logits(vlm.collate([row], padding_side="right"))
         nn.functional.cross_entropy(alone, wanted, reduction="sum").backward()
-        assert wanted.tolist() == row.input_ids[-row.num_answer_tokens :] == targets[owner == number].tolist()
-        torch.testing.assert_close(logits[owner == number].log_softmax(-1), alone.log_softmax(-1), rtol=0, atol=1e-5)
+        assert (
+            wanted.tolist()
+            == row.input_ids[-row.num_answer_tokens :]
+            == targets[owner == number].tolist()
+        )
+        torch.testing.assert_close(
+            logits[owner == number].log_softmax(-1), alone.log_softmax(-1), rtol=0, atol=1e-5
+        )
     assert_same_gradients(gradients(vlm), together, 1e-4)
 
 
@@ -98,15 +115,23 @@ def test_cached_features_give_the_bits_of_pixels(folder: Path, ask: Ask, tmp_pat
     pixels = answer_loss(vlm, [vlm.encode(*question, answer=ANSWERS[0]) for question in questions])
     pixels.backward()
     reference = gradients(vlm)
-    for _ in range(3):  # first fills the cache; the second reads memory; the third, in a fresh cache, the folder
-        vlm.tower.cache = ImageFeatureCache(memory_bytes=10**8, disk_folder=tmp_path, disk_bytes=10**8)
+    for _ in range(
+        3
+    ):  # first fills the cache; the second reads memory; the third, in a fresh cache, the folder
+        vlm.tower.cache = ImageFeatureCache(
+            memory_bytes=10**8, disk_folder=tmp_path, disk_bytes=10**8
+        )
         for _ in range(2):
             rows = [vlm.encode(*question, answer=ANSWERS[0]) for question in questions]
             loss = answer_loss(vlm, rows)
             loss.backward()
             assert torch.equal(loss, pixels)
-            assert all(torch.equal(gradient, reference[name]) for name, gradient in gradients(vlm).items())
-        assert all(image.inputs is None for row in rows for image in row.images)  # nothing was decoded again
+            assert all(
+                torch.equal(gradient, reference[name]) for name, gradient in gradients(vlm).items()
+            )
+        assert all(
+            image.inputs is None for row in rows for image in row.images
+        )  # nothing was decoded again
 
 
 def test_gradient_checkpointing_changes_nothing(folder: Path, ask: Ask) -> None:
@@ -153,7 +178,8 @@ def test_lora_is_on_every_linear_of_the_language_model_and_nowhere_else(folder: 
     trained = [name for name, p in vlm.named_parameters() if p.requires_grad]
     assert len(trained) == 2 * len(names)
     assert all(
-        "lora_" in name and "vis" not in name and "project" not in name and "merger" not in name for name in trained
+        "lora_" in name and "vis" not in name and "project" not in name and "merger" not in name
+        for name in trained
     )
 
 
@@ -164,10 +190,14 @@ def test_merged_folder_loads_in_plain_transformers(folder: Path, ask: Ask, tmp_p
     row = vlm.encode(prompt, images, answer=ANSWERS[0])
     with torch.no_grad():
         expected = vlm.answer_logits(vlm.collate([row], padding_side="right"))[0]
-        save_merged(vlm, tmp_path / "merged", prompt_settings={"template": "zh", "query_position": "last"})
+        save_merged(
+            vlm, tmp_path / "merged", prompt_settings={"template": "zh", "query_position": "last"}
+        )
     assert not list(tmp_path.glob("merged/*.bin"))
     plain = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged").eval()
-    assert AutoTokenizer.from_pretrained(tmp_path / "merged").get_vocab() == vlm.tokenizer.get_vocab()
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path / "merged").get_vocab() == vlm.tokenizer.get_vocab()
+    )
     inputs = reference_inputs(vlm, prompt, images, ANSWERS[0])
     labels = inputs.pop("labels")
     with torch.no_grad():

@@ -35,7 +35,9 @@ def without(name: str) -> Change:
 
 
 def holding(name: str, content: str | bytes) -> Change:
-    return lambda folder: (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return lambda folder: (folder / name).write_bytes(
+        content.encode() if isinstance(content, str) else content
+    )
 
 
 def cut(name: str, keep: Callable[[int], int]) -> Change:
@@ -75,7 +77,9 @@ def half_the_shards(folder: Path) -> None:
     parts = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
     names = sorted(tensors)
     placed = {name: parts[number % 2] for number, name in enumerate(names)}
-    save_file({name: tensors[name] for name in names[::2]}, folder / parts[0], metadata={"format": "pt"})
+    save_file(
+        {name: tensors[name] for name in names[::2]}, folder / parts[0], metadata={"format": "pt"}
+    )
     index = {"metadata": {"total_size": 1}, "weight_map": placed}
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index), encoding="utf-8")
 
@@ -86,32 +90,53 @@ def without_tokenizer(folder: Path) -> None:
 
 
 def own_code(content: dict[str, Any]) -> None:
-    content |= {"model_type": "own", "auto_map": {"AutoConfig": "code.C", "AutoModelForImageTextToText": "code.M"}}
+    content |= {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "code.C", "AutoModelForImageTextToText": "code.M"},
+    }
 
 
 BAD_FOLDERS: dict[str, tuple[Change, str]] = {
-    "no config": (without("config.json"), r"holds no config\.json; name the folder of a Hugging Face model"),
+    "no config": (
+        without("config.json"),
+        r"holds no config\.json; name the folder of a Hugging Face model",
+    ),
     "config is not JSON": (holding("config.json", "{"), "not a valid JSON file"),
     "config is not text": (holding("config.json", b"\xff\xfe\x00"), "not a valid JSON file"),
     "config is a list": (holding("config.json", "[1]"), "Unrecognized model"),
-    "unknown kind": (edited("config.json", lambda c: c.update(model_type="nosuch")), "does not recognize this arch"),
+    "unknown kind": (
+        edited("config.json", lambda c: c.update(model_type="nosuch")),
+        "does not recognize this arch",
+    ),
     "text model": (
         holding("config.json", '{"model_type": "llama"}'),
         "is a llama model, which takes no images; name an image-text-to-text model",
     ),
-    "no language half": (holding("config.json", '{"model_type": "clip"}'), "cannot be loaded as an image-text-to-text"),
+    "no language half": (
+        holding("config.json", '{"model_type": "clip"}'),
+        "cannot be loaded as an image-text-to-text",
+    ),
     "setting of another type": (
         edited("config.json", lambda c: c["text_config"].update(hidden_size="x")),
         "'hidden_size' expected int, got str",
     ),
-    "no heads": (edited("config.json", lambda c: c["text_config"].update(num_attention_heads=0)), "by zero"),
+    "no heads": (
+        edited("config.json", lambda c: c["text_config"].update(num_attention_heads=0)),
+        "by zero",
+    ),
     "other sizes": (
         edited("config.json", lambda c: c["text_config"].update(intermediate_size=64)),
         r"its weights have other shapes than its config\.json says; fetch both again",
     ),
     "no weights": (without(WEIGHTS), "holds no weights"),
-    "pickle only": (only_pickle, r"holds only pytorch_model\.bin, which can run code when it is opened"),
-    "weights cut": (cut(WEIGHTS, lambda size: size - 1000), "its weights are damaged .*; fetch them again"),
+    "pickle only": (
+        only_pickle,
+        r"holds only pytorch_model\.bin, which can run code when it is opened",
+    ),
+    "weights cut": (
+        cut(WEIGHTS, lambda size: size - 1000),
+        "its weights are damaged .*; fetch them again",
+    ),
     "weights' header cut": (cut(WEIGHTS, lambda size: 30), "its weights are damaged"),
     "weights empty": (cut(WEIGHTS, lambda size: 0), "its weights are damaged"),
     "a weight is missing": (
@@ -122,7 +147,10 @@ BAD_FOLDERS: dict[str, tuple[Change, str]] = {
         reweighed(lambda t: t["lm_head.weight"][3, 1].fill_(torch.nan)),
         r"its weight lm_head\.weight holds NaN or infinite numbers; train or fetch it again",
     ),
-    "a weight is infinite": (reweighed(lambda t: t["lm_head.weight"][3, 1].fill_(-torch.inf)), "NaN or infinite"),
+    "a weight is infinite": (
+        reweighed(lambda t: t["lm_head.weight"][3, 1].fill_(-torch.inf)),
+        "NaN or infinite",
+    ),
     "weights that were changed": (
         lambda folder: (folder / "SHA256SUMS").write_text(f"{64 * '0'}  {WEIGHTS}\n"),
         rf"its {WEIGHTS} is not what was written \(its SHA256SUMS says so\): restore it, or delete SHA256SUMS",
@@ -132,26 +160,47 @@ BAD_FOLDERS: dict[str, tuple[Change, str]] = {
         "its weights have other shapes",
     ),
     "a shard is missing": (half_the_shards, r"model-00002-of-00002\.safetensors"),
-    "no tokenizer": (without_tokenizer, "its tokenizer cannot write the answer format; restore its tokenizer files"),
+    "no tokenizer": (
+        without_tokenizer,
+        "its tokenizer cannot write the answer format; restore its tokenizer files",
+    ),
     "tokenizer cut": (cut("tokenizer.json", lambda size: size // 2), "cannot be loaded"),
     "tokenizer config is not JSON": (holding("tokenizer_config.json", "nope"), "cannot be loaded"),
     "no image processor": (without("preprocessor_config.json"), "Can't load image processor"),
-    "image processor is not JSON": (holding("preprocessor_config.json", "{"), "not a valid JSON file"),
+    "image processor is not JSON": (
+        holding("preprocessor_config.json", "{"),
+        "not a valid JSON file",
+    ),
     "unknown image processor": (
         holding("preprocessor_config.json", '{"image_processor_type": "Nosuch"}'),
         "Unrecognized image processor",
     ),
     "no chat template": (without("chat_template.jinja"), "its chat template cannot be used"),
-    "chat template cut": (holding("chat_template.jinja", "{% for x in"), "its chat template cannot be used"),
+    "chat template cut": (
+        holding("chat_template.jinja", "{% for x in"),
+        "its chat template cannot be used",
+    ),
     "chat template refuses": (
         holding("chat_template.jinja", "{{ raise_exception('no such role') }}"),
         r"its chat template cannot be used \(no such role\)",
     ),
-    "chat template without text": (holding("chat_template.jinja", "hello"), "leaves out what the user says"),
-    "settings are not JSON": (holding("ffr.json", "{"), r"ffr\.json: cannot be read .*; restore or delete it"),
+    "chat template without text": (
+        holding("chat_template.jinja", "hello"),
+        "leaves out what the user says",
+    ),
+    "settings are not JSON": (
+        holding("ffr.json", "{"),
+        r"ffr\.json: cannot be read .*; restore or delete it",
+    ),
     "settings are a list": (holding("ffr.json", "[]"), r"ffr\.json: cannot be read"),
-    "unknown template": (holding("ffr.json", '{"prompt": {"template": "fr"}}'), "template 'fr' is not one of zh, en"),
-    "code of its own": (edited("config.json", own_code), "comes with code of its own; set trust_remote_code if you"),
+    "unknown template": (
+        holding("ffr.json", '{"prompt": {"template": "fr"}}'),
+        "template 'fr' is not one of zh, en",
+    ),
+    "code of its own": (
+        edited("config.json", own_code),
+        "comes with code of its own; set trust_remote_code if you",
+    ),
 }
 
 
@@ -172,7 +221,9 @@ def test_bad_folder_gives_one_sentence(copy: Path, name: str) -> None:
 
 
 def test_a_real_text_model_is_refused(tmp_path: Path) -> None:
-    config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    config = LlamaConfig(
+        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="is a llama model, which takes no images"):
         load_vlm(tmp_path)
@@ -180,7 +231,9 @@ def test_a_real_text_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./nosuch", "/no/such/folder", "a b/c", "a/b/c", "../x", "~/x"])
 def test_a_path_without_a_folder_is_named(name: str) -> None:
-    with pytest.raises(ModelError, match=rf"^{re.escape(name)}: is no folder and no hub id; name a model's folder"):
+    with pytest.raises(
+        ModelError, match=rf"^{re.escape(name)}: is no folder and no hub id; name a model's folder"
+    ):
         load_vlm(name)
 
 
@@ -194,20 +247,26 @@ def test_hub_id_while_offline(name: str, monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        ModelError, match=f"^{name}: is not on this machine and the hub cannot be reached; name a folder"
+        ModelError,
+        match=f"^{name}: is not on this machine and the hub cannot be reached; name a folder",
     ):
         load_vlm(name)
 
 
 def test_four_bits_without_bitsandbytes(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"^4-bit loading needs bitsandbytes; pip install 'ffr-vlm\[quantization\]'"):
+    with pytest.raises(
+        UsageError,
+        match=r"^4-bit loading needs bitsandbytes; pip install 'ffr-vlm\[quantization\]'",
+    ):
         load_vlm(copy, load_in_4bit=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_device_that_is_not_here(copy: Path) -> None:
-    with pytest.raises(UsageError, match="device 'cuda:0' was asked for, but torch finds no GPU; use cpu"):
+    with pytest.raises(
+        UsageError, match="device 'cuda:0' was asked for, but torch finds no GPU; use cpu"
+    ):
         load_vlm(copy, device="cuda:0")
 
 
@@ -251,13 +310,21 @@ def test_adapter_names_its_base(model_folder: Callable[[str], Path], adapter: Pa
     assert not list(adapter.glob("*.bin"))
 
 
-def test_prompt_and_images_must_agree(model_folder: Callable[[str], Path], ask: Callable[..., Any]) -> None:
+def test_prompt_and_images_must_agree(
+    model_folder: Callable[[str], Path], ask: Callable[..., Any]
+) -> None:
     vlm = load_vlm(model_folder("qwen2-vl"))
     prompt, images = ask(0, 1)
-    with pytest.raises(DataError, match=r"^dev\.jsonl:3: the prompt has places for 2 images but the record has 1"):
+    with pytest.raises(
+        DataError, match=r"^dev\.jsonl:3: the prompt has places for 2 images but the record has 1"
+    ):
         vlm.encode(prompt, images[:1], where="dev.jsonl:3")
-    with pytest.raises(DataError, match=r"^dev\.jsonl:3: the prompt has places for 3 images but the record has 2"):
-        vlm.encode(FilePrompt(user=prompt.user + vlm.image_token, system=None), images, where="dev.jsonl:3")
+    with pytest.raises(
+        DataError, match=r"^dev\.jsonl:3: the prompt has places for 3 images but the record has 2"
+    ):
+        vlm.encode(
+            FilePrompt(user=prompt.user + vlm.image_token, system=None), images, where="dev.jsonl:3"
+        )
     with pytest.raises(DataError, match=r'^dev\.jsonl:3: image ".*nosuch\.png" not found'):
         vlm.encode(prompt, [images[0], Path("nosuch.png")], where="dev.jsonl:3")
 
@@ -273,7 +340,13 @@ def test_a_text_that_spells_special_tokens_does_no_harm(
 
 
 # not config.json: with a key misspelt it asks for a model of default size, tens of gigabytes
-FUZZED = ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "chat_template.jinja", WEIGHTS]
+FUZZED = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "chat_template.jinja",
+    WEIGHTS,
+]
 
 
 def flipped(content: bytes, rng: random.Random, most: int) -> bytes:

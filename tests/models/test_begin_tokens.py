@@ -72,17 +72,23 @@ def test_states_are_those_of_plain_transformers(
         expected = vlm.core(**inputs).last_hidden_state[0]
         found = vlm.core(**batch.inputs).last_hidden_state[:, : rows[0].num_tokens]
     for states in found:
-        torch.testing.assert_close(states, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+        torch.testing.assert_close(
+            states, expected, rtol=0, atol=2e-5 * float(expected.abs().max())
+        )
 
 
 @pytest.mark.parametrize("name", BEGUN_BUILDS)
-def test_answers_are_those_of_generate(model_folder: Callable[[str], Path], ask: Ask, name: str) -> None:
+def test_answers_are_those_of_generate(
+    model_folder: Callable[[str], Path], ask: Ask, name: str
+) -> None:
     vlm = load_vlm(model_folder(name))
     prompt, images = ask(2, 0)
     inputs = own_inputs(vlm, prompt, images)
     for unused in ("rows", "cols", "num_crops"):
         inputs.pop(unused, None)
     vlm.base.generation_config.eos_token_id = vlm.stop_ids
-    expected = vlm.base.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    expected = vlm.base.generate(**inputs, max_new_tokens=8, do_sample=False)[
+        0, inputs["input_ids"].shape[1] :
+    ]
     [answer] = generate_answers(vlm, [vlm.encode(prompt, images)], max_new_tokens=8)
     assert list(answer.token_ids) == expected.tolist()

@@ -37,7 +37,9 @@ def with_template(folder: Path, template: str) -> Path:
     return folder
 
 
-def test_images_stay_where_they_are_said(model_folder: Callable[[str], Path], ask: Ask, tmp_path: Path) -> None:
+def test_images_stay_where_they_are_said(
+    model_folder: Callable[[str], Path], ask: Ask, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(model_folder("llava-onevision"), tmp_path / "model"))
     vlm = load_vlm(with_template(folder, IMAGES_FIRST))
     prompt, images = ask(0, 1)
@@ -57,9 +59,16 @@ def test_images_stay_where_they_are_said(model_folder: Callable[[str], Path], as
     ],
 )
 def test_end_of_turn_is_the_templates(
-    model_folder: Callable[[str], Path], ask: Ask, tmp_path: Path, name: str, template: str, end: str
+    model_folder: Callable[[str], Path],
+    ask: Ask,
+    tmp_path: Path,
+    name: str,
+    template: str,
+    end: str,
 ) -> None:
-    vlm = load_vlm(with_template(Path(shutil.copytree(model_folder(name), tmp_path / "model")), template))
+    vlm = load_vlm(
+        with_template(Path(shutil.copytree(model_folder(name), tmp_path / "model")), template)
+    )
     assert vlm.tokenizer.convert_ids_to_tokens(vlm.end_of_turn_id) == end
     assert vlm.end_of_turn_id in vlm.stop_ids
     row = vlm.encode(*ask(1), answer=ANSWERS[0])
@@ -71,11 +80,15 @@ def test_prompt_without_a_system_part(folder: Path, ask: Ask) -> None:
     vlm = load_vlm(folder)
     prompt, images = ask(0)
     with_system = vlm.tokenizer.decode(vlm.encode(prompt, images).input_ids)
-    without = vlm.tokenizer.decode(vlm.encode(FilePrompt(user=prompt.user, system=None), images).input_ids)
+    without = vlm.tokenizer.decode(
+        vlm.encode(FilePrompt(user=prompt.user, system=None), images).input_ids
+    )
     assert with_system == f"<|im_start|>system\n{prompt.system}<|im_end|>\n{without}"
 
 
-@pytest.mark.skipif(not (TINY_FOLDER / "config.json").is_file(), reason="the embedded model is not built yet")
+@pytest.mark.skipif(
+    not (TINY_FOLDER / "config.json").is_file(), reason="the embedded model is not built yet"
+)
 def test_tiny_loads_with_tied_embeddings(ask: Ask) -> None:
     vlm = load_vlm("tiny")
     assert vlm.base.get_output_embeddings().weight is vlm.base.get_input_embeddings().weight

@@ -46,7 +46,11 @@ def figures(vlm: Vlm, ask: Ask) -> tuple[torch.Tensor, dict[str, torch.Tensor], 
     found = {name: p.grad.clone() for name, p in vlm.named_parameters() if p.grad is not None}
     vlm.eval()
     groups = sample_answers(
-        vlm, [vlm.encode(*ask(3))], num_samples=3, max_new_tokens=6, generator=torch.Generator().manual_seed(0)
+        vlm,
+        [vlm.encode(*ask(3))],
+        num_samples=3,
+        max_new_tokens=6,
+        generator=torch.Generator().manual_seed(0),
     )
     return torch.cat(parts), found, [list(answer.token_ids) for group in groups for answer in group]
 
@@ -98,7 +102,9 @@ def test_compiled_layers_take_branches_in_blocks(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("traced_only")
-def test_compiled_layers_are_recomputed_in_the_backward_pass(model_folder: Callable[[str], Path], ask: Ask) -> None:
+def test_compiled_layers_are_recomputed_in_the_backward_pass(
+    model_folder: Callable[[str], Path], ask: Ask
+) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     vlm.enable_gradient_checkpointing()
     assert_the_same(with_lora(model_folder("qwen2-vl")), vlm, ask)
@@ -110,14 +116,19 @@ def test_a_compiled_training_is_resumed_up_to_rounding(sample_home: Path, tmp_pa
         "compile": True, "max_steps": 4, "batch_size": 2, "accumulate": 2, "val_examples": 0, "checkpoint_every_steps": 1,
         "num_threads": 1, "gradient_checkpointing": False, "accelerator": "cpu",
     }  # fmt: skip
-    whole = train(SftStage(), SftConfig(**settings), Job(run=tmp_path / "whole", say=str, progress=False)).run
+    whole = train(
+        SftStage(), SftConfig(**settings), Job(run=tmp_path / "whole", say=str, progress=False)
+    ).run
 
     def stop(line: str) -> None:
         if line.startswith("step 2/"):
             signal.raise_signal(signal.SIGTERM)
 
     run = tmp_path / "run"
-    assert train(SftStage(), SftConfig(**settings), Job(run=run, say=stop, progress=False)).status == "interrupted"
+    assert (
+        train(SftStage(), SftConfig(**settings), Job(run=run, say=stop, progress=False)).status
+        == "interrupted"
+    )
     done = subprocess.run(
         [sys.executable, "-m", "ffr.cli.main", "train", "sft", "--resume", str(run)],
         capture_output=True, text=True, check=False,
@@ -125,7 +136,8 @@ def test_a_compiled_training_is_resumed_up_to_rounding(sample_home: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "going on after step 2 of 4" in done.stdout
     start, mine, theirs = (
-        load_file(folder / "model.safetensors") for folder in (TINY_FOLDER, run / "merged", whole / "merged")
+        load_file(folder / "model.safetensors")
+        for folder in (TINY_FOLDER, run / "merged", whole / "merged")
     )
     moved = sum(float((theirs[name] - start[name]).square().sum()) for name in theirs)
     apart = sum(float((theirs[name] - mine[name]).square().sum()) for name in theirs)
@@ -145,7 +157,8 @@ def test_what_cannot_be_compiled_is_refused(
     before = [layer.forward for layer in vlm.language_model.layers]
     monkeypatch.setattr(torch, "compile", compile_nothing)
     with pytest.raises(
-        UsageError, match=r"^setting compile: nothing can be compiled here \(no compiler.*\); leave it false$"
+        UsageError,
+        match=r"^setting compile: nothing can be compiled here \(no compiler.*\); leave it false$",
     ):
         compile_layers(vlm)
     assert [layer.forward for layer in vlm.language_model.layers] == before
@@ -159,7 +172,10 @@ def test_without_a_compiler_the_setting_is_refused(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     words = ["-o", "compile=true", "-o", "accelerator=cpu", "--out", str(tmp_path / "run")]
     done = subprocess.run(
-        [sys.executable, "-m", "ffr.cli.main", "train", "sft", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ffr.cli.main", "train", "sft", *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "setting compile: nothing can be compiled here" in done.stderr

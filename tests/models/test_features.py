@@ -22,11 +22,15 @@ from ffr.models.loading import load_vlm
 Ask = Callable[..., tuple[FilePrompt, list[Path]]]
 
 
-def features(number: int, *, tokens: int = 8, deep: int = 2, dtype: torch.dtype = torch.float32) -> ImageFeatures:
+def features(
+    number: int, *, tokens: int = 8, deep: int = 2, dtype: torch.dtype = torch.float32
+) -> ImageFeatures:
     generator = torch.Generator().manual_seed(number)
     return ImageFeatures(
         pooled=torch.randn((tokens, 16), generator=generator).to(dtype),
-        deepstack=tuple(torch.randn((tokens, 16), generator=generator).to(dtype) for _ in range(deep)),
+        deepstack=tuple(
+            torch.randn((tokens, 16), generator=generator).to(dtype) for _ in range(deep)
+        ),
         grid=torch.tensor([[1, 4, number]]) if number % 2 else None,
         in_tuple=bool(number % 3),
     )
@@ -49,7 +53,9 @@ def test_disk_gives_back_the_same_bits(tmp_path: Path, dtype: torch.dtype) -> No
     again = ImageFeatureCache(memory_bytes=10**6, disk_folder=tmp_path, disk_bytes=10**7)
     for number in range(6):
         assert f"{number:064x}" in again
-        assert_same(again.get(f"{number:064x}", "cpu"), features(number, deep=number % 3, dtype=dtype))
+        assert_same(
+            again.get(f"{number:064x}", "cpu"), features(number, deep=number % 3, dtype=dtype)
+        )
     assert again.get("f" * 64, "cpu") is None
     assert again.num_damaged_files == 0
 
@@ -83,7 +89,9 @@ def test_disk_stays_within_its_bound_and_the_oldest_go(tmp_path: Path) -> None:
     one = ImageFeatureCache(memory_bytes=0, disk_folder=tmp_path / "one", disk_bytes=10**6)
     one.put("0" * 64, features(1))
     size = one._folder_size()
-    cache = ImageFeatureCache(memory_bytes=0, disk_folder=tmp_path / "many", disk_bytes=10 * size + 5)
+    cache = ImageFeatureCache(
+        memory_bytes=0, disk_folder=tmp_path / "many", disk_bytes=10 * size + 5
+    )
     keys = [f"{number * 7919:064x}"[::-1] for number in range(40)]
     for key in keys:
         cache.put(key, features(1))
@@ -128,13 +136,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = ImageFeatureCache(memory_bytes=0, disk_folder=tmp_path / "file", disk_bytes=10**6)
     with pytest.raises(
-        UsageError, match=r"file: image features cannot be written there \(.*\); free space or name another"
+        UsageError,
+        match=r"file: image features cannot be written there \(.*\); free space or name another",
     ):
         cache.put("ab" * 32, features(1))
 
 
 def test_threads_share_it(tmp_path: Path) -> None:
-    cache = ImageFeatureCache(memory_bytes=3 * features(1).num_bytes, disk_folder=tmp_path, disk_bytes=20_000)
+    cache = ImageFeatureCache(
+        memory_bytes=3 * features(1).num_bytes, disk_folder=tmp_path, disk_bytes=20_000
+    )
 
     def work(seed: int) -> None:
         rng = random.Random(seed)
@@ -149,10 +160,16 @@ def test_threads_share_it(tmp_path: Path) -> None:
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(6)))
     assert cache.num_damaged_files == 0
-    assert cache._used_bytes == sum(item.num_bytes for item in cache._kept.values()) <= cache.memory_bytes
+    assert (
+        cache._used_bytes
+        == sum(item.num_bytes for item in cache._kept.values())
+        <= cache.memory_bytes
+    )
 
 
-def test_key_names_picture_weights_and_settings(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_key_names_picture_weights_and_settings(
+    model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     folder = model_folder("qwen2-vl")
     first = load_vlm(folder)
     keys = {first.tower.key("a"), first.tower.key("b")}
@@ -163,7 +180,9 @@ def test_key_names_picture_weights_and_settings(model_folder: Callable[[str], Pa
         load_vlm(model_folder("qwen2.5-vl")).tower.key("a"),
     }
     assert len(keys) == 6
-    assert first.tower.key("a") == load_vlm(folder).tower.key("a") == with_lora(folder).tower.key("a")
+    assert (
+        first.tower.key("a") == load_vlm(folder).tower.key("a") == with_lora(folder).tower.key("a")
+    )
 
 
 def test_same_path_with_another_picture_is_another_picture(
@@ -183,7 +202,9 @@ def test_same_path_with_another_picture_is_another_picture(
     assert torch.equal(second, third)
 
 
-def test_a_picture_that_was_put_out_is_computed_again(model_folder: Callable[[str], Path], ask: Ask) -> None:
+def test_a_picture_that_was_put_out_is_computed_again(
+    model_folder: Callable[[str], Path], ask: Ask
+) -> None:
     vlm = load_vlm(model_folder("qwen3-vl"))
     expected = answer_loss(vlm, [vlm.encode(*ask(0, 1, 2), answer=ANSWERS[0])])
     vlm.tower.cache = ImageFeatureCache(memory_bytes=10**7)

@@ -47,7 +47,9 @@ def test_what_is_not_shared_is_packed_one_by_one() -> None:
 
 
 def test_only_neighbours_on_one_dialogue_are_together() -> None:
-    prompts = [Encoded([dialogue, 7, query]) for dialogue, query in ((1, 1), (1, 2), (2, 1), (1, 3))]
+    prompts = [
+        Encoded([dialogue, 7, query]) for dialogue, query in ((1, 1), (1, 2), (2, 1), (1, 3))
+    ]
     parts = neighbours_of(prompts, [4, 4, 5, 4], {IMAGE})
     assert [[prompt.input_ids for prompt in part] for part in parts] == [
         [[1, 7, 1], [1, 7, 2]], [[2, 7, 1]], [[1, 7, 3]],

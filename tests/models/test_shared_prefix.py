@@ -27,7 +27,13 @@ def random_branches(vlm: Vlm, lengths: list[list[int]], seed: int = 0) -> list[l
     draw = torch.Generator().manual_seed(seed)
     usable = [item for item in range(len(vlm.tokenizer)) if item not in vlm.placeholder_ids]
     return [
-        [[usable[item] for item in torch.randint(len(usable), (length,), generator=draw).tolist()] for length in group]
+        [
+            [
+                usable[item]
+                for item in torch.randint(len(usable), (length,), generator=draw).tolist()
+            ]
+            for length in group
+        ]
         for group in lengths
     ]
 
@@ -78,13 +84,18 @@ RAGGED = [[7, 1, 12, 4], [3, 9, 2, 2]]
         pytest.param([(1, 2, 0), (3,)], True, id="checkpointed"),
     ],
 )
-def test_packed_equals_repeated(folder: Path, ask: Ask, chosen: list[tuple[int, ...]], is_checkpointed: bool) -> None:
+def test_packed_equals_repeated(
+    folder: Path, ask: Ask, chosen: list[tuple[int, ...]], is_checkpointed: bool
+) -> None:
     """One and several prompts, images of mixed sizes and none, ragged branches; float32: 1e-4, gradients 1e-3 of their norm."""
     vlm = with_lora(folder)
     if is_checkpointed:
         vlm.enable_gradient_checkpointing()
         vlm.train()
-    prompts = [vlm.encode(*ask(*numbers, words="看 " * (3 + 4 * place))) for place, numbers in enumerate(chosen)]
+    prompts = [
+        vlm.encode(*ask(*numbers, words="看 " * (3 + 4 * place)))
+        for place, numbers in enumerate(chosen)
+    ]
     branches = random_branches(vlm, RAGGED[: len(prompts)])
     (shared, mine), (repeated, theirs) = both_ways(vlm, prompts, branches, with_entropy=True)
     assert shared.mask.sum() == sum(map(sum, RAGGED[: len(prompts)]))
@@ -97,9 +108,15 @@ def test_packed_equals_repeated(folder: Path, ask: Ask, chosen: list[tuple[int, 
     assert worst(mine, theirs) < 1e-3
 
 
-@pytest.mark.parametrize(("name", "is_checkpointed"), [*((name, False) for name in sorted(BUILDS)), ("qwen2-vl", True)])
+@pytest.mark.parametrize(
+    ("name", "is_checkpointed"), [*((name, False) for name in sorted(BUILDS)), ("qwen2-vl", True)]
+)
 def test_branches_in_blocks_equal_repeated(
-    model_folder: Callable[[str], Path], name: str, ask: Ask, is_checkpointed: bool, monkeypatch: pytest.MonkeyPatch
+    model_folder: Callable[[str], Path],
+    name: str,
+    ask: Ask,
+    is_checkpointed: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """More branch tokens than the prompt has: they attend block by block; a second prompt fills one
     block and part of another."""
@@ -150,7 +167,9 @@ def test_lengths_may_be_filled_up(folder: Path, ask: Ask) -> None:
     assert worst(gradients(vlm), theirs) < 1e-3
 
 
-def test_packed_equals_repeated_in_double_precision(folder: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_equals_repeated_in_double_precision(
+    folder: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is left in float64 comes from transformers' own norms and rotations, which compute in float32."""
     vlm = with_lora(folder).double()
     monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)
@@ -160,7 +179,9 @@ def test_packed_equals_repeated_in_double_precision(folder: Path, ask: Ask, monk
     assert worst(mine, theirs) < 1e-5
 
 
-def test_positions_that_go_on_would_be_noticed(folder: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_that_go_on_would_be_noticed(
+    folder: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Negative control: a second branch that counts on from the first is far off."""
     vlm = with_lora(folder)
     prompts, branches = [vlm.encode(*ask(0))], random_branches(vlm, [[6, 6]])
@@ -254,11 +275,22 @@ def test_greedy_rollout_is_that_of_generate_on_repeated_prompts(
 ) -> None:
     vlm = with_lora(folder)
     PrefixSharing(vlm, is_wanted=is_attention_replaced)
-    prompts = [vlm.encode(*ask(0, 2)), vlm.encode(*ask()), vlm.encode(*ask(1, words="a longer line " * 4))]
+    prompts = [
+        vlm.encode(*ask(0, 2)),
+        vlm.encode(*ask()),
+        vlm.encode(*ask(1, words="a longer line " * 4)),
+    ]
     rollout = sample_answers(
-        vlm, prompts, num_samples=3, max_new_tokens=12, temperature=0, is_cache_shared=is_cache_shared
+        vlm,
+        prompts,
+        num_samples=3,
+        max_new_tokens=12,
+        temperature=0,
+        is_cache_shared=is_cache_shared,
     )
-    expected = generate_answers(vlm, [prompt for prompt in prompts for _ in range(3)], max_new_tokens=12)
+    expected = generate_answers(
+        vlm, [prompt for prompt in prompts for _ in range(3)], max_new_tokens=12
+    )
     mine = [answer for group in rollout for answer in group]
     assert [answer.token_ids for answer in mine] == [answer.token_ids for answer in expected]
     for one, other in zip(mine, expected, strict=True):
@@ -267,7 +299,9 @@ def test_greedy_rollout_is_that_of_generate_on_repeated_prompts(
 
 
 @pytest.mark.parametrize("is_cache_shared", [True, False], ids=["shared", "expanded"])
-def test_sampled_log_probabilities_are_those_of_the_packed_pass(folder: Path, ask: Ask, is_cache_shared: bool) -> None:
+def test_sampled_log_probabilities_are_those_of_the_packed_pass(
+    folder: Path, ask: Ask, is_cache_shared: bool
+) -> None:
     vlm = with_lora(folder)
     sharing = PrefixSharing(vlm)
     prompts = [vlm.encode(*ask(0, 2)), vlm.encode(*ask(1))]
@@ -276,7 +310,9 @@ def test_sampled_log_probabilities_are_those_of_the_packed_pass(folder: Path, as
         vlm, prompts, num_samples=4, max_new_tokens=9, temperature=1.3, top_p=0.9, generator=draw,
         is_cache_shared=is_cache_shared,
     )  # fmt: skip
-    scores = sharing.score(prompts, [[list(a.token_ids) for a in group] for group in groups], temperature=1.3)
+    scores = sharing.score(
+        prompts, [[list(a.token_ids) for a in group] for group in groups], temperature=1.3
+    )
     answers = [answer for group in groups for answer in group]
     assert len({answer.token_ids for answer in answers}) > 4
     for answer, row, mask in zip(answers, scores.logprobs, scores.mask, strict=True):
@@ -306,7 +342,12 @@ def test_rows_that_ended_do_not_disturb_the_others(
     whole = [
         group[0].token_ids
         for group in sample_answers(
-            vlm, prompts, num_samples=1, max_new_tokens=20, temperature=0, is_cache_shared=is_cache_shared
+            vlm,
+            prompts,
+            num_samples=1,
+            max_new_tokens=20,
+            temperature=0,
+            is_cache_shared=is_cache_shared,
         )
     ]
     ends = sorted({ids[place] for place, ids in zip((2, 5, 8, 11), whole, strict=True)})
@@ -314,7 +355,12 @@ def test_rows_that_ended_do_not_disturb_the_others(
     cut = [
         group[0].token_ids
         for group in sample_answers(
-            vlm, prompts, num_samples=1, max_new_tokens=20, temperature=0, is_cache_shared=is_cache_shared
+            vlm,
+            prompts,
+            num_samples=1,
+            max_new_tokens=20,
+            temperature=0,
+            is_cache_shared=is_cache_shared,
         )
     ]
     for ids, full in zip(cut, whole, strict=True):

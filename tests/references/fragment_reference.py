@@ -66,7 +66,9 @@ def scores(preds, targets, num_utterances, num_images):
         totals.append(ratios(*total))
         means.append([math.fsum(column) / len(column) if column else 0.0 for column in per_sample])
     for prefix, figures in (("", totals), ("sample_", means)):
-        for modality, row in zip(("utterance", "image", "joint"), (*figures, join(*figures)), strict=True):
+        for modality, row in zip(
+            ("utterance", "image", "joint"), (*figures, join(*figures)), strict=True
+        ):
             for name, value in zip(("precision", "recall", "f1", "mcc"), row, strict=True):
                 result[f"{prefix}{modality}_{name}"] = value
     return result

@@ -40,11 +40,15 @@ def published_scores(records: list[dict[str, Any]]) -> dict[str, float]:
             continue
         users = [message["content"] for message in record["messages"] if message["role"] == "user"]
         for name, short in _KINDS:
-            marks = re.findall(rf"<\|{short}_id_start\|>(\d+)<\|{short}_id_end\|>", users[0] if users else "")
+            marks = re.findall(
+                rf"<\|{short}_id_start\|>(\d+)<\|{short}_id_end\|>", users[0] if users else ""
+            )
             largest = max((int(mark) for mark in marks), default=20)
             predicted, true = _ids(record["response"], short), _ids(record["labels"], short)
             tp = sum(item in true for item in predicted)
-            tn = sum(number not in predicted and number not in true for number in range(largest + 1))
+            tn = sum(
+                number not in predicted and number not in true for number in range(largest + 1)
+            )
             tables[name].append((tp, len(predicted) - tp, len(true) - tp, tn))
     scores: dict[str, float] = {}
     for prefix in ("", "sample_"):
@@ -52,11 +56,18 @@ def published_scores(records: list[dict[str, Any]]) -> dict[str, float]:
         for name, rows in tables.items():
             if prefix:
                 figures = [_figures(*row, is_sample=True) for row in rows]
-                found[name] = [math.fsum(column) / len(rows) for column in zip(*figures, strict=True)]
+                found[name] = [
+                    math.fsum(column) / len(rows) for column in zip(*figures, strict=True)
+                ]
             else:
-                found[name] = list(_figures(*(sum(column) for column in zip(*rows, strict=True)), is_sample=False))
+                found[name] = list(
+                    _figures(*(sum(column) for column in zip(*rows, strict=True)), is_sample=False)
+                )
         first, second = found["utterance"], found["image"]
-        joint = [2 * a * b / (a + b) if a + b else 0.0 for a, b in zip(first[:2], second[:2], strict=True)]
+        joint = [
+            2 * a * b / (a + b) if a + b else 0.0
+            for a, b in zip(first[:2], second[:2], strict=True)
+        ]
         joint += [(a + b) / 2 for a, b in zip(first[2:], second[2:], strict=True)]
         for name, values in (*found.items(), ("joint", joint)):
             for figure, value in zip(("precision", "recall", "f1", "mcc"), values, strict=True):
@@ -64,7 +75,9 @@ def published_scores(records: list[dict[str, Any]]) -> dict[str, float]:
     return scores
 
 
-def _figures(tp: int, fp: int, fn: int, tn: int, *, is_sample: bool) -> tuple[float, float, float, float]:
+def _figures(
+    tp: int, fp: int, fn: int, tn: int, *, is_sample: bool
+) -> tuple[float, float, float, float]:
     if is_sample and tp + fn == 0:
         value = float(fp == 0)
         return value, value, value, value

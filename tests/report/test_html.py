@@ -65,7 +65,9 @@ def content_of(page: Path) -> dict:
     return json.loads(Parts(page.read_text(encoding="utf-8")).texts["script"][0])
 
 
-def prediction(dialogue: Dialogue, query: str, response: str, truth: Fragment | None = None) -> PredictionRecord:
+def prediction(
+    dialogue: Dialogue, query: str, response: str, truth: Fragment | None = None
+) -> PredictionRecord:
     prompt = render(dialogue, query)
     return PredictionRecord(
         dialogue_id=dialogue.id,
@@ -99,10 +101,15 @@ def test_dialogues_pictures_and_marks(evaluated, report, examples):
     assert len(content["dialogues"]) == 5
     for query, example in zip(content["queries"], examples, strict=True):
         lines = content["dialogues"][query["d"]]["l"]
-        assert [speaker for speaker, _ in lines] == [line.speaker for line in example.dialogue.utterances]
+        assert [speaker for speaker, _ in lines] == [
+            line.speaker for line in example.dialogue.utterances
+        ]
         texts = ["".join(part for part in parts if isinstance(part, str)) for _, parts in lines]
         assert texts == [line.text for line in example.dialogue.utterances]
-        assert query["t"] == [list(example.fragment.utterance_ids), list(example.fragment.image_ids)]
+        assert query["t"] == [
+            list(example.fragment.utterance_ids),
+            list(example.fragment.image_ids),
+        ]
     # the fake answers the truth to queries of even length and talks past the point otherwise
     first, second = content["queries"][:2]
     assert first["a"] == first["t"] == [[0, 1], [0]]
@@ -119,7 +126,9 @@ def test_dialogues_pictures_and_marks(evaluated, report, examples):
     assert len(content["pictures"]) == len(set(sources)) == 26
     number = content["dialogues"][0]["l"][3][1][0][0]
     encoded, width, height = content["pictures"][number]
-    opened = PIL.Image.open(io.BytesIO(base64.b64decode(encoded.removeprefix("data:image/jpeg;base64,"))))
+    opened = PIL.Image.open(
+        io.BytesIO(base64.b64decode(encoded.removeprefix("data:image/jpeg;base64,")))
+    )
     assert (opened.format, opened.size, width, height) == ("JPEG", (8, 8), 8, 8)
     assert opened.getpixel((4, 4)) == pytest.approx((0, 15, 90), abs=12)
 
@@ -140,9 +149,16 @@ def test_figures_are_those_of_the_results(evaluated, report):
 def test_nothing_is_fetched_and_only_the_pages_own_script_runs(report):
     text = report.read_text(encoding="utf-8")
     parts = Parts(text)
-    policy = next(attrs["content"] for tag, attrs in parts.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        attrs["content"]
+        for tag, attrs in parts.tags
+        if attrs.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy.startswith("default-src 'none'; img-src data:;")
-    for name, element in (("script-src", parts.texts["script"][1]), ("style-src", "".join(parts.texts["style"]))):
+    for name, element in (
+        ("script-src", parts.texts["script"][1]),
+        ("style-src", "".join(parts.texts["style"])),
+    ):
         digest = base64.b64encode(hashlib.sha256(element.encode()).digest()).decode()
         assert f"{name} 'sha256-{digest}'" in policy
     assert "unsafe" not in policy
@@ -169,7 +185,10 @@ HOSTILE = [
 @pytest.fixture
 def hostile(tmp_path):
     """A prediction file in which every text tries to be more than a text."""
-    lines = tuple(Utterance("<b>eve</b>" if number % 2 else "<i>", (text,)) for number, text in enumerate(HOSTILE))
+    lines = tuple(
+        Utterance("<b>eve</b>" if number % 2 else "<i>", (text,))
+        for number, text in enumerate(HOSTILE)
+    )
     sources = (
         "javascript:window.pwned = 4",
         "<img src=x onerror=alert(5)>.png",
@@ -177,11 +196,15 @@ def hostile(tmp_path):
         "data:text/html,x",
     )
     pictures = tuple(Image(source) for source in sources)
-    dialogue = Dialogue("</title><script>window.pwned = 6</script>", (*lines, Utterance("z", pictures)))
+    dialogue = Dialogue(
+        "</title><script>window.pwned = 6</script>", (*lines, Utterance("z", pictures))
+    )
     path = tmp_path / "<script>window.pwned = 7<script>.jsonl"
     response = format_answer(Fragment((0, 1, 500), (0, 9))) + "</script>"
     records = [
-        prediction(dialogue, "\"><svg onload='window.pwned = 8'>", response, Fragment((1, 2), (0, 1))),
+        prediction(
+            dialogue, "\"><svg onload='window.pwned = 8'>", response, Fragment((1, 2), (0, 1))
+        ),
         prediction(dialogue, "no truth", response),
     ]
     write_records(path, map(prediction_to_json, records))
@@ -216,7 +239,10 @@ def test_pictures_that_cannot_be_opened_are_counted(evaluated, tmp_path):
     assert written.num_unopened == 2
     assert written.num_pictures == 24
     content = content_of(written.pages[0])
-    assert ["0-3.png" in picture[0] for picture in content["pictures"] if len(picture) == 1] == [True, False]
+    assert ["0-3.png" in picture[0] for picture in content["pictures"] if len(picture) == 1] == [
+        True,
+        False,
+    ]
 
 
 def test_the_same_picture_under_two_names_is_stored_once(tmp_path):
@@ -230,17 +256,27 @@ def test_the_same_picture_under_two_names_is_stored_once(tmp_path):
 def test_a_large_report_is_split_into_linked_pages(evaluated, tmp_path):
     whole = write_report(open_evaluation(evaluated), tmp_path / "whole.html")
     frame = whole.pages[0].stat().st_size - len(json.dumps(content_of(whole.pages[0])))
-    written = write_report(open_evaluation(evaluated), tmp_path / "a b.html", max_page_bytes=frame + 6_000)
+    written = write_report(
+        open_evaluation(evaluated), tmp_path / "a b.html", max_page_bytes=frame + 6_000
+    )
     assert len(written.pages) > 2
     contents = [content_of(page) for page in written.pages]
     assert sorted(query["n"] for part in contents for query in part["queries"]) == list(range(10))
     for page, part in zip(written.pages, contents, strict=True):
         assert page.stat().st_size < frame + 12_000
-        links = [attrs["href"] for tag, attrs in Parts(page.read_text(encoding="utf-8")).tags if tag == "a"]
+        links = [
+            attrs["href"]
+            for tag, attrs in Parts(page.read_text(encoding="utf-8")).tags
+            if tag == "a"
+        ]
         assert len(links) == len(written.pages) - 1
         assert all(link.startswith("a%20b") for link in links)
         numbers = {
-            item[0] for its in part["dialogues"] for _, parts in its["l"] for item in parts if isinstance(item, list)
+            item[0]
+            for its in part["dialogues"]
+            for _, parts in its["l"]
+            for item in parts
+            if isinstance(item, list)
         }
         assert numbers == set(range(len(part["pictures"])))
     assert sum(len(part["pictures"]) for part in contents) == 26
@@ -264,12 +300,22 @@ def test_without_the_data_the_pictures_come_from_the_image_root(evaluated, tmp_p
     assert written.num_unopened == 26
     assert any("Name it with --dataset" in note for note in written.notes)
     root = tmp_path / "pictures"
-    assert write_report(open_evaluation(evaluated, image_root=root), tmp_path / "report.html").num_unopened == 0
+    assert (
+        write_report(
+            open_evaluation(evaluated, image_root=root), tmp_path / "report.html"
+        ).num_unopened
+        == 0
+    )
 
 
 def test_a_limited_evaluation_finds_its_data(examples, fake_retriever, tmp_path):
     write_examples(tmp_path / "pictures" / "data.jsonl", examples)
-    evaluate(examples[:3], fake_retriever(), tmp_path / "out", dataset=str(tmp_path / "pictures" / "data.jsonl"))
+    evaluate(
+        examples[:3],
+        fake_retriever(),
+        tmp_path / "out",
+        dataset=str(tmp_path / "pictures" / "data.jsonl"),
+    )
     written = write_report(open_evaluation(tmp_path / "out"), tmp_path / "report.html")
     assert (written.num_queries, written.num_unopened, written.notes) == (3, 0, [])
 
@@ -277,7 +323,9 @@ def test_a_limited_evaluation_finds_its_data(examples, fake_retriever, tmp_path)
 def test_changed_predictions_are_noticed(evaluated, tmp_path):
     path = evaluated / "predictions.jsonl"
     path.write_text(
-        path.read_text().replace('"response": "<|utt_ids_start|>[0, 1]', '"response": "<|utt_ids_start|>[2]')
+        path.read_text().replace(
+            '"response": "<|utt_ids_start|>[0, 1]', '"response": "<|utt_ids_start|>[2]'
+        )
     )
     written = write_report(open_evaluation(evaluated), tmp_path / "report.html")
     assert any("does not give the figures that the results state" in note for note in written.notes)
@@ -299,7 +347,9 @@ def test_prompts_that_are_no_dialogue_are_shown_as_they_are(tmp_path):
     path = tmp_path / "p.jsonl"
     record = {"response": format_answer(Fragment((0,))), "labels": format_answer(Fragment((0, 1)))}
     message = {"role": "user", "content": "find <it>"}
-    path.write_text(json.dumps({**record, "messages": [message]}) + "\nnot json\n" + json.dumps(record) + "\n")
+    path.write_text(
+        json.dumps({**record, "messages": [message]}) + "\nnot json\n" + json.dumps(record) + "\n"
+    )
     written = write_report(open_evaluation(path), tmp_path / "report.html")
     content = content_of(written.pages[0])
     assert [dialogue["p"] for dialogue in content["dialogues"]] == ["find <it>", ""]
@@ -315,7 +365,9 @@ def test_the_control_shows_the_wrong_pictures(examples, fake_retriever, tmp_path
     answers = list(open_evaluation(tmp_path / "out"))
     for answer, wrong in zip(answers, shown, strict=True):
         assert list(map(str, answer.locations)) == list(map(str, wrong.image_locations()))
-    written = write_report(open_evaluation(tmp_path / "out", image_root=pictures), tmp_path / "report.html")
+    written = write_report(
+        open_evaluation(tmp_path / "out", image_root=pictures), tmp_path / "report.html"
+    )
     assert written.num_unopened == 0
     assert 'class="note control"' in written.pages[0].read_text()
 
@@ -332,7 +384,8 @@ def test_plots_of_answers_and_of_the_run(evaluated, tmp_path):
     (run / "run.json").write_text("{}")
     header = "step,loss,reward,level_easy,level_medium,level_confusing,level_hard,val_joint_f1\n"
     steps = [
-        f"{step},{1 / step},{step / 900},0.5,0.25,0.25,0.0,{0.5 if step % 100 == 0 else ''}\n" for step in range(1, 901)
+        f"{step},{1 / step},{step / 900},0.5,0.25,0.25,0.0,{0.5 if step % 100 == 0 else ''}\n"
+        for step in range(1, 901)
     ]
     (run / "metrics.csv").write_text(header + "".join(steps))
     page = tmp_path / "report.html"
@@ -351,8 +404,15 @@ def test_plots_of_answers_and_of_the_run(evaluated, tmp_path):
     # 900 steps as means of three neighbours
     (curve,) = (item for item in found["Rewards of the run"].iter() if item.tag == "polyline")
     assert len(curve.attrib["points"].split()) == 300
-    assert len([item for item in found["Validation F1 of the run"].iter() if item.tag == "circle"]) == 9
-    dots = [item for item in found["Precision and recall of each answer: utterances"].iter() if item.tag == "circle"]
+    assert (
+        len([item for item in found["Validation F1 of the run"].iter() if item.tag == "circle"])
+        == 9
+    )
+    dots = [
+        item
+        for item in found["Precision and recall of each answer: utterances"].iter()
+        if item.tag == "circle"
+    ]
     # five queries have a truth, and the fake answers each of them exactly
     assert [dot.attrib["data-cell"] for dot in dots] == ["utterance 20 20"]
     assert dots[0].attrib["aria-label"].endswith(": 5")
@@ -364,17 +424,23 @@ def test_every_reward_of_a_run_is_drawn(evaluated, tmp_path):
     evaluated.rename(run / "eval" / "data")
     (run / "run.json").write_text("{}")
     terms = ["reward_std", "reward_mcc", "reward_overlong", "reward_<own>"]
-    rows = [f"{step},0.1,{','.join(str(step / 10 + place) for place in range(5))}\n" for step in (1, 2)]
+    rows = [
+        f"{step},0.1,{','.join(str(step / 10 + place) for place in range(5))}\n" for step in (1, 2)
+    ]
     (run / "metrics.csv").write_text(f"step,kl,reward,{','.join(terms)}\n" + "".join(rows))
     page = tmp_path / "report.html"
     write_report(open_evaluation(run / "eval" / "data"), page)
     chart = svgs(page)["Rewards of the run"]
-    names = [item.text for item in chart.iter("text") if item.text and item.text.startswith("reward")]
+    names = [
+        item.text for item in chart.iter("text") if item.text and item.text.startswith("reward")
+    ]
     assert sorted(names) == sorted(["reward", "reward", *terms])  # the axis is called so too
     curves = list(chart.iter("polyline"))
     assert [item.attrib["class"] for item in curves] == [f"curve c{number}" for number in range(5)]
     # two lines of names: the plot begins below them
-    highest = min(float(place.split(",")[1]) for item in curves for place in item.attrib["points"].split())
+    highest = min(
+        float(place.split(",")[1]) for item in curves for place in item.attrib["points"].split()
+    )
     assert highest == 45
 
 
@@ -391,7 +457,11 @@ def test_a_large_picture_is_averaged_down(tmp_path):
         for name in ("clear.png", "turned.jpg", "palette.png")
     ]
     assert sizes == [(360, 270), (270, 360), (360, 270)]
-    for name, colour in (("clear.png", (255, 255, 255)), ("turned.jpg", (0, 200, 0)), ("palette.png", (0, 200, 0))):
+    for name, colour in (
+        ("clear.png", (255, 255, 255)),
+        ("turned.jpg", (0, 200, 0)),
+        ("palette.png", (0, 200, 0)),
+    ):
         code = found[tmp_path / name].source.removeprefix("data:image/jpeg;base64,")
         opened = PIL.Image.open(io.BytesIO(base64.b64decode(code)))
         assert opened.getpixel((100, 100)) == pytest.approx(colour, abs=30), name
@@ -399,7 +469,13 @@ def test_a_large_picture_is_averaged_down(tmp_path):
 
 def test_charts_draw_values_where_they_belong():
     chart = ElementTree.fromstring(
-        bar_chart("t", [("<a>", 3), ("b", 1)], {"x": [0.5, None]}, intervals={"x": [(0.25, 1.0), None]}, x_label="&")
+        bar_chart(
+            "t",
+            [("<a>", 3), ("b", 1)],
+            {"x": [0.5, None]},
+            intervals={"x": [(0.25, 1.0), None]},
+            x_label="&",
+        )
     )
     bars = [item for item in chart.iter("rect") if item.find("title") is not None]
     (whisker,) = (item for item in chart.iter("line") if item.attrib["class"] == "whisker")
@@ -408,15 +484,18 @@ def test_charts_draw_values_where_they_belong():
     full = bottom - float(whisker.attrib["y2"])
     assert float(bars[0].attrib["height"]) == pytest.approx(full / 2, abs=0.2)
     assert bottom - float(whisker.attrib["y1"]) == pytest.approx(full / 4, abs=0.2)
-    dots = ElementTree.fromstring(scatter("t", {(0, 20): 4, (10, 10): 1}, num_steps=20, modality="image")).iter(
-        "circle"
-    )
-    assert [(dot.attrib["data-cell"], dot.attrib["r"]) for dot in dots] == [("image 0 20", "16"), ("image 10 10", "8")]
+    dots = ElementTree.fromstring(
+        scatter("t", {(0, 20): 4, (10, 10): 1}, num_steps=20, modality="image")
+    ).iter("circle")
+    assert [(dot.attrib["data-cell"], dot.attrib["r"]) for dot in dots] == [
+        ("image 0 20", "16"),
+        ("image 10 10", "8"),
+    ]
     flat = ElementTree.fromstring(line_chart("t", {"loss": [(5, 0.0)]}, y_label="loss"))
     assert [item.attrib["points"] for item in flat.iter("polyline")] == ["44,220"]
-    areas = ElementTree.fromstring(share_chart("t", {"a": [(0, 0.5), (1, 0.5)], "b": [(0, 0.5), (1, 0.5)]})).iter(
-        "polygon"
-    )
+    areas = ElementTree.fromstring(
+        share_chart("t", {"a": [(0, 0.5), (1, 0.5)], "b": [(0, 0.5), (1, 0.5)]})
+    ).iter("polygon")
     assert [area.attrib["points"].split()[0] for area in areas] == ["44,125", "44,30"]
 
 
@@ -427,7 +506,9 @@ def synthetic(folder: Path, *, num_dialogues: int, num_pictures: int, side: int)
     for number in range(num_pictures):
         # coarse noise, scaled up: about as many bytes as a photo of this size
         coarse = PIL.Image.frombytes("RGB", (18, 18), draw.randbytes(18 * 18 * 3))
-        coarse.resize((side, side), PIL.Image.Resampling.BICUBIC).save(folder / f"{number}.jpg", quality=80)
+        coarse.resize((side, side), PIL.Image.Resampling.BICUBIC).save(
+            folder / f"{number}.jpg", quality=80
+        )
     records = []
     for number in range(num_dialogues):
         pictures = (Image(f"{(3 * number + k) % num_pictures}.jpg") for k in range(3))
@@ -440,7 +521,12 @@ def synthetic(folder: Path, *, num_dialogues: int, num_pictures: int, side: int)
         for query in ("the first lines", "pictures of something"):
             ids = tuple(sorted(draw.sample(range(40), 6)))
             records.append(
-                prediction(dialogue, query, format_answer(Fragment(ids, (0,))), Fragment(tuple(range(6)), (0,)))
+                prediction(
+                    dialogue,
+                    query,
+                    format_answer(Fragment(ids, (0,))),
+                    Fragment(tuple(range(6)), (0,)),
+                )
             )
     write_records(folder / "predictions.jsonl", map(prediction_to_json, records))
     return folder / "predictions.jsonl"
@@ -450,7 +536,11 @@ def synthetic(folder: Path, *, num_dialogues: int, num_pictures: int, side: int)
 def test_two_thousand_dialogues_stay_under_fifty_megabytes(tmp_path):
     path = synthetic(tmp_path / "data", num_dialogues=2_000, num_pictures=2_400, side=448)
     written = write_report(open_evaluation(path), tmp_path / "report.html")
-    assert (written.num_queries, written.num_dialogues, written.num_pictures) == (4_000, 2_000, 2_400)
+    assert (written.num_queries, written.num_dialogues, written.num_pictures) == (
+        4_000,
+        2_000,
+        2_400,
+    )
     assert len(written.pages) == 1
     assert 10_000_000 < written.pages[0].stat().st_size < MAX_PAGE_BYTES
 
@@ -466,7 +556,9 @@ def chromium(tmp_path_factory):
 
 
 def shown_rows(page: Page) -> list[str]:
-    return page("[...document.querySelectorAll('#list .item .words')].map((row) => row.textContent)")
+    return page(
+        "[...document.querySelectorAll('#list .item .words')].map((row) => row.textContent)"
+    )
 
 
 def test_browser_opens_filters_and_shows_pictures(report, chromium):
@@ -493,7 +585,9 @@ def test_browser_opens_filters_and_shows_pictures(report, chromium):
     chromium("Promise.all([...document.images].map((image) => image.decode()))")
     sizes = chromium("[...document.images].map((image) => image.naturalWidth)")
     assert sizes == [8] * 10
-    assert chromium("[...document.querySelectorAll('#reader .line.hit')].map((row) => row.dataset.line)") == ["0", "1"]
+    assert chromium(
+        "[...document.querySelectorAll('#reader .line.hit')].map((row) => row.dataset.line)"
+    ) == ["0", "1"]
     assert chromium("[...document.querySelectorAll('#reader .picture.hit')].length") == 1
     assert chromium.faults == []
     assert chromium.requests == []
@@ -505,7 +599,15 @@ def test_browser_keys_themes_and_links(report, chromium):
     assert chromium(query).startswith("#4 ")
     chromium.choose("#sort", "data")
     assert chromium(query).startswith("#0 ")
-    for key, index in (("j", 1), ("ArrowRight", 2), ("j", 3), ("k", 2), ("ArrowLeft", 1), ("k", 0), ("k", 0)):
+    for key, index in (
+        ("j", 1),
+        ("ArrowRight", 2),
+        ("j", 3),
+        ("k", 2),
+        ("ArrowLeft", 1),
+        ("k", 0),
+        ("k", 0),
+    ):
         chromium.press(key)
         assert chromium(query).startswith(f"#{index} "), key
     assert chromium("location.hash") == "#q0"
@@ -552,18 +654,26 @@ def test_browser_hostile_texts_do_nothing(hostile, tmp_path, chromium):
     write_report(open_evaluation(hostile), page)
     chromium.open(page, "#q0")
     assert chromium("window.pwned") is None
-    bubbles = chromium("[...document.querySelectorAll('#reader .bubble')].map((bubble) => bubble.textContent)")
+    bubbles = chromium(
+        "[...document.querySelectorAll('#reader .bubble')].map((bubble) => bubble.textContent)"
+    )
     assert bubbles[:6] == HOSTILE[:6]
     assert "show all 10,000 characters" in bubbles[6]
     assert len(bubbles[6]) < 2_000
     chromium("document.querySelector('#reader .bubble .more').click()")
     assert chromium("document.querySelectorAll('#reader .bubble')[6].textContent") == HOSTILE[6]
     assert chromium("document.querySelectorAll('#reader .lost').length") == 4
-    assert chromium("document.querySelectorAll('#reader img, #reader script, #reader svg').length") == 0
+    assert (
+        chromium("document.querySelectorAll('#reader img, #reader script, #reader svg').length")
+        == 0
+    )
     assert "500" in chromium("document.querySelector('#reader .head').textContent")
     assert chromium("document.documentElement.scrollWidth <= innerWidth")
     # each line keeps its own direction
-    assert chromium("getComputedStyle(document.querySelectorAll('#reader .bubble')[5]).direction") == "rtl"
+    assert (
+        chromium("getComputedStyle(document.querySelectorAll('#reader .bubble')[5]).direction")
+        == "rtl"
+    )
     chromium.press("j")
     assert chromium("document.querySelector('#reader .head').textContent").startswith("no truth")
     assert chromium("document.querySelectorAll('#reader .line.answered').length") == 2

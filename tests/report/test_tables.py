@@ -24,11 +24,17 @@ def measured(folder: Path, *, has_pictures: bool) -> Results:
         lines = [Utterance("a", (f"line {index} of {number}",)) for index in range(3)]
         picture = Utterance("b", (Image(f"{number}.png"),))
         images = (0,) if has_pictures else ()
-        examples.append(Example(Dialogue(f"d{number}", (*lines, picture)), f"of {number}", Fragment((0, 3), images)))
+        examples.append(
+            Example(
+                Dialogue(f"d{number}", (*lines, picture)), f"of {number}", Fragment((0, 3), images)
+            )
+        )
     return evaluate(examples, BaselineRetriever("everything"), folder, dataset="made")
 
 
-def shown(results: Results, width: int, monkeypatch: pytest.MonkeyPatch, *, with_slices: bool = False) -> str:
+def shown(
+    results: Results, width: int, monkeypatch: pytest.MonkeyPatch, *, with_slices: bool = False
+) -> str:
     monkeypatch.setenv("COLUMNS", str(width))
     console = PlainConsole()
     console.file = io.StringIO()
@@ -43,7 +49,9 @@ def test_labels_give_way_and_figures_never(tmp_path, monkeypatch, width):
     for name in figure_names():
         results.summary["scores"][name] = 1.0  # as wide as a figure gets
     for summary in results.baselines.values():
-        summary["scores"] |= {name: -0.1234 if "mcc" in name else 0.987654 for name in figure_names()}
+        summary["scores"] |= {
+            name: -0.1234 if "mcc" in name else 0.987654 for name in figure_names()
+        }
     text = shown(results, width, monkeypatch)
     rows = [line for line in text.splitlines() if "model" in line and "100" in line]
     assert len(rows) == 1
@@ -60,7 +68,9 @@ def test_labels_give_way_and_figures_never(tmp_path, monkeypatch, width):
 
 def test_one_table_and_slices_on_demand(tmp_path, monkeypatch):
     results = measured(tmp_path, has_pictures=True)
-    plain, sliced = (shown(results, 80, monkeypatch, with_slices=wanted) for wanted in (False, True))
+    plain, sliced = (
+        shown(results, 80, monkeypatch, with_slices=wanted) for wanted in (False, True)
+    )
     assert "In percent; bold: the best of a column" in plain
     assert "length <35" not in plain
     assert "length <35" in sliced
@@ -83,7 +93,8 @@ def test_the_last_line_says_what_came_out(tmp_path):
     # utterances: 2 of 4 right, all found: 2/3; images 1; joint F1 is their mean
     line = headline(results, "ffr report out")
     assert re.fullmatch(
-        r"joint F1 83\.3 \(83\.3–83\.3\), equal to the best baseline overlap 83\.3 · next: ffr report out", line
+        r"joint F1 83\.3 \(83\.3–83\.3\), equal to the best baseline overlap 83\.3 · next: ffr report out",
+        line,
     )
     bare = measured(tmp_path / "bare", has_pictures=False)
     assert headline(bare, "x").startswith("utterance F1 66.7 (66.7–66.7), ")

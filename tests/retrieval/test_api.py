@@ -31,13 +31,26 @@ GOOD = format_answer(Fragment((0,), ()))
 
 
 def completion(text: Any = GOOD, **more: Any) -> dict[str, Any]:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}, **more}
-    return {"id": "x", "choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": text},
+        **more,
+    }
+    return {
+        "id": "x",
+        "choices": [choice],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10},
+    }
 
 
 def send(handler: BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:
     handler.send_response(status)
-    for name, value in {"Content_Type": "application/json", "Content_Length": str(len(body)), **headers}.items():
+    for name, value in {
+        "Content_Type": "application/json",
+        "Content_Length": str(len(body)),
+        **headers,
+    }.items():
         handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
     handler.wfile.write(body)
@@ -160,7 +173,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def chats(number: int) -> list[Example]:
     return [
         Example(
-            Dialogue(f"d{index}", (Utterance("a", (f"talk {index}",)), Utterance("b", ("hm",)))), "q", Fragment((0,))
+            Dialogue(f"d{index}", (Utterance("a", (f"talk {index}",)), Utterance("b", ("hm",)))),
+            "q",
+            Fragment((0,)),
         )
         for index in range(number)
     ]
@@ -168,7 +183,11 @@ def chats(number: int) -> list[Example]:
 
 def retriever(server: Server, **options: Any) -> ApiRetriever:
     limits = {"concurrency": 4, "timeout_s": 20.0, "first_wait_s": 0.01, "max_retries": 3}
-    limits |= {name: options.pop(name) for name in list(options) if name in (*limits, "requests_per_minute")}
+    limits |= {
+        name: options.pop(name)
+        for name in list(options)
+        if name in (*limits, "requests_per_minute")
+    }
     return ApiRetriever(f"api:{server.url}#org/model", limits=Limits(**limits), **options)  # type: ignore[arg-type]
 
 
@@ -179,12 +198,17 @@ def retriever(server: Server, **options: Any) -> ApiRetriever:
 def pictured(tmp_path: Path) -> Example:
     PIL.Image.new("RGB", (400, 200), (255, 0, 0)).save(tmp_path / "red.png")
     PIL.Image.new("RGB", (30, 20), (0, 0, 255)).save(tmp_path / "blue.jpg", quality=95)
-    lines = (Utterance("A", ("see ", Image("red.png"), " and ", Image("blue.jpg"))), Utterance("b", ("ok",)))
+    lines = (
+        Utterance("A", ("see ", Image("red.png"), " and ", Image("blue.jpg"))),
+        Utterance("b", ("ok",)),
+    )
     return Example(Dialogue("d", lines), "colours", Fragment((0,), (0, 1)), image_root=tmp_path)
 
 
 def test_a_request(server: Server, pictured: Example) -> None:
-    client = retriever(server, max_image_pixels=5_000, max_new_tokens=99, template="en", query_position="last")
+    client = retriever(
+        server, max_image_pixels=5_000, max_new_tokens=99, template="en", query_position="last"
+    )
     assert client.answer([pictured])[0].response == GOOD
     [body], [headers] = server.bodies, server.headers
     assert server.paths == ["/v1/chat/completions"]
@@ -204,7 +228,11 @@ def test_a_request(server: Server, pictured: Example) -> None:
             pictures.append((kind, PIL.Image.open(io.BytesIO(base64.b64decode(content)))))
     assert shown == prompt
     (first_kind, first), (second_kind, second) = pictures
-    assert (first_kind, first.size, first.getpixel((0, 0))) == ("data:image/png", (100, 50), (255, 0, 0))
+    assert (first_kind, first.size, first.getpixel((0, 0))) == (
+        "data:image/png",
+        (100, 50),
+        (255, 0, 0),
+    )
     assert (second_kind, second.size) == ("data:image/jpeg", (30, 20))
 
 
@@ -212,12 +240,22 @@ def test_words_alone_are_one_text(server: Server) -> None:
     [example] = chats(1)
     client = retriever(server)
     client.answer([example])
-    assert server.bodies[0]["messages"][1] == {"role": "user", "content": client.prompt(example).user}
+    assert server.bodies[0]["messages"][1] == {
+        "role": "user",
+        "content": client.prompt(example).user,
+    }
 
 
 def test_log_probabilities_where_asked_and_given(server: Server) -> None:
     server.faults = [
-        says(200, completion(logprobs={"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1}]}))
+        says(
+            200,
+            completion(
+                logprobs={
+                    "content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1}]
+                }
+            ),
+        )
     ]
     asked = retriever(server, with_logprobs=True)
     assert asked.answer(chats(1))[0].logprobs == (-0.5, -1.0)
@@ -230,7 +268,11 @@ def test_what_no_file_can_hold_does_not_stop_the_rest(server: Server, tmp_path: 
         return lambda handler: send(handler, 200, body)
 
     def logprob(value: bytes) -> Fault:
-        choice = b'{"message":{"content":"x"},"logprobs":{"content":[{"logprob":-0.5},{"logprob":' + value + b"}]}}"
+        choice = (
+            b'{"message":{"content":"x"},"logprobs":{"content":[{"logprob":-0.5},{"logprob":'
+            + value
+            + b"}]}}"
+        )
         return raw(b'{"choices":[' + choice + b"]}")
 
     large = b"1" + b"0" * 400
@@ -241,7 +283,9 @@ def test_what_no_file_can_hold_does_not_stop_the_rest(server: Server, tmp_path: 
         logprob(b"NaN"),
         logprob(b"-" + large),
         raw(
-            b'{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":' + large + b',"completion_tokens":1}}'
+            b'{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":'
+            + large
+            + b',"completion_tokens":1}}'
         ),
     ]
     asked = retriever(server, with_logprobs=True, prices=Prices(1.0, 1.0))
@@ -253,7 +297,9 @@ def test_what_no_file_can_hold_does_not_stop_the_rest(server: Server, tmp_path: 
         assert answer.extra == {"logprobs_left_out": "not all finite"}
     assert answers[5].extra == {}
     for answer in answers:
-        json.dumps([answer.response, dict(answer.extra)], allow_nan=False, ensure_ascii=False).encode()
+        json.dumps(
+            [answer.response, dict(answer.extra)], allow_nan=False, ensure_ascii=False
+        ).encode()
 
 
 def test_ends_and_refusals(server: Server) -> None:
@@ -263,14 +309,24 @@ def test_ends_and_refusals(server: Server) -> None:
     ]
     first, second = (retriever(server, concurrency=1).answer(chats(1))[0] for _ in range(2))
     assert (first.response, first.is_cut_off) == ("cut", True)
-    assert (second.response, second.is_cut_off, second.extra["finish_reason"]) == ("", False, "content_filter")
+    assert (second.response, second.is_cut_off, second.extra["finish_reason"]) == (
+        "",
+        False,
+        "content_filter",
+    )
 
 
 def test_tokens_and_cost(server: Server) -> None:
     priced = retriever(server, prices=Prices(2.0, 8.0)).answer(chats(1))[0]
     assert priced.extra["usage"] == {"prompt_tokens": 100, "completion_tokens": 10, "cost": 0.00028}
-    assert retriever(server).answer(chats(1))[0].extra["usage"] == {"prompt_tokens": 100, "completion_tokens": 10}
-    server.faults = [says(200, {**completion(), "usage": usage}) for usage in (None, {"prompt_tokens": "many"}, [])]
+    assert retriever(server).answer(chats(1))[0].extra["usage"] == {
+        "prompt_tokens": 100,
+        "completion_tokens": 10,
+    }
+    server.faults = [
+        says(200, {**completion(), "usage": usage})
+        for usage in (None, {"prompt_tokens": "many"}, [])
+    ]
     assert all(not answer.extra for answer in retriever(server).answer(chats(3)))
 
 
@@ -284,7 +340,11 @@ def test_no_key_no_header(server: Server, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_length_under_its_second_name(server: Server) -> None:
-    message = {"error": {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}}
+    message = {
+        "error": {
+            "message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+        }
+    }
     server.always = lambda body: says(400, message) if "max_tokens" in body else None
     client = retriever(server, max_new_tokens=7, concurrency=1)
     assert [answer.response for answer in client.answer(chats(2))] == [GOOD] * 2
@@ -373,8 +433,13 @@ def test_a_slow_drip_is_cut_off(server: Server, slow: Fault) -> None:
 def test_a_server_that_is_not_there(server: Server) -> None:
     url = server.url
     server.close()
-    with pytest.raises(ApiError, match=r"a cut connection \(ConnectionRefusedError.*see whether it runs at http://127"):
-        ApiRetriever(f"api:{url}#m", limits=Limits(max_retries=1, first_wait_s=0.01)).answer(chats(1))
+    with pytest.raises(
+        ApiError,
+        match=r"a cut connection \(ConnectionRefusedError.*see whether it runs at http://127",
+    ):
+        ApiRetriever(f"api:{url}#m", limits=Limits(max_retries=1, first_wait_s=0.01)).answer(
+            chats(1)
+        )
 
 
 def test_too_long_an_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,7 +470,8 @@ def test_waits_double_with_jitter(server: Server, monkeypatch: pytest.MonkeyPatc
         client.answer(chats(1))
     assert len(waits) == 9
     assert all(
-        0.5 * longest <= wait <= longest for wait, longest in zip(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60], strict=True)
+        0.5 * longest <= wait <= longest
+        for wait, longest in zip(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60], strict=True)
     )
     assert len({wait / 2**number for number, wait in enumerate(waits[:6])}) == 6
 
@@ -464,7 +530,9 @@ FILTERED = says(400, {"error": {"message": f"content filter, {KEY[:9]}\n{KEY[9:]
         (says(422, {"detail": "no such field"}), "the server refused with 422 (no such field); correct what it names"),
     ],
 )  # fmt: skip
-def test_a_refusal_of_one_request_is_no_fault_of_the_others(server: Server, fault: Fault, sentence: str) -> None:
+def test_a_refusal_of_one_request_is_no_fault_of_the_others(
+    server: Server, fault: Fault, sentence: str
+) -> None:
     server.always = fails_at("talk 1", fault)
     answers = retriever(server).answer(chats(3))
     assert [answer.response for answer in answers] == [GOOD, "", GOOD]
@@ -499,7 +567,10 @@ def test_a_query_that_is_refused_does_not_block_the_others(server: Server, tmp_p
     assert len(server.bodies) == 4, "it alone is asked again"
     server.always = lambda body: None
     results = evaluate(chats(3), retriever(server), tmp_path / "out", dataset="made")
-    assert (results.summary["answers"]["num_failed"], results.summary["scores"]["exact_match"]) == (0, 1)
+    assert (results.summary["answers"]["num_failed"], results.summary["scores"]["exact_match"]) == (
+        0,
+        1,
+    )
     evaluate(chats(3), retriever(server), tmp_path / "whole", dataset="made")
     whole = (tmp_path / "whole" / "predictions.jsonl").read_bytes()
     assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == whole
@@ -508,17 +579,25 @@ def test_a_query_that_is_refused_does_not_block_the_others(server: Server, tmp_p
 def test_failures_may_be_bounded(server: Server, tmp_path: Path) -> None:
     server.always = lambda body: None if "talk 0" in json.dumps(body) else FILTERED
     slowly = {"concurrency": 1}
-    with pytest.raises(DataError, match=r"dialogue 'd2': .* \(this is failure 2, and max_failures is 1: stopped"):
-        evaluate(chats(5), retriever(server, **slowly), tmp_path / "out", dataset="made", max_failures=1)
+    with pytest.raises(
+        DataError, match=r"dialogue 'd2': .* \(this is failure 2, and max_failures is 1: stopped"
+    ):
+        evaluate(
+            chats(5), retriever(server, **slowly), tmp_path / "out", dataset="made", max_failures=1
+        )
     assert len(server.bodies) <= 4
     assert not (tmp_path / "out" / "results.json").exists()
-    results = evaluate(chats(5), retriever(server, **slowly), tmp_path / "out", dataset="made", max_failures=4)
+    results = evaluate(
+        chats(5), retriever(server, **slowly), tmp_path / "out", dataset="made", max_failures=4
+    )
     assert results.summary["answers"]["num_failed"] == 4
 
 
 def test_a_server_that_refuses_all_gives_no_result(server: Server, tmp_path: Path) -> None:
     server.always = lambda body: FILTERED
-    with pytest.raises(DataError, match="none of 3 queries can be answered; the first: dialogue 'd"):
+    with pytest.raises(
+        DataError, match="none of 3 queries can be answered; the first: dialogue 'd"
+    ):
         evaluate(chats(3), retriever(server), tmp_path / "out", dataset="made")
     assert not (tmp_path / "out" / "results.json").exists()
 
@@ -526,12 +605,24 @@ def test_a_server_that_refuses_all_gives_no_result(server: Server, tmp_path: Pat
 @pytest.mark.parametrize(
     ("answer", "text", "extra"),
     [
-        (completion([{"type": "text", "text": GOOD[:5]}, {"type": "text", "text": GOOD[5:]}]), GOOD, {}),
+        (
+            completion([{"type": "text", "text": GOOD[:5]}, {"type": "text", "text": GOOD[5:]}]),
+            GOOD,
+            {},
+        ),
         (completion([{"type": "image_url"}, {"type": "text", "text": GOOD}]), GOOD, {}),
         (completion("\ud83d" + GOOD), "\ufffd" + GOOD, {}),
-        (completion("x", logprobs={"content": [{"logprob": -math.inf}]}), "x", {"logprobs_left_out": "not all finite"}),
+        (
+            completion("x", logprobs={"content": [{"logprob": -math.inf}]}),
+            "x",
+            {"logprobs_left_out": "not all finite"},
+        ),
         (completion("x", logprobs={"content": [{"logprob": -(10**400)}]}), "x", {}),
-        (completion("x") | {"usage": {"prompt_tokens": 10**400, "completion_tokens": 1}}, "x", {"usage": None}),
+        (
+            completion("x") | {"usage": {"prompt_tokens": 10**400, "completion_tokens": 1}},
+            "x",
+            {"usage": None},
+        ),
     ],
 )
 def test_odd_answers_are_answers(
@@ -572,7 +663,9 @@ def test_wrong_names(name: str, sentence: str) -> None:
 
 def test_a_key_with_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nHost: x")
-    with pytest.raises(UsageError, match="the key in OPENAI_API_KEY holds characters that no key has") as caught:
+    with pytest.raises(
+        UsageError, match="the key in OPENAI_API_KEY holds characters that no key has"
+    ) as caught:
         ApiRetriever("api:http://host/v1#m")
     assert KEY not in str(caught.value)
 
@@ -582,7 +675,11 @@ def test_a_key_with_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def answered(folder: Path) -> set[int]:
     path = folder / "predictions.jsonl"
-    return {json.loads(line)["index"] for line in path.read_text().splitlines()} if path.exists() else set()
+    return (
+        {json.loads(line)["index"] for line in path.read_text().splitlines()}
+        if path.exists()
+        else set()
+    )
 
 
 def fails_at(text: str, fault: Fault) -> Callable[[dict[str, Any]], Fault | None]:
@@ -664,18 +761,29 @@ def test_windows_over_a_server(server: Server, tmp_path: Path) -> None:
 
 
 def test_the_key_is_nowhere(
-    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    server: Server,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A server that repeats the key in everything it says: it stands in no file, no log, no error."""
     caplog.set_level(logging.DEBUG)
     leak = {"error": {"message": f"your key {KEY} is bad, header Bearer {KEY}"}}
     raised: list[FfrError] = []
     for number, fault in enumerate(
-        [says(401, leak), says(500, leak), says(200, leak), says(429, leak, Retry_After="9999"), says(307, leak)]
+        [
+            says(401, leak),
+            says(500, leak),
+            says(200, leak),
+            says(429, leak, Retry_After="9999"),
+            says(307, leak),
+        ]
     ):
         server.always = fails_at("talk 2", fault)
         with pytest.raises(FfrError) as caught:
-            evaluate(chats(4), retriever(server, max_retries=1), tmp_path / str(number), dataset="made")
+            evaluate(
+                chats(4), retriever(server, max_retries=1), tmp_path / str(number), dataset="made"
+            )
         raised.append(caught.value)
     server.always = lambda body: None
     evaluate(chats(4), retriever(server), tmp_path / "good", dataset="made")

@@ -43,10 +43,14 @@ class Compass:
 
     def _of(self, words: list[list[float]]) -> torch.Tensor:
         rows = [
-            torch.tensor([[math.cos(math.radians(angle)), math.sin(math.radians(angle))] for angle in angles]).mean(0)
+            torch.tensor(
+                [[math.cos(math.radians(angle)), math.sin(math.radians(angle))] for angle in angles]
+            ).mean(0)
             for angles in words
         ]
-        return torch.nn.functional.normalize(torch.stack(rows), dim=-1) if rows else torch.zeros(0, 2)
+        return (
+            torch.nn.functional.normalize(torch.stack(rows), dim=-1) if rows else torch.zeros(0, 2)
+        )
 
     def embed_texts(self, texts):
         self.asked += texts
@@ -85,9 +89,13 @@ def test_scores_by_hand(chat: Example) -> None:
     (scores,) = FragmentScorer(Compass()).scores([chat])
     # the first line has no words, so it has the score of the next; the fourth that of the third
     expected = [1, 1, cosine(60), cosine(60), 0]
-    torch.testing.assert_close(scores.utterances, torch.tensor(expected).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        scores.utterances, torch.tensor(expected).double(), atol=1e-6, rtol=0
+    )
     assert scores.images is not None
-    torch.testing.assert_close(scores.images, torch.tensor([cosine(80), cosine(10)]).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        scores.images, torch.tensor([cosine(80), cosine(10)]).double(), atol=1e-6, rtol=0
+    )
     assert scores.hosts.tolist() == [0, 2]
 
 
@@ -97,7 +105,9 @@ def test_neighbours_are_joined(chat: Example) -> None:
     (scores,) = scorer.scores([chat])
     assert encoder.asked == ["0", "0", "0 60", "0 60", "60 90", "90"]  # the query first
     expected = [1, cosine(30), cosine(30), cosine(75), 0]
-    torch.testing.assert_close(scores.utterances, torch.tensor(expected).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        scores.utterances, torch.tensor(expected).double(), atol=1e-6, rtol=0
+    )
     assert scores.images is None
 
 
@@ -109,7 +119,11 @@ def test_neighbours_by_default() -> None:
 
 def test_a_dialogue_without_words_and_one_without_lines(tmp_path: Path) -> None:
     PIL.Image.new("RGB", (4, 4)).save(tmp_path / "30.png")
-    mute = Example(Dialogue("m", (Utterance("a", (Image("30.png"),)), Utterance("b", ()))), "0", image_root=tmp_path)
+    mute = Example(
+        Dialogue("m", (Utterance("a", (Image("30.png"),)), Utterance("b", ()))),
+        "0",
+        image_root=tmp_path,
+    )
     empty = Example(Dialogue("e", ()), "0")
     first, second = FragmentScorer(Compass()).scores([mute, empty])
     assert first.utterances.tolist() == [-1, -1]
@@ -157,27 +171,39 @@ def many(tmp_path: Path, num: int = 12) -> list[Example]:
     for number in range(num):
         size = 3 + number % 5
         angles = (torch.rand(size, generator=draw) * 180).round(decimals=3).tolist()
-        pictures = sorted({round(float(angle)) for angle in torch.rand(number % 3, generator=draw) * 180})
+        pictures = sorted(
+            {round(float(angle)) for angle in torch.rand(number % 3, generator=draw) * 180}
+        )
         for picture in pictures:
             PIL.Image.new("RGB", (4, 4)).save(tmp_path / f"{picture}.png")
         lines = [Utterance("a", (f"{angle:.3f}",)) for angle in angles]
-        lines += [Utterance("b", (f"{angles[0]:.3f}", Image(f"{picture}.png"))) for picture in pictures]
+        lines += [
+            Utterance("b", (f"{angles[0]:.3f}", Image(f"{picture}.png"))) for picture in pictures
+        ]
         near = [index for index, angle in enumerate(angles) if angle < 70 + 20 * (number % 3)]
-        truth = Fragment(tuple(near) if number != 4 else (), tuple(i for i, p in enumerate(pictures) if p < 100))
+        truth = Fragment(
+            tuple(near) if number != 4 else (), tuple(i for i, p in enumerate(pictures) if p < 100)
+        )
         found.append(Example(Dialogue(f"d{number}", tuple(lines)), "0", truth, image_root=tmp_path))
     return found
 
 
 def mean_f1(examples: list[Example], fragments: list[Fragment]) -> torch.Tensor:
     """Mean F1 of utterances and of images, by the metrics."""
-    sizes = [(len(example.dialogue.utterances), len(example.dialogue.images)) for example in examples]
-    counts = fragment_counts(fragments, [example.fragment for example in examples], *zip(*sizes, strict=True))
+    sizes = [
+        (len(example.dialogue.utterances), len(example.dialogue.images)) for example in examples
+    ]
+    counts = fragment_counts(
+        fragments, [example.fragment for example in examples], *zip(*sizes, strict=True)
+    )
     return sample_figures_from_counts(counts)[..., 2].mean(0)
 
 
 @pytest.mark.parametrize("takes_images", [True, False])
 @pytest.mark.parametrize("rule", ["threshold", "top-share"])
-def test_no_number_does_better_than_the_fitted_one(rule: str, takes_images: bool, tmp_path: Path) -> None:
+def test_no_number_does_better_than_the_fitted_one(
+    rule: str, takes_images: bool, tmp_path: Path
+) -> None:
     examples = many(tmp_path)
     scorer = FragmentScorer(Compass(takes_images), 0)
     found = fit_selection(scorer, examples, rule, dataset="d")
@@ -185,11 +211,22 @@ def test_no_number_does_better_than_the_fitted_one(rule: str, takes_images: bool
     assert found.fit is not None
     assert (found.image is None) == (not takes_images)
     reached = mean_f1(examples, [found.choose(row) for row in scores])
-    assert reached.tolist() == [pytest.approx(found.fit.utterance_f1), pytest.approx(found.fit.image_f1)]
+    assert reached.tolist() == [
+        pytest.approx(found.fit.utterance_f1),
+        pytest.approx(found.fit.image_f1),
+    ]
     assert 0.3 < reached.mean() < 1
-    grid = [step / 100 for step in range(101)] if rule == "top-share" else [step / 500 - 1 for step in range(1001)]
+    grid = (
+        [step / 100 for step in range(101)]
+        if rule == "top-share"
+        else [step / 500 - 1 for step in range(1001)]
+    )
     tried = [mean_f1(examples, [Selection(rule, number, number if takes_images else None).choose(row) for row in scores]) for number in grid[:: 1 if rule == "top-share" else 5]]  # fmt: skip
-    best = torch.stack(tried).amax(0) if takes_images else max(tried, key=lambda row: float(row.mean()))
+    best = (
+        torch.stack(tried).amax(0)
+        if takes_images
+        else max(tried, key=lambda row: float(row.mean()))
+    )
     assert reached.mean() >= best.mean() - 1e-9
     if rule == "top-share":
         assert reached.mean() == pytest.approx(float(best.mean()))
@@ -213,11 +250,17 @@ def test_unknown_truths_are_passed_over(tmp_path: Path) -> None:
         fit_selection(FragmentScorer(Compass(), 0), [unknown], dataset="d")
 
 
-def test_a_fit_is_made_once_and_a_damaged_one_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fit_is_made_once_and_a_damaged_one_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     examples, folder = many(tmp_path), tmp_path / "fits"
-    first = fitted_selection(FragmentScorer(Compass(), 0), examples, dataset="d", split="train", folder=folder)
+    first = fitted_selection(
+        FragmentScorer(Compass(), 0), examples, dataset="d", split="train", folder=folder
+    )
     encoder = Compass()
-    again = fitted_selection(FragmentScorer(encoder, 0), examples, dataset="other name", folder=folder)
+    again = fitted_selection(
+        FragmentScorer(encoder, 0), examples, dataset="other name", folder=folder
+    )
     assert encoder.asked == []
     assert (again.utterance, again.image) == (first.utterance, first.image)
     assert again.fit is not None
@@ -239,7 +282,9 @@ def test_a_fit_is_made_once_and_a_damaged_one_again(tmp_path: Path, caplog: pyte
             path.write_text(content if whole is None else json.dumps(whole))
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            healed = fitted_selection(FragmentScorer(Compass(), 0), examples, dataset="d", split="train", folder=folder)
+            healed = fitted_selection(
+                FragmentScorer(Compass(), 0), examples, dataset="d", split="train", folder=folder
+            )
         assert healed == first
         assert "it is fitted again" in caplog.text
         for rule, span, given in (
@@ -247,19 +292,25 @@ def test_a_fit_is_made_once_and_a_damaged_one_again(tmp_path: Path, caplog: pyte
             ("threshold", 1, examples),
             ("threshold", 0, examples[:5]),
         ):
-            fitted_selection(FragmentScorer(Compass(), span), given, rule, dataset="d", folder=folder)
+            fitted_selection(
+                FragmentScorer(Compass(), span), given, rule, dataset="d", folder=folder
+            )
 
 
 def test_parts_that_are_not_to_be_fitted_on(tmp_path: Path) -> None:
     examples = many(tmp_path)
     check_fit_part(examples[:6], examples[6:], takes_images=True)
-    with pytest.raises(UsageError, match="2 of the 8 queries to fit on are evaluated too; name another part"):
+    with pytest.raises(
+        UsageError, match="2 of the 8 queries to fit on are evaluated too; name another part"
+    ):
         check_fit_part(examples[:6], examples[4:], takes_images=True)
     silent = [example for example in examples[6:] if not example.dialogue.images]
     assert silent
     check_fit_part(examples[:6], silent, takes_images=False)
     check_fit_part(silent[:1], silent[1:], takes_images=True)
-    with pytest.raises(UsageError, match="what is evaluated has pictures and what is fitted on has none"):
+    with pytest.raises(
+        UsageError, match="what is evaluated has pictures and what is fitted on has none"
+    ):
         check_fit_part(examples[:6], silent, takes_images=True)
     for rule in ("threshold", "top-share"):
         # nothing to go by: no picture is chosen
@@ -285,7 +336,10 @@ def test_an_evaluation_says_what_was_chosen_and_goes_on(tmp_path: Path) -> None:
     assert (model["fingerprint"], model["kind"]) == (Compass.fingerprint, "embedding")
     line = selection_line(model)
     assert line is not None
-    assert f"lines of cosine ≥ {selection.utterance:.4f}, pictures of cosine ≥ {selection.image:.4f}" in line
+    assert (
+        f"lines of cosine ≥ {selection.utterance:.4f}, pictures of cosine ≥ {selection.image:.4f}"
+        in line
+    )
     assert "fitted on d (train), 40 queries" in line
     assert line in report_lines(results)
     # stopped after the first batch and taken up: the same bytes
@@ -299,12 +353,19 @@ def test_an_evaluation_says_what_was_chosen_and_goes_on(tmp_path: Path) -> None:
             return super().answer(given)
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(examples[40:], Stopping(scorer, selection, name="embedding:compass"), tmp_path / "two", dataset="d")
+        evaluate(
+            examples[40:],
+            Stopping(scorer, selection, name="embedding:compass"),
+            tmp_path / "two",
+            dataset="d",
+        )
     evaluate(examples[40:], EmbeddingRetriever(FragmentScorer(Compass(), 0), selection, name="embedding:compass"), tmp_path / "two", dataset="d")  # fmt: skip
     one, two = (tmp_path / name / "predictions.jsonl" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
     expected = [selection.choose(row) for row in scorer.scores(examples[40:])]
-    assert [read_answer(json.loads(line)["response"]) for line in one.read_text().splitlines()] == expected
+    assert [
+        read_answer(json.loads(line)["response"]) for line in one.read_text().splitlines()
+    ] == expected
     other = EmbeddingRetriever(scorer, Selection("threshold", 0.5, 0.5), name="embedding:compass")
     with pytest.raises(UsageError, match="differs in model selection"):
         evaluate(examples[40:], other, tmp_path / "one", dataset="d")

@@ -23,7 +23,9 @@ CHAT = Dialogue(
 
 
 def chosen(name, query, seed=0):
-    return parse_strict(BaselineRetriever(name, seed=seed).answer([Example(CHAT, query)])[0].response)
+    return parse_strict(
+        BaselineRetriever(name, seed=seed).answer([Example(CHAT, query)])[0].response
+    )
 
 
 def test_everything_and_nothing():
@@ -49,13 +51,17 @@ def test_random_third_is_a_third_and_repeats():
 
 
 def test_unknown_baseline():
-    with pytest.raises(UsageError, match="no baseline 'all'; there are everything, nothing, random-third, overlap"):
+    with pytest.raises(
+        UsageError, match="no baseline 'all'; there are everything, nothing, random-third, overlap"
+    ):
         BaselineRetriever("all")
 
 
 def test_plan_names_every_example_once(examples):
     retriever = BaselineRetriever("nothing")
-    assert sorted(index for batch in retriever.plan(examples) for index in batch) == list(range(len(examples)))
+    assert sorted(index for batch in retriever.plan(examples) for index in batch) == list(
+        range(len(examples))
+    )
 
 
 def test_figures_on_real_dialogues(real_dialogues):
@@ -68,7 +74,12 @@ def test_figures_on_real_dialogues(real_dialogues):
         for example in data:
             dialogue = example.dialogue
             size = {"num_utterances": len(dialogue.utterances), "num_images": len(dialogue.images)}
-            table.add(retriever.answer([example])[0].response, example.fragment, dialogue=dialogue.id, **size)
+            table.add(
+                retriever.answer([example])[0].response,
+                example.fragment,
+                dialogue=dialogue.id,
+                **size,
+            )
         means[name] = table.summary()["scores"]
     # the figures that stand in the data's own description
     assert means["everything"]["sample_utterance_f1"] == pytest.approx(0.401, abs=5e-4)

@@ -54,7 +54,9 @@ class Scripted:
             if self.stop_after == len(self.asked):
                 raise KeyboardInterrupt
             self.asked.append(example)
-            found.append(Answer(self.responses.pop(0) if self.responses else f"about {example.dialogue.id}"))
+            found.append(
+                Answer(self.responses.pop(0) if self.responses else f"about {example.dialogue.id}")
+            )
         return found
 
 
@@ -121,7 +123,9 @@ def test_images_on_both_sides_of_a_border() -> None:
     assert [[image.source for image in piece.example.dialogue.images] for piece in pieces] == [
         ["0.png", "1.png", "2.png"], ["3.png"], ["4.png", "5.png"],
     ]  # fmt: skip
-    answer = asked_in_pieces(example, 3, 0, said((2,), (1, 2)), said((0, 2), (0,)), said((0,), (1,)))
+    answer = asked_in_pieces(
+        example, 3, 0, said((2,), (1, 2)), said((0, 2), (0,)), said((0,), (1,))
+    )
     assert answer.response == said((2, 3, 5, 6), (1, 2, 3, 5))
 
 
@@ -131,20 +135,26 @@ def test_overlapping_pieces_name_the_same_lines_once() -> None:
     assert [(piece.utterances, piece.images) for piece in cut(example, 4, 2)] == [
         ((0, 4), (0, 2)), ((2, 6), (1, 3)), ((4, 7), (2, 4)),
     ]  # fmt: skip
-    answer = asked_in_pieces(example, 4, 2, said((3,), (1,)), said((1, 2), (0, 1)), said((0, 2), (0, 1)))
+    answer = asked_in_pieces(
+        example, 4, 2, said((3,), (1,)), said((1, 2), (0, 1)), said((0, 2), (0, 1))
+    )
     assert answer.response == said((3, 4, 6), (1, 2, 3))
 
 
 def test_empty_answers_merge_to_an_empty_one() -> None:
     example = Example(chat(5, 4), "q")
     assert asked_in_pieces(example, 2, 0, said(), said(), said()).response == said()
-    assert asked_in_pieces(example, 2, 0, said(), said(), said((0,), (0,))).response == said((4,), (0,))
+    assert asked_in_pieces(example, 2, 0, said(), said(), said((0,), (0,))).response == said(
+        (4,), (0,)
+    )
 
 
 def test_an_invented_id_becomes_none_that_exists() -> None:
     """Line 2 of a piece of two lines is not line 2 of the dialogue; it stays wrong, and is read as out of range."""
     example = Example(chat(5, 0, 2, 4), "q")
-    response = asked_in_pieces(example, 2, 0, said((1, 2, 7), (1,)), said((999_999_999,)), said((0, 1), (5,))).response
+    response = asked_in_pieces(
+        example, 2, 0, said((1, 2, 7), (1,)), said((999_999_999,)), said((0, 1), (5,))
+    ).response
     assert is_well_formed(response)
     named = read_answer(response)
     assert [item for item in named.utterance_ids if item < 5] == [1, 4]
@@ -158,7 +168,11 @@ def test_an_invented_id_becomes_none_that_exists() -> None:
 def test_one_malformed_piece_makes_the_whole_malformed_and_is_still_read() -> None:
     example = Example(chat(4, 1, 3), "q")
     answer = asked_in_pieces(
-        example, 2, 0, "Sure: <|utt_ids_start|>[1]<|utt_ids_end|>;<|img_ids_start|>[0]", said((0,), (0,))
+        example,
+        2,
+        0,
+        "Sure: <|utt_ids_start|>[1]<|utt_ids_end|>;<|img_ids_start|>[0]",
+        said((0,), (0,)),
     )
     assert answer.response == said((1, 2), (0, 1)) + " (malformed: pieces 0 of 0-1)"
     assert not is_well_formed(answer.response)
@@ -170,7 +184,9 @@ def test_one_malformed_piece_makes_the_whole_malformed_and_is_still_read() -> No
 
 def test_thoughts_around_the_answers() -> None:
     style = "<think>hm [0]</think><answer>{}</answer>".format
-    assert asked_in_pieces(Example(chat(3), "q"), 2, 0, style(said((1,))), style(said((0,)))).response == said((1, 2))
+    assert asked_in_pieces(
+        Example(chat(3), "q"), 2, 0, style(said((1,))), style(said((0,)))
+    ).response == said((1, 2))
 
 
 def test_what_the_pieces_said_is_kept() -> None:
@@ -178,7 +194,12 @@ def test_what_the_pieces_said_is_kept() -> None:
     pieces = cut(example, 2, 0)
     answers = [
         Answer("one", (-0.5,), True, {"usage": {"prompt_tokens": 7, "cost": 0.5}}),
-        Answer(said(), None, False, {"usage": {"prompt_tokens": 5, "cost": 0.25}, "finish_reason": "content_filter"}),
+        Answer(
+            said(),
+            None,
+            False,
+            {"usage": {"prompt_tokens": 5, "cost": 0.25}, "finish_reason": "content_filter"},
+        ),
     ]
     merged = merge(example, pieces, answers)
     assert merged.is_cut_off
@@ -188,7 +209,11 @@ def test_what_the_pieces_said_is_kept() -> None:
         "utterances": [0, 2], "images": [0, 0], "response": "one", "is_cut_off": True,
         "logprobs": {"content": [{"logprob": -0.5}]}, "usage": {"prompt_tokens": 7, "cost": 0.5},
     }  # fmt: skip
-    assert (second["utterances"], second["images"], second["finish_reason"]) == ([2, 3], [0, 1], "content_filter")
+    assert (second["utterances"], second["images"], second["finish_reason"]) == (
+        [2, 3],
+        [0, 1],
+        "content_filter",
+    )
     json.dumps(merged.extra)
 
 
@@ -231,7 +256,10 @@ def test_a_prompt_that_does_not_show_the_dialogue() -> None:
 
 
 def test_baselines_that_know_no_borders_are_the_same_in_pieces() -> None:
-    examples = [Example(chat(23, 0, 5, 6, 22, name="long"), "LINE 7"), Example(chat(4, 1, name="short"), "line")]
+    examples = [
+        Example(chat(23, 0, 5, 6, 22, name="long"), "LINE 7"),
+        Example(chat(4, 1, name="short"), "line"),
+    ]
     for name in ("everything", "nothing", "overlap"):
         inner = BaselineRetriever(name)
         expected = [read_answer(answer.response) for answer in inner.answer(examples)]
@@ -286,7 +314,11 @@ class Parallel(Scripted):
 
 
 def test_pieces_of_several_dialogues_at_a_time() -> None:
-    examples = [Example(chat(5, name="a"), "q"), Example(chat(2, name="b"), "q"), Example(chat(4, name="c"), "q")]
+    examples = [
+        Example(chat(5, name="a"), "q"),
+        Example(chat(2, name="b"), "q"),
+        Example(chat(4, name="c"), "q"),
+    ]
     retriever = WindowedRetriever(Parallel(), window=2)
     assert retriever.plan(examples) == [[0], [2], [1]]
     found = list(retriever.answer_as_they_come([[example] for example in examples]))
@@ -294,7 +326,9 @@ def test_pieces_of_several_dialogues_at_a_time() -> None:
         (2, said((0, 2))), (1, said((0,))), (0, said((0, 2, 4))),
     ]  # fmt: skip
     # pieces are 0-2 of a, 3 of b, 4-5 of c
-    stream = WindowedRetriever(Parallel(fails_at=4), window=2).answer_as_they_come([[example] for example in examples])
+    stream = WindowedRetriever(Parallel(fails_at=4), window=2).answer_as_they_come(
+        [[example] for example in examples]
+    )
     assert [next(stream)[0], next(stream)[0]] == [1, 0]
     with pytest.raises(DataError, match="fell over"):
         next(stream)
@@ -309,12 +343,17 @@ def test_a_piece_that_cannot_be_answered_takes_its_dialogue_along_and_no_other()
 
     examples = [Example(chat(5, name="a"), "q"), Example(chat(4, name="c"), "q")]
     found = WindowedRetriever(Refuses(), window=2).answer(examples)
-    assert [answer.failure for answer in found] == ["dialogue 'a, utterances 2-3': is refused", None]
+    assert [answer.failure for answer in found] == [
+        "dialogue 'a, utterances 2-3': is refused",
+        None,
+    ]
     assert found[0].response == ""
 
 
 def evaluated(examples: list[Example], inner: Any, out: Path) -> tuple[bytes, dict[str, Any]]:
-    results = evaluate(examples, WindowedRetriever(inner, window=10, overlap=2), out, dataset="made")
+    results = evaluate(
+        examples, WindowedRetriever(inner, window=10, overlap=2), out, dataset="made"
+    )
     return (out / "predictions.jsonl").read_bytes(), results.summary
 
 
@@ -335,10 +374,19 @@ def test_stopped_and_taken_up(examples: list[Example], tmp_path: Path) -> None:
 
 def test_predictions_hold_the_pieces(examples: list[Example], tmp_path: Path) -> None:
     evaluated(examples, BaselineRetriever("overlap"), tmp_path / "out")
-    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    ]
     assert [len(line.get("pieces", [])) for line in lines] == [0, 0, 2, 2, 3, 3, 4, 4, 5, 5]
     last = lines[-1]["pieces"]
-    assert [piece["utterances"] for piece in last] == [[0, 10], [8, 18], [16, 26], [24, 34], [32, 40]]
+    assert [piece["utterances"] for piece in last] == [
+        [0, 10],
+        [8, 18],
+        [16, 26],
+        [24, 34],
+        [32, 40],
+    ]
     assert all(is_well_formed(piece["response"]) for piece in last)
     # the messages show the whole dialogue, in whose numbering the answer is
     assert "<|utt_id_start|>39<|utt_id_end|>" in lines[-1]["messages"][1]["content"]

@@ -139,7 +139,9 @@ def test_which_model_has_which_setting() -> None:
     assert without_effect("vlm") == of_apis | of_embeddings
     assert without_effect("api") == of_vlms | of_embeddings | {"device"}
     assert without_effect("embedding") == of_vlms | of_prompts | of_windows | of_apis
-    assert without_effect("baseline") == (of_vlms | of_prompts | of_apis | of_embeddings | {"device"})
+    assert without_effect("baseline") == (
+        of_vlms | of_prompts | of_apis | of_embeddings | {"device"}
+    )
     assert settings_of_data() == of_rules | of_windows
     # a setting of no kind in particular would slip through all of them
     assert all(item.about.of for item in declared(AnswerConfig).values())
@@ -147,7 +149,9 @@ def test_which_model_has_which_setting() -> None:
 
 def test_a_setting_may_need_another() -> None:
     assert AnswerConfig(threshold=0.0, image_threshold=0.5).image_threshold == 0.5
-    with pytest.raises(UsageError, match="image_threshold has no meaning without setting threshold"):
+    with pytest.raises(
+        UsageError, match="image_threshold has no meaning without setting threshold"
+    ):
         AnswerConfig(image_threshold=0.5)
     assert EvalCall(coherence=True, encoder="x").encoder == "x"
     with pytest.raises(UsageError) as caught:
@@ -222,7 +226,14 @@ def test_what_decides_nothing_is_no_part_of_a_run() -> None:
     assert found == set(DECIDES_NOTHING)
     places = {"model", "dataset", "split", "val_dataset", "val_split", "image_root", "skip_bad"}
     assert {name for name, item in declared(GrpoConfig).items() if item.about.by_content} == places
-    moved = GrpoConfig(model="m", dataset="a.jsonl", split="x", val_dataset="b.jsonl", val_split="y", image_root="i")
+    moved = GrpoConfig(
+        model="m",
+        dataset="a.jsonl",
+        split="x",
+        val_dataset="b.jsonl",
+        val_split="y",
+        image_root="i",
+    )
     assert config_fingerprint(moved) == config_fingerprint(GrpoConfig(skip_bad=True)) == plain
     for name, value in {"seed": 1, "val_batch_tokens": 99, "devices": 2, "rewards": "a:b"}.items():
         assert config_fingerprint(GrpoConfig(**{name: value})) != plain

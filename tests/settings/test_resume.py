@@ -67,7 +67,8 @@ def test_data_may_move_but_not_change(half: Path, tmp_path: Path, sample_home: P
     result = _resume(half, *words)
     assert result.exit_code == 1
     assert (
-        "the validation data changed since the run began (its texts, answers or pictures); restore it" in result.output
+        "the validation data changed since the run began (its texts, answers or pictures); restore it"
+        in result.output
     )
     val.write_text("".join(lines), encoding="utf-8")
     result = _resume(half, *words)

@@ -21,18 +21,41 @@ def test_every_recipe_loads(name: str) -> None:
 @pytest.mark.parametrize("name", ["qwen2-vl-2b", "qwen2-vl-7b", "qwen2.5-vl-3b", "qwen2.5-vl-7b"])
 def test_the_papers_recipes_are_the_papers(name: str) -> None:
     config = load_config(SftConfig, source=name)
-    assert (config.lora_rank, config.lora_alpha, config.epochs, config.learning_rate) == (8, 32.0, 1.0, 1e-4)
-    assert (config.warmup_share, config.batch_size, config.accumulate, config.devices) == (0.05, 1, 4, 8)
-    assert (config.max_image_pixels, config.max_tokens, config.precision) == (602_112, 15_536, "bf16")
+    assert (config.lora_rank, config.lora_alpha, config.epochs, config.learning_rate) == (
+        8,
+        32.0,
+        1.0,
+        1e-4,
+    )
+    assert (config.warmup_share, config.batch_size, config.accumulate, config.devices) == (
+        0.05,
+        1,
+        4,
+        8,
+    )
+    assert (config.max_image_pixels, config.max_tokens, config.precision) == (
+        602_112,
+        15_536,
+        "bf16",
+    )
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("learning_rate: 3.0e-4\nseed: 1\nbatch_size: 2\n", encoding="utf-8")
     config = load_config(
-        SftConfig, source=str(file), settings={"seed": 2, "model": None}, overrides=["batch_size=3", "max_steps=none"]
+        SftConfig,
+        source=str(file),
+        settings={"seed": 2, "model": None},
+        overrides=["batch_size=3", "max_steps=none"],
     )
-    assert (config.learning_rate, config.seed, config.batch_size, config.max_steps, config.model) == (
+    assert (
+        config.learning_rate,
+        config.seed,
+        config.batch_size,
+        config.max_steps,
+        config.model,
+    ) == (
         3e-4,
         2,
         3,
@@ -95,7 +118,13 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 
 @given(st.text(max_size=30))
 def test_no_override_gives_a_traceback(text: str) -> None:
-    for override in (text, f"seed={text}", f"epochs={text}", f"precision={text}", f"skip_bad={text}"):
+    for override in (
+        text,
+        f"seed={text}",
+        f"epochs={text}",
+        f"precision={text}",
+        f"skip_bad={text}",
+    ):
         try:
             load_config(SftConfig, overrides=[override])
         except UsageError:
@@ -108,8 +137,12 @@ def test_a_written_file_reads_back_the_same(tmp_path: Path) -> None:
     file.write_text(to_yaml(config), encoding="utf-8")
     again = load_config(SftConfig, source=str(file))
     assert again == config
-    assert config_fingerprint(again) == config_fingerprint(config) != config_fingerprint(SftConfig())
+    assert (
+        config_fingerprint(again) == config_fingerprint(config) != config_fingerprint(SftConfig())
+    )
 
 
 def test_every_setting_says_what_it_is() -> None:
-    assert [name for name, _, text in describe(SftConfig) if len(text) > 5] == [item.name for item in fields(SftConfig)]
+    assert [name for name, _, text in describe(SftConfig) if len(text) > 5] == [
+        item.name for item in fields(SftConfig)
+    ]

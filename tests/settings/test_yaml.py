@@ -67,7 +67,22 @@ SCALARS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
     st.text(alphabet="0123456789eE+-._:~xo", max_size=8),
     st.sampled_from(
-        ["\x85", "a\u2028b", "a\n\nb", " a ", "yes", "no", "null", "1e5", "0o7", "2020-01-01", "1:30", "=", "<<", "-"]
+        [
+            "\x85",
+            "a\u2028b",
+            "a\n\nb",
+            " a ",
+            "yes",
+            "no",
+            "null",
+            "1e5",
+            "0o7",
+            "2020-01-01",
+            "1:30",
+            "=",
+            "<<",
+            "-",
+        ]
     ),
 )
 

@@ -22,7 +22,9 @@ from ffr.shipped.tiny import TINY_FOLDER
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MARKERS = [
-    f"<|{name}_{end}|>" for name in ("query", "utt_id", "img_id", "utt_ids", "img_ids") for end in ("start", "end")
+    f"<|{name}_{end}|>"
+    for name in ("query", "utt_id", "img_id", "utt_ids", "img_ids")
+    for end in ("start", "end")
 ]
 
 
@@ -60,7 +62,10 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
 def test_the_tokenizer_loses_nothing(text: str) -> None:
     vlm = _loaded()
     ids = vlm.tokenizer(text, add_special_tokens=False).input_ids
-    assert vlm.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) == text
+    assert (
+        vlm.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        == text
+    )
 
 
 @lru_cache(maxsize=1)
@@ -85,7 +90,9 @@ def test_markers_numbers_and_topic_words_are_single_tokens(tokens: object) -> No
     utterances=st.lists(st.integers(0, 199), max_size=8, unique=True),
     images=st.lists(st.integers(0, 20), max_size=3, unique=True),
 )
-def test_an_answer_is_the_same_tokens_alone_and_in_parts(utterances: list[int], images: list[int]) -> None:
+def test_an_answer_is_the_same_tokens_alone_and_in_parts(
+    utterances: list[int], images: list[int]
+) -> None:
     tokenizer = _loaded().tokenizer
     text = format_answer(Fragment(tuple(sorted(utterances)), tuple(sorted(images))))
     whole = tokenizer(text, add_special_tokens=False).input_ids
@@ -130,7 +137,9 @@ def test_a_query_in_a_packed_row_gives_the_numbers_it_gives_alone(pretraining: N
     world = World(vlm.tokenizer, seed=5)
     stage = next(stage for stage in STAGES if stage.name == "full")
     row = world.encode(stage, world.draw(stage))
-    drawings = torch.randn(len(TOPICS), world.drawings_per_topic, 4, 64, generator=torch.Generator().manual_seed(0))
+    drawings = torch.randn(
+        len(TOPICS), world.drawings_per_topic, 4, 64, generator=torch.Generator().manual_seed(0)
+    )
 
     def loss(rows: list[Row]) -> float:
         with torch.no_grad():

@@ -37,7 +37,11 @@ def test_it_loads_with_plain_transformers() -> None:
     assert sum(weight.numel() for weight in model.parameters()) < 500_000
     assert not CLIPImageProcessorPil.from_pretrained(TINY_CLIP_FOLDER).do_center_crop
     tokenizer = AutoTokenizer.from_pretrained(TINY_CLIP_FOLDER)
-    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.padding_side) == ("<|start|>", "<|end|>", "right")
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.padding_side) == (
+        "<|start|>",
+        "<|end|>",
+        "right",
+    )
     assert model.config.text_config.eos_token_id == tokenizer.eos_token_id
 
 
@@ -48,8 +52,15 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
     ]
     assert sizes[1] < 2_000_000
     assert sum(sizes) < 10_000_000
-    assert json.loads((TINY_CLIP_FOLDER / "ffr.json").read_text(encoding="utf-8"))["provenance"]["seed"] == 0
-    assert "real work takes a real encoder" in (TINY_CLIP_FOLDER / "README.md").read_text(encoding="utf-8")
+    assert (
+        json.loads((TINY_CLIP_FOLDER / "ffr.json").read_text(encoding="utf-8"))["provenance"][
+            "seed"
+        ]
+        == 0
+    )
+    assert "real work takes a real encoder" in (TINY_CLIP_FOLDER / "README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_its_name_is_all_that_is_needed() -> None:
@@ -142,7 +153,9 @@ def test_the_loss_by_hand(training: ModuleType) -> None:
 # -- what it knows ------------------------------------------------------------------------------------------------------------
 
 
-def _coherence(example: Example, texts: torch.Tensor, pictures: torch.Tensor, image_ids: list[int]) -> float:
+def _coherence(
+    example: Example, texts: torch.Tensor, pictures: torch.Tensor, image_ids: list[int]
+) -> float:
     """Coherence of the true utterances with these images."""
     assert example.fragment is not None
     hangs_on = example.dialogue.image_utterance_ids
@@ -170,7 +183,9 @@ def test_coherence_tells_right_from_wrong_on_pictures_it_never_saw(sample_home: 
         if len(example.fragment.utterance_ids) < 2 or not right or not others:
             continue
         texts = encoder.embed_texts([line.text for line in example.dialogue.utterances])
-        rows.append([_coherence(example, texts, pictures, ids) for ids in (right, [], [*right, others[0]])])
+        rows.append(
+            [_coherence(example, texts, pictures, ids) for ids in (right, [], [*right, others[0]])]
+        )
     assert len(rows) > 40
     whole, without, wrong = torch.tensor(rows).mean(0).tolist()
     assert whole >= without - 0.005

@@ -20,7 +20,16 @@ from ffr.retrieval.opening import OpenReader
 from ffr.suites import run as bench_module
 from ffr.suites.run import TABLE_FILES, cell_folder, run_suite
 from ffr.suites.suite import read_suite
-from ffr.suites.table import Bench, Cell, bench_json, columns, csv_table, latex_table, markdown_table, notes
+from ffr.suites.table import (
+    Bench,
+    Cell,
+    bench_json,
+    columns,
+    csv_table,
+    latex_table,
+    markdown_table,
+    notes,
+)
 
 # -- tables -----------------------------------------------------------------------------------------------------------------
 
@@ -38,17 +47,29 @@ models:
 """
 
 
-def made(f1: float, *, short: float | None = None, fingerprint: str = "f" * 64, interval=(0.25, 0.75)) -> Results:
+def made(
+    f1: float, *, short: float | None = None, fingerprint: str = "f" * 64, interval=(0.25, 0.75)
+) -> Results:
     """Results with one figure in the whole and, where `short` says so, in the slice of short dialogues."""
     nothing = {"num_answers": 0, "num_dialogues": 0, "joint_f1": None, "strict_joint_f1": None}
     slices = dict.fromkeys(("<35", "35-65", ">65"), nothing)
     spans: dict[str, object] = dict.fromkeys(slices)
     if short is not None:
-        slices["<35"] = {"num_answers": 2, "num_dialogues": 2, "joint_f1": short, "strict_joint_f1": short / 2}
+        slices["<35"] = {
+            "num_answers": 2,
+            "num_dialogues": 2,
+            "joint_f1": short,
+            "strict_joint_f1": short / 2,
+        }
         spans["<35"] = {"joint_f1": [0.125, 0.5], "strict_joint_f1": [0.0, 0.25]}
     return Results(
         model={"label": "m", "kind": "vlm"},
-        data={"dataset": "a.jsonl", "fingerprint": fingerprint, "num_examples": 4, "num_left_out": 1},
+        data={
+            "dataset": "a.jsonl",
+            "fingerprint": fingerprint,
+            "num_examples": 4,
+            "num_left_out": 1,
+        },
         settings={},
         summary={
             "answers": {"num_scored": 4, "num_dialogues": 3},
@@ -56,13 +77,19 @@ def made(f1: float, *, short: float | None = None, fingerprint: str = "f" * 64, 
             "strict_scores": {"joint_f1": f1 / 2},
             "by_length": slices,
         },
-        intervals={"scores": interval and {"joint_f1": list(interval)}, "strict_scores": None, "by_length": spans},
+        intervals={
+            "scores": interval and {"joint_f1": list(interval)},
+            "strict_scores": None,
+            "by_length": spans,
+        },
     )
 
 
 def table_of(*cells: Cell, text: str = TEXT) -> Bench:
     suite = read_suite(text, name="t", where="t.yaml")
-    return Bench(suite, {(row.label, "A_1"): cell for row, cell in zip(suite.rows, cells, strict=True)})
+    return Bench(
+        suite, {(row.label, "A_1"): cell for row, cell in zip(suite.rows, cells, strict=True)}
+    )
 
 
 @pytest.fixture
@@ -77,19 +104,35 @@ def table():
 
 def markdown_rows(text: str) -> list[list[str]]:
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.replace(r"\|", "¦").strip("|").split("|")] for line in lines]
+    return [
+        [cell.strip() for cell in line.replace(r"\|", "¦").strip("|").split("|")] for line in lines
+    ]
 
 
 def test_markdown(table):
     text = markdown_table(table)
     assert text.startswith('# 50 % of "it" \\& more\n\n|')
     header, rule, *rows = markdown_rows(text)
-    assert header[:5] == ["kind", "model", r"A\_1: joint F1", r"A\_1: strict joint F1", r"A\_1, length \<35: joint F1"]
+    assert header[:5] == [
+        "kind",
+        "model",
+        r"A\_1: joint F1",
+        r"A\_1: strict joint F1",
+        r"A\_1, length \<35: joint F1",
+    ]
     assert len(header) == 2 + 2 * 4
     assert {cell[-1] for cell in rule[2:]} == {":"}
     empty = ["-"] * 4
     assert rows == [
-        ["Old ¦ new", "m#1", "50.00 (25.0–75.0)", "25.00", "25.00 (12.5–50.0)", "12.50 (0.0–25.0)", *empty],
+        [
+            "Old ¦ new",
+            "m#1",
+            "50.00 (25.0–75.0)",
+            "25.00",
+            "25.00 (12.5–50.0)",
+            "12.50 (0.0–25.0)",
+            *empty,
+        ],
         ["Old ¦ new", "m2", r"**62.50**\*", r"**31.25**\*", "-", "-", *empty],
         ["Others", "m3", *["missing (1)"] * 8],
         ["Others", "paper", "87.25†", *["-"] * 7],
@@ -97,7 +140,8 @@ def test_markdown(table):
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
     assert "\n- (1) missing: no such model\\_folder\n" in text
     assert (
-        "- A\\_1: the 4 queries on 3 dialogues of a.jsonl, fingerprint ffffffffffff, 1 bad records left out.\n" in text
+        "- A\\_1: the 4 queries on 3 dialogues of a.jsonl, fingerprint ffffffffffff, 1 bad records left out.\n"
+        in text
     )
 
 
@@ -108,7 +152,9 @@ def test_best_is_told_among_the_same_data_only(table):
     assert "**" not in markdown_table(alone)
     assert markdown_rows(markdown_table(alone))[3][2:] == ["…"] * 8
     # equally good ones are both
-    even = table_of(Cell("measured", made(0.5)), Cell("measured", made(0.5)), Cell("waiting"), Cell("reported"))
+    even = table_of(
+        Cell("measured", made(0.5)), Cell("measured", made(0.5)), Cell("waiting"), Cell("reported")
+    )
     assert markdown_table(even).count("**50.00**") == 2
     other = table_of(
         Cell("measured", made(0.5)),
@@ -158,7 +204,11 @@ def test_latex(table):
         (r"\input{/etc/passwd}", r"\textbackslash{}input\{/etc/passwd\}", r"\\input{/etc/passwd}"),
         ("$x^2$ ~ 5%", r"\$x\textasciicircum{}2\$ \textasciitilde{} 5\%", r"$x^2$ \~ 5%"),
         ("a\n  b & #c", r"a b \& \#c", r"a b \& #c"),
-        ("<b>|</b>", r"\textless{}b\textgreater{}\textbar{}\textless{}/b\textgreater{}", r"\<b\>\|\</b\>"),
+        (
+            "<b>|</b>",
+            r"\textless{}b\textgreater{}\textbar{}\textless{}/b\textgreater{}",
+            r"\<b\>\|\</b\>",
+        ),
         ("why?`so", "why?{}`so", r"why?\`so"),
         ("[x](y) **z**", "[x](y) **z**", r"\[x\](y) \*\*z\*\*"),
         ("- a", "- a", r"\- a"),
@@ -183,11 +233,25 @@ def test_csv(table):
     assert first == expected
     by_key = {(row["label"], row["slice"], row["figure"]): row for row in rows}
     short = by_key["m#1", "by_length <35", "strict_joint_f1"]
-    assert [short[name] for name in ("value", "low", "high", "num_answers")] == ["0.125", "0.0", "0.25", "2"]
+    assert [short[name] for name in ("value", "low", "high", "num_answers")] == [
+        "0.125",
+        "0.0",
+        "0.25",
+        "2",
+    ]
     best = by_key["m2", "all", "joint_f1"]
-    assert [best[name] for name in ("value", "low", "is_best", "status")] == ["0.625", "", "1", "earlier"]
+    assert [best[name] for name in ("value", "low", "is_best", "status")] == [
+        "0.625",
+        "",
+        "1",
+        "earlier",
+    ]
     gone = by_key["m3", "all", "joint_f1"]
-    assert [gone[name] for name in ("value", "status", "reason")] == ["", "missing", "no such model_folder"]
+    assert [gone[name] for name in ("value", "status", "reason")] == [
+        "",
+        "missing",
+        "no such model_folder",
+    ]
     assert by_key["paper", "all", "joint_f1"]["value"] == "0.8725"
 
 
@@ -242,7 +306,9 @@ models:
 @pytest.fixture
 def suite(examples, tmp_path, monkeypatch):
     """A suite over ten queries on five dialogues; the working folder is a fresh one, and intervals are coarse for speed."""
-    monkeypatch.setattr(run_module, "interval_table", functools.partial(interval_table, num_resamples=50))
+    monkeypatch.setattr(
+        run_module, "interval_table", functools.partial(interval_table, num_resamples=50)
+    )
     write_examples(tmp_path / "data.jsonl", examples)
     monkeypatch.chdir(tmp_path)
     return read_suite(RUN, name="run", where="run.yaml")
@@ -296,7 +362,9 @@ def test_a_suite_from_start_to_finish(suite, fakes, tmp_path):
             assert results.settings["seed"] == 3
             assert results.baselines == {}
             figure = results.summary["scores"]["joint_f1"]
-            assert f"{100 * figure:.2f}" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+            assert f"{100 * figure:.2f}" in (tmp_path / "out" / "table.md").read_text(
+                encoding="utf-8"
+            )
     again = run_suite(suite, tmp_path / "again")
     assert files(tmp_path / "again") == files(tmp_path / "out")
     assert again.cells.keys() == done.cells.keys()
@@ -330,7 +398,10 @@ def test_other_settings_and_data_are_not_taken_for_done(suite, fakes, examples, 
     done = run_suite(suite, out, only=["fake, whole"])
     cell = done.cells["fake, whole", "made"]
     assert cell.status == "missing"
-    assert "holds an evaluation that differs in model flavour; pass another --out, or delete the folder" in cell.reason
+    assert (
+        "holds an evaluation that differs in model flavour; pass another --out, or delete the folder"
+        in cell.reason
+    )
     write_examples(tmp_path / "data.jsonl", examples[:8])
     done = run_suite(suite, out, only=["random"])
     assert "differs in data_fingerprint" in done.cells["random, whole", "made"].reason
@@ -348,8 +419,12 @@ def test_what_is_missing_does_not_sink_the_rest(suite, fakes, tmp_path):
     assert missing == {(row.label, data.label) for row in bad.rows for data in bad.datasets
                        if row.model.label == "gone" or data.label == "absent"}  # fmt: skip
     assert done.num_of("measured") == 8
-    assert done.cells["gone, whole", "made"].reason.startswith("./runs/nowhere: no such model folder or run")
-    assert done.cells["fake, cut", "absent"].reason.startswith("no data file or set 'nothing.jsonl'")
+    assert done.cells["gone, whole", "made"].reason.startswith(
+        "./runs/nowhere: no such model folder or run"
+    )
+    assert done.cells["fake, cut", "absent"].reason.startswith(
+        "no data file or set 'nothing.jsonl'"
+    )
     assert sum(line.startswith("MISSING: ") for line in said) == len(missing) == 10
     content = json.loads((tmp_path / "out" / "results.json").read_text())
     assert content["num_missing"] == 10
@@ -401,7 +476,9 @@ def test_folders_of_others_are_left_alone(suite, fakes, tmp_path):
     out.mkdir()
     for content in ("{}", "[", "[]", "7"):
         (out / "results.json").write_text(content)
-        with pytest.raises(UsageError, match=r"holds a results\.json of something else; pass another --out"):
+        with pytest.raises(
+            UsageError, match=r"holds a results\.json of something else; pass another --out"
+        ):
             run_suite(suite, out)
         assert (out / "results.json").read_text() == content
     assert not (out / "cells").exists()
@@ -417,13 +494,22 @@ def test_labels_become_folders_that_no_two_share(tmp_path):
         .replace("label: made", "label: " + "'../..'")
     )
     suite = read_suite(text, name="run", where="run.yaml")
-    found = [cell_folder(tmp_path, row, dataset) for row in suite.rows for dataset in suite.datasets]
+    found = [
+        cell_folder(tmp_path, row, dataset) for row in suite.rows for dataset in suite.datasets
+    ]
     assert len(set(found)) == 8
     for folder in found:
-        assert folder.resolve().relative_to(tmp_path / "cells").parts == folder.relative_to(tmp_path / "cells").parts
+        assert (
+            folder.resolve().relative_to(tmp_path / "cells").parts
+            == folder.relative_to(tmp_path / "cells").parts
+        )
         assert len(folder.relative_to(tmp_path / "cells").parts) == 2
 
 
 def test_the_table_is_written_whole(suite, fakes, tmp_path):
     run_suite(suite, tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*TABLE_FILES, "results.json", "cells"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *TABLE_FILES,
+        "results.json",
+        "cells",
+    }

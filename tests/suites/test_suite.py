@@ -46,7 +46,10 @@ def test_the_papers_suites_have_the_papers_rows():
         "Qwen2.5-VL-7B after SFT (paper)": {"WeChat-MDR": {"joint_f1": 0.5171}},
         "F2RVLM-7B (paper)": {"MLDR": {"joint_f1": 0.8725}, "WeChat-MDR": {"joint_f1": 0.6207}},
     }
-    assert [dataset.settings for dataset in main.datasets] == [{}, {"window": 100, "fit_dataset": "mldr"}]
+    assert [dataset.settings for dataset in main.datasets] == [
+        {},
+        {"window": 100, "fit_dataset": "mldr"},
+    ]
     assert load_suite("paper-length").slices == ("all", "by_length")
     assert [row.label for row in load_suite("paper-ablation").rows][1:4] == [
         "without the F1 reward", "without the fragment reward", "without the curriculum",
@@ -67,15 +70,22 @@ def test_settings_give_way_in_order():
         AnswerConfig(window=20, overlap=5, max_new_tokens=40, batch_tokens=7),
         AnswerConfig(window=20, overlap=5, max_new_tokens=40, batch_tokens=9, constrained=True),
     ]
-    assert suite.notes == ("No row “tight” for all: nothing changes with batch_tokens, constrained.",)
+    assert suite.notes == (
+        "No row “tight” for all: nothing changes with batch_tokens, constrained.",
+    )
 
 
 def test_rows_are_picked_by_model_and_by_row():
-    suite = read(SMALL + "  - {label: t, model: tiny}\nsettings: [{label: a}, {label: b, constrained: true}]\n")
+    suite = read(
+        SMALL
+        + "  - {label: t, model: tiny}\nsettings: [{label: a}, {label: b, constrained: true}]\n"
+    )
     assert [row.label for row in suite.rows_of(["t"])] == ["t, a", "t, b"]
     assert [row.label for row in suite.rows_of(["t, b", "all"])] == ["all", "t, b"]
     assert suite.rows_of([]) == suite.rows
-    with pytest.raises(UsageError, match=r"--only t, c: the suite s has no such row; did you mean t, b\?"):
+    with pytest.raises(
+        UsageError, match=r"--only t, c: the suite s has no such row; did you mean t, b\?"
+    ):
         suite.rows_of(["t, c"])
 
 
@@ -170,7 +180,9 @@ def test_what_is_no_suite(text, sentence):
 def test_too_many_cells():
     models = "".join(f"  - {{label: m{number}, model: tiny}}\n" for number in range(101))
     data = "".join(f"  - {{label: d{number}, dataset: a}}\n" for number in range(100))
-    with pytest.raises(UsageError, match="101 rows on 100 data sets are more than 10,000 cells; split it"):
+    with pytest.raises(
+        UsageError, match="101 rows on 100 data sets are more than 10,000 cells; split it"
+    ):
         read(f"figures: [joint_f1]\ndatasets:\n{data}models:\n{models}")
 
 
@@ -185,7 +197,9 @@ def test_two_rows_of_one_name():
 
 
 def test_files(tmp_path):
-    with pytest.raises(UsageError, match=r"sampel: neither a suite \(.*\) nor a file; did you mean sample\?"):
+    with pytest.raises(
+        UsageError, match=r"sampel: neither a suite \(.*\) nor a file; did you mean sample\?"
+    ):
         load_suite("sampel")
     (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="cannot be read"):

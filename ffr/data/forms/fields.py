@@ -21,19 +21,27 @@ _IMAGE_KEYS = ("path", "image_url", "url")
 _ROLES = ("system", "user", "assistant")
 
 
-def read_meta(record: Mapping[str, Any], known: Sequence[str], findings: Findings) -> dict[str, Any]:
+def read_meta(
+    record: Mapping[str, Any], known: Sequence[str], findings: Findings
+) -> dict[str, Any]:
     """What `Example.meta` keeps.
 
     The record's meta, and its unknown keys, each with a warning, under `EXTRA_KEYS`.
     """
     given = record.get("meta")
-    meta: dict[str, Any] = dict(findings.require(given, dict, '"meta"', "write an object") if given is not None else {})
+    meta: dict[str, Any] = dict(
+        findings.require(given, dict, '"meta"', "write an object") if given is not None else {}
+    )
     if EXTRA_KEYS in meta:
-        findings.error("reserved-key", f'"meta" has the key "{EXTRA_KEYS}", which is reserved; rename it')
+        findings.error(
+            "reserved-key", f'"meta" has the key "{EXTRA_KEYS}", which is reserved; rename it'
+        )
         raise FaultyError
     extra = {key: value for key, value in record.items() if key not in known}
     for key in extra:
-        nearest = difflib.get_close_matches(key, [name for name in known if name not in record], 1, 0.75)
+        nearest = difflib.get_close_matches(
+            key, [name for name in known if name not in record], 1, 0.75
+        )
         hint = f'; did you mean "{nearest[0]}"?' if nearest else "; it is kept but not used"
         findings.warning("unknown-key", f"unknown key {shown(key)}{hint}")
     if extra:
@@ -57,7 +65,9 @@ def read_images(value: Any, findings: Findings) -> list[str]:
     """The path or URL of each image, in any spelling; none where the record has no list."""
     if value is None:
         return []
-    entries = findings.require(value, list, '"images"', 'write a list of paths, such as ["a.png", "b.png"]')
+    entries = findings.require(
+        value, list, '"images"', 'write a list of paths, such as ["a.png", "b.png"]'
+    )
     return [read_image(entry, f"image {index}", findings) for index, entry in enumerate(entries)]
 
 
@@ -73,7 +83,8 @@ def read_image(entry: Any, name: str, findings: Findings) -> str:
             keys = " or ".join(f'"{key}"' for key in _IMAGE_KEYS)
             found = f"has {len(given)} of them" if given else "has none"
             findings.error(
-                "image-spelling", f"{name} is an object that needs one of {keys} and {found}; write its path"
+                "image-spelling",
+                f"{name} is an object that needs one of {keys} and {found}; write its path",
             )
             raise FaultyError
         value = entry[given[0]]
@@ -81,7 +92,9 @@ def read_image(entry: Any, name: str, findings: Findings) -> str:
             value = value.get("url")
     source: str = findings.require(value, str, name, "write its path")
     if not source.strip() or "\0" in source:
-        findings.error("image-spelling", f"{name} has an empty or impossible path; write the path of a picture")
+        findings.error(
+            "image-spelling", f"{name} has an empty or impossible path; write the path of a picture"
+        )
         raise FaultyError
     return source
 
@@ -97,15 +110,21 @@ def read_messages(value: Any, findings: Findings) -> dict[str, str]:
         findings.require(message, dict, name, "write {role, content}")
         role = message.get("role")
         if not isinstance(role, str) or role not in _ROLES:
-            findings.error("role", f"{name} has the role {shown(role)}; roles are {', '.join(_ROLES)}")
+            findings.error(
+                "role", f"{name} has the role {shown(role)}; roles are {', '.join(_ROLES)}"
+            )
             raise FaultyError
         if _ROLES.index(role) <= last:
             findings.error(
-                "role", f"{name} is a {role} message out of turn; one each of {', '.join(_ROLES)} in this order"
+                "role",
+                f"{name} is a {role} message out of turn; one each of {', '.join(_ROLES)} in this "
+                "order",
             )
             raise FaultyError
         last = _ROLES.index(role)
-        contents[role] = findings.require(message.get("content"), str, f"the content of {name}", "write a text")
+        contents[role] = findings.require(
+            message.get("content"), str, f"the content of {name}", "write a text"
+        )
         for key, value in message.items():
             if key in ("role", "content"):
                 continue
@@ -115,11 +134,15 @@ def read_messages(value: Any, findings: Findings) -> dict[str, str]:
                 findings.error("unknown-key", f"{name} has the unknown key {shown(key)}; remove it")
     for key in null_keys:
         # tables give every message every column, and nothing is lost
-        findings.warning("unknown-key", f"messages have the unknown key {shown(key)}, which holds nothing")
+        findings.warning(
+            "unknown-key", f"messages have the unknown key {shown(key)}, which holds nothing"
+        )
     return contents
 
 
-def check_ids(fragment: Fragment, name: str, num_utterances: int, num_images: int, findings: Findings) -> None:
+def check_ids(
+    fragment: Fragment, name: str, num_utterances: int, num_images: int, findings: Findings
+) -> None:
     """Adds a finding for ids that the dialogue does not have, and for ids that repeat."""
     for word, ids, count in (
         ("utterance", fragment.utterance_ids, num_utterances),
@@ -129,7 +152,8 @@ def check_ids(fragment: Fragment, name: str, num_utterances: int, num_images: in
         if outside:
             has = f"ids 0 to {count - 1}" if count else f"no {word}"
             findings.error(
-                "id-range", f"{name} names {word} {outside[0]} but the dialogue has {has}; correct the answer"
+                "id-range",
+                f"{name} names {word} {outside[0]} but the dialogue has {has}; correct the answer",
             )
         if len(set(ids)) < len(ids):
             findings.warning("id-repeats", f"{name} names an {word} id twice; remove the repeats")
@@ -141,7 +165,9 @@ def split_meta(example: Example) -> tuple[dict[str, Any], Mapping[str, Any]]:
     return meta, meta.pop(EXTRA_KEYS, {})
 
 
-def with_extra(record: dict[str, Any], extra: Mapping[str, Any], example: Example) -> dict[str, Any]:
+def with_extra(
+    record: dict[str, Any], extra: Mapping[str, Any], example: Example
+) -> dict[str, Any]:
     """A record with the unknown keys that were kept.
 
     Raises:
@@ -150,7 +176,8 @@ def with_extra(record: dict[str, Any], extra: Mapping[str, Any], example: Exampl
     for key in extra:
         if key in (*MS_SWIFT_KEYS, *RAW_KEYS):
             raise DataError(
-                f"the kept key {shown(key)} means something else in the form that is to be written; rename it first",
+                f"the kept key {shown(key)} means something else in the form that is to be "
+                "written; rename it first",
                 where=f"dialogue {example.dialogue.id!r}",
             )
     return {**record, **extra}

@@ -48,7 +48,8 @@ def read_record(
             nearest = max(likeness, key=lambda key: likeness[key], default="")
             hint = f"; is {shown(nearest)} misspelt?" if likeness.get(nearest, 0) >= 0.8 else ""
             findings.error(
-                "no-form", f'the record has neither "messages" (ms-swift form) nor "dialogue" (raw form){hint}'
+                "no-form",
+                f'the record has neither "messages" (ms-swift form) nor "dialogue" (raw form){hint}',
             )
     except FaultyError:
         pass
@@ -94,10 +95,14 @@ def write_examples(
     """
     if format == "ms-swift":
         records: Iterable[dict[str, Any]] = (
-            example_to_record(example, template=template, query_position=query_position) for example in examples
+            example_to_record(example, template=template, query_position=query_position)
+            for example in examples
         )
     elif format == "raw":
-        records = (examples_to_raw_record(group, drop_prompts=drop_prompts) for group in _grouped_by_dialogue(examples))
+        records = (
+            examples_to_raw_record(group, drop_prompts=drop_prompts)
+            for group in _grouped_by_dialogue(examples)
+        )
     else:
         raise UsageError(f"no format {format!r}; there are ms-swift and raw")
     return write_records(path, records)

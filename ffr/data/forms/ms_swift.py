@@ -32,11 +32,14 @@ CAPTIONS = "image_captions"
 one."""
 
 
-def read_ms_swift(record: Mapping[str, Any], findings: Findings, fallback_id: str, root: Path | None) -> Example:
+def read_ms_swift(
+    record: Mapping[str, Any], findings: Findings, fallback_id: str, root: Path | None
+) -> Example:
     """The example of a record; raises FaultyError where a part cannot be read any further."""
     if "response" in record:
         findings.error(
-            "prediction", 'the record has a "response": a prediction file; use it with `ffr eval --predictions`'
+            "prediction",
+            'the record has a "response": a prediction file; use it with `ffr eval --predictions`',
         )
         raise FaultyError
     meta = read_meta(record, MS_SWIFT_KEYS, findings)
@@ -46,7 +49,10 @@ def read_ms_swift(record: Mapping[str, Any], findings: Findings, fallback_id: st
     if captions is None:
         captions = [""] * len(sources)
     elif not isinstance(captions, list) or len(captions) != len(sources) or not all_texts(captions):
-        findings.error("wrong-type", f"meta {CAPTIONS} is not a list of {len(sources)} texts, one an image; correct it")
+        findings.error(
+            "wrong-type",
+            f"meta {CAPTIONS} is not a list of {len(sources)} texts, one an image; correct it",
+        )
         raise FaultyError
     images = tuple(map(Image, sources, captions))
     contents = read_messages(record["messages"], findings)
@@ -58,7 +64,9 @@ def read_ms_swift(record: Mapping[str, Any], findings: Findings, fallback_id: st
     except DataError as error:
         findings.error("prompt", error.message)
         raise FaultyError from error
-    fragment = _read_answers(record, contents.get("assistant"), len(utterances), len(images), findings)
+    fragment = _read_answers(
+        record, contents.get("assistant"), len(utterances), len(images), findings
+    )
     return Example(
         dialogue=Dialogue(dialogue_id, utterances),
         query=query,
@@ -70,7 +78,11 @@ def read_ms_swift(record: Mapping[str, Any], findings: Findings, fallback_id: st
 
 
 def _read_answers(
-    record: Mapping[str, Any], assistant: str | None, num_utterances: int, num_images: int, findings: Findings
+    record: Mapping[str, Any],
+    assistant: str | None,
+    num_utterances: int,
+    num_images: int,
+    findings: Findings,
 ) -> Fragment | None:
     given: dict[str, Fragment] = {}
     if (solution := record.get("solution")) is not None:
@@ -84,16 +96,21 @@ def _read_answers(
         return None
     fragments = list(given.values())
     if fragments[0] != fragments[-1]:
-        findings.error("two-answers", '"solution" and the assistant\'s answer differ; keep the right one')
+        findings.error(
+            "two-answers", '"solution" and the assistant\'s answer differ; keep the right one'
+        )
     return fragments[0]
 
 
-def _read_answer(text: str, name: str, num_utterances: int, num_images: int, findings: Findings) -> Fragment:
+def _read_answer(
+    text: str, name: str, num_utterances: int, num_images: int, findings: Findings
+) -> Fragment:
     fragment = parse_strict(text)
     if fragment is None:
         findings.error(
             "answer-format",
-            f"{name} is {shown(text)}, not in the answer format; write {format_answer(Fragment((0,), ()))}",
+            f"{name} is {shown(text)}, not in the answer format; write "
+            f"{format_answer(Fragment((0,), ()))}",
         )
         raise FaultyError
     check_ids(fragment, name, num_utterances, num_images, findings)
@@ -116,7 +133,9 @@ def example_to_record(
     >>> [message["role"] for message in record["messages"]]
     ['system', 'user', 'assistant']
     """
-    prompt = example.prompt or render(example.dialogue, example.query, template=template, query_position=query_position)
+    prompt = example.prompt or render(
+        example.dialogue, example.query, template=template, query_position=query_position
+    )
     messages = [{"role": "system", "content": prompt.system}] if prompt.system is not None else []
     messages.append({"role": "user", "content": prompt.user})
     record: dict[str, Any] = {

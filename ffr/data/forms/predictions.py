@@ -42,7 +42,10 @@ class PredictionRecord:
 
 
 IMAGE_DIGESTS = "image_digests"
-"""In a prediction's `extra`: SHA-256 of the bytes of each picture, null where they were not read."""
+"""In a prediction's `extra`.
+
+SHA-256 of the bytes of each picture, null where they were not read.
+"""
 _PREDICTION_KEYS = ("dialogue_id", "response", "labels", "messages", "images", "logprobs")
 
 
@@ -58,9 +61,13 @@ def prediction_from_json(record: Mapping[str, Any], where: str) -> PredictionRec
     findings = Findings()
     try:
         if "response" not in record:
-            findings.error("no-response", 'no "response"; a prediction file has the model\'s answer there')
+            findings.error(
+                "no-response", 'no "response"; a prediction file has the model\'s answer there'
+            )
             raise FaultyError
-        response = findings.require(record["response"], str, '"response"', "write the model's answer as a text")
+        response = findings.require(
+            record["response"], str, '"response"', "write the model's answer as a text"
+        )
         labels = record.get("labels")
         if labels is not None:
             findings.require(labels, str, '"labels"', "write the true answer as a text")
@@ -78,7 +85,11 @@ def prediction_from_json(record: Mapping[str, Any], where: str) -> PredictionRec
         )
     except FaultyError as error:
         faults = [finding.message for finding in findings if finding.is_error]
-        message = faults[0] if faults else "messages are not a list of {role, content} in order; correct them"
+        message = (
+            faults[0]
+            if faults
+            else "messages are not a list of {role, content} in order; correct them"
+        )
         raise DataError(message, where=where) from error
 
 
@@ -100,14 +111,20 @@ def _read_logprobs(value: Any, findings: Findings) -> tuple[float, ...] | None:
 
 def prediction_to_json(prediction: PredictionRecord) -> dict[str, Any]:
     """A prediction as the published form has it."""
-    record: dict[str, Any] = {"dialogue_id": prediction.dialogue_id, "response": prediction.response}
+    record: dict[str, Any] = {
+        "dialogue_id": prediction.dialogue_id,
+        "response": prediction.response,
+    }
     if prediction.labels is not None:
         record["labels"] = prediction.labels
     record["messages"] = [dict(message) for message in prediction.messages]
     record["images"] = list(prediction.images)
     if prediction.logprobs is not None:
         record["logprobs"] = {"content": [{"logprob": value} for value in prediction.logprobs]}
-    return {**record, **{key: value for key, value in prediction.extra.items() if key not in _PREDICTION_KEYS}}
+    return {
+        **record,
+        **{key: value for key, value in prediction.extra.items() if key not in _PREDICTION_KEYS},
+    }
 
 
 def example_of_prediction(
@@ -135,7 +152,9 @@ def example_of_prediction(
         return examples[0]
     # of one's own answers it is known which pictures they were given to
     digests = {
-        source: digest for source, digest in zip(prediction.images, known, strict=True) if isinstance(digest, str)
+        source: digest
+        for source, digest in zip(prediction.images, known, strict=True)
+        if isinstance(digest, str)
     }
     return replace(examples[0], dialogue=examples[0].dialogue.with_digests(digests))
 

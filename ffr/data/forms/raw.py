@@ -34,17 +34,24 @@ where there are none."""
 _RAW_LINE_KEYS = ("speaker", "utterance_idx", "utterance")
 
 
-def read_raw(record: Mapping[str, Any], findings: Findings, fallback_id: str, root: Path | None) -> list[Example]:
+def read_raw(
+    record: Mapping[str, Any], findings: Findings, fallback_id: str, root: Path | None
+) -> list[Example]:
     """The examples of a record, one a query.
 
     Raises FaultyError where a part cannot be read any further.
     """
     given_meta = record.get("meta")
     one_each = given_meta if isinstance(given_meta, list) else None
-    meta = read_meta({**record, "meta": None} if one_each is not None else record, RAW_KEYS, findings)
+    meta = read_meta(
+        {**record, "meta": None} if one_each is not None else record, RAW_KEYS, findings
+    )
     dialogue_id = read_id(record, findings, fallback_id)
     lines = findings.require(
-        record["dialogue"], list, '"dialogue"', "write a list of {speaker, utterance_idx, utterance}"
+        record["dialogue"],
+        list,
+        '"dialogue"',
+        "write a list of {speaker, utterance_idx, utterance}",
     )
     if not lines:
         findings.error("no-utterance", '"dialogue" is empty; a dialogue has utterances')
@@ -65,9 +72,13 @@ def read_raw(record: Mapping[str, Any], findings: Findings, fallback_id: str, ro
     dialogue = Dialogue(dialogue_id, tuple(utterances))
     queries, answers = _read_raw_queries(record, findings)
     if one_each is not None and (
-        len(one_each) != len(queries) or not all(isinstance(item, dict) and EXTRA_KEYS not in item for item in one_each)
+        len(one_each) != len(queries)
+        or not all(isinstance(item, dict) and EXTRA_KEYS not in item for item in one_each)
     ):
-        findings.error("wrong-type", f'"meta" is a list but not of {len(queries)} objects, one a query; correct it')
+        findings.error(
+            "wrong-type",
+            f'"meta" is a list but not of {len(queries)} objects, one a query; correct it',
+        )
         raise FaultyError
     try:
         check_markers(dialogue, *queries)
@@ -81,7 +92,9 @@ def read_raw(record: Mapping[str, Any], findings: Findings, fallback_id: str, ro
     for number, (query, turns) in enumerate(zip(queries, answers, strict=True)):
         fragment = None
         if turns is not None:
-            image_ids = (image_id for turn in sorted(set(turns)) for image_id in images_of.get(turn, ()))
+            image_ids = (
+                image_id for turn in sorted(set(turns)) for image_id in images_of.get(turn, ())
+            )
             fragment = Fragment(tuple(turns), tuple(image_ids))
             name = '"gt_turns"' if len(queries) == 1 else f'"gt_turns" of query {number}'
             check_ids(fragment, name, len(utterances), len(dialogue.images), findings)
@@ -96,14 +109,17 @@ def _read_raw_line(line: Any, index: int, findings: Findings) -> tuple[Utterance
     position = line.get("utterance_idx")
     if position is not None and (isinstance(position, bool) or position != index):
         findings.error(
-            "utterance-idx", f"{name} has utterance_idx {shown(position)}; ids count from 0 in dialogue order"
+            "utterance-idx",
+            f"{name} has utterance_idx {shown(position)}; ids count from 0 in dialogue order",
         )
         raise FaultyError
     speaker = findings.require(line.get("speaker"), str, f"the speaker of {name}", "write a text")
     said = line.get("utterance")
     if isinstance(said, str):
         said = [said]
-    findings.require(said, list, f"the utterance of {name}", "write a text or a list of {image_url, caption}")
+    findings.require(
+        said, list, f"the utterance of {name}", "write a text or a list of {image_url, caption}"
+    )
     segments: list[str | Image] = []
     for part in said:
         if isinstance(part, str):
@@ -119,18 +135,25 @@ def _read_raw_line(line: Any, index: int, findings: Findings) -> tuple[Utterance
     return Utterance(speaker, tuple(segments)), extra
 
 
-def _read_raw_queries(record: Mapping[str, Any], findings: Findings) -> tuple[list[str], Sequence[list[int] | None]]:
+def _read_raw_queries(
+    record: Mapping[str, Any], findings: Findings
+) -> tuple[list[str], Sequence[list[int] | None]]:
     queries = record.get("query_text")
     if isinstance(queries, str):
         queries = [queries]
     findings.require(queries, list, '"query_text"', "write a text or a list of texts")
     if not queries or not all_texts(queries):
-        findings.error("wrong-type", '"query_text" is a list without texts only; write a text or a list of texts')
+        findings.error(
+            "wrong-type",
+            '"query_text" is a list without texts only; write a text or a list of texts',
+        )
         raise FaultyError
     turns = record.get("gt_turns")
     if turns is None:
         return queries, [None] * len(queries)
-    findings.require(turns, list, '"gt_turns"', "write a list of utterance ids, or one list a query")
+    findings.require(
+        turns, list, '"gt_turns"', "write a list of utterance ids, or one list a query"
+    )
     if len(queries) == 1 and not (turns and all(isinstance(item, list) for item in turns)):
         turns = [turns]
     if len(turns) != len(queries):
@@ -142,13 +165,16 @@ def _read_raw_queries(record: Mapping[str, Any], findings: Findings) -> tuple[li
     for ids in turns:
         if not isinstance(ids, list) or not all(type(item) is int and item >= 0 for item in ids):
             findings.error(
-                "gt-turns", f'"gt_turns" holds {shown(ids)}; write lists of utterance ids, whole numbers from 0'
+                "gt-turns",
+                f'"gt_turns" holds {shown(ids)}; write lists of utterance ids, whole numbers from 0',
             )
             raise FaultyError
     return queries, turns
 
 
-def examples_to_raw_record(examples: Sequence[Example], *, drop_prompts: bool = False) -> dict[str, Any]:
+def examples_to_raw_record(
+    examples: Sequence[Example], *, drop_prompts: bool = False
+) -> dict[str, Any]:
     """Examples on one dialogue as one record of the raw form.
 
     The raw form has no prompt and no list of image ids (a turn's images belong to it): where that
@@ -167,22 +193,29 @@ def examples_to_raw_record(examples: Sequence[Example], *, drop_prompts: bool = 
     for example in examples:
         if not drop_prompts and example.prompt is not None and not _is_ours(example):
             raise DataError(
-                "its prompt is in words of its own, which the raw form cannot hold; pass --drop-prompts to let go of them",
+                "its prompt is in words of its own, which the raw form cannot hold; pass "
+                "--drop-prompts to let go of them",
                 where=where,
             )
         if example.fragment is None:
             continue
         turns = set(example.fragment.utterance_ids)
-        on_turns = [index for index, turn in enumerate(dialogue.image_utterance_ids) if turn in turns]
+        on_turns = [
+            index for index, turn in enumerate(dialogue.image_utterance_ids) if turn in turns
+        ]
         if sorted(set(example.fragment.image_ids)) != on_turns:
             raise DataError(
-                f"the answer to {shown(example.query)} has images {list(example.fragment.image_ids)} but its turns carry "
+                f"the answer to {shown(example.query)} has images "
+                f"{list(example.fragment.image_ids)} but its turns carry "
                 f"{on_turns}; the raw form cannot say that, keep the ms-swift form",
                 where=where,
             )
         answers.append(list(example.fragment.utterance_ids))
     if answers and len(answers) < len(examples):
-        raise DataError("some of its queries have an answer and some have none; write them to two files", where=where)
+        raise DataError(
+            "some of its queries have an answer and some have none; write them to two files",
+            where=where,
+        )
     metas, extra = [], split_meta(first)[1]
     for example in examples:
         meta, own_extra = split_meta(example)
@@ -200,8 +233,12 @@ def examples_to_raw_record(examples: Sequence[Example], *, drop_prompts: bool = 
         said: Any = parts
         if all(isinstance(part, str) for part in parts) and len(parts) <= 1:
             said = "".join(parts)
-        own = extra_lines[index] if isinstance(extra_lines, list) and index < len(extra_lines) else {}
-        lines.append({"speaker": utterance.speaker, "utterance_idx": index, "utterance": said, **own})
+        own = (
+            extra_lines[index] if isinstance(extra_lines, list) and index < len(extra_lines) else {}
+        )
+        lines.append(
+            {"speaker": utterance.speaker, "utterance_idx": index, "utterance": said, **own}
+        )
     single = len(examples) == 1
     record: dict[str, Any] = {
         "dialogue_id": dialogue.id,

@@ -48,7 +48,10 @@ _SETS: dict[str, dict[str, _Part]] = {
 }
 SAMPLE_NAMES = tuple(_SETS)
 GENERATOR_VERSION = 3
-"""Raised whenever a seed gives other bytes than before; a generated set of another version is made anew."""
+"""Raised whenever a seed gives other bytes than before.
+
+A generated set of another version is made anew.
+"""
 GENERATOR_FILE = "generator.json"
 RANDOM_PLACE_SHARE = 0.8
 """Share of the pictures that hang on a random turn of the long dialogue; the others on a turn of
@@ -118,7 +121,9 @@ def make_examples(part_name: str, part: _Part, folder: Path, seed: int) -> list[
     return examples
 
 
-def _draw_pictures(part_name: str, part: _Part, folder: Path, chance: random.Random) -> dict[str, list[Image]]:
+def _draw_pictures(
+    part_name: str, part: _Part, folder: Path, chance: random.Random
+) -> dict[str, list[Image]]:
     target = folder / "images" / part_name
     make_folder(target)
     drawn: dict[str, list[Image]] = {}
@@ -128,8 +133,11 @@ def _draw_pictures(part_name: str, part: _Part, folder: Path, chance: random.Ran
         drawn[topic.key] = []
         for _ in range(part.num_pictures):
             name = f"{numbers.pop():04d}.png"
-            picture = draw(topic.key, chance, width=chance.randint(84, 96), height=chance.randint(84, 96))
-            # not packed: how zlib packs depends on its version and on the processor, and a set is known by its bytes
+            picture = draw(
+                topic.key, chance, width=chance.randint(84, 96), height=chance.randint(84, 96)
+            )
+            # not packed: how zlib packs depends on its version and on the processor, and a set is
+            # known by its bytes
             picture.save(target / name, compress_level=0)
             drawn[topic.key].append(Image(f"images/{part_name}/{name}"))
     return drawn
@@ -153,7 +161,9 @@ def _short_dialogue(
                 marginal.add(index)
         else:
             first, second = chance.sample(words, 2)
-            text = chance.choice(wording.lines).format(first, second, n=chance.choice(wording.names))
+            text = chance.choice(wording.lines).format(
+                first, second, n=chance.choice(wording.names)
+            )
         if chance.random() < part.typos:
             text = _slip(text, chance)
         lines.append(Utterance(speaker, (text,)))
@@ -164,7 +174,8 @@ def _short_dialogue(
             at = chance.choice([index for index in range(len(lines)) if index not in marginal])
             lines[at] = Utterance(lines[at].speaker, (*lines[at].segments, picture))
     queries = tuple(
-        template.format(*chance.sample((*names, *words), 2)) for template in chance.sample(wording.queries, 3)
+        template.format(*chance.sample((*names, *words), 2))
+        for template in chance.sample(wording.queries, 3)
     )
     return ShortDialogue(
         topic.key,

@@ -91,27 +91,36 @@ WORDINGS: dict[tuple[str, str], Wording] = {
             "{0}比{1}好多了|明天别忘了{0}|我妹妹也想要{0}|那个{0}多少钱|我们的{0}有问题|我需要{0}和{1}|你看这个{0}|我没试过{0}|"
             "{0}还在那里吗|他们有一个大的{0}|我朋友说{0}不好|以前的{0}很好看|关于{0}我不知道|今天又是{0}|为了{0}我们等了很久|说到{0}我想起{1}"
         ),
-        follow_ups=_split("是的很好|看起来不错|我也喜欢|真的吗再说说|太好了|太贵了吧|不会吧|多少钱|谁说的|晚点发给我"),
+        follow_ups=_split(
+            "是的很好|看起来不错|我也喜欢|真的吗再说说|太好了|太贵了吧|不会吧|多少钱|谁说的|晚点发给我"
+        ),
         fillers=_split("早上好|你好在吗|对不起刚才忙|好的回头聊|哈哈|等一下|嗯好|晚上见"),
         queries=_split("{0}|关于{0}|找{0}|说到{0}的内容|和{0}有关的|有关{0}和{1}的对话|{0}以及{1}"),
         names=(),
     ),
     ("base", "en"): Wording(
         lines=_split(
-            "i really like this {0}|did you see the {0}|the {0} and the {1} were great|i bought a {0} yesterday|i want a new {0}|this {0} is too expensive|"
-            "who told you about the {0}|i found a {0} with a {1}|the {0} was better than the {1}|do not forget the {0} tomorrow|my sister wants a {0} too|"
-            "how much was that {0}|we had a problem with the {0}|i need the {0} and my {1}|look at this {0}|i never tried a {0} before|is the {0} still there|"
-            "they have a big {0} now|my friend said the {0} is bad|the old {0} looks nice|i know nothing about the {0}|it is the {0} again today|"
+            "i really like this {0}|did you see the {0}|the {0} and the {1} were great|i bought a "
+            "{0} yesterday|i want a new {0}|this {0} is too expensive|"
+            "who told you about the {0}|i found a {0} with a {1}|the {0} was better than the "
+            "{1}|do not forget the {0} tomorrow|my sister wants a {0} too|"
+            "how much was that {0}|we had a problem with the {0}|i need the {0} and my {1}|look at "
+            "this {0}|i never tried a {0} before|is the {0} still there|"
+            "they have a big {0} now|my friend said the {0} is bad|the old {0} looks nice|i know "
+            "nothing about the {0}|it is the {0} again today|"
             "we waited long for the {0}|the {0} reminds me of the {1}"
         ),
         follow_ups=_split(
-            "yes that was so nice|it looks great|i like it too|really tell me more|that is so good|it was too expensive|no way|how much was it|who said that|send it to me later"
+            "yes that was so nice|it looks great|i like it too|really tell me more|that is so "
+            "good|it was too expensive|no way|how much was it|who said that|send it to me later"
         ),
         fillers=_split(
-            "good morning|hello are you there|sorry i was busy|ok talk soon|haha|one minute|hmm ok|see you tonight"
+            "good morning|hello are you there|sorry i was busy|ok talk soon|haha|one minute|hmm "
+            "ok|see you tonight"
         ),
         queries=_split(
-            "{0}|about {0}|find {0}|the part about {0}|anything related to {0}|messages on {0} and {1}|{0} and {1}"
+            "{0}|about {0}|find {0}|the part about {0}|anything related to {0}|messages on {0} and "
+            "{1}|{0} and {1}"
         ),
         names=(),
     ),
@@ -120,7 +129,9 @@ WORDINGS: dict[tuple[str, str], Wording] = {
             "{n}说新的{0}今天到了|我觉得{0}还不错|周末一起去看{0}吧|你的{0}是在哪里买的|我们家的{0}坏了怎么办|昨天的{0}真好|有人喜欢{0}吗|我更想要{1}不是{0}|"
             "{n}问我要不要{0}|别忘了带{0}和{1}|这里的{0}很便宜|我朋友有两个{0}|{0}的照片我发给你|刚才一直在说{0}|我想再看看{0}|上次的{1}也很好"
         ),
-        follow_ups=_split("好啊我也想|那太好了|真的很不错|我觉得可以|下次一起吧|你说得对|我再想想|明天告诉你"),
+        follow_ups=_split(
+            "好啊我也想|那太好了|真的很不错|我觉得可以|下次一起吧|你说得对|我再想想|明天告诉你"
+        ),
         fillers=_split("你好呀|在忙吗|我先去吃饭|回来了|嗯嗯|好的好的|今天好累|晚安"),
         queries=_split(
             "和{0}有关的聊天内容|找出关于{0}的部分|他们什么时候说到{0}|有关{0}和{1}的句子和图片|把说{0}的消息都找出来|聊到{0}的地方"
@@ -129,16 +140,24 @@ WORDINGS: dict[tuple[str, str], Wording] = {
     ),
     ("sample", "en"): Wording(
         lines=_split(
-            "{n} said the new {0} came today|i think the {0} is not bad|we should go and see the {0} on sunday|where did you get your {0}|our {0} is broken again|"
-            "that {0} was really good yesterday|does anyone like the {0}|i would take the {1} and not the {0}|{n} asked me about the {0}|bring the {0} and the {1} please|"
-            "the {0} is cheap here|my friend has two of the {0}|i will send you the {0} later|they talked about the {0} all day|let me look at the {0} again|the last {1} was good too"
+            "{n} said the new {0} came today|i think the {0} is not bad|we should go and see the "
+            "{0} on sunday|where did you get your {0}|our {0} is broken again|"
+            "that {0} was really good yesterday|does anyone like the {0}|i would take the {1} and "
+            "not the {0}|{n} asked me about the {0}|bring the {0} and the {1} please|"
+            "the {0} is cheap here|my friend has two of the {0}|i will send you the {0} later|they "
+            "talked about the {0} all day|let me look at the {0} again|the last {1} was good too"
         ),
         follow_ups=_split(
-            "oh nice i want that too|that is great|really not bad|i think we can do that|let us go next time|you are right|let me think about it|i will tell you tomorrow"
+            "oh nice i want that too|that is great|really not bad|i think we can do that|let us go "
+            "next time|you are right|let me think about it|i will tell you tomorrow"
         ),
-        fillers=_split("hi there|are you busy|i have to go and eat|i am back now|hmm|ok ok|so tired today|good night"),
+        fillers=_split(
+            "hi there|are you busy|i have to go and eat|i am back now|hmm|ok ok|so tired "
+            "today|good night"
+        ),
         queries=_split(
-            "the chat about {0}|find the part related to {0}|when did they talk about {0}|messages and pictures on {0} and {1}|everything said about {0}|where they mention {0}"
+            "the chat about {0}|find the part related to {0}|when did they talk about {0}|messages "
+            "and pictures on {0} and {1}|everything said about {0}|where they mention {0}"
         ),
         names=("tom", "anna", "mike", "lucy", "jack"),
     ),
@@ -148,22 +167,33 @@ WORDINGS: dict[tuple[str, str], Wording] = {
             "周五之前要定{0}|老板也问过{0}|要不换成{1}吧{0}不行|{0}这个价格可以的|有{0}的链接吗|听说{0}涨价了"
         ),
         follow_ups=_split("笑死我了|可以可以|我也是这么想的|啊这|收到|行吧那就这样|等我看看|绝了"),
-        fillers=_split("有人吗|在开会|哈哈哈哈|我先撤了|[表情]|[语音]|吃了没|刚下班|困死了|今天好堵|回头说|嗯呐"),
-        queries=_split("群里讨论{0}的那段|谁提到过{0}|之前聊{0}时发的消息和图|关于{0}大家说了什么|{0}那件事"),
+        fillers=_split(
+            "有人吗|在开会|哈哈哈哈|我先撤了|[表情]|[语音]|吃了没|刚下班|困死了|今天好堵|回头说|嗯呐"
+        ),
+        queries=_split(
+            "群里讨论{0}的那段|谁提到过{0}|之前聊{0}时发的消息和图|关于{0}大家说了什么|{0}那件事"
+        ),
         names=("大刘", "娜姐", "阿强", "陈总", "胖子", "晓晓"),
     ),
     ("wechat", "en"): Wording(
         lines=_split(
-            "hey {n} is your {0} done yet|ugh the {0} thing is so annoying|oh the {0} i saw that ages ago|who here wants the {0}|just walked by and the {0} was on sale|"
-            "{n} keeps talking about the {0}|forget the {0} tell me about the {1}|i put the {0} in the group|we must decide on the {0} before friday|"
-            "maybe take the {1} if the {0} fails|the price of the {0} is fine|got a link for the {0}|heard the {0} got more expensive"
+            "hey {n} is your {0} done yet|ugh the {0} thing is so annoying|oh the {0} i saw that "
+            "ages ago|who here wants the {0}|just walked by and the {0} was on sale|"
+            "{n} keeps talking about the {0}|forget the {0} tell me about the {1}|i put the {0} in "
+            "the group|we must decide on the {0} before friday|"
+            "maybe take the {1} if the {0} fails|the price of the {0} is fine|got a link for the "
+            "{0}|heard the {0} got more expensive"
         ),
-        follow_ups=_split("lol i am dead|works for me|same here|oh well|got it|fine then|let me check|amazing"),
+        follow_ups=_split(
+            "lol i am dead|works for me|same here|oh well|got it|fine then|let me check|amazing"
+        ),
         fillers=_split(
-            "anyone here|in a meeting|hahaha|gotta run|[sticker]|[voice]|had lunch yet|just left work|so sleepy|traffic is bad|later|yep"
+            "anyone here|in a meeting|hahaha|gotta run|[sticker]|[voice]|had lunch yet|just left "
+            "work|so sleepy|traffic is bad|later|yep"
         ),
         queries=_split(
-            "where the group discussed {0}|who mentioned {0}|messages and pictures from the {0} talk|what people said about {0}|that {0} thing"
+            "where the group discussed {0}|who mentioned {0}|messages and pictures from the {0} "
+            "talk|what people said about {0}|that {0} thing"
         ),
         names=("bob", "nina", "chen", "raj", "zoe", "max"),
     ),

@@ -63,12 +63,23 @@ def draw(key: str, rng: random.Random, *, width: int = 84, height: int = 84) -> 
     """
     scale = 2  # drawn twice as large and scaled down, for smooth edges
     background = tuple(rng.randint(185, 255) for _ in range(3))
-    colours = [_colour(rng, 60, 200), _colour(rng, 90, 230), tuple(rng.randint(10, 60) for _ in range(3))]
+    colours = [
+        _colour(rng, 60, 200),
+        _colour(rng, 90, 230),
+        tuple(rng.randint(10, 60) for _ in range(3)),
+    ]
     picture = Image.new("RGB", (width * scale, height * scale), background)
     pen = ImageDraw.Draw(picture)
     for _ in range(rng.randint(2, 6)):  # faint blots behind
-        x, y, r = rng.random() * width * scale, rng.random() * height * scale, rng.uniform(0.03, 0.1) * width * scale
-        pen.ellipse((x - r, y - r, x + r, y + r), fill=tuple(max(0, c - rng.randint(8, 35)) for c in background))
+        x, y, r = (
+            rng.random() * width * scale,
+            rng.random() * height * scale,
+            rng.uniform(0.03, 0.1) * width * scale,
+        )
+        pen.ellipse(
+            (x - r, y - r, x + r, y + r),
+            fill=tuple(max(0, c - rng.randint(8, 35)) for c in background),
+        )
     side = rng.uniform(0.62, 0.9) * min(width, height) * scale
     left = rng.uniform(0.02, 0.98) * (width * scale - side)
     top = rng.uniform(0.02, 0.98) * (height * scale - side)

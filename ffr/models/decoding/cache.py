@@ -32,7 +32,9 @@ class RoomyCache(DynamicCache):  # type: ignore[misc]
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config=config)
         # a subclass of the layer may keep more than keys and values
-        self.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in self.layers]
+        self.layers = [
+            RoomyLayer() if type(layer) is DynamicLayer else layer for layer in self.layers
+        ]
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
@@ -64,7 +66,9 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self._key_room = self._value_room = torch.empty(0)
 
 
-def _appended(used: torch.Tensor, room: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _appended(
+    used: torch.Tensor, room: torch.Tensor, new: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """What is in use with `new` behind it, and its room: a larger one where it was full.
 
     `used` begins where `room` does unless rows were chosen or repeated since, which makes a tensor
@@ -72,7 +76,9 @@ def _appended(used: torch.Tensor, room: torch.Tensor, new: torch.Tensor) -> tupl
     """
     length = used.shape[-2] if used.numel() else 0
     total = length + new.shape[-2]
-    is_in_room = length and used.data_ptr() == room.data_ptr() and used.shape[:-2] == room.shape[:-2]
+    is_in_room = (
+        length and used.data_ptr() == room.data_ptr() and used.shape[:-2] == room.shape[:-2]
+    )
     if not is_in_room or total > room.shape[-2]:
         room = new.new_empty((*new.shape[:-2], total + total // 4, new.shape[-1]))
         if length:

@@ -57,7 +57,9 @@ class GrammarGuide:
             ids = [item for item, piece in pieces.items() if grammar.allows(text + piece)]
             if not ids:
                 raise ModelError(
-                    "its tokenizer has no tokens that spell the answer; decode without --constrained", self._name
+                    "its tokenizer has no tokens that spell the answer; decode without "
+                    "--constrained",
+                    self._name,
                 )
             found[row, ids] = logits[row, ids]
         return found
@@ -103,7 +105,9 @@ _ANSWER_SHAPE = [
     for element in ((character, _LIST) if character == "[" else character)
 ]
 """The characters of an answer in order; `_LIST` stands for any number of list characters."""
-_VOCABULARIES: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, _AnswerVocabulary] = weakref.WeakKeyDictionary()
+_VOCABULARIES: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, _AnswerVocabulary] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _answer_vocabulary(tokenizer: PreTrainedTokenizerBase) -> _AnswerVocabulary:
@@ -141,7 +145,11 @@ def _is_answer_piece(text: str, *, at_start: bool) -> bool:
     for character in text:
         places |= {place + 1 for place in places if _ANSWER_SHAPE[place : place + 1] == [_LIST]}
         stays = {
-            place for place in places if character in _LIST_CHARACTERS and _ANSWER_SHAPE[place : place + 1] == [_LIST]
+            place
+            for place in places
+            if character in _LIST_CHARACTERS and _ANSWER_SHAPE[place : place + 1] == [_LIST]
         }
-        places = stays | {place + 1 for place in places if _ANSWER_SHAPE[place : place + 1] == [character]}
+        places = stays | {
+            place + 1 for place in places if _ANSWER_SHAPE[place : place + 1] == [character]
+        }
     return bool(places)

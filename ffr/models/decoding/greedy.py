@@ -28,12 +28,18 @@ class Greedy:
             same number but for its last bits, without a second table of (rows, V).
     """
 
-    def __init__(self, vlm: Vlm, guide: GrammarGuide | None, *, is_normalised_last: bool = False) -> None:
-        self._forbidden = torch.tensor(sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device)
+    def __init__(
+        self, vlm: Vlm, guide: GrammarGuide | None, *, is_normalised_last: bool = False
+    ) -> None:
+        self._forbidden = torch.tensor(
+            sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device
+        )
         self._guide = guide
         self._is_normalised_last = is_normalised_last
 
-    def __call__(self, logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, logits: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `ffr.models.decoding.loop.Choose`; `rows` must be all of them."""
         # the log-probability stays the model's own, whatever the guide forbids
         if self._guide is None:

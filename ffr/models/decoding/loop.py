@@ -58,7 +58,9 @@ class Decoder(Protocol):
 class Choose(Protocol):
     """Chooses the next token of each answer."""
 
-    def __call__(self, logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, logits: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens (rows,) and their log-probabilities (rows,) from logits (rows, V).
 
         Args:
@@ -108,7 +110,9 @@ def _answer_of(vlm: Vlm, ids: list[int], logprobs: list[float]) -> Generated:
     """The answer in the tokens of a row, which may go on behind the end of the turn."""
     stops = set(vlm.stop_ids)
     end = next((number for number, item in enumerate(ids) if item in stops), len(ids))
-    text: str = vlm.tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    text: str = vlm.tokenizer.decode(
+        ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
     return Generated(text, tuple(ids[: end + 1]), tuple(logprobs[: end + 1]))
 
 

@@ -27,7 +27,9 @@ class Reader:
             causal attention lets no token see the padding behind it.
     """
 
-    def __init__(self, vlm: Vlm, prompts: Sequence[Encoded], *, padding_side: Literal["left", "right"]) -> None:
+    def __init__(
+        self, vlm: Vlm, prompts: Sequence[Encoded], *, padding_side: Literal["left", "right"]
+    ) -> None:
         self._vlm = vlm
         self.cache = RoomyCache(vlm.base.config.get_text_config())
         inputs = vlm.collate(prompts, padding_side=padding_side).inputs

@@ -54,7 +54,9 @@ def sample_answers(
         For each prompt its G answers.
     """
     num_answers = len(prompts) * num_samples
-    choose = Sampling(vlm, temperature=temperature, top_p=top_p, generator=generator, num_answers=num_answers)
+    choose = Sampling(
+        vlm, temperature=temperature, top_p=top_p, generator=generator, num_answers=num_answers
+    )
     with answering(vlm):
         decoder = _decoder(vlm, prompts, num_samples, dialogue_numbers, is_cache_shared)
         answers = decode(vlm, decoder, choose, max_new_tokens=max_new_tokens)
@@ -89,15 +91,25 @@ class Sampling:
     """
 
     def __init__(
-        self, vlm: Vlm, *, temperature: float, top_p: float, generator: torch.Generator | None, num_answers: int
+        self,
+        vlm: Vlm,
+        *,
+        temperature: float,
+        top_p: float,
+        generator: torch.Generator | None,
+        num_answers: int,
     ) -> None:
-        self._forbidden = torch.tensor(sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device)
+        self._forbidden = torch.tensor(
+            sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device
+        )
         self._temperature = temperature
         self._top_p = top_p
         self._generator = generator
         self._num_answers = num_answers
 
-    def __call__(self, logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, logits: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens (rows,) and their log-probabilities (rows,) from logits (rows, V).
 
         `rows` numbers them among all.
@@ -109,12 +121,16 @@ class Sampling:
             token = allowed.argmax(1)
         else:
             # over 0 and up to 1: a point of 0 would draw a token of probability 0
-            points = 1 - torch.rand(self._num_answers, generator=self._generator, device=logits.device)
+            points = 1 - torch.rand(
+                self._num_answers, generator=self._generator, device=logits.device
+            )
             token = draw_tokens(allowed.softmax(1), points[rows], top_p=self._top_p)
         return token, scaled.log_softmax(1).gather(1, token[:, None])[:, 0]
 
 
-def draw_tokens(probabilities: torch.Tensor, points: torch.Tensor, *, top_p: float = 1.0) -> torch.Tensor:
+def draw_tokens(
+    probabilities: torch.Tensor, points: torch.Tensor, *, top_p: float = 1.0
+) -> torch.Tensor:
     """Draws from the least set of likeliest tokens that reaches `top_p` (arXiv 1904.09751).
 
     The token is the one at which the running sum of the set's probabilities reaches the point's

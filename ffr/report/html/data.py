@@ -111,7 +111,9 @@ class _Gatherer:
             root = None if answer.example is None else answer.example.image_root
             if not self._takes_outside:
                 self._outside |= {str(at) for at in answer.locations if not is_inside(at, root)}
-            numbers = [self.locations.setdefault(str(at), len(self.locations)) for at in answer.locations]
+            numbers = [
+                self.locations.setdefault(str(at), len(self.locations)) for at in answer.locations
+            ]
             content = {"p": answer.prompt} if dialogue is None else {"l": _lines(dialogue, numbers)}
             self.data.dialogues.append({"id": answer.dialogue_id, **content})
         return self._dialogues[key]
@@ -123,9 +125,13 @@ class _Gatherer:
         data.num_outside = len(self._outside)
         data.num_unopened = len(data.faults) + data.num_outside
         numbers: dict[Thumbnail, int] = {}
-        moved = [numbers.setdefault(thumbnails[location], len(numbers)) for location in self.locations]
+        moved = [
+            numbers.setdefault(thumbnails[location], len(numbers)) for location in self.locations
+        ]
         data.pictures = [
-            [thumbnail.fault] if thumbnail.fault else [thumbnail.source, thumbnail.width, thumbnail.height]
+            [thumbnail.fault]
+            if thumbnail.fault
+            else [thumbnail.source, thumbnail.width, thumbnail.height]
             for thumbnail in numbers
         ]
         for dialogue in data.dialogues:
@@ -145,7 +151,9 @@ class _Gatherer:
         figures = sample_figures_of(counts)
         shown = figures[..., SHOWN_COLUMNS].tolist()
         for record, by_modality in zip(self._scored, shown, strict=True):
-            for key, modality, true_ids, values in zip("ui", MODALITIES, record["t"], by_modality, strict=False):
+            for key, modality, true_ids, values in zip(
+                "ui", MODALITIES, record["t"], by_modality, strict=False
+            ):
                 record[key] = [round(value, 4) for value in values]
                 if true_ids:
                     cell = scatter_cell(values[0]), scatter_cell(values[1])
@@ -194,7 +202,10 @@ def _lines(dialogue: Dialogue, numbers: Sequence[int]) -> list[list[Any]]:
     return [
         [
             line.speaker,
-            [[next(following), part.caption] if isinstance(part, Image) else part for part in line.segments],
+            [
+                [next(following), part.caption] if isinstance(part, Image) else part
+                for part in line.segments
+            ],
         ]
         for line in dialogue.utterances
     ]
@@ -255,7 +266,13 @@ class _Part:
             self._numbers.setdefault(number, len(self._numbers))
         self._queries += [{**query, "d": len(self.dialogues)} for query in queries]
         lines = [
-            [speaker, [[self._numbers[part[0]], part[1]] if isinstance(part, list) else part for part in parts]]
+            [
+                speaker,
+                [
+                    [self._numbers[part[0]], part[1]] if isinstance(part, list) else part
+                    for part in parts
+                ],
+            ]
             for speaker, parts in dialogue.get("l", ())
         ]
         self.dialogues.append({**dialogue, "l": lines} if "l" in dialogue else dialogue)

@@ -122,7 +122,9 @@ def write_report(
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
     environment.filters |= {"percent": percent, "span": interval_text}
     return environment.from_string(_text_of("page.html"))
 
@@ -149,7 +151,10 @@ def _notes(evaluation: Evaluation, data: ReportData) -> Iterator[str]:
             f"their folder. Why{more}: {shown}"
         )
     stated = evaluation.results.summary["scores"]
-    if any(stated[name] is None or abs(stated[name] - value) > _AGREES_WITHIN for name, value in data.scores.items()):
+    if any(
+        stated[name] is None or abs(stated[name] - value) > _AGREES_WITHIN
+        for name, value in data.scores.items()
+    ):
         yield (
             f"{evaluation.predictions.name} does not give the figures that the results state: one "
             "of the two was changed after the evaluation."
@@ -192,7 +197,9 @@ def _frame(evaluation: Evaluation, data: ReportData, notes: Sequence[str]) -> di
         "lines": report_lines(results),
         "plots": list(_plots(evaluation, data)),
         "predictions": evaluation.predictions.name,
-        "provenance": {name: json.dumps(value, ensure_ascii=False, indent=2) for name, value in sources.items()},
+        "provenance": {
+            name: json.dumps(value, ensure_ascii=False, indent=2) for name, value in sources.items()
+        },
     }
 
 
@@ -200,7 +207,9 @@ def _hash(text: str) -> str:
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
-def _links(pages: Sequence[Path], parts: Sequence[Mapping[str, Any]], current: int) -> list[dict[str, Any]]:
+def _links(
+    pages: Sequence[Path], parts: Sequence[Mapping[str, Any]], current: int
+) -> list[dict[str, Any]]:
     return [
         {
             "words": f"part {number + 1} ({len(part['queries'])} queries)",
@@ -226,7 +235,11 @@ def _plots(evaluation: Evaluation, data: ReportData) -> Iterator[_Plot]:
     results = evaluation.results
     for table, title, x_label in (
         ("by_length", "F1 by dialogue length", "turns"),
-        ("by_density", "F1 by density of the fragment", "share of the dialogue's utterances that the truth names"),
+        (
+            "by_density",
+            "F1 by density of the fragment",
+            "share of the dialogue's utterances that the truth names",
+        ),
     ):
         rows = _filled_slices(results, table)
         if not rows:
@@ -235,7 +248,10 @@ def _plots(evaluation: Evaluation, data: ReportData) -> Iterator[_Plot]:
         svg = bar_chart(
             title,
             [(name, int(row["num_answers"])) for name, row in rows.items()],
-            {modality: [row[figure] for row in rows.values()] for modality, figure in figures.items()},
+            {
+                modality: [row[figure] for row in rows.values()]
+                for modality, figure in figures.items()
+            },
             intervals={
                 modality: [results.interval(table, figure, name) for name in rows]
                 for modality, figure in figures.items()
@@ -250,7 +266,11 @@ def _plots(evaluation: Evaluation, data: ReportData) -> Iterator[_Plot]:
     for modality, counts in sorted(data.scatter.items(), reverse=True):
         title = f"Precision and recall of each answer: {modality}s"
         num_left_out = num_scored - sum(counts.values())
-        left_out = f" {num_left_out} answers whose truth has no {modality} are left out." if num_left_out else ""
+        left_out = (
+            f" {num_left_out} answers whose truth has no {modality} are left out."
+            if num_left_out
+            else ""
+        )
         yield _Plot(
             title,
             scatter(title, counts, num_steps=SCATTER_CELLS, modality=modality),
@@ -278,7 +298,10 @@ def _run_plots(run: Path) -> Iterator[_Plot]:
             yield _Plot(f"{title} of the run", svg, f"From {METRICS_FILE} of {run.name}.")
     shares = [row for row in rows if all(name in row for name in _LEVELS)]
     if shares:
-        levels = {name.removeprefix("level_"): [(row["step"], row[name]) for row in shares] for name in _LEVELS}
+        levels = {
+            name.removeprefix("level_"): [(row["step"], row[name]) for row in shares]
+            for name in _LEVELS
+        }
         title = "Levels of the curriculum"
         yield _Plot(
             title,

@@ -39,7 +39,9 @@ class _Frame:
 
     def y(self, value: float) -> float:
         low, high = self.y_range
-        return _HEIGHT - _BOTTOM - (value - low) / ((high - low) or 1) * (_HEIGHT - self.top - _BOTTOM)
+        return (
+            _HEIGHT - _BOTTOM - (value - low) / ((high - low) or 1) * (_HEIGHT - self.top - _BOTTOM)
+        )
 
 
 def _at(value: float) -> str:
@@ -48,7 +50,9 @@ def _at(value: float) -> str:
 
 def _tag(name: str, *content: str, **attributes: str) -> Markup:
     """An element; `class` is written `kind`. Texts and values are escaped, elements are not."""
-    named = {"class" if key == "kind" else key.replace("_", "-"): its for key, its in attributes.items()}
+    named = {
+        "class" if key == "kind" else key.replace("_", "-"): its for key, its in attributes.items()
+    }
     written = Markup("").join(Markup(' {}="{}"').format(key, its) for key, its in named.items())
     if not content:
         return Markup("<{}{}/>").format(Markup(name), written)
@@ -79,12 +83,16 @@ def ticks(low: float, high: float, num: int = 5) -> list[float]:
         return [low]
     rough = (high - low) / num
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    step = next(
+        factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9)
+    )
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
-def _axes(frame: _Frame, *, y_ticks: Sequence[float], x_label: str, y_label: str, scale: float = 1) -> Markup:
+def _axes(
+    frame: _Frame, *, y_ticks: Sequence[float], x_label: str, y_label: str, scale: float = 1
+) -> Markup:
     parts: list[Markup] = []
     for value in y_ticks:
         parts.append(_line(_LEFT, frame.y(value), _WIDTH - _RIGHT, frame.y(value), "grid"))
@@ -188,7 +196,9 @@ def bar_chart(
     return _svg(parts, title)
 
 
-def scatter(title: str, counts: Mapping[tuple[int, int], int], *, num_steps: int, modality: str) -> Markup:
+def scatter(
+    title: str, counts: Mapping[tuple[int, int], int], *, num_steps: int, modality: str
+) -> Markup:
     """Samples by precision (right) and recall (up) on a grid; a circle's area is their number.
 
     Args:
@@ -199,7 +209,9 @@ def scatter(title: str, counts: Mapping[tuple[int, int], int], *, num_steps: int
     """
     frame = _Frame((-0.04, 1.04), (-0.06, 1.06))
     parts = [_axes(frame, y_ticks=ticks(0, 1), x_label="precision", y_label="recall")]
-    parts += [_text(frame.x(value), _HEIGHT - _BOTTOM + 14, f"{value:.4g}") for value in ticks(0, 1)]
+    parts += [
+        _text(frame.x(value), _HEIGHT - _BOTTOM + 14, f"{value:.4g}") for value in ticks(0, 1)
+    ]
     most = max(counts.values(), default=1)
     for (precision, recall), num in sorted(counts.items(), key=lambda item: -item[1]):
         radius = max(2.5, 16 * math.sqrt(num / most))
@@ -231,11 +243,18 @@ def thinned(points: Points, max_points: int = _MAX_POINTS) -> list[tuple[float, 
     if size <= 1:
         return list(points)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
-    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+    return [
+        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group))
+        for group in groups
+    ]
 
 
 def line_chart(
-    title: str, curves: Mapping[str, Points], *, y_label: str, y_range: tuple[float, float] | None = None
+    title: str,
+    curves: Mapping[str, Points],
+    *,
+    y_label: str,
+    y_range: tuple[float, float] | None = None,
 ) -> Markup:
     """Curves over optimizer steps; those with few points have dots.
 
@@ -254,7 +273,10 @@ def line_chart(
     parts = [
         _axes(frame, y_ticks=ticks(*frame.y_range), x_label="optimizer step", y_label=y_label),
         _legend(list(drawn)),
-        *(_text(frame.x(value), _HEIGHT - _BOTTOM + 14, f"{value:.6g}") for value in ticks(*frame.x_range)),
+        *(
+            _text(frame.x(value), _HEIGHT - _BOTTOM + 14, f"{value:.6g}")
+            for value in ticks(*frame.x_range)
+        ),
     ]
     for number, points in enumerate(drawn.values()):
         places = [(_at(frame.x(x)), _at(frame.y(y))) for x, y in points]
@@ -287,6 +309,9 @@ def share_chart(title: str, curves: Mapping[str, Points]) -> Markup:
     parts += [
         _axes(frame, y_ticks=ticks(0, 1), x_label="optimizer step", y_label="share"),
         _legend(list(drawn)),
-        *(_text(frame.x(value), _HEIGHT - _BOTTOM + 14, f"{value:.6g}") for value in ticks(*frame.x_range)),
+        *(
+            _text(frame.x(value), _HEIGHT - _BOTTOM + 14, f"{value:.6g}")
+            for value in ticks(*frame.x_range)
+        ),
     ]
     return _svg(parts, title)

@@ -1,4 +1,7 @@
-"""The embedded default: a Qwen2-VL architecture of half a million parameters, for trying the tool, for tests and for CI."""
+"""The embedded default.
+
+A Qwen2-VL architecture of half a million parameters, for trying the tool, for tests and for CI.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The embedded text–image encoder: a CLIP of a third of a million parameters that knows the generated world and nothing else."""
+"""The embedded text–image encoder.
+
+A CLIP of a third of a million parameters that knows the generated world and nothing else.
+"""
 
 from __future__ import annotations
 

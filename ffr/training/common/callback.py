@@ -26,7 +26,9 @@ class StepBar(RichProgressBar):
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        metrics: dict[str, int | str | float | dict[str, float]] = super().get_metrics(trainer, pl_module)
+        metrics: dict[str, int | str | float | dict[str, float]] = super().get_metrics(
+            trainer, pl_module
+        )
         metrics.pop("v_num", None)
         return metrics
 
@@ -43,7 +45,9 @@ class StageCallback(Callback):
         speaks: Whether it says the figures of about twenty steps, as where no bar shows them.
     """
 
-    def __init__(self, run_validation: Callable[[], dict[str, float]], *, say: Say, speaks: bool) -> None:
+    def __init__(
+        self, run_validation: Callable[[], dict[str, float]], *, say: Say, speaks: bool
+    ) -> None:
         self.run_validation = run_validation
         self.say = say
         self.speaks = speaks
@@ -78,7 +82,12 @@ class StageCallback(Callback):
         self._at_step_end = False
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         if not batch.ends_step:
             return
@@ -94,7 +103,9 @@ class StageCallback(Callback):
         fault = pl_module.fault_of_step(figures)
         if self._agreed(trainer, fault is not None):
             self._note(step, figures)
-            raise ModelError(_stopped(step, fault or "another process met a number that is not finite"))
+            raise ModelError(
+                _stopped(step, fault or "another process met a number that is not finite")
+            )
         self._log(trainer, pl_module, step, figures)
         self._at_step_end, self._step = True, step
         stop = self._agreed(trainer, self._stop_asked)
@@ -105,19 +116,31 @@ class StageCallback(Callback):
             trainer.should_stop = True
         self._step_started = time.perf_counter()
 
-    def _log(self, trainer: L.Trainer, module: StageModule[Any], step: int, figures: dict[str, float]) -> None:
+    def _log(
+        self, trainer: L.Trainer, module: StageModule[Any], step: int, figures: dict[str, float]
+    ) -> None:
         self._note(step, figures)
         for logger in trainer.loggers:
             logger.log_metrics(figures, step)
         shown = {
-            name: figures[name] for name in ("loss", "reward", "val_utterance_f1", "val_image_f1") if name in figures
+            name: figures[name]
+            for name in ("loss", "reward", "val_utterance_f1", "val_image_f1")
+            if name in figures
         }
         module.log_dict(shown, prog_bar=True, logger=False, rank_zero_only=True)
-        module.log("tok/s", figures["tokens_per_second"], prog_bar=True, logger=False, rank_zero_only=True)
-        is_told = step % max(1, module.num_steps // 20) == 0 or "val_loss" in figures or step == module.num_steps
+        module.log(
+            "tok/s", figures["tokens_per_second"], prog_bar=True, logger=False, rank_zero_only=True
+        )
+        is_told = (
+            step % max(1, module.num_steps // 20) == 0
+            or "val_loss" in figures
+            or step == module.num_steps
+        )
         if self.speaks and is_told:
             words = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            self.say(f"step {step}/{module.num_steps}  {words}  {figures['tokens_per_second']:.0f} tok/s")
+            self.say(
+                f"step {step}/{module.num_steps}  {words}  {figures['tokens_per_second']:.0f} tok/s"
+            )
 
     def _note(self, step: int, figures: dict[str, float]) -> None:
         if self._metrics is not None:
@@ -139,7 +162,9 @@ class StageCallback(Callback):
             for old in sorted(folder.glob("step-*.ckpt"))[:-num_kept]:
                 remove(old)
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         """A fault between two steps (an unreadable picture, say) must not cost the steps done."""
         assert isinstance(pl_module, StageModule)
         if self._at_step_end and trainer.world_size == 1 and self._step > self._first_step:
@@ -157,7 +182,8 @@ class StageCallback(Callback):
 
 def _stopped(step: int, fault: str) -> str:
     return (
-        f"step {step}: {fault}, so the run stops and what it kept of earlier steps stays as it is; start a new run with "
+        f"step {step}: {fault}, so the run stops and what it kept of earlier steps stays as it is; "
+        "start a new run with "
         "a lower learning_rate, or with a max_grad_norm above 0"
     )
 

@@ -25,7 +25,11 @@ def newest_checkpoint(folder: Path, say: Say = lambda text: None) -> Path | None
     """
     digests = read_checksums(folder)
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
-        if is_as_written(path, digests.get(path.name)) if digests is not None else _can_be_read(path):
+        if (
+            is_as_written(path, digests.get(path.name))
+            if digests is not None
+            else _can_be_read(path)
+        ):
             return path
         say(f"{path} is not as it was written (torn or changed): passed over")
     return None
@@ -47,7 +51,9 @@ def _can_be_read(path: Path) -> bool:
 class CheckpointFiles(TorchCheckpointIO):
     """Checkpoints that appear whole or not at all, written through, with their checksums beside."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         """Writes a checkpoint; its checksum is there before it."""
         path = Path(path)
         digest = hashlib.sha256()

@@ -32,7 +32,12 @@ def load_data(
         FfrError: where they cannot be used.
     """
     image_root = Path(config.image_root) if config.image_root else None
-    options: dict[str, Any] = {"image_root": image_root, "skip_bad": config.skip_bad, "rules": rules, "echo": say}
+    options: dict[str, Any] = {
+        "image_root": image_root,
+        "skip_bad": config.skip_bad,
+        "rules": rules,
+        "echo": say,
+    }
     train_data = load_dataset(config.dataset, split=config.split, require_truths=True, **options)
     if len(train_data) == 0:
         raise DataError("holds no usable example to train on", where=config.dataset)
@@ -63,4 +68,6 @@ def check_truths(data: ExampleDataset, fault: str, indices: Iterable[int]) -> No
 def example_length(example: Example) -> int:
     """About how long an example is, for grouping only."""
     lines = example.dialogue.utterances
-    return sum(len(line.text) + 8 for line in lines) + _CHARACTERS_PER_IMAGE * len(example.dialogue.images)
+    return sum(len(line.text) + 8 for line in lines) + _CHARACTERS_PER_IMAGE * len(
+        example.dialogue.images
+    )

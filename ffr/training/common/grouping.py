@@ -9,7 +9,9 @@ from ffr.dialogue import Example
 from ffr.prompt import MAX_SHARED_QUERIES
 
 
-def group_queries(examples: Iterable[Example], *, max_queries: int = MAX_SHARED_QUERIES) -> list[list[int]]:
+def group_queries(
+    examples: Iterable[Example], *, max_queries: int = MAX_SHARED_QUERIES
+) -> list[list[int]]:
     """Indices of the examples, those on one dialogue together, wherever in the data they stand.
 
     Args:

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 
 
-def answer_nll(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+def answer_nll(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Sum over answer tokens of −log p(token), computed in float32.
 
     The sum, not the mean, so that a step's loss is the mean over all its answer tokens however the

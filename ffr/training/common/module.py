@@ -17,7 +17,11 @@ from ffr.settings import StageConfig
 from ffr.training.common.loss import warmup_cosine
 
 _CHECKPOINT_KEY = "ffr"
-_SPOKEN = {"loss": "the loss", "grad_norm": "the gradient's norm", "val_loss": "the validation loss"}
+_SPOKEN = {
+    "loss": "the loss",
+    "grad_norm": "the gradient's norm",
+    "val_loss": "the validation loss",
+}
 Config = TypeVar("Config", bound=StageConfig)
 
 
@@ -32,7 +36,9 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
             is refused.
     """
 
-    def __init__(self, vlm: Vlm, config: Config, *, num_steps: int, fingerprints: dict[str, str]) -> None:
+    def __init__(
+        self, vlm: Vlm, config: Config, *, num_steps: int, fingerprints: dict[str, str]
+    ) -> None:
         super().__init__()
         self.strict_loading = False  # checkpoints hold the trained weights only
         self.vlm = vlm
@@ -66,7 +72,9 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
     def take_step_figures(self, batch: Any) -> dict[str, float]:
         """Figures of the step that `batch` ended, summed over processes; counting starts anew."""
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
         """Leaves the batch where it is: `collate` makes its tensors on the model's device."""
         return batch
 
@@ -104,21 +112,33 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
                 return f"{_SPOKEN.get(name, name)} is {value}"
         trained = [p.detach() for p in self.parameters() if p.requires_grad]
         # the largest alone: a norm of another kind overflows where all weights are finite
-        largest = float(torch.nn.utils.get_total_norm(trained, norm_type=math.inf)) if trained else 0.0
+        largest = (
+            float(torch.nn.utils.get_total_norm(trained, norm_type=math.inf)) if trained else 0.0
+        )
         return None if math.isfinite(largest) else f"a weight is {largest}"
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         trained = [p for p in self.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.config.weight_decay},
+            {
+                "params": [p for p in trained if p.ndim >= 2],
+                "weight_decay": self.config.weight_decay,
+            },
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=self.config.learning_rate)
+        optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=self.config.learning_rate
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
-            lambda step: warmup_cosine(step, num_steps=self.num_steps, warmup_share=self.config.warmup_share),
+            lambda step: warmup_cosine(
+                step, num_steps=self.num_steps, warmup_share=self.config.warmup_share
+            ),
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Notes the step's rate: the scheduler goes on to the next before the step ends."""
@@ -127,7 +147,9 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the trained weights only: the frozen ones are where they were loaded from."""
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
+        checkpoint["state_dict"] = {
+            name: value for name, value in checkpoint["state_dict"].items() if name in trained
+        }
         checkpoint[_CHECKPOINT_KEY] = dict(self.fingerprints)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -139,10 +161,13 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
         found = checkpoint.get(_CHECKPOINT_KEY, {})
         for name, expected in self.fingerprints.items():
             if found.get(name) != expected:
-                raise ModelError(f"the checkpoint belongs to another {name}; start a new run instead of resuming")
+                raise ModelError(
+                    f"the checkpoint belongs to another {name}; start a new run instead of resuming"
+                )
         trained = {name: p.shape for name, p in self.named_parameters() if p.requires_grad}
         shapes = {name: value.shape for name, value in checkpoint["state_dict"].items()}
         if trained != shapes:
             raise ModelError(
-                "the checkpoint holds other weights than this run trains; start a new run instead of resuming"
+                "the checkpoint holds other weights than this run trains; start a new run instead "
+                "of resuming"
             )

@@ -65,7 +65,9 @@ def run_folder(run: Path | None, root: Path, stage: str, recipe: str) -> Iterato
     handed = os.environ.get(_RUN_FOLDER_VARIABLE)
     if not is_first_process() or (handed and int(os.environ.get("WORLD_SIZE", "1")) > 1):
         if run is None and not handed:
-            raise UsageError("several processes were started from outside; name the run's folder with --out")
+            raise UsageError(
+                "several processes were started from outside; name the run's folder with --out"
+            )
         yield run or Path(str(handed))
         return
     if run is None:
@@ -108,7 +110,9 @@ def configuration_of(config: StageConfig, resumed: Path | None) -> str:
     """
     if resumed is None:
         return config_fingerprint(config)
-    return resumed_fingerprint(config, resumed / CONFIG_FILE, RunRecord.load(resumed).config_fingerprint)
+    return resumed_fingerprint(
+        config, resumed / CONFIG_FILE, RunRecord.load(resumed).config_fingerprint
+    )
 
 
 def check_resumed(run: Path, data_fingerprint: str, val_fingerprint: str) -> RunRecord:
@@ -178,7 +182,9 @@ def kept_record(
         command=command(),
     )
     if resume:
-        record.started_at = check_resumed(run, record.data_fingerprint, record.val_fingerprint).started_at
+        record.started_at = check_resumed(
+            run, record.data_fingerprint, record.val_fingerprint
+        ).started_at
     writes = is_first_process()
     if writes:
         if not resume:
@@ -196,7 +202,8 @@ def kept_record(
                 _end(record, run)
         if isinstance(error, OSError):
             raise DataError(
-                f"a file cannot be written or read ({error.strerror or error}); see to its room and rights, and go on with "
+                f"a file cannot be written or read ({error.strerror or error}); see to its room "
+                "and rights, and go on with "
                 f"`ffr train {config.stage} --resume {run}`",
                 where=str(error.filename or run),
             ) from error
@@ -225,7 +232,9 @@ def load_run_config(kind: type[Config], run: Path, overrides: Iterable[str] = ()
     RunRecord.load(run)
     path = run / CONFIG_FILE
     if not path.is_file():
-        raise ModelError("the run's config.yaml is missing; restore it or start a new run", str(run))
+        raise ModelError(
+            "the run's config.yaml is missing; restore it or start a new run", str(run)
+        )
     return load_resumed(kind, path, overrides)
 
 

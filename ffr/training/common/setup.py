@@ -32,7 +32,9 @@ def prepare_process(config: StageConfig) -> None:
 
 def load_base(config: StageConfig, location: str) -> Vlm:
     """The model as its files have it, frozen, with its feature cache."""
-    device = "cuda" if config.accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu"
+    device = (
+        "cuda" if config.accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu"
+    )
     # weights that are trained themselves stay in float32: steps of 1e-5 are lost in bfloat16;
     # autocast computes in it all the same
     is_half = precision_of(config) == "bf16" and bool(config.lora_rank)
@@ -60,7 +62,9 @@ def model_rules(config: StageConfig, location: str) -> VlmRules:
         ModelError: where they cannot be used.
     """
     skeleton = load_skeleton(
-        location, trust_remote_code=config.trust_remote_code, max_image_pixels=config.max_image_pixels
+        location,
+        trust_remote_code=config.trust_remote_code,
+        max_image_pixels=config.max_image_pixels,
     )
     # the answers of GRPO are the model's own
     return VlmRules(make_prompt_builder(config, skeleton), with_answer=config.stage == "sft")
@@ -83,7 +87,11 @@ def precision_of(config: StageConfig) -> str:
     """`fp32` or `bf16`: what the settings say, or what suits the device."""
     if config.precision != "auto":
         return config.precision
-    on_gpu = config.accelerator in ("auto", "gpu") and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    on_gpu = (
+        config.accelerator in ("auto", "gpu")
+        and torch.cuda.is_available()
+        and torch.cuda.is_bf16_supported()
+    )
     return "bf16" if on_gpu else "fp32"
 
 
@@ -107,6 +115,7 @@ def check_packing(builder: PromptBuilder) -> None:
     if builder.query_position != "last":
         found = "first" if builder.query_position else "whatever the data file has"
         raise UsageError(
-            "setting pack_queries: queries share a dialogue that stands before them, but the model's query position is "
+            "setting pack_queries: queries share a dialogue that stands before them, but the "
+            "model's query position is "
             f"{found}; set query_position=last"
         )

@@ -290,7 +290,13 @@ def _fit(ready: _Ready) -> tuple[Status, dict[str, float]]:
         if module.config.lora_rank:
             save_adapter(vlm, run / "adapter")
         save_merged(vlm, run / "merged", prompt_settings=ready.built.builder.prompt_settings)
-        draw_curve(metrics, run / "curve.png", title=run.name, curves=module.curves, label=module.curves_label)
+        draw_curve(
+            metrics,
+            run / "curve.png",
+            title=run.name,
+            curves=module.curves,
+            label=module.curves_label,
+        )
     figures = last_figures(metrics) if trainer.is_global_zero else {}
     trainer.strategy.barrier()
     return status, figures

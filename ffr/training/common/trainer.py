@@ -28,7 +28,9 @@ def quiet_libraries() -> None:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing` is deprecated.*")
-    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+    warnings.filterwarnings(
+        "ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*"
+    )
     # the module leaves batches where they are, whoever gives them
     warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device` in")
 
@@ -81,11 +83,13 @@ def make_trainer(
         tasks = os.environ.get("SLURM_NTASKS")
         if tasks is not None and "ntasks" in reason:
             raise UsageError(
-                f"SLURM_NTASKS={tasks} is set, so this process counts as one of {tasks}, which is not what devices="
+                f"SLURM_NTASKS={tasks} is set, so this process counts as one of {tasks}, which is "
+                "not what devices="
                 f"{config.devices} asks for; start it with srun, or unset SLURM_NTASKS"
             ) from None
         raise UsageError(
-            f"accelerator={config.accelerator}, devices={config.devices}, strategy={config.strategy} cannot be set up "
+            f"accelerator={config.accelerator}, devices={config.devices}, "
+            f"strategy={config.strategy} cannot be set up "
             f"here: {reason}"
         ) from None
 
@@ -93,16 +97,22 @@ def make_trainer(
 def _loggers(config: StageConfig, run: Path, last_step: int) -> list[Logger]:
     loggers: list[Logger] = [
         TensorBoardLogger(
-            save_dir=str(run), name="", version="tensorboard", purge_step=last_step + 1 if last_step else None
+            save_dir=str(run),
+            name="",
+            version="tensorboard",
+            purge_step=last_step + 1 if last_step else None,
         )
     ]
     if config.wandb_project:
         try:
             from lightning.pytorch.loggers import WandbLogger
 
-            loggers.append(WandbLogger(project=config.wandb_project, name=run.name, save_dir=str(run)))
+            loggers.append(
+                WandbLogger(project=config.wandb_project, name=run.name, save_dir=str(run))
+            )
         except ModuleNotFoundError:
             raise UsageError(
-                "wandb_project is set but wandb is not installed; pip install 'ffr-vlm[wandb]' or leave it out"
+                "wandb_project is set but wandb is not installed; pip install 'ffr-vlm[wandb]' or "
+                "leave it out"
             ) from None
     return loggers

@@ -17,7 +17,9 @@ from ffr.training.common.loss import answer_nll
 from ffr.training.common.module import StageModule
 
 
-def validate(module: StageModule[Any], data: ExampleDataset, builder: PromptBuilder) -> dict[str, float]:
+def validate(
+    module: StageModule[Any], data: ExampleDataset, builder: PromptBuilder
+) -> dict[str, float]:
     """Loss per answer token and F1 over the first `val_examples` examples that have an answer.
 
     Args:
@@ -39,7 +41,9 @@ def validate(module: StageModule[Any], data: ExampleDataset, builder: PromptBuil
     with torch.no_grad():
         for batch in _by_tokens(own, data, builder, config.val_batch_tokens):
             positions, encoded = zip(*batch, strict=True)
-            with_answers = [builder(data[i], with_answer=True, where=data.where(i)) for i in positions]
+            with_answers = [
+                builder(data[i], with_answer=True, where=data.where(i)) for i in positions
+            ]
             logits, targets, _ = vlm.answer_logits(vlm.collate(with_answers, padding_side="right"))
             sums[0] += float(answer_nll(logits, targets))
             sums[1] += len(targets)

@@ -32,7 +32,12 @@ class CurriculumCallback(L.Callback):
         self._levels = levels
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         groups = pl_module.last_groups
         if groups is None:
@@ -40,7 +45,9 @@ class CurriculumCallback(L.Callback):
         assert isinstance(groups, GroupOutcomes)
         self.order.observe(groups.indices, groups.mean_rewards, groups.reward_stds)
         if self._levels is not None:
-            pl_module.further_figures = level_shares(self._levels[index] for index in groups.indices)
+            pl_module.further_figures = level_shares(
+                self._levels[index] for index in groups.indices
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return self.order.state_dict()
@@ -68,5 +75,9 @@ class CurriculumPlots(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         run = Path(trainer.default_root_dir)
-        if trainer.is_global_zero and self._has_levels and pl_module.steps_done == pl_module.num_steps:
+        if (
+            trainer.is_global_zero
+            and self._has_levels
+            and pl_module.steps_done == pl_module.num_steps
+        ):
             draw_level_mix(run / "metrics.csv", run / "levels.png", title=run.name)

@@ -78,7 +78,10 @@ def entropy_of_tokens(logprobs: Sequence[float]) -> float:
     highest = max(logprobs)
     parts = [math.exp(value - highest) for value in logprobs]
     total = math.fsum(parts)
-    mean = math.fsum(part * (value - highest) for part, value in zip(parts, logprobs, strict=True)) / total
+    mean = (
+        math.fsum(part * (value - highest) for part, value in zip(parts, logprobs, strict=True))
+        / total
+    )
     return max(0.0, math.log(total) - mean)
 
 
@@ -94,7 +97,9 @@ def difficulty_of(response: str, truth: Fragment, logprobs: Sequence[float]) -> 
     Difficulty(f1=0.8333333333333333, entropy=0.6931471805599453, is_empty=False)
     """
     # F1 does not look at true negatives, so the dialogue's size is of no matter
-    figures = sample_figures_from_counts(fragment_counts([read_answer(response)], [truth], [0], [0]))
+    figures = sample_figures_from_counts(
+        fragment_counts([read_answer(response)], [truth], [0], [0])
+    )
     return Difficulty(float(figures[0, :, F1].mean()), entropy_of_tokens(logprobs), truth.is_empty)
 
 
@@ -142,14 +147,19 @@ def score_dataset(
         UsageError: where the folder holds the answers of another model, or to other data.
         ValueError: where weights of the model are trainable.
     """
-    if isinstance(retriever, VlmRetriever) and any(weight.requires_grad for weight in retriever.vlm.parameters()):
+    if isinstance(retriever, VlmRetriever) and any(
+        weight.requires_grad for weight in retriever.vlm.parameters()
+    ):
         # the model's fingerprint leaves trainable weights out: answers of other weights would be
         # taken for its own
-        raise ValueError("score a model before its weights are made trainable or adapters are added")
+        raise ValueError(
+            "score a model before its weights are made trainable or adapters are added"
+        )
     for index, example in enumerate(examples):
         if example.fragment is None:
             raise DataError(
-                "it has no true answer, and difficulty is measured against one; choose data with answers",
+                "it has no true answer, and difficulty is measured against one; choose data with "
+                "answers",
                 where=f"example {index} (dialogue {example.dialogue.id!r})",
             )
     fingerprint = data_fingerprint(examples)
@@ -171,25 +181,34 @@ def score_dataset(
     path = out / PREDICTIONS_FILE
     difficulties: list[Difficulty] = []
     num_failed = 0
-    for number, (example, prediction) in enumerate(zip(examples, PredictionFile(path), strict=True), start=1):
+    for number, (example, prediction) in enumerate(
+        zip(examples, PredictionFile(path), strict=True), start=1
+    ):
         if FAILURE in prediction.extra:
             # wrong, as in an evaluation; there is no answer whose tokens could be more or less sure
             num_failed += 1
-            difficulties.append(Difficulty(0.0, 0.0, example.fragment is not None and example.fragment.is_empty))
+            difficulties.append(
+                Difficulty(0.0, 0.0, example.fragment is not None and example.fragment.is_empty)
+            )
             continue
         if prediction.logprobs is None:
             raise DataError(
-                "the answer has no log-probabilities, of which entropy is made; let the retriever give them",
+                "the answer has no log-probabilities, of which entropy is made; let the retriever "
+                "give them",
                 where=f"{path}:{number}",
             )
         assert example.fragment is not None
-        difficulties.append(difficulty_of(prediction.response, example.fragment, prediction.logprobs))
+        difficulties.append(
+            difficulty_of(prediction.response, example.fragment, prediction.logprobs)
+        )
     scored = ScoredDataset(out, difficulties, num_failed)
     write_difficulties(scored.table, examples, difficulties)
     return scored
 
 
-def write_difficulties(path: Path, examples: Sequence[Example], difficulties: Sequence[Difficulty]) -> None:
+def write_difficulties(
+    path: Path, examples: Sequence[Example], difficulties: Sequence[Difficulty]
+) -> None:
     """Writes the table of a data set: one row an example, numbers with all their digits.
 
     The file appears whole or not at all.
@@ -203,9 +222,19 @@ def write_difficulties(path: Path, examples: Sequence[Example], difficulties: Se
     # texts are quoted, since an id may hold any character
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(COLUMNS)
-    for index, (example, item, level) in enumerate(zip(examples, difficulties, levels, strict=True)):
+    for index, (example, item, level) in enumerate(
+        zip(examples, difficulties, levels, strict=True)
+    ):
         writer.writerow(
-            [index, *_facts_of(example), item.f1, item.entropy, int(item.is_empty), level, int(index in kept)]
+            [
+                index,
+                *_facts_of(example),
+                item.f1,
+                item.entropy,
+                int(item.is_empty),
+                level,
+                int(index in kept),
+            ]
         )
     with replaced_file(path) as write:
         write(text.getvalue().encode("utf-8", "backslashreplace"))
@@ -237,16 +266,19 @@ def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficult
         raise DataError("not found; `ffr curriculum score` writes it", where=str(path)) from None
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
-            f"cannot be read as a table ({error}); write it anew with `ffr curriculum score`", where=str(path)
+            f"cannot be read as a table ({error}); write it anew with `ffr curriculum score`",
+            where=str(path),
         ) from error
     if header != COLUMNS:
         raise DataError(
-            "is not a table of difficulties (its columns differ); write it anew with `ffr curriculum score`",
+            "is not a table of difficulties (its columns differ); write it anew with `ffr "
+            "curriculum score`",
             where=str(path),
         )
     if len(rows) != len(examples):
         raise DataError(
-            f"has {len(rows)} items, but the data has {len(examples)}; score this data with `ffr curriculum score`",
+            f"has {len(rows)} items, but the data has {len(examples)}; score this data with `ffr "
+            "curriculum score`",
             where=str(path),
         )
     difficulties: list[Difficulty] = []
@@ -254,7 +286,8 @@ def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficult
         _, key, truth = _facts_of(example)
         if (row["key"], row["truth"]) != (key, truth):
             raise DataError(
-                f"item {index} is of other data (the query or answer of dialogue {example.dialogue.id!r} differs); score "
+                f"item {index} is of other data (the query or answer of dialogue "
+                f"{example.dialogue.id!r} differs); score "
                 "this data with `ffr curriculum score`",
                 where=str(path),
             )
@@ -266,7 +299,8 @@ def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficult
         # entropy
         if (row["level"], row["kept"]) != (level, str(int(index in kept))):
             raise DataError(
-                f"item {index} stands as {row['level']!r}, kept {row['kept']}, but its f1 and entropy make it {level!r}, kept "
+                f"item {index} stands as {row['level']!r}, kept {row['kept']}, but its f1 and "
+                f"entropy make it {level!r}, kept "
                 f"{int(index in kept)}; write it anew with `ffr curriculum score`",
                 where=str(path),
             )
@@ -275,12 +309,15 @@ def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficult
 
 def _difficulty_of_row(row: dict[str, str], path: Path, index: int) -> Difficulty:
     try:
-        item = Difficulty(float(row["f1"]), float(row["entropy"]), {"0": False, "1": True}[row["is_empty"]])
+        item = Difficulty(
+            float(row["f1"]), float(row["entropy"]), {"0": False, "1": True}[row["is_empty"]]
+        )
         is_right = row["index"] == str(index) and 0 <= item.f1 <= 1 and 0 <= item.entropy < math.inf
     except (ValueError, KeyError, TypeError):
         is_right = False
     if not is_right:
         raise DataError(
-            f"item {index} has a number that cannot be; write it anew with `ffr curriculum score`", where=str(path)
+            f"item {index} has a number that cannot be; write it anew with `ffr curriculum score`",
+            where=str(path),
         )
     return item

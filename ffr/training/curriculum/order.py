@@ -125,10 +125,15 @@ def kept_items(difficulties: Sequence[Difficulty], levels: Sequence[Level]) -> l
             by_level[level].append(index)
 
     def best(level: Level, one_in: int) -> list[int]:
-        found = sorted(by_level[level], key=lambda index: (-difficulties[index].f1, difficulties[index].entropy, index))
+        found = sorted(
+            by_level[level],
+            key=lambda index: (-difficulties[index].f1, difficulties[index].entropy, index),
+        )
         return found[: -(-len(found) // one_in)]
 
-    return sorted([*by_level["easy"], *best("medium", 10), *best("confusing", 2), *by_level["hard"]])
+    return sorted(
+        [*by_level["easy"], *best("medium", 10), *best("confusing", 2), *by_level["hard"]]
+    )
 
 
 def level_shares(levels: Iterable[Level]) -> dict[str, float]:
@@ -140,7 +145,10 @@ def level_shares(levels: Iterable[Level]) -> dict[str, float]:
     found = list(levels)
     if not found:
         return {}
-    return {column: found.count(level) / len(found) for column, level in zip(LEVEL_COLUMNS, LEVELS, strict=True)}
+    return {
+        column: found.count(level) / len(found)
+        for column, level in zip(LEVEL_COLUMNS, LEVELS, strict=True)
+    }
 
 
 class DataOrder(ABC):
@@ -157,7 +165,9 @@ class DataOrder(ABC):
 
     def __init__(self, num_items: int, made_of: list[Any]) -> None:
         if num_items < 1:
-            raise UsageError("no example is left to draw from; choose other data or another order of it")
+            raise UsageError(
+                "no example is left to draw from; choose other data or another order of it"
+            )
         self._num_items = num_items
         content = json.dumps([type(self).__name__, num_items, *made_of])
         self._fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -172,7 +182,9 @@ class DataOrder(ABC):
         """Indices of the next `num` items in the data."""
 
     @abstractmethod
-    def observe(self, indices: Sequence[int], mean_rewards: Sequence[float], reward_stds: Sequence[float]) -> None:
+    def observe(
+        self, indices: Sequence[int], mean_rewards: Sequence[float], reward_stds: Sequence[float]
+    ) -> None:
         """Is told what the answers to drawn items earned; see `GroupOutcomes`."""
 
     @abstractmethod
@@ -196,7 +208,8 @@ class DataOrder(ABC):
         """
         if state.get("made_of") != self._fingerprint:
             raise UsageError(
-                "the checkpoint's data order was made of other data, difficulties, seed or settings; "
+                "the checkpoint's data order was made of other data, difficulties, seed or "
+                "settings; "
                 "resume with those it was started with, or start a new run"
             )
         self._restore(state)
@@ -208,7 +221,10 @@ class _PassOrder(DataOrder):
     def __init__(self, num_items: int, made_of: list[Any]) -> None:
         super().__init__(num_items, made_of)
         self._num_drawn = 0
-        self._current: tuple[int, list[int]] = (-1, [])  # number of the pass that was made last, its items
+        self._current: tuple[int, list[int]] = (
+            -1,
+            [],
+        )  # number of the pass that was made last, its items
 
     @abstractmethod
     def _items_of_pass(self, number: int) -> list[int]:
@@ -225,7 +241,9 @@ class _PassOrder(DataOrder):
             self._num_drawn += len(taken)
         return drawn
 
-    def observe(self, indices: Sequence[int], mean_rewards: Sequence[float], reward_stds: Sequence[float]) -> None:
+    def observe(
+        self, indices: Sequence[int], mean_rewards: Sequence[float], reward_stds: Sequence[float]
+    ) -> None:
         """Nothing: this order is fixed from the start."""
 
     def _state(self) -> dict[str, Any]:
@@ -251,9 +269,15 @@ class ShuffledOrder(_PassOrder):
     [0, 3, 2, 4, 1]
     """
 
-    def __init__(self, num_examples: int, seed: int, groups: Sequence[Sequence[int]] | None = None) -> None:
-        super().__init__(num_examples, [seed] if groups is None else [seed, [list(group) for group in groups]])
-        self._groups = [[index] for index in range(num_examples)] if groups is None else list(groups)
+    def __init__(
+        self, num_examples: int, seed: int, groups: Sequence[Sequence[int]] | None = None
+    ) -> None:
+        super().__init__(
+            num_examples, [seed] if groups is None else [seed, [list(group) for group in groups]]
+        )
+        self._groups = (
+            [[index] for index in range(num_examples)] if groups is None else list(groups)
+        )
         self._seed = seed
 
     def _items_of_pass(self, number: int) -> list[int]:
@@ -321,7 +345,11 @@ class PacedOrder(DataOrder):
     """
 
     def __init__(
-        self, difficulties: Sequence[Difficulty], num_draws: int, seed: int, start_share: float = 0.25
+        self,
+        difficulties: Sequence[Difficulty],
+        num_draws: int,
+        seed: int,
+        start_share: float = 0.25,
     ) -> None:
         if not 0 < start_share <= 1:
             raise UsageError(f"a pool starts with a share above 0 and at most 1, not {start_share}")
@@ -345,7 +373,9 @@ class PacedOrder(DataOrder):
         self._random = random.Random(f"{self._seed}")
         self._num_drawn = 0
         self._pool_size = 0
-        self._waiting: list[int] = []  # items of the pool that were not drawn since it was last used up
+        self._waiting: list[
+            int
+        ] = []  # items of the pool that were not drawn since it was last used up
 
     def _pool_size_at(self, num_drawn: int) -> int:
         progress = min(1.0, num_drawn / (PACING_END * self._num_draws)) if self._num_draws else 1.0
@@ -367,7 +397,9 @@ class PacedOrder(DataOrder):
             self._num_drawn += 1
         return drawn
 
-    def observe(self, indices: Sequence[int], mean_rewards: Sequence[float], reward_stds: Sequence[float]) -> None:
+    def observe(
+        self, indices: Sequence[int], mean_rewards: Sequence[float], reward_stds: Sequence[float]
+    ) -> None:
         """Nothing: this order is fixed from the start."""
 
     def _state(self) -> dict[str, Any]:
@@ -430,7 +462,9 @@ class OnlineOrder(DataOrder):
         total = math.fsum(spreads)
         if total == 0:
             return [1 / self.num_items] * self.num_items
-        progress = min(1.0, self._num_drawn / (PACING_END * self._num_draws)) if self._num_draws else 1.0
+        progress = (
+            min(1.0, self._num_drawn / (PACING_END * self._num_draws)) if self._num_draws else 1.0
+        )
         first, last = self._EXPLORATION
         exploring = first + (last - first) * progress
         return [(1 - exploring) * spread / total + exploring / self.num_items for spread in spreads]
@@ -444,12 +478,16 @@ class OnlineOrder(DataOrder):
             # w / Σ w (Efraimidis and Spirakis 2006); the next is then drawn likewise from the
             # others
             arrivals = [-math.log(1 - chance.random()) / weight for weight in weights]
-            drawn += heapq.nsmallest(num - len(drawn), range(self.num_items), key=arrivals.__getitem__)
+            drawn += heapq.nsmallest(
+                num - len(drawn), range(self.num_items), key=arrivals.__getitem__
+            )
         self._num_calls += 1
         self._num_drawn += num
         return drawn
 
-    def observe(self, indices: Sequence[int], mean_rewards: Sequence[float], reward_stds: Sequence[float]) -> None:
+    def observe(
+        self, indices: Sequence[int], mean_rewards: Sequence[float], reward_stds: Sequence[float]
+    ) -> None:
         """Moves the estimates of these items towards what their answers earned.
 
         Raises:
@@ -458,7 +496,10 @@ class OnlineOrder(DataOrder):
         """
         for index, *seen in zip(indices, mean_rewards, reward_stds, strict=True):
             if not 0 <= index < self.num_items or not all(map(math.isfinite, seen)):
-                raise ValueError(f"item {index} of {self.num_items} with mean reward {seen[0]} and deviation {seen[1]}")
+                raise ValueError(
+                    f"item {index} of {self.num_items} with mean reward {seen[0]} and deviation "
+                    f"{seen[1]}"
+                )
             mean, spread = self.estimate(index)
             self._observed[index] = (
                 mean + self._RATE * (seen[0] - mean),

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from ffr.errors import DataError
 from ffr.files import replaced_path
 from ffr.run_log import read_metrics
-from ffr.training.curriculum.order import LEVEL_COLUMNS, LEVELS, Difficulty, assign_levels, kept_items
+from ffr.training.curriculum.order import (
+    LEVEL_COLUMNS,
+    LEVELS,
+    Difficulty,
+    assign_levels,
+    kept_items,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +54,12 @@ def draw_scatter(difficulties: Sequence[Difficulty], target: Path, *, title: str
                 linewidths=0.8,
                 label=f"{level}, {'kept' if is_filled else 'left out'}: {len(items)}",
             )
-    axes.set(xlabel="entropy of the answer (nats)", ylabel="F1 of the answer", title=title, ylim=(-0.03, 1.03))
+    axes.set(
+        xlabel="entropy of the answer (nats)",
+        ylabel="F1 of the answer",
+        title=title,
+        ylim=(-0.03, 1.03),
+    )
     figure.legend(loc="outside right upper", fontsize="small")
     with replaced_path(target) as scratch:
         figure.savefig(scratch, dpi=120)
@@ -63,13 +74,16 @@ def draw_level_mix(metrics: Path, target: Path, *, title: str) -> None:
     rows = [row for row in read_metrics(metrics) if all(column in row for column in LEVEL_COLUMNS)]
     if not rows:
         raise DataError(
-            f"has no step with {', '.join(LEVEL_COLUMNS)}; was it a run with difficulties?", where=str(metrics)
+            f"has no step with {', '.join(LEVEL_COLUMNS)}; was it a run with difficulties?",
+            where=str(metrics),
         )
     figure = _new_figure()
     axes = figure.subplots()
     shares = [[row[column] for row in rows] for column in LEVEL_COLUMNS]
     axes.stackplot([row["step"] for row in rows], shares, labels=LEVELS, colors=_COLORS, alpha=0.8)
-    axes.set(xlabel="optimizer step", ylabel="share of the step's prompts", title=title, ylim=(0, 1))
+    axes.set(
+        xlabel="optimizer step", ylabel="share of the step's prompts", title=title, ylim=(0, 1)
+    )
     axes.margins(x=0)
     figure.legend(loc="outside right upper")
     with replaced_path(target) as scratch:

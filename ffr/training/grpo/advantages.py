@@ -79,12 +79,18 @@ def has_signal(rewards: Tensor, group_size: int) -> Tensor:
 
 def _grouped(rewards: Tensor, group_size: int) -> Tensor:
     if group_size < 2:
-        raise ValueError(f"a group has {group_size} answer(s); an advantage needs at least 2 to compare")
+        raise ValueError(
+            f"a group has {group_size} answer(s); an advantage needs at least 2 to compare"
+        )
     if rewards.ndim != 1 or len(rewards) == 0 or len(rewards) % group_size:
         raise ValueError(
-            f"rewards have the shape {tuple(rewards.shape)}; expected (N,) with N a multiple of the {group_size} answers of a group"
+            f"rewards have the shape {tuple(rewards.shape)}; expected (N,) with N a multiple of "
+            f"the {group_size} answers of a group"
         )
     wrong = (~torch.isfinite(rewards)).nonzero().flatten().tolist()
     if wrong:
-        raise ValueError(f"the reward of answer {wrong[0]} is {rewards[wrong[0]].item()}; rewards are finite numbers")
+        raise ValueError(
+            f"the reward of answer {wrong[0]} is {rewards[wrong[0]].item()}; rewards are finite "
+            "numbers"
+        )
     return rewards.detach().float().view(-1, group_size)

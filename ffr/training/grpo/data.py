@@ -80,7 +80,9 @@ class GrpoData(L.LightningDataModule):
             DataError: where one of them cannot be encoded or is too long.
         """
         lengths = [example_length(example) for example in self._examples]
-        candidates = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)[:_NUM_LONGEST]
+        candidates = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)[
+            :_NUM_LONGEST
+        ]
         encoded = {index: self._encode(index) for index in candidates}
         longest = max(encoded, key=lambda index: encoded[index].num_tokens)
         return longest, encoded[longest]

@@ -69,7 +69,9 @@ def choose_order(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> ChosenOrder:
     config, data = start.config, start.train_data
     if config.curriculum is None:
         groups = group_queries(data) if config.pack_queries else None
-        return ChosenOrder(ShuffledOrder(len(data), config.seed, groups), num_steps_of(config, len(data)))
+        return ChosenOrder(
+            ShuffledOrder(len(data), config.seed, groups), num_steps_of(config, len(data))
+        )
     measured: Sequence[Difficulty] | None = None
     if config.difficulty is not None:
         difficulties = load_difficulties(Path(config.difficulty), data)
@@ -79,14 +81,18 @@ def choose_order(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> ChosenOrder:
             return ChosenOrder(
                 ShuffledOrder(len(data), config.seed),
                 num_steps_of(config, len(data)),
-                note=f"curriculum {config.curriculum}: the start model would first answer all {len(data)} examples "
-                "once, to find out what is hard for it" + ("; fewer items may be left" if _drops(config) else ""),
+                note=f"curriculum {config.curriculum}: the start model would first answer all "
+                f"{len(data)} examples "
+                "once, to find out what is hard for it"
+                + ("; fewer items may be left" if _drops(config) else ""),
             )
         difficulties = measured = found
     levels = assign_levels(difficulties)
     kept = kept_items(difficulties, levels) if _drops(config) else list(range(len(data)))
     counts = ", ".join(f"{levels.count(level)} {level}" for level in LEVELS)
-    note = f"curriculum {config.curriculum}: {counts}; {len(kept)} of {len(data)} items are trained on"
+    note = (
+        f"curriculum {config.curriculum}: {counts}; {len(kept)} of {len(data)} items are trained on"
+    )
     num_steps = num_steps_of(config, len(kept))
     num_draws = num_steps * prompts_per_step(config)
     order: DataOrder
@@ -117,7 +123,10 @@ def _measure(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> list[Difficulty] |
         with_logprobs=True,
     )
     if job.is_dry:
-        table = default_cache_folder(answers_fingerprint(retriever), data_fingerprint(data)) / DIFFICULTY_FILE
+        table = (
+            default_cache_folder(answers_fingerprint(retriever), data_fingerprint(data))
+            / DIFFICULTY_FILE
+        )
         return load_difficulties(table, data) if table.is_file() else None
     job.say("the start model answers the training data once, to find out what is hard for it")
     scored = score_dataset(data, retriever, progress=_told_by_tenths(job.say))

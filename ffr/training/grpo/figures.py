@@ -34,7 +34,9 @@ class StepFigures:
         """Adds to the time that a part of the step took."""
         self._seconds[part] = self._seconds.get(part, 0.0) + seconds
 
-    def note_rollout(self, rollout: Rollout, *, reward_stds: Tensor, num_cut_off: int, num_prompt_tokens: int) -> None:
+    def note_rollout(
+        self, rollout: Rollout, *, reward_stds: Tensor, num_cut_off: int, num_prompt_tokens: int
+    ) -> None:
         """Adds what was answered and earned.
 
         Args:
@@ -53,7 +55,10 @@ class StepFigures:
             dull=float(rollout.num_without_signal),
             attempts=float(rollout.num_attempts),
             prompt_tokens=float(num_prompt_tokens),
-            **{f"term_{name}": float(rollout.values[:, number].sum()) for number, name in enumerate(self.term_names)},
+            **{
+                f"term_{name}": float(rollout.values[:, number].sum())
+                for number, name in enumerate(self.term_names)
+            },
         )
 
     def take(self, sum_over_processes: Callable[[list[float]], list[float]]) -> dict[str, float]:
@@ -81,7 +86,10 @@ class StepFigures:
             "no_signal_share": sums["dull"] / prompts,
             "resampled": sums["attempts"],
             "num_tokens": sums["prompt_tokens"] + sums["answer_tokens"],
-            **{f"seconds_{part}": self._seconds.get(part, 0.0) for part in ("rollout", "reference", "update")},
+            **{
+                f"seconds_{part}": self._seconds.get(part, 0.0)
+                for part in ("rollout", "reference", "update")
+            },
         }
         if "update_kl" in sums:
             figures["kl"] = sums["update_kl"] / tokens

@@ -65,7 +65,10 @@ class PromptLoader:
         dialogue_numbers: Sequence[int] | None = None,
     ) -> None:
         if prompts_per_step % num_processes:
-            raise ValueError(f"{prompts_per_step} prompts cannot be shared out evenly over {num_processes} processes")
+            raise ValueError(
+                f"{prompts_per_step} prompts cannot be shared out evenly over {num_processes} "
+                "processes"
+            )
         self._order = order
         self._encode = encode
         self._num_steps = num_steps
@@ -92,10 +95,14 @@ class PromptLoader:
                 # neighbours stay together
                 share = self._prompts_per_step // self._num_processes
                 own = drawn[self._process * share :][:share]
-                prompts = list(pool.map(self._encode, own) if self._num_workers else map(self._encode, own))
+                prompts = list(
+                    pool.map(self._encode, own) if self._num_workers else map(self._encode, own)
+                )
                 self._steps_given += 1
                 yield StepPrompts(
                     own,
                     prompts,
-                    own if self._dialogue_numbers is None else [self._dialogue_numbers[index] for index in own],
+                    own
+                    if self._dialogue_numbers is None
+                    else [self._dialogue_numbers[index] for index in own],
                 )

@@ -35,7 +35,12 @@ LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"]
 
 
 def token_weights(
-    mask: Tensor, loss_type: LossType, *, num_step_answers: int, num_step_tokens: int, max_new_tokens: int
+    mask: Tensor,
+    loss_type: LossType,
+    *,
+    num_step_answers: int,
+    num_step_tokens: int,
+    max_new_tokens: int,
 ) -> Tensor:
     """Weights of a micro-batch's tokens in the loss of the whole optimizer step.
 
@@ -60,14 +65,17 @@ def token_weights(
     """
     _check_loss_type(loss_type)
     if mask.ndim != 2 or mask.dtype != torch.bool:
-        raise ValueError(f"the mask is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape (N, C)")
+        raise ValueError(
+            f"the mask is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape (N, C)"
+        )
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens is {max_new_tokens}; it is at least 1")
     lengths = mask.sum(dim=1)
     num_answers, num_tokens = int((lengths > 0).sum()), int(lengths.sum())
     if num_step_answers < num_answers or num_step_tokens < num_tokens:
         raise ValueError(
-            f"the step counts {num_step_answers} answers and {num_step_tokens} tokens, this micro-batch alone has "
+            f"the step counts {num_step_answers} answers and {num_step_tokens} tokens, this "
+            "micro-batch alone has "
             f"{num_answers} and {num_tokens}; count over all micro-batches and processes"
         )
     # a micro-batch that only fills up a process may be empty, and so may its step: its tokens weigh
@@ -138,7 +146,10 @@ def policy_loss(
     _check_loss_type(loss_type)
     _check_bounds(loss_type, clip_low, clip_high, kl_coefficient)
     if kl_coefficient and reference_logprobs is None:
-        raise ValueError(f"kl_coefficient is {kl_coefficient} without reference_logprobs; give them or set it to 0")
+        raise ValueError(
+            f"kl_coefficient is {kl_coefficient} without reference_logprobs; give them or set it "
+            "to 0"
+        )
     _check_tensors(logprobs, old_logprobs, advantages, mask, weights, reference_logprobs)
 
     # padding is overwritten before any arithmetic: a huge number there would make inf, and inf * 0
@@ -180,15 +191,21 @@ def policy_loss(
 
 def _check_loss_type(loss_type: str) -> None:
     if loss_type not in get_args(LossType):
-        raise ValueError(f"loss_type is {loss_type!r}; it is one of {', '.join(get_args(LossType))}")
+        raise ValueError(
+            f"loss_type is {loss_type!r}; it is one of {', '.join(get_args(LossType))}"
+        )
 
 
-def _check_bounds(loss_type: LossType, clip_low: float, clip_high: float, kl_coefficient: float) -> None:
+def _check_bounds(
+    loss_type: LossType, clip_low: float, clip_high: float, kl_coefficient: float
+) -> None:
     # written so that NaN fails too
     if not 0 <= clip_low <= 1:
         raise ValueError(f"clip_low is {clip_low}; it lies between 0 and 1")
     if not (clip_high > 0 if loss_type == "cispo" else clip_high >= 0):
-        raise ValueError(f"clip_high is {clip_high}; it is not negative, and for cispo greater than 0")
+        raise ValueError(
+            f"clip_high is {clip_high}; it is not negative, and for cispo greater than 0"
+        )
     if not kl_coefficient >= 0:
         raise ValueError(f"kl_coefficient is {kl_coefficient}; it is not negative")
 
@@ -203,18 +220,28 @@ def _check_tensors(
 ) -> None:
     if logprobs.ndim != 2:
         raise ValueError(f"logprobs have the shape {tuple(logprobs.shape)}; expected (N, C)")
-    others = {"old_logprobs": old_logprobs, "mask": mask, "weights": weights, "reference_logprobs": reference_logprobs}
+    others = {
+        "old_logprobs": old_logprobs,
+        "mask": mask,
+        "weights": weights,
+        "reference_logprobs": reference_logprobs,
+    }
     for name, tensor in others.items():
         if tensor is not None and tensor.shape != logprobs.shape:
             raise ValueError(
-                f"{name} has the shape {tuple(tensor.shape)}, logprobs {tuple(logprobs.shape)}; they are the same"
+                f"{name} has the shape {tuple(tensor.shape)}, logprobs {tuple(logprobs.shape)}; "
+                "they are the same"
             )
     if mask.dtype != torch.bool:
         raise ValueError(f"the mask is {mask.dtype}; it is bool")
     if advantages.shape != logprobs.shape[:1]:
         raise ValueError(
-            f"advantages have the shape {tuple(advantages.shape)}; expected one for each of {len(logprobs)} answers"
+            f"advantages have the shape {tuple(advantages.shape)}; expected one for each of "
+            f"{len(logprobs)} answers"
         )
     wrong = (~torch.isfinite(advantages)).nonzero().flatten().tolist()
     if wrong:
-        raise ValueError(f"the advantage of answer {wrong[0]} is {advantages[wrong[0]].item()}; look at its rewards")
+        raise ValueError(
+            f"the advantage of answer {wrong[0]} is {advantages[wrong[0]].item()}; look at its "
+            "rewards"
+        )

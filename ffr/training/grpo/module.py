@@ -94,7 +94,9 @@ class GrpoModule(StageModule[GrpoConfig]):
         seed = (self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63
         torch.manual_seed(seed)
         clock = time.perf_counter()
-        rollout = self.sampler.roll_out(batch.indices, batch.prompts, batch.dialogue_numbers, seed=seed)
+        rollout = self.sampler.roll_out(
+            batch.indices, batch.prompts, batch.dialogue_numbers, seed=seed
+        )
         clock = self._lap("rollout", clock)
         advantages = self._advantages(rollout.rewards)
         passes = cut_passes(batch, rollout, self.config, self.vlm.placeholder_ids)
@@ -132,7 +134,10 @@ class GrpoModule(StageModule[GrpoConfig]):
         self.vlm.eval()
         with adapter:
             logprobs = self.sharing.score(
-                item.prompts, item.branches, num_scored=item.num_scored, temperature=self.config.temperature
+                item.prompts,
+                item.branches,
+                num_scored=item.num_scored,
+                temperature=self.config.temperature,
             ).logprobs
         self.vlm.train(was_training)
         return logprobs
@@ -140,7 +145,9 @@ class GrpoModule(StageModule[GrpoConfig]):
     def _step_size(self, rollout: Rollout) -> tuple[int, int]:
         """Answers and answer tokens of the step that count, over all processes."""
         lengths = [
-            len(answer.token_ids) for number, answer in enumerate(rollout.answers) if self._counts(rollout, number)
+            len(answer.token_ids)
+            for number, answer in enumerate(rollout.answers)
+            if self._counts(rollout, number)
         ]
         answers, tokens = self.sum_over_processes([float(len(lengths)), float(sum(lengths))])
         return int(answers), int(tokens)
@@ -176,7 +183,10 @@ class GrpoModule(StageModule[GrpoConfig]):
                 # no weight has moved since the rollout
                 item.old = scores.logprobs.detach()
             assert item.old is not None
-            counts = torch.tensor([self._counts(rollout, number) for number in item.answers], device=scores.mask.device)
+            counts = torch.tensor(
+                [self._counts(rollout, number) for number in item.answers],
+                device=scores.mask.device,
+            )
             # a masked answer keeps its row, so that rows go on matching `item.answers`
             mask = scores.mask & counts[:, None]
             weights = token_weights(
@@ -211,13 +221,19 @@ class GrpoModule(StageModule[GrpoConfig]):
         if math.isfinite(self._figures.grad_norm):
             self._figures.grad_norm = norm
         if config.max_grad_norm:
-            self.clip_gradients(optimizer, gradient_clip_val=config.max_grad_norm, gradient_clip_algorithm="norm")
+            self.clip_gradients(
+                optimizer, gradient_clip_val=config.max_grad_norm, gradient_clip_algorithm="norm"
+            )
         optimizer.step()  # type: ignore[union-attr]
 
     def _unsynchronized(self) -> AbstractContextManager[None]:
         """Gradients of a backward pass stay with the process, to be added to those of its next."""
         strategy = self.trainer.strategy
-        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
+        return (
+            strategy.block_backward_sync()
+            if isinstance(strategy, ParallelStrategy)
+            else nullcontext()
+        )
 
     # -- what is said of it ------------------------------------------------------------------------
 
@@ -226,17 +242,25 @@ class GrpoModule(StageModule[GrpoConfig]):
         self.last_rollout, self.last_advantages = rollout, advantages
         groups = rollout.rewards.view(-1, self.config.num_generations)
         means, stds = groups.mean(1), groups.std(1)
-        outcomes = (torch.tensor(rollout.indices, dtype=torch.float64), means.double(), stds.double())
+        outcomes = (
+            torch.tensor(rollout.indices, dtype=torch.float64),
+            means.double(),
+            stds.double(),
+        )
         if self.trainer.world_size > 1:
             # every process keeps the same data order, so each must see all outcomes
-            outcomes = tuple(self.all_gather(part.to(self.device)).reshape(-1).cpu() for part in outcomes)  # type: ignore[assignment]
+            outcomes = tuple(
+                self.all_gather(part.to(self.device)).reshape(-1).cpu() for part in outcomes
+            )  # type: ignore[assignment]
         self.last_groups = GroupOutcomes(
             [int(item) for item in outcomes[0].tolist()], outcomes[1].tolist(), outcomes[2].tolist()
         )
         self._figures.note_rollout(
             rollout,
             reward_stds=stds,
-            num_cut_off=sum(self._is_cut_off(rollout, number) for number in range(len(rollout.answers))),
+            num_cut_off=sum(
+                self._is_cut_off(rollout, number) for number in range(len(rollout.answers))
+            ),
             num_prompt_tokens=sum(prompt.num_tokens for prompt in batch.prompts),
         )
 

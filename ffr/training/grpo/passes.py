@@ -40,7 +40,9 @@ class Pass:
     old: Tensor | None = None
 
 
-def cut_passes(batch: StepPrompts, rollout: Rollout, config: GrpoConfig, placeholder_ids: frozenset[int]) -> list[Pass]:
+def cut_passes(
+    batch: StepPrompts, rollout: Rollout, config: GrpoConfig, placeholder_ids: frozenset[int]
+) -> list[Pass]:
     """Cuts a step into passes of `batch_size` prompts, each with `answers_per_pass` answers.
 
     Where prompts on one dialogue are packed, each dialogue has its own pass: beside another one

@@ -59,7 +59,9 @@ def load_reward(name: str) -> RewardFunction:
     """
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
-        raise UsageError(f"reward {name!r} is not of the form module:function, such as my_rewards:brevity")
+        raise UsageError(
+            f"reward {name!r} is not of the form module:function, such as my_rewards:brevity"
+        )
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
@@ -67,14 +69,20 @@ def load_reward(name: str) -> RewardFunction:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"reward {name!r}: module {module_name} cannot be imported ({_reason(error)}); correct its name or its code"
+            f"reward {name!r}: module {module_name} cannot be imported ({_reason(error)}); correct "
+            "its name or its code"
         ) from error
     if not hasattr(module, attribute):
-        raise UsageError(f"reward {name!r}: module {module_name} has no {attribute}; correct its name")
+        raise UsageError(
+            f"reward {name!r}: module {module_name} has no {attribute}; correct its name"
+        )
     found = getattr(module, attribute)
     if not callable(found) or inspect.isclass(found):
         kind = "a class" if inspect.isclass(found) else f"of type {type(found).__name__}"
-        raise UsageError(f"reward {name!r}: {attribute} is {kind}; name a function or an object that can be called")
+        raise UsageError(
+            f"reward {name!r}: {attribute} is {kind}; name a function or an object that can be "
+            "called"
+        )
     function: RewardFunction = found
     return function
 
@@ -141,7 +149,9 @@ def total_rewards(values: Tensor, terms: Sequence[RewardTerm]) -> Tensor:
     >>> total_rewards(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), terms)
     tensor([1.5000, 0.5000])
     """
-    weights = torch.tensor([term.weight for term in terms], dtype=values.dtype, device=values.device)
+    weights = torch.tensor(
+        [term.weight for term in terms], dtype=values.dtype, device=values.device
+    )
     return (values * weights).sum(-1)
 
 
@@ -160,7 +170,9 @@ def reward_terms(config: GrpoConfig, vlm: Vlm) -> list[RewardTerm]:
     """
     terms = [
         RewardTerm("format", format_reward, config.format_weight),
-        RewardTerm("f1", FragmentF1Reward(config.f1_beta, config.length_discount), config.f1_weight),
+        RewardTerm(
+            "f1", FragmentF1Reward(config.f1_beta, config.length_discount), config.f1_weight
+        ),
     ]
     if config.order_weight:
         reward = FragmentOrderReward(_reward_encoder(config, vlm))
@@ -170,7 +182,10 @@ def reward_terms(config: GrpoConfig, vlm: Vlm) -> list[RewardTerm]:
         terms.append(_overlong_term(config))
     weighted = [term for term in terms + _own_rewards(config.rewards) if term.weight]
     if not weighted:
-        raise UsageError("no reward has a weight; set f1_weight, order_weight, format_weight, mcc_weight or rewards")
+        raise UsageError(
+            "no reward has a weight; set f1_weight, order_weight, format_weight, mcc_weight or "
+            "rewards"
+        )
     return weighted
 
 
@@ -178,7 +193,8 @@ def _overlong_term(config: GrpoConfig) -> RewardTerm:
     """TRL's penalty, which is -1 at its largest; so its weight is 1."""
     if config.overlong_tokens > config.max_new_tokens:
         raise UsageError(
-            f"setting overlong_tokens: {config.overlong_tokens} is more than the {config.max_new_tokens} "
+            f"setting overlong_tokens: {config.overlong_tokens} is more than the "
+            f"{config.max_new_tokens} "
             "tokens of the longest answer; lower it, or raise max_new_tokens"
         )
     # here and not above: importing trl takes half a second
@@ -206,7 +222,8 @@ def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
     encoder = open_encoder(config.encoder, device=device, policy=PolicyEncoder(vlm))
     if not encoder.takes_images:
         raise UsageError(
-            f"setting encoder: {config.encoder} encodes texts only, and the order reward compares texts with pictures; "
+            f"setting encoder: {config.encoder} encodes texts only, and the order reward compares "
+            "texts with pictures; "
             "name an encoder of both, or set order_weight=0"
         )
     if config.encoder_cache_dir is None:
@@ -238,21 +255,28 @@ def _first_to_fail(
             )
         except Exception as own:
             return f"sample {sample_id}", own
-    return f"samples {sample_ids[0]} … {sample_ids[-1]} together" if sample_ids else "no samples", error
+    return (
+        f"samples {sample_ids[0]} … {sample_ids[-1]} together" if sample_ids else "no samples",
+        error,
+    )
 
 
 def _checked(term: RewardTerm, given: Any, sample_ids: Sequence[str]) -> list[float]:
     if inspect.iscoroutine(given):
         given.close()
-        raise RewardError(f"reward {term.name} is asynchronous, which is not waited for; write a plain function")
+        raise RewardError(
+            f"reward {term.name} is asynchronous, which is not waited for; write a plain function"
+        )
     if not isinstance(given, list | tuple | Tensor | np.ndarray) or getattr(given, "ndim", 1) != 1:
         raise RewardError(
-            f"reward {term.name} gave a {type(given).__name__} instead of a list of numbers; return one for each completion"
+            f"reward {term.name} gave a {type(given).__name__} instead of a list of numbers; "
+            "return one for each completion"
         )
     if len(given) != len(sample_ids):
         first = f", the first of them sample {sample_ids[0]}" if sample_ids else ""
         raise RewardError(
-            f"reward {term.name} gave {len(given)} numbers for {len(sample_ids)} completions{first}; "
+            f"reward {term.name} gave {len(given)} numbers for {len(sample_ids)} "
+            f"completions{first}; "
             "return one for each completion"
         )
     found: list[float] = []
@@ -268,7 +292,8 @@ def _checked(term: RewardTerm, given: Any, sample_ids: Sequence[str]) -> list[fl
                 number = math.inf
         if not math.isfinite(number):
             raise RewardError(
-                f"reward {term.name} gave {str(value)[:100]!r} for sample {sample_id}; return a finite number"
+                f"reward {term.name} gave {str(value)[:100]!r} for sample {sample_id}; return a "
+                "finite number"
             )
         found.append(number)
     return found

@@ -47,16 +47,22 @@ def completion_text(completion: Completion) -> str:
     if isinstance(completion, str):
         return completion
     content = completion[-1]["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return (
+        content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    )
 
 
 def _predictions(
-    prompts: Sequence[Any], completions: Sequence[Completion], answer_style: Sequence[AnswerStyle] | None
+    prompts: Sequence[Any],
+    completions: Sequence[Completion],
+    answer_style: Sequence[AnswerStyle] | None,
 ) -> list[Fragment | None]:
     """What each completion names; None where it does not match the pattern from end to end."""
     styles: Sequence[AnswerStyle] = answer_style or ["bare"] * len(completions)
     # rewards that are asked for a single completion by hand are given what they like for a prompt
-    asked: Sequence[Any] = prompts if len(prompts) == len(completions) else [None] * len(completions)
+    asked: Sequence[Any] = (
+        prompts if len(prompts) == len(completions) else [None] * len(completions)
+    )
     found: list[Fragment | None] = []
     for prompt, completion, style in zip(asked, completions, styles, strict=True):
         text = completion_text(completion)
@@ -73,7 +79,9 @@ def _opens_thought(prompt: Any) -> Literal[True] | None:
     A chat template may open the thought behind what a reward gets to see.
     """
     is_text = isinstance(prompt, str)
-    if not is_text and not (isinstance(prompt, Sequence) and prompt and isinstance(prompt[-1], Mapping)):
+    if not is_text and not (
+        isinstance(prompt, Sequence) and prompt and isinstance(prompt[-1], Mapping)
+    ):
         return None
     return True if completion_text(prompt).rstrip().endswith(THINK_START) else None
 
@@ -84,8 +92,10 @@ _CUT_MARKERS = re.compile(r"(?:\A|[\s>])\[[0-9, ]*\];\[[0-9, ]*\](?:[\s<]|\Z)")
 @functools.cache
 def _warn_of_cut_markers() -> None:
     warnings.warn(
-        "a completion is of the form […];[…], without the markers around its lists, so it earns nothing: TRL decodes "
-        "with skip_special_tokens and cuts them where they are special tokens of the tokenizer; add them as ordinary "
+        "a completion is of the form […];[…], without the markers around its lists, so it earns "
+        "nothing: TRL decodes "
+        "with skip_special_tokens and cuts them where they are special tokens of the tokenizer; "
+        "add them as ordinary "
         "tokens",
         stacklevel=4,
     )
@@ -98,7 +108,10 @@ def _truths(solution: Sequence[str]) -> list[Fragment]:
         if text not in known:
             fragment = parse_strict(text)
             if fragment is None:
-                raise DataError(f"the true answer {text[:200]!r} is not in the answer format; correct `solution`")
+                raise DataError(
+                    f"the true answer {text[:200]!r} is not in the answer format; correct "
+                    "`solution`"
+                )
             known[text] = fragment
     return [known[text] for text in solution]
 
@@ -170,7 +183,9 @@ class FragmentF1Reward:
         if not 0 < self.beta < math.inf:
             raise ValueError(f"beta is {self.beta}; it must be over 0")
         if not 0 < self.length_discount <= 1:
-            raise ValueError(f"length_discount is {self.length_discount}; it must be over 0 and at most 1")
+            raise ValueError(
+                f"length_discount is {self.length_discount}; it must be over 0 and at most 1"
+            )
 
     def __call__(
         self,
@@ -191,7 +206,9 @@ class FragmentF1Reward:
             if found is None
             else 0.5 * self._agreement(found.utterance_ids, truth.utterance_ids)
             + 0.5 * self._agreement(found.image_ids, truth.image_ids)
-            for found, truth in zip(_predictions(prompts, completions, answer_style), _truths(solution), strict=True)
+            for found, truth in zip(
+                _predictions(prompts, completions, answer_style), _truths(solution), strict=True
+            )
         ]
 
     def _agreement(self, predicted: Sequence[int], true: Sequence[int]) -> float:
@@ -244,11 +261,16 @@ def fragment_mcc_reward(
     """
     predictions, truths = _predictions(prompts, completions, answer_style), _truths(solution)
     counts = fragment_counts(
-        [found or Fragment() for found in predictions], truths, [*map(len, utterances)], [*map(len, images)]
+        [found or Fragment() for found in predictions],
+        truths,
+        [*map(len, utterances)],
+        [*map(len, images)],
     )
     is_same = (counts[..., 1] + counts[..., 2]) == 0
     agreement = torch.where(is_same, 1.0, figures_from_counts(counts)[..., MCC]).mean(-1).tolist()
-    return [0.0 if found is None else value for found, value in zip(predictions, agreement, strict=True)]
+    return [
+        0.0 if found is None else value for found, value in zip(predictions, agreement, strict=True)
+    ]
 
 
 class FragmentOrderReward:
@@ -334,7 +356,8 @@ class FragmentOrderReward:
             asked.append(fragment)
         known = dict(zip(fragments, _coherences(list(fragments.values())), strict=True))
         return [
-            reward if fragment is None else known[fragment] for reward, fragment in zip(rewards, asked, strict=True)
+            reward if fragment is None else known[fragment]
+            for reward, fragment in zip(rewards, asked, strict=True)
         ]
 
     def _vectors(self, dialogue: _Content) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -345,7 +368,10 @@ class FragmentOrderReward:
         texts, images = dialogue
         vectors = tuple(
             embed(items).detach().float().cpu().unbind() if items else ()
-            for embed, items in ((self.encoder.embed_texts, texts), (self.encoder.embed_images, images))
+            for embed, items in (
+                (self.encoder.embed_texts, texts),
+                (self.encoder.embed_images, images),
+            )
         )
         made = self._kept[dialogue] = (vectors[0], vectors[1])
         while len(self._kept) > self.max_dialogues:
@@ -375,7 +401,8 @@ def _coherences(fragments: Sequence[_Placed]) -> list[float]:
     their borders left out.
     """
     offset = 1 + max(
-        (max((*item.utterance_ids, *item.image_utterance_ids), default=0) for item in fragments), default=0
+        (max((*item.utterance_ids, *item.image_utterance_ids), default=0) for item in fragments),
+        default=0,
     )
     utterance_ids: list[int] = []
     image_utterance_ids: list[int] = []

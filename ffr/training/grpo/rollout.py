@@ -76,7 +76,12 @@ class Sampler:
         self.is_cache_shared = is_cache_shared
 
     def roll_out(
-        self, indices: Sequence[int], prompts: Sequence[Encoded], dialogue_numbers: Sequence[int], *, seed: int
+        self,
+        indices: Sequence[int],
+        prompts: Sequence[Encoded],
+        dialogue_numbers: Sequence[int],
+        *,
+        seed: int,
     ) -> Rollout:
         """Answers prompts and rewards the answers.
 
@@ -106,14 +111,23 @@ class Sampler:
                 generator,
             )
             still_dull = []
-            for place, (item, found) in enumerate(zip(dull, has_signal(new_rewards, size).tolist(), strict=True)):
+            for place, (item, found) in enumerate(
+                zip(dull, has_signal(new_rewards, size).tolist(), strict=True)
+            ):
                 if not found:
                     still_dull.append(item)
                     continue
                 # prompt `item` of the step is prompt `place` of this attempt; G answers of each lie
                 # side by side
-                old, new = slice(item * size, (item + 1) * size), slice(place * size, (place + 1) * size)
-                answers[old], values[old], rewards[old] = again[new], new_values[new], new_rewards[new]
+                old, new = (
+                    slice(item * size, (item + 1) * size),
+                    slice(place * size, (place + 1) * size),
+                )
+                answers[old], values[old], rewards[old] = (
+                    again[new],
+                    new_values[new],
+                    new_rewards[new],
+                )
             dull = still_dull
         return Rollout(list(indices), answers, values, rewards, num_without_signal, num_attempts)
 
@@ -147,7 +161,9 @@ class Sampler:
         columns["answer_style"] = [config.answer_style] * len(answers)
         asked = columns.pop("prompt")
         names = [f"dialogue {row['dialogue_id']!r}, query {row['query']!r}" for row in rows]
-        values = compute_rewards(self.terms, asked, [answer.text for answer in answers], columns, names)
+        values = compute_rewards(
+            self.terms, asked, [answer.text for answer in answers], columns, names
+        )
         return answers, values, total_rewards(values, self.terms)
 
 

@@ -40,7 +40,12 @@ class SampleLog(L.Callback):
                     write(line)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, GrpoModule)
         step, rollout = pl_module.steps_done, pl_module.last_rollout
@@ -49,12 +54,16 @@ class SampleLog(L.Callback):
             return
         if step != 1 and step % every:
             return
-        lines = [_sample(pl_module, rollout, number, step) for number in range(len(rollout.indices))]
+        lines = [
+            _sample(pl_module, rollout, number, step) for number in range(len(rollout.indices))
+        ]
         if lines:
             self._show(lines[0])
         append(
             _samples_file(trainer),
-            b"".join(dump_record(line, where=f"{SAMPLES_FILE}, step {step}") + b"\n" for line in lines),
+            b"".join(
+                dump_record(line, where=f"{SAMPLES_FILE}, step {step}") + b"\n" for line in lines
+            ),
         )
 
     def _show(self, line: dict[str, Any]) -> None:
@@ -65,7 +74,8 @@ class SampleLog(L.Callback):
             terms = ", ".join(f"{term} {value:.2f}" for term, value in answer["terms"].items())
             text = " ".join(answer["text"].split())
             self._say(
-                f"  {name:<5} {answer['reward']:>6.2f}   {text if len(text) <= 200 else text[:199] + '…'}  ({terms})"
+                f"  {name:<5} {answer['reward']:>6.2f}   "
+                f"{text if len(text) <= 200 else text[:199] + '…'}  ({terms})"
             )
 
 

@@ -44,7 +44,8 @@ class GrpoStage(Stage[GrpoConfig]):
         run = newest_finished_run(root, "sft")
         if run is None:
             raise UsageError(
-                f"no finished SFT run under {root} to start from; run `ffr train sft` first, or name a model with --from"
+                f"no finished SFT run under {root} to start from; run `ffr train sft` first, or "
+                "name a model with --from"
             )
         return dataclasses.replace(config, model=str(run)), resolve_model(str(run))
 
@@ -63,18 +64,23 @@ class GrpoStage(Stage[GrpoConfig]):
         config = start.config
         if not config.lora_rank and config.kl_coefficient:
             raise UsageError(
-                "the divergence is taken from the model without its adapter: set lora_rank, or kl_coefficient=0"
+                "the divergence is taken from the model without its adapter: set lora_rank, or "
+                "kl_coefficient=0"
             )
         vlm = load_base(config, start.source.location)
         vlm.name = start.source.label
         chosen = choose_order(start, vlm, job)
         make_trainable(config, vlm)
         sharing = PrefixSharing(
-            vlm, is_wanted=config.prompt_sharing == "auto", pad_to_multiple_of=config.pad_to_multiple_of
+            vlm,
+            is_wanted=config.prompt_sharing == "auto",
+            pad_to_multiple_of=config.pad_to_multiple_of,
         )
         vlm.train()
         builder = make_prompt_builder(config, vlm)
-        data = GrpoData(config, start.train_data, builder, order=chosen.order, num_steps=chosen.num_steps)
+        data = GrpoData(
+            config, start.train_data, builder, order=chosen.order, num_steps=chosen.num_steps
+        )
         terms = reward_terms(config, vlm)
         module = GrpoModule(
             vlm,
@@ -83,7 +89,11 @@ class GrpoStage(Stage[GrpoConfig]):
             fingerprints={**start.fingerprints, "model": vlm.fingerprint},
             sharing=sharing,
             sampler=Sampler(
-                vlm, config, terms, columns_of(builder, start.train_data), is_cache_shared=sharing.is_active
+                vlm,
+                config,
+                terms,
+                columns_of(builder, start.train_data),
+                is_cache_shared=sharing.is_active,
             ),
         )
         longest, prompt = data.longest()
@@ -104,7 +114,10 @@ class GrpoStage(Stage[GrpoConfig]):
 
 def _notes(module: GrpoModule) -> Iterator[str]:
     config, sharing = module.config, module.sharing
-    yield (f"{module.num_steps} steps of {prompts_per_step(config)} prompts with {config.num_generations} answers each")
+    yield (
+        f"{module.num_steps} steps of {prompts_per_step(config)} prompts with "
+        f"{config.num_generations} answers each"
+    )
     yield "rewards: " + ", ".join(f"{term.name} × {term.weight:g}" for term in module.sampler.terms)
     yield (
         "prompts pass through the model once for all their answers"
@@ -123,12 +136,17 @@ def _try(module: GrpoModule, prompt: Encoded, start: Start[GrpoConfig], index: i
     try:
         try_longest(module, prompt)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        is_lack_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate" in str(error)
+        is_lack_of_memory = isinstance(
+            error, torch.OutOfMemoryError | MemoryError
+        ) or "allocate" in str(error)
         if not is_lack_of_memory:
             raise
         raise ModelError(
-            f"there is not enough memory for a step on the longest prompt, dialogue {data[index].dialogue.id!r} "
-            f"({prompt.num_tokens} tokens), with {config.num_generations} answers of up to {config.max_new_tokens} "
-            "tokens; lower answers_per_pass, batch_size, rollout_batch, max_new_tokens or max_image_pixels",
+            "there is not enough memory for a step on the longest prompt, dialogue "
+            f"{data[index].dialogue.id!r} "
+            f"({prompt.num_tokens} tokens), with {config.num_generations} answers of up to "
+            f"{config.max_new_tokens} "
+            "tokens; lower answers_per_pass, batch_size, rollout_batch, max_new_tokens or "
+            "max_image_pixels",
             data.where(index),
         ) from error

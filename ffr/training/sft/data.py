@@ -60,7 +60,9 @@ class SftData(L.LightningDataModule):
         self._encode: Callable[[int], Item] = self._encode_example
         count_answer_tokens: Callable[[int], int] = self._count_answer_tokens
         if sharing is not None:
-            packer = QueryPacker(builder, examples, self.groups, is_shared=sharing.is_active, say=say)
+            packer = QueryPacker(
+                builder, examples, self.groups, is_shared=sharing.is_active, say=say
+            )
             self._encode, count_answer_tokens = packer, packer.count_answer_tokens
         self._loader = StepLoader(
             self.plan,
@@ -85,14 +87,19 @@ class SftData(L.LightningDataModule):
         return number, self._encode(number)
 
     def _encode_example(self, index: int) -> Encoded:
-        return self._builder(self._examples[index], with_answer=True, where=self._examples.where(index))
+        return self._builder(
+            self._examples[index], with_answer=True, where=self._examples.where(index)
+        )
 
     def _count_answer_tokens(self, index: int) -> int:
         return self._builder.count_answer_tokens(self._examples[index])
 
 
 def _plan(config: SftConfig, examples: ExampleDataset, groups: list[list[int]]) -> TrainPlan:
-    sizes = [(example_length(example), len(example.query) + _CHARACTERS_PER_ANSWER) for example in examples]
+    sizes = [
+        (example_length(example), len(example.query) + _CHARACTERS_PER_ANSWER)
+        for example in examples
+    ]
     lengths = [length for length, _ in sizes]
     if config.pack_queries:
         # the dialogue once, and what each query adds

@@ -96,7 +96,9 @@ class StepLoader(Generic[AnyItem]):
         steps = self._steps[self._start_step :]
         if self._num_workers == 0:
             for step in steps:
-                yield from self._give(step, [self._encode(index) for index in self._own_indices(step)])
+                yield from self._give(
+                    step, [self._encode(index) for index in self._own_indices(step)]
+                )
             return
         ahead = 1 + self._num_workers
         with ThreadPoolExecutor(self._num_workers, thread_name_prefix="encode") as pool:
@@ -105,7 +107,15 @@ class StepLoader(Generic[AnyItem]):
             try:
                 while True:
                     for step in islice(remaining, ahead - len(waiting)):
-                        waiting.append((step, [pool.submit(self._encode, index) for index in self._own_indices(step)]))
+                        waiting.append(
+                            (
+                                step,
+                                [
+                                    pool.submit(self._encode, index)
+                                    for index in self._own_indices(step)
+                                ],
+                            )
+                        )
                     if not waiting:
                         return
                     step, futures = waiting.popleft()
@@ -114,13 +124,21 @@ class StepLoader(Generic[AnyItem]):
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _own_indices(self, step: Sequence[Sequence[int]]) -> list[int]:
-        return [index for batch in share_of_process(step, self._process, self._num_processes) for index in batch]
+        return [
+            index
+            for batch in share_of_process(step, self._process, self._num_processes)
+            for index in batch
+        ]
 
-    def _give(self, step: Sequence[Sequence[int]], encoded: list[AnyItem]) -> Iterator[MicroBatch[AnyItem]]:
+    def _give(
+        self, step: Sequence[Sequence[int]], encoded: list[AnyItem]
+    ) -> Iterator[MicroBatch[AnyItem]]:
         own = share_of_process(step, self._process, self._num_processes)
         by_index = dict(zip([index for batch in own for index in batch], encoded, strict=True))
         num_step_tokens = sum(
-            by_index[index].num_answer_tokens if index in by_index else self._count_answer_tokens(index)
+            by_index[index].num_answer_tokens
+            if index in by_index
+            else self._count_answer_tokens(index)
             for batch in step
             for index in batch
         )

@@ -50,22 +50,32 @@ class SftModule(StageModule[SftConfig]):
 
     def on_train_batch_start(self, batch: MicroBatch[Any], batch_idx: int) -> None:
         """Seeds what is drawn in this micro-batch (dropout) by its number and the process."""
-        torch.manual_seed((self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63)
+        torch.manual_seed(
+            (self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63
+        )
 
     def training_step(self, batch: MicroBatch[Any], batch_idx: int) -> torch.Tensor:
         """The micro-batch's part of the step's loss."""
-        nll = self._nll_of_groups(batch.items, self._sharing) if self._sharing else self._nll_of_examples(batch.items)
+        nll = (
+            self._nll_of_groups(batch.items, self._sharing)
+            if self._sharing
+            else self._nll_of_examples(batch.items)
+        )
         if batch.is_padding:
             nll = nll * 0
         self._step_nll += float(nll.detach())
         self._step_tokens += 0 if batch.is_padding else batch.num_tokens
         # Lightning divides by its number of accumulated batches, and data-parallel strategies by
         # the number of processes
-        share: float = self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.num_step_tokens
+        share: float = (
+            self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.num_step_tokens
+        )
         return nll * share
 
     def _nll_of_examples(self, examples: list[Encoded]) -> torch.Tensor:
-        logits, targets, _ = self.vlm.answer_logits(self.vlm.collate(examples, padding_side="right"))
+        logits, targets, _ = self.vlm.answer_logits(
+            self.vlm.collate(examples, padding_side="right")
+        )
         return answer_nll(logits, targets)
 
     @staticmethod
@@ -80,7 +90,11 @@ class SftModule(StageModule[SftConfig]):
     def take_step_figures(self, batch: MicroBatch[Any]) -> dict[str, float]:
         nll, num_tokens = self.sum_over_processes([self._step_nll, float(self._step_tokens)])
         self._step_nll, self._step_tokens = 0.0, 0
-        return {"loss": nll / batch.num_step_tokens, "num_tokens": num_tokens, "grad_norm": self._grad_norm}
+        return {
+            "loss": nll / batch.num_step_tokens,
+            "num_tokens": num_tokens,
+            "grad_norm": self._grad_norm,
+        }
 
     def configure_gradient_clipping(
         self,

@@ -47,20 +47,26 @@ class QueryPacker:
             DataError: for an example that cannot be encoded.
         """
         indices = self._groups[number]
-        rows = [self._builder(self._data[index], with_answer=True, where=self._data.where(index)) for index in indices]
+        rows = [
+            self._builder(self._data[index], with_answer=True, where=self._data.where(index))
+            for index in indices
+        ]
         if not self._is_shared:
             return separate(rows)
         group = pack(rows, self._builder.vlm.placeholder_ids)
         if len(group.prompts) > 1:
             self._say_once(
-                f"{self._data.where(indices[0])}: its pictures do not all stand before its queries, so the queries of such "
+                f"{self._data.where(indices[0])}: its pictures do not all stand before its "
+                "queries, so the queries of such "
                 "dialogues are trained one by one"
             )
         return group
 
     def count_answer_tokens(self, number: int) -> int:
         """Answer tokens of a group, without reading its pictures."""
-        return sum(self._builder.count_answer_tokens(self._data[index]) for index in self._groups[number])
+        return sum(
+            self._builder.count_answer_tokens(self._data[index]) for index in self._groups[number]
+        )
 
     def _say_once(self, line: str) -> None:
         with self._lock:

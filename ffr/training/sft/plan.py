@@ -86,7 +86,9 @@ class TrainPlan:
         return [step[at : at + self.batch_size] for at in range(0, len(step), self.batch_size)]
 
 
-def share_of_process(step: Sequence[Sequence[int]], process: int, num_processes: int) -> list[list[int]]:
+def share_of_process(
+    step: Sequence[Sequence[int]], process: int, num_processes: int
+) -> list[list[int]]:
     """The micro-batches of one process; where the last step has too few for all, some are empty.
 
     >>> share_of_process([[1, 2], [3]], 1, 2), share_of_process([[1, 2]], 1, 2)

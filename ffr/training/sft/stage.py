@@ -26,8 +26,8 @@ class SftStage(Stage[SftConfig]):
             sharing = PrefixSharing(vlm, pad_to_multiple_of=config.pad_to_multiple_of)
             if sharing.reason is not None:
                 job.say(
-                    "dialogues are repeated for each of their queries, which takes more time and memory: "
-                    + sharing.reason
+                    "dialogues are repeated for each of their queries, which takes more time and "
+                    "memory: " + sharing.reason
                 )
         vlm.train()
         data = SftData(config, start.train_data, builder, sharing=sharing, say=job.say)
@@ -52,7 +52,8 @@ def _notes(start: Start[SftConfig], data: SftData) -> Iterator[str]:
         return
     sizes = [len(group) for group in data.groups]
     yield (
-        f"{len(start.train_data)} examples in {len(sizes)} groups of {min(sizes)} to {max(sizes)} queries on one "
+        f"{len(start.train_data)} examples in {len(sizes)} groups of {min(sizes)} to {max(sizes)} "
+        "queries on one "
         f"dialogue (at most {MAX_SHARED_QUERIES})"
     )
     yield f"longest group {where}: {longest.num_tokens} tokens with its {sizes[number]} queries and answers"

@@ -25,20 +25,33 @@ Write = Callable[..., Path]
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.json.gz", "a.jsonl.gz"])
-def test_every_layout_gives_the_same_examples(write: Write, record: Record, raw_record: Record, name: str) -> None:
+def test_every_layout_gives_the_same_examples(
+    write: Write, record: Record, raw_record: Record, name: str
+) -> None:
     second = {**raw_record, "dialogue_id": "r1"}
     dataset = open_dataset(write(name, record, raw_record, second))
     assert len(dataset) == 5
-    assert [example.query for example in dataset] == ["猫", "the cat", "greeting", "the cat", "greeting"]
+    assert [example.query for example in dataset] == [
+        "猫",
+        "the cat",
+        "greeting",
+        "the cat",
+        "greeting",
+    ]
     assert [dataset[index] for index in range(5)] == list(dataset)
     assert dataset[-1] == dataset[4]
     assert dataset[1:3] == [dataset[1], dataset[2]]
-    assert dataset[0].prompt == FilePrompt(record["messages"][1]["content"], record["messages"][0]["content"])
+    assert dataset[0].prompt == FilePrompt(
+        record["messages"][1]["content"], record["messages"][0]["content"]
+    )
     assert dataset[1].prompt is None
     assert dataset[1].fragment == Fragment((1, 2), (0, 1))
     assert dataset[2].fragment == Fragment((0,), ())
     assert dataset[0].image_root == dataset.path.parent
-    assert dataset.fingerprint == open_dataset(write("b.jsonl", record, raw_record, second)).fingerprint
+    assert (
+        dataset.fingerprint
+        == open_dataset(write("b.jsonl", record, raw_record, second)).fingerprint
+    )
     with pytest.raises(IndexError):
         dataset[5]
     if not name.startswith("a.json."):
@@ -46,7 +59,9 @@ def test_every_layout_gives_the_same_examples(write: Write, record: Record, raw_
         assert dataset.where(2).endswith(", query 1")
 
 
-def test_the_fingerprint_is_of_content_and_order(write: Write, record: Record, raw_record: Record) -> None:
+def test_the_fingerprint_is_of_content_and_order(
+    write: Write, record: Record, raw_record: Record
+) -> None:
     def fingerprint(*records: Any) -> str:
         return open_dataset(write("a.jsonl", *records)).fingerprint
 
@@ -80,9 +95,13 @@ def test_datasets_go_to_other_processes(write: Write, record: Record) -> None:
         lambda path: {"url": path},
     ],
 )
-def test_every_spelling_of_an_image(write: Write, record: Record, spelling: Callable[[str], Any]) -> None:
+def test_every_spelling_of_an_image(
+    write: Write, record: Record, spelling: Callable[[str], Any]
+) -> None:
     record["images"] = [spelling(path) for path in record["images"]]
-    assert [image.source for image in open_dataset(write("a.jsonl", record))[0].dialogue.images] == [
+    assert [
+        image.source for image in open_dataset(write("a.jsonl", record))[0].dialogue.images
+    ] == [
         "images/a.png",
         "images/b.png",
     ]
@@ -209,7 +228,9 @@ def test_faults_of_a_record(record: Record, change: Callable[[Record], None], ki
         (_set("meta", [{}, 1]), "wrong-type"),
     ],
 )
-def test_faults_of_a_raw_record(raw_record: Record, change: Callable[[Record], None], kind: str) -> None:
+def test_faults_of_a_raw_record(
+    raw_record: Record, change: Callable[[Record], None], kind: str
+) -> None:
     change(raw_record)
     examples, findings = read_record(raw_record)
     assert examples == []
@@ -229,20 +250,29 @@ def test_faults_of_a_raw_record(raw_record: Record, change: Callable[[Record], N
         (["q", "r"], None, [None, None]),
     ],
 )
-def test_raw_queries_and_turns(raw_record: Record, queries: Any, turns: Any, expected: list[Any]) -> None:
+def test_raw_queries_and_turns(
+    raw_record: Record, queries: Any, turns: Any, expected: list[Any]
+) -> None:
     raw_record.update(query_text=queries, gt_turns=turns)
     examples, findings = read_record(raw_record)
     assert not findings
-    found = [None if example.fragment is None else example.fragment.utterance_ids for example in examples]
+    found = [
+        None if example.fragment is None else example.fragment.utterance_ids for example in examples
+    ]
     assert found == expected
 
 
 def test_unknown_keys_are_warned_of_and_kept(write: Write, record: Record, tmp_path: Path) -> None:
     record.update(solutions=record.pop("solution"), meta={"lang": "zh"}, channel={"x": [1]})
     examples, findings = read_record(record)
-    assert [(finding.kind, finding.is_error) for finding in findings] == [("unknown-key", False)] * 2
+    assert [(finding.kind, finding.is_error) for finding in findings] == [
+        ("unknown-key", False)
+    ] * 2
     assert findings[0].message == 'unknown key "solutions"; did you mean "solution"?'
-    assert examples[0].meta == {"lang": "zh", EXTRA_KEYS: {"solutions": record["solutions"], "channel": {"x": [1]}}}
+    assert examples[0].meta == {
+        "lang": "zh",
+        EXTRA_KEYS: {"solutions": record["solutions"], "channel": {"x": [1]}},
+    }
     again = example_to_record(examples[0])
     assert {key: again[key] for key in ("solutions", "channel", "meta")} == {
         key: record[key] for key in ("solutions", "channel", "meta")
@@ -280,7 +310,9 @@ def test_raw_round_trip(write: Write, raw_record: Record, folder: Path) -> None:
     dataset = open_dataset(write("a.json", raw_record))
     assert examples_to_raw_record(list(dataset)) == raw_record
     write_examples(folder / "b.jsonl", dataset, format="raw")
-    assert [json.loads(line) for line in (folder / "b.jsonl").read_text().splitlines()] == [raw_record]
+    assert [json.loads(line) for line in (folder / "b.jsonl").read_text().splitlines()] == [
+        raw_record
+    ]
     # through the ms-swift form and back: captions and unknown keys come along, capitals of speakers
     # do not
     write_examples(folder / "c.jsonl", dataset)
@@ -294,7 +326,9 @@ def test_raw_round_trip(write: Write, raw_record: Record, folder: Path) -> None:
 
 def test_raw_keeps_what_each_query_says(folder: Path) -> None:
     chat = Dialogue("d", (Utterance("a", ("x",)),))
-    examples = [Example(chat, query, Fragment((0,), ()), meta={"kind": query}) for query in ("q", "r")]
+    examples = [
+        Example(chat, query, Fragment((0,), ()), meta={"kind": query}) for query in ("q", "r")
+    ]
     write_examples(folder / "a.jsonl", examples, format="raw")
     again = open_dataset(folder / "a.jsonl")
     assert list(again) == examples
@@ -311,9 +345,13 @@ def test_mixed_lines_round_trip_in_raw(folder: Path) -> None:
 
 @pytest.mark.parametrize("image_ids", [(), (0, 1), (1,)])
 def test_raw_refuses_what_it_cannot_say(folder: Path, image_ids: tuple[int, ...]) -> None:
-    chat = Dialogue("d", (Utterance("a", (Image("images/a.png"),)), Utterance("b", (Image("images/b.png"),))))
+    chat = Dialogue(
+        "d", (Utterance("a", (Image("images/a.png"),)), Utterance("b", (Image("images/b.png"),)))
+    )
     with pytest.raises(DataError, match="the raw form cannot say that"):
-        write_examples(folder / "a.jsonl", [Example(chat, "q", Fragment((0,), image_ids))], format="raw")
+        write_examples(
+            folder / "a.jsonl", [Example(chat, "q", Fragment((0,), image_ids))], format="raw"
+        )
     assert not (folder / "a.jsonl").exists()
     assert {path.name for path in folder.iterdir()} == {"images"}
 
@@ -326,7 +364,9 @@ def test_raw_lets_go_of_prompts_only_when_told(folder: Path) -> None:
     assert examples_to_raw_record([own], drop_prompts=True)["query_text"] == "q"
 
 
-@pytest.mark.parametrize(("template", "query_position"), [("zh", "last"), ("en", "first"), ("en", "last")])
+@pytest.mark.parametrize(
+    ("template", "query_position"), [("zh", "last"), ("en", "first"), ("en", "last")]
+)
 def test_written_prompts_are_read_again(folder: Path, template: str, query_position: Any) -> None:
     chat = Dialogue("d", (Utterance("a", ("x",)), Utterance("b", (Image("images/a.png"),))))
     example = Example(chat, "q", Fragment((0,), ()))
@@ -339,7 +379,9 @@ def test_written_prompts_are_read_again(folder: Path, template: str, query_posit
 def test_missing_pictures_are_found_at_the_door(write: Write, record: Record) -> None:
     record["images"][1] = "images/none.png"
     path = write("a.jsonl", {**record, "dialogue_id": "x"}, record)
-    with pytest.raises(DataError, match=r"^a.jsonl:1: image .*none.png\" not found; .*--image-root"):
+    with pytest.raises(
+        DataError, match=r"^a.jsonl:1: image .*none.png\" not found; .*--image-root"
+    ):
         open_dataset(path)
     assert len(open_dataset(path, require_images=False)) == 2
     record["images"][1] = "https://example.org/a.png"
@@ -351,7 +393,10 @@ def test_image_root(write: Write, record: Record, tmp_path: Path) -> None:
     record["images"] = ["a.png", "b.png"]
     path = write("a.jsonl", record)
     dataset = open_dataset(path, image_root=tmp_path / "images")
-    assert list(dataset[0].image_locations()) == [tmp_path / "images" / "a.png", tmp_path / "images" / "b.png"]
+    assert list(dataset[0].image_locations()) == [
+        tmp_path / "images" / "a.png",
+        tmp_path / "images" / "b.png",
+    ]
 
 
 def test_bad_records_fail_or_are_counted(write: Write, record: Record, raw_record: Record) -> None:
@@ -377,7 +422,10 @@ def test_a_cut_list_is_usable_when_told(write: Write, record: Record) -> None:
     with pytest.raises(DataError):
         open_dataset(path)
     dataset = open_dataset(path, skip_bad=True)
-    assert (len(dataset), dataset.num_left_out) == (1, 2)  # the cut record, and the list's missing end
+    assert (len(dataset), dataset.num_left_out) == (
+        1,
+        2,
+    )  # the cut record, and the list's missing end
 
 
 def test_writing_appears_whole_or_not_at_all(folder: Path, record: Record) -> None:
@@ -416,11 +464,16 @@ def test_real_records_come_back(real_dialogues: Path, tmp_path: Path) -> None:
     dev = open_dataset(real_dialogues / "dev.json")
     raw = open_dataset(real_dialogues / "dialogues.json")
     assert dev.num_left_out == raw.num_left_out == 0
-    assert dev.fingerprint == raw.fingerprint  # the same dialogues, queries and answers in both forms
+    assert (
+        dev.fingerprint == raw.fingerprint
+    )  # the same dialogues, queries and answers in both forms
     records = json.loads((real_dialogues / "dev.json").read_bytes())
     assert [example_to_record(example) for example in dev] == records
     write_examples(tmp_path / "a.json.gz", dev, format="raw")
-    assert open_dataset(tmp_path / "a.json.gz", image_root=real_dialogues).fingerprint == dev.fingerprint
+    assert (
+        open_dataset(tmp_path / "a.json.gz", image_root=real_dialogues).fingerprint
+        == dev.fingerprint
+    )
 
 
 def test_the_real_training_set_is_read(real_dialogues: Path) -> None:

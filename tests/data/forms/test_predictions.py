@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from ffr.data.forms.predictions import PredictionRecord, example_of_prediction, prediction_to_json, read_predictions
+from ffr.data.forms.predictions import (
+    PredictionRecord,
+    example_of_prediction,
+    prediction_to_json,
+    read_predictions,
+)
 from ffr.dialogue import Fragment
 from ffr.errors import DataError
 from ffr.files import write_records
@@ -63,7 +68,11 @@ def test_predictions_round_trip(folder: Path, record: Record) -> None:
     ],
 )
 def test_faults_of_predictions(write: Write, change: Record) -> None:
-    path = write("p.jsonl", {"dialogue_id": "d", "response": "x"}, {"dialogue_id": "d", "response": "x", **change})
+    path = write(
+        "p.jsonl",
+        {"dialogue_id": "d", "response": "x"},
+        {"dialogue_id": "d", "response": "x", **change},
+    )
     with pytest.raises(DataError, match=r"^p.jsonl:2: "):
         read_predictions(path)
 

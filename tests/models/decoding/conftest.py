@@ -12,7 +12,12 @@ UNLIKE = ("qwen2-vl", "qwen3-vl", "smolvlm")
 """Positions in three dimensions; features that enter at several layers; neither."""
 
 
-@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name not in UNLIKE)) for name in sorted(BUILDS)])
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in UNLIKE))
+        for name in sorted(BUILDS)
+    ]
+)
 def folder(request: pytest.FixtureRequest, model_folder: Callable[[str], Path]) -> Path:
     """The folder of each architecture's tiny model in turn."""
     return model_folder(request.param)

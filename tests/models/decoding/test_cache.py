@@ -65,7 +65,10 @@ def test_tokens_are_written_into_room() -> None:
     """Most tokens leave what is there where it is."""
     layer = RoomyLayer()
     layer.update(torch.zeros(1, 1, 100, 2), torch.zeros(1, 1, 100, 2))
-    places = {layer.update(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))[0].data_ptr() for _ in range(25)}
+    places = {
+        layer.update(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))[0].data_ptr()
+        for _ in range(25)
+    }
     assert len(places) == 1
     assert layer.update(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))[0].data_ptr() not in places
 
@@ -81,15 +84,24 @@ def test_sampled_answers_are_the_same(
     def answers() -> object:
         chance = torch.Generator().manual_seed(0)
         return sample_answers(
-            vlm, rows, num_samples=3, max_new_tokens=40, generator=chance, is_cache_shared=is_cache_shared
+            vlm,
+            rows,
+            num_samples=3,
+            max_new_tokens=40,
+            generator=chance,
+            is_cache_shared=is_cache_shared,
         )
 
     roomy = answers()
-    monkeypatch.setattr(ffr.models.decoding.reading, "RoomyCache", lambda config: DynamicCache(config=config))
+    monkeypatch.setattr(
+        ffr.models.decoding.reading, "RoomyCache", lambda config: DynamicCache(config=config)
+    )
     assert answers() == roomy
 
 
-def test_weights_that_were_cast_once_are_forgotten(folder: Path, ask: Callable[..., object]) -> None:
+def test_weights_that_were_cast_once_are_forgotten(
+    folder: Path, ask: Callable[..., object]
+) -> None:
     """Under autocast without a cache, as Lightning sets it: moved weights are seen at once, and sampling leaves nothing behind."""
     vlm, other = with_lora(folder), with_lora(folder)
     for each in (vlm, other):
@@ -99,7 +111,11 @@ def test_weights_that_were_cast_once_are_forgotten(folder: Path, ask: Callable[.
     def answers(of: Vlm) -> object:
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             found = sample_answers(
-                of, [row], num_samples=4, max_new_tokens=20, generator=torch.Generator().manual_seed(0)
+                of,
+                [row],
+                num_samples=4,
+                max_new_tokens=20,
+                generator=torch.Generator().manual_seed(0),
             )
             assert not torch.is_autocast_cache_enabled()
             return found

@@ -36,11 +36,15 @@ def assert_well_formed(text: str, num_utterances: int, num_images: int) -> None:
 
 
 @pytest.mark.parametrize("chosen", [(), (0,), (1, 2)])
-def test_greedy_answer_is_that_of_transformers(folder: Path, ask: Ask, chosen: tuple[int, ...]) -> None:
+def test_greedy_answer_is_that_of_transformers(
+    folder: Path, ask: Ask, chosen: tuple[int, ...]
+) -> None:
     vlm = with_lora(folder)
     prompt, images = ask(*chosen)
     inputs = reference_inputs(vlm, prompt, images)
-    expected = vlm.base.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    expected = vlm.base.generate(**inputs, max_new_tokens=12, do_sample=False)[
+        0, inputs["input_ids"].shape[1] :
+    ]
     [answer] = generate_answers(vlm, [vlm.encode(prompt, images)], max_new_tokens=12)
     assert list(answer.token_ids) == expected.tolist()
 
@@ -68,12 +72,16 @@ def test_a_batch_is_to_the_bit_that_of_transformers(folder: Path, ask: Ask) -> N
 def test_batch_is_its_rows(folder: Path, ask: Ask) -> None:
     """float32: the same tokens, log-probabilities to 1e-4; with no, one and three images beside each other."""
     vlm = with_lora(folder)
-    rows = [vlm.encode(*ask(*chosen, words="x" * 9 * len(chosen))) for chosen in ((), (3,), (1, 2, 0))]
+    rows = [
+        vlm.encode(*ask(*chosen, words="x" * 9 * len(chosen))) for chosen in ((), (3,), (1, 2, 0))
+    ]
     grammars = [AnswerGrammar(number + 2, number) for number in range(3)]
     for some, longest in ((None, 24), (grammars, 90)):
         together = generate_answers(vlm, rows, max_new_tokens=longest, grammars=some)
         for number, row in enumerate(rows):
-            [alone] = generate_answers(vlm, [row], max_new_tokens=longest, grammars=some and some[number : number + 1])
+            [alone] = generate_answers(
+                vlm, [row], max_new_tokens=longest, grammars=some and some[number : number + 1]
+            )
             assert alone.token_ids == together[number].token_ids
             assert alone.text == together[number].text
             assert alone.logprobs == pytest.approx(together[number].logprobs, abs=1e-4)
@@ -84,7 +92,9 @@ def test_logprobs_are_those_of_the_unconstrained_model(folder: Path, ask: Ask) -
     vlm = with_lora(folder)
     question = ask(2, 0)
     for grammars in (None, [AnswerGrammar(4, 2)]):
-        [answer] = generate_answers(vlm, [vlm.encode(*question)], max_new_tokens=60, grammars=grammars)
+        [answer] = generate_answers(
+            vlm, [vlm.encode(*question)], max_new_tokens=60, grammars=grammars
+        )
         row = vlm.encode(*question)
         row.input_ids = row.input_ids + list(answer.token_ids)
         row.num_answer_tokens = len(answer.token_ids)
@@ -115,20 +125,28 @@ def small(model_folder: Callable[[str], Path]) -> Vlm:
     return load_vlm(model_folder("qwen2-vl"))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    sizes=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), min_size=1, max_size=4), seed=st.integers(0, 99)
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_a_random_model_answers_in_the_grammar(small: Vlm, sizes: list[tuple[int, int]], seed: int) -> None:
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), min_size=1, max_size=4),
+    seed=st.integers(0, 99),
+)
+def test_a_random_model_answers_in_the_grammar(
+    small: Vlm, sizes: list[tuple[int, int]], seed: int
+) -> None:
     torch.manual_seed(seed)
     with torch.no_grad():
         small.base.lm_head.weight.normal_(0, 3)
     prompts = [
-        render(Dialogue("d", tuple(Utterance("u", ("x",)) for _ in range(max(1, number)))), "q") for number, _ in sizes
+        render(Dialogue("d", tuple(Utterance("u", ("x",)) for _ in range(max(1, number)))), "q")
+        for number, _ in sizes
     ]
     rows = [small.encode(prompt, []) for prompt in prompts]
     grammars = [AnswerGrammar(*size) for size in sizes]
-    for answer, size in zip(generate_answers(small, rows, max_new_tokens=400, grammars=grammars), sizes, strict=True):
+    for answer, size in zip(
+        generate_answers(small, rows, max_new_tokens=400, grammars=grammars), sizes, strict=True
+    ):
         assert_well_formed(answer.text, *size)
 
 
@@ -137,7 +155,12 @@ def metaspace_tokenizer() -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     bpe.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
     )
     trainer = trainers.BpeTrainer(
         vocab_size=600,
@@ -152,7 +175,16 @@ def metaspace_tokenizer() -> PreTrainedTokenizerFast:
 def marker_tokenizer() -> PreTrainedTokenizerFast:
     """The task's markers as tokens of their own, like `tiny`."""
     fast = BUILDS["qwen2-vl"]()[1]
-    fast.add_tokens(["<|utt_ids_start|>", "<|utt_ids_end|>", "<|img_ids_start|>", "<|img_ids_end|>", "[]", ", 1"])
+    fast.add_tokens(
+        [
+            "<|utt_ids_start|>",
+            "<|utt_ids_end|>",
+            "<|img_ids_start|>",
+            "<|img_ids_end|>",
+            "[]",
+            ", 1",
+        ]
+    )
     return fast
 
 
@@ -168,7 +200,9 @@ def any_tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
     return TOKENIZERS[request.param]()
 
 
-def decode_at_random(tokenizer: PreTrainedTokenizerBase, sizes: list[tuple[int, int]], seed: int) -> list[str]:
+def decode_at_random(
+    tokenizer: PreTrainedTokenizerBase, sizes: list[tuple[int, int]], seed: int
+) -> list[str]:
     """Texts of rows whose every next token is drawn at random from what the grammar leaves."""
     generator = torch.Generator().manual_seed(seed)
     stop = tokenizer.eos_token_id
@@ -189,7 +223,9 @@ def decode_at_random(tokenizer: PreTrainedTokenizerBase, sizes: list[tuple[int, 
     ]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 130), st.integers(0, 25)), min_size=1, max_size=3),
     seed=st.integers(0, 10_000),
@@ -204,7 +240,11 @@ def test_every_tokenizer_spells_only_well_formed_answers(
 def test_the_true_answers_own_tokens_are_allowed(any_tokenizer: PreTrainedTokenizerBase) -> None:
     """The grammar never forbids the spelling that training teaches."""
     vocabulary = _answer_vocabulary(any_tokenizer)
-    for fragment in (Fragment((), ()), Fragment((0, 9, 10, 11, 100), (1,)), Fragment((7,), (0, 2, 19))):
+    for fragment in (
+        Fragment((), ()),
+        Fragment((0, 9, 10, 11, 100), (1,)),
+        Fragment((7,), (0, 2, 19)),
+    ):
         ids: list[int] = any_tokenizer(format_answer(fragment), add_special_tokens=False).input_ids
         grammar = AnswerGrammar(120, 20)
         text = vocabulary.first[ids[0]]
@@ -218,7 +258,9 @@ def test_the_true_answers_own_tokens_are_allowed(any_tokenizer: PreTrainedTokeni
     utterances=st.sets(st.integers(0, 40)), images=st.sets(st.integers(0, 12)), cut=st.integers(0, 400),
     more=st.text("0123456789, ]<|;", max_size=3),
 )  # fmt: skip
-def test_short_state_has_the_same_continuations(utterances: set[int], images: set[int], cut: int, more: str) -> None:
+def test_short_state_has_the_same_continuations(
+    utterances: set[int], images: set[int], cut: int, more: str
+) -> None:
     grammar = AnswerGrammar(41, 13)
     text = format_answer(Fragment(tuple(sorted(utterances)), tuple(sorted(images))))[:cut]
     assert grammar.allows(_short_state(text)) is grammar.allows(text) is True
@@ -227,10 +269,14 @@ def test_short_state_has_the_same_continuations(utterances: set[int], images: se
 
 
 def test_a_tokenizer_that_cannot_spell_the_answer_is_named() -> None:
-    words = Tokenizer(models.WordLevel({"<s>": 0, "<|utt_ids_start|>": 1, "<unk>": 2, ";": 3}, unk_token="<unk>"))
+    words = Tokenizer(
+        models.WordLevel({"<s>": 0, "<|utt_ids_start|>": 1, "<unk>": 2, ";": 3}, unk_token="<unk>")
+    )
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<s>", unk_token="<unk>")
-    with pytest.raises(ModelError, match=r"^random: its tokenizer has no tokens that spell the answer; "):
+    with pytest.raises(
+        ModelError, match=r"^random: its tokenizer has no tokens that spell the answer; "
+    ):
         decode_at_random(fast, [(3, 1)], 0)
 
 
@@ -247,7 +293,9 @@ def test_a_nucleus_is_that_of_transformers(top_p: float, width: int) -> None:
 
     from ffr.models.decoding.sampling import draw_tokens
 
-    logits = torch.randn(1, width, generator=torch.Generator().manual_seed(width)) * (0.3 if width == 400 else 2)
+    logits = torch.randn(1, width, generator=torch.Generator().manual_seed(width)) * (
+        0.3 if width == 400 else 2
+    )
     logits[0, 0] = logits[0, -1] = -torch.inf
     kept = logits if top_p == 1 else TopPLogitsWarper(top_p)(None, logits.clone())
     expected = kept.softmax(1)[0]

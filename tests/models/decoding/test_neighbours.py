@@ -37,13 +37,23 @@ def group(pictures: list[Path]) -> Callable[..., list[Encoded]]:
     """The prompts of some queries on one dialogue with the named pictures."""
 
     def make(
-        vlm: Vlm, *chosen: int, num_queries: int, words: str = "看 this", position: QueryPosition = "last"
+        vlm: Vlm,
+        *chosen: int,
+        num_queries: int,
+        words: str = "看 this",
+        position: QueryPosition = "last",
     ) -> list[Encoded]:
         turns = [Utterance("user1", (words,))]
-        turns += [Utterance("user2", (f"no. {number} ", Image(str(pictures[number])), " tail")) for number in chosen]
+        turns += [
+            Utterance("user2", (f"no. {number} ", Image(str(pictures[number])), " tail"))
+            for number in chosen
+        ]
         chat = Dialogue("d", (*turns, Utterance("user1", ("bye",))))
         return [
-            vlm.encode(render(chat, query, query_position=position), [pictures[number] for number in chosen])
+            vlm.encode(
+                render(chat, query, query_position=position),
+                [pictures[number] for number in chosen],
+            )
             for query in QUERIES[:num_queries]
         ]
 
@@ -63,13 +73,18 @@ def assert_same(mine: list[Generated], theirs: list[Generated]) -> None:
         *(pytest.param(name, False, id=f"{name}-free") for name in sorted(BUILDS)),
         # the grammar sees tokens, not architectures
         *(
-            pytest.param(name, True, id=f"{name}-constrained", marks=[pytest.mark.slow] * (name not in QUICK))
+            pytest.param(
+                name, True, id=f"{name}-constrained", marks=[pytest.mark.slow] * (name not in QUICK)
+            )
             for name in sorted(BUILDS)
         ),
     ],
 )
 def test_answers_are_those_of_each_prompt_alone(
-    model_folder: Callable[[str], Path], name: str, group: Callable[..., list[Encoded]], is_constrained: bool
+    model_folder: Callable[[str], Path],
+    name: str,
+    group: Callable[..., list[Encoded]],
+    is_constrained: bool,
 ) -> None:
     """float32: the same tokens, log-probabilities to 1e-4; groups of 3, 1 and 4 queries with other lengths
     and pictures."""
@@ -82,11 +97,20 @@ def test_answers_are_those_of_each_prompt_alone(
     ]
     longest = 70 if is_constrained else 24
     sizes = [(5, 3), (2, 0), (3, 1)]
-    grammars = [[AnswerGrammar(*size)] * len(prompts) for size, prompts in zip(sizes, groups, strict=True)]
-    shared = answer_neighbours(vlm, groups, max_new_tokens=longest, grammars=grammars if is_constrained else None)
+    grammars = [
+        [AnswerGrammar(*size)] * len(prompts) for size, prompts in zip(sizes, groups, strict=True)
+    ]
+    shared = answer_neighbours(
+        vlm, groups, max_new_tokens=longest, grammars=grammars if is_constrained else None
+    )
     for prompts, answers, its_grammars in zip(groups, shared, grammars, strict=True):
         alone = [
-            generate_answers(vlm, [prompt], max_new_tokens=longest, grammars=[grammar] if is_constrained else None)[0]
+            generate_answers(
+                vlm,
+                [prompt],
+                max_new_tokens=longest,
+                grammars=[grammar] if is_constrained else None,
+            )[0]
             for prompt, grammar in zip(prompts, its_grammars, strict=True)
         ]
         assert_same(answers, alone)
@@ -101,7 +125,10 @@ def test_answers_that_end_at_other_times(
     """Groups leave the cache when all their answers have ended; those that stay are not moved by it."""
     vlm = with_lora(model_folder(name))
     assert PrefixSharing(vlm).is_active
-    groups = [group(vlm, number % 4, num_queries=1 + number % 3, words="words " * (1 + number)) for number in range(6)]
+    groups = [
+        group(vlm, number % 4, num_queries=1 + number % 3, words="words " * (1 + number))
+        for number in range(6)
+    ]
     # the stop token that comes up at the most places; random models write nearly the same to everybody, so some are tried
     stop, num_ends = 0, 0
     for seed in range(12):
@@ -109,7 +136,8 @@ def test_answers_that_end_at_other_times(
             head = vlm.base.get_output_embeddings().weight
             head.copy_(torch.randn(head.shape, generator=torch.Generator().manual_seed(seed)))
         written = [
-            [answer.token_ids for answer in answers] for answers in answer_neighbours(vlm, groups, max_new_tokens=24)
+            [answer.token_ids for answer in answers]
+            for answers in answer_neighbours(vlm, groups, max_new_tokens=24)
         ]
         for item in {item for answers in written for ids in answers for item in ids}:
             ends = {max((*ids, item).index(item) for ids in answers) for answers in written}
@@ -124,7 +152,9 @@ def test_answers_that_end_at_other_times(
         assert_same(answers, generate_answers(vlm, prompts, max_new_tokens=24))
 
 
-def test_modes_and_limits(model_folder: Callable[[str], Path], group: Callable[..., list[Encoded]]) -> None:
+def test_modes_and_limits(
+    model_folder: Callable[[str], Path], group: Callable[..., list[Encoded]]
+) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     assert PrefixSharing(vlm).is_active
     vlm.train()
@@ -159,7 +189,9 @@ def asked(pictures: list[Path]) -> list[Example]:
     """Four dialogues of other lengths and pictures with 3, 1, 20 and 2 queries, in mixed order."""
     found = []
     for number, num_queries in enumerate((3, 1, 20, 2)):
-        lines = [Utterance("a", (f"line {index} of talk {number}",)) for index in range(2 + 3 * number)]
+        lines = [
+            Utterance("a", (f"line {index} of talk {number}",)) for index in range(2 + 3 * number)
+        ]
         images = [Utterance("b", (Image(str(pictures[index])),)) for index in range(number)]
         chat = Dialogue(f"d{number}", (*lines, *images))
         found += [Example(chat, f"query no. {query}") for query in range(num_queries)]
@@ -177,11 +209,19 @@ def answers_of(retriever: Retriever, examples: list[Example]) -> dict[int, Answe
 
 @pytest.mark.parametrize("is_constrained", [False, True], ids=["free", "constrained"])
 def test_a_retriever_shares_dialogues_and_answers_the_same(
-    model_folder: Callable[[str], Path], asked: list[Example], is_constrained: bool, monkeypatch: pytest.MonkeyPatch
+    model_folder: Callable[[str], Path],
+    asked: list[Example],
+    is_constrained: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     vlm.tower.cache = ImageFeatureCache(memory_bytes=64 << 20)
-    options: dict[str, Any] = {"name": "m", "query_position": "last", "max_new_tokens": 40, "with_logprobs": True}
+    options: dict[str, Any] = {
+        "name": "m",
+        "query_position": "last",
+        "max_new_tokens": 40,
+        "with_logprobs": True,
+    }
     options["is_constrained"] = is_constrained
     repeated = answers_of(VlmRetriever(vlm, is_prefix_shared=False, **options), asked)
     groups: list[int] = []
@@ -201,7 +241,10 @@ def test_a_retriever_shares_dialogues_and_answers_the_same(
 
 
 def test_nothing_is_shared_where_it_cannot_be(
-    model_folder: Callable[[str], Path], asked: list[Example], monkeypatch: pytest.MonkeyPatch, caplog: Any
+    model_folder: Callable[[str], Path],
+    asked: list[Example],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
 ) -> None:
     """Query first; one query each; a model with layers of sliding attention."""
     monkeypatch.setattr(greedy, "answer_neighbours", lambda *_, **__: pytest.fail("shared"))
@@ -212,20 +255,27 @@ def test_nothing_is_shared_where_it_cannot_be(
     assert not caplog.records
     retriever = VlmRetriever(vlm, name="m", query_position="last", max_new_tokens=2)
     with monkeypatch.context() as patch:
-        patch.setattr(vlm.base.config.get_text_config(), "layer_types", ["full_attention", "sliding_attention"])
+        patch.setattr(
+            vlm.base.config.get_text_config(),
+            "layer_types",
+            ["full_attention", "sliding_attention"],
+        )
         assert len(retriever.plan(asked)) < len(asked)
     answers_of(retriever, asked)
     assert [record.message for record in caplog.records if "sliding_attention" in record.message]
 
 
-def test_what_exceeds_the_context_is_named(model_folder: Callable[[str], Path], asked: list[Example]) -> None:
+def test_what_exceeds_the_context_is_named(
+    model_folder: Callable[[str], Path], asked: list[Example]
+) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     long = Dialogue("long one", tuple(Utterance("a", ("word " * 30,)) for _ in range(120)))
     queries = [Example(long, "short"), Example(long, "longer " * 9)]
     for position in ("first", "last"):
         retriever = VlmRetriever(vlm, name="m", query_position=position, max_new_tokens=8)
         with pytest.raises(
-            DataError, match=r"^dialogue 'long one': its prompt of \d+ tokens .* cut long dialogues by --window,"
+            DataError,
+            match=r"^dialogue 'long one': its prompt of \d+ tokens .* cut long dialogues by --window,",
         ):
             retriever.plan([*asked, *queries])
         windowed = WindowedRetriever(retriever, window=20, overlap=2)
@@ -249,7 +299,9 @@ def test_sampled_answers_are_those_of_each_prompt_alone(
     groups = [
         group(vlm, 1, 2, num_queries=3),
         group(vlm, num_queries=1, words="long " * 40),
-        group(vlm, 3, num_queries=2, words="x", position="first"),  # shares nothing behind a picture
+        group(
+            vlm, 3, num_queries=2, words="x", position="first"
+        ),  # shares nothing behind a picture
     ]
     prompts = [prompt for part in groups for prompt in part]
     numbers = [number for number, part in enumerate(groups) for _ in part]

@@ -39,7 +39,8 @@ def written(tmp_path: Path) -> Path:
     files = CheckpointFiles()
     for step in (1, 2):
         files.save_checkpoint(
-            {"state_dict": {"weight": torch.full((300,), step)}}, tmp_path / f"step-0000000{step}.ckpt"
+            {"state_dict": {"weight": torch.full((300,), step)}},
+            tmp_path / f"step-0000000{step}.ckpt",
         )
     return tmp_path
 

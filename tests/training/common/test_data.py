@@ -19,7 +19,8 @@ LINES = [{"speaker": "a", "utterance": "hi"}, {"speaker": "b", "utterance": "x"}
 def data(tmp_path: Path) -> ExampleDataset:
     """Four examples, of which the third has no true answer."""
     records = [
-        {"dialogue_id": f"d{number}", "dialogue": LINES, "query_text": "q", "gt_turns": [0]} for number in range(4)
+        {"dialogue_id": f"d{number}", "dialogue": LINES, "query_text": "q", "gt_turns": [0]}
+        for number in range(4)
     ]
     del records[2]["gt_turns"]
     path = tmp_path / "data.jsonl"
@@ -28,7 +29,9 @@ def data(tmp_path: Path) -> ExampleDataset:
 
 
 def test_the_first_example_without_an_answer_is_named(data: ExampleDataset) -> None:
-    with pytest.raises(DataError, match=r"data\.jsonl:3.*: has no true answer to test with; leave it out or add"):
+    with pytest.raises(
+        DataError, match=r"data\.jsonl:3.*: has no true answer to test with; leave it out or add"
+    ):
         check_truths(data, "has no true answer to test with", range(4))
     check_truths(data, "has no true answer to test with", [0, 1, 3])
     with pytest.raises(DataError, match=r"data\.jsonl:3"):
@@ -40,7 +43,10 @@ def test_a_named_set_brings_its_validation_part(sample_home: Path) -> None:
     _, own = load_data(SftConfig(), said.append)
     _, chosen = load_data(SftConfig(val_split="grpo"), said.append)
     assert said == []
-    paths = {name: open_dataset(sample_home / "sample" / f"{name}.jsonl").fingerprint for name in ("val", "grpo")}
+    paths = {
+        name: open_dataset(sample_home / "sample" / f"{name}.jsonl").fingerprint
+        for name in ("val", "grpo")
+    }
     assert own is not None
     assert chosen is not None
     assert own.fingerprint == paths["val"]
@@ -50,7 +56,9 @@ def test_a_named_set_brings_its_validation_part(sample_home: Path) -> None:
     assert said == ["no validation data: name some with --val-dataset to see F1 while training"]
 
 
-def test_validation_data_of_its_own(sample_home: Path, data: ExampleDataset, tmp_path: Path) -> None:
+def test_validation_data_of_its_own(
+    sample_home: Path, data: ExampleDataset, tmp_path: Path
+) -> None:
     names = {"dataset": str(tmp_path / "data.jsonl"), "val_dataset": "sample"}
     with pytest.raises(DataError, match=r"data\.jsonl:3: has no true answer; add"):
         load_data(SftConfig(**names), str)

@@ -14,7 +14,9 @@ from ffr.training.common.loss import answer_nll, warmup_cosine
 def test_nll_is_the_sum_over_tokens() -> None:
     logits = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]])
     # p(1) = 3/4 and p(1) = 1/5
-    assert answer_nll(logits, torch.tensor([1, 1])).item() == pytest.approx(math.log(4 / 3) + math.log(5))
+    assert answer_nll(logits, torch.tensor([1, 1])).item() == pytest.approx(
+        math.log(4 / 3) + math.log(5)
+    )
 
 
 def test_nll_of_half_precision_is_made_in_float32() -> None:

@@ -45,13 +45,18 @@ def test_folders_are_numbered_and_handed_to_the_other_processes(
                 with run_folder(None, tmp_path, "sft", "own") as theirs:
                     assert theirs == run
         assert "FFR_RUN_FOLDER" not in os.environ
-    with pytest.raises(ValueError, match="stopped"), run_folder(tmp_path / "named", tmp_path, "sft", "own"):
+    with (
+        pytest.raises(ValueError, match="stopped"),
+        run_folder(tmp_path / "named", tmp_path, "sft", "own"),
+    ):
         raise ValueError("stopped")
     assert (tmp_path / "named").is_dir()
     assert "FFR_RUN_FOLDER" not in os.environ
 
 
-def test_processes_from_outside_need_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_from_outside_need_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.delenv("FFR_RUN_FOLDER", raising=False)
     with (
@@ -64,10 +69,20 @@ def test_processes_from_outside_need_a_folder(tmp_path: Path, monkeypatch: pytes
 
 def test_the_record_is_true_whatever_happens(tmp_path: Path, data: ExampleDataset) -> None:
     config = SftConfig(seed=7)
-    with kept_record(tmp_path, config, SOURCE, (data, data), configuration="name", resume=False) as record:
+    with kept_record(
+        tmp_path, config, SOURCE, (data, data), configuration="name", resume=False
+    ) as record:
         saved = RunRecord.load(tmp_path)
-        assert (saved.status, saved.seed, saved.model, saved.finished_at) == ("running", 7, "tiny", None)
-        assert (saved.data_fingerprint, saved.val_fingerprint) == (data.fingerprint, data.fingerprint)
+        assert (saved.status, saved.seed, saved.model, saved.finished_at) == (
+            "running",
+            7,
+            "tiny",
+            None,
+        )
+        assert (saved.data_fingerprint, saved.val_fingerprint) == (
+            data.fingerprint,
+            data.fingerprint,
+        )
         assert saved.config_fingerprint == "name"
         record.status, record.results = "interrupted", {"loss": 2.0}
     saved = RunRecord.load(tmp_path)
@@ -80,7 +95,11 @@ def test_the_record_is_true_whatever_happens(tmp_path: Path, data: ExampleDatase
     ):
         raise KeyboardInterrupt
     again = RunRecord.load(tmp_path)
-    assert (again.status, again.error, again.started_at) == ("failed", "KeyboardInterrupt: ", saved.started_at)
+    assert (again.status, again.error, again.started_at) == (
+        "failed",
+        "KeyboardInterrupt: ",
+        saved.started_at,
+    )
     with (
         pytest.raises(ModelError, match="the validation data changed since the run began"),
         kept_record(tmp_path, config, SOURCE, (data, None), configuration="name", resume=True),
@@ -88,10 +107,14 @@ def test_the_record_is_true_whatever_happens(tmp_path: Path, data: ExampleDatase
         pass
 
 
-def test_other_processes_write_nothing(tmp_path: Path, data: ExampleDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_write_nothing(
+    tmp_path: Path, data: ExampleDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     (tmp_path / "run").mkdir()
-    with kept_record(tmp_path / "run", SftConfig(), SOURCE, (data, None), configuration="name", resume=False):
+    with kept_record(
+        tmp_path / "run", SftConfig(), SOURCE, (data, None), configuration="name", resume=False
+    ):
         pass
     assert list((tmp_path / "run").iterdir()) == []
 
@@ -111,13 +134,19 @@ def test_last_figures(tmp_path: Path) -> None:
     assert last_figures(tmp_path / "metrics.csv") == {"step": 2, "loss": 1.5, "val_loss": 2.0}
 
 
-def test_files_are_named_in_full_and_names_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_named_in_full_and_names_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("tiny", "sample", "policy", "tiny-clip", "models", "pictures"):
         (tmp_path / name).mkdir()
     (tmp_path / "d.jsonl").write_text("{}")
     named = GrpoConfig(
-        model="models", dataset="d.jsonl", val_dataset="sample", image_root="pictures", encoder="onnx:models"
+        model="models",
+        dataset="d.jsonl",
+        val_dataset="sample",
+        image_root="pictures",
+        encoder="onnx:models",
     )
     full = with_absolute_paths(named)
     assert (full.model, full.dataset, full.val_dataset) == (
@@ -125,7 +154,10 @@ def test_files_are_named_in_full_and_names_stay(tmp_path: Path, monkeypatch: pyt
         str(tmp_path / "d.jsonl"),
         "sample",
     )
-    assert (full.image_root, full.encoder) == (str(tmp_path / "pictures"), f"onnx:{tmp_path / 'models'}")
+    assert (full.image_root, full.encoder) == (
+        str(tmp_path / "pictures"),
+        f"onnx:{tmp_path / 'models'}",
+    )
     kept = GrpoConfig(model="tiny", dataset="sample", encoder="tiny-clip", difficulty=None)
     assert with_absolute_paths(kept) == kept
     assert with_absolute_paths(GrpoConfig(model="Qwen/Qwen2-VL-2B")).model == "Qwen/Qwen2-VL-2B"

@@ -13,7 +13,9 @@ from ffr.training.common.setup import KERNELS_KEPT, load_base, make_prompt_build
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "128"), ("7", "7")])
-def test_few_kernels_are_kept_unless_told(given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_kernels_are_kept_unless_told(
+    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = KERNELS_KEPT[0]
     monkeypatch.setenv(name, given or "")
     if given is None:
@@ -29,7 +31,14 @@ def test_image_features_are_kept_where_the_settings_say(sample_home: Path, tmp_p
     for name, settings in (
         ("off", {"feature_cache_mb": 0, "feature_cache_dir": str(tmp_path / "off")}),
         ("memory", {"feature_cache_mb": 1}),
-        ("folder", {"feature_cache_mb": 2, "feature_cache_dir": str(tmp_path / "kept"), "feature_cache_dir_mb": 3}),
+        (
+            "folder",
+            {
+                "feature_cache_mb": 2,
+                "feature_cache_dir": str(tmp_path / "kept"),
+                "feature_cache_dir_mb": 3,
+            },
+        ),
     ):
         config = SftConfig(accelerator="cpu", **settings)
         vlm = load_base(config, "tiny")

@@ -29,7 +29,12 @@ SMALL_GRPO = {**SMALL, "num_generations": 2, "resample_attempts": 0, "order_weig
 def write_data(path: Path, *, without: int | None = None) -> Path:
     """Four examples, all with true answers but one."""
     records = [
-        {"dialogue_id": f"d{number}", "dialogue": LINES, "query_text": f"q{number}", "gt_turns": [0]}
+        {
+            "dialogue_id": f"d{number}",
+            "dialogue": LINES,
+            "query_text": f"q{number}",
+            "gt_turns": [0],
+        }
         for number in range(4)
     ]
     if without is not None:
@@ -52,7 +57,17 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
         options = [word for name, value in chosen.items() for word in ("-o", f"{name}={value}")]
         model = ["--model" if stage == "sft" else "--from", "tiny"]
         return CliRunner().invoke(
-            ffr, ["train", stage, *model, "--dataset", str(tmp_path / dataset), "--no-progress", *options, *words]
+            ffr,
+            [
+                "train",
+                stage,
+                *model,
+                "--dataset",
+                str(tmp_path / dataset),
+                "--no-progress",
+                *options,
+                *words,
+            ],
         )
 
     return run
@@ -69,14 +84,32 @@ CASES: list[tuple[str, list[str], dict[str, Any], int, str]] = [
         "third.jsonl:3: has no true answer to validate",
     ),
     ("sft", [], {"max_tokens": 40}, 1, "more than the 40 allowed"),
-    ("sft", [], {"accelerator": "gpu"}, 2, "accelerator=gpu, devices=1, strategy=auto cannot be set up here: "),
+    (
+        "sft",
+        [],
+        {"accelerator": "gpu"},
+        2,
+        "accelerator=gpu, devices=1, strategy=auto cannot be set up here: ",
+    ),
     ("sft", [], {"strategy": "foo"}, 2, "strategy=foo cannot be set up here: "),
     ("sft", [], {"wandb_project": "x"}, 2, "wandb is not installed"),
     ("sft", [], LACK_4BIT, 2, "bitsandbytes"),
     ("sft", [], {"pack_queries": True, "query_position": "first"}, 2, "set query_position=last"),
     ("sft", ["--model", "./nowhere"], {}, 2, "no such model folder or run"),
-    ("grpo", [], {"dataset": "third.jsonl"}, 1, "third.jsonl:3: has no true answer; add `solution`"),
-    ("grpo", [], {"accelerator": "gpu"}, 2, "accelerator=gpu, devices=1, strategy=auto cannot be set up here: "),
+    (
+        "grpo",
+        [],
+        {"dataset": "third.jsonl"},
+        1,
+        "third.jsonl:3: has no true answer; add `solution`",
+    ),
+    (
+        "grpo",
+        [],
+        {"accelerator": "gpu"},
+        2,
+        "accelerator=gpu, devices=1, strategy=auto cannot be set up here: ",
+    ),
     ("grpo", [], LACK_4BIT, 2, "bitsandbytes"),
     ("grpo", ["--curriculum"], {"difficulty": "none.csv"}, 1, "none.csv: not found"),
     ("grpo", [], {"rewards": "nowhere:nothing"}, 2, "module nowhere cannot be imported"),
@@ -88,7 +121,12 @@ CASES: list[tuple[str, list[str], dict[str, Any], int, str]] = [
 
 @pytest.mark.parametrize(("stage", "words", "settings", "code", "sentence"), CASES)
 def test_what_stops_a_run_stops_its_dry_run(
-    call: Callable[..., Result], stage: str, words: list[str], settings: dict[str, Any], code: int, sentence: str
+    call: Callable[..., Result],
+    stage: str,
+    words: list[str],
+    settings: dict[str, Any],
+    code: int,
+    sentence: str,
 ) -> None:
     if settings.get("accelerator") == "gpu" and torch.cuda.is_available():
         pytest.skip("a GPU is here")
@@ -101,14 +139,18 @@ def test_what_stops_a_run_stops_its_dry_run(
     assert "Traceback" not in run.output + dry.output
 
 
-def test_too_little_memory_stops_both(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_stops_both(
+    call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr("ffr.training.grpo.stage.try_longest", fail)
     dry, run = call("grpo", "--dry-run"), call("grpo", "--out", "run")
     assert dry.exit_code == run.exit_code == 1, run.output
-    assert "there is not enough memory for a step on the longest prompt, dialogue 'd0'" in run.output
+    assert (
+        "there is not enough memory for a step on the longest prompt, dialogue 'd0'" in run.output
+    )
     assert run.output.splitlines()[-1] == dry.output.splitlines()[-1]
     assert call("grpo", "--dry-run", startup_check=False).exit_code == 0
 
@@ -153,10 +195,15 @@ def test_a_dry_run_of_a_resumed_run(call: Callable[..., Result], tmp_path: Path)
     dry = resume("--dry-run")
     assert dry.exit_code == 0, dry.output
     assert "going on after step 1 of 2" in dry.output
-    assert f"Would train tiny on {tmp_path / 'good.jsonl'} (4 examples, train) resuming run" in dry.output
+    assert (
+        f"Would train tiny on {tmp_path / 'good.jsonl'} (4 examples, train) resuming run"
+        in dry.output
+    )
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     settings = (run / "config.yaml").read_text(encoding="utf-8")
-    (run / "config.yaml").write_text(settings.replace("\nseed: 0\n", "\nseed: 1\n"), encoding="utf-8")
+    (run / "config.yaml").write_text(
+        settings.replace("\nseed: 0\n", "\nseed: 1\n"), encoding="utf-8"
+    )
     for refused in (resume("--dry-run"), resume("--no-progress")):
         assert refused.exit_code == 2, refused.output
         assert "config.yaml: not the settings that the run began with" in refused.output
@@ -169,15 +216,21 @@ def test_a_dry_run_of_a_resumed_run(call: Callable[..., Result], tmp_path: Path)
     assert newest_checkpoint(run / "checkpoints") == run / "checkpoints" / "step-00000001.ckpt"
 
 
-def test_a_run_is_not_gone_on_with_in_another_order(call: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_run_is_not_gone_on_with_in_another_order(
+    call: Callable[..., Result], tmp_path: Path
+) -> None:
     """A table of difficulties that was made anew since: the checkpoint's place in the order means nothing in it."""
     data = list(open_dataset(tmp_path / "good.jsonl"))
     table = tmp_path / "difficulty.csv"
     write_difficulties(table, data, [Difficulty(f1, 1.0, False) for f1 in (0.0, 1.0, 0.4, 0.6)])
-    done = call("grpo", "--curriculum", "paced", "--out", "run", difficulty=table, checkpoint_every_steps=1)
+    done = call(
+        "grpo", "--curriculum", "paced", "--out", "run", difficulty=table, checkpoint_every_steps=1
+    )
     assert done.exit_code == 0, done.output
     record = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
-    Path("run/run.json").write_text(json.dumps({**record, "status": "interrupted"}), encoding="utf-8")
+    Path("run/run.json").write_text(
+        json.dumps({**record, "status": "interrupted"}), encoding="utf-8"
+    )
     write_difficulties(table, data, [Difficulty(f1, 1.0, False) for f1 in (0.0, 1.0, 0.4, 0.7)])
     for words in (["--dry-run"], ["--no-progress"]):
         refused = CliRunner().invoke(ffr, ["train", "grpo", "--resume", "run", *words])
@@ -185,10 +238,15 @@ def test_a_run_is_not_gone_on_with_in_another_order(call: Callable[..., Result],
         assert "the checkpoint's data order was made of other data, difficulties" in refused.output
 
 
-def test_a_table_of_difficulties_orders_the_data(call: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_table_of_difficulties_orders_the_data(
+    call: Callable[..., Result], tmp_path: Path
+) -> None:
     data = open_dataset(tmp_path / "good.jsonl")
     facts = [Difficulty(f1, 1 - f1, False) for f1 in (0.0, 1.0, 0.4, 0.6)]
     write_difficulties(tmp_path / "difficulty.csv", list(data), facts)
     dry = call("grpo", "--curriculum", "paced", "--dry-run", difficulty="../difficulty.csv")
     assert dry.exit_code == 0, dry.output
-    assert "curriculum paced: 1 easy, 1 medium, 1 confusing, 1 hard; 4 of 4 items are trained on" in dry.output
+    assert (
+        "curriculum paced: 1 easy, 1 medium, 1 confusing, 1 hard; 4 of 4 items are trained on"
+        in dry.output
+    )

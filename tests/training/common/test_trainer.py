@@ -21,7 +21,9 @@ from ffr.training.common.trainer import make_trainer
         ({"wandb_project": "x"}, "wandb_project is set but wandb is not installed; pip install"),
     ],
 )
-def test_what_is_not_here_is_one_sentence(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
+def test_what_is_not_here_is_one_sentence(
+    tmp_path: Path, settings: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         make_trainer(
             SftConfig(accelerator="cpu", **settings),
@@ -35,12 +37,16 @@ def test_what_is_not_here_is_one_sentence(tmp_path: Path, settings: dict[str, An
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("is_manual", "accumulated", "clipped"), [(False, 3, 0.5), (True, 1, None)])
+@pytest.mark.parametrize(
+    ("is_manual", "accumulated", "clipped"), [(False, 3, 0.5), (True, 1, None)]
+)
 def test_a_module_that_takes_its_own_steps_accumulates_and_clips_itself(
     tmp_path: Path, is_manual: bool, accumulated: int, clipped: float | None
 ) -> None:
     config = SftConfig(accelerator="cpu", accumulate=3, max_grad_norm=0.5)
-    trainer = make_trainer(config, tmp_path / "run", [], last_step=0, progress=False, is_manual=is_manual)
+    trainer = make_trainer(
+        config, tmp_path / "run", [], last_step=0, progress=False, is_manual=is_manual
+    )
     assert (trainer.accumulate_grad_batches, trainer.gradient_clip_val) == (accumulated, clipped)
     assert trainer.default_root_dir == str(tmp_path / "run")
     assert list(tmp_path.iterdir()) == []

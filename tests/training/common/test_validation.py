@@ -18,7 +18,9 @@ from ffr.settings import SftConfig
 from ffr.training.common import validation
 from ffr.training.common.module import StageModule
 
-DIALOGUE = Dialogue("d", (Utterance("a", ("x", Image("0.png"), Image("1.png"))), Utterance("a", ("y",))))
+DIALOGUE = Dialogue(
+    "d", (Utterance("a", ("x", Image("0.png"), Image("1.png"))), Utterance("a", ("y",)))
+)
 TRUTHS = [Fragment((0, 1), (0,)), Fragment((1,), (1,)), Fragment((0,), (0, 1))]
 ANSWERS = [
     format_answer(Fragment((0,), (0, 1))),
@@ -59,9 +61,12 @@ def build(example: Example, *, with_answer: bool = False, where: str) -> Encoded
 
 
 @pytest.mark.parametrize(
-    ("batch_tokens", "batches"), [(16, [[2], [0], [1]]), (20, [[2, 0], [1]]), (90, [[2, 0, 1]]), (89, [[2, 0], [1]])]
+    ("batch_tokens", "batches"),
+    [(16, [[2], [0], [1]]), (20, [[2, 0], [1]]), (90, [[2, 0, 1]]), (89, [[2, 0], [1]])],
 )
-def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch, batch_tokens: int, batches: list[list[int]]) -> None:
+def test_figures_by_hand(
+    monkeypatch: pytest.MonkeyPatch, batch_tokens: int, batches: list[list[int]]
+) -> None:
     answered: list[list[int]] = []
 
     def answer(vlm: Any, prompts: list[Encoded], *, max_new_tokens: int) -> list[Generated]:

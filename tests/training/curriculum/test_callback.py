@@ -8,7 +8,13 @@ import torch
 
 from ffr.errors import UsageError
 from ffr.training.curriculum.callback import CurriculumCallback
-from ffr.training.curriculum.order import Difficulty, GroupOutcomes, OnlineOrder, ShuffledOrder, assign_levels
+from ffr.training.curriculum.order import (
+    Difficulty,
+    GroupOutcomes,
+    OnlineOrder,
+    ShuffledOrder,
+    assign_levels,
+)
 
 DIFFICULTIES = [Difficulty(f1, 1 - f1, False) for f1 in (1.0, 0.6, 0.4, 0.0)]
 LEVELS = assign_levels(DIFFICULTIES)
@@ -50,7 +56,9 @@ def train(folder, num_batches, checkpoint=None):
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(module, torch.utils.data.DataLoader(range(100)), ckpt_path=checkpoint, weights_only=True)
+    trainer.fit(
+        module, torch.utils.data.DataLoader(range(100)), ckpt_path=checkpoint, weights_only=True
+    )
     return trainer, callback, module
 
 
@@ -73,7 +81,12 @@ def test_what_is_observed_and_shown():
     assert module.further_figures == {}
     module.last_groups = GroupOutcomes([0, 3], [0.5, 1.0], [0.2, 0.4])
     callback.on_train_batch_end(None, module, None, None, 0)
-    assert module.further_figures == {"level_easy": 0.5, "level_medium": 0.0, "level_confusing": 0.0, "level_hard": 0.5}
+    assert module.further_figures == {
+        "level_easy": 0.5,
+        "level_medium": 0.0,
+        "level_confusing": 0.0,
+        "level_hard": 0.5,
+    }
     assert order.estimate(0) == (0.75, 0.1)
     assert order.estimate(3) == (0.5, 0.2)
 

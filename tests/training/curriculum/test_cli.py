@@ -41,7 +41,9 @@ def test_score_from_start_to_finish(in_folder, monkeypatch):
     assert {"easy", "medium", "confusing", "hard", "all"} <= rows.keys()
     assert rows["all"][0] == "5"
     assert sum(int(rows[level][0]) for level in ("easy", "medium", "confusing", "hard")) == 5
-    difficulties = load_difficulties(Path("scores"), FirstExamples(load_dataset("sample", split="train"), 5))
+    difficulties = load_difficulties(
+        Path("scores"), FirstExamples(load_dataset("sample", split="train"), 5)
+    )
     assert rows["all"][2] == f"{sum(item.f1 for item in difficulties) / 5:.3f}"
     assert rows["all"][3] == f"{sum(item.entropy for item in difficulties) / 5:.3f}"
     assert Path("scores/scatter.png").read_bytes().startswith(b"\x89PNG")

@@ -29,7 +29,9 @@ from ffr.training.curriculum.order import Difficulty, assign_levels, kept_items
 
 
 def answer_text(utterances: str, images: str) -> str:
-    return f"<|utt_ids_start|>[{utterances}]<|utt_ids_end|>;<|img_ids_start|>[{images}]<|img_ids_end|>"
+    return (
+        f"<|utt_ids_start|>[{utterances}]<|utt_ids_end|>;<|img_ids_start|>[{images}]<|img_ids_end|>"
+    )
 
 
 def test_entropy_by_hand():
@@ -37,7 +39,9 @@ def test_entropy_by_hand():
     assert entropy_of_tokens([-3.0]) == 0
     assert entropy_of_tokens([-2.0] * 7) == pytest.approx(math.log(7))
     # p = 0.5, 0.25, 0.25 stays as it is: H = 1.5 ln 2
-    assert entropy_of_tokens([math.log(0.5), math.log(0.25), math.log(0.25)]) == pytest.approx(1.5 * math.log(2))
+    assert entropy_of_tokens([math.log(0.5), math.log(0.25), math.log(0.25)]) == pytest.approx(
+        1.5 * math.log(2)
+    )
     # far below what a float can hold as a probability
     assert entropy_of_tokens([-2000.0, -2000.0]) == pytest.approx(math.log(2))
 
@@ -46,7 +50,9 @@ def test_entropy_by_hand():
 def test_entropy_is_that_of_the_normalised_probabilities(logprobs):
     probabilities = [math.exp(value) for value in logprobs]
     shares = [value / sum(probabilities) for value in probabilities]
-    assert entropy_of_tokens(logprobs) == pytest.approx(-sum(q * math.log(q) for q in shares), abs=1e-9)
+    assert entropy_of_tokens(logprobs) == pytest.approx(
+        -sum(q * math.log(q) for q in shares), abs=1e-9
+    )
     assert 0 <= entropy_of_tokens(logprobs) <= math.log(len(logprobs)) + 1e-9
 
 
@@ -109,7 +115,10 @@ class FakeRetriever:
 def examples() -> list[Example]:
     found = []
     for number in range(9):
-        chat = Dialogue(f'd,"{number}\r', tuple(Utterance("a", (f"line {index} of {number}",)) for index in range(4)))
+        chat = Dialogue(
+            f'd,"{number}\r',
+            tuple(Utterance("a", (f"line {index} of {number}",)) for index in range(4)),
+        )
         found.append(Example(chat, f"query {number}", Fragment(() if number % 3 == 0 else (0, 1))))
     return found
 
@@ -136,7 +145,9 @@ def test_table_of_a_data_set(examples, tmp_path):
     assert [row["dialogue_id"] for row in rows] == [example.dialogue.id for example in examples]
     assert [row["key"] for row in rows] == [example.key for example in examples]
     for place in (scored.table, scored.folder):
-        assert load_difficulties(place, examples) == scored.difficulties, "every bit of the numbers is kept"
+        assert load_difficulties(place, examples) == scored.difficulties, (
+            "every bit of the numbers is kept"
+        )
 
 
 def test_the_model_is_not_asked_twice(examples, tmp_path):
@@ -154,7 +165,10 @@ def test_the_answers_of_an_evaluation_are_taken_up(examples, tmp_path):
     retriever = FakeRetriever()
     scored = score_dataset(examples, retriever, tmp_path / "out")
     assert retriever.num_asked == 0
-    assert scored.difficulties == score_dataset(examples, FakeRetriever(), tmp_path / "new").difficulties
+    assert (
+        scored.difficulties
+        == score_dataset(examples, FakeRetriever(), tmp_path / "new").difficulties
+    )
 
 
 @pytest.mark.parametrize("num_batches", [0, 1, 4])
@@ -194,14 +208,20 @@ def test_what_cannot_be_scored_is_named(examples, tmp_path):
     with pytest.raises(DataError, match=r"example 9 \(dialogue .*\): it has no true answer"):
         score_dataset([*examples, unknown], retriever, tmp_path / "out")
     assert retriever.num_asked == 0
-    with pytest.raises(DataError, match=r"predictions\.jsonl:1: the answer has no log-probabilities"):
+    with pytest.raises(
+        DataError, match=r"predictions\.jsonl:1: the answer has no log-probabilities"
+    ):
         score_dataset(examples, FakeRetriever(logprobs=False), tmp_path / "out")
 
 
 def test_a_table_of_other_data_is_refused(examples, tmp_path):
     path = tmp_path / "difficulty.csv"
-    write_difficulties(path, examples, [Difficulty(0.5, 1.0, example.fragment.is_empty) for example in examples])
-    with pytest.raises(DataError, match=r"difficulty\.csv: has 9 items, but the data has 8; score this data with"):
+    write_difficulties(
+        path, examples, [Difficulty(0.5, 1.0, example.fragment.is_empty) for example in examples]
+    )
+    with pytest.raises(
+        DataError, match=r"difficulty\.csv: has 9 items, but the data has 8; score this data with"
+    ):
         load_difficulties(path, examples[:8])
     swapped = [examples[1], examples[0], *examples[2:]]
     with pytest.raises(DataError, match="item 0 is of other data"):
@@ -222,14 +242,20 @@ def test_a_table_of_other_data_is_refused(examples, tmp_path):
         ("0.5,1.0", "0.5,inf", "item 0 has a number that cannot be"),
         ("0.5,1.0", "0.5,x", "item 0 has a number that cannot be"),
         ('1.0,1,"easy"', '1.0,2,"easy"', "item 0 has a number that cannot be"),
-        ('"easy"', '"hard"', "item 0 stands as 'hard', kept 0, but its f1 and entropy make it 'easy', kept 0"),
+        (
+            '"easy"',
+            '"hard"',
+            "item 0 stands as 'hard', kept 0, but its f1 and entropy make it 'easy', kept 0",
+        ),
         ('"easy",0', '"easy",1', "item 0 stands as 'easy', kept 1"),
         ('"easy",0', '"easy"x,0', "cannot be read as a table"),
     ],
 )
 def test_a_damaged_table_is_refused(examples, tmp_path, old, new, sentence):
     path = tmp_path / "difficulty.csv"
-    write_difficulties(path, examples, [Difficulty(0.5, 1.0, example.fragment.is_empty) for example in examples])
+    write_difficulties(
+        path, examples, [Difficulty(0.5, 1.0, example.fragment.is_empty) for example in examples]
+    )
     content = path.read_bytes().decode()
     assert old in content
     path.write_bytes(content.replace(old, new, 1).encode())
@@ -239,7 +265,9 @@ def test_a_damaged_table_is_refused(examples, tmp_path, old, new, sentence):
 
 def test_a_torn_table_is_refused_at_any_byte(examples, tmp_path):
     path = tmp_path / "difficulty.csv"
-    write_difficulties(path, examples, [Difficulty(0.5, 1.0, example.fragment.is_empty) for example in examples])
+    write_difficulties(
+        path, examples, [Difficulty(0.5, 1.0, example.fragment.is_empty) for example in examples]
+    )
     content = path.read_bytes()
     for cut in range(0, len(content) - 1, 7):
         path.write_bytes(content[:cut])
@@ -261,10 +289,14 @@ def test_tiny_on_the_sample_is_stopped_and_taken_up(sample_home, tmp_path):
 
     whole = score_dataset(data, retriever(), tmp_path / "whole")
     assert len(whole.difficulties) == 8
-    assert all(0 <= item.f1 <= 1 and 0 < item.entropy <= math.log(16) for item in whole.difficulties)
+    assert all(
+        0 <= item.f1 <= 1 and 0 < item.entropy <= math.log(16) for item in whole.difficulties
+    )
 
     def stop(num_done: int, num_total: int) -> None:
-        if 0 < num_done < num_total:  # between two dialogues: the queries on one are answered together
+        if (
+            0 < num_done < num_total
+        ):  # between two dialogues: the queries on one are answered together
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

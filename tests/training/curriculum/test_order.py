@@ -34,7 +34,9 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "curriculum.md"
 def documented_example() -> tuple[list[Difficulty], list[str], list[int]]:
     section = DOCS.read_text(encoding="utf-8").split("### A worked example")[1]
     rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|")
     ]
     difficulties, levels, kept = [], [], []
     for number, f1, entropy, is_empty, level, is_kept in rows[2:11]:
@@ -49,7 +51,9 @@ def documented_example() -> tuple[list[Difficulty], list[str], list[int]]:
 
 DIFFICULTIES, _, _ = documented_example()
 
-difficulty = st.builds(Difficulty, st.sampled_from([0.0, 0.25, 0.5, 2 / 3, 0.9, 1.0]), st.floats(0, 5), st.booleans())
+difficulty = st.builds(
+    Difficulty, st.sampled_from([0.0, 0.25, 0.5, 2 / 3, 0.9, 1.0]), st.floats(0, 5), st.booleans()
+)
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 
 
@@ -63,7 +67,9 @@ def test_worked_example_of_the_docs():
 
 @given(numbers)
 def test_quartiles_are_those_of_numpy(values):
-    np.testing.assert_allclose(quartiles(values), np.quantile(values, [0.25, 0.5, 0.75]), rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(
+        quartiles(values), np.quantile(values, [0.25, 0.5, 0.75]), rtol=1e-12, atol=1e-9
+    )
 
 
 def test_equal_items_are_all_easy():
@@ -105,15 +111,26 @@ def test_levels_and_kept_items_hang_together(items):
     for index, level in enumerate(levels):
         if level == "hard":
             assert index in kept
-    worst_kept = min((items[index].f1 for index in kept if levels[index] == "confusing"), default=0.0)
-    left_out = [items[index].f1 for index in range(len(items)) if levels[index] == "confusing" and index not in kept]
+    worst_kept = min(
+        (items[index].f1 for index in kept if levels[index] == "confusing"), default=0.0
+    )
+    left_out = [
+        items[index].f1
+        for index in range(len(items))
+        if levels[index] == "confusing" and index not in kept
+    ]
     assert all(f1 <= worst_kept for f1 in left_out)
 
 
 def test_level_shares():
     assert level_shares([]) == {}
     shares = level_shares(["medium", "easy", "medium", "hard"])
-    assert shares == {"level_easy": 0.25, "level_medium": 0.5, "level_confusing": 0.0, "level_hard": 0.25}
+    assert shares == {
+        "level_easy": 0.25,
+        "level_medium": 0.5,
+        "level_confusing": 0.0,
+        "level_hard": 0.25,
+    }
 
 
 def groups_of(num_items: int) -> list[list[int]]:
@@ -237,7 +254,14 @@ def test_paper_goes_from_easy_to_hard_and_begins_again():
     for _ in range(3):
         drawn = order.draw(6)
         assert sorted(drawn) == [0, 2, 4, 5, 7, 8]
-        assert [levels[index] for index in drawn] == ["easy", "medium", "confusing", "confusing", "hard", "hard"]
+        assert [levels[index] for index in drawn] == [
+            "easy",
+            "medium",
+            "confusing",
+            "confusing",
+            "hard",
+            "hard",
+        ]
     # shuffled within a level, anew each pass
     assert len({tuple(order.draw(6)) for _ in range(20)}) == 4
 

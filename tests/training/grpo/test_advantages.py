@@ -25,7 +25,9 @@ _reward = st.integers(min_value=-40, max_value=60).map(lambda step: step / 20)
 def rewards_of_groups(draw: st.DrawFn) -> tuple[list[float], int]:
     group_size = draw(st.integers(min_value=2, max_value=6))
     num_prompts = draw(st.integers(min_value=1, max_value=4))
-    return draw(st.lists(_reward, min_size=group_size * num_prompts, max_size=group_size * num_prompts)), group_size
+    return draw(
+        st.lists(_reward, min_size=group_size * num_prompts, max_size=group_size * num_prompts)
+    ), group_size
 
 
 def reference_advantages(rewards: list[float], group_size: int, scale: Scale) -> list[float]:
@@ -45,7 +47,9 @@ def trl_advantages(rewards: torch.Tensor, group_size: int, scale: Scale) -> torc
     """What TRL's trainer makes of these rewards: its method runs, with everything around it replaced."""
     num_answers = len(rewards)
     trainer = MagicMock(
-        accelerator=SimpleNamespace(device=torch.device("cpu"), gather=lambda tensor: tensor, process_index=0),
+        accelerator=SimpleNamespace(
+            device=torch.device("cpu"), gather=lambda tensor: tensor, process_index=0
+        ),
         model=SimpleNamespace(training=True, is_gradient_checkpointing=False),
         args=SimpleNamespace(
             per_device_train_batch_size=num_answers,
@@ -72,7 +76,16 @@ def trl_advantages(rewards: torch.Tensor, group_size: int, scale: Scale) -> torc
         _pending_metrics={},
     )
     ids = [[1]] * num_answers
-    trainer._generate.return_value = (ids, ids, None, ["answer"] * num_answers, None, {}, None, None)
+    trainer._generate.return_value = (
+        ids,
+        ids,
+        None,
+        ["answer"] * num_answers,
+        None,
+        {},
+        None,
+        None,
+    )
     trainer._calculate_rewards.return_value = rewards[:, None]
     inputs = [{"prompt": "query"} for _ in range(num_answers)]
     output = GRPOTrainer._generate_and_score_completions(trainer, inputs)
@@ -85,7 +98,9 @@ def test_agrees_with_the_installed_trl(scale: Scale) -> None:
     rewards = torch.tensor([1.0, 0.2, 0.7, 0.0, 2.3, 2.3, -0.1, 1.1, 0.5, 0.5, 0.5, 0.5])
     expected = trl_advantages(rewards, 4, scale)
     assert expected.abs().max() > 0.5  # TRL's method did compute
-    torch.testing.assert_close(group_advantages(rewards, 4, scale=scale), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        group_advantages(rewards, 4, scale=scale), expected, atol=1e-6, rtol=1e-6
+    )
 
 
 def test_a_group_worked_by_hand() -> None:
@@ -99,7 +114,9 @@ def test_the_batch_divides_by_the_deviation_over_all_answers() -> None:
     # group means 1 and 12; over all four (mean 6.5): 6.5² + 4.5² + 3.5² + 7.5² = 131, over 3
     found = group_advantages(torch.tensor([0.0, 2.0, 10.0, 14.0]), 2, scale="batch")
     divisor = math.sqrt(131 / 3) + 1e-4
-    assert found.tolist() == pytest.approx([-1 / divisor, 1 / divisor, -2 / divisor, 2 / divisor], rel=1e-6)
+    assert found.tolist() == pytest.approx(
+        [-1 / divisor, 1 / divisor, -2 / divisor, 2 / divisor], rel=1e-6
+    )
 
 
 @given(rewards_of_groups(), st.sampled_from(SCALES))
@@ -107,19 +124,25 @@ def test_agrees_with_the_statistics_module(drawn: tuple[list[float], int], scale
     rewards, group_size = drawn
     found = group_advantages(torch.tensor(rewards), group_size, scale=scale)
     # the rewards themselves are float32; dividing by 1e-4 magnifies their rounding
-    assert found.tolist() == pytest.approx(reference_advantages(rewards, group_size, scale), rel=1e-4, abs=1e-4)
+    assert found.tolist() == pytest.approx(
+        reference_advantages(rewards, group_size, scale), rel=1e-4, abs=1e-4
+    )
     assert found.view(-1, group_size).sum(dim=1).tolist() == pytest.approx(
         [0.0] * (len(rewards) // group_size), abs=1e-4
     )
 
 
 @given(rewards_of_groups(), st.sampled_from(SCALES))
-def test_only_groups_with_signal_have_advantages(drawn: tuple[list[float], int], scale: Scale) -> None:
+def test_only_groups_with_signal_have_advantages(
+    drawn: tuple[list[float], int], scale: Scale
+) -> None:
     rewards, group_size = drawn
     groups = [rewards[start : start + group_size] for start in range(0, len(rewards), group_size)]
     signal = has_signal(torch.tensor(rewards), group_size)
     assert signal.tolist() == [len(set(group)) > 1 for group in groups]
-    advantages = group_advantages(torch.tensor(rewards), group_size, scale=scale).view(-1, group_size)
+    advantages = group_advantages(torch.tensor(rewards), group_size, scale=scale).view(
+        -1, group_size
+    )
     assert (advantages != 0).any(dim=1).tolist() == signal.tolist()
 
 
@@ -156,6 +179,8 @@ def test_half_precision_is_computed_in_float32() -> None:
         ([1.0, 2.0], 2, "sum", "group, batch, none"),
     ],
 )
-def test_wrong_input_is_refused(rewards: list[float], group_size: int, scale: Scale, message: str) -> None:
+def test_wrong_input_is_refused(
+    rewards: list[float], group_size: int, scale: Scale, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         group_advantages(torch.tensor(rewards), group_size, scale=scale)

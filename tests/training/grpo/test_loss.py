@@ -83,15 +83,26 @@ def our_loss(
 
 
 def trl_loss(
-    batch: Batch, loss_type: LossType, beta: float, *, num_micro_batches: int = 1, num_step_tokens: int | None = None
+    batch: Batch,
+    loss_type: LossType,
+    beta: float,
+    *,
+    num_micro_batches: int = 1,
+    num_step_tokens: int | None = None,
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Loss, gradient and logged figures of TRL's own method on the same tensors."""
     leaf = batch.logprobs.clone().requires_grad_()
     metrics: dict[str, dict[str, list[float]]] = {"train": defaultdict(list)}
     trainer = SimpleNamespace(
-        _get_per_token_logps_and_entropies=lambda *args, **kwargs: (leaf, torch.zeros_like(leaf), None),
+        _get_per_token_logps_and_entropies=lambda *args, **kwargs: (
+            leaf,
+            torch.zeros_like(leaf),
+            None,
+        ),
         model=SimpleNamespace(training=True),
-        args=SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=num_micro_batches),
+        args=SimpleNamespace(
+            delta=None, use_bias_correction_kl=False, steps_per_generation=num_micro_batches
+        ),
         accelerator=SimpleNamespace(
             num_processes=1, gather=lambda tensor: tensor, reduce=lambda tensor, reduction: tensor
         ),
@@ -145,11 +156,17 @@ def test_agrees_with_the_installed_trl(loss_type: LossType, beta: float, seed: i
     if beta:
         assert sums["kl"].item() / num_tokens == pytest.approx(figures["kl"], rel=1e-6)
     if loss_type == "cispo":
-        assert sums["clipped_high"].item() / num_tokens == pytest.approx(figures["cispo_clip_ratio"])
+        assert sums["clipped_high"].item() / num_tokens == pytest.approx(
+            figures["cispo_clip_ratio"]
+        )
         assert sums["clipped_low"] == 0
     elif loss_type != "gspo":  # TRL counts answers there, not tokens
-        assert sums["clipped_low"].item() / num_tokens == pytest.approx(figures["clip_ratio/low_mean"])
-        assert sums["clipped_high"].item() / num_tokens == pytest.approx(figures["clip_ratio/high_mean"])
+        assert sums["clipped_low"].item() / num_tokens == pytest.approx(
+            figures["clip_ratio/low_mean"]
+        )
+        assert sums["clipped_high"].item() / num_tokens == pytest.approx(
+            figures["clip_ratio/high_mean"]
+        )
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
@@ -175,7 +192,10 @@ def test_two_micro_batches_agree_with_trls_accumulation(loss_type: LossType) -> 
     for half in halves:
         found = our_loss(half, loss_type, 0.02, step=batch.mask)[:2]
         assert_same(
-            found, trl_loss(half, loss_type, 0.02, num_micro_batches=2, num_step_tokens=int(batch.mask.sum()))[:2]
+            found,
+            trl_loss(
+                half, loss_type, 0.02, num_micro_batches=2, num_step_tokens=int(batch.mask.sum())
+            )[:2],
         )
 
 
@@ -183,7 +203,9 @@ def test_bnpo_of_trl_depends_on_the_cut_and_ours_does_not() -> None:
     batch = make_batch(3)
     halves = [batch.rows([0, 1, 2, 3]), batch.rows([4, 5, 6, 7])]
     whole = our_loss(batch, "bnpo")[0].item()
-    assert sum(our_loss(half, "bnpo", step=batch.mask)[0].item() for half in halves) == pytest.approx(whole)
+    assert sum(
+        our_loss(half, "bnpo", step=batch.mask)[0].item() for half in halves
+    ) == pytest.approx(whole)
     theirs = sum(trl_loss(half, "bnpo", 0.0, num_micro_batches=2)[0].item() for half in halves)
     assert abs(theirs - whole) > 1e-3
 
@@ -223,12 +245,20 @@ def test_gradients_and_sums_worked_by_hand() -> None:
     assert gradient.flatten().tolist() == pytest.approx([0.0, -0.5 / 3, 2 / 3, 0.0])
     assert {name: value.item() for name, value in sums.items()} == pytest.approx(
         # k3 of the last token: 2 - ln 2 - 1; the low ratio of a good answer is not clipped
-        {"num_tokens": 3, "ratio_sum": 3.5, "clipped_low": 0, "clipped_high": 1, "kl": 1 - math.log(2)}
+        {
+            "num_tokens": 3,
+            "ratio_sum": 3.5,
+            "clipped_low": 0,
+            "clipped_high": 1,
+            "kl": 1 - math.log(2),
+        }
     )
     assert not any(value.requires_grad for value in sums.values())
     # d k3 / d logprob = 1 - exp(reference - logprob) = -1
     with_divergence = our_loss(_HAND, "dapo", 0.3)[1]
-    assert (with_divergence - gradient).flatten().tolist() == pytest.approx([0.0, 0.0, -0.3 / 3, 0.0], abs=1e-7)
+    assert (with_divergence - gradient).flatten().tolist() == pytest.approx(
+        [0.0, 0.0, -0.3 / 3, 0.0], abs=1e-7
+    )
 
 
 def test_cispo_keeps_the_gradient_of_clipped_tokens() -> None:
@@ -258,11 +288,18 @@ def cuts(draw: st.DrawFn) -> list[list[int]]:
     """The rows of a step in any order, cut anywhere."""
     order = draw(st.permutations(range(len(LENGTHS))))
     edges = sorted(draw(st.sets(st.integers(min_value=1, max_value=len(order) - 1))))
-    return [list(order[start:end]) for start, end in zip([0, *edges], [*edges, len(order)], strict=True)]
+    return [
+        list(order[start:end]) for start, end in zip([0, *edges], [*edges, len(order)], strict=True)
+    ]
 
 
 @settings(max_examples=30)
-@given(cuts(), st.sampled_from(LOSS_TYPES), st.sampled_from([0.0, 0.02]), st.integers(min_value=0, max_value=99))
+@given(
+    cuts(),
+    st.sampled_from(LOSS_TYPES),
+    st.sampled_from([0.0, 0.02]),
+    st.integers(min_value=0, max_value=99),
+)
 def test_any_cut_of_a_step_has_its_loss_and_gradient(
     parts: list[list[int]], loss_type: LossType, beta: float, seed: int
 ) -> None:
@@ -275,7 +312,9 @@ def test_any_cut_of_a_step_has_its_loss_and_gradient(
     )
     for rows in parts:
         part = step.rows(rows)
-        width = int(part.mask.sum(dim=1).max())  # a micro-batch is as wide as its own longest answer
+        width = int(
+            part.mask.sum(dim=1).max()
+        )  # a micro-batch is as wide as its own longest answer
         part = Batch(*(tensor[:, :width] if tensor.ndim == 2 else tensor for tensor in part))
         part_loss, part_gradient, part_sums = our_loss(part, loss_type, beta, step=step.mask)
         loss += part_loss
@@ -303,7 +342,9 @@ def test_padding_has_no_influence(loss_type: LossType, beta: float) -> None:
     generator = torch.Generator().manual_seed(7)
     loss, gradient, sums = our_loss(clean, loss_type, beta)
     for factor in (1.0, 1e4, 3e38):
-        garbage = [factor * (2 * torch.rand(clean.mask.shape, generator=generator) - 1) for _ in range(3)]
+        garbage = [
+            factor * (2 * torch.rand(clean.mask.shape, generator=generator) - 1) for _ in range(3)
+        ]
         dirty = clean._replace(
             logprobs=clean.logprobs.where(clean.mask, garbage[0]),
             old=clean.old.where(clean.mask, garbage[1]),
@@ -343,9 +384,13 @@ def test_an_empty_answer_gives_nothing_and_an_empty_step_is_zero(loss_type: Loss
     assert not gradient[2].any()
 
     nothing = torch.zeros_like(batch.mask)
-    weights = token_weights(nothing, loss_type, num_step_answers=0, num_step_tokens=0, max_new_tokens=5)
+    weights = token_weights(
+        nothing, loss_type, num_step_answers=0, num_step_tokens=0, max_new_tokens=5
+    )
     leaf = batch.logprobs.clone().requires_grad_()
-    loss, sums = policy_loss(leaf, batch.old, batch.advantages, nothing, weights, loss_type=loss_type)
+    loss, sums = policy_loss(
+        leaf, batch.old, batch.advantages, nothing, weights, loss_type=loss_type
+    )
     loss.backward()
     assert leaf.grad is not None
     assert loss == 0
@@ -358,14 +403,20 @@ def test_on_policy_gradient_is_the_weighted_advantage(loss_type: LossType) -> No
     batch = make_batch()
     batch = batch._replace(logprobs=batch.old.clone())
     weights = token_weights(
-        batch.mask, loss_type, num_step_answers=8, num_step_tokens=sum(LENGTHS), max_new_tokens=MAX_NEW_TOKENS
+        batch.mask,
+        loss_type,
+        num_step_answers=8,
+        num_step_tokens=sum(LENGTHS),
+        max_new_tokens=MAX_NEW_TOKENS,
     )
     leaf = batch.logprobs.clone().requires_grad_()
     # a bound above 1, so that cispo cuts nothing either
-    policy_loss(leaf, batch.old, batch.advantages, batch.mask, weights, loss_type=loss_type, clip_high=2.0)[
-        0
-    ].backward()
-    torch.testing.assert_close(leaf.grad, -weights * batch.advantages[:, None], atol=1e-7, rtol=1e-6)
+    policy_loss(
+        leaf, batch.old, batch.advantages, batch.mask, weights, loss_type=loss_type, clip_high=2.0
+    )[0].backward()
+    torch.testing.assert_close(
+        leaf.grad, -weights * batch.advantages[:, None], atol=1e-7, rtol=1e-6
+    )
 
 
 def test_half_precision_is_computed_in_float32() -> None:
@@ -381,7 +432,9 @@ def test_half_precision_is_computed_in_float32() -> None:
 def test_without_a_reference_no_divergence_is_reported() -> None:
     batch = make_batch()
     weights = torch.ones(batch.mask.shape)
-    _, sums = policy_loss(batch.logprobs, batch.old, batch.advantages, batch.mask, weights, loss_type="grpo")
+    _, sums = policy_loss(
+        batch.logprobs, batch.old, batch.advantages, batch.mask, weights, loss_type="grpo"
+    )
     assert sorted(sums) == ["clipped_high", "clipped_low", "num_tokens", "ratio_sum"]
 
 

@@ -42,8 +42,12 @@ class Policy(torch.nn.Module):
         self.logprobs = torch.nn.Parameter(-torch.ones(4, 2))
         self.entropy = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 0.0], [6.0, 7.0]])
 
-    def score(self, prompts: Any, branches: Any, *, with_entropy: bool = False, **_: Any) -> BranchLogprobs:
-        assert [ids for branch in branches for ids in branch] == [list(answer) for answer in ANSWERS]
+    def score(
+        self, prompts: Any, branches: Any, *, with_entropy: bool = False, **_: Any
+    ) -> BranchLogprobs:
+        assert [ids for branch in branches for ids in branch] == [
+            list(answer) for answer in ANSWERS
+        ]
         return BranchLogprobs(self.logprobs * MASK, MASK, self.entropy if with_entropy else None)
 
 
@@ -59,7 +63,9 @@ class Told(L.Callback):
         self.norms.append(pl_module.gradient_norm())
         self.places.append(pl_module.vlm.logprobs[MASK].tolist())
 
-    def on_train_batch_end(self, trainer: Any, pl_module: GrpoModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: GrpoModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.figures = pl_module.take_step_figures(batch)
 
 
@@ -77,7 +83,9 @@ def a_step(folder: Path, **settings: Any) -> Told:
         terms=[RewardTerm("f1", lambda **_: [], 1.0), RewardTerm("own", lambda **_: [], 0.0)],
         roll_out=lambda *_, **__: rollout,
     )
-    module = GrpoModule(policy, config, num_steps=1, fingerprints={}, sharing=policy, sampler=sampler)
+    module = GrpoModule(
+        policy, config, num_steps=1, fingerprints={}, sharing=policy, sampler=sampler
+    )
     trainer = make_trainer(config, folder, [told], last_step=0, progress=False, is_manual=True)
     batch = StepPrompts([4, 7], [Encoded([5, 6, 7]), Encoded([5, 6])], [0, 1])
     trainer.fit(module, DataLoader([batch], batch_size=None))
@@ -94,15 +102,21 @@ def test_the_figures_of_a_step_by_hand(tmp_path: Path) -> None:
     assert figures["reward_own"] == 0.25
     deviation = math.sqrt(0.5)  # of (1, 0), with one degree of freedom
     assert figures["reward_std"] == pytest.approx(deviation)
-    assert figures["no_signal_share"] == 0.5, "one of two prompts at the first attempt, though none is left"
+    assert figures["no_signal_share"] == 0.5, (
+        "one of two prompts at the first attempt, though none is left"
+    )
     assert figures["resampled"] == 3
     assert figures["answer_tokens"] == 7 / 4
     assert figures["cut_off_share"] == 1 / 4
     assert figures["num_tokens"] == 5 + 7
-    assert figures["entropy"] == pytest.approx((1 + 2 + 3 + 4 + 5 + 6 + 7) / 7), "of the first update alone"
+    assert figures["entropy"] == pytest.approx((1 + 2 + 3 + 4 + 5 + 6 + 7) / 7), (
+        "of the first update alone"
+    )
     # advantages are ± 0.5 / deviation; four of seven tokens are of better answers
     advantage = 0.5 / deviation
-    assert figures["loss"] == pytest.approx(-advantage * (4 - 3) / 7, rel=1e-3), "before the first update"
+    assert figures["loss"] == pytest.approx(-advantage * (4 - 3) / 7, rel=1e-3), (
+        "before the first update"
+    )
     # AdamW's first step moves every token by the learning rate, the better ones up
     ratio = math.exp(0.5)
     assert ratio > 1.28
@@ -120,14 +134,21 @@ def test_a_gradient_is_scaled_down_to_its_largest_norm(tmp_path: Path) -> None:
     norm = math.sqrt(7) * (0.5 / math.sqrt(0.5)) / 7
     for largest, taken in ((1.0, norm), (0.1, 0.1), (0.0, norm)):
         told = a_step(tmp_path, max_grad_norm=largest)
-        assert told.figures["grad_norm"] == pytest.approx(norm, rel=1e-3), "what is told is the norm from before"
+        assert told.figures["grad_norm"] == pytest.approx(norm, rel=1e-3), (
+            "what is told is the norm from before"
+        )
         assert told.norms == pytest.approx([taken], rel=1e-3)
 
 
 def test_the_curves_follow_from_the_terms() -> None:
     terms = [RewardTerm(name, lambda **_: [], 1.0) for name in ("f1", "overlong", "mine")]
     module = GrpoModule(
-        Policy(), GrpoConfig(), num_steps=1, fingerprints={}, sharing=Policy(), sampler=SimpleNamespace(terms=terms)
+        Policy(),
+        GrpoConfig(),
+        num_steps=1,
+        fingerprints={},
+        sharing=Policy(),
+        sampler=SimpleNamespace(terms=terms),
     )
     assert list(module.curves) == ["reward", "reward_f1", "reward_overlong", "reward_mine"]
     assert set(module.curves) <= set(module.columns)

@@ -43,7 +43,9 @@ def answer(utterance_ids: Sequence[int] = (), image_ids: Sequence[int] = ()) -> 
 def test_weights_choose_the_terms() -> None:
     """A term with a weight of 0 is left out; beta and discount reach the F1 reward."""
     off = {"f1_weight": 0.0, "format_weight": 0.0, "order_weight": 0.0}
-    found = reward_terms(GrpoConfig(**{**off, "mcc_weight": 0.5, "f1_weight": 2.0, "f1_beta": 2.0}), NO_MODEL)
+    found = reward_terms(
+        GrpoConfig(**{**off, "mcc_weight": 0.5, "f1_weight": 2.0, "f1_beta": 2.0}), NO_MODEL
+    )
     assert [(term.name, term.weight) for term in found] == [("f1", 2.0), ("mcc", 0.5)]
     # one of two true ids is named: recall 1/2 and precision 1 give F2 = 5/9, one id too few x 0.95;
     # the pictures' lists are both empty
@@ -64,8 +66,15 @@ def test_vectors_are_kept_in_the_folder_that_is_named(sample_home: Path, tmp_pat
     config = GrpoConfig(**settings)
     vlm = load_base(config, "tiny")
     data = load_dataset("sample", split="val")
-    index = next(number for number, example in enumerate(data) if example.fragment and example.fragment.image_ids)
-    columns = {name: [value] for name, value in columns_of(make_prompt_builder(config, vlm), data)(index).items()}
+    index = next(
+        number
+        for number, example in enumerate(data)
+        if example.fragment and example.fragment.image_ids
+    )
+    columns = {
+        name: [value]
+        for name, value in columns_of(make_prompt_builder(config, vlm), data)(index).items()
+    }
 
     def reward() -> tuple[FragmentOrderReward, CachedEncoder]:
         (term,) = reward_terms(config, vlm)
@@ -74,12 +83,16 @@ def test_vectors_are_kept_in_the_folder_that_is_named(sample_home: Path, tmp_pat
         return term.function, term.function.encoder
 
     def value_of(function: FragmentOrderReward) -> float:
-        return function(completions=columns["solution"], **{**columns, "prompts": columns["prompt"]})[0]
+        return function(
+            completions=columns["solution"], **{**columns, "prompts": columns["prompt"]}
+        )[0]
 
     first, encoder = reward()
     assert encoder.max_bytes == 3 * 2**20
     value = value_of(first)
-    assert len(list((tmp_path / "1000-pixels").rglob("*"))) > len(data[index].dialogue.utterances) / 2
+    assert (
+        len(list((tmp_path / "1000-pixels").rglob("*"))) > len(data[index].dialogue.utterances) / 2
+    )
     second, encoder = reward()
 
     embed_texts = encoder._encoder.embed_texts
@@ -127,7 +140,9 @@ def test_a_function_of_the_current_folder(in_folder: Path, monkeypatch: pytest.M
         with pytest.raises(UsageError, match=message):
             load_reward(name)
     with pytest.raises(RewardError, match="reward later is asynchronous"):
-        compute_rewards([RewardTerm("later", load_reward("own_reward_a:later"))], ["p"], ["c"], {}, ["a"])
+        compute_rewards(
+            [RewardTerm("later", load_reward("own_reward_a:later"))], ["p"], ["c"], {}, ["a"]
+        )
 
 
 @pytest.mark.parametrize("name", ["", "plain", "module:", ":function", ":"])
@@ -140,7 +155,11 @@ def test_names_without_a_module_or_a_function(name: str) -> None:
     ("content", "reason", "kind"),
     [
         (None, "ModuleNotFoundError: No module named", ModuleNotFoundError),
-        ("import no_such_module_at_all", "No module named 'no_such_module_at_all'", ModuleNotFoundError),
+        (
+            "import no_such_module_at_all",
+            "No module named 'no_such_module_at_all'",
+            ModuleNotFoundError,
+        ),
         ("def f(:", "SyntaxError", SyntaxError),
         ("1 / 0", "ZeroDivisionError: division by zero", ZeroDivisionError),
         ("raise SystemExit(0)", "SystemExit", SystemExit),
@@ -164,7 +183,9 @@ def test_modules_that_cannot_be_imported(
 def _compute(function: Callable[..., Any], num: int = 3) -> torch.Tensor:
     texts = [f"c{row}" for row in range(num)]
     ids = [f"d{row}" for row in range(num)]
-    return compute_rewards([RewardTerm("mine", function)], texts, texts, {"number": list(range(num))}, ids)
+    return compute_rewards(
+        [RewardTerm("mine", function)], texts, texts, {"number": list(range(num))}, ids
+    )
 
 
 def test_values_of_all_terms() -> None:
@@ -173,7 +194,9 @@ def test_values_of_all_terms() -> None:
         RewardTerm("f1", fragment_f1_reward, 1.0),
         RewardTerm("format", format_reward, 0.3),
         RewardTerm("tensor", lambda completions, **columns: torch.arange(3), 2.0),
-        RewardTerm("mixed", lambda completions, **columns: [True, np.float32(0.5), torch.tensor(-1)], -1.0),
+        RewardTerm(
+            "mixed", lambda completions, **columns: [True, np.float32(0.5), torch.tensor(-1)], -1.0
+        ),
         RewardTerm("array", lambda completions, **columns: np.array([1, 2, 3]), 0.0),
     ]
     values = compute_rewards(terms, texts, texts, {"solution": [answer([0])] * 3}, ["a", "b", "c"])
@@ -187,15 +210,29 @@ def test_values_of_all_terms() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [float("nan"), float("inf"), -float("inf"), None, "1", 1e300, 10**400, 1j, [1.0], torch.tensor(float("nan"))],
+    [
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        None,
+        "1",
+        1e300,
+        10**400,
+        1j,
+        [1.0],
+        torch.tensor(float("nan")),
+    ],
 )
 def test_what_is_no_finite_number(value: Any) -> None:
-    with pytest.raises(RewardError, match=r"reward mine gave .* for sample d1; return a finite number"):
+    with pytest.raises(
+        RewardError, match=r"reward mine gave .* for sample d1; return a finite number"
+    ):
         _compute(lambda **columns: [0.0, value, 0.0])
 
 
 @pytest.mark.parametrize(
-    "given", [None, 1.0, "abc", {"a": 1}, (item for item in "abc"), torch.zeros(3, 1), torch.tensor(1)]
+    "given",
+    [None, 1.0, "abc", {"a": 1}, (item for item in "abc"), torch.zeros(3, 1), torch.tensor(1)],
 )
 def test_what_is_no_list_of_numbers(given: Any) -> None:
     with pytest.raises(RewardError, match=r"reward mine gave a .* instead of a list of numbers"):
@@ -203,7 +240,10 @@ def test_what_is_no_list_of_numbers(given: Any) -> None:
 
 
 def test_lists_of_another_length() -> None:
-    with pytest.raises(RewardError, match="reward mine gave 2 numbers for 3 completions, the first of them sample d0"):
+    with pytest.raises(
+        RewardError,
+        match="reward mine gave 2 numbers for 3 completions, the first of them sample d0",
+    ):
         _compute(lambda **columns: [1.0, 2.0])
 
 
@@ -224,7 +264,9 @@ def test_a_reward_that_raises_is_named_with_the_sample() -> None:
             raise KeyError("rank\nof a group")
         return [0.0]
 
-    with pytest.raises(RewardError, match="failed on samples d0 … d2 together: KeyError: 'rank") as caught:
+    with pytest.raises(
+        RewardError, match="failed on samples d0 … d2 together: KeyError: 'rank"
+    ) as caught:
         _compute(only_together)
     assert isinstance(caught.value.__cause__, KeyError)
     assert "\n" not in str(caught.value)

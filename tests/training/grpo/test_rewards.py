@@ -51,11 +51,21 @@ def f1(text: str, truth: str, reward: FragmentF1Reward = fragment_f1_reward) -> 
 
 def mcc(text: str, truth: str, num_utterances: int, num_images: int) -> float:
     return fragment_mcc_reward(
-        [""], [text], solution=[truth], utterances=[["x"] * num_utterances], images=[["x"] * num_images]
+        [""],
+        [text],
+        solution=[truth],
+        utterances=[["x"] * num_utterances],
+        images=[["x"] * num_images],
     )[0]
 
 
-VECTORS = {"left": [1.0, 0.0], "both": [0.6, 0.8], "down": [0.0, -1.0], "p.png": [0.0, 1.0], "q.png": [1.0, 0.0]}
+VECTORS = {
+    "left": [1.0, 0.0],
+    "both": [0.6, 0.8],
+    "down": [0.0, -1.0],
+    "p.png": [0.0, 1.0],
+    "q.png": [1.0, 0.0],
+}
 
 
 class Known:
@@ -71,14 +81,18 @@ class Known:
         return torch.tensor([VECTORS[Path(image).name] for image in images])
 
 
-def order(text: str, truth: str, *, reward: FragmentOrderReward | None = None, **columns: Any) -> float:
+def order(
+    text: str, truth: str, *, reward: FragmentOrderReward | None = None, **columns: Any
+) -> float:
     """The order reward in a dialogue left+p.png+q.png, both, down, left."""
     dialogue = {
         "utterances": [["left", "both", "down", "left"]],
         "images": [["p.png", "q.png"]],
         "image_utterance_ids": [[0, 0]],
     }
-    return (reward or FragmentOrderReward(Known()))([""], [text], solution=[truth], **dialogue | columns)[0]
+    return (reward or FragmentOrderReward(Known()))(
+        [""], [text], solution=[truth], **dialogue | columns
+    )[0]
 
 
 # -- rules ------------------------------------------------------------------------------------------------------------------
@@ -89,10 +103,16 @@ def test_the_worked_numbers_of_the_docs() -> None:
     assert format_reward([""], [text]) == [1.0]
     assert f1(text, truth) == pytest.approx(0.5 * (4 / 7 * 0.95 + 1))
     assert mcc(text, truth, 8, 3) == pytest.approx(0.5 * (4 / 240**0.5 + 1))
-    by_hand = {"utterances": [["left", "down", "both"]], "images": [["p.png"]], "image_utterance_ids": [[0]]}
+    by_hand = {
+        "utterances": [["left", "down", "both"]],
+        "images": [["p.png"]],
+        "image_utterance_ids": [[0]],
+    }
     coherence = order(answer([0, 2], [0]), answer([0]), **by_hand)
     assert coherence == pytest.approx(0.4)
-    overlong = overlong_penalty(1024, 256)(prompts=[""], completions=[text], completion_ids=[[7] * 896])
+    overlong = overlong_penalty(1024, 256)(
+        prompts=[""], completions=[text], completion_ids=[[7] * 896]
+    )
     assert overlong == [-0.5]
     if DOCS.is_file():
         table = DOCS.read_text(encoding="utf-8")
@@ -145,12 +165,17 @@ def test_both_styles_earn_the_same() -> None:
         assert reward([""] * 2, thought, answer_style=["think", "think"], **columns) == bare
         assert reward([""] * 2, texts, **columns) == bare
         # each in the other's style is malformed
-        assert reward([""] * 2, [texts[0], thought[1]], answer_style=["think", "bare"], **columns) == [0.0, 0.0]
+        assert reward(
+            [""] * 2, [texts[0], thought[1]], answer_style=["think", "bare"], **columns
+        ) == [0.0, 0.0]
 
 
 def test_a_thought_that_the_prompt_opened() -> None:
     text = answer([0, 1], [0])
-    within, whole = f"hm\n</think>\n<answer>{text}</answer>", f"<think>hm</think><answer>{text}</answer>"
+    within, whole = (
+        f"hm\n</think>\n<answer>{text}</answer>",
+        f"<think>hm</think><answer>{text}</answer>",
+    )
     opening = "question<think>\n"
 
     def earned(prompt: Any, completion: str, style: str) -> float:
@@ -159,10 +184,17 @@ def test_a_thought_that_the_prompt_opened() -> None:
     assert earned(opening, within, "think") == earned("", within, "think") == 1.0
     assert earned(opening, whole, "think") == 0.0  # opened twice
     assert earned("question", whole, "think") == earned("", whole, "think") == 1.0
-    assert earned(opening, f"hm\n</think>\n\n{text}", "bare") == earned("", f"hm</think>{text}", "bare") == 1.0
+    assert (
+        earned(opening, f"hm\n</think>\n\n{text}", "bare")
+        == earned("", f"hm</think>{text}", "bare")
+        == 1.0
+    )
     assert earned(opening, text, "bare") == 0.0  # said within the thought
     assert earned("question", f"<think>hm</think>{text}", "bare") == 0.0
-    conversation = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "<think>"}]
+    conversation = [
+        {"role": "user", "content": "question"},
+        {"role": "assistant", "content": "<think>"},
+    ]
     assert earned(conversation, whole, "think") == 0.0
     assert earned(conversation, within, "think") == earned(conversation[:1], within, "think") == 1.0
     assert f1(within, text) == 0.0
@@ -172,7 +204,9 @@ def test_a_thought_that_the_prompt_opened() -> None:
 def test_markers_that_trl_has_cut_are_warned_of_once() -> None:
     rewards._warn_of_cut_markers.cache_clear()
     cut = ["[0, 1];[]", "[2];[0]", "no [0] at all"]
-    with pytest.warns(UserWarning, match="TRL decodes with skip_special_tokens and cuts them") as caught:
+    with pytest.warns(
+        UserWarning, match="TRL decodes with skip_special_tokens and cuts them"
+    ) as caught:
         assert format_reward([""] * 3, cut) == [0.0] * 3
     assert len(caught) == 1
     with warnings.catch_warnings():
@@ -214,8 +248,15 @@ def test_f1_by_hand(text: str, truth: str, expected: float) -> None:
 def test_f_beta_and_discount_by_hand() -> None:
     text, truth = answer([1, 2, 3, 5], [0]), answer([1, 2, 4], [0])
     # TP 2, FP 2, FN 1: (1+4)·2 / (5·2 + 4·1 + 2)
-    assert f1(text, truth, FragmentF1Reward(beta=2, length_discount=0.5)) == pytest.approx(0.5 * (10 / 16 * 0.5 + 1))
-    for wrong in ({"beta": 0}, {"beta": float("nan")}, {"length_discount": 0}, {"length_discount": 1.1}):
+    assert f1(text, truth, FragmentF1Reward(beta=2, length_discount=0.5)) == pytest.approx(
+        0.5 * (10 / 16 * 0.5 + 1)
+    )
+    for wrong in (
+        {"beta": 0},
+        {"beta": float("nan")},
+        {"length_discount": 0},
+        {"length_discount": 1.1},
+    ):
         with pytest.raises(ValueError, match="it must be over 0"):
             FragmentF1Reward(**wrong)
 
@@ -224,7 +265,9 @@ _IDS = st.lists(st.integers(0, 7), max_size=6)
 
 
 @given(_IDS, _IDS, _IDS, _IDS)
-def test_f1_is_best_for_the_truth_alone(a: list[int], b: list[int], c: list[int], d: list[int]) -> None:
+def test_f1_is_best_for_the_truth_alone(
+    a: list[int], b: list[int], c: list[int], d: list[int]
+) -> None:
     truth = Fragment.of(c, d)
     earned = f1(answer(a, b), format_answer(truth))
     assert 0 <= earned <= 1
@@ -235,13 +278,22 @@ def test_f1_is_best_for_the_truth_alone(a: list[int], b: list[int], c: list[int]
         assert f1(answer([*a, item], b), format_answer(truth)) <= earned
 
 
-@given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 80), st.floats(0.1, 4.0), st.floats(0.5, 1.0))
+@given(
+    st.integers(1, 60),
+    st.integers(0, 60),
+    st.integers(1, 80),
+    st.floats(0.1, 4.0),
+    st.floats(0.5, 1.0),
+)
 def test_repeats_never_pay_however_short_the_answer(
     num_right: int, num_missed: int, num_repeats: int, beta: float, discount: float
 ) -> None:
     truth = format_answer(Fragment(tuple(range(num_right + num_missed))))
     reward = FragmentF1Reward(beta, discount)
-    earned = [f1(answer([*range(num_right), *[0] * count]), truth, reward) for count in range(num_repeats + 1)]
+    earned = [
+        f1(answer([*range(num_right), *[0] * count]), truth, reward)
+        for count in range(num_repeats + 1)
+    ]
     assert earned == sorted(earned, reverse=True)
 
 
@@ -309,25 +361,36 @@ class Spread:
 
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         self.asked += map(str, texts)
-        rows = [torch.randn(6, generator=torch.Generator().manual_seed(sum(map(ord, str(text))))) for text in texts]
+        rows = [
+            torch.randn(6, generator=torch.Generator().manual_seed(sum(map(ord, str(text)))))
+            for text in texts
+        ]
         return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
 
     embed_images = embed_texts
 
 
-def _batch(chance: random.Random, num_prompts: int, group_size: int) -> tuple[list[str], dict[str, list[Any]]]:
+def _batch(
+    chance: random.Random, num_prompts: int, group_size: int
+) -> tuple[list[str], dict[str, list[Any]]]:
     texts: list[str] = []
     columns: dict[str, list[Any]] = {
-        name: [] for name in ("solution", "utterances", "images", "image_utterance_ids", "answer_style")
+        name: []
+        for name in ("solution", "utterances", "images", "image_utterance_ids", "answer_style")
     }
     for prompt in range(num_prompts):
         lines = [f"{prompt} says {line}" for line in range(chance.randint(0, 30))]
-        pictures = [f"{prompt}/{number}.png" for number in range(chance.randint(0, 5) if lines else 0)]
+        pictures = [
+            f"{prompt}/{number}.png" for number in range(chance.randint(0, 5) if lines else 0)
+        ]
         hangs_on = sorted(chance.choices(range(len(lines)), k=len(pictures)))
         truth = answer(chance.sample(range(8), 2) if chance.random() < 0.8 else [])
         for _ in range(group_size):
             texts.append(
-                answer(chance.sample(range(35), chance.randint(0, 6)), chance.sample(range(7), chance.randint(0, 3)))
+                answer(
+                    chance.sample(range(35), chance.randint(0, 6)),
+                    chance.sample(range(7), chance.randint(0, 3)),
+                )
             )
             row = (truth, list(lines), list(pictures), list(hangs_on), "bare")
             for column, value in zip(columns.values(), row, strict=True):
@@ -355,9 +418,13 @@ def test_order_is_the_metric_whatever_is_in_the_batch() -> None:
             expected = float(
                 fragment_order_coherence(
                     utterance_ids,
-                    encoder.embed_texts([lines[item] for item in utterance_ids] or [""])[: len(utterance_ids)],
+                    encoder.embed_texts([lines[item] for item in utterance_ids] or [""])[
+                        : len(utterance_ids)
+                    ],
                     [hangs_on[item] for item in image_ids],
-                    encoder.embed_images([pictures[item] for item in image_ids] or [""])[: len(image_ids)],
+                    encoder.embed_images([pictures[item] for item in image_ids] or [""])[
+                        : len(image_ids)
+                    ],
                     is_target_empty=true.is_empty,
                 )
             )
@@ -400,7 +467,12 @@ def test_a_dialogue_is_encoded_once(tmp_path: Path) -> None:
 
 
 def test_vectors_come_from_the_cache_folder(tmp_path: Path) -> None:
-    columns = {"solution": [answer([0])], "utterances": [["new", "newer"]], "images": [[]], "image_utterance_ids": [[]]}
+    columns = {
+        "solution": [answer([0])],
+        "utterances": [["new", "newer"]],
+        "images": [[]],
+        "image_utterance_ids": [[]],
+    }
     values = []
     for expected in (["new", "newer"], ["a"]):  # the second run asks for the width alone
         encoder = Spread()
@@ -426,7 +498,10 @@ def test_rewards_of_a_large_step_are_cheap() -> None:
 def overlong_penalty(max_new_tokens: int, overlong_tokens: int) -> RewardFunction:
     """The reward that the setting makes, which is TRL's."""
     config = GrpoConfig(
-        max_new_tokens=max_new_tokens, overlong_tokens=overlong_tokens, order_weight=0.0, format_weight=0.0
+        max_new_tokens=max_new_tokens,
+        overlong_tokens=overlong_tokens,
+        order_weight=0.0,
+        format_weight=0.0,
     )
     terms = {term.name: term for term in reward_terms(config, NO_MODEL)}
     assert terms["overlong"].weight == 1
@@ -438,7 +513,9 @@ def test_overlong_by_hand() -> None:
     ids = [[0] * length for length in (0, 6, 7, 9, 10, 12)]
     found = penalty(prompts=[""] * 6, completions=[""] * 6, completion_ids=ids)
     assert found == [0.0, 0.0, -0.25, -0.75, -1.0, -1.0]
-    with pytest.raises(UsageError, match="overlong_tokens: 11 is more than the 10 tokens of the longest answer"):
+    with pytest.raises(
+        UsageError, match="overlong_tokens: 11 is more than the 10 tokens of the longest answer"
+    ):
         overlong_penalty(10, 11)
 
 
@@ -469,7 +546,10 @@ def test_rewards_are_called_as_trl_calls_them() -> None:
     }
     conversation = [{"role": "assistant", "content": text}]
     in_parts = [
-        {"role": "assistant", "content": [{"type": "text", "text": text[:5]}, {"type": "text", "text": text[5:]}]}
+        {
+            "role": "assistant",
+            "content": [{"type": "text", "text": text[:5]}, {"type": "text", "text": text[5:]}],
+        }
     ]
     for reward, expected in (
         (format_reward, 1.0),
@@ -479,16 +559,28 @@ def test_rewards_are_called_as_trl_calls_them() -> None:
         (overlong_penalty(8, 6), -1 / 6),
     ):
         for completions in ([text, text], [conversation, in_parts]):
-            values = reward(prompts=["p"] * 2, completions=completions, completion_ids=[[1, 2, 3]] * 2, **columns)
+            values = reward(
+                prompts=["p"] * 2,
+                completions=completions,
+                completion_ids=[[1, 2, 3]] * 2,
+                **columns,
+            )
             assert values == pytest.approx([expected] * 2)
             assert isinstance(values, list)
     # as docs/rewards.md hands on a column of another name
     order_reward = FragmentOrderReward(Known())
     image_files = columns.pop("images")
-    assert order_reward(["p"] * 2, [text, text], images=image_files, **columns) == pytest.approx([0.4] * 2)
+    assert order_reward(["p"] * 2, [text, text], images=image_files, **columns) == pytest.approx(
+        [0.4] * 2
+    )
     names = [item.__name__ for item in (format_reward, fragment_f1_reward, fragment_mcc_reward)]
     names += [FragmentOrderReward(Known()).__name__]
-    assert names == ["format_reward", "fragment_f1_reward", "fragment_mcc_reward", "fragment_order_reward"]
+    assert names == [
+        "format_reward",
+        "fragment_f1_reward",
+        "fragment_mcc_reward",
+        "fragment_order_reward",
+    ]
 
 
 @pytest.mark.slow
@@ -507,11 +599,24 @@ def test_trl_trains_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "path", list(sys.path))
     mine = load_reward("my_rewards:last_ids")
 
-    words = ["<pad>", "<eos>", answer([0]), answer([1], [0]), answer(), *(f"t{number}" for number in range(5))]
-    tokens = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>"))
+    words = [
+        "<pad>",
+        "<eos>",
+        answer([0]),
+        answer([1], [0]),
+        answer(),
+        *(f"t{number}" for number in range(5)),
+    ]
+    tokens = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>")
+    )
     tokens.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokens, pad_token="<pad>", eos_token="<eos>", unk_token="<pad>", padding_side="left"
+        tokenizer_object=tokens,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<pad>",
+        padding_side="left",
     )
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(
@@ -547,10 +652,16 @@ def test_trl_trains_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )  # fmt: skip
     trainer.train()
     logged = trainer.state.log_history[0]
-    assert {"rewards/format_reward/mean", "rewards/fragment_f1_reward/mean", "rewards/last_ids/mean"} <= set(logged)
+    assert {
+        "rewards/format_reward/mean",
+        "rewards/fragment_f1_reward/mean",
+        "rewards/last_ids/mean",
+    } <= set(logged)
     assert logged["rewards/last_ids/std"] > 0
     assert [len(values) for values in seen["f1"]] == [8]
     assert logged["rewards/fragment_f1_reward/mean"] == pytest.approx(sum(seen["f1"][0]) / 8)
     assert logged["rewards/format_reward/mean"] == pytest.approx(sum(seen["format"][0]) / 8)
     assert 0 < logged["rewards/format_reward/mean"] < 1  # some of the eight are answers
-    assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    assert any(
+        not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)
+    )

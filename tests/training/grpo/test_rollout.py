@@ -33,13 +33,22 @@ class Script:
         self._attempts = {prompt: iter(attempts) for prompt, attempts in SCRIPT.items()}
 
     def __call__(
-        self, vlm: Any, prompts: Sequence[Encoded], *, num_samples: int, dialogue_numbers: Sequence[int], **_: Any
+        self,
+        vlm: Any,
+        prompts: Sequence[Encoded],
+        *,
+        num_samples: int,
+        dialogue_numbers: Sequence[int],
+        **_: Any,
     ) -> list[list[Generated]]:
         assert num_samples == 2
         numbers = [prompt.input_ids[0] for prompt in prompts]
         self.asked.append(list(zip(numbers, dialogue_numbers, strict=True)))
         return [
-            [Generated(word, (int(word), 99), (-1.0, -1.0)) for word in next(self._attempts[number]).split()]
+            [
+                Generated(word, (int(word), 99), (-1.0, -1.0))
+                for word in next(self._attempts[number]).split()
+            ]
             for number in numbers
         ]
 
@@ -55,7 +64,9 @@ def value(prompts: Sequence[Any], completions: Sequence[str], **columns: Any) ->
     return [float(text) for text in completions]
 
 
-def index_of(prompts: Sequence[Any], completions: Sequence[str], *, index: Sequence[int], **_: Any) -> list[float]:
+def index_of(
+    prompts: Sequence[Any], completions: Sequence[str], *, index: Sequence[int], **_: Any
+) -> list[float]:
     """The same for all answers of a prompt, so that it gives no signal."""
     return [float(item) for item in index]
 
@@ -101,5 +112,9 @@ def test_without_attempts_all_stays(script: Script) -> None:
 
 def test_few_prompts_are_answered_at_once(script: Script) -> None:
     found = roll_out(resample_attempts=1, rollout_batch=3)
-    assert [[number for number, _ in asked] for asked in script.asked] == [[10, 11, 12], [13], [11, 12, 13]]
+    assert [[number for number, _ in asked] for asked in script.asked] == [
+        [10, 11, 12],
+        [13],
+        [11, 12, 13],
+    ]
     assert [answer.text for answer in found.answers] == ["1", "0", "0", "0", "5", "5", "1", "2"]

@@ -36,11 +36,19 @@ SMALL = {
     "lora_dropout": 0.1, "num_threads": 1, "gradient_checkpointing": False, "show_samples_every_steps": 2,
     "resample_attempts": 1, "order_weight": 1.0,
 }  # fmt: skip
-NOT_REPEATABLE = {"tokens_per_second", "peak_memory_mb", "seconds_rollout", "seconds_reference", "seconds_update"}
+NOT_REPEATABLE = {
+    "tokens_per_second",
+    "peak_memory_mb",
+    "seconds_rollout",
+    "seconds_reference",
+    "seconds_update",
+}
 
 
 def _options(**settings: object) -> list[str]:
-    return [word for name, value in {**SMALL, **settings}.items() for word in ("-o", f"{name}={value}")]
+    return [
+        word for name, value in {**SMALL, **settings}.items() for word in ("-o", f"{name}={value}")
+    ]
 
 
 def _command(*words: str) -> list[str]:
@@ -49,14 +57,19 @@ def _command(*words: str) -> list[str]:
 
 def _train(run: Path, **settings: Any) -> Path:
     return train(
-        GrpoStage(), GrpoConfig(**{**SMALL, **settings}), Job(run=run, say=lambda text: None, progress=False)
+        GrpoStage(),
+        GrpoConfig(**{**SMALL, **settings}),
+        Job(run=run, say=lambda text: None, progress=False),
     ).run
 
 
 def _rows(run: Path) -> list[dict[str, str]]:
     """The figures that must be the same to the last bit: all but speed and memory."""
     with (run / "metrics.csv").open(encoding="utf-8") as file:
-        return [{name: row[name] for name in row if name not in NOT_REPEATABLE} for row in csv.DictReader(file)]
+        return [
+            {name: row[name] for name in row if name not in NOT_REPEATABLE}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _weights(run: Path) -> bytes:
@@ -73,7 +86,11 @@ def table(tmp_path_factory: pytest.TempPathFactory, sample_home: Path) -> Path:
     data = list(load_dataset("sample", split="grpo"))
     path = tmp_path_factory.mktemp("table") / "difficulty.csv"
     facts = [
-        Difficulty((index * 7 % 11) / 10, (index * 5 % 13) / 4, bool(example.fragment and example.fragment.is_empty))
+        Difficulty(
+            (index * 7 % 11) / 10,
+            (index * 5 % 13) / 4,
+            bool(example.fragment and example.fragment.is_empty),
+        )
         for index, example in enumerate(data)
     ]
     write_difficulties(path, data, facts)
@@ -92,7 +109,14 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory, table: Path) -> Path:
 
 
 def test_a_run_leaves_what_it_promises(whole_run: Path) -> None:
-    names = ("config.yaml", "metrics.csv", "curve.png", "levels.png", "samples.jsonl", "merged/config.json")
+    names = (
+        "config.yaml",
+        "metrics.csv",
+        "curve.png",
+        "levels.png",
+        "samples.jsonl",
+        "merged/config.json",
+    )
     for name in (*names, "adapter/adapter_model.safetensors"):
         assert (whole_run / name).is_file(), name
     record = json.loads((whole_run / "run.json").read_text(encoding="utf-8"))
@@ -103,7 +127,9 @@ def test_a_run_leaves_what_it_promises(whole_run: Path) -> None:
     for row in rows:
         shares = [float(row[f"level_{level}"]) for level in ("easy", "medium", "confusing", "hard")]
         assert sum(shares) == pytest.approx(1)
-        total = 0.3 * float(row["reward_format"]) + float(row["reward_f1"]) + float(row["reward_order"])
+        total = (
+            0.3 * float(row["reward_format"]) + float(row["reward_f1"]) + float(row["reward_order"])
+        )
         assert float(row["reward"]) == pytest.approx(total, rel=1e-5)
         assert float(row["kl"]) >= 0
     assert float(rows[0]["entropy"]) > 0
@@ -112,14 +138,19 @@ def test_a_run_leaves_what_it_promises(whole_run: Path) -> None:
 def test_a_checkpoint_keeps_its_form(whole_run: Path) -> None:
     """Runs that were begun by an earlier version find their place again by these names."""
     checkpoint = torch.load(whole_run / "checkpoints" / "step-00000004.ckpt", weights_only=True)
-    assert checkpoint["loops"]["fit_loop"]["state_dict"] == {"combined_loader": [{"steps_given": 4}]}
+    assert checkpoint["loops"]["fit_loop"]["state_dict"] == {
+        "combined_loader": [{"steps_given": 4}]
+    }
     assert checkpoint["callbacks"]["CurriculumCallback"]["num_drawn"] == 4 * 4
     assert set(checkpoint["callbacks"]) == {"CurriculumCallback"}
     assert set(checkpoint["ffr"]) == {"configuration", "data", "model"}
 
 
 def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
-    lines = [json.loads(line) for line in (whole_run / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (whole_run / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [line["step"] for line in lines] == [1] * 4 + [2] * 4 + [4] * 4
     for line in lines:
         assert line["dialogue_id"].startswith("sample_grpo")
@@ -159,14 +190,23 @@ def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
     ],
 )
 def test_killed_and_resumed_is_the_same_to_the_bit(
-    whole_run: Path, tmp_path: Path, table: Path, number: signal.Signals, event: Event, last_step: int
+    whole_run: Path,
+    tmp_path: Path,
+    table: Path,
+    number: signal.Signals,
+    event: Event,
+    last_step: int,
 ) -> None:
     """Two updates a rollout, accumulation, dropout, validation and an order with state."""
     run = tmp_path / "run"
     words = [*_options(difficulty=table), "--curriculum", "online", "--out", str(run)]
-    assert run_signalled(["train", "grpo", *words], event, number) == (-9 if number == signal.SIGKILL else 130)
+    assert run_signalled(["train", "grpo", *words], event, number) == (
+        -9 if number == signal.SIGKILL else 130
+    )
     assert max(path.name for path in run.glob("checkpoints/*.ckpt")) == f"step-{last_step:08d}.ckpt"
-    done = subprocess.run(_command("--resume", str(run)), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        _command("--resume", str(run)), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert f"going on after step {last_step}" in done.stdout
     assert _rows(run) == _rows(whole_run)
@@ -213,7 +253,10 @@ def test_how_a_step_is_cut_does_not_matter(sample_home: Path, tmp_path: Path) ->
         {"batch_size": 1, "accumulate": 4, "prompt_sharing": "off"},
         {"answers_per_pass": 3, "gradient_checkpointing": True},
     ]
-    rows = [_rows(_train(tmp_path / str(number), **{**ONE_STEP, **cut}))[0] for number, cut in enumerate(cuts)]
+    rows = [
+        _rows(_train(tmp_path / str(number), **{**ONE_STEP, **cut}))[0]
+        for number, cut in enumerate(cuts)
+    ]
     for row in rows[1:]:
         for name in ("reward", "kl", "entropy", "answer_tokens"):
             assert float(row[name]) == pytest.approx(float(rows[0][name]), rel=1e-4, abs=1e-6), name
@@ -221,12 +264,16 @@ def test_how_a_step_is_cut_does_not_matter(sample_home: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_packed_queries_are_the_same_step(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_queries_are_the_same_step(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All queries of a dialogue behind it, however the step is cut, against each prompt by itself: sampling, reference, update."""
     answers: list[int] = []
     score = PrefixSharing.score
 
-    def noted(self: PrefixSharing, prompts: Sequence[Encoded], branches: Any, **options: Any) -> BranchLogprobs:
+    def noted(
+        self: PrefixSharing, prompts: Sequence[Encoded], branches: Any, **options: Any
+    ) -> BranchLogprobs:
         assert len(prompts) == 1
         answers.append(sum(map(len, branches)))
         return score(self, prompts, branches, **options)
@@ -234,7 +281,9 @@ def test_packed_queries_are_the_same_step(sample_home: Path, tmp_path: Path, mon
     monkeypatch.setattr(PrefixSharing, "score", noted)
     packed = {**ONE_STEP, "batch_size": 6, "rollout_batch": 6, "pack_queries": True}
     whole = _rows(_train(tmp_path / "packed", **packed))[0]
-    assert answers.pop(0) == 6 * 4, "the start-up check takes as many prompts at once as a pass may hold"
+    assert answers.pop(0) == 6 * 4, (
+        "the start-up check takes as many prompts at once as a pass may hold"
+    )
     # a pass a dialogue: the reference's passes, then the update's
     num_passes = len(answers) // 2
     assert num_passes < 6
@@ -262,7 +311,9 @@ def test_a_packed_run_goes_on_where_it_stopped(sample_home: Path, tmp_path: Path
     shutil.copytree(whole, half)
     (half / "checkpoints" / "step-00000003.ckpt").unlink()
     record = json.loads((half / "run.json").read_text(encoding="utf-8"))
-    (half / "run.json").write_text(json.dumps({**record, "status": "interrupted"}), encoding="utf-8")
+    (half / "run.json").write_text(
+        json.dumps({**record, "status": "interrupted"}), encoding="utf-8"
+    )
     shutil.rmtree(half / "merged")
     done = _run("--resume", str(half))
     assert done.exit_code == 0, done.output
@@ -276,7 +327,14 @@ def test_processes_may_have_unlike_numbers_of_passes(sample_home: Path, tmp_path
     found = []
     for name, cut in (("packed", {}), ("one_by_one", {"batch_size": 1, "accumulate": 6})):
         run = tmp_path / name
-        settings = {**ONE_STEP, "batch_size": 6, "accumulate": 1, "rollout_batch": 6, "pack_queries": True, **cut}
+        settings = {
+            **ONE_STEP,
+            "batch_size": 6,
+            "accumulate": 1,
+            "rollout_batch": 6,
+            "pack_queries": True,
+            **cut,
+        }
         words = _options(**settings, devices=2, strategy="ddp", accelerator="cpu")
         done = subprocess.run(
             _command(*words, "--out", str(run)),
@@ -297,13 +355,23 @@ def test_processes_may_have_unlike_numbers_of_passes(sample_home: Path, tmp_path
 # the others differ from grpo in what a token is divided by (test_loss.py), and from each other less
 @pytest.mark.parametrize(
     "loss_type",
-    ["grpo", "gspo", "cispo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bnpo", "dr_grpo", "dapo"))],
+    [
+        "grpo",
+        "gspo",
+        "cispo",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("bnpo", "dr_grpo", "dapo")),
+    ],
 )
 def test_every_objective_trains(sample_home: Path, tmp_path: Path, loss_type: str) -> None:
     options = {
         **ONE_STEP, "updates_per_rollout": 2, "scale_advantages": "batch", "mask_cut_off": True, "startup_check": False,
     }  # fmt: skip
-    run = _train(tmp_path / "run", loss_type=loss_type, clip_high=5.0 if loss_type == "cispo" else 0.28, **options)
+    run = _train(
+        tmp_path / "run",
+        loss_type=loss_type,
+        clip_high=5.0 if loss_type == "cispo" else 0.28,
+        **options,
+    )
     assert all(float(row["grad_norm"]) > 0 for row in _rows(run))
 
 
@@ -342,14 +410,18 @@ def test_it_learns_what_is_rewarded(sample_home: Path, tmp_path: Path, own_rewar
             updates_per_rollout=1, learning_rate=3e-3, lora_dropout=0, val_examples=0, warmup_share=0, resample_attempts=0,
         )  # fmt: skip
         rows = _rows(run)
-        assert float(rows[0]["reward"]) == pytest.approx(0.5 * float(rows[0][f"reward_{wish}"]), rel=1e-5)
+        assert float(rows[0]["reward"]) == pytest.approx(
+            0.5 * float(rows[0][f"reward_{wish}"]), rel=1e-5
+        )
         assert not rows[0]["kl"]
         lengths[wish] = sum(float(row["answer_tokens"]) for row in rows[-3:]) / 3
     assert lengths["brief"] < 0.8 * lengths["lengthy"]
 
 
 @pytest.mark.parametrize("name", ["broken", "not_a_number"])
-def test_a_reward_that_fails_names_its_sample(sample_home: Path, tmp_path: Path, own_rewards: str, name: str) -> None:
+def test_a_reward_that_fails_names_its_sample(
+    sample_home: Path, tmp_path: Path, own_rewards: str, name: str
+) -> None:
     with pytest.raises(RewardError, match=rf"{name} .*dialogue 'sample_train"):
         _train(tmp_path / "run", rewards=f"{own_rewards}:{name}")
     record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
@@ -357,7 +429,9 @@ def test_a_reward_that_fails_names_its_sample(sample_home: Path, tmp_path: Path,
 
 
 def test_trying_the_longest_prompt_changes_nothing(sample_home: Path, tmp_path: Path) -> None:
-    runs = [_train(tmp_path / str(check), **ONE_STEP, startup_check=check) for check in (True, False)]
+    runs = [
+        _train(tmp_path / str(check), **ONE_STEP, startup_check=check) for check in (True, False)
+    ]
     assert _rows(runs[0]) == _rows(runs[1])
     assert _weights(runs[0]) == _weights(runs[1])
 
@@ -369,7 +443,14 @@ def test_it_starts_from_the_newest_sft_run(tmp_path: Path) -> None:
         run = tmp_path / f"{stage}-tiny-{number}"
         (run / "merged").mkdir(parents=True)
         (run / "merged" / "config.json").touch()
-        record = {"stage": stage, "status": "finished", "started_at": "", "seed": 0, "model": "", "dataset": ""}
+        record = {
+            "stage": stage,
+            "status": "finished",
+            "started_at": "",
+            "seed": 0,
+            "model": "",
+            "dataset": "",
+        }
         record["finished_at"] = f"2026-01-0{number + 1}"
         (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
     config, source = GrpoStage().choose_model(GrpoConfig(), tmp_path)
@@ -382,7 +463,9 @@ def _run(*words: str) -> Result:
     return CliRunner().invoke(ffr, ["train", "grpo", *words])
 
 
-def test_a_dry_run_says_what_would_be_done(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_says_what_would_be_done(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = _run("--dry-run", *_options())
     assert result.exit_code == 0, result.output
@@ -405,7 +488,16 @@ def test_what_a_wrong_call_says(
         (["--from", "tiny", "-o", "rewards=nowhere:nothing"], 2, "nowhere"),
         (["--from", "tiny", "-o", "rewards=math:sqrt=much"], 2, "'much'"),
         (
-            ["--from", "tiny", "-o", "f1_weight=0", "-o", "order_weight=0", "-o", "format_weight=0"],
+            [
+                "--from",
+                "tiny",
+                "-o",
+                "f1_weight=0",
+                "-o",
+                "order_weight=0",
+                "-o",
+                "format_weight=0",
+            ],
             2,
             "no reward has a",
         ),
@@ -429,7 +521,9 @@ def test_what_a_wrong_call_says(
 def test_two_processes_train_one_policy(sample_home: Path, tmp_path: Path, table: Path) -> None:
     """DDP over gloo: different prompts and answers on each process, one order of the data, one set of weights."""
     run = tmp_path / "run"
-    words = _options(devices=2, strategy="ddp", accelerator="cpu", difficulty=table, scale_advantages="batch")
+    words = _options(
+        devices=2, strategy="ddp", accelerator="cpu", difficulty=table, scale_advantages="batch"
+    )
     done = subprocess.run(
         _command(*words, "--curriculum", "online", "--out", str(run)),
         capture_output=True, text=True, check=False, timeout=400, env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -438,5 +532,8 @@ def test_two_processes_train_one_policy(sample_home: Path, tmp_path: Path, table
     rows = _rows(run)
     assert len(rows) == 4
     assert all(float(row["grad_norm"]) > 0 for row in rows)
-    lines = [json.loads(line) for line in (run / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (run / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert len(lines) == 3 * 4

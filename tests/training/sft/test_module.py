@@ -35,7 +35,9 @@ class Told(L.Callback):
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
 
-    def on_train_batch_end(self, trainer: Any, pl_module: SftModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: SftModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if batch.ends_step:
             self.figures = pl_module.take_step_figures(batch)
 
@@ -44,7 +46,12 @@ class Told(L.Callback):
 @pytest.mark.parametrize("largest_norm", [1.0, 0.1, 0.0])
 def test_the_figures_of_a_step_by_hand(tmp_path: Path, largest_norm: float) -> None:
     config = SftConfig(
-        accumulate=2, learning_rate=0.5, warmup_share=0, weight_decay=0, max_grad_norm=largest_norm, accelerator="cpu"
+        accumulate=2,
+        learning_rate=0.5,
+        warmup_share=0,
+        weight_decay=0,
+        max_grad_norm=largest_norm,
+        accelerator="cpu",
     )
     told, model = Told(), Words()
     module = SftModule(model, config, num_steps=1, fingerprints={})

@@ -58,7 +58,9 @@ def make_examples(root: Path) -> list[Example]:
         for query in range(size):
             # the first letters of the queries are alike, so that what is shared ends inside a query
             fragment = Fragment(tuple(range(query % 3)), tuple(range(min(query, len(chosen)))))
-            examples.append(Example(dialogue, f"a query of {'long ' * query}kind {query}", fragment))
+            examples.append(
+                Example(dialogue, f"a query of {'long ' * query}kind {query}", fragment)
+            )
     random.Random(0).shuffle(examples)
     return examples
 
@@ -94,8 +96,12 @@ def step_of(
         accelerator="cpu", logger=False, enable_checkpointing=False, accumulate_grad_batches=accumulate,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    plan = TrainPlan([item.num_tokens for item in items], per_batch, accumulate, num_processes=1, epochs=1)
-    loader = StepLoader(plan, items.__getitem__, lambda index: items[index].num_answer_tokens, num_workers=0)
+    plan = TrainPlan(
+        [item.num_tokens for item in items], per_batch, accumulate, num_processes=1, epochs=1
+    )
+    loader = StepLoader(
+        plan, items.__getitem__, lambda index: items[index].num_answer_tokens, num_workers=0
+    )
     batches = list(loader)
     for batch in batches:
         (module.training_step(batch, 0) / accumulate).backward()
@@ -132,7 +138,9 @@ def test_packed_step_equals_separate_sequences(
     packer = QueryPacker(builder, data, groups, is_shared=True, say=refuse)
     items = [packer(number) for number in range(len(groups))]
     assert all(len(item.prompts) == 1 for item in items)
-    assert sum(item.num_tokens for item in items) < 0.5 * sum(example.num_tokens for example in examples)
+    assert sum(item.num_tokens for item in items) < 0.5 * sum(
+        example.num_tokens for example in examples
+    )
     for per_batch in (5, 2):
         loss, mine = step_of(vlm, items, sharing, per_batch=per_batch)
         assert loss == pytest.approx(expected, rel=1e-4)
@@ -156,7 +164,9 @@ def test_a_model_that_cannot_share_repeats(
     assert worst(mine, theirs) < 1e-3
 
 
-def test_pictures_behind_the_query_are_not_packed(data: ExampleDataset, model_folder: Callable[[str], Path]) -> None:
+def test_pictures_behind_the_query_are_not_packed(
+    data: ExampleDataset, model_folder: Callable[[str], Path]
+) -> None:
     """A chat template that writes all pictures last: said once, trained one by one, with the same loss."""
     vlm = with_lora(model_folder("qwen2-vl"))
     vlm.train()
@@ -181,7 +191,12 @@ def test_pictures_behind_the_query_are_not_packed(data: ExampleDataset, model_fo
     assert len(said) == 1
     assert "do not all stand before its queries" in said[0]
     chosen = [item for item, group in zip(items, groups, strict=True) if len(group) in (2, 4)]
-    rows = [builder(data[i], with_answer=True) for group in groups if len(group) in (2, 4) for i in group]
+    rows = [
+        builder(data[i], with_answer=True)
+        for group in groups
+        if len(group) in (2, 4)
+        for i in group
+    ]
     expected, theirs = step_of(vlm, rows, None, per_batch=2)
     loss, mine = step_of(vlm, chosen, PrefixSharing(vlm), per_batch=2)
     assert loss == pytest.approx(expected, rel=1e-4)
@@ -191,7 +206,9 @@ def test_pictures_behind_the_query_are_not_packed(data: ExampleDataset, model_fo
 IDS = st.lists(st.integers(0, 3), min_size=1, max_size=8)
 
 
-@given(st.lists(st.integers(0, 3), max_size=6), st.lists(st.tuples(IDS, IDS), min_size=1, max_size=5))
+@given(
+    st.lists(st.integers(0, 3), max_size=6), st.lists(st.tuples(IDS, IDS), min_size=1, max_size=5)
+)
 def test_packing_keeps_every_id(start: list[int], rows: list[tuple[list[int], list[int]]]) -> None:
     """What is shared and a branch make the row again; no more could be shared; no answer is shared."""
     encoded = [Encoded([9, *start, *prompt, *answer], len(answer)) for prompt, answer in rows]
@@ -200,7 +217,10 @@ def test_packing_keeps_every_id(start: list[int], rows: list[tuple[list[int], li
     assert [prompt.input_ids + branch for branch in branches] == [row.input_ids for row in encoded]
     assert counts == [row.num_answer_tokens for row in encoded]
     assert all(len(branch) >= count for branch, count in zip(branches, counts, strict=True))
-    assert any(len(b) == c for b, c in zip(branches, counts, strict=True)) or len({b[0] for b in branches}) > 1
+    assert (
+        any(len(b) == c for b, c in zip(branches, counts, strict=True))
+        or len({b[0] for b in branches}) > 1
+    )
     assert group.num_answer_tokens == sum(counts)
 
 
@@ -234,17 +254,27 @@ def test_every_example_once_an_epoch(
         assert len(sizes) == -(-number // max_queries)
         assert max(sizes) - min(sizes) <= 1
     plan = TrainPlan([1] * len(groups), batch_size, 2, num_processes, epochs=float(epochs))
-    taken = Counter(index for step in plan.steps() for batch in step for number in batch for index in groups[number])
+    taken = Counter(
+        index
+        for step in plan.steps()
+        for batch in step
+        for number in batch
+        for index in groups[number]
+    )
     assert taken == dict.fromkeys(range(len(dialogues)), epochs)
 
 
-def test_a_padding_batch_counts_for_nothing(data: ExampleDataset, model_folder: Callable[[str], Path]) -> None:
+def test_a_padding_batch_counts_for_nothing(
+    data: ExampleDataset, model_folder: Callable[[str], Path]
+) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     builder = PromptBuilder(vlm, query_position="last")
     groups = group_queries(data)
     packer = QueryPacker(builder, data, groups, is_shared=True, say=refuse)
     plan = TrainPlan([1] * len(groups), batch_size=5, accumulate=1, num_processes=2, epochs=1)
-    loader = StepLoader(plan, packer, packer.count_answer_tokens, process=1, num_processes=2, num_workers=0)
+    loader = StepLoader(
+        plan, packer, packer.count_answer_tokens, process=1, num_processes=2, num_workers=0
+    )
     batches: list[MicroBatch[PackedQueries]] = list(loader)
     assert [batch.is_padding for batch in batches] == [True]
     every = [builder(example, with_answer=True).num_answer_tokens for example in data]
@@ -264,7 +294,10 @@ def rows_of(run: Path) -> list[dict[str, str]]:
     """The figures that must be the same to the last bit: all but speed and memory."""
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [{name: row[name] for name in row if name not in ("tokens_per_second", "peak_memory_mb")} for row in rows]
+    return [
+        {name: row[name] for name in row if name not in ("tokens_per_second", "peak_memory_mb")}
+        for row in rows
+    ]
 
 
 def figures_of(run: Path) -> list[tuple[float, float]]:
@@ -294,11 +327,15 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(sample_home: Path, tmp_path:
     assert weights[0] == weights[1]
 
 
-def test_micro_batches_and_cached_features_do_not_change_the_step(sample_home: Path, tmp_path: Path) -> None:
+def test_micro_batches_and_cached_features_do_not_change_the_step(
+    sample_home: Path, tmp_path: Path
+) -> None:
     """Four dialogues at once, or twice two, with and without cached features: the same losses and gradient norms."""
     settings = {"max_steps": 2, "lora_dropout": 0.0, "val_examples": 0}
     whole = trained(tmp_path / "whole", **settings, batch_size=4, accumulate=1)
-    halves = trained(tmp_path / "halves", **settings, batch_size=2, accumulate=2, feature_cache_mb=0)
+    halves = trained(
+        tmp_path / "halves", **settings, batch_size=2, accumulate=2, feature_cache_mb=0
+    )
     for one, other in zip(figures_of(whole), figures_of(halves), strict=True):
         assert one == pytest.approx(other, rel=2e-4)
 
@@ -307,7 +344,9 @@ def test_a_packed_training_is_the_unpacked_one(sample_home: Path, tmp_path: Path
     """Steps over all the data: packed or not, they are the same steps."""
     lines = (sample_home / "sample" / "train.jsonl").read_text(encoding="utf-8").splitlines()[:13]
     (tmp_path / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    groups = group_queries(open_dataset(tmp_path / "train.jsonl", image_root=sample_home / "sample"))
+    groups = group_queries(
+        open_dataset(tmp_path / "train.jsonl", image_root=sample_home / "sample")
+    )
     assert len(groups) < 6
     settings = {
         "dataset": str(tmp_path / "train.jsonl"), "image_root": str(sample_home / "sample"), "max_steps": 3, "epochs": 3,
@@ -326,8 +365,18 @@ def test_a_packed_training_is_the_unpacked_one(sample_home: Path, tmp_path: Path
 def test_two_processes_train_as_one(sample_home: Path, tmp_path: Path) -> None:
     """DDP over gloo: the same steps as one process with twice the accumulation."""
     rows = {}
-    for name, more in (("alone", {"accumulate": 2}), ("together", {"accumulate": 1, "devices": 2, "strategy": "ddp"})):
-        settings = {**SMALL, "max_steps": 3, "lora_dropout": 0, "val_examples": 4, "accelerator": "cpu", **more}
+    for name, more in (
+        ("alone", {"accumulate": 2}),
+        ("together", {"accumulate": 1, "devices": 2, "strategy": "ddp"}),
+    ):
+        settings = {
+            **SMALL,
+            "max_steps": 3,
+            "lora_dropout": 0,
+            "val_examples": 4,
+            "accelerator": "cpu",
+            **more,
+        }
         words = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
         done = subprocess.run(
             [sys.executable, "-m", "ffr.cli.main", "train", "sft", *words, "--out", str(tmp_path / name)],
@@ -338,7 +387,9 @@ def test_two_processes_train_as_one(sample_home: Path, tmp_path: Path) -> None:
     for row, other in zip(rows["alone"], rows["together"], strict=True):
         for column in ("loss", "grad_norm", "num_tokens", "val_loss", "val_utterance_f1"):
             if row[column]:
-                assert float(row[column]) == pytest.approx(float(other[column]), rel=1e-3, abs=1e-6), column
+                assert float(row[column]) == pytest.approx(
+                    float(other[column]), rel=1e-3, abs=1e-6
+                ), column
 
 
 def test_a_model_that_cannot_share_says_so_in_a_training(
@@ -348,12 +399,21 @@ def test_a_model_that_cannot_share_says_so_in_a_training(
     shared = trained(tmp_path / "shared", **settings)
     monkeypatch.setattr(PrefixSharing, "_obstacle", lambda self: "of a reason")
     said: list[str] = []
-    train(SftStage(), SftConfig(**settings), Job(run=tmp_path / "run", say=said.append, progress=False))
-    assert sum("repeated for each of their queries" in line and "of a reason" in line for line in said) == 1
+    train(
+        SftStage(),
+        SftConfig(**settings),
+        Job(run=tmp_path / "run", say=said.append, progress=False),
+    )
+    assert (
+        sum("repeated for each of their queries" in line and "of a reason" in line for line in said)
+        == 1
+    )
     assert figures_of(tmp_path / "run")[0] == pytest.approx(figures_of(shared)[0], rel=1e-3)
 
 
-def test_a_dry_run_says_groups(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_says_groups(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["-o", "pack_queries=true", "-o", "batch_size=4", "-o", "max_steps=6"]
     result = CliRunner().invoke(ffr, ["train", "sft", "--dry-run", *words], catch_exceptions=False)
@@ -364,15 +424,26 @@ def test_a_dry_run_says_groups(sample_home: Path, tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_query_must_stand_last(sample_home: Path, tmp_path: Path, model_folder: Callable[[str], Path]) -> None:
+def test_the_query_must_stand_last(
+    sample_home: Path, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
     with pytest.raises(UsageError, match="set query_position=last"):
         SftConfig(pack_queries=True, query_position="first")
     folder = model_folder("qwen2-vl")
     for model_setting, found in ((None, "whatever the data file has"), ("first", "is first")):
         settings = folder / "ffr.json"
         if model_setting:
-            settings.write_text(f'{{"prompt": {{"query_position": "{model_setting}"}}}}', encoding="utf-8")
-        words = ["--model", str(folder), "-o", "pack_queries=true", "--out", str(tmp_path / str(model_setting))]
+            settings.write_text(
+                f'{{"prompt": {{"query_position": "{model_setting}"}}}}', encoding="utf-8"
+            )
+        words = [
+            "--model",
+            str(folder),
+            "-o",
+            "pack_queries=true",
+            "--out",
+            str(tmp_path / str(model_setting)),
+        ]
         for more in (["--dry-run"], []):
             result = CliRunner().invoke(ffr, ["train", "sft", *words, *more])
             assert result.exit_code == 2, result.output

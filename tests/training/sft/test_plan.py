@@ -44,7 +44,10 @@ def test_only_the_last_step_is_short(sizes: dict) -> None:
 def test_processes_share_a_step_evenly(sizes: dict) -> None:
     plan = TrainPlan(**sizes)
     for step in plan.steps():
-        shares = [share_of_process(step, number, sizes["num_processes"]) for number in range(sizes["num_processes"])]
+        shares = [
+            share_of_process(step, number, sizes["num_processes"])
+            for number in range(sizes["num_processes"])
+        ]
         assert len({len(share) for share in shares}) == 1
         together = sorted(index for share in shares for batch in share for index in batch)
         assert together == sorted(index for batch in step for index in batch)
@@ -52,7 +55,9 @@ def test_processes_share_a_step_evenly(sizes: dict) -> None:
 
 def test_the_same_seed_gives_the_same_plan_and_another_another() -> None:
     def plan(seed: int) -> list:
-        return TrainPlan(list(range(100)), batch_size=4, accumulate=1, num_processes=1, epochs=2, seed=seed).steps()
+        return TrainPlan(
+            list(range(100)), batch_size=4, accumulate=1, num_processes=1, epochs=2, seed=seed
+        ).steps()
 
     assert plan(1) == plan(1) != plan(2)
 

@@ -27,7 +27,9 @@ SMALL = {
 
 
 def _options(**settings: object) -> list[str]:
-    return [word for name, value in {**SMALL, **settings}.items() for word in ("-o", f"{name}={value}")]
+    return [
+        word for name, value in {**SMALL, **settings}.items() for word in ("-o", f"{name}={value}")
+    ]
 
 
 def _command(*words: str) -> list[str]:
@@ -42,7 +44,10 @@ def _rows(run: Path) -> list[dict[str, str]]:
     """The figures that must be the same to the last bit: all but speed and memory."""
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [{name: row[name] for name in row if name not in ("tokens_per_second", "peak_memory_mb")} for row in rows]
+    return [
+        {name: row[name] for name in row if name not in ("tokens_per_second", "peak_memory_mb")}
+        for row in rows
+    ]
 
 
 def _weights(run: Path) -> bytes:
@@ -60,7 +65,13 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory, sample_home: Path) -> Pa
 
 
 def test_a_run_leaves_what_it_promises(whole_run: Path) -> None:
-    for name in ("config.yaml", "metrics.csv", "curve.png", "adapter/adapter_model.safetensors", "merged/config.json"):
+    for name in (
+        "config.yaml",
+        "metrics.csv",
+        "curve.png",
+        "adapter/adapter_model.safetensors",
+        "merged/config.json",
+    ):
         assert (whole_run / name).is_file(), name
     record = json.loads((whole_run / "run.json").read_text(encoding="utf-8"))
     assert record["status"] == "finished"
@@ -95,9 +106,13 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     """When the third step has its row and no checkpoint: a kill loses that step, a request to stop keeps it."""
     run = tmp_path / "run"
     third_row = behind("ffr.run_log:MetricsFile.append", 3)
-    assert run_signalled(["train", "sft", *_options(), "--out", str(run)], third_row, number) == code
+    assert (
+        run_signalled(["train", "sft", *_options(), "--out", str(run)], third_row, number) == code
+    )
     assert [row["step"] for row in _rows(run)] == list("123")
-    done = subprocess.run(_command("--resume", str(run)), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        _command("--resume", str(run)), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert f"going on after step {last_step}" in done.stdout
     assert _rows(run) == _rows(whole_run)
@@ -109,8 +124,18 @@ def test_micro_batches_do_not_change_the_step(sample_home: Path, tmp_path: Path)
     rows = {}
     for batch_size, accumulate in ((6, 1), (2, 3)):
         run = tmp_path / f"{batch_size}"
-        settings = {**SMALL, "batch_size": batch_size, "accumulate": accumulate, "max_steps": 2, "lora_dropout": 0.0}
-        train(SftStage(), SftConfig(**{**settings, "val_examples": 0}), Job(run=run, say=str, progress=False))
+        settings = {
+            **SMALL,
+            "batch_size": batch_size,
+            "accumulate": accumulate,
+            "max_steps": 2,
+            "lora_dropout": 0.0,
+        }
+        train(
+            SftStage(),
+            SftConfig(**{**settings, "val_examples": 0}),
+            Job(run=run, say=str, progress=False),
+        )
         rows[batch_size] = [(float(row["loss"]), float(row["grad_norm"])) for row in _rows(run)]
     for one, other in zip(rows[6], rows[2], strict=True):
         assert one == pytest.approx(other, rel=2e-4)
@@ -119,10 +144,19 @@ def test_micro_batches_do_not_change_the_step(sample_home: Path, tmp_path: Path)
 @pytest.mark.slow
 def test_two_processes_train_as_one(sample_home: Path, tmp_path: Path) -> None:
     """DDP over gloo: the same steps as one process with twice the accumulation."""
-    settings = {"max_steps": 3, "lora_dropout": 0, "batch_size": 2, "val_every_steps": 3, "val_examples": 4}
+    settings = {
+        "max_steps": 3,
+        "lora_dropout": 0,
+        "batch_size": 2,
+        "val_every_steps": 3,
+        "val_examples": 4,
+    }
     alone, together = tmp_path / "alone", tmp_path / "together"
     one = subprocess.run(
-        _command(*_options(**settings, accumulate=2), "--out", str(alone)), capture_output=True, text=True, check=False
+        _command(*_options(**settings, accumulate=2), "--out", str(alone)),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert one.returncode == 0, one.stderr
     two = subprocess.run(
@@ -135,7 +169,9 @@ def test_two_processes_train_as_one(sample_home: Path, tmp_path: Path) -> None:
     for row, other in zip(_rows(alone), _rows(together), strict=True):
         for name in ("loss", "grad_norm", "val_loss", "val_utterance_f1"):
             if row[name]:
-                assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-6), name
+                assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-6), (
+                    name
+                )
 
 
 def test_cached_features_change_nothing(sample_home: Path, tmp_path: Path) -> None:
@@ -149,7 +185,9 @@ def test_cached_features_change_nothing(sample_home: Path, tmp_path: Path) -> No
     assert _weights(runs[0]) == _weights(runs[1])
 
 
-def test_a_dry_run_writes_nothing(sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_writes_nothing(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = _run("--dry-run", *_options())
     assert result.exit_code == 0, result.output
@@ -185,7 +223,10 @@ def test_what_a_wrong_call_says(sample_home: Path, tmp_path: Path, whole_run: Pa
 def test_a_fault_in_mid_run_keeps_the_steps_done(sample_home: Path, tmp_path: Path) -> None:
     """A picture that vanishes: one sentence with its place, and a checkpoint of the steps before."""
     records = [
-        json.loads(line) for line in (sample_home / "sample" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+        json.loads(line)
+        for line in (sample_home / "sample" / "train.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
     ]
     with_pictures = [record for record in records if record["images"]][:12]
     data = tmp_path / "train.jsonl"
@@ -196,7 +237,9 @@ def test_a_fault_in_mid_run_keeps_the_steps_done(sample_home: Path, tmp_path: Pa
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((sample_home / "sample" / source).read_bytes())
         record["images"] = [f"{number}/{source}" for source in record["images"]]
-    data.write_text("".join(json.dumps(record) + "\n" for record in with_pictures), encoding="utf-8")
+    data.write_text(
+        "".join(json.dumps(record) + "\n" for record in with_pictures), encoding="utf-8"
+    )
     settings = {**SMALL, "dataset": str(data), "image_root": str(root), "max_steps": None, "batch_size": 1, "accumulate": 1,
                 "num_workers": 0, "feature_cache_mb": 0, "checkpoint_every_steps": 100}  # fmt: skip
     run = tmp_path / "run"
@@ -214,7 +257,9 @@ def test_a_fault_in_mid_run_keeps_the_steps_done(sample_home: Path, tmp_path: Pa
     assert newest_checkpoint(run / "checkpoints") == run / "checkpoints" / "step-00000003.ckpt"
 
 
-def test_all_weights_of_the_language_model_can_be_trained(sample_home: Path, tmp_path: Path) -> None:
+def test_all_weights_of_the_language_model_can_be_trained(
+    sample_home: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     settings = {**SMALL, "lora_rank": 0, "max_steps": 2, "val_examples": 0}
     train(SftStage(), SftConfig(**settings), Job(run=run, say=str, progress=False))
