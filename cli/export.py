@@ -115,7 +115,7 @@ def onnx(
         f"{content['providers_tried'][0]})"
     )
     if dtype == "int8":
-        click.echo(f"{content['processors']}")
+        say(content["processors"])
 
 
 @export.command()

@@ -103,6 +103,7 @@ def load_vlm(
         if adapter is not None:
             model = _with_adapter(model, adapter)
     check_weights_finite(model, name)
+    _check_stop_ids(model, name)
     model.eval()
     return Vlm(
         model,
@@ -161,6 +162,21 @@ def _load_parts(name: str, location: str, options: dict[str, Any]) -> tuple[Any,
     return config, tokenizer, _load_processor(location, tokenizer, options)
 
 
+def _check_stop_ids(model: Any, name: str) -> None:
+    """Refuses a generation configuration whose ends of an answer are no ids."""
+    found = model.generation_config.eos_token_id
+    if not all(
+        isinstance(item, int)
+        for item in (found if isinstance(found, list) else [found])
+        if item is not None
+    ):
+        raise ModelError(
+            f"its generation_config.json names {found!r} as eos_token_id, which is no id; restore "
+            "it",
+            name,
+        )
+
+
 def _four_bits() -> Any:
     from importlib.util import find_spec
 
@@ -205,7 +221,7 @@ def _read_settings(folder: Path) -> dict[str, str]:
         content = json.loads(path.read_text(encoding="utf-8"))
         prompt = content.get("prompt") or {}
         found = {name: prompt[name] for name in _PROMPT_SETTINGS if prompt.get(name) is not None}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ModelError(
             f"cannot be read ({one_line(error)}); restore or delete it", str(path)
         ) from None

@@ -221,6 +221,9 @@ class VlmRetriever:
         return self._encode.prompt(example)
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
+        if len(examples) == 1:
+            # what the plan left alone is refused here, in a sentence
+            self._unit_size(examples)
         stops = set(self.vlm.stop_ids)
         # a response that begins within a thought would not show it to who reads it
         begun = "" if self._is_constrained else self.vlm.opened_thought

@@ -94,7 +94,7 @@ def test_one_command_writes_the_baseline_anew(evaluated, tmp_path):
     assert (code, text) == (0, f"Baseline: {keep}\n")
     content = json.loads(keep.read_text())
     assert content["intervals"] == content["baselines"] == {}
-    assert set(content["provenance"]) == {"command", "versions"}
+    assert set(content["provenance"]) == {"command", "versions", "sha256"}
     assert "platform" not in content["provenance"]["versions"]
     assert run("gate", evaluated / "everything", "--baseline", keep)[0] == 0
     assert run("gate", evaluated / "overlap", "--baseline", keep)[0] == 1
@@ -150,6 +150,7 @@ def test_wrong_calls(evaluated, tmp_path):
     assert (code, "no figure 'joint_fl'; did you mean joint_f1?" in text) == (2, True), text
     changed = json.loads(keep.read_text())
     changed["data"]["fingerprint"] = "0" * 64
+    del changed["provenance"]["sha256"]
     (tmp_path / "other.json").write_text(json.dumps(changed))
     code, text = run("gate", evaluated / "overlap", "--baseline", tmp_path / "other.json")
     assert (code, "were measured on different data" in text) == (2, True), text

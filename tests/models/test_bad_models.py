@@ -193,6 +193,14 @@ BAD_FOLDERS: dict[str, tuple[Change, str]] = {
         r"ffr\.json: cannot be read .*; restore or delete it",
     ),
     "settings are a list": (holding("ffr.json", "[]"), r"ffr\.json: cannot be read"),
+    "settings are deep": (
+        holding("ffr.json", "[" * 100_000),
+        r"ffr\.json: cannot be read .*; restore or delete it",
+    ),
+    "an end that is no id": (
+        edited("generation_config.json", lambda c: c.update(eos_token_id="x")),
+        r"its generation_config\.json names 'x' as eos_token_id, which is no id; restore it",
+    ),
     "unknown template": (
         holding("ffr.json", '{"prompt": {"template": "fr"}}'),
         "template 'fr' is not one of zh, en",

@@ -52,7 +52,7 @@ def test_another_cache_folder_changes_no_bit(whole: Path, half: Path, tmp_path: 
     assert result.exit_code == 0, result.output
     assert "going on after step 1 of 2" in result.output
     assert any(path.is_file() for path in features.rglob("*"))
-    assert [path.name for path in (half / "checkpoints").iterdir()] == ["step-00000002.ckpt"]
+    assert [path.name for path in (half / "checkpoints").glob("*.ckpt")] == ["step-00000002.ckpt"]
     weights = "merged/model.safetensors"
     assert (half / weights).read_bytes() == (whole / weights).read_bytes()
 

@@ -273,11 +273,13 @@ def test_what_exceeds_the_context_is_named(
     queries = [Example(long, "short"), Example(long, "longer " * 9)]
     for position in ("first", "last"):
         retriever = VlmRetriever(vlm, name="m", query_position=position, max_new_tokens=8)
+        # they stand alone, at the end, so that the others are answered all the same
+        assert retriever.plan([*asked, *queries])[-2:] == [[len(asked)], [len(asked) + 1]]
         with pytest.raises(
             DataError,
             match=r"^dialogue 'long one': its prompt of \d+ tokens .* cut long dialogues by --window,",
         ):
-            retriever.plan([*asked, *queries])
+            retriever.answer(queries[:1])
         windowed = WindowedRetriever(retriever, window=20, overlap=2)
         assert len(answers_of(windowed, [*asked[:3], *queries])[4].extra["pieces"]) == 7
     # every query of a unit is checked, not only the first
@@ -285,8 +287,10 @@ def test_what_exceeds_the_context_is_named(
     length = alone._num_tokens(queries[0])
     vlm.base.config.get_text_config().max_position_embeddings = length + 8
     assert alone.plan(queries[:1]) == [[0]]
+    assert alone.plan(queries) == [[0], [1]]
+    assert len(alone.answer(queries[:1])) == 1
     with pytest.raises(DataError, match="long one"):
-        alone.plan(queries)
+        alone.answer(queries[1:])
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
