@@ -288,7 +288,6 @@ def test_what_exceeds_the_context_is_named(
     vlm.base.config.get_text_config().max_position_embeddings = length + 8
     assert alone.plan(queries[:1]) == [[0]]
     assert alone.plan(queries) == [[0], [1]]
-    assert len(alone.answer(queries[:1])) == 1
     with pytest.raises(DataError, match="long one"):
         alone.answer(queries[1:])
 
