@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich import box
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
 from rich.segment import Segment
@@ -66,12 +66,11 @@ class Label:
         if cell_len(self._text) <= width:
             return self._text
         before = (width - 1) // 3
-        begin = Text(self._text)
-        begin.truncate(before, overflow="crop")
+        begin = set_cell_size(self._text, before)
         end = self._text
         while cell_len(end) > width - 1 - before:
             end = end[1:]
-        return f"{begin.plain}…{end}"
+        return f"{begin}…{end}"
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         width = cell_len(self._text)

@@ -55,7 +55,7 @@ def test_a_short_one_goes_through(
         ("grpo", "wechat-sample"),
     ):
         assert (tmp_path / "runs" / f"{run}-tiny-001" / "eval" / name / "results.json").is_file()
-    assert "baseline:everything" in result.output
+    assert "everything" in result.output
     assert "next:" in result.output
 
 
