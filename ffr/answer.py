@@ -209,9 +209,9 @@ class LenientAnswer:
             num_utterances: Number of utterances of the dialogue; None to leave ids unchecked.
             num_images: Likewise of images.
 
-        >>> LenientAnswer(Fragment((3, 99))).within(5, 0)
-        LenientAnswer(fragment=Fragment(utterance_ids=(3,), image_ids=()), problems=('utterance ids
-        out of range',))
+        >>> inside = LenientAnswer(Fragment((3, 99))).within(5, 0)
+        >>> inside.fragment.utterance_ids, inside.problems
+        ((3,), ('utterance ids out of range',))
         """
         kept: list[tuple[int, ...]] = []
         problems = set(self.problems)
