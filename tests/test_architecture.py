@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
     "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
-    "ffr.metrics": {"ffr.errors"},
+    "ffr.metrics": {"ffr.answer", "ffr.dialogue"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
