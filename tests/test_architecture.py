@@ -35,7 +35,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.markup": {"ffr.text"},
     "ffr.progress": set(),
     "ffr.provenance": set(),
-    "ffr.rewards": {"ffr.training.grpo"},
     "ffr.terminal": {"ffr.text"},
     "ffr.text": set(),
     "ffr.model_files": {"ffr.errors", "ffr.files", "ffr.text"},
@@ -58,6 +57,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.provenance",
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
+    "ffr.rewards": _DOORS
+    | {"ffr.embedding", "ffr.encoders", "ffr.metrics", "ffr.models", "ffr.settings"},
     "ffr.retrieval": _DOORS
     | {
         "ffr.data",
@@ -96,12 +97,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.grpo": _DOORS
     | {
         "ffr.data",
-        "ffr.embedding",
         "ffr.encoders",
         "ffr.files",
-        "ffr.metrics",
         "ffr.models",
         "ffr.retrieval",
+        "ffr.rewards",
         "ffr.runs",
         "ffr.settings",
         "ffr.training.common",
