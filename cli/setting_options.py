@@ -39,14 +39,9 @@ def further_options(kind: type[Settings], named: Iterable[str]) -> tuple[Option,
         named: Settings that have options of their own.
     """
     left_out = set(named)
+    alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
     return tuple(
-        click.option(
-            flag_of(item),
-            item.name,
-            default=None,
-            hidden=True,
-            **({"is_flag": False, "flag_value": "true"} if item.type is bool else {}),
-        )
+        click.option(flag_of(item), item.name, hidden=True, **(alone if item.type is bool else {}))
         for item in declared(kind).values()
         if item.name not in left_out
     )
