@@ -14,6 +14,7 @@ from ffr.errors import ModelError, UsageError
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.retrieval.rules import EncoderRules, JoinedRules
+from ffr.rewards.terms import reward_terms
 from ffr.runs import ModelSource, newest_finished_run, resolve_model
 from ffr.settings import GrpoConfig
 from ffr.training.common.setup import load_base, make_prompt_builder, make_trainable
@@ -22,7 +23,6 @@ from ffr.training.curriculum.callback import CurriculumCallback, CurriculumPlots
 from ffr.training.grpo.data import GrpoData, prompts_per_step
 from ffr.training.grpo.data_order import choose_order
 from ffr.training.grpo.module import GrpoModule
-from ffr.training.grpo.reward_terms import reward_terms
 from ffr.training.grpo.rollout import Sampler, columns_of
 from ffr.training.grpo.samples import SampleLog
 from ffr.training.grpo.trial import try_longest
