@@ -94,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.embedding.loading",
         "ffr.files",
         "ffr.metrics",
+        "ffr.model_files",
         "ffr.models",
         "ffr.provenance",
         "ffr.run_log",
