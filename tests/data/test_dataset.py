@@ -92,7 +92,9 @@ def test_a_fault_ends_the_reading_or_is_left_out(write: Write, record: Record) -
     assert data.left_out[0].startswith("a.jsonl:2: ")
 
 
-def test_a_repeated_query_is_left_out_and_its_neighbour_stays(write: Write, raw_record: Record) -> None:
+def test_a_repeated_query_is_left_out_and_its_neighbour_stays(
+    write: Write, raw_record: Record
+) -> None:
     path = write("a.jsonl", {**raw_record, "query_text": ["the cat", "the cat"]})
     data = open_dataset(path, skip_bad=True)
     assert [example.query for example in data] == ["the cat"]
