@@ -110,21 +110,12 @@ class ChatClient:
                 f"the key in {key_variable} holds characters that no key has; set it again"
             )
         self._written_key = re.compile(r"\s*".join(map(re.escape, self._key)))
-        self._proxy = self._find_proxy()
+        self._proxy = _proxy_for(self._parts)
         self._lock = threading.Lock()
         self._next_start = 0.0  # of the monotonic clock
         self._gives_up = threading.Event()
         self._is_over = threading.Event()
         self._open: set[socket.socket] = set()
-
-    def _find_proxy(self) -> urllib.parse.SplitResult | None:
-        host = self._parts.hostname or ""
-        found = urllib.request.getproxies().get(self._parts.scheme)
-        return (
-            urllib.parse.urlsplit(found)
-            if found and not urllib.request.proxy_bypass(host)
-            else None
-        )
 
     def reset(self) -> None:
         """Ready for more, after a failure or an interruption."""
@@ -218,7 +209,8 @@ class ChatClient:
         headers["User-Agent"] = "ffr"
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        connection, path = self._connection()
+        timeout = min(self._limits.timeout_s, _CONNECT_TIMEOUT)
+        connection, path = _connection(self._parts, self._proxy, timeout)
         opened: socket.socket | None = None
         try:
             connection.connect()
@@ -250,20 +242,6 @@ class ChatClient:
                     self._open.discard(opened)
             connection.close()
         return self._checked(response, received)
-
-    def _connection(self) -> tuple[http.client.HTTPConnection, str]:
-        parts, timeout = self._parts, min(self._limits.timeout_s, _CONNECT_TIMEOUT)
-        host, port = parts.hostname or "", parts.port
-        kind = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        if self._proxy is None:
-            return kind(host, port, timeout=timeout), parts.path
-        connection = kind(self._proxy.hostname or "", self._proxy.port, timeout=timeout)
-        if parts.scheme == "http":
-            return connection, parts.geturl()
-        connection.set_tunnel(host, port)
-        return connection, parts.path
 
     def _checked(self, response: http.client.HTTPResponse, received: bytes) -> Any:
         status = response.status
@@ -301,6 +279,31 @@ class ChatClient:
         if status == 404:
             return "see whether URL and model are right; the URL ends before /chat/completions, often in /v1"
         return "correct what it names"
+
+
+def _proxy_for(parts: urllib.parse.SplitResult) -> urllib.parse.SplitResult | None:
+    """The proxy that the environment names for an address."""
+    found = urllib.request.getproxies().get(parts.scheme)
+    return (
+        urllib.parse.urlsplit(found)
+        if found and not urllib.request.proxy_bypass(parts.hostname or "")
+        else None
+    )
+
+
+def _connection(
+    parts: urllib.parse.SplitResult, proxy: urllib.parse.SplitResult | None, timeout: float
+) -> tuple[http.client.HTTPConnection, str]:
+    """A connection to an address, not yet opened, and what to ask for on it."""
+    host, port = parts.hostname or "", parts.port
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    if proxy is None:
+        return kind(host, port, timeout=timeout), parts.path
+    connection = kind(proxy.hostname or "", proxy.port, timeout=timeout)
+    if parts.scheme == "http":
+        return connection, parts.geturl()
+    connection.set_tunnel(host, port)
+    return connection, parts.path
 
 
 class _Deadline:

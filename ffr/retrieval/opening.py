@@ -22,8 +22,9 @@ from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import UsageError
 from ffr.progress import Progress, Say
-from ffr.retrieval.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, Prices, split_name
+from ffr.retrieval.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, split_name
 from ffr.retrieval.api_client import Limits
+from ffr.retrieval.chat_protocol import Prices
 from ffr.retrieval.embedding import (
     EMBEDDING_PREFIX,
     EmbeddingRetriever,

@@ -22,8 +22,9 @@ from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.run import evaluate
 from ffr.retrieval import api_client
-from ffr.retrieval.api import ApiRetriever, Prices, split_name
+from ffr.retrieval.api import ApiRetriever, split_name
 from ffr.retrieval.api_client import ApiError, ChatClient, Limits
+from ffr.retrieval.chat_protocol import Prices
 from ffr.retrieval.windows import WindowedRetriever
 
 KEY = "sk-secret-0123456789abcdef"

@@ -14,7 +14,7 @@ What each of them gives stands in docs/rewards.md; `ffr train grpo` uses the sam
 
 from __future__ import annotations
 
-from ffr.training.grpo.rewards import (
+from ffr.rewards.functions import (
     Completion,
     FragmentF1Reward,
     FragmentOrderReward,

@@ -21,13 +21,8 @@ from ffr.dialogue import Fragment
 from ffr.embedding import CachedEncoder
 from ffr.errors import DataError, UsageError
 from ffr.metrics.functional import fragment_order_coherence
-from ffr.settings import GrpoConfig
-from ffr.training.grpo import rewards
-from ffr.training.grpo.reward_terms import (
-    load_reward,
-    reward_terms,
-)
-from ffr.training.grpo.rewards import (
+from ffr.rewards import functions as rewards
+from ffr.rewards.functions import (
     FragmentF1Reward,
     FragmentOrderReward,
     RewardFunction,
@@ -35,6 +30,11 @@ from ffr.training.grpo.rewards import (
     fragment_f1_reward,
     fragment_mcc_reward,
 )
+from ffr.rewards.terms import (
+    load_reward,
+    reward_terms,
+)
+from ffr.settings import GrpoConfig
 
 NO_MODEL: Any = None
 """In place of the policy, where no reward looks at it."""
