@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,12 +33,14 @@ from coverage import CoverageData
 
 FAULTS = Path(__file__).with_name("mutants.yaml")
 PACKAGES = {"ffr": "ffr", "cli": "ffr/cli", "metrics": "ffr/metrics", "exports": "ffr/exports"}
+LARGE_LIBRARIES = ("torch", "transformers", "lightning", "peft", "torchmetrics", "PIL.Image")
+"""Loaded once, before the tests of each fault are run in a fork; none of them imports ffr."""
 TEST_SECONDS = 180
 """A test that takes longer than this has noticed the fault, if it does not without it."""
 RUN_SECONDS = 3000
 """Time limit of all tests of one fault; what takes longer is not judged."""
 
-# runs the tests whose ids stand in selected.txt, in that order, and writes the one that failed into noticed.txt
+# runs the tests whose ids stand in selected.txt, in that order, or all; writes those that fail into failed.txt
 SELECTION = f"""
 import faulthandler, os
 from pathlib import Path
@@ -44,21 +48,23 @@ from pathlib import Path
 HERE = Path(os.environ["FFR_MUTANT_FOLDER"])
 
 def pytest_collection_modifyitems(config, items):
+    if not (HERE / "selected.txt").exists():
+        return
     lines = (HERE / "selected.txt").read_text(encoding="utf-8").splitlines()
     order = {{line: number for number, line in enumerate(lines)}}
     items[:] = sorted((item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid])
 
 def pytest_runtest_logstart(nodeid, location):
     (HERE / "current.txt").write_text(nodeid, encoding="utf-8")
-    faulthandler.dump_traceback_later({TEST_SECONDS}, exit=True)
+    if (HERE / "selected.txt").exists():
+        faulthandler.dump_traceback_later({TEST_SECONDS}, exit=True)
 
-def pytest_runtest_logreport(report):
+def note_failure(report):
     if report.failed:
-        (HERE / "noticed.txt").write_text(report.nodeid, encoding="utf-8")
+        with open(HERE / "failed.txt", "a", encoding="utf-8") as file:
+            file.write(report.nodeid + "\\n")
 
-def pytest_collectreport(report):
-    if report.failed:
-        (HERE / "noticed.txt").write_text(report.nodeid, encoding="utf-8")
+pytest_runtest_logreport = pytest_collectreport = note_failure
 
 def pytest_sessionfinish(session, exitstatus):
     faulthandler.cancel_dump_traceback_later()
@@ -166,8 +172,8 @@ def find(root: Path, fault: Fault) -> Place:
     return found[0]
 
 
-def tests_of(reach: CoverageData, place: Place) -> tuple[list[str], list[str]]:
-    """Ids of the tests that run the statement: those of the mirroring folder, and the others."""
+def tests_of(reach: CoverageData, failed: set[str], place: Place) -> list[list[str]]:
+    """Ids of the tests that run the statement: of the mirroring file, of its folder, and the others."""
     found = {
         context.rpartition("|")[0]
         for path in reach.measured_files()
@@ -176,14 +182,14 @@ def tests_of(reach: CoverageData, place: Place) -> tuple[list[str], list[str]]:
         if line in place.lines
         for context in contexts
         if "|" in context
-    }
+    } - failed
     folder = f"tests/{place.path.parent.as_posix().removeprefix('ffr/')}/"
     file = f"{folder}test_{place.path.stem}.py::"
-    near = sorted(
-        (name for name in found if name.startswith(folder)),
-        key=lambda name: (not name.startswith(file), name),
-    )
-    return near, sorted(found.difference(near))
+    stages: list[list[str]] = []
+    for beginning in (file, folder, ""):
+        stages.append(sorted(name for name in found if name.startswith(beginning)))
+        found.difference_update(stages[-1])
+    return stages
 
 
 def copy_of(root: Path, folder: Path) -> dict[str, str]:
@@ -212,38 +218,70 @@ def copy_of(root: Path, folder: Path) -> dict[str, str]:
     }
 
 
+def run_tests(folder: Path, environment: dict[str, str], arguments: list[str]) -> int:
+    """Runs pytest in a copy as a fork of this process, which has the large libraries loaded already.
+
+    Returns:
+        Its exit code; its output stands in output.txt.
+
+    Raises:
+        TimeoutError: where it takes longer than `RUN_SECONDS`.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            os.environ.clear()
+            os.environ.update(environment)
+            os.chdir(folder)
+            sys.path.insert(0, environment["PYTHONPATH"])
+            with Path("output.txt").open("wb") as output:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+            import pytest
+
+            code = int(pytest.main(arguments))
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+    end = time.monotonic() + RUN_SECONDS
+    while time.monotonic() < end:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.1)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise TimeoutError
+
+
 def noticing_test(folder: Path, environment: dict[str, str], tests: list[str]) -> str | None:
     """Runs tests in a copy until one fails, and names it; None where all pass.
 
     Raises:
-        subprocess.TimeoutExpired: where they take longer than `RUN_SECONDS`.
+        TimeoutError: where they take longer than `RUN_SECONDS`.
     """
-    for name in ("noticed.txt", "current.txt"):
+    for name in ("failed.txt", "current.txt"):
         (folder / name).unlink(missing_ok=True)
     (folder / "selected.txt").write_text("".join(f"{name}\n" for name in tests), encoding="utf-8")
     files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "mutants_selection"]
-    command += ["-p", "no:cacheprovider", "-m", "", f"--basetemp={folder / 'tmp'}", *files]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
+    options = ["-x", "-q", "--tb=no", "-p", "mutants_selection", "-p", "no:cacheprovider"]
+    code = run_tests(
+        folder, environment, [*options, "-m", "", f"--basetemp={folder / 'tmp'}", *files]
     )
-    if done.returncode == 0:
+    if code == 0:
         return None
     # a test beyond its time ends the process, before it could be noted as failed
-    for name in ("noticed.txt", "current.txt"):
+    for name in ("failed.txt", "current.txt"):
         if (folder / name).exists():
-            return (folder / name).read_text(encoding="utf-8")
-    raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+            return (folder / name).read_text(encoding="utf-8").splitlines()[0]
+    output = (folder / "output.txt").read_text(encoding="utf-8", errors="replace")
+    raise RuntimeError(f"pytest ended with {code}:\n{output}")
 
 
-def judge(root: Path, fault: Fault, place: Place, stages: tuple[list[str], list[str]]) -> Verdict:
-    """Runs the tests that reach a fault, in two stages, in a copy that has it."""
+def judge(root: Path, fault: Fault, place: Place, stages: list[list[str]]) -> Verdict:
+    """Runs the tests that reach a fault, stage by stage, in a copy that has it."""
     num_tests = sum(map(len, stages))
     begun, noticed_by = time.monotonic(), ""
     verdict = "survived" if num_tests else "reached by no test"
@@ -261,17 +299,23 @@ def judge(root: Path, fault: Fault, place: Place, stages: tuple[list[str], list[
                         break
                     its_own = [name for name in tests if f"{name}::".startswith(f"{noticed}::")]
                     (folder / place.path).write_text(text, encoding="utf-8")
-                    if noticing_test(folder, environment, its_own) is None:
+                    # the mirroring file passed when its reach was noted; what lies far away may have other reasons
+                    if tests is stages[0] or noticing_test(folder, environment, its_own) is None:
                         verdict, noticed_by = "killed", noticed
                     else:
                         print(f"fails without a fault: {noticed}", flush=True)
                         tests = [name for name in tests if name not in its_own]
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             verdict = "not judged in time"
     seconds = round(time.monotonic() - begun, 1)
     return Verdict(
         fault.area, fault.function, place.path.as_posix(), fault.old, fault.new, verdict, num_tests, seconds, noticed_by
     )  # fmt: skip
+
+
+def judge_item(item: tuple[Path, Fault, Place, list[list[str]]]) -> Verdict:
+    """`judge` with one argument."""
+    return judge(*item)
 
 
 def record_reach(root: Path, out: Path, tests: list[str], jobs: int) -> None:
@@ -280,13 +324,18 @@ def record_reach(root: Path, out: Path, tests: list[str], jobs: int) -> None:
     command += ["--cov=ffr", "--cov-context=test", "--cov-report=", *tests]
     if jobs > 1:
         command += ["-n", str(jobs), "--dist", "worksteal"]
+    failed = Path(f"{out}.failed")
+    failed.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="ffr-reach-") as scratch:
         environment = copy_of(root, Path(scratch))
         environment["COVERAGE_FILE"] = str(out.absolute())
-        # a test that fails has reached its lines all the same
+        environment["PYTEST_PLUGINS"] = "mutants_selection"
         subprocess.run(
             [*command, f"--basetemp={scratch}/tmp"], cwd=scratch, env=environment, check=False
         )
+        if (found := Path(scratch) / "failed.txt").exists():
+            shutil.copy2(found, failed)
+            print(f"tests that fail here are left out of the judgement; they stand in {failed}")
 
 
 def read_killed(out: Path) -> dict[Fault, Verdict]:
@@ -337,15 +386,17 @@ def main() -> None:
         return
     if not arguments.reach:
         parser.error("run needs --reach")
-    reach = CoverageData(no_disk=True)
+    reach, failed = CoverageData(no_disk=True), set[str]()
     for path in arguments.reach:
         if not path.is_file():
             raise SystemExit(f"{path} is not there; make it with `reach`")
         part = CoverageData(str(path.absolute()))
         part.read()
         reach.update(part)
+        if (beside := Path(f"{path}.failed")).exists():
+            failed.update(beside.read_text(encoding="utf-8").splitlines())
     verdicts = read_killed(arguments.out)
-    work: list[tuple[Fault, Place, tuple[list[str], list[str]]]] = []
+    work: list[tuple[Fault, Place, list[list[str]]]] = []
     for fault in read_faults():
         if fault in verdicts or arguments.area not in (None, fault.area):
             continue
@@ -356,10 +407,12 @@ def main() -> None:
                 raise SystemExit(str(error)) from error
             print(f"not here: {error}", flush=True)
             continue
-        # here, since what was read of the reach is of this thread
-        work.append((fault, place, tests_of(reach, place)))
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        judged = pool.map(lambda item: judge(root, *item), work)
+        work.append((fault, place, tests_of(reach, failed, place)))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name in LARGE_LIBRARIES:
+        importlib.import_module(name)
+    with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
+        judged = pool.imap(judge_item, [(root, *item) for item in work])
         for (fault, _, _), verdict in zip(work, judged, strict=True):
             verdicts[fault] = verdict
             write(arguments.out, verdicts)
