@@ -75,7 +75,9 @@ class EvalCall(AnswerConfig):
     wrong_pictures: bool = setting(
         False, "control: show pictures of other dialogues in place of the right ones"
     )
-    coherence: bool = setting(False, "also fragment order coherence, with the vectors of --encoder")
+    coherence: bool = setting(
+        False, "also order coherence and likeness to the query, with the vectors of --encoder"
+    )
     encoder: str | None = setting(
         None,
         "for --coherence: the folder or hub id of an encoder of the CLIP family, onnx:DIR, "

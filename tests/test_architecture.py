@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
     "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
-    "ffr.metrics": {"ffr.errors"},
+    "ffr.metrics": {"ffr.answer", "ffr.dialogue"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
@@ -58,7 +58,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.rewards": _DOORS
-    | {"ffr.embedding", "ffr.encoders", "ffr.metrics", "ffr.models", "ffr.settings"},
+    | {
+        "ffr.embedding",
+        "ffr.encoders",
+        "ffr.images",
+        "ffr.metrics",
+        "ffr.models",
+        "ffr.settings",
+    },
     "ffr.retrieval": _DOORS
     | {
         "ffr.data",
@@ -87,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.embedding.loading",
         "ffr.files",
         "ffr.metrics",
+        "ffr.model_files",
         "ffr.models",
         "ffr.provenance",
         "ffr.run_log",

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from ffr.answer import CLOSED_THOUGHT, THINK_END, THINK_START, format_answer
 from ffr.dialogue import FilePrompt, Fragment
 from ffr.errors import ModelError
+from ffr.models.rendering import RenderingError, render
 from ffr.prompt import IMAGE_MARK
 from ffr.text import one_line
 
@@ -158,13 +159,10 @@ class ChatTemplate:
     def _render(self, messages: list[dict[str, Any]], *, ask: bool) -> str:
         try:
             template = getattr(self._processor, "chat_template", None)
-            template = template or self._tokenizer.chat_template
-            # the tokenizer renders the processor's template: some processors look for videos
+            # the processor's template with the tokenizer's tokens: some processors look for videos
             # while they render
-            text: str = self._tokenizer.apply_chat_template(
-                messages, chat_template=template, tokenize=False, add_generation_prompt=ask
-            )
-        except (ValueError, AttributeError, TypeError, TemplateError) as error:
+            template = self._tokenizer.get_chat_template(template)
+            return render(template, messages, self._tokenizer.special_tokens_map, ask=ask)
+        except (ValueError, AttributeError, TypeError, TemplateError, RenderingError) as error:
             reason = one_line(error)
             raise ModelError(f"its chat template cannot be used ({reason})", self._name) from None
-        return text

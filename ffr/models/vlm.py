@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -20,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ffr.dialogue import FilePrompt
 from ffr.errors import DataError
-from ffr.images import MAX_IMAGE_PIXELS
+from ffr.images import MAX_IMAGE_PIXELS, Location
 from ffr.models.chat import ChatTemplate
 from ffr.models.image_tower import ImageTower, image_arguments
 from ffr.models.rows import Batch, Encoded, EncodedImage, padded
@@ -139,7 +138,7 @@ class Vlm(nn.Module):
     def encode(
         self,
         prompt: FilePrompt,
-        images: Sequence[str | Path],
+        images: Sequence[Location],
         *,
         answer: str | None = None,
         closes_thought: bool = False,
