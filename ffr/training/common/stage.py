@@ -28,6 +28,7 @@ from ffr.training.common.callback import StageCallback, StepBar
 from ffr.training.common.checkpoints import newest_checkpoint, step_of
 from ffr.training.common.data import check_truths, load_data
 from ffr.training.common.module import StageModule
+from ffr.training.common.recipe import model_name, refuse_rates_of_tiny
 from ffr.training.common.run import (
     Config,
     TrainResult,
@@ -51,7 +52,7 @@ class Job:
     Args:
         run: The run folder; None makes the next one under `root`.
         root: Folder of the runs.
-        recipe: What the run's folder is called after.
+        recipe: The recipe or file that the settings come from; empty for none.
         resume: Whether `run` holds a run to go on with.
         say: Takes the lines that a person should see.
         progress: Whether a progress bar is drawn.
@@ -60,7 +61,7 @@ class Job:
 
     run: Path | None = None
     root: Path = Path(RUNS_FOLDER)
-    recipe: str = "tiny"
+    recipe: str = ""
     resume: bool = False
     say: Say = print
     progress: bool = True
@@ -155,9 +156,9 @@ def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
             be known before.
     """
     start, job = _start(stage, config, job)
-    with run_folder(job.run, job.root, config.stage, job.recipe) as run:
+    with run_folder(job.run, job.root, config.stage, model_name(start.source)) as run:
+        how = "resumed" if job.resume else _by_recipe(job)
         job = replace(job, run=run)
-        how = "resumed" if job.resume else f"with recipe {job.recipe}"
         job.say(f"Training {_what(start)} {how} → {run}")
         data = (start.train_data, start.val_data)
         with kept_record(
@@ -167,6 +168,7 @@ def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
             data,
             configuration=start.configuration,
             resume=job.resume,
+            recipe=job.recipe,
         ) as record:
             record.status, record.results = _fit(_prepare(stage, start, job))
     return TrainResult(run, record.status, record.results)
@@ -190,7 +192,7 @@ def describe(stage: Stage[Config], config: Config, job: Job) -> None:
     built = _prepare(stage, start, job).built
     parameters = list(built.module.vlm.parameters())
     num_trained = sum(p.numel() for p in parameters if p.requires_grad)
-    how = f"resuming {job.run}" if job.resume else f"with recipe {job.recipe}"
+    how = f"resuming {job.run}" if job.resume else _by_recipe(job)
     num_val = len(start.val_data) if start.val_data is not None else 0
     job.say(f"Would train {_what(start)} {how}")
     job.say(f"data fingerprint {start.train_data.fingerprint[:16]}; validation {num_val} examples")
@@ -206,6 +208,7 @@ def _start(stage: Stage[Config], config: Config, job: Job) -> tuple[Start[Config
     quiet_libraries()
     prepare_process(config)
     config, source = stage.choose_model(config, job.root)
+    refuse_rates_of_tiny(config, source, "" if job.resume else job.recipe)
     config = with_absolute_paths(config)
     train_data, val_data = load_data(config, job.say, stage.rules(config, source))
     configuration = configuration_of(config, job.run if job.resume else None)
@@ -215,6 +218,10 @@ def _start(stage: Stage[Config], config: Config, job: Job) -> tuple[Start[Config
 def _what(start: Start[Any]) -> str:
     config = start.config
     return f"{start.source.label} on {config.dataset} ({len(start.train_data)} examples, {config.split})"
+
+
+def _by_recipe(job: Job) -> str:
+    return f"with recipe {job.recipe}" if job.recipe else "with settings of its own"
 
 
 def _silent(_: str) -> None:
@@ -246,7 +253,7 @@ def _prepare(stage: Stage[Config], start: Start[Config], job: Job) -> _Ready:
     built = stage.build(start, job)
     module = built.module
     # where none is made, a folder is only named: the Trainer writes nothing before it fits
-    run = job.run or job.root / f"{config.stage}-{job.recipe}"
+    run = job.run or job.root / f"{config.stage}-{model_name(start.source)}"
     checkpoint = newest_checkpoint(run / "checkpoints", job.say) if job.resume else None
     last_step = step_of(checkpoint) if checkpoint else 0
     if job.resume:

@@ -15,8 +15,7 @@ from ffr.training.common.grouping import group_queries
 from ffr.training.common.stage import Job, Start
 from ffr.training.curriculum.difficulty import (
     DIFFICULTY_FILE,
-    answers_fingerprint,
-    default_cache_folder,
+    cached_folder,
     load_difficulties,
     score_dataset,
 )
@@ -123,10 +122,7 @@ def _measure(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> list[Difficulty] |
         with_logprobs=True,
     )
     if job.is_dry:
-        table = (
-            default_cache_folder(answers_fingerprint(retriever), data_fingerprint(data))
-            / DIFFICULTY_FILE
-        )
+        table = cached_folder(retriever, data_fingerprint(data))[0] / DIFFICULTY_FILE
         return load_difficulties(table, data) if table.is_file() else None
     job.say("the start model answers the training data once, to find out what is hard for it")
     scored = score_dataset(data, retriever, progress=_told_by_tenths(job.say))
