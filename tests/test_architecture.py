@@ -58,7 +58,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.rewards": _DOORS
-    | {"ffr.embedding", "ffr.encoders", "ffr.metrics", "ffr.models", "ffr.settings"},
+    | {
+        "ffr.embedding",
+        "ffr.encoders",
+        "ffr.images",
+        "ffr.metrics",
+        "ffr.models",
+        "ffr.settings",
+    },
     "ffr.retrieval": _DOORS
     | {
         "ffr.data",

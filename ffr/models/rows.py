@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+from ffr.images import Location
 
 
 @dataclass(slots=True)
@@ -15,14 +16,14 @@ class EncodedImage:
     """One image of a prompt: where it is, what it is, and its pixels where they are still needed.
 
     Args:
-        location: Its file.
+        location: Its file, or the picture in memory.
         digest: Names its bytes and how the processor cuts it.
         inputs: What the image processor gave; None where the features are in the cache.
         is_among_several: Whether the processor cuts it as one of several (LLaVA-OneVision: no
             tiles).
     """
 
-    location: str | Path
+    location: Location
     digest: str
     inputs: dict[str, Any] | None
     is_among_several: bool = False

@@ -25,13 +25,13 @@ from ffr.encoders import open_encoder
 from ffr.errors import FfrError, UsageError
 from ffr.models.vlm import Vlm
 from ffr.rewards.functions import (
-    Completion,
     FragmentF1Reward,
     FragmentOrderReward,
     RewardFunction,
     format_reward,
     fragment_mcc_reward,
 )
+from ffr.rewards.reading import Completion
 from ffr.settings import GrpoConfig
 from ffr.text import one_line
 

@@ -50,9 +50,7 @@ class SftModule(StageModule[SftConfig]):
 
     def on_train_batch_start(self, batch: MicroBatch[Any], batch_idx: int) -> None:
         """Seeds what is drawn in this micro-batch (dropout) by its number and the process."""
-        torch.manual_seed(
-            (self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63
-        )
+        torch.manual_seed(self.seed_of_batch(batch_idx))
 
     def training_step(self, batch: MicroBatch[Any], batch_idx: int) -> torch.Tensor:
         """The micro-batch's part of the step's loss."""
