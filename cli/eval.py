@@ -132,7 +132,12 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
         image_root=call.image_root,
         skip_bad=call.skip_bad,
         require_images=takes_images or call.wrong_pictures or call.coherence,
-        rules=rules_of(choice, model, trust_remote_code=call.trust_remote_code),
+        rules=rules_of(
+            choice,
+            model,
+            trust_remote_code=call.trust_remote_code,
+            sends_outside_pictures=call.outside_pictures,
+        ),
         echo=say,
     )
     examples = data if call.limit is None else FirstExamples(data, call.limit)
