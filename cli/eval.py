@@ -156,7 +156,12 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
         image_root=call.image_root,
         skip_bad=call.skip_bad,
         require_images=takes_images or call.wrong_pictures or call.coherence,
-        rules=rules_of(choice, model, trust_remote_code=call.trust_remote_code),
+        rules=rules_of(
+            choice,
+            model,
+            trust_remote_code=call.trust_remote_code,
+            sends_outside_pictures=call.outside_pictures,
+        ),
         echo=say,
     )
     examples = data if call.limit is None else FirstExamples(data, call.limit)

@@ -100,6 +100,11 @@ class EvalCall(AnswerConfig):
     trust_remote_code: bool = setting(
         False, "run code that comes with the model; only for a model you trust", of="vlm"
     )
+    outside_pictures: bool = setting(
+        False,
+        "send pictures that lie outside the data's folder too; only for data you trust",
+        of="api",
+    )
     as_json: bool = setting(
         False, "print results.json instead of tables; all else goes to stderr", flag="--json"
     )

@@ -93,6 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data",
         "ffr.embedding.loading",
         "ffr.files",
+        "ffr.markup",
         "ffr.metrics",
         "ffr.model_files",
         "ffr.models",
