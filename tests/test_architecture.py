@@ -93,6 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data",
         "ffr.embedding.loading",
         "ffr.files",
+        "ffr.markup",
         "ffr.metrics",
         "ffr.model_files",
         "ffr.models",
@@ -397,7 +398,7 @@ HELP_PAGES = [
     ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["data"],
-    *(["data", name] for name in ("check", "stats", "convert", "build", "sample", "download")),
+    *(["data", name] for name in ("check", "example", "import", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
 HEAVY = ["torch", "transformers", "lightning", "peft", "numpy", "torchmetrics", "trl", "matplotlib",
          "yaml", "PIL", "rich"]  # fmt: skip

@@ -9,7 +9,8 @@ LINE_COLUMNS = ("dialogue_id", "speaker", "text", "picture", "utterance_id")
 """Columns of a table of lines; the last two may be missing."""
 QUERY_COLUMNS = ("dialogue_id", "query", "utterance_ids", "image_ids")
 """Columns of a table of queries; the last two may be missing."""
-ROW_KEYS = frozenset((*LINE_COLUMNS, *QUERY_COLUMNS))
+COLUMNS = tuple(dict.fromkeys((*LINE_COLUMNS, *QUERY_COLUMNS)))
+"""Of both, each once."""
 
 _CALLED = {
     "dialogue_id": "id dialog_id conversation_id session_id chat_id thread_id dialogue chat",

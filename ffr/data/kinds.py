@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ffr.data.keys import ROW_KEYS
+from ffr.data.keys import COLUMNS
 
 HEAD_BYTES = 1 << 16
 """How much of a file's beginning is looked at."""
@@ -31,6 +31,7 @@ class Kind:
         name: A short word for it.
         words: What it is, as it follows "is".
         remedy: What to do with it.
+        form: The reader of `ffr/data/importing.py` that takes it; None where there is none.
         by_head: Whether a file that begins with these bytes is one.
         by_names: Whether a zip archive with these names in it is one.
         by_object: Whether a file whose one object, or first record, has these keys is one.
@@ -39,6 +40,7 @@ class Kind:
     name: str
     words: str
     remedy: str
+    form: str | None = None
     by_head: Callable[[bytes], bool] = lambda _: False
     by_names: Callable[[Set[str]], bool] = lambda _: False
     by_object: Callable[[Mapping[str, Any]], bool] = lambda _: False
@@ -85,7 +87,7 @@ def _is_table_of_text(head: bytes) -> bool:
     first = head.decode(encoding, "replace").lstrip().partition("\n")[0]
     cells = re.split("[,;\t]", first, maxsplit=_MAX_CELLS)
     names = {cell.strip().strip('"').lower() for cell in cells}
-    return len(cells) > 1 and not first.startswith(("{", "[")) and bool(names & ROW_KEYS)
+    return len(cells) > 1 and not first.startswith(("{", "[")) and bool(names.intersection(COLUMNS))
 
 
 def _is_row(record: Mapping[str, Any]) -> bool:
@@ -175,7 +177,7 @@ KINDS: tuple[Kind, ...] = (
             b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"
         ),
     ),
-    Kind("parquet", "a table (Parquet)", _IMPORT, by_head=_begins(b"PAR1")),
+    Kind("parquet", "a table (Parquet)", _IMPORT, "table", by_head=_begins(b"PAR1")),
     Kind(
         "arrow",
         "an Arrow file",
@@ -202,8 +204,8 @@ KINDS: tuple[Kind, ...] = (
         "it may be the server's refusal",
         by_head=_is_web_page,
     ),
-    Kind("csv", "a table (CSV)", _IMPORT, by_head=_is_table_of_text),
-    Kind("rows", "a table (one row a record)", _IMPORT, by_object=_is_row),
+    Kind("csv", "a table (CSV)", _IMPORT, "table", by_head=_is_table_of_text),
+    Kind("rows", "a table (one row a record)", _IMPORT, "table", by_object=_is_row),
 )
 
 

@@ -31,7 +31,7 @@ EXTRA_LINE_KEYS = "_extra_lines"
 """In `Example.meta`: for each line of a raw dialogue, the keys that the form does not know; absent
 where there are none."""
 _SAID = "write a text or a list of {image_url, caption}"
-_RAW_LINE_KEYS = ("speaker", "utterance_idx", "utterance")
+RAW_LINE_KEYS = ("speaker", "utterance_idx", "utterance")
 
 
 def read_raw(
@@ -64,7 +64,7 @@ def read_raw(
         extra_lines.append(extra)
     unknown = sorted({key for extra in extra_lines for key in extra})
     # lines that name it may still not name a key that others lack
-    free = [key for key in _RAW_LINE_KEYS if not all(key in line for line in lines)]
+    free = [key for key in RAW_LINE_KEYS if not all(key in line for line in lines)]
     for key in unknown:
         findings.unknown(key, free, "in lines of the dialogue: ")
     if unknown:
@@ -131,7 +131,7 @@ def _read_raw_line(line: Any, index: int, findings: Findings) -> tuple[Utterance
         if caption is not None:
             findings.require(caption, str, f"a caption of {name}", "write a text")
         segments.append(Image(source, caption or ""))
-    extra = {key: value for key, value in line.items() if key not in _RAW_LINE_KEYS}
+    extra = {key: value for key, value in line.items() if key not in RAW_LINE_KEYS}
     return Utterance(speaker, tuple(segments)), extra
 
 
@@ -210,7 +210,7 @@ def examples_to_raw_record(
             raise DataError(
                 f"the answer to {shown(example.query)} has images "
                 f"{list(example.fragment.image_ids)} but its turns carry "
-                f"{on_turns}; the raw form cannot say that, keep the ms-swift form",
+                f"{on_turns}; the raw form cannot say that, write the ms-swift form (--to ms-swift)",
                 where=where,
             )
         answers.append(list(example.fragment.utterance_ids))
