@@ -40,7 +40,7 @@ TEST_SECONDS = 180
 RUN_SECONDS = 3000
 """Time limit of all tests of one fault; what takes longer is not judged."""
 
-# runs the tests whose ids stand in selected.txt, in that order, or all; writes those that fail into failed.txt
+# runs the tests whose ids or files stand in selected.txt, in that order, or all; writes those that fail into failed.txt
 SELECTION = f"""
 import faulthandler, os
 from pathlib import Path
@@ -52,7 +52,8 @@ def pytest_collection_modifyitems(config, items):
         return
     lines = (HERE / "selected.txt").read_text(encoding="utf-8").splitlines()
     order = {{line: number for number, line in enumerate(lines)}}
-    items[:] = sorted((item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid])
+    chosen = [item for item in items if item.nodeid in order or item.nodeid.partition("::")[0] in order]
+    items[:] = sorted(chosen, key=lambda item: order.get(item.nodeid, -1))
 
 def pytest_runtest_logstart(nodeid, location):
     (HERE / "current.txt").write_text(nodeid, encoding="utf-8")
@@ -172,8 +173,13 @@ def find(root: Path, fault: Fault) -> Place:
     return found[0]
 
 
-def tests_of(reach: CoverageData, failed: set[str], place: Place) -> list[list[str]]:
-    """Ids of the tests that run the statement: of the mirroring file, of its folder, and the others."""
+def tests_of(
+    root: Path, reach: CoverageData, failed: set[str], place: Place
+) -> tuple[int, list[list[str]]]:
+    """How many tests run the statement, and what is run: the mirroring file, then of others those that do.
+
+    The mirroring file is run whole, so that a test that is new to it needs no new reach.
+    """
     found = {
         context.rpartition("|")[0]
         for path in reach.measured_files()
@@ -184,12 +190,13 @@ def tests_of(reach: CoverageData, failed: set[str], place: Place) -> list[list[s
         if "|" in context
     } - failed
     folder = f"tests/{place.path.parent.as_posix().removeprefix('ffr/')}/"
-    file = f"{folder}test_{place.path.stem}.py::"
-    stages: list[list[str]] = []
-    for beginning in (file, folder, ""):
-        stages.append(sorted(name for name in found if name.startswith(beginning)))
-        found.difference_update(stages[-1])
-    return stages
+    file = f"{folder}test_{place.path.stem}.py"
+    stages = [[file] if (root / file).exists() else []]
+    others = {name for name in found if not name.startswith(f"{file}::")}
+    for beginning in (folder, ""):
+        stages.append(sorted(name for name in others if name.startswith(beginning)))
+        others.difference_update(stages[-1])
+    return len(found), stages
 
 
 def copy_of(root: Path, folder: Path) -> dict[str, str]:
@@ -268,9 +275,9 @@ def noticing_test(folder: Path, environment: dict[str, str], tests: list[str]) -
     files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
     options = ["-x", "-q", "--tb=no", "-p", "mutants_selection", "-p", "no:cacheprovider"]
     code = run_tests(
-        folder, environment, [*options, "-m", "", f"--basetemp={folder / 'tmp'}", *files]
+        folder, environment, [*options, "-m", "not slow", f"--basetemp={folder / 'tmp'}", *files]
     )
-    if code == 0:
+    if code in (0, 5):  # 5: all that is there is slow
         return None
     # a test beyond its time ends the process, before it could be noted as failed
     for name in ("failed.txt", "current.txt"):
@@ -280,11 +287,12 @@ def noticing_test(folder: Path, environment: dict[str, str], tests: list[str]) -
     raise RuntimeError(f"pytest ended with {code}:\n{output}")
 
 
-def judge(root: Path, fault: Fault, place: Place, stages: list[list[str]]) -> Verdict:
+def judge(
+    root: Path, fault: Fault, place: Place, num_tests: int, stages: list[list[str]]
+) -> Verdict:
     """Runs the tests that reach a fault, stage by stage, in a copy that has it."""
-    num_tests = sum(map(len, stages))
     begun, noticed_by = time.monotonic(), ""
-    verdict = "survived" if num_tests else "reached by no test"
+    verdict = "survived" if any(stages) else "reached by no test"
     with tempfile.TemporaryDirectory(prefix="ffr-mutant-") as scratch:
         folder = Path(scratch)
         environment = copy_of(root, folder)
@@ -297,14 +305,14 @@ def judge(root: Path, fault: Fault, place: Place, stages: list[list[str]]) -> Ve
                     noticed = noticing_test(folder, environment, tests)
                     if noticed is None:
                         break
-                    its_own = [name for name in tests if f"{name}::".startswith(f"{noticed}::")]
                     (folder / place.path).write_text(text, encoding="utf-8")
-                    # the mirroring file passed when its reach was noted; what lies far away may have other reasons
-                    if tests is stages[0] or noticing_test(folder, environment, its_own) is None:
+                    if noticing_test(folder, environment, [noticed]) is None:
                         verdict, noticed_by = "killed", noticed
                     else:
                         print(f"fails without a fault: {noticed}", flush=True)
-                        tests = [name for name in tests if name not in its_own]
+                        tests = [name for name in tests if name != noticed]
+                        if noticed.partition("::")[0] in tests:
+                            raise RuntimeError(f"{noticed} fails without a fault; mend it first")
         except TimeoutError:
             verdict = "not judged in time"
     seconds = round(time.monotonic() - begun, 1)
@@ -313,7 +321,7 @@ def judge(root: Path, fault: Fault, place: Place, stages: list[list[str]]) -> Ve
     )  # fmt: skip
 
 
-def judge_item(item: tuple[Path, Fault, Place, list[list[str]]]) -> Verdict:
+def judge_item(item: tuple[Path, Fault, Place, int, list[list[str]]]) -> Verdict:
     """`judge` with one argument."""
     return judge(*item)
 
@@ -396,7 +404,7 @@ def main() -> None:
         if (beside := Path(f"{path}.failed")).exists():
             failed.update(beside.read_text(encoding="utf-8").splitlines())
     verdicts = read_killed(arguments.out)
-    work: list[tuple[Fault, Place, list[list[str]]]] = []
+    work: list[tuple[Fault, Place, int, list[list[str]]]] = []
     for fault in read_faults():
         if fault in verdicts or arguments.area not in (None, fault.area):
             continue
@@ -407,13 +415,13 @@ def main() -> None:
                 raise SystemExit(str(error)) from error
             print(f"not here: {error}", flush=True)
             continue
-        work.append((fault, place, tests_of(reach, failed, place)))
+        work.append((fault, place, *tests_of(root, reach, failed, place)))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in LARGE_LIBRARIES:
         importlib.import_module(name)
     with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
         judged = pool.imap(judge_item, [(root, *item) for item in work])
-        for (fault, _, _), verdict in zip(work, judged, strict=True):
+        for (fault, *_), verdict in zip(work, judged, strict=True):
             verdicts[fault] = verdict
             write(arguments.out, verdicts)
             print(f"{verdict.verdict:9} {verdict.seconds:6} s {verdict.file} {verdict.function}: "
