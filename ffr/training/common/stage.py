@@ -21,7 +21,7 @@ from ffr.data.judgement import ModelRules
 from ffr.models.prompts import PromptBuilder
 from ffr.models.saving import save_adapter, save_merged
 from ffr.progress import Say
-from ffr.run_log import draw_curve
+from ffr.run_log import METRICS_FILE, draw_curve
 from ffr.runs import RUNS_FOLDER, ModelSource, Status, resolve_model
 from ffr.settings import to_yaml
 from ffr.training.common.callback import StageCallback, StepBar
@@ -155,7 +155,7 @@ def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
             be known before.
     """
     start, job = _start(stage, config, job)
-    with run_folder(job.run, job.root, config.stage, job.recipe) as run:
+    with run_folder(job.run, job.root, config.stage, job.recipe, resume=job.resume) as run:
         job = replace(job, run=run)
         how = "resumed" if job.resume else f"with recipe {job.recipe}"
         job.say(f"Training {_what(start)} {how} → {run}")
@@ -283,7 +283,7 @@ def _fit(ready: _Ready) -> tuple[Status, dict[str, float]]:
     checkpoint = str(ready.checkpoint) if ready.checkpoint else None
     trainer.fit(module, datamodule=ready.built.data, ckpt_path=checkpoint, weights_only=True)
     status: Status = "interrupted" if ready.at_step_end.was_interrupted else "finished"
-    metrics = run / "metrics.csv"
+    metrics = run / METRICS_FILE
     if trainer.is_global_zero and status == "finished":
         vlm = module.vlm
         vlm.eval()
