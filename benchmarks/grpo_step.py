@@ -356,11 +356,11 @@ def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) 
     from ffr.models.loading import load_vlm
     from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.vlm import Vlm
+    from ffr.rewards.terms import RewardTerm
     from ffr.settings import GrpoConfig
     from ffr.shipped.tiny import TINY_FOLDER
     from ffr.training.common.setup import make_trainable
     from ffr.training.grpo.module import GrpoModule
-    from ffr.training.grpo.reward_terms import RewardTerm
     from ffr.training.grpo.rollout import Sampler
 
     processor = load_vlm(

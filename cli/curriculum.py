@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +18,6 @@ from ffr.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ffr.runs import ModelSource
     from ffr.training.curriculum.order import Difficulty
 
 
@@ -74,7 +74,10 @@ def score(
     The output folder gets difficulty.csv and scatter.png beside the answers; the same command
     goes on where it was stopped, and asks the model nothing where it had finished.
     """
-    label, source = _choose(model)
+    from ffr.runs import resolve_model
+
+    label, spec = _choose(model)
+    source = resolve_model(spec)
     is_file = Path(dataset).is_file()
     say(f"Scoring {label} on {dataset}" + ("" if is_file else f" ({split})"))
     from ffr.data.catalog import load_dataset
@@ -127,22 +130,33 @@ def score(
             "asks them again"
         )
     say(f"Table: {scored.folder / DIFFICULTY_FILE}  ·  picture: {scored.folder / 'scatter.png'}")
+    if limit is not None:
+        say("(a table of the first queries only: ffr train grpo takes one of the whole data)")
+        return
+    words = ["--from", spec, "--dataset", dataset, *([] if is_file else ["--split", split])]
+    words += ["--image-root", str(image_root)] if image_root is not None else []
+    words += ["--skip-bad"] if skip_bad else []
+    words += ["--trust-remote-code"] if trust_remote_code else []
+    words += ["--template", template] if template is not None else []
+    words += ["--query-position", query_position] if query_position is not None else []
+    words += ["--curriculum", "--difficulty", str(scored.folder / DIFFICULTY_FILE)]
+    say(f"next: ffr train grpo {join(words)}")
 
 
-def _choose(model: str | None) -> tuple[str, ModelSource]:
-    """What the first line calls the model, and where it is."""
-    from ffr.runs import RUNS_FOLDER, newest_finished_run, resolve_model
+def _choose(model: str | None) -> tuple[str, str]:
+    """What the first line calls the model, and what `--model` would name it by."""
+    from ffr.runs import RUNS_FOLDER, newest_finished_run
 
     if model is not None and model.startswith("baseline:"):
         raise UsageError(
             "a baseline's answers have no probabilities, of which difficulty is made; name a model"
         )
     if model is not None:
-        return model, resolve_model(model)
+        return model, model
     run = newest_finished_run(Path(RUNS_FOLDER), "sft")
     if run is None:
-        return "tiny (no finished SFT run under ./runs)", resolve_model("tiny")
-    return f"the newest finished SFT run {run}", resolve_model(str(run))
+        return "tiny (no finished SFT run under ./runs)", "tiny"
+    return f"the newest finished SFT run {run}", str(run)
 
 
 def _level_table(difficulties: Sequence[Difficulty]) -> Table:

@@ -59,7 +59,7 @@ def quickstart(
     from ffr.training.sft.stage import SftStage
 
     started = time.monotonic()
-    job = Job(root=root, say=say, progress=False)
+    job = Job(root=root, recipe="tiny", say=say, progress=False)
 
     def measure(title: str, model: str, dataset: str, out: Path, max_new_tokens: int) -> Path:
         say(f"\n── {title}")

@@ -29,6 +29,24 @@ def setting_options(
     return tuple(_option(kind, known[name], of_recipe) for name in chosen)
 
 
+def further_options(kind: type[Settings], named: Iterable[str]) -> tuple[Option, ...]:
+    """Options of all settings but those named, which help pages leave out: `--NAME VALUE`.
+
+    Their values are texts, read as those of `-o` are. `--NAME` alone means true.
+
+    Args:
+        kind: The class that declares them.
+        named: Settings that have options of their own.
+    """
+    left_out = set(named)
+    alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
+    return tuple(
+        click.option(flag_of(item), item.name, hidden=True, **(alone if item.type is bool else {}))
+        for item in declared(kind).values()
+        if item.name not in left_out
+    )
+
+
 def flag_of(item: Declared) -> str:
     """The option of a setting: `--max-new-tokens` of `max_new_tokens`."""
     return item.about.flag or "--" + item.name.replace("_", "-")

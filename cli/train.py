@@ -10,24 +10,36 @@ import click
 
 from ffr.cli.model_options import Option, with_options
 from ffr.cli.output import say
-from ffr.cli.setting_options import setting_options
-from ffr.errors import UsageError
-from ffr.settings import GrpoConfig, SftConfig, StageConfig, load_config, recipes
+from ffr.cli.setting_options import further_options, setting_options
+from ffr.errors import FfrError, UsageError
+from ffr.settings import (
+    NEWEST,
+    GrpoConfig,
+    SftConfig,
+    StageConfig,
+    closest,
+    load_config,
+    load_traced_config,
+    named_model,
+    recipes,
+)
 from ffr.settings import describe as describe_settings
 
 if TYPE_CHECKING:
     from ffr.training.common.run import TrainResult
     from ffr.training.common.stage import Stage
 
+_WIDE = 12
+"""Longer values do not widen the column of values in a list of settings."""
 _NAMED = ("dataset", "val_dataset", "image_root", "skip_bad", "seed")
-"""Settings with an option of their own in every stage."""
+"""Settings that the help page of every stage shows an option of."""
 
 _OPTIONS: tuple[Option, ...] = (
     click.option(
         "--config",
         "source",
         metavar="RECIPE|FILE",
-        help="A recipe that comes with ffr, or a YAML file. [default: tiny]",
+        help="A recipe that comes with ffr, or a YAML file. [default: the recipe for the model]",
     ),
     *setting_options(StageConfig, _NAMED, of_recipe=True),
     click.option(
@@ -35,12 +47,12 @@ _OPTIONS: tuple[Option, ...] = (
         "overrides",
         metavar="KEY=VALUE",
         multiple=True,
-        help="Set any setting; see --list-settings.",
+        help="Set any setting; --KEY VALUE does the same. See --list-settings.",
     ),
     click.option(
         "--out",
         type=click.Path(path_type=Path, file_okay=False),
-        help="The run's folder. [default: runs/STAGE-…]",
+        help="The run's folder. [default: runs/STAGE-MODEL-…]",
     ),
     click.option(
         "--resume",
@@ -49,7 +61,12 @@ _OPTIONS: tuple[Option, ...] = (
         help="Go on with a run that was stopped.",
     ),
     click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop."),
-    click.option("--list-settings", is_flag=True, help="Print all settings and recipes, and stop."),
+    click.option(
+        "--list-settings",
+        is_flag=True,
+        help="Print all settings as this command line has them, where each comes from, and the "
+        "recipes, and stop.",
+    ),
     click.option(
         "--progress/--no-progress",
         default=None,
@@ -58,26 +75,37 @@ _OPTIONS: tuple[Option, ...] = (
 )
 
 
-_KINDS: dict[str, type[StageConfig]] = {"sft": SftConfig, "grpo": GrpoConfig}
-_ALIASES = {"lr": "learning_rate", "num_train_epochs": "epochs"}
-"""What other trainers call a setting."""
-
-
 class _StageCommand(click.Command):
-    """A stage's command: of an option that is a setting without one, it says how it is set."""
+    """A stage's command: of an option that it lacks, it names the one that is meant."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             typed = error.option_name.lstrip("-").replace("-", "_")
-            name = _ALIASES.get(typed, typed)
-            known = [item for item, _, _ in describe_settings(_KINDS[self.name or ""])]
-            if name not in known:
+            flags = {
+                "model" if item.name == "model" else flag.lstrip("-").replace("-", "_"): flag
+                for item in self.params
+                for flag in item.opts
+                if flag.startswith("--")
+            }
+            meant = closest(typed, flags)
+            if meant is None:
                 raise
             raise UsageError(
-                f"there is no option {error.option_name}; set it with -o {name}=VALUE"
+                f"there is no option {error.option_name}; did you mean {flags[meant]}?"
             ) from None
+
+
+def _stage_options(kind: type[StageConfig], shown: tuple[str, ...]) -> Option:
+    """All options of a stage.
+
+    Args:
+        kind: Its settings.
+        shown: Settings of its own that its help page shows an option of.
+    """
+    own = setting_options(kind, shown, of_recipe=True)
+    return with_options(*own, *_OPTIONS, *further_options(kind, (*shown, *_NAMED)))
 
 
 @click.group()
@@ -86,7 +114,7 @@ def train() -> None:
 
 
 @train.command(cls=_StageCommand)
-@with_options(*setting_options(SftConfig, ["model"], of_recipe=True), *_OPTIONS)
+@_stage_options(SftConfig, ("model",))
 def sft(**options: Any) -> None:
     """Cold start: supervised fine-tuning on dialogues with true answers.
 
@@ -98,7 +126,7 @@ def sft(**options: Any) -> None:
 
 
 @train.command(cls=_StageCommand)
-@with_options(*setting_options(GrpoConfig, ["model", "curriculum"], of_recipe=True), *_OPTIONS)
+@_stage_options(GrpoConfig, ("model", "curriculum"))
 def grpo(**options: Any) -> None:
     """Second stage: GRPO, which trains a model on the rewards of its own answers.
 
@@ -123,7 +151,7 @@ def _run_stage(
 ) -> None:
     """Does what the options of a stage's command ask for; the rest of them are settings."""
     if list_settings:
-        _list_settings(kind)
+        _list_settings(kind, source, overrides, settings, resume)
         return
     job = {"say": say, "progress": _wants_progress(progress)}
     if resume is not None:
@@ -140,8 +168,9 @@ def _run_stage(
                 f"--model {resume})"
             )
             return
-        _start(config, dry_run=dry_run, recipe=resume.name, run=resume, resume=True, **job)
+        _start(config, dry_run=dry_run, run=resume, resume=True, **job)
         return
+    source = source or _recipe_for(kind, overrides, settings)
     config = load_config(kind, source=source, overrides=overrides, settings=settings)
     from ffr.runs import is_unbegun
 
@@ -151,7 +180,7 @@ def _run_stage(
             f"{out}: this folder is not empty; name a new one, or go on with the run by --resume "
             f"{out}"
         )
-    _start(config, dry_run=dry_run, recipe=source or "tiny", run=out, **job)
+    _start(config, dry_run=dry_run, recipe=source, run=out, **job)
 
 
 def _start(config: StageConfig, *, dry_run: bool, **job: Any) -> None:
@@ -175,13 +204,55 @@ def _stage(name: str) -> Stage[Any]:
     return GrpoStage()
 
 
-def _list_settings(kind: type[StageConfig]) -> None:
-    width = max(len(name) for name, _, _ in describe_settings(kind))
-    for name, default, text in describe_settings(kind):
-        say(f"{name:<{width}}  {text} [{default}]")
+def _recipe_for(
+    kind: type[StageConfig], overrides: tuple[str, ...], settings: dict[str, object]
+) -> str:
+    """The recipe of the model that the command line names, or would take."""
+    from ffr.runs import RUNS_FOLDER, newest_sft_run, resolve_model
+    from ffr.training.common.recipe import recipe_of
+
+    model = named_model(kind, overrides, settings)
+    if model == NEWEST:
+        model = str(newest_sft_run(Path(RUNS_FOLDER)))
+    return recipe_of(kind.stage, resolve_model(model))
+
+
+def _list_settings(
+    kind: type[StageConfig],
+    source: str | None,
+    overrides: tuple[str, ...],
+    settings: dict[str, object],
+    resume: Path | None,
+) -> None:
+    """Prints the settings of a command line, each with where it comes from."""
+    note = None
+    if resume is not None:
+        source = str(resume / "config.yaml")
+    elif source is None:
+        try:
+            source = _recipe_for(kind, overrides, settings)
+        except FfrError as error:
+            note = f"no recipe was taken: {error}"
+    config, origins = load_traced_config(
+        kind, source=source, overrides=overrides, settings=settings
+    )
+    values = {name: _shown_value(getattr(config, name)) for name in origins}
+    widths = [max(map(len, column)) for column in (values, origins.values())]
+    wide = max(len(value) for value in values.values() if len(value) <= _WIDE)
+    for name, _, text in describe_settings(kind):
+        say(f"{name:<{widths[0]}}  {values[name]:<{wide}}  {origins[name]:<{widths[1]}}  {text}")
     say("\nrecipes:")
     for name, text in recipes(kind.stage).items():
-        say(f"{name:<{width}}  {text}")
+        say(f"{name:<{widths[0]}}  {text}")
+    if note is not None:
+        say(f"\n! {note}")
+
+
+def _shown_value(value: object) -> str:
+    """A value as it may be typed."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _resumed_config(

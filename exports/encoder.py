@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ffr.embedding import DualEncoder, FragmentParts, SentenceEncoder, load_encoder
+from ffr.embedding.inputs import Parts, as_fragments
 from ffr.embedding.interface import check_parts
 from ffr.embedding.sentence import Pooling
 from ffr.errors import ModelError, UsageError
@@ -113,16 +114,16 @@ class OnnxEncoder(DualEncoder):
         """
         if self._fragment is None:
             return super().embed_fragments(fragments)
-        check_parts(fragments)
+        read = as_fragments(fragments)
+        check_parts(read)
         rows = [
-            self._fragment.run(self._inputs(self._fragment, parts))["embeddings"]
-            for parts in fragments
+            self._fragment.run(self._inputs(self._fragment, parts))["embeddings"] for parts in read
         ]
         if not rows:
             rows = [self._fragment.warm_up()["embeddings"][:0]]  # of no row, but of the right width
         return torch.from_numpy(np.concatenate(rows))
 
-    def _inputs(self, model: OnnxModel, parts: FragmentParts) -> Arrays:
+    def _inputs(self, model: OnnxModel, parts: Parts) -> Arrays:
         """A fragment's inputs, without rows for a kind that it lacks."""
         texts = [part for part in parts if isinstance(part, str)]
         images = [part for part in parts if not isinstance(part, str)]
@@ -194,7 +195,9 @@ def empty_rows(entry: Mapping[str, Any]) -> Any:
     )
 
 
-def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | None = None) -> Any:
+def load_onnx_encoder(
+    folder: str | Path, *, device: str = "auto", num_threads: int | None = None
+) -> Any:
     """An encoder of exported parts.
 
     A folder that holds one part, or one that holds folders `text`, `image` and `fragment`, or some
@@ -209,6 +212,7 @@ def load_onnx_encoder(folder: Path, *, device: str = "auto", num_threads: int | 
     from ffr.embedding import SENTENCE_KINDS
     from ffr.model_files import loading_explained
 
+    folder = Path(folder)
     places = (
         [folder] if (folder / INFO_FILE).is_file() else [folder / part for part in ENCODER_PARTS]
     )

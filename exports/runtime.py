@@ -365,7 +365,11 @@ def num_tiles(image_size: tuple[int, int], settings: TileSettings) -> int:
 
 
 def load_onnx(
-    folder: Path, *, device: str = "auto", num_threads: int | None = None, warm_up: bool = True
+    folder: str | Path,
+    *,
+    device: str = "auto",
+    num_threads: int | None = None,
+    warm_up: bool = True,
 ) -> OnnxModel:
     """Opens an exported folder, and on a processor that it meets for the first time looks whether it is right there.
 
@@ -388,7 +392,7 @@ def load_onnx(
 
 
 def open_session(
-    folder: Path, *, device: str = "auto", num_threads: int | None = None
+    folder: str | Path, *, device: str = "auto", num_threads: int | None = None
 ) -> OnnxModel:
     """Opens an exported folder without looking whether its graph is right on this processor.
 
@@ -396,6 +400,7 @@ def open_session(
     """
     import onnxruntime as ort
 
+    folder = Path(folder)
     info = check_folder(folder)
     wanted = choose_providers(device, ort.get_available_providers())
     options = ort.SessionOptions()

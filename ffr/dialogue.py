@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -151,9 +152,61 @@ class Dialogue:
         return Dialogue(self.id, tuple(utterances))
 
 
+def whole_numbers(values: Iterable[int], what: str = "ids") -> tuple[int, ...]:
+    """Ids or counts as a tuple of int, out of whatever holds whole numbers.
+
+    Tensors and arrays of whole numbers count by their values, on whatever device they lie. Floats,
+    truth values and masks are refused: which ids they mean would be a guess.
+
+    Args:
+        values: Numbers from 0 upwards: a list, a tuple, a set, a range, a tensor, an array, …
+        what: What they are, for the error.
+
+    Raises:
+        ValueError: where they are anything else; the sentence says what was found and what to do.
+
+    >>> import numpy
+    >>> whole_numbers(numpy.array([3, 0]))
+    (3, 0)
+    >>> whole_numbers([0.5], "utterance ids")
+    Traceback (most recent call last):
+        ...
+    ValueError: utterance ids hold 0.5 (float); write whole numbers that count from 0
+    """
+    if type(values) is tuple and all(type(item) is int and item >= 0 for item in values):
+        return values  # what the project itself makes, many thousands of times
+    remedy = "write whole numbers that count from 0"
+    listed: Any = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(listed, (str, bytes, Mapping)) or not isinstance(listed, Iterable):
+        found = f"{values!r}"[:80]
+        raise ValueError(f"{what} are {found} ({type(values).__name__}); write a list of numbers")
+    numbers: list[int] = []
+    for item in listed:
+        plain = item.tolist() if hasattr(item, "tolist") else item
+        if isinstance(plain, bool):
+            raise ValueError(
+                f"{what} hold {plain}, as a mask does; write the places where it is true "
+                "(`mask.nonzero()`)"
+            )
+        try:
+            number = operator.index(plain)
+        except TypeError:
+            found = f"{plain!r}"[:80]
+            raise ValueError(f"{what} hold {found} ({type(plain).__name__}); {remedy}") from None
+        if number < 0:
+            raise ValueError(f"{what} hold {number}; {remedy}")
+        numbers.append(number)
+    return tuple(numbers)
+
+
 @dataclass(frozen=True, slots=True)
 class Fragment:
     """The ids of the utterances and of the images that an answer names, in the order it names them.
+
+    Tensors, arrays and lists of ids become tuples.
+
+    Raises:
+        ValueError: where ids are no whole numbers from 0 upwards; see `whole_numbers`.
 
     >>> Fragment((0, 3), ()).is_empty
     False
@@ -162,10 +215,15 @@ class Fragment:
     utterance_ids: tuple[int, ...] = ()
     image_ids: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name, what in (("utterance_ids", "utterance ids"), ("image_ids", "image ids")):
+            object.__setattr__(self, name, whole_numbers(getattr(self, name), what))
+
     @classmethod
     def of(cls, utterance_ids: Iterable[int], image_ids: Iterable[int]) -> Fragment:
         """The fragment of these ids, ascending and without repeats."""
-        return cls(tuple(sorted(set(utterance_ids))), tuple(sorted(set(image_ids))))
+        named = cls(utterance_ids, image_ids)  # type: ignore[arg-type]
+        return cls(tuple(sorted(set(named.utterance_ids))), tuple(sorted(set(named.image_ids))))
 
     @property
     def is_empty(self) -> bool:

@@ -21,7 +21,9 @@ ONNX_PREFIX = "onnx:"
 VLM_PREFIXES = {"vlm:": "last", "vlm-mean:": "mean"}
 
 
-def open_encoder(name: str, *, device: str = "cpu", policy: Encoder | None = None) -> Encoder:
+def open_encoder(
+    name: str | Path, *, device: str = "cpu", policy: Encoder | None = None
+) -> Encoder:
     """Opens the encoder of a name.
 
     Args:
@@ -35,6 +37,7 @@ def open_encoder(name: str, *, device: str = "cpu", policy: Encoder | None = Non
         UsageError: where nothing is named, `policy` means nothing here, or the device is not here.
         ModelError: where files are missing, damaged, of another kind, or not safetensors.
     """
+    name = str(name)
     if name == POLICY:
         if policy is None:
             raise UsageError(

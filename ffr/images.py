@@ -13,7 +13,9 @@ import struct
 import threading
 import warnings
 import zlib
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 from urllib.parse import unquote
 
@@ -55,6 +57,91 @@ _DECODING_ERRORS = (
     struct.error,
     zlib.error,
 )
+
+
+class LoadedPicture:
+    """A picture that was opened by somebody else: upright, RGB, and known by its pixels.
+
+    It goes wherever the path of a picture goes. Two are equal where their pixels are.
+
+    Args:
+        image: The picture, as Pillow holds it; it is copied.
+
+    Raises:
+        DataError: where it is larger than `MAX_DECODED_PIXELS`, or its greys have 32 bits.
+
+    >>> LoadedPicture(PIL.Image.new("L", (4, 3))).image.mode
+    'RGB'
+    """
+
+    def __init__(self, image: PIL.Image.Image) -> None:
+        try:
+            _check_decoded(image)
+            self.image = _to_rgb(PIL.ImageOps.exif_transpose(image).copy())
+        except _UnfitError as error:
+            raise DataError(f"the picture {error}") from None
+        except _DECODING_ERRORS as error:
+            raise DataError(f"the picture cannot be decoded ({one_line(error)})") from None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over size and pixels, as 64 hex digits."""
+        content = f"{self.image.size} ".encode() + self.image.tobytes()
+        return hashlib.sha256(content).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LoadedPicture) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"of {self.image.width}×{self.image.height} pixels in memory"
+
+
+Location = str | Path | LoadedPicture
+"""Where a picture is: a file, or in memory."""
+
+
+def as_location(picture: Any) -> Path | LoadedPicture:
+    """The picture that a path, a picture of Pillow's or an array of pixels stands for.
+
+    Args:
+        picture: A `str` or `Path`; a `PIL.Image.Image`; a uint8 array or tensor of shape (height,
+            width), or (height, width, 3 or 4) with the colours last.
+
+    Raises:
+        ValueError: where it is anything else.
+        DataError: as `LoadedPicture`.
+
+    >>> as_location("a.png").name
+    'a.png'
+    >>> import numpy
+    >>> as_location(numpy.zeros((3, 4, 3), numpy.uint8))
+    of 4×3 pixels in memory
+    """
+    if isinstance(picture, LoadedPicture):
+        return picture
+    if isinstance(picture, str | Path):
+        return Path(picture)
+    if isinstance(picture, PIL.Image.Image):
+        return LoadedPicture(picture)
+    if not (hasattr(picture, "shape") and hasattr(picture, "__array__")):
+        found = f"{picture!r}"[:80]
+        raise ValueError(
+            f"{found} ({type(picture).__name__}) is no picture; give a path, a PIL.Image or an "
+            "array of pixels"
+        )
+    import numpy as np
+
+    pixels = np.asarray(picture.cpu() if hasattr(picture, "cpu") else picture)
+    is_shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if pixels.dtype != np.uint8 or not is_shaped or not pixels.size:
+        raise ValueError(
+            f"pixels of {pixels.dtype} and shape {pixels.shape} are no picture; give uint8 of "
+            "shape (height, width, 3), colours last"
+        )
+    return LoadedPicture(PIL.Image.fromarray(np.ascontiguousarray(pixels)))
 
 
 _ADDRESSES = {
@@ -124,7 +211,7 @@ def _other_spelling(path: Path) -> Path | None:
 
 
 def open_image(
-    location: str | Path,
+    location: Location,
     *,
     max_image_pixels: int | None = MAX_IMAGE_PIXELS,
     where: str | None = None,
@@ -134,7 +221,7 @@ def open_image(
     Upright by its EXIF data, see-through parts on white, scaled down if too large.
 
     Args:
-        location: Path of the file.
+        location: Path of the file, or a picture in memory.
         max_image_pixels: Width × height that the result has at most, the shape kept; None for no
             scaling.
         where: The place to name in errors, such as `dev.jsonl:17`.
@@ -190,12 +277,16 @@ def scaled_size(width: int, height: int, max_image_pixels: int) -> tuple[int, in
     return (long, short) if width >= height else (short, long)
 
 
-def image_digest(location: str | Path, where: str | None = None) -> str:
+def image_digest(location: Location, where: str | None = None) -> str:
     """SHA-256 of the file's bytes as 64 hex digits; names the picture in caches whatever its path.
+
+    A picture in memory is known by its pixels.
 
     Raises:
         DataError: where the file is missing or cannot be read.
     """
+    if isinstance(location, LoadedPicture):
+        return location.digest
     path = find_image(location, where=where)
     try:
         with path.open("rb") as file:
@@ -233,8 +324,10 @@ def image_fault(location: str | Path, reason: str, where: str | None = None) -> 
 
 
 def _opened(
-    location: str | Path, where: str | None, longest_side: int | None = None
+    location: Location, where: str | None, longest_side: int | None = None
 ) -> PIL.Image.Image:
+    if isinstance(location, LoadedPicture):
+        return location.image
     path = find_image(location, where=where)
     try:
         return _decode(path, longest_side)
@@ -246,6 +339,18 @@ class _UnfitError(Exception):
     """What is wrong with a picture's bytes, in the words that follow its name."""
 
 
+def _check_decoded(image: PIL.Image.Image) -> int:
+    """Number of pixels of a picture that may be decoded."""
+    num_pixels = image.width * image.height
+    if num_pixels > MAX_DECODED_PIXELS:
+        raise _too_large(f"{image.width}×{image.height} pixels")
+    if image.mode in ("I", "F"):
+        raise _UnfitError(
+            "has greys of 32 bits, of which none says what is white; convert it to 8 or 16 bits"
+        )
+    return num_pixels
+
+
 def _decode(path: Path, longest_side: int | None = None) -> PIL.Image.Image:
     try:
         with warnings.catch_warnings():
@@ -253,14 +358,7 @@ def _decode(path: Path, longest_side: int | None = None) -> PIL.Image.Image:
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
             opened = PIL.Image.open(path, formats=IMAGE_FORMATS)
         with opened as image:
-            num_pixels = image.width * image.height
-            if num_pixels > MAX_DECODED_PIXELS:
-                raise _too_large(f"{image.width}×{image.height} pixels")
-            if image.mode in ("I", "F"):
-                raise _UnfitError(
-                    "has greys of 32 bits, of which none says what is white; convert it to 8 or 16 "
-                    "bits"
-                )
+            num_pixels = _check_decoded(image)
             try:
                 if longest_side is None or num_pixels <= _LARGE_PIXELS:
                     image.load()

@@ -5,12 +5,13 @@ What must lie in one, and what the libraries say of damaged ones in one sentence
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ffr.errors import FfrError, ModelError
 from ffr.files import CHECKSUMS_FILE, differing_files
@@ -46,6 +47,34 @@ def check_model_folder(location: str) -> None:
         )
         raise ModelError(f"holds {found}; convert the weights to safetensors", location)
     check_checksums(folder)
+
+
+def read_config(location: str) -> dict[str, Any]:
+    """The config.json of a model, in a folder or on the hub; nothing else of it is fetched.
+
+    Args:
+        location: The folder, or a hub id.
+
+    Raises:
+        ModelError: where there is none, or it is no JSON object.
+    """
+    path = Path(location) / "config.json"
+    if not Path(location).is_dir():
+        from huggingface_hub import hf_hub_download
+
+        with loading_explained(location, kind="a model"):
+            path = Path(hf_hub_download(location, "config.json"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            "holds no config.json; name the folder of a Hugging Face model", location
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"cannot be read ({one_line(error)}); restore it", str(path)) from None
+    if not isinstance(content, dict):
+        raise ModelError("is no JSON object; restore it", str(path))
+    return content
 
 
 def check_weights_finite(model: torch.nn.Module, name: str) -> None:
@@ -123,7 +152,11 @@ _KNOWN_REASONS = {
     "ignore_mismatched_sizes": "its weights have other shapes than its config.json says; fetch "
     "both again",
     "contains custom code": "comes with code of its own; set trust_remote_code if you trust it",
-    "couldn't connect to": "is not on this machine and the hub cannot be reached; name a folder, or fetch it when online",
+    **dict.fromkeys(
+        ("couldn't connect to", "cannot find the requested files in the local cache"),
+        "is not on this machine and the hub cannot be reached; name a folder, or fetch it when "
+        "online",
+    ),
 }
 """Parts of the libraries' messages, and what they mean for the user."""
 

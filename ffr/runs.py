@@ -35,6 +35,7 @@ class RunRecord:
     data_fingerprint: str = ""
     val_fingerprint: str = ""
     config_fingerprint: str = ""
+    recipe: str = ""
     num_left_out: int = 0
     num_val_left_out: int = 0
     finished_at: str | None = None
@@ -73,14 +74,14 @@ def _fault_words(error: ValidationError) -> str:
     return ": ".join([*map(str, fault["loc"]), fault["msg"].lower()])
 
 
-def new_run_folder(root: Path, stage: str, recipe: str) -> Path:
-    """Makes the next folder `<root>/<stage>-<recipe>-<number>`.
+def new_run_folder(root: Path, stage: str, model: str) -> Path:
+    """Makes the next folder `<root>/<stage>-<model>-<number>`.
 
     Two processes never get the same one.
     """
     make_folder(root)
     number = 1
-    while not make_new_folder(run := root / f"{stage}-{recipe}-{number:03d}"):
+    while not make_new_folder(run := root / f"{stage}-{model}-{number:03d}"):
         number += 1
     return run
 
@@ -111,6 +112,21 @@ def newest_finished_run(root: Path, stage: str | None = None) -> Path | None:
     return max(found)[1] if found else None
 
 
+def newest_sft_run(root: Path) -> Path:
+    """The run that GRPO starts from where none is named.
+
+    Raises:
+        UsageError: where there is none.
+    """
+    run = newest_finished_run(root, "sft")
+    if run is None:
+        raise UsageError(
+            f"no finished SFT run under {root} to start from; run `ffr train sft` first, or name a "
+            "model with --from"
+        )
+    return run
+
+
 @dataclass(frozen=True)
 class ModelSource:
     """Where a model's files are, and what to call it.
@@ -124,6 +140,11 @@ class ModelSource:
     location: str
     label: str
     run: Path | None = None
+
+    @property
+    def has_files(self) -> bool:
+        """Whether its files are in a folder here, not to be fetched from the hub."""
+        return Path(self.location).is_dir()
 
 
 def resolve_model(spec: str) -> ModelSource:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ffr.metrics.answer import AnswerFormatValidity, FragmentExactMatch
-    from ffr.metrics.coherence import FragmentOrderCoherence
+    from ffr.metrics.coherence import FragmentOrderCoherence, QueryFragmentSimilarity
     from ffr.metrics.fragment import (
         FragmentF1,
         FragmentMcc,
@@ -26,6 +26,7 @@ _HOMES = {
     "FragmentPrecision": "fragment",
     "FragmentRecall": "fragment",
     "FragmentScores": "fragment",
+    "QueryFragmentSimilarity": "coherence",
 }
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "FragmentPrecision",
     "FragmentRecall",
     "FragmentScores",
+    "QueryFragmentSimilarity",
 ]
 
 

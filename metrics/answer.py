@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from ffr.metrics.functional.answer import _exact_match_update, _share_compute
-from ffr.metrics.functional.figures import FragmentLike
+from ffr.metrics.functional.answer import (
+    _exact_match_update,
+    _format_update,
+    _share_compute,
+)
+from ffr.metrics.functional.inputs import Fragments
 
 
 class _Share(Metric):  # type: ignore[misc]
@@ -43,11 +47,11 @@ class FragmentExactMatch(_Share):
     tensor(0.5000)
     """
 
-    def update(self, preds: Sequence[FragmentLike], targets: Sequence[FragmentLike]) -> None:
+    def update(self, preds: Fragments, targets: Fragments) -> None:
         """Adds a batch of predicted and true fragments.
 
         Raises:
-            ValueError: where their numbers differ or an id is negative.
+            ValueError: where their numbers differ, or something is no fragment or id.
         """
         num_hits, num_samples = _exact_match_update(preds, targets)
         self.num_hits += num_hits
@@ -62,7 +66,12 @@ class AnswerFormatValidity(_Share):
     tensor(0.5000)
     """
 
-    def update(self, is_valid: Sequence[bool]) -> None:
-        """Adds a batch: for each answer, whether it is well-formed."""
-        self.num_hits += sum(map(bool, is_valid))
-        self.num_samples += len(is_valid)
+    def update(self, answers: Iterable[bool | str] | str) -> None:
+        """Adds a batch: for each answer its text, or whether it is well-formed.
+
+        Raises:
+            ValueError: where something is neither.
+        """
+        num_hits, num_samples = _format_update(answers)
+        self.num_hits += num_hits
+        self.num_samples += num_samples

@@ -6,7 +6,7 @@ bit of a result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -17,8 +17,8 @@ from ffr.metrics.functional.figures import (
     FIGURES,
     NUM_COUNTS,
     NUM_MODALITIES,
-    FragmentLike,
     Modality,
+    names_that_need_sizes,
 )
 from ffr.metrics.functional.fragment import (
     Average,
@@ -26,6 +26,7 @@ from ffr.metrics.functional.fragment import (
     _fragment_update,
     _score_name,
 )
+from ffr.metrics.functional.inputs import Fragments
 
 
 class FragmentScores(Metric):  # type: ignore[misc]
@@ -49,6 +50,7 @@ class FragmentScores(Metric):  # type: ignore[misc]
     counts: Tensor
     sample_sums: Tensor
     num_samples: Tensor
+    num_unsized: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -56,24 +58,25 @@ class FragmentScores(Metric):  # type: ignore[misc]
             zeros = torch.zeros(NUM_MODALITIES, width, dtype=torch.int64)
             self.add_state(name, zeros, dist_reduce_fx="sum")
         self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("num_unsized", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(
         self,
-        preds: Sequence[FragmentLike],
-        targets: Sequence[FragmentLike],
-        num_utterances: Sequence[int],
-        num_images: Sequence[int],
+        preds: Fragments,
+        targets: Fragments,
+        num_utterances: Iterable[int] | None = None,
+        num_images: Iterable[int] | None = None,
     ) -> None:
         """Adds a batch.
 
         Args:
-            preds: Predicted fragments.
+            preds: Predicted fragments, as `ffr.metrics.functional.fragment_counts` takes them.
             targets: True fragments.
-            num_utterances: Number of utterances of each sample's dialogue.
-            num_images: Number of images of each sample's dialogue.
+            num_utterances: Number of utterances of each sample's dialogue; only MCC needs it.
+            num_images: Number of images of each sample's dialogue; likewise.
 
         Raises:
-            ValueError: where the four differ in length, or an id or a size is negative.
+            ValueError: where they differ in length, or something is no fragment, id or size.
         """
         counts, sample_sums, num_samples = _fragment_update(
             preds, targets, num_utterances, num_images
@@ -81,10 +84,13 @@ class FragmentScores(Metric):  # type: ignore[misc]
         self.counts += counts.to(self.device)
         self.sample_sums += sample_sums.to(self.device)
         self.num_samples += num_samples
+        self.num_unsized += num_samples * (num_utterances is None)
 
     def compute(self) -> dict[str, Tensor]:
-        """All scores."""
-        scores = _fragment_compute(self.counts, self.sample_sums, self.num_samples)
+        """All scores; without those that need sizes where a batch came without them."""
+        scores = _fragment_compute(
+            self.counts, self.sample_sums, self.num_samples, has_sizes=not self.num_unsized
+        )
         return {name: score.float().to(self.device) for name, score in scores.items()}
 
 
@@ -101,6 +107,25 @@ class _FragmentScore(FragmentScores):
         super().__init__(**kwargs)
         self.score_name = _score_name(modality, average, self.figure)
 
+    def update(
+        self,
+        preds: Fragments,
+        targets: Fragments,
+        num_utterances: Iterable[int] | None = None,
+        num_images: Iterable[int] | None = None,
+    ) -> None:
+        """Adds a batch; the arguments are those of `FragmentScores.update`.
+
+        Raises:
+            ValueError: as there, and where sizes are missing that the figure needs.
+        """
+        if num_utterances is None and self.score_name in names_that_need_sizes():
+            raise ValueError(
+                f"{self.figure} counts true negatives, so it needs the sizes of the dialogues; "
+                "pass num_utterances and num_images"
+            )
+        super().update(preds, targets, num_utterances, num_images)
+
     def compute(self) -> Tensor:  # type: ignore[override]
         """The score."""
         return super().compute()[self.score_name]
@@ -115,7 +140,7 @@ class FragmentPrecision(_FragmentScore):
         kwargs: For `torchmetrics.Metric`.
 
     >>> metric = FragmentPrecision(modality="utterance")
-    >>> metric([((0, 1), ())], [((1,), ())], num_utterances=[3], num_images=[0])
+    >>> metric([((0, 1), ())], [((1,), ())])
     tensor(0.5000)
     """
 
@@ -131,7 +156,7 @@ class FragmentRecall(_FragmentScore):
         kwargs: For `torchmetrics.Metric`.
 
     >>> metric = FragmentRecall(modality="utterance")
-    >>> metric([((0, 1), ())], [((1,), ())], num_utterances=[3], num_images=[0])
+    >>> metric([((0, 1), ())], [((1,), ())])
     tensor(1.)
     """
 
@@ -148,7 +173,7 @@ class FragmentF1(_FragmentScore):
 
     >>> metric = FragmentF1(modality="utterance", average="sample")
     >>> preds, targets = [((0, 1), ()), ((), ())], [((1,), ()), ((), ())]
-    >>> metric(preds, targets, num_utterances=[3, 3], num_images=[0, 0])
+    >>> metric(preds, targets)
     tensor(0.8333)
     """
 

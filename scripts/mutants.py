@@ -1,11 +1,12 @@
-"""Do the tests notice faults? Puts one fault at a time into a copy of the code and runs the tests that reach it.
+"""Do the tests notice faults? Puts one at a time into a copy of the code and runs the tests that reach it.
 
     python scripts/mutants.py reach --out REACH
     python scripts/mutants.py run --reach REACH --out benchmarks/results/mutants.json
 
 The faults stand in mutants.yaml. `reach` runs the plain tests once and notes which test runs which line;
-`run` needs that file, made from the same code. Existing tools make thousands of faults by rule, many of
-which change nothing; these 60 are chosen by hand, so that each survivor is a hole.
+`run` needs that file, made from the same code, and can be taken up: what its result has as killed is not
+judged again. A test that fails without the fault as well has noticed nothing. Existing tools make thousands
+of faults by rule, many of which change nothing; these 60 are chosen by hand, so that each survivor is a hole.
 """
 
 from __future__ import annotations
@@ -30,17 +31,37 @@ from coverage import CoverageData
 
 FAULTS = Path(__file__).with_name("mutants.yaml")
 PACKAGES = {"ffr": "ffr", "cli": "ffr/cli", "metrics": "ffr/metrics", "exports": "ffr/exports"}
-SECONDS = 400
-"""Time limit of one fault's tests; a test that hangs has noticed."""
+TEST_SECONDS = 180
+"""A test that takes longer than this has noticed the fault, if it does not without it."""
+RUN_SECONDS = 3000
+"""Time limit of all tests of one fault; what takes longer is not judged."""
 
-# keeps the tests whose ids stand in the file that FFR_MUTANT_TESTS names
-SELECTION = """
-import os
+# runs the tests whose ids stand in selected.txt, in that order, and writes the one that failed into noticed.txt
+SELECTION = f"""
+import faulthandler, os
+from pathlib import Path
+
+HERE = Path(os.environ["FFR_MUTANT_FOLDER"])
 
 def pytest_collection_modifyitems(config, items):
-    with open(os.environ["FFR_MUTANT_TESTS"], encoding="utf-8") as file:
-        order = {line.rstrip("\\n"): number for number, line in enumerate(file)}
+    lines = (HERE / "selected.txt").read_text(encoding="utf-8").splitlines()
+    order = {{line: number for number, line in enumerate(lines)}}
     items[:] = sorted((item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid])
+
+def pytest_runtest_logstart(nodeid, location):
+    (HERE / "current.txt").write_text(nodeid, encoding="utf-8")
+    faulthandler.dump_traceback_later({TEST_SECONDS}, exit=True)
+
+def pytest_runtest_logreport(report):
+    if report.failed:
+        (HERE / "noticed.txt").write_text(report.nodeid, encoding="utf-8")
+
+def pytest_collectreport(report):
+    if report.failed:
+        (HERE / "noticed.txt").write_text(report.nodeid, encoding="utf-8")
+
+def pytest_sessionfinish(session, exitstatus):
+    faulthandler.cancel_dump_traceback_later()
 """
 
 
@@ -72,7 +93,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the tests said of a fault: killed, survived, or that none reaches it."""
+    """What the tests said of a fault: killed, survived, reached by no test, not judged in time."""
 
     area: str
     function: str
@@ -145,22 +166,24 @@ def find(root: Path, fault: Fault) -> Place:
     return found[0]
 
 
-def tests_of(reach: CoverageData, root: Path, place: Place) -> list[str]:
-    """Ids of the tests that run the statement, those of the mirroring folder first."""
-    (path,) = [
-        name
-        for name in reach.measured_files()
-        if Path(name).as_posix().endswith(f"/{place.path.as_posix()}")
-    ]
-    by_line = reach.contexts_by_lineno(path)
+def tests_of(reach: CoverageData, place: Place) -> tuple[list[str], list[str]]:
+    """Ids of the tests that run the statement: those of the mirroring folder, and the others."""
     found = {
         context.rpartition("|")[0]
-        for line in place.lines
-        for context in by_line.get(line, ())
+        for path in reach.measured_files()
+        if Path(path).as_posix().endswith(f"/{place.path.as_posix()}")
+        for line, contexts in reach.contexts_by_lineno(path).items()
+        if line in place.lines
+        for context in contexts
         if "|" in context
     }
-    near = f"tests/{place.path.parent.as_posix().removeprefix('ffr/')}/"
-    return sorted(found, key=lambda name: (not name.startswith(near), name))
+    folder = f"tests/{place.path.parent.as_posix().removeprefix('ffr/')}/"
+    file = f"{folder}test_{place.path.stem}.py::"
+    near = sorted(
+        (name for name in found if name.startswith(folder)),
+        key=lambda name: (not name.startswith(file), name),
+    )
+    return near, sorted(found.difference(near))
 
 
 def copy_of(root: Path, folder: Path) -> dict[str, str]:
@@ -185,79 +208,108 @@ def copy_of(root: Path, folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(package),
         "PYTHONSAFEPATH": "1",  # or the copy's own folder would come first, without the other packages
         "PYTHONDONTWRITEBYTECODE": "1",
-        "FFR_MUTANT_TESTS": str(folder / "selected.txt"),
+        "FFR_MUTANT_FOLDER": str(folder),
     }
 
 
-def judge(root: Path, reach: CoverageData, fault: Fault) -> Verdict:
-    """Runs the tests that reach a fault in a copy that has it."""
-    place = find(root, fault)
-    tests = tests_of(reach, root, place)
-    begun, noticed_by, verdict = time.monotonic(), "", "survived"
+def noticing_test(folder: Path, environment: dict[str, str], tests: list[str]) -> str | None:
+    """Runs tests in a copy until one fails, and names it; None where all pass.
+
+    Raises:
+        subprocess.TimeoutExpired: where they take longer than `RUN_SECONDS`.
+    """
+    for name in ("noticed.txt", "current.txt"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "selected.txt").write_text("".join(f"{name}\n" for name in tests), encoding="utf-8")
+    files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "mutants_selection"]
+    command += ["-p", "no:cacheprovider", "-m", "", f"--basetemp={folder / 'tmp'}", *files]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    if done.returncode == 0:
+        return None
+    # a test beyond its time ends the process, before it could be noted as failed
+    for name in ("noticed.txt", "current.txt"):
+        if (folder / name).exists():
+            return (folder / name).read_text(encoding="utf-8")
+    raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def judge(root: Path, fault: Fault, place: Place, stages: tuple[list[str], list[str]]) -> Verdict:
+    """Runs the tests that reach a fault, in two stages, in a copy that has it."""
+    num_tests = sum(map(len, stages))
+    begun, noticed_by = time.monotonic(), ""
+    verdict = "survived" if num_tests else "reached by no test"
     with tempfile.TemporaryDirectory(prefix="ffr-mutant-") as scratch:
         folder = Path(scratch)
         environment = copy_of(root, folder)
         text = (folder / place.path).read_text(encoding="utf-8")
         changed = text[: place.offset] + fault.new + text[place.offset + len(fault.old) :]
-        (folder / place.path).write_text(changed, encoding="utf-8")
-        (folder / "selected.txt").write_text(
-            "".join(f"{name}\n" for name in tests), encoding="utf-8"
-        )
-        files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "mutants_selection"]
-        command += ["-p", "no:cacheprovider", "-m", "", f"--basetemp={folder / 'tmp'}", *files]
-        if tests:
-            try:
-                done = subprocess.run(
-                    command,
-                    cwd=folder,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    timeout=SECONDS,
-                    check=False,
-                )
-                if done.returncode in (1, 2):
-                    verdict = "killed"
-                    lines = [
-                        line
-                        for line in done.stdout.splitlines()
-                        if line.startswith(("FAILED", "ERROR"))
-                    ]
-                    noticed_by = lines[0].split(" - ")[0] if lines else "collection"
-                elif done.returncode:
-                    raise RuntimeError(
-                        f"{fault.function}: pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-                    )
-            except subprocess.TimeoutExpired:
-                verdict, noticed_by = "killed", "time limit"
-        else:
-            verdict = "reached by no test"
+        try:
+            for tests in stages:
+                while tests and verdict == "survived":
+                    (folder / place.path).write_text(changed, encoding="utf-8")
+                    noticed = noticing_test(folder, environment, tests)
+                    if noticed is None:
+                        break
+                    its_own = [name for name in tests if f"{name}::".startswith(f"{noticed}::")]
+                    (folder / place.path).write_text(text, encoding="utf-8")
+                    if noticing_test(folder, environment, its_own) is None:
+                        verdict, noticed_by = "killed", noticed
+                    else:
+                        print(f"fails without a fault: {noticed}", flush=True)
+                        tests = [name for name in tests if name not in its_own]
+        except subprocess.TimeoutExpired:
+            verdict = "not judged in time"
     seconds = round(time.monotonic() - begun, 1)
     return Verdict(
-        fault.area, fault.function, place.path.as_posix(), fault.old, fault.new, verdict, len(tests), seconds, noticed_by
+        fault.area, fault.function, place.path.as_posix(), fault.old, fault.new, verdict, num_tests, seconds, noticed_by
     )  # fmt: skip
 
 
-def record_reach(root: Path, out: Path) -> None:
-    """Runs the plain tests and notes which test runs which line."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        "not slow",
-        "-n",
-        "auto",
-        "--dist",
-        "worksteal",
-    ]
-    command += ["-p", "no:cacheprovider", "--cov=ffr", "--cov-context=test", "--cov-report="]
-    # a test that fails has reached its lines all the same
-    subprocess.run(
-        command, cwd=root, env={**os.environ, "COVERAGE_FILE": str(out.absolute())}, check=False
-    )
+def record_reach(root: Path, out: Path, tests: list[str], jobs: int) -> None:
+    """Runs the plain tests in a copy and notes which test runs which line."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
+    command += ["--cov=ffr", "--cov-context=test", "--cov-report=", *tests]
+    if jobs > 1:
+        command += ["-n", str(jobs), "--dist", "worksteal"]
+    with tempfile.TemporaryDirectory(prefix="ffr-reach-") as scratch:
+        environment = copy_of(root, Path(scratch))
+        environment["COVERAGE_FILE"] = str(out.absolute())
+        # a test that fails has reached its lines all the same
+        subprocess.run(
+            [*command, f"--basetemp={scratch}/tmp"], cwd=scratch, env=environment, check=False
+        )
+
+
+def read_killed(out: Path) -> dict[Fault, Verdict]:
+    """What an earlier run has found killed; other faults are judged again, as tests may be new."""
+    if not out.exists():
+        return {}
+    known = set(read_faults())
+    verdicts = [Verdict(**item) for item in json.loads(out.read_text(encoding="utf-8"))["faults"]]
+    found = {Fault(item.area, item.function, item.old, item.new): item for item in verdicts}
+    return {
+        fault: item for fault, item in found.items() if item.verdict == "killed" and fault in known
+    }
+
+
+def write(out: Path, verdicts: dict[Fault, Verdict]) -> None:
+    """Writes the verdicts in the order of the list."""
+    items = [verdicts[fault] for fault in read_faults() if fault in verdicts]
+    result = {
+        "num_killed": sum(item.verdict == "killed" for item in items),
+        "num_faults": len(items),
+        "faults": [asdict(item) for item in items],
+    }
+    out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -268,49 +320,55 @@ def main() -> None:
     parser.add_argument(
         "--root", type=Path, default=Path(__file__).resolve().parent.parent, help="the checkout"
     )
-    parser.add_argument("--reach", type=Path, help="what `reach` wrote")
+    parser.add_argument("--reach", type=Path, nargs="+", help="what `reach` wrote")
+    parser.add_argument(
+        "--tests", nargs="+", default=["tests"], help="files or folders whose reach is recorded"
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--jobs", type=int, default=2, help="faults at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="faults, or tests, at a time")
+    parser.add_argument("--area", help="only the faults of this part of the list")
     parser.add_argument(
         "--skip-missing", action="store_true", help="pass over faults whose words do not stand here"
     )
     arguments = parser.parse_args()
     root: Path = arguments.root.resolve()
     if arguments.action == "reach":
-        record_reach(root, arguments.out)
+        record_reach(root, arguments.out, arguments.tests, arguments.jobs)
         return
-    reach = CoverageData(str(arguments.reach.absolute()))
-    reach.read()
-    faults = []
+    if not arguments.reach:
+        parser.error("run needs --reach")
+    reach = CoverageData(no_disk=True)
+    for path in arguments.reach:
+        if not path.is_file():
+            raise SystemExit(f"{path} is not there; make it with `reach`")
+        part = CoverageData(str(path.absolute()))
+        part.read()
+        reach.update(part)
+    verdicts = read_killed(arguments.out)
+    work: list[tuple[Fault, Place, tuple[list[str], list[str]]]] = []
     for fault in read_faults():
+        if fault in verdicts or arguments.area not in (None, fault.area):
+            continue
         try:
-            find(root, fault)
+            place = find(root, fault)
         except LookupError as error:
             if not arguments.skip_missing:
                 raise SystemExit(str(error)) from error
             print(f"not here: {error}", flush=True)
             continue
-        faults.append(fault)
-    verdicts: list[Verdict] = []
+        # here, since what was read of the reach is of this thread
+        work.append((fault, place, tests_of(reach, place)))
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for verdict in pool.map(lambda fault: judge(root, reach, fault), faults):
-            verdicts.append(verdict)
+        judged = pool.map(lambda item: judge(root, *item), work)
+        for (fault, _, _), verdict in zip(work, judged, strict=True):
+            verdicts[fault] = verdict
+            write(arguments.out, verdicts)
             print(f"{verdict.verdict:9} {verdict.seconds:6} s {verdict.file} {verdict.function}: "
-                  f"{verdict.old!r} → {verdict.new!r}", flush=True)  # fmt: skip
-    counts = Counter((verdict.area, verdict.verdict == "killed") for verdict in verdicts)
+                  f"{verdict.old!r} → {verdict.new!r} {verdict.noticed_by}", flush=True)  # fmt: skip
+    counts = Counter((item.area, item.verdict == "killed") for item in verdicts.values())
     print("\n| part | killed | of |\n|---|---:|---:|")
-    for area in dict.fromkeys(verdict.area for verdict in verdicts):
+    for area in dict.fromkeys(verdict.area for verdict in verdicts.values()):
         print(f"| {area} | {counts[area, True]} | {counts[area, True] + counts[area, False]} |")
-    num_killed = sum(verdict.verdict == "killed" for verdict in verdicts)
-    print(f"| all | {num_killed} | {len(verdicts)} |")
-    result = {
-        "num_killed": num_killed,
-        "num_faults": len(verdicts),
-        "faults": [asdict(item) for item in verdicts],
-    }
-    arguments.out.write_text(
-        json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.markup": {"ffr.text"},
     "ffr.progress": set(),
     "ffr.provenance": set(),
-    "ffr.rewards": {"ffr.training.grpo"},
     "ffr.terminal": {"ffr.text"},
     "ffr.text": set(),
     "ffr.model_files": {"ffr.errors", "ffr.files", "ffr.text"},
@@ -43,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
     "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
-    "ffr.metrics": {"ffr.errors"},
+    "ffr.metrics": {"ffr.answer", "ffr.dialogue"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
@@ -58,6 +57,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.provenance",
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
+    "ffr.rewards": _DOORS
+    | {
+        "ffr.embedding",
+        "ffr.encoders",
+        "ffr.images",
+        "ffr.metrics",
+        "ffr.models",
+        "ffr.settings",
+    },
     "ffr.retrieval": _DOORS
     | {
         "ffr.data",
@@ -85,7 +93,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data",
         "ffr.embedding.loading",
         "ffr.files",
+        "ffr.markup",
         "ffr.metrics",
+        "ffr.model_files",
         "ffr.models",
         "ffr.provenance",
         "ffr.run_log",
@@ -96,12 +106,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.grpo": _DOORS
     | {
         "ffr.data",
-        "ffr.embedding",
         "ffr.encoders",
         "ffr.files",
-        "ffr.metrics",
         "ffr.models",
         "ffr.retrieval",
+        "ffr.rewards",
         "ffr.runs",
         "ffr.settings",
         "ffr.training.common",
@@ -389,7 +398,7 @@ HELP_PAGES = [
     ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["data"],
-    *(["data", name] for name in ("check", "stats", "convert", "build", "sample", "download")),
+    *(["data", name] for name in ("check", "example", "import", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
 HEAVY = ["torch", "transformers", "lightning", "peft", "numpy", "torchmetrics", "trl", "matplotlib",
          "yaml", "PIL", "rich"]  # fmt: skip

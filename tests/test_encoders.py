@@ -61,8 +61,8 @@ def test_names_that_open_nothing(
 
 
 def test_the_order_reward_refuses_an_encoder_of_texts(tmp_path: Path) -> None:
+    from ffr.rewards.terms import reward_terms
     from ffr.settings import GrpoConfig
-    from ffr.training.grpo.reward_terms import reward_terms
 
     bert = build_sentence_encoder("bert", tmp_path / "bert")
     vlm = load_vlm("tiny")

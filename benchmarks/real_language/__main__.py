@@ -91,7 +91,9 @@ def train(
             if start == "model"
             else paths.run(start, seed if start_seed is None else start_seed)
         )
+        # no recipe is made for this model; the rates below replace those of the embedded one
         words = ["train", stage, "--from" if stage == "grpo" else "--model", source]
+        words += ["--config", "tiny"]
         words += ["--dataset", str(paths.data(data)), "--image-root", str(paths.dialogues)]
         asked = {
             **COMMON,

@@ -50,6 +50,7 @@ class ExampleDataset(Sequence[Example]):
         self.num_left_out = 0
         self.left_out: tuple[str, ...] = ()
         self._records = RecordFile(path)
+        self._records.refuse_foreign()
         self._record_of, self._part_of = array("Q"), array("L")
         with PictureMemory() as memory:
             judge = RecordJudge(

@@ -2,7 +2,8 @@
 
 from ffr.embedding.cache import CachedEncoder
 from ffr.embedding.dual import KINDS, DualEncoder, load_dual_encoder
-from ffr.embedding.interface import Encoder, FragmentParts, mean_of_parts
+from ffr.embedding.inputs import FragmentParts, Pictures, Texts
+from ffr.embedding.interface import Encoder, mean_of_parts
 from ffr.embedding.loading import SHIPPED, load_encoder
 from ffr.embedding.sentence import SENTENCE_KINDS, SentenceEncoder, load_sentence_encoder
 
@@ -14,7 +15,9 @@ __all__ = [
     "DualEncoder",
     "Encoder",
     "FragmentParts",
+    "Pictures",
     "SentenceEncoder",
+    "Texts",
     "load_dual_encoder",
     "load_encoder",
     "load_sentence_encoder",

@@ -20,10 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ffr.embedding.interface import Encoder, FragmentParts
+from ffr.embedding.inputs import (
+    FragmentParts,
+    Parts,
+    Pictures,
+    Texts,
+    as_fragments,
+    as_pictures,
+    as_texts,
+)
+from ffr.embedding.interface import Encoder
 from ffr.errors import UsageError
 from ffr.files import cached_path, remove, write_bytes
-from ffr.images import image_digest
+from ffr.images import LoadedPicture, Location, image_digest
 
 _log = logging.getLogger(__name__)
 
@@ -50,10 +59,15 @@ class CachedEncoder:
     """
 
     def __init__(
-        self, encoder: Encoder, folder: Path, *, max_bytes: int, memory_bytes: int = 64 * 2**20
+        self,
+        encoder: Encoder,
+        folder: str | Path,
+        *,
+        max_bytes: int,
+        memory_bytes: int = 64 * 2**20,
     ) -> None:
         self._encoder = encoder
-        self.folder = folder
+        self.folder = Path(folder)
         self.max_bytes = max_bytes
         self.memory_bytes = memory_bytes
         self.num_damaged_files = 0
@@ -80,16 +94,17 @@ class CachedEncoder:
     def _width(self) -> int:
         return int(self._encoder.embed_texts(["a"]).shape[-1])
 
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+    def embed_texts(self, texts: Texts) -> Tensor:
         """As the encoder's, (n, H) float32 on the CPU.
 
         Raises:
             UsageError: where the folder cannot be written.
         """
-        keys = [self._key("text", text.encode("utf-8", "surrogatepass")) for text in texts]
-        return self._embed(keys, texts, self._encoder.embed_texts)
+        read = as_texts(texts)
+        keys = [self._key("text", text.encode("utf-8", "surrogatepass")) for text in read]
+        return self._embed(keys, read, self._encoder.embed_texts)
 
-    def embed_images(self, images: Sequence[str | Path]) -> Tensor:
+    def embed_images(self, images: Pictures) -> Tensor:
         """As the encoder's, (n, H) float32 on the CPU.
 
         A picture is known by its file's bytes, wherever it lies.
@@ -98,8 +113,9 @@ class CachedEncoder:
             DataError: where a picture's file cannot be read, or as the encoder raises it.
             UsageError: where the folder cannot be written.
         """
-        keys = [self._key("image", self._digest(location).encode()) for location in images]
-        return self._embed(keys, images, self._encoder.embed_images)
+        read = as_pictures(images)
+        keys = [self._key("image", self._digest(location).encode()) for location in read]
+        return self._embed(keys, read, self._encoder.embed_images)
 
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
         """As the encoder's, (n, H) float32 on the CPU.
@@ -108,10 +124,11 @@ class CachedEncoder:
             DataError: where a picture's file cannot be read, or as the encoder raises it.
             UsageError: where the folder cannot be written, or as the encoder raises it.
         """
-        keys = [self._key("fragment", self._content(parts)) for parts in fragments]
-        return self._embed(keys, fragments, self._encoder.embed_fragments)
+        read = as_fragments(fragments)
+        keys = [self._key("fragment", self._content(parts)) for parts in read]
+        return self._embed(keys, read, self._encoder.embed_fragments)
 
-    def _content(self, parts: FragmentParts) -> bytes:
+    def _content(self, parts: Parts) -> bytes:
         """Names a fragment's parts by kinds and digests of one length: no two lists are alike."""
         return b"".join(
             b"text  " + hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest().encode()
@@ -123,7 +140,9 @@ class CachedEncoder:
     def _key(self, kind: str, content: bytes) -> str:
         return hashlib.sha256(f"{self.fingerprint} {kind} ".encode() + content).hexdigest()
 
-    def _digest(self, location: str | Path) -> str:
+    def _digest(self, location: Location) -> str:
+        if isinstance(location, LoadedPicture):
+            return location.digest
         try:
             status = Path(location).stat()
         except (OSError, ValueError):

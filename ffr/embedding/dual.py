@@ -21,9 +21,10 @@ from ffr.embedding.files import (
     load_tokenizer,
     load_weights,
 )
-from ffr.embedding.interface import FragmentParts, mean_of_parts
+from ffr.embedding.inputs import FragmentParts, Pictures, Texts, as_pictures, as_texts
+from ffr.embedding.interface import mean_of_parts
 from ffr.errors import DataError, ModelError
-from ffr.images import open_image
+from ffr.images import Location, open_image
 from ffr.model_files import check_model_folder, loading_explained
 from ffr.text import one_line
 
@@ -89,7 +90,7 @@ class DualEncoder:
         return fingerprint_of(self.model, self.tokenizer, self.image_processor.to_dict())
 
     @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+    def embed_texts(self, texts: Texts) -> Tensor:
         """One vector a text, (n, H) float32 on the CPU, L2-normalised.
 
         A text longer than the model's context is cut at its end.
@@ -97,7 +98,7 @@ class DualEncoder:
         Raises:
             ModelError: where the tokenizer does not fit the model, or a vector is not finite.
         """
-        rows = []
+        texts, rows = as_texts(texts), []
         for start in range(0, len(texts), BATCH_SIZE):
             inputs = self.text_inputs(texts[start : start + BATCH_SIZE])
             rows.append(self._features(self.model.get_text_features, inputs))
@@ -125,20 +126,20 @@ class DualEncoder:
         return {"input_ids": inputs["input_ids"]} if self._is_siglip else dict(inputs)
 
     @torch.no_grad()
-    def embed_images(self, images: Sequence[str | Path]) -> Tensor:
+    def embed_images(self, images: Pictures) -> Tensor:
         """One vector an image, (n, H) float32 on the CPU, L2-normalised.
 
         Raises:
             DataError: where an image cannot be opened or the image processor cannot take it.
             ModelError: where a vector is not finite.
         """
-        rows = []
-        for start in range(0, len(images), BATCH_SIZE):
-            inputs = self.image_inputs(images[start : start + BATCH_SIZE])
+        locations, rows = as_pictures(images), []
+        for start in range(0, len(locations), BATCH_SIZE):
+            inputs = self.image_inputs(locations[start : start + BATCH_SIZE])
             rows.append(self._features(self.model.get_image_features, inputs))
         return self._joined(rows)
 
-    def image_inputs(self, images: Sequence[str | Path]) -> dict[str, Tensor]:
+    def image_inputs(self, images: Sequence[Location]) -> dict[str, Tensor]:
         """What the image tower takes for these pictures, as one batch on the CPU.
 
         Raises:
@@ -160,7 +161,7 @@ class DualEncoder:
         """
         return mean_of_parts(self, fragments)
 
-    def _pixels(self, location: str | Path) -> dict[str, Tensor]:
+    def _pixels(self, location: Location) -> dict[str, Tensor]:
         picture = open_image(location, max_image_pixels=None)
         if max(picture.size) > MAX_SIDE_RATIO * min(picture.size):
             raise DataError(

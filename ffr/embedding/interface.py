@@ -6,20 +6,14 @@ Shapes: n texts, images or fragments of a call, H width of the space.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ffr.embedding.inputs import FragmentParts, Parts, Pictures, Texts, as_fragments
 from ffr.errors import UsageError
-
-FragmentParts = Sequence[str | Path]
-"""A fragment for an encoder: texts (`str`) and pictures (`Path`) in the dialogue's order.
-
-`ffr.dialogue.Example.parts` gives it. A picture's place must be a `Path`: a `str` is a text,
-whatever it says.
-"""
+from ffr.images import Location
 
 
 class Encoder(Protocol):
@@ -46,12 +40,12 @@ class Encoder(Protocol):
         """False for an encoder of texts alone: asked for an image, it raises UsageError."""
         ...
 
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """(n, H) float32, L2-normalised."""
+    def embed_texts(self, texts: Texts) -> Tensor:
+        """(n, H) float32, L2-normalised; a single `str` is one text, n = 1."""
         ...
 
-    def embed_images(self, images: Sequence[str | Path]) -> Tensor:
-        """(n, H) float32, L2-normalised, of the pictures at these paths."""
+    def embed_images(self, images: Pictures) -> Tensor:
+        """(n, H) float32, L2-normalised, of these pictures, or of a single one."""
         ...
 
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
@@ -62,12 +56,12 @@ class Encoder(Protocol):
 class PartEncoder(Protocol):
     """The half of an encoder that `mean_of_parts` needs."""
 
-    def embed_texts(self, texts: Sequence[str]) -> Tensor: ...
+    def embed_texts(self, texts: Texts) -> Tensor: ...
 
-    def embed_images(self, images: Sequence[str | Path]) -> Tensor: ...
+    def embed_images(self, images: Pictures) -> Tensor: ...
 
 
-def check_parts(fragments: Sequence[FragmentParts]) -> None:
+def check_parts(fragments: Sequence[Parts]) -> None:
     """Refuses a fragment of nothing, which has no vector.
 
     Raises:
@@ -98,20 +92,19 @@ def mean_of_parts(encoder: PartEncoder, fragments: Sequence[FragmentParts]) -> T
     Raises:
         UsageError: where a fragment has no parts, or an image is asked of an encoder of texts.
     """
-    check_parts(fragments)
-    texts = list(
-        dict.fromkeys(part for parts in fragments for part in parts if isinstance(part, str))
-    )
+    read = as_fragments(fragments)
+    check_parts(read)
+    texts = list(dict.fromkeys(part for parts in read for part in parts if isinstance(part, str)))
     images = list(
-        dict.fromkeys(part for parts in fragments for part in parts if not isinstance(part, str))
+        dict.fromkeys(part for parts in read for part in parts if not isinstance(part, str))
     )
-    vectors: dict[str | Path, Tensor] = {}
+    vectors: dict[Location, Tensor] = {}
     if texts or not images:
         rows = encoder.embed_texts(texts).float().cpu()
         vectors |= zip(texts, rows, strict=True)
-    if not fragments:
+    if not read:
         return rows  # of no row, but of the right width
     if images:
         vectors |= zip(images, encoder.embed_images(images).float().cpu(), strict=True)
-    means = [torch.stack([vectors[part] for part in parts]).mean(0) for parts in fragments]
+    means = [torch.stack([vectors[part] for part in parts]).mean(0) for parts in read]
     return torch.nn.functional.normalize(torch.stack(means), dim=-1)

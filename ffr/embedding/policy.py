@@ -6,12 +6,12 @@ Shapes: n texts, images or fragments of a call, H hidden size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ffr.embedding.interface import FragmentParts, mean_of_parts
+from ffr.embedding.inputs import FragmentParts, Pictures, Texts, as_pictures, as_texts
+from ffr.embedding.interface import mean_of_parts
 from ffr.models.vlm import Vlm
 
 
@@ -42,13 +42,13 @@ class PolicyEncoder:
         return self._vlm.fingerprint
 
     @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+    def embed_texts(self, texts: Texts) -> Tensor:
         """Mean input embedding of each text, less the vocabulary's mean, L2-normalised: (n, H)."""
         vlm = self._vlm
         embeddings = vlm.base.get_input_embeddings()
         centre = self._centre()
         rows = []
-        for text in texts:
+        for text in as_texts(texts):
             # an empty text has a vector too
             ids = vlm.tokenizer(text, add_special_tokens=False).input_ids or [vlm.stop_ids[0]]
             tokens = embeddings(torch.tensor(ids, device=vlm.device)).float()
@@ -56,7 +56,7 @@ class PolicyEncoder:
         return _normalised(rows, centre)
 
     @torch.no_grad()
-    def embed_images(self, images: Sequence[str | Path]) -> Tensor:
+    def embed_images(self, images: Pictures) -> Tensor:
         """Mean projected patch of each image, in the space of texts, L2-normalised: (n, H).
 
         Raises:
@@ -64,7 +64,7 @@ class PolicyEncoder:
         """
         centre = self._centre()
         rows = []
-        for location in images:
+        for location in as_pictures(images):
             features = self._vlm.tower.features(self._vlm.tower.encode(location)[0])
             rows.append(features.pooled.float().flatten(0, -2).mean(0) - centre)
         return _normalised(rows, centre)

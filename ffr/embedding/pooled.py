@@ -10,14 +10,22 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ffr.dialogue import FilePrompt
-from ffr.embedding.interface import FragmentParts, check_parts
+from ffr.embedding.inputs import (
+    FragmentParts,
+    Parts,
+    Pictures,
+    Texts,
+    as_fragments,
+    as_pictures,
+    as_texts,
+)
+from ffr.embedding.interface import check_parts
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
@@ -74,7 +82,7 @@ class PooledEncoder:
         digest.update(vlm.tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+    def embed_texts(self, texts: Texts) -> Tensor:
         """One vector a text, (n, H) float32 on the CPU, L2-normalised.
 
         Raises:
@@ -82,9 +90,9 @@ class PooledEncoder:
                 context.
             ModelError: where a vector is not finite.
         """
-        return self.embed_fragments([[text] for text in texts])
+        return self.embed_fragments([[text] for text in as_texts(texts)])
 
-    def embed_images(self, images: Sequence[str | Path]) -> Tensor:
+    def embed_images(self, images: Pictures) -> Tensor:
         """One vector a picture, (n, H) float32 on the CPU, L2-normalised.
 
         Raises:
@@ -92,7 +100,7 @@ class PooledEncoder:
                 context.
             ModelError: where a vector is not finite.
         """
-        return self.embed_fragments([[Path(image)] for image in images])
+        return self.embed_fragments([[image] for image in as_pictures(images)])
 
     @torch.no_grad()
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
@@ -103,18 +111,17 @@ class PooledEncoder:
             DataError: as `embed_texts` and `embed_images`.
             ModelError: where a vector is not finite.
         """
-        check_parts(fragments)
+        read = as_fragments(fragments)
+        check_parts(read)
         width = int(self._vlm.base.config.get_text_config().hidden_size)
-        vectors = torch.zeros((len(fragments), width))
+        vectors = torch.zeros((len(read), width))
         # of like length together, so that little is padded; pictures are opened when their batch
         # has its turn
-        order = sorted(
-            range(len(fragments)), key=lambda index: self._rough_length(fragments[index])
-        )
+        order = sorted(range(len(read)), key=lambda index: self._rough_length(read[index]))
         rows: list[Encoded] = []
         chosen: list[int] = []
         for index in order:
-            row = self._encode(fragments[index])
+            row = self._encode(read[index])
             longest = max([row.num_tokens, *(item.num_tokens for item in rows)])
             if rows and (len(rows) == MAX_BATCH or longest * (len(rows) + 1) > BATCH_TOKENS):
                 vectors[chosen] = self._embed(rows)
@@ -126,12 +133,12 @@ class PooledEncoder:
         return vectors
 
     @staticmethod
-    def _rough_length(parts: FragmentParts) -> tuple[int, int]:
+    def _rough_length(parts: Parts) -> tuple[int, int]:
         return sum(not isinstance(part, str) for part in parts), sum(
             len(str(part)) for part in parts
         )
 
-    def _encode(self, parts: FragmentParts) -> Encoded:
+    def _encode(self, parts: Parts) -> Encoded:
         lines = []
         for part in parts:
             if isinstance(part, str) and (IMAGE_MARK in part or self._vlm.image_token in part):

@@ -24,7 +24,15 @@ from ffr.embedding.files import (
     load_weights,
     read_settings,
 )
-from ffr.embedding.interface import FragmentParts, check_parts, mean_of_parts
+from ffr.embedding.inputs import (
+    FragmentParts,
+    Pictures,
+    Texts,
+    as_fragments,
+    as_pictures,
+    as_texts,
+)
+from ffr.embedding.interface import check_parts, mean_of_parts
 from ffr.errors import ModelError, UsageError
 from ffr.model_files import check_model_folder, loading_explained
 
@@ -104,7 +112,7 @@ class SentenceEncoder:
         return fingerprint_of(self.model, self.tokenizer, settings)
 
     @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+    def embed_texts(self, texts: Texts) -> Tensor:
         """One vector a text, (n, H) float32 on the CPU, L2-normalised.
 
         A text longer than `max_text_tokens` is cut at its end.
@@ -112,6 +120,7 @@ class SentenceEncoder:
         Raises:
             ModelError: where the tokenizer does not fit the model, or a vector is not finite.
         """
+        texts = as_texts(texts)
         vectors = torch.zeros((len(texts), int(self.model.config.hidden_size)))
         order = sorted(
             range(len(texts)), key=lambda index: len(texts[index])
@@ -157,13 +166,13 @@ class SentenceEncoder:
             pooled = (hidden * mask).sum(1) / mask.sum(1)
         return torch.nn.functional.normalize(pooled, dim=-1)
 
-    def embed_images(self, images: Sequence[str | Path]) -> Tensor:
+    def embed_images(self, images: Pictures) -> Tensor:
         """Nothing but an error, where images are asked for.
 
         Raises:
             UsageError: always, but for no images at all.
         """
-        if images:
+        if as_pictures(images):
             raise self._no_images()
         return self.embed_texts([])
 
@@ -174,10 +183,11 @@ class SentenceEncoder:
             UsageError: where a fragment has no parts, or pictures.
             ModelError: as `embed_texts`.
         """
-        check_parts(fragments)
-        if any(not isinstance(part, str) for parts in fragments for part in parts):
+        read = as_fragments(fragments)
+        check_parts(read)
+        if any(not isinstance(part, str) for parts in read for part in parts):
             raise self._no_images()
-        return mean_of_parts(self, fragments)
+        return mean_of_parts(self, read)
 
     def _no_images(self) -> UsageError:
         return UsageError(

@@ -216,6 +216,7 @@ class _Answers(_Part):
 
 class _Coherence(_Part):
     mean: _Share | None
+    query_similarity: _Share | None = None
     num_answers: _Count
     encoder: str
 

@@ -21,7 +21,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ffr.errors import DataError
-from ffr.images import image_digest, open_image, scaled_size
+from ffr.images import LoadedPicture, Location, image_digest, open_image, scaled_size
 from ffr.models.features import ImageFeatureCache, ImageFeatures
 from ffr.models.rows import EncodedImage
 from ffr.text import one_line
@@ -65,12 +65,12 @@ class ImageTower:
     # -- a picture as the model's input -----------------------------------------------------------
 
     def encode(
-        self, location: str | Path, where: str | None = None, *, is_among_several: bool = False
+        self, location: Location, where: str | None = None, *, is_among_several: bool = False
     ) -> tuple[EncodedImage, str]:
         """An image, and the text of image tokens that stands for it; not decoded where it is known.
 
         Args:
-            location: Its file.
+            location: Its file, or the picture in memory.
             where: The place to name in an error.
             is_among_several: Whether its prompt has further images.
 
@@ -89,7 +89,7 @@ class ImageTower:
         return EncodedImage(location, digest, inputs, several), text
 
     def _process(
-        self, location: str | Path, where: str | None, *, is_among_several: bool
+        self, location: Location, where: str | None, *, is_among_several: bool
     ) -> dict[str, Any]:
         picture = open_image(location, max_image_pixels=self.max_image_pixels, where=where)
         try:
@@ -134,7 +134,9 @@ class ImageTower:
                 inputs[name] = inputs[name][:1]
         return inputs
 
-    def _digest(self, location: str | Path, where: str | None) -> str:
+    def _digest(self, location: Location, where: str | None) -> str:
+        if isinstance(location, LoadedPicture):
+            return location.digest
         try:
             status = Path(location).stat()
         except OSError:
@@ -218,12 +220,21 @@ class ImageTower:
         )
 
 
-def encoder_outputs(images: Sequence[ImageFeatures]) -> Any:
-    """The features of all images of a batch, in the shape that the model's own tower gives them.
+def image_arguments(images: Sequence[ImageFeatures]) -> dict[str, Any]:
+    """What a model is called with for the images of a batch: features, and grids where it has any.
 
     Args:
-        images: At least one, in the order of their tokens.
+        images: Their features, in the order of their tokens.
     """
+    if not images:
+        return {}
+    grids = [image.grid for image in images if image.grid is not None]
+    grid = {"image_grid_thw": torch.cat(grids)} if grids else {}
+    return {"mm_encoder_outputs": {"image": _tower_outputs(images)}, **grid}
+
+
+def _tower_outputs(images: Sequence[ImageFeatures]) -> Any:
+    """The features of images in the shape that the model's own tower gives them."""
     pooled: Any = tuple(item.pooled for item in images)
     if not images[0].in_tuple:
         pooled = torch.cat(pooled)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+from ffr.images import Location
 
 
 @dataclass(slots=True)
@@ -15,14 +16,14 @@ class EncodedImage:
     """One image of a prompt: where it is, what it is, and its pixels where they are still needed.
 
     Args:
-        location: Its file.
+        location: Its file, or the picture in memory.
         digest: Names its bytes and how the processor cuts it.
         inputs: What the image processor gave; None where the features are in the cache.
         is_among_several: Whether the processor cuts it as one of several (LLaVA-OneVision: no
             tiles).
     """
 
-    location: str | Path
+    location: Location
     digest: str
     inputs: dict[str, Any] | None
     is_among_several: bool = False
@@ -86,6 +87,7 @@ def padded(
     ([[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]], [False, False, True])
     """
     longest = max(row.num_tokens for row in rows)
+    # -n % m is what n lacks to a multiple of m
     length = longest + -longest % multiple
     ids = torch.full((len(rows), length), padding_id, dtype=torch.long)
     attention = torch.zeros((len(rows), length), dtype=torch.long)

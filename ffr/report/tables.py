@@ -241,10 +241,12 @@ def report_lines(results: Results) -> list[str]:
         )
     if "coherence" in results.summary:
         coherence = results.summary["coherence"]
-        shown = "-" if coherence["mean"] is None else f"{coherence['mean']:.4f}"
+        found = [coherence[name] for name in ("mean", "query_similarity") if name in coherence]
+        shown = ["-" if value is None else f"{value:.4f}" for value in found]
+        similarity = f"  ·  query–fragment similarity: {shown[1]}" if len(shown) > 1 else ""
         lines.append(
-            f"Fragment order coherence: {shown} (vectors of {coherence['encoder']}; comparable "
-            "with these only)"
+            f"Fragment order coherence: {shown[0]}{similarity} (vectors of "
+            f"{coherence['encoder']}; comparable with these only)"
         )
     return lines
 

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import io
-import math
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from ffr.dialogue import Example, FilePrompt
-from ffr.errors import DataError, FfrError, UsageError
-from ffr.images import MAX_IMAGE_PIXELS, open_image
-from ffr.prompt import IMAGE_MARK, QueryPosition, prompt_of
+from ffr.errors import FfrError, UsageError
+from ffr.images import MAX_IMAGE_PIXELS
+from ffr.prompt import QueryPosition, prompt_of
 from ffr.retrieval.api_client import (
     CHAT_PATH,
     ChatClient,
     Limits,
-    MalformedError,
     RefusedError,
-    error_text,
+    UnansweredError,
 )
+from ffr.retrieval.chat_protocol import Prices, chat_messages, data_url, read_completion
 from ffr.retrieval.interface import Answer, answers_or_failures
-from ffr.text import one_line
 
 API_PREFIX = "api:"
 _OF_THIS_REQUEST = frozenset({400, 413, 414, 415, 422, 451})
@@ -35,26 +29,6 @@ _OF_THIS_REQUEST = frozenset({400, 413, 414, 415, 422, 451})
 Others are of the key, the address, the model.
 """
 DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """What a million tokens cost, in any one currency."""
-
-    per_million_in: float = 0.0
-    per_million_out: float = 0.0
-
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """The price of one request.
-
-        >>> Prices(2.5, 10.0).cost(1_000_000, 100_000)
-        3.5
-        """
-        total = prompt_tokens * self.per_million_in + completion_tokens * self.per_million_out
-        return round(total / 1_000_000, 12)
-
-    def __bool__(self) -> bool:
-        return bool(self.per_million_in or self.per_million_out)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -136,7 +110,7 @@ class ApiRetriever:
         self._prices = prices or Prices()
         self._label = label or API_PREFIX + self._model
         self._client = ChatClient(self._url, key_variable, self._limits)
-        self._data_url = functools.lru_cache(maxsize=256)(self._encode_image)
+        self._data_url = functools.lru_cache(maxsize=256)(data_url)
         self._length_field = "max_tokens"
 
     @property
@@ -174,8 +148,8 @@ class ApiRetriever:
         """As `ffr.retrieval.interface.ParallelRetriever`.
 
         Raises:
-            ApiError: where a request fails for good; nothing new is begun then, and what is under
-                way is handed out first.
+            ApiError: where the server answers nothing, or refuses whatever is asked; nothing new is
+                begun then, and what is under way is handed out first.
         """
         self._client.reset()
         waiting = enumerate(batches)
@@ -214,7 +188,11 @@ class ApiRetriever:
 
     def _ask(self, example: Example) -> Answer:
         where = f"dialogue {example.dialogue.id!r}"
-        messages = self._messages(example, where)
+        urls = [
+            self._data_url(location, self._max_image_pixels, where=where)
+            for location in example.image_locations()
+        ]
+        messages = chat_messages(self.prompt(example), urls, where=where)
         while True:
             field = self._length_field
             body = {
@@ -227,6 +205,8 @@ class ApiRetriever:
                 body["logprobs"] = True
             try:
                 return self._client.post(body, where, self._read)
+            except UnansweredError as error:
+                return Answer("", failure=str(error))
             except RefusedError as error:
                 # newer closed models know the length by its second name alone
                 if field == "max_tokens" and "max_completion_tokens" in error.reason:
@@ -237,121 +217,5 @@ class ApiRetriever:
                     return Answer("", failure=str(explained))
                 raise explained from None
 
-    def _messages(self, example: Example, where: str) -> list[dict[str, Any]]:
-        prompt = self.prompt(example)
-        locations = list(example.image_locations())
-        texts = prompt.user.split(IMAGE_MARK)
-        if len(texts) != len(locations) + 1:
-            raise DataError(
-                f"the prompt has places for {len(texts) - 1} images but the record has "
-                f"{len(locations)}",
-                where=where,
-            )
-        content: Any = prompt.user
-        if locations:
-            content = []
-            for number, text in enumerate(texts):
-                if number:
-                    url = self._data_url(locations[number - 1], where)
-                    content.append({"type": "image_url", "image_url": {"url": url}})
-                if text:
-                    content.append({"type": "text", "text": text})
-        messages = (
-            [{"role": "system", "content": prompt.system}] if prompt.system is not None else []
-        )
-        return [*messages, {"role": "user", "content": content}]
-
-    def _encode_image(self, location: str | Path, where: str) -> str:
-        picture = open_image(location, max_image_pixels=self._max_image_pixels, where=where)
-        with Path(location).open("rb") as file:
-            is_photo = file.read(3) == b"\xff\xd8\xff"
-        content = io.BytesIO()
-        if is_photo:
-            picture.save(content, "JPEG", quality=95, subsampling=0)
-        else:
-            picture.save(content, "PNG")
-        kind = "jpeg" if is_photo else "png"
-        return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
-
     def _read(self, answer: Any) -> Answer:
-        """The answer in what the server sent; raises `MalformedError` where it is none."""
-        if isinstance(answer, dict) and "error" in answer and not answer.get("choices"):
-            raise MalformedError(
-                f"an error in the place of an answer ({one_line(error_text(answer), 300)})"
-            )
-        try:
-            choice = answer["choices"][0]
-            text = choice["message"]["content"]
-            reason = choice.get("finish_reason")
-        except (KeyError, IndexError, TypeError, AttributeError):
-            raise MalformedError("JSON that is no chat completion") from None
-        text = _text_of(text)
-        if text is None:
-            raise MalformedError("a chat completion whose content is no text")
-        extra: dict[str, Any] = {}
-        if isinstance(reason, str) and reason not in ("stop", "length"):
-            extra["finish_reason"] = _writable(reason)
-        usage = self._usage(answer.get("usage"))
-        if usage:
-            extra["usage"] = usage
-        logprobs = _read_logprobs(choice.get("logprobs"))
-        if logprobs is not None and not all(map(math.isfinite, logprobs)):
-            # no JSON can hold them; a line that says so is better than an answer that is lost
-            logprobs, extra["logprobs_left_out"] = None, "not all finite"
-        return Answer(_writable(text), logprobs, is_cut_off=reason == "length", extra=extra)
-
-    def _usage(self, usage: Any) -> dict[str, Any]:
-        if not isinstance(usage, dict):
-            return {}
-        prompt_tokens, completion_tokens = (
-            usage.get("prompt_tokens"),
-            usage.get("completion_tokens"),
-        )
-        if not (_is_count(prompt_tokens) and _is_count(completion_tokens)):
-            return {}
-        found = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
-        return found | (
-            {"cost": self._prices.cost(prompt_tokens, completion_tokens)} if self._prices else {}
-        )
-
-
-def _text_of(content: Any) -> str | None:
-    """The text of an answer, which may come in parts; None where it is none.
-
-    >>> _text_of([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), _text_of(5)
-    ('ab', None)
-    """
-    if content is None:
-        return ""  # a refusal, or all tokens went into a thought
-    if isinstance(content, list):
-        parts = [
-            part.get("text")
-            for part in content
-            if isinstance(part, dict) and part.get("type") == "text"
-        ]
-        texts = [part for part in parts if isinstance(part, str)]
-        return "".join(texts) if len(texts) == len(parts) else None
-    return content if isinstance(content, str) else None
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    # a larger number is no count of tokens, and no float could hold its price
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-
-
-def _writable(text: str) -> str:
-    r"""A text with U+FFFD in the place of half a surrogate pair, which no file can hold.
-
-    >>> _writable("a\ud83d") == "a\ufffd"
-    True
-    """
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _read_logprobs(value: Any) -> tuple[float, ...] | None:
-    try:
-        return tuple(float(entry["logprob"]) for entry in value["content"])
-    except OverflowError:
-        return (-math.inf,)
-    except (KeyError, TypeError, ValueError):
-        return None
+        return read_completion(answer, self._prices)

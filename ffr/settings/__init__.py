@@ -24,16 +24,19 @@ from ffr.settings.sources import (
     config_fingerprint,
     load_config,
     load_resumed,
+    load_traced_config,
+    named_model,
     recipes,
     resumed_fingerprint,
     to_yaml,
 )
-from ffr.settings.stages import GrpoConfig, SftConfig, StageConfig
-from ffr.settings.words import nearest
+from ffr.settings.stages import NEWEST, GrpoConfig, SftConfig, StageConfig
+from ffr.settings.words import closest, nearest
 
 __all__ = [
     "COHERENCE_ENCODER",
     "CONFIG",
+    "NEWEST",
     "AnswerConfig",
     "Declared",
     "GrpoConfig",
@@ -42,12 +45,15 @@ __all__ = [
     "SftConfig",
     "StageConfig",
     "checked",
+    "closest",
     "config_fingerprint",
     "declared",
     "describe",
     "kind_of",
     "load_config",
     "load_resumed",
+    "load_traced_config",
+    "named_model",
     "nearest",
     "recipes",
     "resumed_fingerprint",

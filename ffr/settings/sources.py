@@ -41,7 +41,8 @@ def load_config(
 
     Args:
         kind: The stage's settings.
-        source: Name of a recipe, or path of a YAML file; none = the recipe `tiny`.
+        source: Name of a recipe, or path of a YAML file; none = what the settings are declared
+            with.
         overrides: Texts `key=value` from the command line.
         settings: Values of options with names of their own; None ones are left out.
 
@@ -57,12 +58,65 @@ def load_config(
     ffr.errors.UsageError: -o learning_rat=1: there is no setting learning_rat; \
 did you mean learning_rate?
     """
+    return load_traced_config(kind, source=source, overrides=overrides, settings=settings)[0]
+
+
+def load_traced_config(
+    kind: type[Config],
+    *,
+    source: str | None = None,
+    overrides: Iterable[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> tuple[Config, dict[str, str]]:
+    """Settings as `load_config` gives them, and where each comes from.
+
+    Args:
+        kind: As there, like all others.
+        source: As there.
+        overrides: As there.
+        settings: As there.
+
+    Returns:
+        The settings, and by name `default`, `recipe NAME`, the file's path or `command line`.
+
+    Raises:
+        UsageError: as there.
+
+    >>> from ffr.settings import SftConfig
+    >>> config, origins = load_traced_config(SftConfig, source="tiny", overrides=["seed=3"])
+    >>> [(getattr(config, name), origins[name]) for name in ("seed", "batch_size", "max_tokens")]
+    [(3, 'command line'), (16, 'recipe tiny'), (15536, 'default')]
+    """
     typed = _typed(kind, overrides)
-    document = _document(kind, source or "tiny")
-    values = _settings_of(kind, document)
-    _refuse_grants(kind, values, typed, document)
     options = {name: value for name, value in (settings or {}).items() if value is not None}
-    return kind(**{**values, **options, **typed})
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(declared(kind), "default")
+    if source is not None:
+        document = _document(kind, source)
+        values = _settings_of(kind, document)
+        _refuse_grants(kind, values, {**options, **typed}, document)
+        origins |= dict.fromkeys(
+            values, f"recipe {source}" if source in recipes(kind.stage) else source
+        )
+    origins |= dict.fromkeys({**options, **typed}, "command line")
+    return kind(**{**values, **options, **typed}), origins
+
+
+def named_model(
+    kind: type[StageConfig], overrides: Iterable[str], settings: Mapping[str, Any]
+) -> str:
+    """The model that a command line without a recipe or file starts from.
+
+    Args:
+        kind: The stage's settings.
+        overrides: As `load_config` takes them.
+        settings: As `load_config` takes them.
+
+    Raises:
+        UsageError: where an override is wrong.
+    """
+    named = _typed(kind, overrides).get("model") or settings.get("model")
+    return str(named or declared(kind)["model"].default)
 
 
 def load_resumed(kind: type[Config], file: Path, overrides: Iterable[str] = ()) -> Config:

@@ -9,6 +9,8 @@ from pydantic.dataclasses import dataclass
 from ffr.errors import UsageError
 from ffr.settings.declaration import CONFIG, Settings, setting
 
+NEWEST = "newest"
+"""As the model that GRPO starts from: the newest finished SFT run."""
 _NOT_PACKED = "only packed sequences are filled up, and these settings pack none"
 _OF_PROMPT = "the model's own setting, else the file's prompt text"
 
@@ -190,7 +192,7 @@ class GrpoConfig(StageConfig):
     stage: ClassVar[str] = "grpo"
 
     model: str = setting(
-        "newest",
+        NEWEST,
         "run or model to start from; `newest` = the newest finished SFT run under ./runs",
         unit="MODEL",
         flag="--from",

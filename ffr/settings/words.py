@@ -13,7 +13,48 @@ from ffr.text import one_line
 
 _MAX_SHOWN = 120
 _IN_WORDS = "in_words"
-_SYNONYMS = {"cuda": "gpu", "gpu": "cuda"}
+_SYNONYMS = {
+    "cuda": "gpu",
+    "gpu": "cuda",
+    # settings as the trainers of transformers, TRL, peft and ms-swift spell them
+    "lr": "learning_rate",
+    "num_train_epochs": "epochs",
+    "num_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "accumulate",
+    "warmup_ratio": "warmup_share",
+    "max_norm": "max_grad_norm",
+    "model_name_or_path": "model",
+    "dataset_name": "dataset",
+    "val_dataset_name": "val_dataset",
+    "eval_dataset": "val_dataset",
+    "eval_steps": "val_every_steps",
+    "per_device_eval_batch_size": "val_batch_tokens",
+    "save_steps": "checkpoint_every_steps",
+    "save_total_limit": "keep_checkpoints",
+    "lora_r": "lora_rank",
+    "max_length": "max_tokens",
+    "max_seq_length": "max_tokens",
+    "max_completion_length": "max_new_tokens",
+    "max_pixels": "max_image_pixels",
+    "torch_dtype": "precision",
+    "bf16": "precision",
+    "torch_compile": "compile",
+    "num_gpus": "devices",
+    "nproc_per_node": "devices",
+    "dataloader_num_workers": "num_workers",
+    "report_to": "wandb_project",
+    "beta": "kl_coefficient",
+    "epsilon": "clip_low",
+    "epsilon_high": "clip_high",
+    "num_iterations": "updates_per_rollout",
+    "scale_rewards": "scale_advantages",
+    "reward_funcs": "rewards",
+    "mask_truncated_completions": "mask_cut_off",
+    "output_dir": "out",
+    "resume_from_checkpoint": "resume",
+}
 """What others call the same."""
 _BOUNDS = {
     "greater_than_equal": ("small", "at least", "ge"),
@@ -28,11 +69,22 @@ def nearest(word: str, words: Iterable[Any]) -> str:
     >>> nearest("widow", ["overlap", "window"])
     '; did you mean window?'
     """
-    if _SYNONYMS.get(word) in (words := [str(item) for item in words]):
-        return f"; did you mean {_SYNONYMS[word]}?"
+    found = closest(word, map(str, words))
+    return "" if found is None else f"; did you mean {found}?"
+
+
+def closest(word: str, words: Iterable[str]) -> str | None:
+    """The word that is meant: what others call this one, else the most like it; None for none.
+
+    >>> closest("lr", ["learning_rate", "lora_rank"])
+    'learning_rate'
+    """
+    words = list(words)
+    if _SYNONYMS.get(word) in words:
+        return _SYNONYMS[word]
     # what is much longer than any name is like none, and comparing it takes long
     found = difflib.get_close_matches(word[:_MAX_SHOWN], words, 1, 0.5)
-    return f"; did you mean {found[0]}?" if found else ""
+    return found[0] if found else None
 
 
 def shown(value: Any) -> str:

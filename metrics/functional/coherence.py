@@ -5,20 +5,53 @@ Shapes: U predicted utterances, I predicted images, H the width of the joint tex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from ffr.dialogue import whole_numbers
+
 SINGLE_ELEMENT_COHERENCE = 0.5
 
 
+Vectors = Tensor | npt.NDArray[Any] | Sequence[Sequence[float]]
+"""A tensor, an array or lists of numbers, one row a vector."""
+
+
+def _rows(values: Vectors | Sequence[float], what: str, *, ndim: int = 2) -> Tensor:
+    """Vectors as a tensor of shape (n, H); one vector as (H,) where `ndim` is 1.
+
+    Raises:
+        ValueError: where they are no rows of numbers.
+    """
+    wanted = "one row of numbers each, (n, H)" if ndim == 2 else "one row of numbers, (H,)"
+    try:
+        rows = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{what}: {f'{values!r}'[:80]}; give {wanted}") from None
+    if ndim == 2 and rows.ndim == 1 and not len(rows):
+        rows = rows.reshape(0, 0)
+    if rows.ndim != ndim or rows.dtype == torch.bool or rows.is_complex():
+        found = f"{rows.dtype} of shape {tuple(rows.shape)}"
+        raise ValueError(f"{what}: {found}; give {wanted}")
+    return rows if rows.is_floating_point() else rows.float()
+
+
+def _check_truth(is_target_empty: bool) -> None:
+    if not isinstance(is_target_empty, bool):
+        found = f"{is_target_empty!r}"[:80]
+        raise ValueError(f"is_target_empty is {found}; say True or False, as `Fragment.is_empty`")
+
+
 def fragment_elements(
-    utterance_ids: Sequence[int],
-    utterance_embeddings: Tensor,
-    image_utterance_ids: Sequence[int],
-    image_embeddings: Tensor,
+    utterance_ids: Iterable[int],
+    utterance_embeddings: Vectors,
+    image_utterance_ids: Iterable[int],
+    image_embeddings: Vectors,
 ) -> Tensor:
     """Puts a fragment's vectors in dialogue order: each utterance, then its images' mean.
 
@@ -33,8 +66,13 @@ def fragment_elements(
         (E, H); E = U + the number of utterances that predicted images hang on.
 
     Raises:
-        ValueError: where ids and rows differ in number, or an utterance id repeats.
+        ValueError: where ids and rows differ in number, an utterance id repeats, the two kinds of
+            vectors differ in width, or something is no id or no vector.
     """
+    utterance_ids = whole_numbers(utterance_ids, "utterance ids")
+    image_utterance_ids = whole_numbers(image_utterance_ids, "the images' utterance ids")
+    utterance_embeddings = _rows(utterance_embeddings, "utterance embeddings")
+    image_embeddings = _rows(image_embeddings, "image embeddings")
     if len(utterance_ids) != len(utterance_embeddings) or len(image_utterance_ids) != len(
         image_embeddings
     ):
@@ -45,6 +83,9 @@ def fragment_elements(
         )
     if len(set(utterance_ids)) != len(utterance_ids):
         raise ValueError("an utterance id repeats; name each once")
+    widths = {rows.shape[1] for rows in (utterance_embeddings, image_embeddings) if len(rows)}
+    if len(widths) > 1:
+        raise ValueError(f"the vectors have widths {sorted(widths)}; take those of one encoder")
     row_of = {utterance_id: row for row, utterance_id in enumerate(utterance_ids)}
     images_of: dict[int, list[int]] = {}
     for row, utterance_id in enumerate(image_utterance_ids):
@@ -63,10 +104,10 @@ def fragment_elements(
 
 
 def fragment_order_coherence(
-    utterance_ids: Sequence[int],
-    utterance_embeddings: Tensor,
-    image_utterance_ids: Sequence[int],
-    image_embeddings: Tensor,
+    utterance_ids: Iterable[int],
+    utterance_embeddings: Vectors,
+    image_utterance_ids: Iterable[int],
+    image_embeddings: Vectors,
     *,
     is_target_empty: bool,
 ) -> Tensor:
@@ -88,13 +129,14 @@ def fragment_order_coherence(
         A scalar from -1 to 1.
 
     Raises:
-        ValueError: where ids and rows differ in number, or an utterance id repeats.
+        ValueError: as `fragment_elements`.
 
     >>> words = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
     >>> pictures = torch.tensor([[0.0, 1.0]])
     >>> fragment_order_coherence([3, 7], words, [3], pictures, is_target_empty=False)
     tensor(0.4000)
     """
+    _check_truth(is_target_empty)
     elements = fragment_elements(
         utterance_ids, utterance_embeddings, image_utterance_ids, image_embeddings
     )
@@ -106,7 +148,10 @@ def fragment_order_coherence(
 
 
 def query_fragment_similarity(
-    query_embedding: Tensor, elements: Tensor, *, is_target_empty: bool
+    query_embedding: Tensor | npt.NDArray[Any] | Sequence[float],
+    elements: Vectors,
+    *,
+    is_target_empty: bool,
 ) -> Tensor:
     """Mean cosine of the query with each element of a predicted fragment; empty as for coherence.
 
@@ -115,9 +160,23 @@ def query_fragment_similarity(
         elements: (E, H), as `fragment_elements` gives them.
         is_target_empty: Whether the true fragment has neither utterances nor images.
 
+    Returns:
+        A scalar from -1 to 1.
+
+    Raises:
+        ValueError: where something is no vector, or they differ in width.
+
     >>> query_fragment_similarity(torch.tensor([1.0, 0.0]), torch.eye(2), is_target_empty=False)
     tensor(0.5000)
     """
-    if is_target_empty or not len(elements):
-        return elements.new_tensor(float(is_target_empty and not len(elements)))
-    return cosine_similarity(query_embedding.unsqueeze(0), elements, dim=-1).mean()
+    _check_truth(is_target_empty)
+    rows = _rows(elements, "elements")
+    if is_target_empty or not len(rows):
+        return rows.new_tensor(float(is_target_empty and not len(rows)))
+    query = _rows(query_embedding, "the query's embedding", ndim=1)[None]
+    if query.shape[1] != rows.shape[1]:
+        raise ValueError(
+            f"the query's vector has width {query.shape[1]}, the elements' {rows.shape[1]}; take "
+            "those of one encoder"
+        )
+    return cosine_similarity(query, rows, dim=-1).mean()

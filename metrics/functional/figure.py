@@ -30,6 +30,8 @@ class Figure:
         of_counts: The formula: from TP, FP, FN and TN, int64 arrays of one shape, each under 2^31,
             to float64 of that shape; see `divide` for ratios.
         joint: How the two modalities join.
+        needs_sizes: Whether the formula looks at TN, which is known only with the sizes of the
+            dialogues; a figure that does is left out where these are not given.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Figure:
     words: str
     of_counts: Callable[[Array, Array, Array, Array], Array]
     joint: Joint = "plain"
+    needs_sizes: bool = True
 
     def join(self, utterance: Array, image: Array) -> Array:
         """The joint figure of the two modalities' figures; a harmonic mean of zeros is 0."""

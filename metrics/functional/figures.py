@@ -10,13 +10,14 @@ Shapes: N samples; the modality axis is (utterance, image), 2 long; the count ax
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Literal, Protocol, get_args
+from collections.abc import Iterable
+from typing import Literal, get_args
 
 import numpy as np
 
 from ffr.metrics.functional import ratios
 from ffr.metrics.functional.figure import Array, Figure, divide
+from ffr.metrics.functional.inputs import Fragments, read_fragments, read_sizes
 
 Modality = Literal["utterance", "image", "joint"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -44,20 +45,6 @@ SAMPLE_PREFIX = "sample_"
 """Stands before the name of a mean over samples."""
 
 
-class HasFragmentIds(Protocol):
-    """Anything that names utterances and images by id, such as `ffr.dialogue.Fragment`."""
-
-    @property
-    def utterance_ids(self) -> Collection[int]: ...
-
-    @property
-    def image_ids(self) -> Collection[int]: ...
-
-
-FragmentLike = HasFragmentIds | tuple[Iterable[int], Iterable[int]]
-"""An object with `utterance_ids` and `image_ids`, or the pair of them; a repeat counts once."""
-
-
 def figure_names(modalities: Iterable[Modality] = MODALITIES, *, prefix: str = "") -> list[str]:
     """Names of all figures of these modalities: `utterance_precision`, …, modality by modality.
 
@@ -67,47 +54,47 @@ def figure_names(modalities: Iterable[Modality] = MODALITIES, *, prefix: str = "
     return [f"{prefix}{modality}_{figure.name}" for modality in modalities for figure in FIGURES]
 
 
-def _id_sets(fragment: FragmentLike) -> tuple[set[int], set[int]]:
-    if isinstance(fragment, tuple):
-        utterance_ids, image_ids = fragment
-    else:
-        utterance_ids, image_ids = fragment.utterance_ids, fragment.image_ids
-    sets = set(utterance_ids), set(image_ids)
-    lowest = min((item for ids in sets for item in ids), default=0)
-    if lowest < 0:
-        raise ValueError(f"ids count from 0, but a fragment names {lowest}")
-    return sets
-
-
 def confusion_counts(
-    preds: Sequence[FragmentLike],
-    targets: Sequence[FragmentLike],
-    num_utterances: Sequence[int],
-    num_images: Sequence[int],
+    preds: Fragments,
+    targets: Fragments,
+    num_utterances: Iterable[int] | None = None,
+    num_images: Iterable[int] | None = None,
 ) -> Array:
     """Confusion counts of each sample, by modality, as `fragment_counts` describes them.
+
+    Without sizes no TN is known and 0 stands in its place; figures that need it are to be left out.
 
     Returns:
         int64 of shape (N, 2, 4).
 
     Raises:
-        ValueError: where the four differ in length, or an id or a size is negative.
+        ValueError: where the numbers differ, or something is no fragment or no size.
     """
-    if len({len(preds), len(targets), len(num_utterances), len(num_images)}) != 1:
+    predicted = read_fragments(preds, "prediction")
+    true = read_fragments(targets, "target", is_truth=True)
+    sizes = read_sizes(num_utterances, num_images)
+    given = [len(predicted), len(true), *map(len, sizes or ())]
+    if len(set(given)) != 1:
+        of_sizes = f", {given[2]} and {given[3]} dialogue sizes" if sizes else ""
         raise ValueError(
-            f"{len(preds)} predictions, {len(targets)} targets, {len(num_utterances)} and "
-            f"{len(num_images)} dialogue sizes: their numbers must be equal"
+            f"{given[0]} predictions, {given[1]} targets{of_sizes}: their numbers must be equal"
         )
     rows: list[list[list[int]]] = []
-    for pred, target, *sizes in zip(preds, targets, num_utterances, num_images, strict=True):
-        if min(sizes) < 0:
-            raise ValueError(f"a dialogue cannot have {min(sizes)} utterances or images")
+    for number, (pred, target) in enumerate(zip(predicted, true, strict=True)):
         row: list[list[int]] = []
-        for predicted, true, size in zip(_id_sets(pred), _id_sets(target), sizes, strict=True):
-            hits = len(predicted & true)
-            # an id beyond the dialogue is a false positive or negative, never a true negative
-            num_named_inside = sum(item < size for item in predicted | true)
-            row.append([hits, len(predicted) - hits, len(true) - hits, size - num_named_inside])
+        for place, (pred_ids, true_ids) in enumerate(
+            (
+                (set(pred.utterance_ids), set(target.utterance_ids)),
+                (set(pred.image_ids), set(target.image_ids)),
+            )
+        ):
+            hits = len(pred_ids & true_ids)
+            num_true_negatives = 0
+            if sizes:
+                size = sizes[place][number]
+                # an id beyond the dialogue is a false positive or negative, never a true negative
+                num_true_negatives = size - sum(item < size for item in pred_ids | true_ids)
+            row.append([hits, len(pred_ids) - hits, len(true_ids) - hits, num_true_negatives])
         rows.append(row)
     return np.array(rows, dtype=np.int64).reshape(len(rows), NUM_MODALITIES, NUM_COUNTS)
 
@@ -186,3 +173,18 @@ def scores_of_sums(counts: Array, sample_sums: Array, num_samples: Array) -> Arr
 def score_names() -> list[str]:
     """Names of what `scores_of_sums` gives."""
     return figure_names() + figure_names(prefix=SAMPLE_PREFIX)
+
+
+def names_that_need_sizes() -> set[str]:
+    """Those of `score_names` that are known only with the sizes of the dialogues.
+
+    >>> sorted(names_that_need_sizes())[:2]
+    ['image_mcc', 'joint_mcc']
+    """
+    return {
+        f"{prefix}{modality}_{figure.name}"
+        for prefix in ("", SAMPLE_PREFIX)
+        for modality in MODALITIES
+        for figure in FIGURES
+        if figure.needs_sizes
+    }

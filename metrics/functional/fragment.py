@@ -6,7 +6,7 @@ figure axis has the order of `FIGURES`, F long.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
@@ -14,16 +14,17 @@ from torch import Tensor
 
 from ffr.metrics.functional import figures as table
 from ffr.metrics.functional.figure import Array
-from ffr.metrics.functional.figures import MODALITIES, FragmentLike, Modality
+from ffr.metrics.functional.figures import MODALITIES, Modality
+from ffr.metrics.functional.inputs import Fragments
 
 Average = Literal["global", "sample"]
 
 
 def fragment_counts(
-    preds: Sequence[FragmentLike],
-    targets: Sequence[FragmentLike],
-    num_utterances: Sequence[int],
-    num_images: Sequence[int],
+    preds: Fragments,
+    targets: Fragments,
+    num_utterances: Iterable[int],
+    num_images: Iterable[int],
 ) -> Tensor:
     """Confusion counts of each sample, by modality.
 
@@ -32,8 +33,9 @@ def fragment_counts(
     positive (or negative) like any other and never a true negative.
 
     Args:
-        preds: Predicted fragments, N of them.
-        targets: True fragments, N of them.
+        preds: Predicted fragments, N of them: `Fragment`s, answer texts, or pairs of a list,
+            tensor or array of utterance ids and one of image ids.
+        targets: True fragments, N of them, likewise.
         num_utterances: Number of utterances of each sample's dialogue.
         num_images: Number of images of each sample's dialogue.
 
@@ -41,7 +43,8 @@ def fragment_counts(
         int64 of shape (N, 2, 4).
 
     Raises:
-        ValueError: where the four differ in length, or an id or a size is negative.
+        ValueError: where the four differ in length, or something is no fragment, id or size (floats,
+            truth values and masks are none).
 
     >>> fragment_counts([((0, 1), ())], [((1, 2), (0,))], [5], [1])
     tensor([[[1, 1, 1, 2],
@@ -105,10 +108,10 @@ def _sums(counts: Array) -> tuple[Tensor, Tensor]:
 
 
 def _fragment_update(
-    preds: Sequence[FragmentLike],
-    targets: Sequence[FragmentLike],
-    num_utterances: Sequence[int],
-    num_images: Sequence[int],
+    preds: Fragments,
+    targets: Fragments,
+    num_utterances: Iterable[int] | None = None,
+    num_images: Iterable[int] | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     """What a batch adds to the states: `_sums` and the number of samples."""
     counts = table.confusion_counts(preds, targets, num_utterances, num_images)
@@ -116,20 +119,24 @@ def _fragment_update(
 
 
 def _fragment_compute(
-    counts: Tensor, sample_sums: Tensor, num_samples: Tensor
+    counts: Tensor, sample_sums: Tensor, num_samples: Tensor, *, has_sizes: bool = True
 ) -> dict[str, Tensor]:
-    """All scores from the states, in float64."""
+    """All scores from the states, in float64; without sizes not those that need them."""
     states = (state.cpu().numpy() for state in (counts, sample_sums, num_samples))
-    return dict(
-        zip(table.score_names(), torch.from_numpy(table.scores_of_sums(*states)), strict=True)
-    )
+    scores = torch.from_numpy(table.scores_of_sums(*states))
+    unknown = set() if has_sizes else table.names_that_need_sizes()
+    return {
+        name: score
+        for name, score in zip(table.score_names(), scores, strict=True)
+        if name not in unknown
+    }
 
 
 def fragment_scores(
-    preds: Sequence[FragmentLike],
-    targets: Sequence[FragmentLike],
-    num_utterances: Sequence[int],
-    num_images: Sequence[int],
+    preds: Fragments,
+    targets: Fragments,
+    num_utterances: Iterable[int] | None = None,
+    num_images: Iterable[int] | None = None,
 ) -> dict[str, Tensor]:
     """All figures for utterances, images and jointly, global and as means over samples.
 
@@ -139,17 +146,17 @@ def fragment_scores(
     here the sizes are given.
 
     Args:
-        preds: Predicted fragments, N of them.
+        preds: Predicted fragments, N of them, as `fragment_counts` takes them.
         targets: True fragments.
-        num_utterances: Number of utterances of each sample's dialogue (only MCC looks at TN).
-        num_images: Number of images of each sample's dialogue.
+        num_utterances: Number of utterances of each sample's dialogue; only MCC needs it.
+        num_images: Number of images of each sample's dialogue; likewise.
 
     Returns:
         6·F scalars: `{utterance,image,joint}_{precision,recall,f1,mcc,…}` and the same with
-        `sample_` before.
+        `sample_` before. Without sizes the figures that need them, such as MCC, are left out.
 
     Raises:
-        ValueError: where the arguments differ in length, or an id or a size is negative.
+        ValueError: where the arguments differ in length, or something is no fragment, id or size.
 
     >>> preds, targets = [((0, 1), ()), ((2,), (0,))], [((0, 1, 2), ()), ((2,), (1,))]
     >>> scores = fragment_scores(preds, targets, [4, 4], [2, 2])
@@ -157,7 +164,9 @@ def fragment_scores(
     (tensor(0.7500), tensor(0.), tensor(0.5000))
     """
     counts, sample_sums, num_samples = _fragment_update(preds, targets, num_utterances, num_images)
-    scores = _fragment_compute(counts, sample_sums, torch.tensor(num_samples))
+    scores = _fragment_compute(
+        counts, sample_sums, torch.tensor(num_samples), has_sizes=num_utterances is not None
+    )
     return {name: score.float() for name, score in scores.items()}
 
 
@@ -172,17 +181,17 @@ def _score_name(modality: Modality, average: Average, figure: str) -> str:
 
 
 def fragment_precision(
-    preds: Sequence[FragmentLike],
-    targets: Sequence[FragmentLike],
-    num_utterances: Sequence[int],
-    num_images: Sequence[int],
+    preds: Fragments,
+    targets: Fragments,
+    num_utterances: Iterable[int] | None = None,
+    num_images: Iterable[int] | None = None,
     *,
     modality: Modality = "joint",
     average: Average = "global",
 ) -> Tensor:
     """Share of the predicted ids that are true; see `fragment_scores`.
 
-    >>> fragment_precision([((0, 1), ())], [((1,), ())], [3], [0], modality="utterance")
+    >>> fragment_precision([((0, 1), ())], [((1,), ())], modality="utterance")
     tensor(0.5000)
     """
     name = _score_name(modality, average, "precision")
@@ -190,17 +199,17 @@ def fragment_precision(
 
 
 def fragment_recall(
-    preds: Sequence[FragmentLike],
-    targets: Sequence[FragmentLike],
-    num_utterances: Sequence[int],
-    num_images: Sequence[int],
+    preds: Fragments,
+    targets: Fragments,
+    num_utterances: Iterable[int] | None = None,
+    num_images: Iterable[int] | None = None,
     *,
     modality: Modality = "joint",
     average: Average = "global",
 ) -> Tensor:
     """Share of the true ids that are predicted; see `fragment_scores`.
 
-    >>> fragment_recall([((0, 1), ())], [((1,), ())], [3], [0], modality="utterance")
+    >>> fragment_recall([((0, 1), ())], [((1,), ())], modality="utterance")
     tensor(1.)
     """
     name = _score_name(modality, average, "recall")
@@ -208,17 +217,18 @@ def fragment_recall(
 
 
 def fragment_f1(
-    preds: Sequence[FragmentLike],
-    targets: Sequence[FragmentLike],
-    num_utterances: Sequence[int],
-    num_images: Sequence[int],
+    preds: Fragments,
+    targets: Fragments,
+    num_utterances: Iterable[int] | None = None,
+    num_images: Iterable[int] | None = None,
     *,
     modality: Modality = "joint",
     average: Average = "global",
 ) -> Tensor:
     """Harmonic mean of precision and recall, jointly the plain mean of both; see `fragment_scores`.
 
-    >>> fragment_f1([((0, 1), ())], [((1,), ())], [3], [0], modality="utterance")
+    >>> answer = "<|utt_ids_start|>[0, 1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+    >>> fragment_f1([answer], [(torch.tensor([1]), torch.tensor([]))], modality="utterance")
     tensor(0.6667)
     """
     name = _score_name(modality, average, "f1")
@@ -226,15 +236,17 @@ def fragment_f1(
 
 
 def fragment_mcc(
-    preds: Sequence[FragmentLike],
-    targets: Sequence[FragmentLike],
-    num_utterances: Sequence[int],
-    num_images: Sequence[int],
+    preds: Fragments,
+    targets: Fragments,
+    num_utterances: Iterable[int],
+    num_images: Iterable[int],
     *,
     modality: Modality = "joint",
     average: Average = "global",
 ) -> Tensor:
-    """Matthews correlation over the dialogue's ids; see `fragment_scores`.
+    """Matthews correlation over the dialogue's ids, so it needs their number.
+
+    See `fragment_scores`.
 
     >>> fragment_mcc([((0, 1), ())], [((1,), ())], [3], [0], modality="utterance")
     tensor(0.5000)

@@ -33,7 +33,7 @@ def mcc(tp: Array, fp: Array, fn: Array, tn: Array) -> Array:
     return np.clip(divide(tp * tn - fp * fn, left * right), -1.0, 1.0)
 
 
-PRECISION = Figure("precision", "P", "precision", precision, joint="harmonic")
-RECALL = Figure("recall", "R", "recall", recall, joint="harmonic")
-F1 = Figure("f1", "F1", "F1", f1)
+PRECISION = Figure("precision", "P", "precision", precision, joint="harmonic", needs_sizes=False)
+RECALL = Figure("recall", "R", "recall", recall, joint="harmonic", needs_sizes=False)
+F1 = Figure("f1", "F1", "F1", f1, needs_sizes=False)
 MCC = Figure("mcc", "MCC", "MCC", mcc)

@@ -142,19 +142,10 @@ COMMANDS = {
     "report": Command("report ev --out page.html", ("page.html",), before=an_evaluation),
 }  # fmt: skip
 
-TIMES = {
-    "provenance",
-    "started_at",
-    "finished_at",
-    "started",
-    "finished",
-    "time",
-    "command",
-    "error",
-}
 SPEEDS = {
     "tokens_per_second", "peak_memory_mb", "seconds_rollout", "seconds_reference", "seconds_update",
 }  # fmt: skip
+TIMES = SPEEDS | {"provenance", "started_at", "finished_at", "time", "command", "error"}
 REMEMBERED = ("tensorboard", "pictures.sqlite3", "torchinductor")
 """What holds times throughout, or remembers what was looked at."""
 

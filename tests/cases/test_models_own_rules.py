@@ -18,7 +18,7 @@ from ffr.models.loading import load_vlm
 from ffr.models.prompts import PromptBuilder
 from ffr.models.vlm import Vlm
 from ffr.retrieval.vlm import VlmRetriever
-from ffr.training.grpo.rewards import format_reward
+from ffr.rewards.functions import format_reward
 from ffr.training.grpo.rollout import columns_of
 
 CHAT = Dialogue("d", tuple(Utterance("a", (f"line {number}",)) for number in range(4)))

@@ -87,6 +87,7 @@ def test_model_from_start_to_finish(data, model):
     assert results["baselines"] == {}
     assert results["summary"]["coherence"]["num_answers"] == 6
     assert "Fragment order coherence: " in text
+    assert "query–fragment similarity: " in text
     for line in read_predictions("free/predictions.jsonl"):
         assert line.logprobs
         assert max(line.logprobs) <= 0

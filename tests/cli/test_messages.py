@@ -25,16 +25,18 @@ def say(*words: object) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["train", "sft", "--lr", "1e-4"], "no option --lr; set it with -o learning_rate=VALUE"),
-        (
-            ["train", "sft", "--learning-rate", "1"],
-            "no option --learning-rate; set it with -o learning_rate=VALUE",
-        ),
-        (["train", "grpo", "--epochs", "1"], "no option --epochs; set it with -o epochs=VALUE"),
-        (
-            ["train", "sft", "--max-steps", "1"],
-            "no option --max-steps; set it with -o max_steps=VALUE",
-        ),
+        (["train", "sft", "--lr", "1"], "no option --lr; did you mean --learning-rate?"),
+        (["train", "sft", "--learning_rate", "1"], "did you mean --learning-rate?"),
+        (["train", "grpo", "--num_train_epochs", "1"], "did you mean --epochs?"),
+        (["train", "sft", "--per_device_train_batch_size", "1"], "did you mean --batch-size?"),
+        (["train", "sft", "--gradient-accumulation-steps", "1"], "did you mean --accumulate?"),
+        (["train", "grpo", "--beta", "1"], "did you mean --kl-coefficient?"),
+        (["train", "sft", "--output_dir", "x"], "did you mean --out?"),
+        (["train", "sft", "--model_name_or_path", "x"], "did you mean --model?"),
+        (["train", "grpo", "--model", "x"], "no option --model; did you mean --from?"),
+        (["train", "sft", "-o", "lr=1"], "no setting lr; did you mean learning_rate?"),
+        (["train", "sft", "--learning-rate", "x"], "setting learning_rate: 'x' is not a number"),
+        (["train", "sft", "--batch-size", "0"], "it must be at least 1"),
         (["train", "sft", "--wat"], "No such option"),
         (["train", "sft", "-o", "accelerator=cuda", "--dry-run"], "did you mean gpu?"),
         (
@@ -60,7 +62,7 @@ def test_a_wrong_call_names_the_right_one(words, sentence, tmp_path, monkeypatch
 def test_the_key_that_is_misspelt_is_the_one_named(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"dialogue_id": "a", "message": []}) + "\n")
-    assert 'is "message" misspelt?' in say("data", "check", path)[1]
+    assert 'did you mean "message"? rename it to "messages"' in say("data", "check", path)[1]
 
 
 def test_an_archive_is_called_one(tmp_path):

@@ -43,6 +43,10 @@ def test_mean_over_answers():
     meter.add(Example(CHAT, "q", truth), Fragment((), (0,)))  # a single element: 0.5
     summary = meter.summary()
     assert summary["mean"] == pytest.approx((0.4 + 0 + 1 + 0.5) / 4)
+    # the query lies at (1, 1): left 0.7071, p.png 0.7071, both 1.4 / sqrt 2 = 0.98995
+    first = (2 * 0.5**0.5 + 1.4 * 0.5**0.5) / 3
+    assert summary["query_similarity"] == pytest.approx((first + 0 + 1 + 0.5**0.5) / 4)
     assert (summary["num_answers"], summary["encoder"]) == (4, "known")
     assert summary["encoder_fingerprint"] == KnownVectors.fingerprint
     assert CoherenceMeter(KnownVectors()).summary()["mean"] is None
+    assert CoherenceMeter(KnownVectors()).summary()["query_similarity"] is None

@@ -17,8 +17,8 @@ from ffr.evaluation.run import evaluate
 from ffr.exports.onnx import export_onnx
 from ffr.models.loading import load_vlm
 from ffr.retrieval.embedding import EmbeddingRetriever, FragmentScorer, fit_selection
+from ffr.rewards.terms import reward_terms
 from ffr.settings import GrpoConfig
-from ffr.training.grpo.reward_terms import reward_terms
 
 NUM_QUERIES = 24
 

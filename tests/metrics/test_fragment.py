@@ -195,8 +195,14 @@ def test_no_sample_scores_zero():
     ("arguments", "sentence"),
     [
         (([((0,), ())], [], [1], [0]), "1 predictions, 0 targets, 1 and 1 dialogue sizes"),
-        (([((-1,), ())], [((0,), ())], [1], [0]), "ids count from 0, but a fragment names -1"),
-        (([((0,), ())], [((0,), ())], [-2], [0]), "a dialogue cannot have -2 utterances or images"),
+        (
+            ([((-1,), ())], [((0,), ())], [1], [0]),
+            "prediction 0: utterance ids hold -1; write whole numbers that count from 0",
+        ),
+        (
+            ([((0,), ())], [((0,), ())], [-2], [0]),
+            "num_utterances hold -2; write whole numbers that count from 0",
+        ),
     ],
 )
 def test_wrong_calls_say_what_is_wrong(arguments, sentence):

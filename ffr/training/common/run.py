@@ -56,7 +56,7 @@ def is_first_process() -> bool:
 
 @contextmanager
 def run_folder(
-    run: Path | None, root: Path, stage: str, recipe: str, *, resume: bool
+    run: Path | None, root: Path, stage: str, model: str, *, resume: bool
 ) -> Iterator[Path]:
     """The run's folder, the same one in all processes.
 
@@ -67,7 +67,7 @@ def run_folder(
         run: The folder; None makes the next one under `root`.
         root: Folder of the runs.
         stage: Stands in the name of a new folder.
-        recipe: Likewise.
+        model: Likewise.
         resume: Whether the folder holds a run that is gone on with.
 
     Raises:
@@ -84,7 +84,7 @@ def run_folder(
         return
     is_ours = run is None or not run.exists()
     if run is None:
-        run = new_run_folder(root, stage, Path(recipe).stem)
+        run = new_run_folder(root, stage, model)
     try:
         with owned_folder(run):
             os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
@@ -182,6 +182,7 @@ def kept_record(
     *,
     configuration: str,
     resume: bool,
+    recipe: str = "",
 ) -> Iterator[RunRecord]:
     """Writes `config.yaml` and the record of a run that begins, and the record again when it ends.
 
@@ -195,6 +196,7 @@ def kept_record(
         data: Training data; validation data, if any.
         configuration: What names the settings; see `configuration_of`.
         resume: Whether the run is gone on with.
+        recipe: The recipe or file that the settings of a new run come from; empty for none.
 
     Raises:
         ModelError: where it is resumed with other data than it began with.
@@ -212,15 +214,15 @@ def kept_record(
         data_fingerprint=train_data.fingerprint,
         val_fingerprint=val_data.fingerprint if val_data is not None else "",
         config_fingerprint=configuration,
+        recipe=recipe,
         num_left_out=train_data.num_left_out,
         num_val_left_out=val_data.num_left_out if val_data is not None else 0,
         versions=versions(),
         command=command(),
     )
     if resume:
-        record.started_at = check_resumed(
-            run, record.data_fingerprint, record.val_fingerprint
-        ).started_at
+        begun = check_resumed(run, record.data_fingerprint, record.val_fingerprint)
+        record.started_at, record.recipe = begun.started_at, begun.recipe
     writes = is_first_process()
     if writes:
         if not resume:

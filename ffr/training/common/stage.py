@@ -22,12 +22,14 @@ from ffr.models.prompts import PromptBuilder
 from ffr.models.saving import save_adapter, save_merged
 from ffr.progress import Say
 from ffr.run_log import METRICS_FILE, draw_curve
-from ffr.runs import RUNS_FOLDER, ModelSource, Status, resolve_model
+from ffr.runs import RUNS_FOLDER, ModelSource, RunRecord, Status, resolve_model
 from ffr.settings import to_yaml
 from ffr.training.common.callback import StageCallback, StepBar
+from ffr.training.common.card import CardFacts, adapter_card, merged_card
 from ffr.training.common.checkpoints import newest_checkpoint, step_of
 from ffr.training.common.data import check_truths, load_data
 from ffr.training.common.module import StageModule
+from ffr.training.common.recipe import model_name, refuse_rates_of_tiny
 from ffr.training.common.run import (
     Config,
     TrainResult,
@@ -51,7 +53,7 @@ class Job:
     Args:
         run: The run folder; None makes the next one under `root`.
         root: Folder of the runs.
-        recipe: What the run's folder is called after.
+        recipe: The recipe or file that the settings come from; empty for none.
         resume: Whether `run` holds a run to go on with.
         say: Takes the lines that a person should see.
         progress: Whether a progress bar is drawn.
@@ -60,7 +62,7 @@ class Job:
 
     run: Path | None = None
     root: Path = Path(RUNS_FOLDER)
-    recipe: str = "tiny"
+    recipe: str = ""
     resume: bool = False
     say: Say = print
     progress: bool = True
@@ -155,9 +157,10 @@ def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
             be known before.
     """
     start, job = _start(stage, config, job)
-    with run_folder(job.run, job.root, config.stage, job.recipe, resume=job.resume) as run:
+    name = model_name(start.source)
+    with run_folder(job.run, job.root, config.stage, name, resume=job.resume) as run:
+        how = "resumed" if job.resume else _by_recipe(job)
         job = replace(job, run=run)
-        how = "resumed" if job.resume else f"with recipe {job.recipe}"
         job.say(f"Training {_what(start)} {how} → {run}")
         data = (start.train_data, start.val_data)
         with kept_record(
@@ -167,8 +170,9 @@ def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
             data,
             configuration=start.configuration,
             resume=job.resume,
+            recipe=job.recipe,
         ) as record:
-            record.status, record.results = _fit(_prepare(stage, start, job))
+            record.status, record.results = _fit(_prepare(stage, start, job), start, record)
     return TrainResult(run, record.status, record.results)
 
 
@@ -190,7 +194,7 @@ def describe(stage: Stage[Config], config: Config, job: Job) -> None:
     built = _prepare(stage, start, job).built
     parameters = list(built.module.vlm.parameters())
     num_trained = sum(p.numel() for p in parameters if p.requires_grad)
-    how = f"resuming {job.run}" if job.resume else f"with recipe {job.recipe}"
+    how = f"resuming {job.run}" if job.resume else _by_recipe(job)
     num_val = len(start.val_data) if start.val_data is not None else 0
     job.say(f"Would train {_what(start)} {how}")
     job.say(f"data fingerprint {start.train_data.fingerprint[:16]}; validation {num_val} examples")
@@ -206,6 +210,7 @@ def _start(stage: Stage[Config], config: Config, job: Job) -> tuple[Start[Config
     quiet_libraries()
     prepare_process(config)
     config, source = stage.choose_model(config, job.root)
+    refuse_rates_of_tiny(config, source, "" if job.resume else job.recipe)
     config = with_absolute_paths(config)
     train_data, val_data = load_data(config, job.say, stage.rules(config, source))
     configuration = configuration_of(config, job.run if job.resume else None)
@@ -215,6 +220,10 @@ def _start(stage: Stage[Config], config: Config, job: Job) -> tuple[Start[Config
 def _what(start: Start[Any]) -> str:
     config = start.config
     return f"{start.source.label} on {config.dataset} ({len(start.train_data)} examples, {config.split})"
+
+
+def _by_recipe(job: Job) -> str:
+    return f"with recipe {job.recipe}" if job.recipe else "with settings of its own"
 
 
 def _silent(_: str) -> None:
@@ -246,7 +255,7 @@ def _prepare(stage: Stage[Config], start: Start[Config], job: Job) -> _Ready:
     built = stage.build(start, job)
     module = built.module
     # where none is made, a folder is only named: the Trainer writes nothing before it fits
-    run = job.run or job.root / f"{config.stage}-{job.recipe}"
+    run = job.run or job.root / f"{config.stage}-{model_name(start.source)}"
     checkpoint = newest_checkpoint(run / "checkpoints", job.say) if job.resume else None
     last_step = step_of(checkpoint) if checkpoint else 0
     if job.resume:
@@ -277,7 +286,7 @@ def _prepare(stage: Stage[Config], start: Start[Config], job: Job) -> _Ready:
     return _Ready(built, trainer, at_step_end, run, checkpoint)
 
 
-def _fit(ready: _Ready) -> tuple[Status, dict[str, float]]:
+def _fit(ready: _Ready, start: Start[Any], record: RunRecord) -> tuple[Status, dict[str, float]]:
     """Trains, from the newest checkpoint where the run is resumed, and saves the model."""
     module, trainer, run = ready.built.module, ready.trainer, ready.run
     checkpoint = str(ready.checkpoint) if ready.checkpoint else None
@@ -287,9 +296,22 @@ def _fit(ready: _Ready) -> tuple[Status, dict[str, float]]:
     if trainer.is_global_zero and status == "finished":
         vlm = module.vlm
         vlm.eval()
+        prompt_settings = ready.built.builder.prompt_settings
+        facts = CardFacts(
+            name=run.name,
+            config=start.config,
+            source=start.source,
+            recipe=record.recipe,
+            num_examples=len(start.train_data),
+            data_fingerprint=record.data_fingerprint,
+            architecture=vlm.base.config.model_type,
+            prompt_settings=prompt_settings,
+            figures=last_figures(metrics),
+            versions=record.versions,
+        )
         if module.config.lora_rank:
-            save_adapter(vlm, run / "adapter")
-        save_merged(vlm, run / "merged", prompt_settings=ready.built.builder.prompt_settings)
+            save_adapter(vlm, run / "adapter", card=adapter_card(facts))
+        save_merged(vlm, run / "merged", prompt_settings=prompt_settings, card=merged_card(facts))
         draw_curve(
             metrics,
             run / "curve.png",

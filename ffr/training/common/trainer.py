@@ -90,8 +90,19 @@ def make_trainer(
         raise UsageError(
             f"accelerator={config.accelerator}, devices={config.devices}, "
             f"strategy={config.strategy} cannot be set up "
-            f"here: {reason}"
+            f"here: {reason}{_on_one_device(config)}"
         ) from None
+
+
+def _on_one_device(config: StageConfig) -> str:
+    """How a training that asks for many devices takes the same steps on one."""
+    if config.devices == 1:
+        return ""
+    num_batches = config.devices * config.accumulate
+    return (
+        f"; on one device --devices 1 --strategy auto --accumulate {num_batches} takes the same "
+        "steps"
+    )
 
 
 def _loggers(config: StageConfig, run: Path, last_step: int) -> list[Logger]:

@@ -11,9 +11,10 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ffr.answer import format_answer, read_answer
 from ffr.data.dataset import data_fingerprint
@@ -32,6 +33,7 @@ from ffr.retrieval.vlm import VlmRetriever
 from ffr.training.curriculum.order import Difficulty, assign_levels, kept_items
 
 DIFFICULTY_FILE = "difficulty.csv"
+_BOUND = "max_new_tokens"
 COLUMNS = ("index", "dialogue_id", "key", "truth", "f1", "entropy", "is_empty", "level", "kept")
 
 
@@ -115,9 +117,54 @@ def default_cache_folder(model_fingerprint: str, data_fingerprint: str) -> Path:
 
 
 def answers_fingerprint(retriever: Retriever) -> str:
-    """SHA-256 over all that decides a retriever's answers: its identity, and package versions."""
-    content = json.dumps([retriever.identity, _package_versions()], sort_keys=True)
+    """SHA-256 over all that decides a retriever's answers: its identity, and package versions.
+
+    The bound on the length of an answer is no part of it, since most bounds are never reached; see
+    `cached_folder`.
+    """
+    content = json.dumps([_unbounded(retriever.identity), _package_versions()], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def cached_folder(retriever: Retriever, fingerprint: str) -> tuple[Path, int | None]:
+    """The folder in the cache for the scores of a retriever, and the bound that they were made with.
+
+    That is the retriever's own folder; where it holds no table yet, one that was made with another
+    bound on the tokens of an answer and in which no answer reached this bound or that one: the
+    answers would be the same.
+
+    Args:
+        retriever: The model.
+        fingerprint: Names the data.
+    """
+    bound = retriever.identity.get(_BOUND)
+    own = default_cache_folder(answers_fingerprint(retriever), fingerprint)
+    if bound is None:
+        return own, None
+    mine = own.with_name(f"{own.name}-{bound}")
+    if not (mine / DIFFICULTY_FILE).is_file():
+        for table in sorted(own.parent.glob(f"{own.name}-*/{DIFFICULTY_FILE}")):
+            theirs = table.parent.name.removeprefix(f"{own.name}-")
+            if theirs.isdecimal() and _none_reached(table.parent, min(bound, int(theirs))):
+                return table.parent, int(theirs)
+    return mine, bound
+
+
+def _none_reached(folder: Path, bound: int) -> bool:
+    """Whether every answer of a folder ended of itself within so many tokens."""
+    try:
+        return all(
+            prediction.logprobs is not None
+            and len(prediction.logprobs) <= bound
+            and not {FAILURE, "is_cut_off"} & prediction.extra.keys()
+            for prediction in PredictionFile(folder / PREDICTIONS_FILE)
+        )
+    except DataError:
+        return False
+
+
+def _unbounded(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in identity.items() if name != _BOUND}
 
 
 def _package_versions() -> dict[str, str]:
@@ -137,7 +184,7 @@ def score_dataset(
     Args:
         examples: The data, with the true answers.
         retriever: The model; its answers must carry log-probabilities.
-        out: The folder; None = `default_cache_folder`.
+        out: The folder; None = `cached_folder`.
         progress: Is told how far the work is.
         max_failures: More items than this that cannot be answered end the work; None for no bound.
 
@@ -163,10 +210,13 @@ def score_dataset(
                 where=f"example {index} (dialogue {example.dialogue.id!r})",
             )
     fingerprint = data_fingerprint(examples)
+    model = dict(retriever.identity)
     if out is None:
-        out = default_cache_folder(answers_fingerprint(retriever), fingerprint)
+        out, bound = cached_folder(retriever, fingerprint)
+        if bound is not None:
+            model[_BOUND] = bound
     identity = {
-        "model": retriever.identity,
+        "model": model,
         "data_fingerprint": fingerprint,
         # nothing is drawn and no picture is another one's; they stand here as in the folders of
         # `ffr eval`, so that folders that were begun as such are gone on with

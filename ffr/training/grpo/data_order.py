@@ -11,12 +11,11 @@ from ffr.models.vlm import Vlm
 from ffr.progress import Progress, Say
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.settings import GrpoConfig
-from ffr.training.common.grouping import group_queries
+from ffr.training.common.packs import packs_of_queries
 from ffr.training.common.stage import Job, Start
 from ffr.training.curriculum.difficulty import (
     DIFFICULTY_FILE,
-    answers_fingerprint,
-    default_cache_folder,
+    cached_folder,
     load_difficulties,
     score_dataset,
 )
@@ -68,9 +67,9 @@ def choose_order(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> ChosenOrder:
     """
     config, data = start.config, start.train_data
     if config.curriculum is None:
-        groups = group_queries(data) if config.pack_queries else None
+        packs = packs_of_queries(data) if config.pack_queries else None
         return ChosenOrder(
-            ShuffledOrder(len(data), config.seed, groups), num_steps_of(config, len(data))
+            ShuffledOrder(len(data), config.seed, packs), num_steps_of(config, len(data))
         )
     measured: Sequence[Difficulty] | None = None
     if config.difficulty is not None:
@@ -123,10 +122,7 @@ def _measure(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> list[Difficulty] |
         with_logprobs=True,
     )
     if job.is_dry:
-        table = (
-            default_cache_folder(answers_fingerprint(retriever), data_fingerprint(data))
-            / DIFFICULTY_FILE
-        )
+        table = cached_folder(retriever, data_fingerprint(data))[0] / DIFFICULTY_FILE
         return load_difficulties(table, data) if table.is_file() else None
     job.say("the start model answers the training data once, to find out what is hard for it")
     scored = score_dataset(data, retriever, progress=_told_by_tenths(job.say))

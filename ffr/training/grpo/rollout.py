@@ -20,9 +20,9 @@ from ffr.models.decoding.sampling import sample_answers
 from ffr.models.prompts import PromptBuilder
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
+from ffr.rewards.terms import RewardTerm, compute_rewards, total_rewards
 from ffr.settings import GrpoConfig
 from ffr.training.grpo.advantages import has_signal
-from ffr.training.grpo.reward_terms import RewardTerm, compute_rewards, total_rewards
 
 RewardColumns = Callable[[int], dict[str, Any]]
 """From an index of the data to what the rewards may look at, one value a column."""

@@ -14,7 +14,8 @@ from ffr.errors import ModelError, UsageError
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.retrieval.rules import EncoderRules, JoinedRules
-from ffr.runs import ModelSource, newest_finished_run, resolve_model
+from ffr.rewards.terms import reward_terms
+from ffr.runs import ModelSource, newest_sft_run, resolve_model
 from ffr.settings import GrpoConfig
 from ffr.training.common.setup import load_base, make_prompt_builder, make_trainable
 from ffr.training.common.stage import Built, Job, Stage, Start
@@ -22,7 +23,6 @@ from ffr.training.curriculum.callback import CurriculumCallback, CurriculumPlots
 from ffr.training.grpo.data import GrpoData, prompts_per_step
 from ffr.training.grpo.data_order import choose_order
 from ffr.training.grpo.module import GrpoModule
-from ffr.training.grpo.reward_terms import reward_terms
 from ffr.training.grpo.rollout import Sampler, columns_of
 from ffr.training.grpo.samples import SampleLog
 from ffr.training.grpo.trial import try_longest
@@ -41,12 +41,7 @@ class GrpoStage(Stage[GrpoConfig]):
         """
         if config.model != "newest":
             return config, resolve_model(config.model)
-        run = newest_finished_run(root, "sft")
-        if run is None:
-            raise UsageError(
-                f"no finished SFT run under {root} to start from; run `ffr train sft` first, or "
-                "name a model with --from"
-            )
+        run = newest_sft_run(root)
         return dataclasses.replace(config, model=str(run)), resolve_model(str(run))
 
     def rules(self, config: GrpoConfig, source: ModelSource) -> ModelRules:

@@ -37,7 +37,7 @@ def test_folders_are_numbered_and_handed_to_the_other_processes(
 ) -> None:
     monkeypatch.delenv("FFR_RUN_FOLDER", raising=False)
     for name in ("sft-own-001", "sft-own-002"):
-        with run_folder(None, tmp_path, "sft", "recipes/own.yaml", resume=False) as run:
+        with run_folder(None, tmp_path, "sft", "own", resume=False) as run:
             assert run == tmp_path / name
             assert run.is_dir()
             assert os.environ["FFR_RUN_FOLDER"] == str(run)

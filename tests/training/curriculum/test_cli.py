@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def test_score_from_start_to_finish(in_folder, monkeypatch):
     assert rows["all"][2] == f"{sum(item.f1 for item in difficulties) / 5:.3f}"
     assert rows["all"][3] == f"{sum(item.entropy for item in difficulties) / 5:.3f}"
     assert Path("scores/scatter.png").read_bytes().startswith(b"\x89PNG")
-    assert lines[-1] == "Table: scores/difficulty.csv  ·  picture: scores/scatter.png"
+    assert lines[-2] == "Table: scores/difficulty.csv  ·  picture: scores/scatter.png"
+    assert "ffr train grpo takes one of the whole data" in lines[-1]
 
     from ffr.retrieval.vlm import VlmRetriever
 
@@ -85,3 +87,29 @@ def test_interrupted(in_folder, monkeypatch):
 def test_wrong_calls(in_folder, words, code, sentence):
     found, text = run(*words)
     assert (found, sentence in text) == (code, True), text
+
+
+def test_the_last_line_is_the_command_that_goes_on(in_folder, sample_home, monkeypatch):
+    from ffr.cli.main import ffr
+    from ffr.data.catalog import load_dataset
+    from ffr.data.forms.formats import write_examples
+
+    write_examples(Path("my data.jsonl"), list(load_dataset("sample", split="grpo"))[:4])
+    monkeypatch.setenv("FFR_DATA_HOME", str(in_folder / "data"))
+    more = ("--image-root", sample_home / "sample", "--skip-bad")
+    code, text = run("--dataset", "my data.jsonl", "--max-new-tokens", 64, *more)
+    assert code == 0, text
+    line = text.splitlines()[-1]
+    assert line.startswith(
+        "next: ffr train grpo --from tiny --dataset 'my data.jsonl' --image-root "
+        f"{sample_home / 'sample'} --skip-bad --curriculum --difficulty "
+    )
+    words = shlex.split(line.removeprefix("next: ffr "))
+    done = CliRunner().invoke(ffr, [*words, "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "curriculum paper:" in done.output
+    # nothing is asked again where the training has another bound
+    found = [word for word in words if word not in words[-2:]]
+    again = CliRunner().invoke(ffr, [*found, "--dry-run", "--max-new-tokens", "100"])
+    assert "curriculum paper:" in again.output
+    assert "would first answer" not in again.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import shutil
 
@@ -193,13 +194,53 @@ def test_cache_folder_is_named_by_model_and_data(examples, tmp_path, monkeypatch
     # other data or another model go elsewhere, instead of being refused
     assert score_dataset(examples[:5], FakeRetriever()).folder != scored.folder
     other = FakeRetriever()
-    other.identity = {"kind": "fake", "max_new_tokens": 7}
+    other.identity = {"kind": "fake", "dtype": "bfloat16"}
     assert answers_fingerprint(other) != answers_fingerprint(again)
     assert score_dataset(examples, other).folder != scored.folder
     assert default_cache_folder("a" * 64, "b" * 64).name == f"{'a' * 16}-{'b' * 16}"
     # the folder named by hand holds one evaluation only
     with pytest.raises(UsageError, match="holds an evaluation that differs"):
         score_dataset(examples, other, scored.folder)
+
+
+def _bounded(bound: int) -> FakeRetriever:
+    """Answers of 0 to 8 tokens, whatever the bound."""
+    retriever = FakeRetriever()
+    retriever.identity = {"kind": "fake", "max_new_tokens": bound}
+    return retriever
+
+
+def test_scores_are_shared_where_no_answer_reached_a_bound(examples, tmp_path, monkeypatch):
+    monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path / "data"))
+    first = score_dataset(examples, _bounded(512))
+    assert first.folder.name.endswith("-512")
+    for bound in (1024, 8):
+        again = _bounded(bound)
+        assert score_dataset(examples, again) == first
+        assert again.num_asked == 0
+    # the longest answer has 8 tokens
+    shorter = _bounded(7)
+    assert score_dataset(examples, shorter).folder != first.folder
+    assert shorter.num_asked == 9
+    assert score_dataset(examples, _bounded(7)).folder.name.endswith("-7")
+
+
+@pytest.mark.parametrize("fault", ["is_cut_off", "failure", None])
+def test_scores_of_cut_off_and_failed_answers_are_not_shared(
+    examples, tmp_path, monkeypatch, fault
+):
+    monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path / "data"))
+    first = score_dataset(examples, _bounded(512))
+    predictions = first.folder / "predictions.jsonl"
+    lines = predictions.read_text(encoding="utf-8").splitlines()
+    if fault is not None:
+        lines[3] = json.dumps({**json.loads(lines[3]), fault: "yes"})
+    else:
+        lines[3] = lines[3][:-5]
+    predictions.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    other = _bounded(1024)
+    assert score_dataset(examples, other).folder != first.folder
+    assert other.num_asked == 9
 
 
 def test_what_cannot_be_scored_is_named(examples, tmp_path):

@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader
 from ffr.models.decoding.loop import Generated
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs
+from ffr.rewards.terms import RewardTerm
 from ffr.settings import GrpoConfig
 from ffr.training.common.trainer import make_trainer
 from ffr.training.grpo.loader import StepPrompts
 from ffr.training.grpo.module import GrpoModule
-from ffr.training.grpo.reward_terms import RewardTerm
 from ffr.training.grpo.rollout import Rollout
 
 STOP = 9

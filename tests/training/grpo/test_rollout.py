@@ -11,9 +11,9 @@ import torch
 
 from ffr.models.decoding.loop import Generated
 from ffr.models.rows import Encoded
+from ffr.rewards.terms import RewardTerm
 from ffr.settings import GrpoConfig
 from ffr.training.grpo import rollout as rollout_module
-from ffr.training.grpo.reward_terms import RewardTerm
 from ffr.training.grpo.rollout import Rollout, Sampler
 
 # what each prompt is answered with at its first, second and third attempt

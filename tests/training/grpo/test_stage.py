@@ -23,11 +23,11 @@ from ffr.cli.main import ffr
 from ffr.errors import UsageError
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
+from ffr.rewards.terms import RewardError
 from ffr.settings import GrpoConfig
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.training.common.stage import Job, train
 from ffr.training.grpo.module import GrpoModule
-from ffr.training.grpo.reward_terms import RewardError
 from ffr.training.grpo.stage import GrpoStage
 
 SMALL = {

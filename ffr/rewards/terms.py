@@ -24,16 +24,16 @@ from ffr.embedding.policy import PolicyEncoder
 from ffr.encoders import open_encoder
 from ffr.errors import FfrError, UsageError
 from ffr.models.vlm import Vlm
-from ffr.settings import GrpoConfig
-from ffr.text import one_line
-from ffr.training.grpo.rewards import (
-    Completion,
+from ffr.rewards.functions import (
     FragmentF1Reward,
     FragmentOrderReward,
     RewardFunction,
     format_reward,
     fragment_mcc_reward,
 )
+from ffr.rewards.reading import Completion
+from ffr.settings import GrpoConfig
+from ffr.text import one_line
 
 
 class RewardError(FfrError):
@@ -54,7 +54,7 @@ def load_reward(name: str) -> RewardFunction:
         UsageError: where the name has no colon, the module cannot be imported, or it holds no such
             function.
 
-    >>> load_reward("ffr.training.grpo.rewards:format_reward").__name__
+    >>> load_reward("ffr.rewards:format_reward").__name__
     'format_reward'
     """
     module_name, colon, attribute = name.partition(":")
@@ -144,7 +144,7 @@ def compute_rewards(
 def total_rewards(values: Tensor, terms: Sequence[RewardTerm]) -> Tensor:
     """Weighted sum of the terms: (N, T) → (N,).
 
-    >>> from ffr.training.grpo.rewards import format_reward
+    >>> from ffr.rewards.functions import format_reward
     >>> terms = [RewardTerm("a", format_reward, 1.0), RewardTerm("b", format_reward, 0.5)]
     >>> total_rewards(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), terms)
     tensor([1.5000, 0.5000])

@@ -9,114 +9,28 @@ Shapes: N completions.
 
 from __future__ import annotations
 
-import functools
 import math
-import re
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ffr.answer import THINK_START, AnswerStyle, parse_strict, unwrap_answer
+from ffr.answer import AnswerStyle
 from ffr.dialogue import Fragment
 from ffr.embedding import Encoder
-from ffr.errors import DataError
+from ffr.embedding.inputs import Picture
+from ffr.images import Location, as_location
 from ffr.metrics.functional import figures_from_counts, fragment_counts, fragment_elements
 from ffr.metrics.functional.coherence import SINGLE_ELEMENT_COHERENCE
 from ffr.metrics.functional.figures import MCC
+from ffr.rewards.reading import Completion, read_column, read_predictions, read_truths
 
-Completion = str | Sequence[Mapping[str, Any]]
 RewardFunction = Callable[..., Sequence[float]]
-
-
-# -- reading ---------------------------------------------------------------------------------------
-
-
-def completion_text(completion: Completion) -> str:
-    """The text of a completion: itself, or what the last message of a conversation says.
-
-    >>> completion_text("[3]"), completion_text([{"role": "assistant", "content": "[3]"}])
-    ('[3]', '[3]')
-    """
-    if isinstance(completion, str):
-        return completion
-    content = completion[-1]["content"]
-    return (
-        content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-    )
-
-
-def _predictions(
-    prompts: Sequence[Any],
-    completions: Sequence[Completion],
-    answer_style: Sequence[AnswerStyle] | None,
-) -> list[Fragment | None]:
-    """What each completion names; None where it does not match the pattern from end to end."""
-    styles: Sequence[AnswerStyle] = answer_style or ["bare"] * len(completions)
-    # rewards that are asked for a single completion by hand are given what they like for a prompt
-    asked: Sequence[Any] = (
-        prompts if len(prompts) == len(completions) else [None] * len(completions)
-    )
-    found: list[Fragment | None] = []
-    for prompt, completion, style in zip(asked, completions, styles, strict=True):
-        text = completion_text(completion)
-        answer = unwrap_answer(text, style, is_thought_open=_opens_thought(prompt))
-        found.append(None if answer is None else parse_strict(answer))
-        if found[-1] is None and _CUT_MARKERS.search(text):
-            _warn_of_cut_markers()
-    return found
-
-
-def _opens_thought(prompt: Any) -> Literal[True] | None:
-    """True where a prompt ends in `<think>`; None where that does not show.
-
-    A chat template may open the thought behind what a reward gets to see.
-    """
-    is_text = isinstance(prompt, str)
-    if not is_text and not (
-        isinstance(prompt, Sequence) and prompt and isinstance(prompt[-1], Mapping)
-    ):
-        return None
-    return True if completion_text(prompt).rstrip().endswith(THINK_START) else None
-
-
-_CUT_MARKERS = re.compile(r"(?:\A|[\s>])\[[0-9, ]*\];\[[0-9, ]*\](?:[\s<]|\Z)")
-
-
-@functools.cache
-def _warn_of_cut_markers() -> None:
-    warnings.warn(
-        "a completion is of the form […];[…], without the markers around its lists, so it earns "
-        "nothing: TRL decodes "
-        "with skip_special_tokens and cuts them where they are special tokens of the tokenizer; "
-        "add them as ordinary "
-        "tokens",
-        stacklevel=4,
-    )
-
-
-def _truths(solution: Sequence[str]) -> list[Fragment]:
-    """The true fragments, each once read."""
-    known: dict[str, Fragment] = {}
-    for text in solution:
-        if text not in known:
-            fragment = parse_strict(text)
-            if fragment is None:
-                raise DataError(
-                    f"the true answer {text[:200]!r} is not in the answer format; correct "
-                    "`solution`"
-                )
-            known[text] = fragment
-    return [known[text] for text in solution]
-
-
-# -- rules -----------------------------------------------------------------------------------------
 
 
 def format_reward(
@@ -136,6 +50,9 @@ def format_reward(
         answer_style: `bare` or `think` for each; None = all bare.
         columns: Not looked at.
 
+    Raises:
+        ValueError: where something is no completion.
+
     >>> answer = "<|utt_ids_start|>[0, 3]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
     >>> format_reward([], [answer, "0 and 3"])
     [1.0, 0.0]
@@ -146,7 +63,7 @@ def format_reward(
             and len(set(found.utterance_ids)) == len(found.utterance_ids)
             and len(set(found.image_ids)) == len(found.image_ids)
         )
-        for found in _predictions(prompts, completions, answer_style)
+        for found in read_predictions(prompts, completions, answer_style)
     ]
 
 
@@ -200,15 +117,16 @@ class FragmentF1Reward:
 
         Raises:
             DataError: where a true answer is not in the answer format.
+            ValueError: where something is no completion, or no column of one entry a completion.
         """
+        predictions = read_predictions(prompts, completions, answer_style)
+        truths = read_truths(solution, len(predictions))
         return [
             0.0
             if found is None
             else 0.5 * self._agreement(found.utterance_ids, truth.utterance_ids)
             + 0.5 * self._agreement(found.image_ids, truth.image_ids)
-            for found, truth in zip(
-                _predictions(prompts, completions, answer_style), _truths(solution), strict=True
-            )
+            for found, truth in zip(predictions, truths, strict=True)
         ]
 
     def _agreement(self, predicted: Sequence[int], true: Sequence[int]) -> float:
@@ -236,7 +154,7 @@ def fragment_mcc_reward(
     *,
     solution: Sequence[str],
     utterances: Sequence[Sequence[str]],
-    images: Sequence[Sequence[str | Path]],
+    images: Sequence[Sequence[Picture]],
     answer_style: Sequence[AnswerStyle] | None = None,
     **columns: Any,
 ) -> list[float]:
@@ -258,13 +176,15 @@ def fragment_mcc_reward(
 
     Raises:
         DataError: where a true answer is not in the answer format.
+        ValueError: where something is no completion, or no column of one entry a completion.
     """
-    predictions, truths = _predictions(prompts, completions, answer_style), _truths(solution)
+    predictions = read_predictions(prompts, completions, answer_style)
+    num = len(predictions)
     counts = fragment_counts(
         [found or Fragment() for found in predictions],
-        truths,
-        [*map(len, utterances)],
-        [*map(len, images)],
+        read_truths(solution, num),
+        [*map(len, read_column(utterances, "utterances", num))],
+        [*map(len, read_column(images, "images", num))],
     )
     is_same = (counts[..., 1] + counts[..., 2]) == 0
     agreement = torch.where(is_same, 1.0, figures_from_counts(counts)[..., MCC]).mean(-1).tolist()
@@ -303,7 +223,7 @@ class FragmentOrderReward:
         *,
         solution: Sequence[str],
         utterances: Sequence[Sequence[str]],
-        images: Sequence[Sequence[str | Path]],
+        images: Sequence[Sequence[Picture]],
         image_utterance_ids: Sequence[Sequence[int]],
         answer_style: Sequence[AnswerStyle] | None = None,
         **columns: Any,
@@ -315,7 +235,7 @@ class FragmentOrderReward:
             completions: N completions.
             solution: The true answers' texts.
             utterances: The text of each utterance of each dialogue.
-            images: Where each image of each dialogue lies.
+            images: Where each image of each dialogue lies, or the image itself.
             image_utterance_ids: For each image of each dialogue, the utterance it hangs on.
             answer_style: `bare` or `think` for each; None = all bare.
             columns: Not looked at.
@@ -323,24 +243,27 @@ class FragmentOrderReward:
         Raises:
             DataError: where a true answer is not in the answer format, or an image cannot be
                 opened.
+            ValueError: where something is no completion, or no column of one entry a completion.
         """
         rewards: list[float] = []
         # samples of one prompt are often the same answer: each fragment is worked out once
         fragments: dict[tuple[Any, ...], _Placed] = {}
         asked: list[tuple[Any, ...] | None] = []
+        predictions = read_predictions(prompts, completions, answer_style)
+        num = len(predictions)
         for found, truth, texts, pictures, hangs_on in zip(
-            _predictions(prompts, completions, answer_style),
-            _truths(solution),
-            utterances,
-            images,
-            image_utterance_ids,
+            predictions,
+            read_truths(solution, num),
+            read_column(utterances, "utterances", num),
+            read_column(images, "images", num),
+            read_column(image_utterance_ids, "image_utterance_ids", num),
             strict=True,
         ):
             if found is None or found.is_empty or truth.is_empty:
                 rewards.append(float(found is not None and found.is_empty and truth.is_empty))
                 asked.append(None)
                 continue
-            dialogue = (tuple(texts), tuple(map(str, pictures)))
+            dialogue = (tuple(texts), tuple(map(_place, pictures)))
             utterance_ids = [item for item in {*found.utterance_ids} if item < len(texts)]
             image_ids = [item for item in {*found.image_ids} if item < len(pictures)]
             fragment = (dialogue, tuple(hangs_on), *sorted(utterance_ids), None, *sorted(image_ids))
@@ -366,21 +289,27 @@ class FragmentOrderReward:
             self._kept.move_to_end(dialogue)
             return self._kept[dialogue]
         texts, images = dialogue
-        vectors = tuple(
-            embed(items).detach().float().cpu().unbind() if items else ()
-            for embed, items in (
-                (self.encoder.embed_texts, texts),
-                (self.encoder.embed_images, images),
-            )
+        made = self._kept[dialogue] = (
+            _unbound(self.encoder.embed_texts(texts)) if texts else (),
+            _unbound(self.encoder.embed_images(images)) if images else (),
         )
-        made = self._kept[dialogue] = (vectors[0], vectors[1])
         while len(self._kept) > self.max_dialogues:
             self._kept.popitem(last=False)
         return made
 
 
-_Content = tuple[tuple[str, ...], tuple[str, ...]]
+_Content = tuple[tuple[str, ...], tuple[str | Location, ...]]
 """Texts and image locations of a dialogue."""
+
+
+def _unbound(vectors: Tensor) -> Sequence[Tensor]:
+    """The rows of vectors, float32 on the CPU."""
+    return vectors.detach().float().cpu().unbind()
+
+
+def _place(picture: Any) -> str | Location:
+    """The path of a picture as a text, or the picture itself where it is in memory."""
+    return str(picture) if isinstance(picture, str | Path) else as_location(picture)
 
 
 class _Placed(NamedTuple):

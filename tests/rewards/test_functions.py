@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given
@@ -20,14 +21,9 @@ from ffr.answer import format_answer, wrap_answer
 from ffr.dialogue import Fragment
 from ffr.embedding import CachedEncoder
 from ffr.errors import DataError, UsageError
+from ffr.images import LoadedPicture
 from ffr.metrics.functional import fragment_order_coherence
-from ffr.settings import GrpoConfig
-from ffr.training.grpo import rewards
-from ffr.training.grpo.reward_terms import (
-    load_reward,
-    reward_terms,
-)
-from ffr.training.grpo.rewards import (
+from ffr.rewards.functions import (
     FragmentF1Reward,
     FragmentOrderReward,
     RewardFunction,
@@ -35,10 +31,16 @@ from ffr.training.grpo.rewards import (
     fragment_f1_reward,
     fragment_mcc_reward,
 )
+from ffr.rewards.reading import warn_of_cut_markers
+from ffr.rewards.terms import (
+    load_reward,
+    reward_terms,
+)
+from ffr.settings import GrpoConfig
 
 NO_MODEL: Any = None
 """In place of the policy, where no reward looks at it."""
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "rewards.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "rewards.md"
 
 
 def answer(utterance_ids: Sequence[int] = (), image_ids: Sequence[int] = ()) -> str:
@@ -114,16 +116,15 @@ def test_the_worked_numbers_of_the_docs() -> None:
         prompts=[""], completions=[text], completion_ids=[[7] * 896]
     )
     assert overlong == [-0.5]
-    if DOCS.is_file():
-        table = DOCS.read_text(encoding="utf-8")
-        for cell in (
-            "| 0 or 1 | 1 |",
-            f"| {f1(text, truth):.6f} |",
-            f"| {mcc(text, truth, 8, 3):.6f} |",
-            f"| {coherence:.1f} |",
-            f"| −{-overlong[0]} |",
-        ):
-            assert cell in table
+    table = DOCS.read_text(encoding="utf-8")
+    for cell in (
+        "| 0 or 1 | 1 |",
+        f"| {f1(text, truth):.6f} |",
+        f"| {mcc(text, truth, 8, 3):.6f} |",
+        f"| {coherence:.1f} |",
+        f"| −{-overlong[0]} |",
+    ):
+        assert cell in table
 
 
 MALFORMED = [
@@ -202,7 +203,7 @@ def test_a_thought_that_the_prompt_opened() -> None:
 
 
 def test_markers_that_trl_has_cut_are_warned_of_once() -> None:
-    rewards._warn_of_cut_markers.cache_clear()
+    warn_of_cut_markers.cache_clear()
     cut = ["[0, 1];[]", "[2];[0]", "no [0] at all"]
     with pytest.warns(
         UserWarning, match="TRL decodes with skip_special_tokens and cuts them"
@@ -212,7 +213,7 @@ def test_markers_that_trl_has_cut_are_warned_of_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         format_reward([""] * 3, cut)  # once is enough
-        rewards._warn_of_cut_markers.cache_clear()
+        warn_of_cut_markers.cache_clear()
         format_reward([""] * 2, [answer([1]), "[1]"])
     with pytest.warns(UserWarning, match="cuts them"):
         format_reward([""], ["<think>x</think><answer>[];[]</answer>"], answer_style=["think"])
@@ -526,8 +527,90 @@ def test_a_true_answer_out_of_format_is_said() -> None:
 
 @pytest.mark.parametrize("reward", [format_reward, fragment_f1_reward])
 def test_columns_of_another_length_are_refused(reward: Callable[..., list[float]]) -> None:
-    with pytest.raises(ValueError, match="zip"):
-        reward([""], [answer()], solution=[answer()] * 2, answer_style=["bare"] * 2)
+    with pytest.raises(ValueError, match=r"answer_style has 2 entries for 1 completions; give one"):
+        reward([""], [answer()], solution=[answer()], answer_style=["bare"] * 2)
+
+
+ORDER_COLUMNS = {"utterances": [["left", "both"]], "images": [[]], "image_utterance_ids": [[]]}
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [format_reward, fragment_f1_reward, fragment_mcc_reward, FragmentOrderReward(Known())],
+)
+def test_the_most_natural_wrong_things_are_refused(reward: Callable[..., list[float]]) -> None:
+    def asked(completions: Any, **changes: Any) -> list[float]:
+        return reward([""], completions, **{"solution": [answer([0])], **ORDER_COLUMNS, **changes})
+
+    right = asked([answer([0])])
+    # a single text or conversation is one completion, a single text one solution
+    assert asked(answer([0])) == right
+    assert asked([{"role": "assistant", "content": answer([0])}]) == right
+    assert asked([answer([0])], solution=answer([0])) == right
+    assert asked([answer([0])], answer_style="bare") == right
+    # ids in any natural form are true answers too
+    for truth in (Fragment((0,)), ([0], []), (torch.tensor([0]), torch.tensor([]))):
+        assert asked([answer([0])], solution=[truth]) == right
+    wrong_completions: list[tuple[Any, str]] = [
+        (None, "completions: None; give a list with one entry a completion"),
+        (3, "completions: 3"),
+        ([3], "3 is no completion; give a text, or a conversation"),
+        ([None], "None is no completion"),
+        ([[]], r"\[\] is no completion"),
+        ([[{"role": "assistant"}]], "is no completion"),
+        ({"content": "x"}, "completions: {'content'"),
+    ]
+    for completions, sentence in wrong_completions:
+        with pytest.raises(ValueError, match=sentence):
+            asked(completions)
+    with pytest.raises(ValueError, match="answer_style 'loud' is unknown; choose one of bare"):
+        asked([answer([0])], answer_style=["loud"])
+    if reward is format_reward:
+        return
+    wrong_solutions: list[tuple[Any, str]] = [
+        (None, "solution: None; give a list"),
+        ([answer()] * 2, "solution has 2 entries for 1 completions"),
+        ([None], "solution 0 is None"),
+        ([0], "solution 0 is 0"),
+        ([([0.5], [])], "utterance ids hold 0.5"),
+        ([([True], [])], "as a mask does"),
+    ]
+    for solution, sentence in wrong_solutions:
+        with pytest.raises(ValueError, match=sentence):
+            asked([answer([0])], solution=solution)
+    if reward is fragment_f1_reward:
+        return
+    for name in ("utterances", "images"):
+        for column, sentence in (
+            (["ab"], f"{name}: entry 0 is 'ab'; give the list of a whole dialogue each"),
+            ("ab", f"{name}: 'ab'; give a list with one entry a completion"),
+            ([2], f"{name}: entry 0 is 2"),
+            ([[], []], f"{name} has 2 entries for 1 completions"),
+        ):
+            with pytest.raises(ValueError, match=sentence):
+                asked([answer([0])], **{name: column})
+
+
+def test_pictures_in_memory_have_vectors_too() -> None:
+    red = PIL.Image.new("RGB", (4, 3), "red")
+    seen: list[Any] = []
+
+    class Seeing(Known):
+        def embed_images(self, images: Any) -> torch.Tensor:
+            seen.extend(images)
+            return torch.tensor([[0.0, 1.0]] * len(images))
+
+    reward = FragmentOrderReward(Seeing())
+    found = reward(
+        [""],
+        [answer([0], [0])],
+        solution=[answer([0], [0])],
+        utterances=[["left"]],
+        images=[[red]],
+        image_utterance_ids=[[0]],
+    )
+    assert found == [0.0]
+    assert seen == [LoadedPicture(red)]
 
 
 # -- TRL's way --------------------------------------------------------------------------------------------------------------

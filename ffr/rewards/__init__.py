@@ -14,8 +14,7 @@ What each of them gives stands in docs/rewards.md; `ffr train grpo` uses the sam
 
 from __future__ import annotations
 
-from ffr.training.grpo.rewards import (
-    Completion,
+from ffr.rewards.functions import (
     FragmentF1Reward,
     FragmentOrderReward,
     RewardFunction,
@@ -23,6 +22,7 @@ from ffr.training.grpo.rewards import (
     fragment_f1_reward,
     fragment_mcc_reward,
 )
+from ffr.rewards.reading import Completion
 
 __all__ = [
     "Completion",

@@ -16,9 +16,8 @@ from ffr.data.catalog import load_dataset
 from ffr.dialogue import Fragment
 from ffr.embedding import CachedEncoder
 from ffr.errors import FfrError, UsageError
-from ffr.settings import GrpoConfig
-from ffr.training.common.setup import load_base, make_prompt_builder
-from ffr.training.grpo.reward_terms import (
+from ffr.rewards.functions import FragmentOrderReward, format_reward, fragment_f1_reward
+from ffr.rewards.terms import (
     RewardError,
     RewardTerm,
     compute_rewards,
@@ -26,7 +25,8 @@ from ffr.training.grpo.reward_terms import (
     reward_terms,
     total_rewards,
 )
-from ffr.training.grpo.rewards import FragmentOrderReward, format_reward, fragment_f1_reward
+from ffr.settings import GrpoConfig
+from ffr.training.common.setup import load_base, make_prompt_builder
 from ffr.training.grpo.rollout import columns_of
 
 NO_MODEL: Any = None
