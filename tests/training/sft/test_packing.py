@@ -438,6 +438,8 @@ def test_the_query_must_stand_last(
             str(folder),
             "--config",
             "tiny",
+            "--learning-rate",
+            "0.001",
             "-o",
             "pack_queries=true",
             "--out",
