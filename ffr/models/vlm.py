@@ -199,6 +199,34 @@ class Vlm(nn.Module):
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
+    @property
+    def forward_arguments(self) -> frozenset[str]:
+        """Names of what the whole model takes."""
+        whole = inspect.signature(self.base.forward).parameters
+        return frozenset(whole) | self._forward_arguments
+
+    def token_types(self, ids: torch.Tensor, attention: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Which tokens stand for pictures, by the name under which the architecture takes it.
+
+        Args:
+            ids: (B, L) token ids.
+            attention: (B, L), 1 on tokens and 0 on padding.
+
+        Returns:
+            int32 of (B, L), 1 on image tokens; empty for architectures that do not ask.
+        """
+        # Gemma 3's name for it: its pictures are seen both ways
+        names = [
+            name
+            for name in ("mm_token_type_ids", "token_type_ids")
+            if name in self._forward_arguments
+        ]
+        if not names:
+            return {}
+        # a padding id could be the image's
+        is_image = (ids == self.base.config.image_token_id) & (attention == 1)
+        return dict.fromkeys(names, is_image.int())
+
     def collate(
         self,
         rows: Sequence[Encoded],
@@ -222,12 +250,9 @@ class Vlm(nn.Module):
             "attention_mask": attention.to(device),
         }
         features = [self.tower.features(image) for row in rows for image in row.images]
-        # Gemma 3's name for it: its pictures are seen both ways
-        for name in ("mm_token_type_ids", "token_type_ids"):
-            if name in self._forward_arguments:
-                # a padding id could be the image's
-                is_image = (ids == self.base.config.image_token_id) & (attention == 1)
-                inputs[name] = is_image.int().to(device)
+        inputs |= {
+            name: value.to(device) for name, value in self.token_types(ids, attention).items()
+        }
         if features:
             inputs["mm_encoder_outputs"] = {"image": encoder_outputs(features)}
             grids = [item.grid for item in features if item.grid is not None]
