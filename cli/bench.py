@@ -47,6 +47,11 @@ def bench() -> None:
     help="Run code that comes with the models; only for models you trust.",
 )
 @click.option(
+    "--outside-pictures",
+    is_flag=True,
+    help="Send servers pictures that lie outside the data's folder too; only for data you trust.",
+)
+@click.option(
     "--progress/--no-progress",
     default=None,
     help="Progress bar. [default: where stderr is a terminal]",
@@ -57,6 +62,7 @@ def run(
     only: tuple[str, ...],
     limit: int | None,
     trust_remote_code: bool,
+    outside_pictures: bool,
     progress: bool | None,
 ) -> None:
     """Measure the rows of a suite and write the table.
@@ -86,7 +92,13 @@ def run(
 
     try:
         done = run_suite(
-            found, folder, only=only, trust_remote_code=trust_remote_code, say=say, progress=bar
+            found,
+            folder,
+            only=only,
+            trust_remote_code=trust_remote_code,
+            sends_outside_pictures=outside_pictures,
+            say=say,
+            progress=bar,
         )
     except KeyboardInterrupt:
         say("\nStopped; the same command goes on from here.")

@@ -1,4 +1,4 @@
-"""The commands under `ffr data`: check, stats, convert, build, sample, download."""
+"""The commands under `ffr data`: check, example, import, stats, convert, build, sample, download."""
 
 from __future__ import annotations
 
@@ -120,6 +120,123 @@ def _print_report(report: CheckReport) -> None:
     )
     if num_bad:
         say("Correct them, or pass --skip-bad to `ffr train` and `ffr eval` to use the good ones.")
+
+
+@data.command()
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["raw", "ms-swift", "predictions", "table"]),
+    required=True,
+    help="The form to write it in.",
+)
+@click.option("--out", "folder", type=_path, required=True, help="The folder to make.")
+def example(form: str, folder: Path) -> None:
+    """Write a small example of a form, with its picture, to start one's own file from.
+
+    raw is the form to write by hand, table what `ffr data import` takes; docs/data.md explains all.
+    """
+    from ffr.data.example import write_example
+
+    _refuse_existing(folder, force=False)
+    files = [folder / name for name in write_example(form, folder)]
+    for file in files:
+        say(str(file))
+    if form == "table":
+        names = " ".join(map(str, files))
+        say(f"Bring it in: ffr data import {names} --out {folder / 'mine.jsonl'}")
+    else:
+        say(f"Look at it: ffr data check {files[0]}")
+
+
+@data.command("import")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=_path)
+@click.option(
+    "--out",
+    "target",
+    type=_path,
+    required=True,
+    help="The file to write (.json or .jsonl, or .gz of them).",
+)
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["table"]),
+    help="What the files are.  [default: found by their content]",
+)
+@click.option(
+    "--to",
+    "target_form",
+    type=click.Choice(["raw", "ms-swift"]),
+    default="raw",
+    show_default=True,
+    help="The form to write.",
+)
+@click.option(
+    "--column",
+    "columns",
+    metavar="NAME=COLUMN",
+    multiple=True,
+    help="What a column is called in the files: --column speaker=author.",
+)
+@click.option("--encoding", help="Of CSV files.  [default: UTF-8, or what their mark says]")
+@_image_root
+@_template
+@_query_position
+@_force
+@click.pass_context
+def import_command(
+    context: click.Context,
+    paths: tuple[Path, ...],
+    target: Path,
+    form: str | None,
+    target_form: str,
+    columns: tuple[str, ...],
+    encoding: str | None,
+    image_root: Path | None,
+    template: str,
+    query_position: str,
+    force: bool,
+) -> None:
+    """Bring tables of one's own in: PATH... becomes a data file, which is checked.
+
+    PATH... are a table of lines (dialogue_id, speaker, text, picture) and one of queries
+    (dialogue_id, query, utterance_ids, image_ids), as CSV, .jsonl or Parquet.
+
+    Or one table whose rows are whole records.
+    """
+    from ffr.data.check import check_file
+    from ffr.data.importing import ImportChoices, import_files
+
+    _refuse_existing(target, force)
+    root = paths[0].parent if image_root is None else image_root
+    choices = ImportChoices(_column_names(columns), encoding, root)
+    imported = import_files(paths, form=form, choices=choices)
+    count = _write(target, imported.examples, target_form, template, query_position, False)
+    for note in imported.notes:
+        say(note)
+    say(f"{target}: {count:,} records, {len(imported.examples):,} queries")
+    has_images = any(example.dialogue.images for example in imported.examples)
+    _note_image_root(target, root, has_images)
+    report = check_file(target, image_root=root)
+    _print_report(report)
+    if not report.is_good:
+        context.exit(1)
+
+
+def _column_names(given: Sequence[str]) -> dict[str, str]:
+    """The names of columns in the files, by the names that are wanted."""
+    from ffr.data.keys import COLUMNS
+
+    names: dict[str, str] = {}
+    for item in given:
+        wanted, equals, column = item.partition("=")
+        if not equals or not column or wanted not in COLUMNS:
+            raise UsageError(
+                f"--column {item} is not NAME=COLUMN; NAME is one of {', '.join(COLUMNS)}"
+            )
+        names[wanted] = column
+    return names
 
 
 @data.command()

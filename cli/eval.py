@@ -10,6 +10,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ffr.cli.eval_options import (
     EvalCall,
@@ -22,11 +23,13 @@ from ffr.errors import UsageError
 from ffr.progress import Say
 
 if TYPE_CHECKING:
+    from ffr.data.dataset import ExampleDataset
     from ffr.dialogue import Example
     from ffr.embedding import Encoder
     from ffr.evaluation.results import Results
     from ffr.progress import Progress
-    from ffr.retrieval.opening import ModelChoice, OpenModel
+    from ffr.retrieval.interface import Retriever
+    from ffr.retrieval.opening import OpenModel
 
 
 @click.command("eval")
@@ -45,52 +48,15 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     call = read_call(ctx, options)
 
     tell = say_aside if call.as_json else say
-    if call.predictions is not None:
-        from ffr.evaluation.predictions import copy_predictions, score_predictions
-
-        tell(f"Scoring {call.predictions} (no model)")
-        results = score_predictions(
-            call.predictions, seed=call.seed, with_baselines=not call.no_baselines
-        )
-        if call.reading == "published":
-            add_published(results, call.predictions)
-        _show(results, call, call.predictions)
-        if call.out is not None:
-            target = call.out / PREDICTIONS_FILE
-            if not (target.exists() and target.samefile(call.predictions)):
-                if (call.out / "evaluation.json").exists():
-                    raise UsageError(
-                        f"{call.out} holds the evaluation of a model; name another --out"
-                    )
-                copy_predictions(call.predictions, target)
-            results.model["path"] = str(call.predictions.resolve())
-            tell(f"Results: {results.save(call.out)}  ·  answers: {target}")
-        _conclude(
-            results,
-            call,
-            f"ffr report {quote(str(call.out))}" if call.out else "--out DIR, to keep the results",
-        )
+    is_joined = ctx.get_parameter_source("dataset") is ParameterSource.COMMANDLINE
+    if call.predictions is not None and not is_joined:
+        _score_file(call, call.predictions, tell)
         return
-    from ffr.retrieval.opening import choose_model
-
-    choice = choose_model(call.model)
-    if (
-        call.coherence
-        and call.encoder is None
-        and choice.source is None
-        and call.kind != "embedding"
-    ):
-        raise UsageError(
-            "--coherence takes the vectors of a model, and none is here; name an --encoder"
-        )
-    tell(
-        f"Evaluating {choice.label} on {call.dataset}"
-        + (f" ({call.split})" if call.data_split is not None else "")
-    )
-    if call.wrong_pictures:
-        tell("CONTROL WITH WRONG PICTURES: every picture is one of another dialogue")
     try:
-        results, folder = _evaluate(call, choice, tell)
+        if call.predictions is not None:
+            results, folder = _evaluate_file(call, call.predictions, tell)
+        else:
+            results, folder = _evaluate_model(call, tell)
     except KeyboardInterrupt:
         tell("\nStopped; the same command goes on from here.")
         raise click.exceptions.Exit(130) from None
@@ -102,15 +68,73 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     _conclude(results, call, f"ffr report {quote(str(folder))}")
 
 
-def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, Path]:
-    """Asks and scores as the options say, and tells where the results lie."""
+def _score_file(call: EvalCall, file: Path, say: Say) -> None:
+    """Scores a prediction file that holds its dialogues and true answers itself."""
+    from ffr.evaluation.predictions import copy_predictions, score_predictions
+    from ffr.evaluation.published import add_published
+    from ffr.retrieval.answer_log import PREDICTIONS_FILE
+
+    say(f"Scoring {file} (no model)")
+    results = score_predictions(file, seed=call.seed, with_baselines=not call.no_baselines)
+    if call.reading == "published":
+        add_published(results, file)
+    _show(results, call, file)
+    if call.out is not None:
+        target = call.out / PREDICTIONS_FILE
+        if not (target.exists() and target.samefile(file)):
+            if (call.out / "evaluation.json").exists():
+                raise UsageError(f"{call.out} holds the evaluation of a model; name another --out")
+            copy_predictions(file, target)
+        results.model["path"] = str(file.resolve())
+        say(f"Results: {results.save(call.out)}  ·  answers: {target}")
+    _conclude(
+        results,
+        call,
+        f"ffr report {quote(str(call.out))}" if call.out else "--out DIR, to keep the results",
+    )
+
+
+def _evaluate_file(call: EvalCall, file: Path, say: Say) -> tuple[Results, Path]:
+    """Scores the answers of a file against the data that is named, and tells where the results lie."""
+    from ffr.data.catalog import load_dataset
+    from ffr.retrieval.submitted import SubmittedRetriever
+
+    say(f"Scoring {file} on {_data_label(call)} (no model)")
+    submitted = SubmittedRetriever(file)
+    data = load_dataset(
+        call.dataset,
+        split=call.split,
+        image_root=call.image_root,
+        skip_bad=call.skip_bad,
+        require_images=False,
+        echo=say,
+    )
+    if note := submitted.check_all_asked(data, data.num_left_out):
+        say(note)
+    folder = call.out or _default_out(call, file.name.partition(".")[0])
+    return _ask(call, data, submitted, folder, say), folder
+
+
+def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
+    """Asks a model and scores its answers as the options say, and tells where the results lie."""
     from ffr.data.catalog import load_dataset
     from ffr.data.dataset import FirstExamples
     from ffr.evaluation.controls import WrongPictures
-    from ffr.evaluation.run import evaluate
-    from ffr.retrieval.lexical import BASELINES
-    from ffr.retrieval.opening import AskedData, open_model, rules_of
+    from ffr.retrieval.opening import AskedData, choose_model, open_model, rules_of
 
+    choice = choose_model(call.model)
+    if (
+        call.coherence
+        and call.encoder is None
+        and choice.source is None
+        and call.kind != "embedding"
+    ):
+        raise UsageError(
+            "--coherence takes the vectors of a model, and none is here; name an --encoder"
+        )
+    say(f"Evaluating {choice.label} on {_data_label(call)}")
+    if call.wrong_pictures:
+        say("CONTROL WITH WRONG PICTURES: every picture is one of another dialogue")
     name = choice.name + (" (wrong pictures)" if call.wrong_pictures else "")
 
     def opened() -> OpenModel:
@@ -132,7 +156,12 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
         image_root=call.image_root,
         skip_bad=call.skip_bad,
         require_images=takes_images or call.wrong_pictures or call.coherence,
-        rules=rules_of(choice, model, trust_remote_code=call.trust_remote_code),
+        rules=rules_of(
+            choice,
+            model,
+            trust_remote_code=call.trust_remote_code,
+            sends_outside_pictures=call.outside_pictures,
+        ),
         echo=say,
     )
     examples = data if call.limit is None else FirstExamples(data, call.limit)
@@ -146,10 +175,30 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
     retriever = model.retriever(asked, call.asking, say=say, progress=bar)
     policy = model.encoder if call.encoder is None or choice.kind == "vlm" else None
     encoder = _coherence_encoder(call, policy, examples) if call.coherence else None
-    folder = call.out or _default_out(call, choice)
+    run = choice.source.run if choice.source is not None else None
+    folder = call.out or _default_out(call, choice.name, run)
+    return _ask(call, data, retriever, folder, say, shown=shown, encoder=encoder), folder
+
+
+def _ask(
+    call: EvalCall,
+    data: ExampleDataset,
+    retriever: Retriever,
+    folder: Path,
+    say: Say,
+    *,
+    shown: Sequence[Example] | None = None,
+    encoder: Encoder | None = None,
+) -> Results:
+    """Asks a retriever the data, or its first queries, and scores the answers."""
+    from ffr.data.dataset import FirstExamples
+    from ffr.evaluation.run import evaluate
+    from ffr.retrieval.lexical import BASELINES
+
+    examples = data if call.limit is None else FirstExamples(data, call.limit)
     say(f"{len(examples)} queries; output folder {folder}")
     with progress_bar(call.progress, "answers", len(examples)) as advance:
-        results = evaluate(
+        return evaluate(
             examples,
             retriever,
             folder,
@@ -163,7 +212,6 @@ def _evaluate(call: EvalCall, choice: ModelChoice, say: Say) -> tuple[Results, P
             progress=advance,
             max_failures=call.max_failures,
         )
-    return results, folder
 
 
 def _coherence_encoder(
@@ -189,7 +237,18 @@ def _coherence_encoder(
 # -- output ----------------------------------------------------------------------------------------
 
 
-def _default_out(call: EvalCall, choice: ModelChoice) -> Path:
+def _data_label(call: EvalCall) -> str:
+    return call.dataset + (f" ({call.split})" if call.data_split is not None else "")
+
+
+def _default_out(call: EvalCall, name: str, run: Path | None = None) -> Path:
+    """The output folder where none is named.
+
+    Args:
+        call: The call.
+        name: What answers.
+        run: The run folder, where it is a run's model.
+    """
     import re
 
     def slug(text: str) -> str:
@@ -199,10 +258,8 @@ def _default_out(call: EvalCall, choice: ModelChoice) -> Path:
     data = slug(path.name.partition(".")[0])
     if not path.exists():
         data = slug(call.dataset) + ("" if call.split == "val" else f"-{call.split}")
-    name = "-".join([data, *call.variant])
-    if choice.source is not None and choice.source.run is not None:
-        return choice.source.run / "eval" / name
-    return Path("eval") / f"{slug(choice.name)}-{name}"
+    variant = "-".join([data, *call.variant])
+    return run / "eval" / variant if run is not None else Path("eval") / f"{slug(name)}-{variant}"
 
 
 def _conclude(results: Results, call: EvalCall, next_command: str) -> None:

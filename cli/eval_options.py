@@ -33,6 +33,7 @@ _NOT = {
     "api": "a model that is no api:URL#MODEL",
     "embedding": "a model that is no embedding:ENCODER",
 }
+_OF_DATA = {"dataset", "split", "image_root", "skip_bad", "limit"}
 _FOR_PREDICTIONS = {
     "predictions",
     "out",
@@ -65,7 +66,10 @@ class EvalCall(AnswerConfig):
         unset="the newest finished run under ./runs, else tiny",
     )
     predictions: Path | None = setting(
-        None, "score this prediction file; no model is used", unit="FILE"
+        None,
+        "score this prediction file; no model is used. With --dataset it is joined with that data "
+        "by dialogue_id and query (docs/eval.md)",
+        unit="FILE",
     )
     out: Path | None = setting(None, "output folder", unit="DIR", unset="by model and data")
     limit: int | None = setting(None, "the first N queries only", low=1, unit="N")
@@ -95,6 +99,11 @@ class EvalCall(AnswerConfig):
     slices: bool = setting(False, "also F1 by length, density, kind of truth and language")
     trust_remote_code: bool = setting(
         False, "run code that comes with the model; only for a model you trust", of="vlm"
+    )
+    outside_pictures: bool = setting(
+        False,
+        "send pictures that lie outside the data's folder too; only for data you trust",
+        of="api",
     )
     as_json: bool = setting(
         False, "print results.json instead of tables; all else goes to stderr", flag="--json"
@@ -158,9 +167,11 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
     }
     known = declared(EvalCall)
     if options["predictions"] is not None:
+        is_joined = "dataset" in given
+        beside = "" if is_joined else " and, without --dataset, no data but its own"
         for name in known:
-            if name in given - _FOR_PREDICTIONS:
-                _refuse(name, "--predictions, which uses no model and no data set")
+            if name in given - _FOR_PREDICTIONS - (_OF_DATA if is_joined else set()):
+                _refuse(name, f"--predictions, which uses no model{beside}")
     kind = "vlm" if options["model"] is None else kind_of(options["model"])
     kinds = {kind} if options["encoder"] is None else {kind, COHERENCE_ENCODER}
     for name, item in known.items():

@@ -39,6 +39,7 @@ class ClipImages(nn.Module):
         self.patch = int(embeddings.patch_size)
         self.patches = as_linear(embeddings.patch_embedding)
         positions = embeddings.position_embedding.weight.detach()
+        # added up once: the class token's position never changes
         self.first = nn.Buffer((embeddings.class_embedding.detach() + positions[0])[None, None])
         self.positions = nn.Buffer(positions[1:].clone())
         self.before, self.after = tower.pre_layrnorm, tower.post_layernorm
@@ -49,6 +50,7 @@ class ClipImages(nn.Module):
         """(B, 3, side, side) → (B, H), L2-normalised float32."""
         size = pixel_values.shape[0]
         cut = cut_patches(pixel_values.to(self.first.dtype), self.patch)
+        # with the class token
         length = cut.shape[1] + 1
         patches = self.patches(cut.flatten(0, 1)).unflatten(0, (size, -1)) + self.positions
         rows = self.before(torch.cat([self.first.expand(size, -1, -1), patches], dim=1)).flatten(
@@ -71,6 +73,7 @@ class _PoolingHead(nn.Module):
         super().__init__()
         part = head.attention
         weights, biases = part.in_proj_weight.detach().chunk(3), part.in_proj_bias.detach().chunk(3)
+        # the learned row is the same for every image, and so is its query
         self.query = nn.Buffer(
             (head.probe.detach()[0] @ weights[0].T + biases[0])[None]
         )  # (1, 1, D)

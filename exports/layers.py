@@ -44,6 +44,7 @@ def attention(
             "num_heads": num_heads,
             **({"unidirectional": 1} if is_causal else {}),
         }
+        # the operator's fourth and fifth inputs, biases of its own and a key mask, stay empty
         inputs = (query, key, value) if bias is None else (query, key, value, None, None, bias)
         fused: Tensor = torch.onnx.ops.symbolic(
             "com.microsoft::MultiHeadAttention",
@@ -55,11 +56,14 @@ def attention(
         )
         return fused
     query, key, value = (
-        part.reshape(*part.shape[:2], num_heads, -1).transpose(1, 2) for part in (query, key, value)
+        # (B, rows, D) → (B, heads, rows, D / heads)
+        part.reshape(*part.shape[:2], num_heads, -1).transpose(1, 2)
+        for part in (query, key, value)
     )
     found = nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=bias, is_causal=is_causal
     )
+    # heads side by side again
     return found.transpose(1, 2).flatten(2)
 
 
@@ -76,7 +80,9 @@ def rotate(rows: Tensor, cos: Tensor, sin: Tensor, num_heads: int) -> Tensor:
             version=1,
         )
         return turned[0]
+    # a head's halves are the real and the imaginary parts of what is turned
     first, second = rows.reshape(len(rows), num_heads, -1).chunk(2, dim=-1)
+    # one turn for all heads
     cos, sin = cos[:, None], sin[:, None]
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).flatten(1)
 
@@ -88,6 +94,7 @@ def lowest_score(dtype: torch.dtype) -> float:
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A linear that is not trained, of given weights."""
+    # on meta: weights that are replaced at once need no memory
     made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     made.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
     if bias is not None:
@@ -106,6 +113,7 @@ def as_linear(convolution: nn.Module) -> nn.Linear:
     """A convolution whose stride is its kernel, as a linear on patches (channel, row, column)."""
     weight: Any = convolution.weight
     bias: Any = convolution.bias
+    # stride = kernel: no two patches share a pixel, so the sum over a patch is all there is
     return linear_of(weight.flatten(1), bias)
 
 
@@ -113,6 +121,7 @@ def cut_patches(pixels: Tensor, patch: int) -> Tensor:
     """(B, C, rows, columns) → (B, L, C·patch·patch), patches in reading order."""
     size, channels, height, width = pixels.shape
     grid = pixels.reshape(size, channels, height // patch, patch, width // patch, patch)
+    # (B, lines, columns, C, patch, patch): a linear's weights are laid out likewise
     return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
@@ -216,6 +225,7 @@ class Layer(nn.Module):
             (T, D), or (B, D) with `kept`.
         """
         normed = self.norm1(rows)
+        # only queries are spared: a kept row still sees all keys and values
         asking = normed if kept is None else normed[kept]
         query, key = self.query_norm(self.query(asking)), self.key_norm(self.key(normed))
         value = self.value(normed)
@@ -228,6 +238,7 @@ class Layer(nn.Module):
             key, value = key.unflatten(0, (size, -1)), value.unflatten(0, (size, -1))
             query = query.unflatten(0, (size, -1)) if kept is None else query[:, None]
         else:
+            # padding's places hold copies of real rows, which the bias hides
             key, value = key[slots], value[slots]
             query = query[slots] if kept is None else query[:, None]
         seen = attention(query, key, value, self.num_heads, bias=bias, is_causal=is_causal).flatten(
@@ -236,6 +247,7 @@ class Layer(nn.Module):
         if kept is not None:
             rows = rows[kept]
         elif places is not None:
+            # back to the real rows alone, in their order
             seen = seen[places]
         rows = rows + self.output(seen)
         found: Tensor = rows + self.perceptron(self.norm2(rows))
@@ -261,6 +273,7 @@ class PatchEncoder(nn.Module):
         size = pixels.shape[0]
         cut = cut_patches(pixels.to(self.positions.dtype), self.patch)
         rows: Tensor = (
+            # all images' patches in one product; the positions are the same for each image
             self.patches(cut.flatten(0, 1)).unflatten(0, (size, -1)) + self.positions
         ).flatten(0, 1)
         for layer in self.layers:

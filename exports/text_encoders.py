@@ -20,7 +20,9 @@ def _packing(is_real: Tensor) -> tuple[Tensor, Tensor]:
 
     Padding repeats a row before it.
     """
+    # the only open length of the graph: how many tokens are real
     places = torch.nonzero(is_real.flatten())[:, 0]
+    # the running count of real tokens less one is the row of the last of them so far
     slots = (is_real.flatten().long().cumsum(0) - 1).clamp(min=0).reshape(is_real.shape)
     return places, slots
 
@@ -57,7 +59,9 @@ class ClipTexts(nn.Module):
         rows = self.tokens(input_ids.flatten()[places]) + self.positions(at)
         for layer in list(self.layers)[:-1]:
             rows = layer(rows, size, slots=slots, places=places, is_causal=True)
+        # the last layer has one query, so what was causal is now a mask of the padding
         bias = torch.where(is_real, 0.0, lowest_score(rows.dtype)).to(rows.dtype)[:, None, None]
+        # of each text the row of its end token
         kept = slots.gather(1, end[:, None])[:, 0]
         rows = self.layers[-1](rows, size, slots=slots, kept=kept, bias=bias)
         return (normalized(self.projection(self.after(rows))),)
@@ -87,6 +91,7 @@ class SiglipTexts(nn.Module):
         rows = (self.tokens(input_ids) + self.positions(place)).flatten(0, 1)
         for layer in list(self.layers)[:-1]:
             rows = layer(rows, size)
+        # each text's last place, padding or not: so SigLIP was trained
         kept = torch.arange(size, device=input_ids.device) * length + length - 1
         return (normalized(self.head(self.after(self.layers[-1](rows, size, kept=kept)))),)
 
@@ -158,6 +163,7 @@ class _BertLayer(nn.Module):
             query, self.key(rows)[slots], self.value(rows)[slots], self.num_heads, bias=bias
         )
         seen = seen.flatten(0, 1)
+        # (B·L, D) → the real rows alone, unless one row of each text was asked for
         seen, rows = (seen[places], rows) if kept is None else (seen, rows[kept])
         rows = self.norm1(rows + self.output(seen))
         found: Tensor = self.norm2(rows + self.perceptron(rows))
@@ -189,6 +195,7 @@ class BertTexts(nn.Module):
         if kind == "mpnet":
             layers = [_BertLayer.of_mpnet(layer) for layer in tower.encoder.layer]
             furthest = self.positions.num_embeddings - 1
+            # every distance that can occur, so that the graph only looks up
             buckets = tower.encoder.relative_position_bucket(torch.arange(-furthest, furthest + 1))
             nearness = tower.encoder.relative_attention_bias.weight.detach()[buckets]
         elif kind == "distilbert":
@@ -212,6 +219,7 @@ class BertTexts(nn.Module):
             at = place.expand(size, -1)
         else:
             is_counted = (input_ids != self.uncounted).long()
+            # RoBERTa counts real tokens from the padding's id on
             at = is_counted.cumsum(1) * is_counted + self.uncounted
         rows = self.tokens(input_ids.flatten()[places]) + self.positions(at.flatten()[places])
         if self.kinds is not None:
@@ -222,8 +230,10 @@ class BertTexts(nn.Module):
         for layer in list(self.layers)[:-1]:
             rows = layer(rows, slots, places, bias)
         if self.pooling == "cls":
+            # the first token alone is a query: one line of the bias
             pooled = self.layers[-1](rows, slots, places, bias[:, :, :1], slots[:, 0])
         else:
+            # a mean over real tokens: the copies at padding's places count nothing
             weights = is_real[..., None].float()
             pooled = self.layers[-1](rows, slots, places, bias).float()[slots]
             pooled = (pooled * weights).sum(1) / weights.sum(1)
@@ -238,6 +248,7 @@ class BertTexts(nn.Module):
                 .to(dtype)
                 .expand(-1, 1, place.shape[0], -1)
             )
+        # a table's middle is distance 0
         distance = place - place[:, None] + nearness.shape[0] // 2
         return torch.where(seen, nearness[distance].permute(2, 0, 1)[None], lowest_score(dtype)).to(
             dtype

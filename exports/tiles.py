@@ -58,22 +58,28 @@ def tile_plan(
     from transformers.image_processing_utils import select_best_resolution
 
     height, width = (
+        # tiles down and across of the size that wastes least
         length // settings.tile_pixels
         for length in select_best_resolution(image_size, settings.pinpoints)
     )
+    # the whole image's features come first, so the tiles' begin behind them
     grid = (side * side + np.arange(height * width * side * side)).reshape(
         height, width, side, side
     )
     lines = _without_padding(
-        grid.transpose(0, 2, 1, 3).reshape(height * side, width * side), image_size
+        # lines of patches across tiles, no longer tile by tile
+        grid.transpose(0, 2, 1, 3).reshape(height * side, width * side),
+        image_size,
     )
     num_lines, num_columns = lines.shape
     ratio = math.sqrt(num_lines * num_columns / (settings.max_tiles * side**2))
+    # transformers' own threshold: a little too many features are let through
     if ratio > 1.1:
         down, across = (
             _taps(num_lines, int(num_lines // ratio)),
             _taps(num_columns, int(num_columns // ratio)),
         )
+        # the four neighbours of each new feature, and the product of their shares along each axis
         taps = [lines[rows][:, columns] for rows, _ in down for columns, _ in across]
         parts = [
             np.outer(row_share, column_share) for _, row_share in down for _, column_share in across
@@ -82,6 +88,7 @@ def tile_plan(
     else:
         flat, ones = _single(lines.reshape(-1))
         indices, shares = flat.reshape(*lines.shape, 4), ones.reshape(*lines.shape, 4)
+    # one more column: the newline behind each line
     end, one = _single(np.full(len(indices), newline))
     indices = np.concatenate([indices, end[:, None]], axis=1).reshape(-1, 4)
     shares = np.concatenate([shares, one[:, None]], axis=1).reshape(-1, 4)
@@ -100,6 +107,7 @@ def _without_padding(lines: NDArray[np.int64], image_size: tuple[int, int]) -> N
     """The lines and columns that hold the image, which was fitted into the middle of the grid."""
     (height, width), (num_lines, num_columns) = image_size, lines.shape
     if width / height > num_columns / num_lines:
+        # the image is wider than the grid: padding above and below, rounded as transformers does
         padding = (num_lines - int(round(height * (num_columns / width), 7))) // 2
         return lines[padding : num_lines - padding]
     padding = (num_columns - int(round(width * (num_lines / height), 7))) // 2
@@ -108,6 +116,7 @@ def _without_padding(lines: NDArray[np.int64], image_size: tuple[int, int]) -> N
 
 def _taps(length: int, wanted: int) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Lines and shares of bilinear scaling between two lengths, by the middles of the lines."""
+    # pixels are areas: the middle of new line i lies at (i + ½)·length/wanted − ½ of the old
     at = np.clip((np.arange(wanted) + 0.5) * (length / wanted) - 0.5, 0, None)
     low = np.floor(at).astype(np.int64)
     return [(low, 1 - (at - low)), (np.minimum(low + 1, length - 1), at - low)]

@@ -76,6 +76,7 @@ class QwenTower(nn.Module):
         column = cell % cells_across * self.merge + inner % self.merge
         if self.positions is not None:
             rows = rows + self._learned(row, column, height, width).to(rows.dtype)
+        # half of a head turns by the line, half by the column
         turns = torch.cat([row[:, None] * self.inv_freq, column[:, None] * self.inv_freq], dim=-1)
         cos, sin = turns.cos().to(rows.dtype), turns.sin().to(rows.dtype)
         windows: dict[str, Tensor] = {}
@@ -87,6 +88,7 @@ class QwenTower(nn.Module):
                 rows, 1, cos=cos, sin=sin, **({} if number in self.full_layers else windows)
             )
             if number in self.deep_layers:
+                # these features enter the language model's first layers, beside the last ones
                 deep.append(self.deep_mergers[self.deep_layers.index(number)](rows).float())
         return (self.merger(rows).float(), *deep)
 
@@ -100,22 +102,27 @@ class QwenTower(nn.Module):
     ) -> dict[str, Tensor]:
         """Which patch stands where in which full-size window; a bias hides what lies outside."""
         side, unit = self.window, self.merge * self.merge
+        # rounded up: the windows at the lower and the right edge are not full
         windows_down = (cells_down + side - 1) // side
         windows_across = (cells_across + side - 1) // side
         count = (windows_down * windows_across).item()
+        # the exporter must know that there is a window, or it guards against none
         torch._check(count >= 1)  # type: ignore[no-untyped-call]
         window = torch.arange(count, device=cell.device)[:, None]  # (K, 1)
         slot = torch.arange(side * side * unit, device=cell.device)[None]  # (1, S)
         row = window // windows_across * side + slot // unit // side
         column = window % windows_across * side + slot // unit % side
         inside = (row < cells_down) & (column < cells_across)
+        # row 0 stands in for what lies outside the image; the bias hides it
         slots = torch.where(inside, (row * cells_across + column) * unit + slot % unit, 0)
         row, column = cell // cells_across, cell % cells_across
+        # the other way about: in which window a patch is, and where in it
         of_patch = row // side * windows_across + column // side
         places = (
             of_patch * (side * side * unit) + (row % side * side + column % side) * unit + inner
         )
         hidden = torch.where(inside, 0.0, lowest_score(dtype)).to(dtype)
+        # no row of a window sees what is outside; the same for each query
         bias = hidden[:, None, None].expand(-1, 1, side * side * unit, -1)  # (K, 1, S, S)
         return {"slots": slots, "places": places, "bias": bias}
 
@@ -125,9 +132,11 @@ class QwenTower(nn.Module):
         side = self.positions_side
         taps = []
         for index, length in ((row, height), (column, width)):
+            # corners fall on corners; a single line stands at the first
             at = index.float() * (side - 1) / (length - 1).clamp(min=1)
             low = at.floor()
             below, above = low.long(), (low.long() + 1).clamp(max=side - 1)
+            # each neighbour's share is its nearness
             taps.append(((below, 1 - (at - low)), (above, at - low)))
         total: Tensor | None = None
         for line, line_share in taps[0]:
@@ -182,6 +191,7 @@ class InternVlTower(nn.Module):
         rows = torch.cat([self.first.expand(size, -1, -1), patches], dim=1).flatten(0, 1)
         for layer in self.layers:
             rows = layer(rows, size)
+        # the class token is left out
         rows = self.after(rows).unflatten(0, (size, -1))[:, 1:]
         return (self.projector(_merged(rows, self.side, self.step)).float(),)
 
@@ -251,5 +261,6 @@ class LlavaTower(nn.Module):
         Returns:
             (P, H) float32.
         """
+        # the newline is one more feature, so that a tap can name it like any other
         found = torch.cat([self.projector(self.tiles(pixel_values[0])), self.newline]).float()
         return ((found[taps] * shares[..., None]).sum(1),)

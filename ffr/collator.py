@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ffr.answer import AnswerStyle
-from ffr.data.tables import example_of_row
+from ffr.data.exchange import example_of_row
 from ffr.dialogue import Example
 from ffr.models.loading import load_skeleton
 from ffr.models.prompts import PromptBuilder

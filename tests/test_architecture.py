@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.report.measured",
         "ffr.retrieval.asking",
     },
-    "ffr.collator": _DOORS | {"ffr.data.tables", "ffr.models", "ffr.runs"},
+    "ffr.collator": _DOORS | {"ffr.data.exchange", "ffr.models", "ffr.runs"},
     "ffr.errors": set(),
     "ffr.dialogue": {"ffr.notebook", "ffr.text"},
     "ffr.answer": {"ffr.errors", "ffr.dialogue"},
@@ -101,6 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data",
         "ffr.embedding.loading",
         "ffr.files",
+        "ffr.markup",
         "ffr.metrics",
         "ffr.model_files",
         "ffr.models",
@@ -406,7 +407,7 @@ HELP_PAGES = [
     ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["data"],
-    *(["data", name] for name in ("check", "stats", "convert", "build", "sample", "download")),
+    *(["data", name] for name in ("check", "example", "import", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
 HEAVY = ["torch", "transformers", "lightning", "peft", "numpy", "torchmetrics", "trl", "matplotlib",
          "yaml", "PIL", "rich"]  # fmt: skip

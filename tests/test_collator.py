@@ -62,7 +62,7 @@ def test_plain_transformers_takes_a_batch_and_gives_our_loss(
 
 
 def test_rows_of_a_data_set_make_the_same_batch(examples: list[Example]) -> None:
-    from ffr.data.tables import to_hf
+    from ffr.data.exchange import to_hf
 
     collate = Collator("tiny", template="zh")
     expected = collate(examples)

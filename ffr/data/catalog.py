@@ -192,7 +192,7 @@ def describe_sets() -> list[tuple[str, str, str]]:
 
 def _locate_table(table: Any, split: str, root: Path) -> tuple[Path, Path]:
     # heavy, and most data are files of ours
-    from ffr.data.tables import file_of_table
+    from ffr.data.exchange import file_of_table
 
     return file_of_table(table, split), root
 

@@ -117,6 +117,7 @@ def check_file(
     """
     path = Path(path)
     records = RecordFile(path)
+    records.refuse_foreign()
     report = CheckReport(path)
     names = _Names(records)
     with PictureMemory() as memory:

@@ -54,6 +54,7 @@ class ExampleDataset(Sequence[Example]):
         self.num_left_out = 0
         self.left_out: tuple[str, ...] = ()
         self._records = RecordFile(path)
+        self._records.refuse_foreign()
         self._record_of, self._part_of = array("Q"), array("L")
         with PictureMemory() as memory:
             judge = RecordJudge(
@@ -121,8 +122,8 @@ class ExampleDataset(Sequence[Example]):
         return [replace(example, dialogue=dialogue) for example in examples]
 
     def to_hf(self, **options: Any) -> Any:
-        """The examples as a `datasets.Dataset` for TRL: `ffr.data.tables.to_hf`."""
-        from ffr.data.tables import to_hf
+        """The examples as a `datasets.Dataset` for TRL: `ffr.data.exchange.to_hf`."""
+        from ffr.data.exchange import to_hf
 
         return to_hf(self, **options)
 

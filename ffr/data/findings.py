@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from ffr.data.index import kind_of
+from ffr.data.keys import meant_key, other_name
 from ffr.text import cut, visible
 
 _MAX_SHOWN = 80
@@ -45,6 +47,30 @@ class Findings(list[Finding]):
 
     def warning(self, kind: str, message: str) -> None:
         self.append(Finding(kind, message, is_error=False))
+
+    def require_key(
+        self, record: Mapping[str, Any], key: str, kind: type, remedy: str, owner: str = ""
+    ) -> Any:
+        """The value of a key that a record, or the part of it that `owner` names, must have."""
+        if key not in record:
+            self.missing(record, key, remedy, owner)
+        name = f"the {key} of {owner}" if owner else f'"{key}"'
+        return self.require(record[key], kind, name, remedy)
+
+    def missing(
+        self, record: Mapping[str, Any], key: str, remedy: str, owner: str = ""
+    ) -> NoReturn:
+        """Adds that a key is missing, with the one that may stand for it, and ends the reading."""
+        other = other_name(key, record)
+        hint = f'did you mean {shown(other)}? rename it to "{key}"' if other else remedy
+        self.error("missing-key", f'{owner or "the record"} has no "{key}"; {hint}')
+        raise FaultyError
+
+    def unknown(self, key: str, known: Sequence[str], owner: str = "") -> None:
+        """Warns of a key that means nothing here, with the one it may stand for."""
+        meant = meant_key(key, known)
+        hint = f'did you mean "{meant}"?' if meant else "it is kept but not used"
+        self.warning("unknown-key", f"{owner}unknown key {shown(key)}; {hint}")
 
     def require(self, value: Any, kind: type, name: str, remedy: str) -> Any:
         if not isinstance(value, kind) or isinstance(value, bool):

@@ -22,8 +22,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from ffr.data.kinds import HEAD_BYTES, Kind, kind_of_head, kind_of_object
 from ffr.errors import DataError, UsageError
 from ffr.files import Scratch, open_from
+from ffr.text import cut, visible
 
 MAX_RECORD_BYTES = 64 << 20
 """A longer record is refused: with a missing line break or quote a whole file becomes one
@@ -99,10 +101,6 @@ class _Offsets:
                     "OUT",
                     where=self.name,
                 )
-        if head == b"PK\x03\x04":
-            raise DataError(
-                "is a zip archive; unpack it and name the data file in it", where=self.name
-            )
         if len(head) == 4 and head.count(0) >= 2:
             raise DataError(
                 "is binary or in UTF-16/32, not UTF-8; convert it to UTF-8 text", where=self.name
@@ -276,7 +274,12 @@ class RecordFile:
             with self._open() as file:
                 status = os.fstat(file.fileno())
                 self._state = (status.st_size, status.st_mtime_ns)
+                head = file.read(HEAD_BYTES)
+                self._refuse(kind_of_head(head, None if self._unpacked else self.path))
+                _refuse_other_text(head, name)
+                file.seek(0)
                 self._offsets.read(file)
+                self._refuse_one_object(file)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(
@@ -286,6 +289,43 @@ class RecordFile:
             raise DataError(
                 "holds no records; an empty file is most often a failed copy", where=name
             )
+
+    def _refuse(self, kind: Kind | None) -> None:
+        if kind is not None:
+            raise DataError(f"is {kind.words}; {kind.remedy}", where=self.path.name)
+
+    def _refuse_one_object(self, file: BinaryIO) -> None:
+        """Raises DataError where the file is one object over several lines, as exports are."""
+        if self.layout == "list" or not self._offsets.begins or 0 in self._offsets.oversized:
+            return
+        if self._read(file, 0).rstrip(_WHITE).endswith(b"}"):
+            return
+        file.seek(self._offsets.begins[0])
+        text = file.read(MAX_RECORD_BYTES).decode("utf-8", "replace")
+        try:
+            value, end = json.JSONDecoder().raw_decode(text)
+        except (ValueError, RecursionError):
+            return  # a damaged line, which is told when it is read
+        if isinstance(value, dict) and "\n" in text[:end]:
+            self._refuse(kind_of_object(value))
+            raise DataError(
+                "begins with a record over several lines; write each in one line (.jsonl), or all "
+                "in a list, [{…}, {…}] (.json)",
+                where=self.path.name,
+            )
+
+    def refuse_foreign(self) -> None:
+        """Raises DataError where the first record tells that the file is a chat or a table.
+
+        For those who read dialogues; the rows of a table are records too.
+        """
+        if not len(self) or 0 in self._offsets.oversized:
+            return
+        try:
+            first = parse_record(self.read(0), self.where(0))
+        except DataError:
+            return  # told when it is read
+        self._refuse(kind_of_object(first))
 
     @property
     def layout(self) -> Literal["list", "lines"]:
@@ -401,6 +441,24 @@ class _UnpackedFile:
                 where=str(self.packed),
             ) from error
         return unpacked
+
+
+def _refuse_other_text(head: bytes, name: str) -> None:
+    """Raises DataError where no line of a file's beginning can be a record's."""
+    lines = [line for line in head.removeprefix(_BOM).split(b"\n") if line.strip(_WHITE)]
+    if (
+        not lines
+        or b"\0" in head
+        or lines[0].lstrip(_WHITE)[:1] == b"["
+        or any(line.lstrip(_WHITE)[:1] == b"{" for line in lines)
+    ):
+        return
+    shown = cut(visible(lines[0].decode("utf-8", "replace").strip()), 40)
+    raise DataError(
+        f"is no file of records: it begins with {json.dumps(shown, ensure_ascii=False)}; write "
+        "one record a line in .jsonl, or a list of records in .json",
+        where=name,
+    )
 
 
 def _blank_lines(data: bytes) -> bytes:

@@ -229,7 +229,7 @@ class RecordJudge:
         if self._needs_truths and example.fragment is None:
             return "no-answer", "has no true answer; add `solution`, or leave the query out"
         if self._rules is not None and (fault := self._rules.example(example, self.sizes)):
-            return "too-long", fault
+            return "not-for-model", fault
         first = self._pairs.first(example, index)
         if first is None:
             return "", ""

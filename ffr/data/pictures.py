@@ -30,6 +30,7 @@ from ffr.images import (
     image_fault,
     image_verdict,
 )
+from ffr.text import is_url
 
 MEMORY_FILE = "pictures.sqlite3"
 
@@ -213,6 +214,25 @@ class PictureMemory:
         except sqlite3.Error:
             # a full disk, or the database of another user, which can be read all the same
             return
+
+
+def is_inside(location: str | Path, root: Path | None) -> bool:
+    """Whether a picture lies in the folder, links followed; a web address is never opened at all.
+
+    Args:
+        location: Path or address.
+        root: The folder; None for the working folder.
+
+    >>> is_inside("a/b.png", Path("a")), is_inside("a/../b.png", Path("a"))
+    (True, False)
+    """
+    if is_url(location):
+        return True
+    try:
+        return Path(location).resolve().is_relative_to((root or Path()).resolve())
+    except (OSError, ValueError, RuntimeError):
+        # what cannot be looked up is told as a fault where it is opened
+        return True
 
 
 def _state_of(path: Path) -> tuple[int, int, int]:

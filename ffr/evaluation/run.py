@@ -27,6 +27,7 @@ from ffr.provenance import command, now, versions
 from ffr.retrieval.answer_log import FAILURE, ask_all, open_answer_log
 from ffr.retrieval.interface import Retriever, add_usage
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.retrieval.submitted import SUBMITTED
 
 _MAX_NAMED = 5
 """How many of the queries that could not be answered a note names."""
@@ -124,13 +125,20 @@ def evaluate(
             **asdict(data),
             "num_examples": len(examples),
             "num_left_out": num_left_out,
+            **_places(dataset, examples),
         },
         settings=settings,
         summary=summary,
         baselines={
             BASELINE_PREFIX + name: its_table.summary() for name, (_, its_table) in tables.items()
         },
-        notes=_notes(summary, num_left_out, failures, is_control=shown is not None)
+        notes=_notes(
+            summary,
+            num_left_out,
+            failures,
+            is_control=shown is not None,
+            is_file=retriever.identity.get("kind") == SUBMITTED,
+        )
         + undefined_note(rows),
         provenance={
             "command": command(),
@@ -146,8 +154,25 @@ def evaluate(
     return results
 
 
+def _places(dataset: str, examples: Sequence[Example]) -> dict[str, str]:
+    """Where the file of the data and its pictures lie, for readers in another folder."""
+    path = Path(dataset)
+    if not path.is_file():
+        return {}
+    root = examples[0].image_root if examples else None
+    found = {"path": str(path.absolute())}
+    if root is not None and root.absolute() != path.absolute().parent:
+        found["image_root"] = str(root.absolute())
+    return found
+
+
 def _notes(
-    summary: dict[str, Any], num_left_out: int, failures: list[str], *, is_control: bool
+    summary: dict[str, Any],
+    num_left_out: int,
+    failures: list[str],
+    *,
+    is_control: bool,
+    is_file: bool,
 ) -> list[str]:
     notes = []
     answers = summary["answers"]
@@ -160,10 +185,14 @@ def _notes(
         notes.append(f"{num_left_out} bad records or queries of the data were left out.")
     if failures:
         more = f" (the first {_MAX_NAMED} of {len(failures)})" if len(failures) > _MAX_NAMED else ""
+        fault = (
+            "have no prediction in the file and count as wrong. Which"
+            if is_file
+            else "could not be answered and count as wrong; the same command asks them again. Why"
+        )
         notes.append(
-            f"{len(failures)} of {answers['num_answers']} queries could not be answered and count "
-            "as wrong; the same command asks them "
-            f"again. Why{more}: " + " · ".join(failures[:_MAX_NAMED])
+            f"{len(failures)} of {answers['num_answers']} queries {fault}{more}: "
+            + " · ".join(failures[:_MAX_NAMED])
         )
     if answers["num_without_truth"]:
         notes.append(

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from ffr.answer import THINK_END, THINK_START, format_answer
+from ffr.answer import CLOSED_THOUGHT, THINK_END, THINK_START, format_answer
 from ffr.dialogue import FilePrompt, Fragment
 from ffr.errors import ModelError
 from ffr.models.rendering import RenderingError, render
@@ -70,14 +70,43 @@ class ChatTemplate:
             messages.insert(0, {"role": "system", "content": system})
         return self._render(messages, ask=True).split(self.image_token)
 
+    def prompt_ids(self, text: str) -> list[int]:
+        """A rendered prompt's ids, as the processor's `apply_chat_template` has them.
+
+        What the tokenizer puts before every text (a begin token) stands first, but not a second
+        time where the template has written it.
+
+        Args:
+            text: The rendered prompt, image tokens included.
+        """
+        begin = self._tokenizer.bos_token
+        is_begun = begin is not None and text.startswith(begin)
+        ids: list[int] = self._tokenizer(text, add_special_tokens=not is_begun).input_ids
+        return ids
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """An answer's ids with the end of its turn.
+
+        Args:
+            answer: The answer's text; tokenised by itself, whatever prompt stands before it.
+        """
+        return self._ids(answer) + self.turn_end
+
+    def closed_thought_ids(self) -> list[int]:
+        """What closes the thought that every prompt opens; empty where none is opened."""
+        return self._ids(CLOSED_THOUGHT) if self.opened_thought else []
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
     def _check_tokenizer(self) -> None:
         """Refuses a tokenizer that loses text.
 
         One whose files are missing comes up empty, unsaid.
         """
         text = format_answer(Fragment((0, 12), (3,)))
-        ids = self._tokenizer(text, add_special_tokens=False).input_ids
-        if self._tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text:
+        if self._tokenizer.decode(self._ids(text), clean_up_tokenization_spaces=False) != text:
             raise ModelError(
                 "its tokenizer cannot write the answer format; restore its tokenizer files",
                 self._name,
@@ -94,7 +123,7 @@ class ChatTemplate:
             ask=False,
         )
         end = text.rpartition(answer)[2].strip() if answer in text else ""
-        ids: list[int] = self._tokenizer(end, add_special_tokens=False).input_ids if end else []
+        ids = self._ids(end) if end else []
         if not ids and self._tokenizer.eos_token_id is not None:
             ids = [self._tokenizer.eos_token_id]
         if not ids:

@@ -45,6 +45,7 @@ class ImageFeatures:
 
     @classmethod
     def of(cls, tensors: dict[str, torch.Tensor]) -> ImageFeatures:
+        # the model takes them in their order
         layers = sorted(
             (name for name in tensors if name.startswith("deepstack.")),
             key=lambda name: int(name[10:]),
@@ -75,6 +76,7 @@ def _checksum(tensors: dict[str, torch.Tensor]) -> bytes:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # as bytes: numpy knows no bfloat16
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.digest()
 
@@ -127,6 +129,7 @@ class ImageFeatureCache:
 
     def put(self, key: str, features: ImageFeatures) -> None:
         """Keeps features under a key, in memory and on disk."""
+        # a GPU's memory is the model's
         on_host = features.to("cpu")
         self._remember(key, on_host)
         if self.disk_folder is not None:
@@ -138,6 +141,7 @@ class ImageFeatureCache:
                 self._used_bytes -= self._kept.pop(key).num_bytes
             self._kept[key] = features
             self._used_bytes += features.num_bytes
+            # may leave nothing, not even what has just come: the bound is a bound
             while self._used_bytes > self.memory_bytes and self._kept:
                 self._used_bytes -= self._kept.popitem(last=False)[1].num_bytes
 
@@ -149,6 +153,7 @@ class ImageFeatureCache:
         path = self._path(key)
         try:
             tensors = load_file(path)
+            # a file without a checksum is as bad as one with a wrong one (LookupError)
             written = bytes(tensors.pop(_CHECKSUM).tolist())
             if written != _checksum(tensors):
                 raise ValueError("its checksum is wrong")
@@ -186,6 +191,7 @@ class ImageFeatureCache:
             self._disk_used = (
                 self._disk_used + size if self._disk_used >= 0 else self._folder_size()
             )
+            # counted from the first write on; other processes' files are seen at the next shrinking
             if self._disk_used > self.disk_bytes:
                 self._shrink()
 

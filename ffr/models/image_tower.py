@@ -220,12 +220,21 @@ class ImageTower:
         )
 
 
-def encoder_outputs(images: Sequence[ImageFeatures]) -> Any:
-    """The features of all images of a batch, in the shape that the model's own tower gives them.
+def image_arguments(images: Sequence[ImageFeatures]) -> dict[str, Any]:
+    """What a model is called with for the images of a batch: features, and grids where it has any.
 
     Args:
-        images: At least one, in the order of their tokens.
+        images: Their features, in the order of their tokens.
     """
+    if not images:
+        return {}
+    grids = [image.grid for image in images if image.grid is not None]
+    grid = {"image_grid_thw": torch.cat(grids)} if grids else {}
+    return {"mm_encoder_outputs": {"image": _tower_outputs(images)}, **grid}
+
+
+def _tower_outputs(images: Sequence[ImageFeatures]) -> Any:
+    """The features of images in the shape that the model's own tower gives them."""
     pooled: Any = tuple(item.pooled for item in images)
     if not images[0].in_tuple:
         pooled = torch.cat(pooled)

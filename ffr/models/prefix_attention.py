@@ -47,10 +47,12 @@ def shared_prefix_attention(
             module, query, key, value, attention_mask, **options
         )
         return output
+    # the mask has the packed rows alone, so the prompt is what it lacks
     start = num_tokens - attention_mask.shape[2]
     prompt = sdpa_attention_forward(
         module, query[:, :, :start], key[:, :, :start], value[:, :, :start], None, **options
     )[0]
+    # and of its columns those behind the prompt are one block's
     block = attention_mask.shape[3] - start
     branches = sdpa_attention_forward(
         module,
@@ -78,6 +80,7 @@ def _behind_prompt(states: torch.Tensor, start: int, block: int) -> torch.Tensor
     if states.shape[2] == start + block:
         return states
     own = _in_blocks(states[:, :, start:], block)
+    # each block brings its own copy of the prompt's states, block by block of one row
     prompt = states[:, :, :start].repeat_interleave(own.shape[0] // states.shape[0], dim=0)
     return torch.cat([prompt, own], dim=2)
 
@@ -95,6 +98,7 @@ def _grouped_attention(
 ) -> torch.Tensor:
     """A few tokens against a long cache: heads that share keys are stacked, so it is not copied."""
     rows, _heads, num_tokens, width = query.shape
+    # heads that share a key lie side by side, so their tokens become one longer query
     stacked = query.reshape(rows, key.shape[1], num_groups * num_tokens, width)
     output = nn.functional.scaled_dot_product_attention(
         stacked,

@@ -87,6 +87,7 @@ def padded(
     ([[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]], [False, False, True])
     """
     longest = max(row.num_tokens for row in rows)
+    # -n % m is what n lacks to a multiple of m
     length = longest + -longest % multiple
     ids = torch.full((len(rows), length), padding_id, dtype=torch.long)
     attention = torch.zeros((len(rows), length), dtype=torch.long)

@@ -7,32 +7,47 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from ffr.files import replaced_folder, write_checksums, write_json, write_text
+from ffr.files import remove, replaced_folder, write_checksums, write_json, write_text
 from ffr.models.vlm import Vlm
 
 SETTINGS_FILE = "ffr.json"
 """What a model folder says of the prompts that its model was trained with."""
 
 
-def save_adapter(vlm: Vlm, folder: Path) -> None:
+CARD_FILE = "README.md"
+
+
+def save_adapter(vlm: Vlm, folder: Path, *, card: str | None = None) -> None:
     """Writes the adapter as peft does.
 
     Args:
         vlm: The model.
         folder: The folder; it appears whole or not at all.
+        card: Its model card; None leaves it without one.
     """
     with replaced_folder(folder) as scratch:
         vlm.model.save_pretrained(str(scratch))
+        # peft's own is an empty form that names a folder of this machine
+        remove(scratch / CARD_FILE)
+        if card is not None:
+            write_text(scratch / CARD_FILE, card)
         _note_weights(scratch)
 
 
-def save_merged(vlm: Vlm, folder: Path, *, prompt_settings: dict[str, Any] | None = None) -> None:
+def save_merged(
+    vlm: Vlm,
+    folder: Path,
+    *,
+    prompt_settings: dict[str, Any] | None = None,
+    card: str | None = None,
+) -> None:
     """Writes a plain Hugging Face folder with the adapter merged in; the model stays as it is.
 
     Args:
         vlm: The model.
         folder: The folder; it appears whole or not at all.
         prompt_settings: Template and query position to note in `ffr.json`; None keeps the model's.
+        card: Its model card; None leaves it without one.
     """
     processor = vlm.processor
     settings = prompt_settings if prompt_settings is not None else vlm.prompt_settings
@@ -45,6 +60,8 @@ def save_merged(vlm: Vlm, folder: Path, *, prompt_settings: dict[str, Any] | Non
         content = dict(sorted(_processor_settings(processor).items()))
         write_json(scratch / "processor_config.json", content)
         template = getattr(processor, "chat_template", None)
+        if card is not None:
+            write_text(scratch / CARD_FILE, card)
         if template and not (scratch / "chat_template.jinja").exists():
             write_text(scratch / "chat_template.jinja", template)
 

@@ -163,7 +163,8 @@ class PrefixSharing:
         chosen = hidden[torch.tensor(at_row).to(device), torch.tensor(at_place).to(device)]
         targets = _scored_tokens(branches, counts, device)
         lengths = [len(places) for _, places in predictors]
-        return self._read(chosen, targets, lengths, temperature, with_entropy)
+        logits = vlm.base.get_output_embeddings()(chosen).float() / temperature
+        return _rows_of(logits, targets, lengths, with_entropy=with_entropy)
 
     # -- the repeated form -------------------------------------------------------------------------
 
@@ -184,33 +185,9 @@ class PrefixSharing:
         hidden = self._vlm.core(**batch.inputs, use_cache=False).last_hidden_state
         chosen = hidden[:, :-1][batch.answer_mask[:, 1:]]
         targets = _scored_tokens(branches, counts, chosen.device)
-        return self._read(
-            chosen, targets, list(itertools.chain.from_iterable(counts)), temperature, with_entropy
-        )
-
-    def _read(
-        self,
-        hidden: torch.Tensor,
-        targets: torch.Tensor,
-        lengths: Sequence[int],
-        temperature: float,
-        with_entropy: bool,
-    ) -> BranchLogprobs:
-        """From the hidden states that predict the scored tokens, one after another, to rows."""
-        logits = self._vlm.base.get_output_embeddings()(hidden).float() / temperature
-        # trl's selective_log_softmax and entropy_from_logits give the same bits, but their import
-        # takes 4.9 s of CPU
-        flat = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
-        # from one long list of tokens to rows, by filling True places in order
-        mask = torch.arange(max(lengths, default=0))[None] < torch.tensor(lengths)[:, None]
-        mask = mask.to(hidden.device)
-        empty = torch.zeros(mask.shape, dtype=flat.dtype, device=hidden.device)
-        entropy = None
-        if with_entropy:
-            with torch.no_grad():
-                normalised = logits.log_softmax(1)
-                entropy = empty.masked_scatter(mask, -(normalised.exp() * normalised).sum(1))
-        return BranchLogprobs(empty.masked_scatter(mask, flat), mask, entropy)
+        lengths = list(itertools.chain.from_iterable(counts))
+        logits = self._vlm.base.get_output_embeddings()(chosen).float() / temperature
+        return _rows_of(logits, targets, lengths, with_entropy=with_entropy)
 
     # -- whether the model can take it -------------------------------------------------------------
 
@@ -258,6 +235,32 @@ class PrefixSharing:
         )
         vlm.train(was_training)
         return float(torch.stack([in_one - repeated, in_blocks - repeated]).abs().max())
+
+
+def _rows_of(
+    logits: torch.Tensor, targets: torch.Tensor, lengths: Sequence[int], *, with_entropy: bool
+) -> BranchLogprobs:
+    """Rows of branches from what predicts their scored tokens, one after another.
+
+    Args:
+        logits: (T, V) of the T scored tokens of all branches, divided by the temperature.
+        targets: (T,) their ids.
+        lengths: Scored tokens of each of the R branches, T in all.
+        with_entropy: Whether to compute the entropies as well.
+    """
+    # trl's selective_log_softmax and entropy_from_logits give the same bits, but their import
+    # takes 4.9 s of CPU
+    flat = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
+    # from one long list of tokens to rows, by filling True places in order
+    mask = torch.arange(max(lengths, default=0))[None] < torch.tensor(lengths)[:, None]
+    mask = mask.to(logits.device)
+    empty = torch.zeros(mask.shape, dtype=flat.dtype, device=logits.device)
+    entropy = None
+    if with_entropy:
+        with torch.no_grad():
+            normalised = logits.log_softmax(1)
+            entropy = empty.masked_scatter(mask, -(normalised.exp() * normalised).sum(1))
+    return BranchLogprobs(empty.masked_scatter(mask, flat), mask, entropy)
 
 
 def _predictors(

@@ -11,19 +11,21 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ffr.answer import CLOSED_THOUGHT
 from ffr.dialogue import FilePrompt
 from ffr.errors import DataError
 from ffr.images import MAX_IMAGE_PIXELS, Location
 from ffr.models.chat import ChatTemplate
-from ffr.models.image_tower import ImageTower, encoder_outputs
+from ffr.models.image_tower import ImageTower, image_arguments
 from ffr.models.rows import Batch, Encoded, EncodedImage, padded
+
+_TOKEN_TYPES = frozenset({"mm_token_type_ids", "token_type_ids"})
+"""Arguments that say which tokens are an image's; the second is Gemma 3's name for it."""
 
 
 class Vlm(nn.Module):
@@ -78,19 +80,16 @@ class Vlm(nn.Module):
     @property
     def language_model(self) -> nn.Module:
         """The text decoder, which an adapter trains."""
-        decoder: nn.Module = self.core.get_decoder()
-        return decoder
+        return cast(nn.Module, self.core.get_decoder())
 
     @property
     def device(self) -> torch.device:
-        found: torch.device = self.base.get_input_embeddings().weight.device
-        return found
+        return torch.device(self.base.get_input_embeddings().weight.device)
 
     @property
     def max_context(self) -> int | None:
         """Tokens that the model has positions for."""
-        text = self.base.config.get_text_config()
-        limit = getattr(text, "max_position_embeddings", None)
+        limit = getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
         return int(limit) if limit else None
 
     @property
@@ -100,7 +99,7 @@ class Vlm(nn.Module):
 
     @property
     def opened_thought(self) -> str:
-        """What every prompt ends in where its template opens a thought (`<think>` and what follows); else empty."""
+        """What a prompt ends in where its template opens a thought (from `<think>`); else empty."""
         return self._chat.opened_thought
 
     @property
@@ -113,9 +112,9 @@ class Vlm(nn.Module):
     @property
     def stop_ids(self) -> list[int]:
         """Ids that end an answer."""
-        configured = self.base.generation_config.eos_token_id
+        ends = self.base.generation_config.eos_token_id
         ids = {self.tokenizer.eos_token_id, self._chat.turn_end[0]}
-        ids |= set(configured) if isinstance(configured, list) else {configured}
+        ids |= set(ends) if isinstance(ends, list) else {ends}
         return sorted(item for item in ids if item is not None)
 
     @property
@@ -126,8 +125,8 @@ class Vlm(nn.Module):
     @property
     def padding_id(self) -> int:
         """The id that fills rows up."""
-        found = self.tokenizer.pad_token_id
-        return int(found) if found is not None else self.stop_ids[0]
+        own = self.tokenizer.pad_token_id
+        return self.stop_ids[0] if own is None else int(own)
 
     @property
     def fingerprint(self) -> str:
@@ -155,8 +154,8 @@ class Vlm(nn.Module):
             prompt: The prompt; one `<image>` for each image.
             images: Where the images lie, in order.
             answer: The answer's text; None for a prompt to be answered.
-            closes_thought: Whether a thought that the template opens is closed in the prompt, as it
-                is in training before a bare answer.
+            closes_thought: Whether a thought that the template opens is closed, as before a bare
+                answer in training.
             where: The place to name in an error.
 
         Raises:
@@ -174,30 +173,14 @@ class Vlm(nn.Module):
             image, tokens = self.tower.encode(location, where, is_among_several=len(images) > 1)
             encoded_images.append(image)
             text += tokens + piece
-        ids = self._prompt_ids(text)
-        if closes_thought and self.opened_thought:
-            ids = ids + self._ids(CLOSED_THOUGHT)
-        answer_ids = [] if answer is None else self._ids(answer) + self._chat.turn_end
+        thought_ids = self._chat.closed_thought_ids() if closes_thought else []
+        ids = self._chat.prompt_ids(text) + thought_ids
+        answer_ids = [] if answer is None else self._chat.answer_ids(answer)
         return Encoded(ids + answer_ids, len(answer_ids), encoded_images)
 
     def count_answer_tokens(self, answer: str) -> int:
         """Number of ids of an answer's text with the end of its turn."""
-        return len(self._ids(answer)) + len(self._chat.turn_end)
-
-    def _prompt_ids(self, text: str) -> list[int]:
-        """A rendered prompt's ids, as the processor's `apply_chat_template` has them.
-
-        What the tokenizer puts before every text (a begin token) stands first, but not a second
-        time where the template has written it.
-        """
-        begin = self.tokenizer.bos_token
-        is_begun = begin is not None and text.startswith(begin)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=not is_begun).input_ids
-        return ids
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
-        return ids
+        return len(self._chat.answer_ids(answer))
 
     @property
     def forward_arguments(self) -> frozenset[str]:
@@ -215,12 +198,7 @@ class Vlm(nn.Module):
         Returns:
             int32 of (B, L), 1 on image tokens; empty for architectures that do not ask.
         """
-        # Gemma 3's name for it: its pictures are seen both ways
-        names = [
-            name
-            for name in ("mm_token_type_ids", "token_type_ids")
-            if name in self._forward_arguments
-        ]
+        names = _TOKEN_TYPES & self._forward_arguments
         if not names:
             return {}
         # a padding id could be the image's
@@ -237,28 +215,19 @@ class Vlm(nn.Module):
         """Pads rows to one length, on the model's device, with the features of their images.
 
         Args:
-            rows: Encoded examples, B of them.
+            rows: B encoded examples.
             padding_side: `right` for training, `left` for generation.
-            pad_to_multiple_of: Of which the length is a multiple.
+            pad_to_multiple_of: Divides the length.
         """
         ids, attention, answer = padded(
             rows, self.padding_id, padding_side=padding_side, multiple=pad_to_multiple_of
         )
         device = self.device
-        inputs: dict[str, Any] = {
-            "input_ids": ids.to(device),
-            "attention_mask": attention.to(device),
-        }
+        inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
         features = [self.tower.features(image) for row in rows for image in row.images]
-        inputs |= {
-            name: value.to(device) for name, value in self.token_types(ids, attention).items()
-        }
-        if features:
-            inputs["mm_encoder_outputs"] = {"image": encoder_outputs(features)}
-            grids = [item.grid for item in features if item.grid is not None]
-            if grids:
-                inputs["image_grid_thw"] = torch.cat(grids)
-        return Batch(inputs, answer.to(device))
+        types = self.token_types(ids, attention)
+        inputs |= {name: value.to(device) for name, value in types.items()}
+        return Batch({**inputs, **image_arguments(features)}, answer.to(device))
 
     def answer_logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits of the answer tokens alone: where none is predicted, none are computed.

@@ -268,9 +268,16 @@ def open_evaluation(
     if dataset is not None:
         examples = _find_data(results, str(dataset), split, image_root, echo, notes)
     elif results is not None and results.model.get("kind") != "predictions":
-        named = str(results.data.get("dataset"))
+        named, root = str(results.data.get("dataset")), image_root
+        path_then = results.data.get("path")
+        if isinstance(path_then, str) and Path(path_then).is_file():
+            # the name as it was typed may mean another file from here, or none
+            named = path_then
+            root_then = results.data.get("image_root")
+            if root is None and isinstance(root_then, str):
+                root = Path(root_then)
         try:
-            examples = _find_data(results, named, split, image_root, echo, notes)
+            examples = _find_data(results, named, split, root, echo, notes)
         except FfrError as error:
             notes.append(
                 f"The data set {named} was not used ({error}); dialogues are read from the "

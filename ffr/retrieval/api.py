@@ -12,7 +12,13 @@ from ffr.dialogue import Example, FilePrompt
 from ffr.errors import FfrError, UsageError
 from ffr.images import MAX_IMAGE_PIXELS
 from ffr.prompt import QueryPosition, prompt_of
-from ffr.retrieval.api_client import CHAT_PATH, ChatClient, Limits, RefusedError
+from ffr.retrieval.api_client import (
+    CHAT_PATH,
+    ChatClient,
+    Limits,
+    RefusedError,
+    UnansweredError,
+)
 from ffr.retrieval.chat_protocol import Prices, chat_messages, data_url, read_completion
 from ffr.retrieval.interface import Answer, answers_or_failures
 
@@ -142,8 +148,8 @@ class ApiRetriever:
         """As `ffr.retrieval.interface.ParallelRetriever`.
 
         Raises:
-            ApiError: where a request fails for good; nothing new is begun then, and what is under
-                way is handed out first.
+            ApiError: where the server answers nothing, or refuses whatever is asked; nothing new is
+                begun then, and what is under way is handed out first.
         """
         self._client.reset()
         waiting = enumerate(batches)
@@ -199,6 +205,8 @@ class ApiRetriever:
                 body["logprobs"] = True
             try:
                 return self._client.post(body, where, self._read)
+            except UnansweredError as error:
+                return Answer("", failure=str(error))
             except RefusedError as error:
                 # newer closed models know the length by its second name alone
                 if field == "max_tokens" and "max_completion_tokens" in error.reason:

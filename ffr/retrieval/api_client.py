@@ -36,6 +36,8 @@ _LONGEST_RETRY_AFTER = 900.0
 """Seconds: a server that wants a longer wait is given up."""
 _CONNECT_TIMEOUT = 30.0
 _PASSING_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+_MAX_UNANSWERED = 3
+"""Requests in a row without an answer, after which it is seen whether the server answers at all."""
 _CONTEXT_WORDS = (
     "context length",
     "context_length",
@@ -71,6 +73,10 @@ class Limits:
     first_wait_s: float = 1.0
 
 
+class UnansweredError(Exception):
+    """A request to which no answer came, of a server that answers others."""
+
+
 class PassingError(Exception):
     """What may go by itself; `wait_s` is how long the server wants to be left alone."""
 
@@ -101,26 +107,18 @@ class ChatClient:
     """Posts requests to one URL, within limits, from several threads."""
 
     def __init__(self, url: str, key_variable: str, limits: Limits) -> None:
-        self._parts = urllib.parse.urlsplit(url + CHAT_PATH)
+        self._wire = _Wire(url, key_variable, limits.timeout_s)
         self._limits = limits
-        self._key_variable = key_variable
-        self._key = os.environ.get(key_variable, "").strip()
-        if any(ord(character) < 33 or ord(character) > 126 for character in self._key):
-            raise UsageError(
-                f"the key in {key_variable} holds characters that no key has; set it again"
-            )
-        self._written_key = re.compile(r"\s*".join(map(re.escape, self._key)))
-        self._proxy = _proxy_for(self._parts)
         self._lock = threading.Lock()
         self._next_start = 0.0  # of the monotonic clock
+        self._num_unanswered = 0  # in a row
         self._gives_up = threading.Event()
-        self._is_over = threading.Event()
-        self._open: set[socket.socket] = set()
 
     def reset(self) -> None:
         """Ready for more, after a failure or an interruption."""
         self._gives_up.clear()
-        self._is_over.clear()
+        self._wire.reset()
+        self._num_unanswered = 0
 
     def stop_retrying(self) -> None:
         """Lets what is under way end, and repeats nothing."""
@@ -129,30 +127,29 @@ class ChatClient:
     def cut_off(self) -> None:
         """Ends what is under way."""
         self._gives_up.set()
-        self._is_over.set()
-        with self._lock:
-            sockets = list(self._open)
-        for item in sockets:
-            _shut(item)
+        self._wire.cut_off()
 
     def post(self, body: Mapping[str, Any], where: str, read: Any) -> Answer:
         """Sends a request until it is answered.
 
         Raises:
-            ApiError: where it fails for good, or too often.
+            UnansweredError: where no answer comes, though the server answers others.
+            ApiError: where the server answers nothing, or the work is stopped.
             RefusedError: where the server will not take it.
         """
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         for attempt in range(self._limits.max_retries + 1):
             self._wait_for_turn()
             try:
-                answer: Answer = read(self._post_once(content))
+                answer: Answer = read(self._wire.post(content))
+                self._num_unanswered = 0
                 return answer
-            except RefusedError as error:
-                error.reason = self._without_key(error.reason)
+            except RefusedError:
+                self._num_unanswered = 0
                 raise
             except PassingError as error:
-                reason, wait_s = self._without_key(str(error)), error.wait_s
+                # what reads an answer may have found an error in its place
+                reason, wait_s = self._wire.without_key(str(error)), error.wait_s
             if wait_s is not None and wait_s > _LONGEST_RETRY_AFTER:
                 raise ApiError(
                     f"{where}: the server sent {one_line(reason, 300)} and wants {wait_s:,.0f} s "
@@ -169,19 +166,38 @@ class ChatClient:
             if self._gives_up.wait(backoff):
                 break
         times = f"{attempt + 1} times" if attempt else "once"
-        raise ApiError(
+        sentence = (
             f"{where}: the server was asked {times} and gave no answer, at last "
-            f"{one_line(reason, 300)}; see whether it runs at "
-            f"{self._parts.scheme}://{self._parts.netloc}, and go on by the same command (answers "
+            f"{one_line(reason, 300)}"
+        )
+        if not self._gives_up.is_set() and self._answers_others(body, read):
+            raise UnansweredError(sentence)
+        raise ApiError(
+            f"{sentence}; it answers nothing else either: see whether it runs at "
+            f"{self._wire.host}, and go on by the same command (answers "
             "so far are kept)"
         )
 
-    def _without_key(self, text: str) -> str:
-        """A text of the server's without the key, also where blanks or line breaks stand in it.
+    def _answers_others(self, body: Mapping[str, Any], read: Any) -> bool:
+        """Whether the server is there for other requests, when it has not answered one.
 
-        What is cut afterwards cannot leave a part of the key behind.
+        Few unanswered ones in a row tell nothing; after more it is asked once for a word. So queries
+        that it can never answer, however many follow each other, do not keep it from the others.
         """
-        return self._written_key.sub("[key]", text) if self._key else text
+        with self._lock:
+            self._num_unanswered += 1
+            if self._num_unanswered < _MAX_UNANSWERED:
+                return True
+        word = {**body, "messages": [{"role": "user", "content": "?"}]}
+        self._wait_for_turn()
+        try:
+            read(self._wire.post(json.dumps(word).encode()))
+        except PassingError:
+            return False
+        except RefusedError:
+            pass  # it is there, and says so
+        self._num_unanswered = 0
+        return True
 
     def _hold_back(self, seconds: float) -> None:
         """A server that wants rest gets it from all threads."""
@@ -198,9 +214,57 @@ class ChatClient:
         if seconds > 0 and self._gives_up.wait(seconds):
             raise ApiError("stopped before it was asked")
 
-    def _post_once(self, content: bytes) -> Any:
-        """What the server sent, as read from JSON."""
-        deadline = _Deadline(self._limits.timeout_s)
+
+class _Wire:
+    """One request to one URL at a time, each bounded; several threads may each have one."""
+
+    def __init__(self, url: str, key_variable: str, timeout_s: float) -> None:
+        self._parts = urllib.parse.urlsplit(url + CHAT_PATH)
+        self._timeout_s = timeout_s
+        self._key_variable = key_variable
+        self._key = os.environ.get(key_variable, "").strip()
+        if any(ord(character) < 33 or ord(character) > 126 for character in self._key):
+            raise UsageError(
+                f"the key in {key_variable} holds characters that no key has; set it again"
+            )
+        self._written_key = re.compile(r"\s*".join(map(re.escape, self._key)))
+        self._proxy = _proxy_for(self._parts)
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._open: set[socket.socket] = set()
+
+    @property
+    def host(self) -> str:
+        """The server's address without its path."""
+        return f"{self._parts.scheme}://{self._parts.netloc}"
+
+    def reset(self) -> None:
+        """Ready for more."""
+        self._is_over.clear()
+
+    def cut_off(self) -> None:
+        """Ends what is under way."""
+        self._is_over.set()
+        with self._lock:
+            sockets = list(self._open)
+        for item in sockets:
+            _shut(item)
+
+    def without_key(self, text: str) -> str:
+        """A text of the server's without the key, also where blanks or line breaks stand in it.
+
+        What is cut afterwards cannot leave a part of the key behind.
+        """
+        return self._written_key.sub("[key]", text) if self._key else text
+
+    def post(self, content: bytes) -> Any:
+        """What the server sent, as read from JSON.
+
+        Raises:
+            PassingError: where it may go better another time.
+            RefusedError: where the server will not take it.
+        """
+        deadline = _Deadline(self._timeout_s)
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
@@ -209,13 +273,13 @@ class ChatClient:
         headers["User-Agent"] = "ffr"
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        timeout = min(self._limits.timeout_s, _CONNECT_TIMEOUT)
+        timeout = min(self._timeout_s, _CONNECT_TIMEOUT)
         connection, path = _connection(self._parts, self._proxy, timeout)
         opened: socket.socket | None = None
         try:
             connection.connect()
             opened = connection.sock
-            opened.settimeout(self._limits.timeout_s)
+            opened.settimeout(self._timeout_s)
             with self._lock:
                 self._open.add(opened)
             if self._is_over.is_set():
@@ -228,12 +292,12 @@ class ChatClient:
                 received = response.read(_MAX_ANSWER_BYTES + 1)
                 missing = response.length if len(received) <= _MAX_ANSWER_BYTES else 0
             if deadline.is_over:
-                raise PassingError(f"no whole answer within {self._limits.timeout_s:g} s")
+                raise PassingError(f"no whole answer within {self._timeout_s:g} s")
             if missing:
                 raise PassingError(f"a cut connection ({missing} bytes short)")
         except (OSError, ValueError, http.client.HTTPException) as error:
             if deadline.is_over or isinstance(error, TimeoutError):
-                raise PassingError(f"no whole answer within {self._limits.timeout_s:g} s") from None
+                raise PassingError(f"no whole answer within {self._timeout_s:g} s") from None
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise PassingError(f"a cut connection ({what})") from None
         finally:
@@ -256,7 +320,7 @@ class ChatClient:
                 or received[:200_000].decode("utf-8", "replace")
                 or response.reason
             )
-            reason = self._without_key(reason)
+            reason = self.without_key(reason)
             if status in _PASSING_STATUSES and "insufficient_quota" not in reason:
                 raise PassingError(
                     f"{status} ({one_line(reason, 300)})",

@@ -35,7 +35,7 @@ from ffr.retrieval.embedding import (
 )
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
-from ffr.retrieval.rules import EncoderRules, vlm_rules
+from ffr.retrieval.rules import EncoderRules, ServerRules, vlm_rules
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model
@@ -122,7 +122,11 @@ class OpenModel(Protocol):
 
 
 def rules_of(
-    choice: ModelChoice, model: OpenModel | None, *, trust_remote_code: bool = False
+    choice: ModelChoice,
+    model: OpenModel | None,
+    *,
+    trust_remote_code: bool = False,
+    sends_outside_pictures: bool = False,
 ) -> ModelRules | None:
     """What the data must not hold for this model; None where nothing is known.
 
@@ -130,6 +134,7 @@ def rules_of(
         choice: The model.
         model: The same, where it is open already.
         trust_remote_code: Run code that comes with it.
+        sends_outside_pictures: Whether a server gets pictures from outside the data's folder too.
 
     Raises:
         ModelError: where its files cannot be used.
@@ -138,7 +143,7 @@ def rules_of(
         return vlm_rules(choice.source.location, trust_remote_code=trust_remote_code)
     if model is not None and model.encoder is not None and model.takes_images:
         return EncoderRules(model.encoder)
-    return None
+    return ServerRules() if choice.kind == "api" and not sends_outside_pictures else None
 
 
 def choose_model(model: str | None) -> ModelChoice:

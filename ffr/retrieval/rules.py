@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import PIL.Image
 
 from ffr.data.judgement import ModelRules
+from ffr.data.pictures import is_inside
 from ffr.dialogue import Example
 from ffr.embedding import Encoder
 from ffr.errors import DataError
@@ -61,6 +62,33 @@ class EncoderRules:
 
     def example(self, example: Example, sizes: Mapping[str, tuple[int, int]]) -> str:
         """Nothing: an encoder cuts what is too long, and says so."""
+        return ""
+
+
+class ServerRules:
+    """What is not sent to a server: pictures from outside the data's folder.
+
+    Data of a stranger can name any picture of this machine.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def picture(self, width: int, height: int) -> str:
+        """Nothing: every picture is scaled down to what is sent."""
+        return ""
+
+    def example(self, example: Example, sizes: Mapping[str, tuple[int, int]]) -> str:
+        """That a picture lies outside, links followed; empty where all lie inside."""
+        for location in example.image_locations():
+            key = str(location), str(example.image_root)
+            if key not in self._known:
+                self._known[key] = is_inside(location, example.image_root)
+            if not self._known[key]:
+                return (
+                    f'image "{location}" lies outside the data\'s folder, so it is not sent to a '
+                    "server; pass --outside-pictures if you trust the data"
+                )
         return ""
 
 

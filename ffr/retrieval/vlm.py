@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ffr.answer import AnswerGrammar
 from ffr.dialogue import Example, FilePrompt
-from ffr.errors import DataError
-from ffr.prompt import IMAGE_MARK, MAX_SHARED_QUERIES, QUERY_START, UTT_ID_START, QueryPosition
+from ffr.prompt import MAX_SHARED_QUERIES, UTT_ID_START, QueryPosition
 from ffr.retrieval.interface import Answer, token_score
+from ffr.retrieval.prompt_sizes import PromptSizes, query_line
 
 if TYPE_CHECKING:
     # a baseline or a server needs no torch
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from ffr.models.rows import Encoded
     from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.vlm import Vlm
-
-
-def _query_line(user: str) -> int:
-    """Where the line of the query begins in a prompt."""
-    return user.rfind("\n", 0, max(0, user.rfind(QUERY_START))) + 1
 
 
 class VlmRetriever:
@@ -75,7 +70,7 @@ class VlmRetriever:
         self._with_logprobs = with_logprobs
         self._is_prefix_shared = is_prefix_shared
         self._sharing: PrefixSharing | None = None
-        self._image_tokens: dict[str, int] = {}
+        self._sizes = PromptSizes(vlm, self._encode, max_new_tokens=max_new_tokens)
 
     @property
     def name(self) -> str:
@@ -113,11 +108,11 @@ class VlmRetriever:
         sizes: list[int] = []
         unanswerable: list[list[int]] = []
         for unit in self._units(examples):
-            good = self._answerable(unit, examples)
+            good = [unit[place] for place in self._sizes.fitting([examples[i] for i in unit])]
             unanswerable += [[index] for index in unit if index not in good]
             if good:
                 units.append(good)
-                sizes.append(self._unit_size([examples[index] for index in good]))
+                sizes.append(self._sizes.of_unit([examples[index] for index in good]))
         order = sorted(range(len(units)), key=lambda number: (-sizes[number], units[number]))
         batches: list[list[int]] = []
         longest, num_units = 0, 0
@@ -131,18 +126,6 @@ class VlmRetriever:
                 longest, num_units = sizes[number], 1
         return batches + unanswerable
 
-    def _answerable(self, unit: list[int], examples: Sequence[Example]) -> list[int]:
-        """Those of a unit whose pictures open and whose prompts the model can hold."""
-        try:
-            self._unit_size([examples[index] for index in unit])
-        except DataError:
-            return (
-                []
-                if len(unit) == 1
-                else [index for one in unit for index in self._answerable([one], examples)]
-            )
-        return unit
-
     def _units(self, examples: Sequence[Example]) -> list[list[int]]:
         """Indices answered behind one copy of a dialogue.
 
@@ -151,7 +134,7 @@ class VlmRetriever:
         groups: dict[Any, list[int]] = {}
         for index, example in enumerate(examples):
             prompt = self.prompt(example)
-            head = prompt.user[: _query_line(prompt.user)] if self._is_prefix_shared else ""
+            head = prompt.user[: query_line(prompt.user)] if self._is_prefix_shared else ""
             key: Any = index
             if UTT_ID_START in head:  # the dialogue stands before the query
                 content = repr(
@@ -174,57 +157,13 @@ class VlmRetriever:
             self._sharing = PrefixSharing(self.vlm)
         return self._sharing.is_active
 
-    def _unit_size(self, examples: Sequence[Example]) -> int:
-        """Tokens that a unit puts into the model: a prompt, and of each further query its line."""
-        whole = self._num_tokens(examples[0])
-        lines = (
-            [self._num_line_tokens(example) for example in examples] if len(examples) > 1 else [0]
-        )
-        for example, line in zip(examples, lines, strict=True):
-            self._check_length(example, whole + line - lines[0])
-        return whole + sum(lines[1:])
-
-    def _num_line_tokens(self, example: Example) -> int:
-        user = self.prompt(example).user
-        return len(
-            self.vlm.tokenizer(user[_query_line(user) :], add_special_tokens=False).input_ids
-        )
-
-    def _num_tokens(self, example: Example) -> int:
-        # each picture is opened once, however many queries its dialogue has
-        where = f"dialogue {example.dialogue.id!r}"
-        prompt = self.prompt(example)
-        text = FilePrompt(prompt.user.replace(IMAGE_MARK, ""), prompt.system)
-        num_tokens = self.vlm.encode(text, [], where=where).num_tokens
-        for location in example.image_locations():
-            key = str(location)
-            if key not in self._image_tokens:
-                empty = self.vlm.encode(FilePrompt("", prompt.system), []).num_tokens
-                picture = self.vlm.encode(
-                    FilePrompt(IMAGE_MARK, prompt.system), [location], where=where
-                )
-                self._image_tokens[key] = picture.num_tokens - empty
-            num_tokens += self._image_tokens[key]
-        return num_tokens
-
-    def _check_length(self, example: Example, num_tokens: int) -> None:
-        limit = self.vlm.max_context
-        if limit is not None and num_tokens + self._max_new_tokens > limit:
-            raise DataError(
-                f"its prompt of {num_tokens} tokens and an answer of up to {self._max_new_tokens} "
-                f"exceed the model's {limit}; "
-                "lower --max-new-tokens, cut long dialogues by --window, or take a model with a "
-                "longer context",
-                where=f"dialogue {example.dialogue.id!r}",
-            )
-
     def prompt(self, example: Example) -> FilePrompt:
         return self._encode.prompt(example)
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
         if len(examples) == 1:
             # what the plan left alone is refused here, in a sentence
-            self._unit_size(examples)
+            self._sizes.of_unit(examples)
         stops = set(self.vlm.stop_ids)
         # a response that begins within a thought would not show it to who reads it
         begun = "" if self._is_constrained else self.vlm.opened_thought

@@ -28,7 +28,15 @@ from ffr.evaluation.run import evaluate
 from ffr.files import owned_folder, replace_json, replaced_file
 from ffr.progress import Say
 from ffr.provenance import command, now, versions
-from ffr.retrieval.opening import AskedData, Bar, OpenModel, choose_model, open_model, rules_of
+from ffr.retrieval.opening import (
+    AskedData,
+    Bar,
+    ModelChoice,
+    OpenModel,
+    choose_model,
+    open_model,
+    rules_of,
+)
 from ffr.settings import AnswerConfig, declared, settings_of_data
 from ffr.suites.file import SuiteDataset
 from ffr.suites.suite import Suite, SuiteRow
@@ -50,6 +58,7 @@ def run_suite(
     *,
     only: Collection[str] = (),
     trust_remote_code: bool = False,
+    sends_outside_pictures: bool = False,
     say: Say = lambda text: None,
     progress: Bar = _no_bar,
 ) -> Bench:
@@ -60,6 +69,7 @@ def run_suite(
         out: The results folder.
         only: Labels of models or rows; the other rows are shown as they lie in the folder.
         trust_remote_code: Run code that comes with the models.
+        sends_outside_pictures: Send servers pictures from outside the data's folder too.
         say: Gets a line about every cell.
         progress: Makes the bar of a cell from its number of queries.
 
@@ -75,14 +85,15 @@ def run_suite(
     chosen = suite.rows_of(only)
     with owned_folder(out):
         _check_folder(out)
-        return _run(suite, out, chosen, trust_remote_code, say, progress, started)
+        models = _Models(suite, trust_remote_code, sends_outside_pictures)
+        return _run(suite, out, chosen, models, say, progress, started)
 
 
 def _run(
     suite: Suite,
     out: Path,
     chosen: tuple[SuiteRow, ...],
-    trust_remote_code: bool,
+    models: _Models,
     say: Say,
     progress: Bar,
     started: str,
@@ -100,7 +111,6 @@ def _run(
         if row.model.model is not None
         for dataset in suite.datasets
     ]
-    models = _Models(suite, trust_remote_code)
     for number, (row, dataset) in enumerate(todo, start=1):
         say(f"[{number}/{len(todo)}] {row.label} on {dataset.label}")
         try:
@@ -213,9 +223,10 @@ class _Data:
 class _Models:
     """The model of one row at a time, loaded once for all data sets that ask it in the same way."""
 
-    def __init__(self, suite: Suite, trust_remote_code: bool) -> None:
+    def __init__(self, suite: Suite, trust_remote_code: bool, sends_outside_pictures: bool) -> None:
         self._suite = suite
-        self.trust_remote_code = trust_remote_code
+        self._trust_remote_code = trust_remote_code
+        self._sends_outside_pictures = sends_outside_pictures
         self._key: tuple[str, AnswerConfig] | None = None
         self._found: OpenModel | FfrError | None = None
 
@@ -233,7 +244,7 @@ class _Models:
                     key[1],
                     name=row.label,
                     seed=self._suite.seed,
-                    trust_remote_code=self.trust_remote_code,
+                    trust_remote_code=self._trust_remote_code,
                 )
             except FfrError as error:
                 self._found = error
@@ -242,6 +253,15 @@ class _Models:
             raise self._found
         assert self._found is not None
         return self._found
+
+    def rules(self, choice: ModelChoice, model: OpenModel | None) -> ModelRules | None:
+        """What the data must not hold for a model."""
+        return rules_of(
+            choice,
+            model,
+            trust_remote_code=self._trust_remote_code,
+            sends_outside_pictures=self._sends_outside_pictures,
+        )
 
     def _make_room(self) -> None:
         """Gives the memory of the model before back."""
@@ -274,7 +294,7 @@ def _measure(
     takes_images = choice.takes_images if model is None else model.takes_images
 
     def rules() -> ModelRules | None:
-        return rules_of(choice, model, trust_remote_code=models.trust_remote_code)
+        return models.rules(choice, model)
 
     # data that is not here is found out before a model is loaded
     found = data(dataset, needs_images=bool(takes_images), model=row.model.model, rules=rules)

@@ -231,6 +231,16 @@ def notes(bench: Bench) -> list[str]:
             "*: as it lies in the results folder from an earlier call, not checked against its "
             "model (--only)."
         )
+    if failed := [
+        f"{row.label} on {dataset.label} {_num_failed(cell):,}"
+        for row in suite.rows
+        for dataset in suite.datasets
+        if _num_failed(cell := bench.cell(row, dataset))
+    ]:
+        found.append(
+            "‡: with queries that could not be answered, which count as wrong and are asked again "
+            f"by the same command ({', '.join(failed)})."
+        )
     if bench.num_of("waiting"):
         found.append("…: not measured yet.")
     return found + list(suite.notes)
@@ -245,11 +255,21 @@ def _data_words(dataset: SuiteDataset, results: Results) -> str:
     return words + (f", {num_left_out} bad records left out" if num_left_out else "")
 
 
-def _mark(cell: Cell, reasons: Sequence[str]) -> str:
-    """What stands in place of, or behind, a cell's figures."""
+def _in_place(cell: Cell, reasons: Sequence[str]) -> str:
+    """What stands in place of a cell's figures; empty where nothing does."""
     if cell.status == "missing":
         return f"missing ({reasons.index(cell.reason) + 1})"
-    return {"waiting": "…", "earlier": "*", "reported": "†"}.get(cell.status, "")
+    return "…" if cell.status == "waiting" else ""
+
+
+def _behind(cell: Cell) -> str:
+    """The marks behind a cell's figures."""
+    mark = {"earlier": "*", "reported": "†"}.get(cell.status, "")
+    return mark + ("‡" if _num_failed(cell) else "")
+
+
+def _num_failed(cell: Cell) -> int:
+    return int(cell.results.summary["answers"].get("num_failed", 0)) if cell.results else 0
 
 
 # -- Markdown --------------------------------------------------------------------------------------
@@ -269,7 +289,7 @@ def markdown_table(bench: Bench) -> str:
         texts = [markdown_text(text) for text in cells]
         for column, found in zip(columns(suite), by_column, strict=True):
             cell = bench.cell(row, column.dataset)
-            texts.append(_markdown_cell(found[number], _mark(cell, reasons)))
+            texts.append(_markdown_cell(found[number], _in_place(cell, reasons), _behind(cell)))
         lines.append(texts)
     widths = [max(3, *(cell_len(line[place]) for line in lines)) for place in range(len(header))]
     rule = [
@@ -301,9 +321,9 @@ def _markdown_line(texts: Sequence[str], widths: Sequence[int], num_texts: int) 
     return f"| {' | '.join(padded)} |"
 
 
-def _markdown_cell(value: Value | None, mark: str) -> str:
+def _markdown_cell(value: Value | None, in_place: str, mark: str) -> str:
     if value is None:
-        return mark if mark not in ("", "*", "†") else "-"
+        return in_place or "-"
     shown = f"{100 * value.share:.2f}"
     shown = f"**{shown}**" if value.is_best else shown
     return (
@@ -353,8 +373,9 @@ def latex_table(bench: Bench) -> str:
                     rf"\multicolumn{{{1 + len(all_columns)}}}{{l}}{{\textit{{{latex_text(group)}}}}} \\"
                 )
         cells = [
-            _latex_cell(found[number], _mark(bench.cell(row, column.dataset), reasons))
+            _latex_cell(found[number], _in_place(cell, reasons), _behind(cell))
             for column, found in zip(all_columns, by_column, strict=True)
+            if (cell := bench.cell(row, column.dataset))
         ]
         lines.append(rf"    {' & '.join([latex_text(row.label), *cells])} \\")
     missing = [f"({number}) missing: {reason}" for number, reason in enumerate(reasons, start=1)]
@@ -364,9 +385,9 @@ def latex_table(bench: Bench) -> str:
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
-def _latex_cell(value: Value | None, mark: str) -> str:
+def _latex_cell(value: Value | None, in_place: str, mark: str) -> str:
     if value is None:
-        return latex_text(mark) if mark not in ("", "*", "†") else "--"
+        return latex_text(in_place) if in_place else "--"
     shown = f"{100 * value.share:.2f}"
     shown = rf"\textbf{{{shown}}}" if value.is_best else shown
     shown += rf"\rlap{{\textsuperscript{{{latex_text(mark)}}}}}" if mark else ""
@@ -381,7 +402,7 @@ def _latex_cell(value: Value | None, mark: str) -> str:
 
 CSV_HEADER = (
     "group", "label", "setting", "model", "dataset", "split", "slice", "figure", "value", "low", "high", "num_answers", "is_best",
-    "status", "reason", "data_fingerprint",
+    "status", "reason", "data_fingerprint", "num_failed",
 )  # fmt: skip
 
 
@@ -407,6 +428,7 @@ def csv_table(bench: Bench) -> str:
                     None if value is None else value.num_answers,
                     int(value is not None and value.is_best), cell.status, csv_cell(cell.reason),
                     None if cell.results is None else csv_cell(str(cell.results.data["fingerprint"])),
+                    None if cell.results is None else _num_failed(cell),
                 ]
             )  # fmt: skip
     return file.getvalue()
@@ -463,6 +485,7 @@ def _cell_json(
         content["settings"] = asdict(bench.suite.settings_of(row, dataset))
     if cell.results is not None:
         content |= {
+            "num_failed": _num_failed(cell),
             "model": cell.results.model,
             "data": cell.results.data,
             "notes": cell.results.notes,

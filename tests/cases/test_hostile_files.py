@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -318,6 +319,52 @@ def test_what_a_mac_adds_to_an_archive_is_no_second_part(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write(folder / name, chat_record(0))
     assert locate("wechat", split="val") == (folder / "wechat_val.jsonl", folder)
+
+
+# -- pictures of this machine that data of someone else name -----------------------------------------
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """A server's address at which nobody answers."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+
+
+@pytest.mark.parametrize("way", ["above", "absolute", "link", "inside"])
+def test_pictures_outside_the_data_go_to_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nowhere: str, way: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("private", "set"):
+        (tmp_path / folder).mkdir()
+        PIL.Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / folder / "a.png")
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "private")
+    source = {
+        "above": "../private/a.png",
+        "absolute": str(tmp_path / "private" / "a.png"),
+        "link": "linked/a.png",
+        "inside": "../set/a.png",
+    }[way]
+    write(tmp_path / "set" / "d.jsonl", chat_record(0, source))
+    server = ["--model", f"api:{nowhere}#m", "--dataset", "set/d.jsonl", "--max-retries", "0"]
+    asked = CliRunner().invoke(ffr, ["eval", *server, "--out", "o", "--no-progress"])
+    trusted = CliRunner().invoke(
+        ffr, ["eval", *server, "--out", "o", "--no-progress", "--outside-pictures"]
+    )
+    refusal = "lies outside the data's folder, so it is not sent to a server; pass --outside-pict"
+    assert (asked.exit_code, trusted.exit_code) == (1, 1)
+    assert (refusal in asked.output) == (way != "inside"), asked.output
+    assert "gave no answer, at last a cut connection" in trusted.output, trusted.output
+
+    (tmp_path / "suite.yaml").write_text(
+        f"figures: [joint_f1]\ndatasets: [{{label: d, dataset: set/d.jsonl}}]\n"
+        f'models: [{{label: m, model: "api:{nowhere}#m", settings: {{max_retries: 0}}}}]\n'
+    )
+    suite = ["bench", "run", "suite.yaml", "--out", "b", "--no-progress"]
+    assert (refusal in CliRunner().invoke(ffr, suite).output) == (way != "inside")
+    assert "cut connection" in CliRunner().invoke(ffr, [*suite, "--outside-pictures"]).output
 
 
 # -- the terminal ----------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def test_a_wrong_call_names_the_right_one(words, sentence, tmp_path, monkeypatch
 def test_the_key_that_is_misspelt_is_the_one_named(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"dialogue_id": "a", "message": []}) + "\n")
-    assert 'is "message" misspelt?' in say("data", "check", path)[1]
+    assert 'did you mean "message"? rename it to "messages"' in say("data", "check", path)[1]
 
 
 def test_an_archive_is_called_one(tmp_path):

@@ -102,6 +102,27 @@ def test_marginal_lines_are_no_part_of_the_answer() -> None:
     assert example.fragment.utterance_ids == (0, 2)
 
 
+def test_a_topic_occurs_once_in_a_dialogue() -> None:
+    """Five dialogues on one topic, one on each of two others: they can be joined once, whatever the order."""
+    short = [*(_short("a", 2, 0) for _ in range(5)), _short("b", 2, 0), _short("c", 2, 0)]
+    for seed in range(10):
+        examples = list(build_long(short, num_topics=3, absent_share=0, seed=seed))
+        assert sorted(example.meta["query_topic"] for example in examples) == ["a", "b", "c"]
+        assert len({example.meta["base_dialogue_id"] for example in examples}) == 1
+
+
+def test_pieces_of_unequal_topics_do_not_follow_themselves() -> None:
+    """One topic of one line, two of four: two pieces of each of these can always be kept apart."""
+    short = [_short("a", 1, 0), _short("b", 4, 0), _short("c", 4, 0)]
+    for seed in range(20):
+        dialogue = next(
+            build_long(short, num_topics=3, interleaved_share=1.0, absent_share=0, seed=seed)
+        ).dialogue
+        topics = [line.text[0] for line in dialogue.utterances]
+        runs = [topic for topic, _ in itertools.groupby(topics)]
+        assert len(runs) == 5, (seed, runs)
+
+
 def test_the_absent_share_is_kept() -> None:
     short = [_short(f"t{number}", 2, 0) for number in range(30)]
     examples = list(build_long(short, num_topics=3, absent_share=0.2, num_dialogues=400, seed=1))

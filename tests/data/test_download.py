@@ -162,6 +162,20 @@ def test_a_file_that_changed_begins_anew(server: Server, tar: Path, tmp_path: Pa
     assert (tmp_path / "mldr" / "val.jsonl").read_bytes() == b"new" * 3000
 
 
+def test_what_lies_there_of_another_address_is_not_gone_on_with(
+    server: Server, tar: Path, tmp_path: Path
+) -> None:
+    """Two files of a server may bear the same tag, and the beginning of one is not that of the other."""
+    server.cut_after = [3000]
+    with pytest.raises(DataError, match="failed at 3,000 bytes"):
+        _install(server, tmp_path / "mldr", num_retries=0)
+    server.content = make_tar(tmp_path / "new.tar", {"val.jsonl": b"new" * 3000}).read_bytes()
+    server.url += "?part=2"
+    _install(server, tmp_path / "mldr")
+    assert server.requests == [None, None]
+    assert (tmp_path / "mldr" / "val.jsonl").read_bytes() == b"new" * 3000
+
+
 @pytest.mark.parametrize(("ranges", "tag"), [(False, '"v1"'), (True, None), (True, 'W/"weak"')])
 def test_servers_that_cannot_resume(
     server: Server, tar: Path, tmp_path: Path, ranges: bool, tag: str | None

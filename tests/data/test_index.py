@@ -309,6 +309,28 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
         records.read(0)
 
 
+def test_a_file_of_another_size_is_noticed_whatever_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n')
+    records, times = RecordFile(path), path.stat()
+    path.write_text('{"a": 1}\n{"a": 2}\n')
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(DataError, match="was changed after it was opened; start again"):
+        records.read(0)
+
+
+def test_a_packed_file_that_changes_is_noticed_when_it_is_unpacked_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"a": 1}\n'))
+    records = RecordFile(path)
+    path.write_bytes(gzip.compress(b'{"a": 12}\n'))
+    assert records.read(0) == b'{"a": 1}\n', "what was unpacked stays as it was"
+    assert records._unpacked is not None
+    records._unpacked.location().unlink()
+    with pytest.raises(DataError, match="was changed after it was opened; start again"):
+        records.read(0)
+
+
 def test_memory_is_the_index_alone(tmp_path: Path) -> None:
     line = json.dumps({"a": "x" * 1000}) + "\n"
     for name, text in (

@@ -133,7 +133,7 @@ def test_what_the_model_cannot_take_is_a_fault_of_the_data(
     assert dataset.left_out == ("a.jsonl:1: is too short; say more",)
     assert [
         fault.kind for fault in check_file(path, rules=NoSquares(of_pictures=False)).errors
-    ] == ["too-long"]
+    ] == ["not-for-model"]
 
 
 def test_the_fingerprint_is_of_the_pictures_bytes(

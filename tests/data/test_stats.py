@@ -68,7 +68,17 @@ def test_topics_where_they_are_told() -> None:
 
 @pytest.mark.parametrize(
     ("text", "language"),
-    [("你好吗", "zh"), ("how are you", "en"), ("你好 this is it", "mixed"), ("123 …", "other")],
+    [
+        ("你好吗", "zh"),
+        ("how are you", "en"),
+        ("你好 this is it", "mixed"),
+        ("123 …", "other"),
+        # nine words of ten are enough, eight of nine or ten are not
+        ("我们今天去公园玩 OK", "mixed"),
+        ("我们今天下午去公园 OK", "zh"),
+        ("好 a b c d e f g h i", "en"),
+        ("好了 a b c d e f g h", "mixed"),
+    ],
 )
 def test_languages(text: str, language: str) -> None:
     assert language_of(Dialogue("d", (Utterance("a", (text,)),))) == language

@@ -183,7 +183,7 @@ def test_layouts(tmp_path):
     [
         ("", "holds no records"),
         (
-            "garbage\nmore\n",
+            "{garbage\n{more\n",
             "none of its 2 lines can be read; the first fault: p.jsonl:1: not JSON",
         ),
     ],

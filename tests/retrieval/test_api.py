@@ -404,13 +404,22 @@ SENTENCES = {
 @pytest.mark.parametrize("fault", PASSING)
 def test_a_fault_that_does_not_pass(server: Server, fault: str) -> None:
     server.always = lambda body: PASSING[fault]
-    with pytest.raises(ApiError) as caught:
-        retriever(server).answer(chats(1))
-    assert str(caught.value).startswith(
+    (found,) = retriever(server).answer(chats(1))
+    assert str(found.failure).startswith(
         f"dialogue 'd0': the server was asked 4 times and gave no answer, at last {SENTENCES[fault]}"
+    )
+    assert (found.response, len(server.bodies)) == ("", 4)
+    with pytest.raises(ApiError) as caught:
+        retriever(server, concurrency=1, max_retries=0).answer(chats(9))
+    assert str(caught.value).startswith(
+        f"dialogue 'd2': the server was asked once and gave no answer, at last {SENTENCES[fault]}"
     ), caught.value
-    assert str(caught.value).endswith("go on by the same command (answers so far are kept)")
-    assert len(server.bodies) == 4
+    assert str(caught.value).endswith(
+        f"; it answers nothing else either: see whether it runs at {server.url.removesuffix('/v1')}, "
+        "and go on by the same command (answers so far are kept)"
+    )
+    assert len(server.bodies) == 4 + 3 + 1  # three in a row, and a word
+    assert server.bodies[-1]["messages"] == [{"role": "user", "content": "?"}]
 
 
 def test_json_under_another_content_type_is_taken(server: Server) -> None:
@@ -427,8 +436,8 @@ def test_a_slow_drip_is_cut_off(server: Server, slow: Fault) -> None:
     assert time.monotonic() - begin >= 0.5
     assert CUT_OFF.wait(20)  # one that came to its end would have set nothing
     server.always = lambda body: slow
-    with pytest.raises(ApiError, match=r"at last no whole answer within 0\.5 s"):
-        retriever(server, timeout_s=0.5, max_retries=0).answer(chats(1))
+    (found,) = retriever(server, timeout_s=0.5, max_retries=0).answer(chats(1))
+    assert "at last no whole answer within 0.5 s" in str(found.failure)
 
 
 def test_a_server_that_is_not_there(server: Server) -> None:
@@ -439,15 +448,15 @@ def test_a_server_that_is_not_there(server: Server) -> None:
         match=r"a cut connection \(ConnectionRefusedError.*see whether it runs at http://127",
     ):
         ApiRetriever(f"api:{url}#m", limits=Limits(max_retries=1, first_wait_s=0.01)).answer(
-            chats(1)
+            chats(3)
         )
 
 
 def test_too_long_an_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_client, "_MAX_ANSWER_BYTES", 1 << 20)
     server.faults = [says(200, completion("x" * (3 << 20)))]
-    with pytest.raises(ApiError, match="an answer of more than 1 MiB"):
-        retriever(server, max_retries=0).answer(chats(1))
+    (found,) = retriever(server, max_retries=0).answer(chats(1))
+    assert "an answer of more than 1 MiB" in str(found.failure)
 
 
 def test_retry_after_is_kept_by_all(server: Server) -> None:
@@ -467,8 +476,7 @@ def test_waits_double_with_jitter(server: Server, monkeypatch: pytest.MonkeyPatc
     client = retriever(server, max_retries=9, first_wait_s=1.0)
     monkeypatch.setattr(client._client._gives_up, "wait", lambda seconds: waits.append(seconds))
     server.always = lambda body: says(500)
-    with pytest.raises(ApiError, match="asked 10 times"):
-        client.answer(chats(1))
+    assert "asked 10 times" in str(client.answer(chats(1))[0].failure)
     assert len(waits) == 9
     assert all(
         0.5 * longest <= wait <= longest
@@ -544,9 +552,9 @@ def test_a_refusal_of_one_request_is_no_fault_of_the_others(
 
 def test_the_key_is_taken_out_before_a_reason_is_cut(server: Server) -> None:
     server.always = lambda body: says(500, {"error": {"message": "m" * 285 + f" {KEY}"}})
-    with pytest.raises(ApiError) as caught:
-        retriever(server, max_retries=0).answer(chats(1))
-    assert KEY[:6] not in str(caught.value)
+    (found,) = retriever(server, max_retries=0).answer(chats(1))
+    assert "mmm" in str(found.failure)
+    assert KEY[:6] not in str(found.failure)
 
 
 def test_a_query_that_is_refused_does_not_block_the_others(server: Server, tmp_path: Path) -> None:
@@ -575,6 +583,51 @@ def test_a_query_that_is_refused_does_not_block_the_others(server: Server, tmp_p
     evaluate(chats(3), retriever(server), tmp_path / "whole", dataset="made")
     whole = (tmp_path / "whole" / "predictions.jsonl").read_bytes()
     assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == whole
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_queries_that_are_never_answered_do_not_block_the_others(
+    server: Server, tmp_path: Path, concurrency: int
+) -> None:
+    """However many of them follow each other: the server is asked for a word, and gives it."""
+    bad = {f"talk {number}\\n" for number in range(1, 7)}
+
+    def always(body: dict[str, Any]) -> Fault | None:
+        said = json.dumps(body["messages"])
+        return says(500) if any(text in said for text in bad) else None
+
+    server.always = always
+    options = {"concurrency": concurrency, "max_retries": 1}
+    for num_resumed, num_asked in ((0, 9), (3, 6)):
+        del server.bodies[:]
+        results = evaluate(chats(9), retriever(server, **options), tmp_path / "out", dataset="made")
+        assert results.summary["answers"]["num_failed"] == 6
+        assert results.provenance["num_answers_resumed"] == num_resumed
+        queries = {json.dumps(body["messages"]) for body in server.bodies} - {
+            json.dumps([{"role": "user", "content": "?"}])
+        }
+        assert len(queries) == num_asked
+    assert "dialogue 'd1': the server was asked 2 times and gave no answer" in results.notes[0]
+    bad.clear()
+    results = evaluate(chats(9), retriever(server, **options), tmp_path / "out", dataset="made")
+    assert (results.summary["answers"]["num_failed"], results.summary["scores"]["exact_match"]) == (
+        0,
+        1,
+    )
+
+
+def test_a_server_that_goes_down_stops_the_work(server: Server, tmp_path: Path) -> None:
+    server.faults = [says(200, completion())] * 2
+    server.always = lambda body: says(503)
+    options = {"concurrency": 1, "max_retries": 0}
+    with pytest.raises(ApiError, match=r"dialogue 'd4': .* it answers nothing else either: see"):
+        evaluate(chats(9), retriever(server, **options), tmp_path / "out", dataset="made")
+    assert len(server.bodies) == 2 + 3 + 1
+    assert not (tmp_path / "out" / "results.json").exists()
+    server.always = lambda body: None
+    results = evaluate(chats(9), retriever(server, **options), tmp_path / "out", dataset="made")
+    assert results.provenance["num_answers_resumed"] == 2
+    assert results.summary["answers"]["num_failed"] == 0
 
 
 def test_failures_may_be_bounded(server: Server, tmp_path: Path) -> None:
@@ -780,12 +833,15 @@ def test_the_key_is_nowhere(
             says(307, leak),
         ]
     ):
-        server.always = fails_at("talk 2", fault)
-        with pytest.raises(FfrError) as caught:
-            evaluate(
-                chats(4), retriever(server, max_retries=1), tmp_path / str(number), dataset="made"
-            )
-        raised.append(caught.value)
+        # the fault of one query, which may be written down, and of the server
+        for text in ("talk 2", ""):
+            server.always = fails_at(text, fault)
+            out = tmp_path / f"{number}{text}"
+            try:
+                evaluate(chats(4), retriever(server, max_retries=1), out, dataset="made")
+            except FfrError as error:
+                raised.append(error)
+    assert len(raised) == 2 * 3 + 2, "500 and an error in place of an answer are a query's own"
     server.always = lambda body: None
     evaluate(chats(4), retriever(server), tmp_path / "good", dataset="made")
     assert all(headers["Authorization"].endswith(KEY) for headers in server.headers)

@@ -145,6 +145,40 @@ def test_markdown(table):
     )
 
 
+def test_cells_with_queries_that_failed_are_marked():
+    results = made(0.5)
+    results.summary["answers"]["num_failed"] = 2
+    table = table_of(
+        Cell("measured", results), Cell("earlier", results), Cell("waiting"), Cell("reported")
+    )
+    words = (
+        "‡: with queries that could not be answered, which count as wrong and are asked again by "
+        "the same command (m#1 on A_1 2, m2 on A_1 2)."
+    )
+    assert words in notes(table)
+    rows = markdown_rows(markdown_table(table))[2:]
+    assert [row[2] for row in rows] == [
+        "**50.00**‡ (25.0–75.0)",
+        r"**50.00**\*‡ (25.0–75.0)",
+        "…",
+        "87.25†",
+    ]
+    assert r"\rlap{\textsuperscript{*‡}}" in latex_table(table)
+    lines = list(csv.DictReader(io.StringIO(csv_table(table))))
+    assert {line["label"]: line["num_failed"] for line in lines} == {
+        "m#1": "2",
+        "m2": "2",
+        "m3": "",
+        "paper": "",
+    }
+    assert [row["cells"][0].get("num_failed") for row in bench_json(table)["rows"]] == [
+        2,
+        2,
+        None,
+        None,
+    ]
+
+
 def test_best_is_told_among_the_same_data_only(table):
     assert "Bold: the best measured on the same data." in notes(table)
     # one measured row is not the best of anything
@@ -229,6 +263,7 @@ def test_csv(table):
         "group": "Old | new", "label": "m#1", "setting": "", "model": "tiny", "dataset": "A_1", "split": "val", "slice": "all",
         "figure": "joint_f1", "value": "0.5", "low": "0.25", "high": "0.75", "num_answers": "4", "is_best": "0",
         "status": "measured", "reason": "", "data_fingerprint": "f" * 64,
+        "num_failed": "0",
     }  # fmt: skip
     assert first == expected
     by_key = {(row["label"], row["slice"], row["figure"]): row for row in rows}

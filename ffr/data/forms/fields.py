@@ -5,7 +5,6 @@ Read strictly, with what is wrong added to the findings.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,11 +38,7 @@ def read_meta(
         raise FaultyError
     extra = {key: value for key, value in record.items() if key not in known}
     for key in extra:
-        nearest = difflib.get_close_matches(
-            key, [name for name in known if name not in record], 1, 0.75
-        )
-        hint = f'; did you mean "{nearest[0]}"?' if nearest else "; it is kept but not used"
-        findings.warning("unknown-key", f"unknown key {shown(key)}{hint}")
+        findings.unknown(key, [name for name in known if name not in record])
     if extra:
         meta[EXTRA_KEYS] = extra
     return meta
@@ -108,7 +103,9 @@ def read_messages(value: Any, findings: Findings) -> dict[str, str]:
     for index, message in enumerate(messages):
         name = f"message {index}"
         findings.require(message, dict, name, "write {role, content}")
-        role = message.get("role")
+        if "role" not in message:
+            findings.missing(message, "role", f"roles are {', '.join(_ROLES)}", name)
+        role = message["role"]
         if not isinstance(role, str) or role not in _ROLES:
             findings.error(
                 "role", f"{name} has the role {shown(role)}; roles are {', '.join(_ROLES)}"
@@ -122,9 +119,7 @@ def read_messages(value: Any, findings: Findings) -> dict[str, str]:
             )
             raise FaultyError
         last = _ROLES.index(role)
-        contents[role] = findings.require(
-            message.get("content"), str, f"the content of {name}", "write a text"
-        )
+        contents[role] = findings.require_key(message, "content", str, "write a text", name)
         for key, value in message.items():
             if key in ("role", "content"):
                 continue

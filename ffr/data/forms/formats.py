@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from ffr.data.findings import FaultyError, Finding, Findings, shown
 from ffr.data.forms.fields import EXTRA_KEYS
 from ffr.data.forms.ms_swift import example_to_record, read_ms_swift
 from ffr.data.forms.raw import EXTRA_LINE_KEYS, examples_to_raw_record, read_raw
+from ffr.data.keys import other_name
 from ffr.dialogue import Example
 from ffr.errors import UsageError
 from ffr.files import write_records
@@ -44,25 +44,25 @@ def read_record(
         elif "dialogue" in record:
             examples = read_raw(record, findings, fallback_id, image_root)
         else:
-            likeness = {key: _likeness(key) for key in record}
-            nearest = max(likeness, key=lambda key: likeness[key], default="")
-            hint = f"; is {shown(nearest)} misspelt?" if likeness.get(nearest, 0) >= 0.8 else ""
+            others = {key: other_name(key, record) for key in ("messages", "dialogue")}
+            hint = next(
+                (
+                    f'; did you mean {shown(other)}? rename it to "{key}"'
+                    for key, other in others.items()
+                    if other is not None
+                ),
+                "; write one of the two",
+            )
             findings.error(
                 "no-form",
-                f'the record has neither "messages" (ms-swift form) nor "dialogue" (raw form){hint}',
+                'the record has neither "messages" (ms-swift form) nor "dialogue" (raw form)'
+                + hint,
             )
     except FaultyError:
         pass
     if any(finding.is_error for finding in findings):
         return [], findings
     return examples, findings
-
-
-def _likeness(key: str) -> float:
-    """How like a key is to one that tells the form."""
-    matcher = difflib.SequenceMatcher
-    # a long key is like neither, and comparing it takes long
-    return max(matcher(None, key[:50], known).ratio() for known in ("messages", "dialogue"))
 
 
 def write_examples(

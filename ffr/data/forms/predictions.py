@@ -60,13 +60,8 @@ def prediction_from_json(record: Mapping[str, Any], where: str) -> PredictionRec
     """
     findings = Findings()
     try:
-        if "response" not in record:
-            findings.error(
-                "no-response", 'no "response"; a prediction file has the model\'s answer there'
-            )
-            raise FaultyError
-        response = findings.require(
-            record["response"], str, '"response"', "write the model's answer as a text"
+        response = findings.require_key(
+            record, "response", str, "write the model's answer there as a text"
         )
         labels = record.get("labels")
         if labels is not None:

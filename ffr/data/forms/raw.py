@@ -7,7 +7,6 @@ gives back what was read.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +30,8 @@ from ffr.prompt import TEMPLATES, check_markers, prompt_of
 EXTRA_LINE_KEYS = "_extra_lines"
 """In `Example.meta`: for each line of a raw dialogue, the keys that the form does not know; absent
 where there are none."""
-_RAW_LINE_KEYS = ("speaker", "utterance_idx", "utterance")
+_SAID = "write a text or a list of {image_url, caption}"
+RAW_LINE_KEYS = ("speaker", "utterance_idx", "utterance")
 
 
 def read_raw(
@@ -63,10 +63,10 @@ def read_raw(
         utterances.append(utterance)
         extra_lines.append(extra)
     unknown = sorted({key for extra in extra_lines for key in extra})
+    # lines that name it may still not name a key that others lack
+    free = [key for key in RAW_LINE_KEYS if not all(key in line for line in lines)]
     for key in unknown:
-        nearest = difflib.get_close_matches(key, _RAW_LINE_KEYS, 1, 0.75)
-        hint = f'; did you mean "{nearest[0]}"?' if nearest else "; it is kept but not used"
-        findings.warning("unknown-key", f"lines have the unknown key {shown(key)}{hint}")
+        findings.unknown(key, free, "in lines of the dialogue: ")
     if unknown:
         meta[EXTRA_LINE_KEYS] = extra_lines
     dialogue = Dialogue(dialogue_id, tuple(utterances))
@@ -113,13 +113,13 @@ def _read_raw_line(line: Any, index: int, findings: Findings) -> tuple[Utterance
             f"{name} has utterance_idx {shown(position)}; ids count from 0 in dialogue order",
         )
         raise FaultyError
-    speaker = findings.require(line.get("speaker"), str, f"the speaker of {name}", "write a text")
-    said = line.get("utterance")
+    speaker = findings.require_key(line, "speaker", str, "write a text", name)
+    if "utterance" not in line:
+        findings.missing(line, "utterance", _SAID, name)
+    said = line["utterance"]
     if isinstance(said, str):
         said = [said]
-    findings.require(
-        said, list, f"the utterance of {name}", "write a text or a list of {image_url, caption}"
-    )
+    findings.require(said, list, f"the utterance of {name}", _SAID)
     segments: list[str | Image] = []
     for part in said:
         if isinstance(part, str):
@@ -131,17 +131,20 @@ def _read_raw_line(line: Any, index: int, findings: Findings) -> tuple[Utterance
         if caption is not None:
             findings.require(caption, str, f"a caption of {name}", "write a text")
         segments.append(Image(source, caption or ""))
-    extra = {key: value for key, value in line.items() if key not in _RAW_LINE_KEYS}
+    extra = {key: value for key, value in line.items() if key not in RAW_LINE_KEYS}
     return Utterance(speaker, tuple(segments)), extra
 
 
 def _read_raw_queries(
     record: Mapping[str, Any], findings: Findings
 ) -> tuple[list[str], Sequence[list[int] | None]]:
-    queries = record.get("query_text")
+    remedy = "write a text or a list of texts"
+    if "query_text" not in record:
+        findings.missing(record, "query_text", remedy)
+    queries = record["query_text"]
     if isinstance(queries, str):
         queries = [queries]
-    findings.require(queries, list, '"query_text"', "write a text or a list of texts")
+    findings.require(queries, list, '"query_text"', remedy)
     if not queries or not all_texts(queries):
         findings.error(
             "wrong-type",
@@ -207,7 +210,7 @@ def examples_to_raw_record(
             raise DataError(
                 f"the answer to {shown(example.query)} has images "
                 f"{list(example.fragment.image_ids)} but its turns carry "
-                f"{on_turns}; the raw form cannot say that, keep the ms-swift form",
+                f"{on_turns}; the raw form cannot say that, write the ms-swift form (--to ms-swift)",
                 where=where,
             )
         answers.append(list(example.fragment.utterance_ids))

@@ -5,7 +5,7 @@ Shapes: R answers, V vocabulary; `rows` are those answers that the decoder still
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,6 +29,17 @@ class Generated:
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+
+    def is_cut_off(self, stop_ids: Collection[int]) -> bool:
+        """Whether it ended at the longest length and not by a stop.
+
+        Args:
+            stop_ids: Ids that end an answer.
+
+        >>> Generated("[3]", (7, 8, 2), (-0.1, -0.1, -0.1)).is_cut_off({2})
+        False
+        """
+        return not self.token_ids or self.token_ids[-1] not in stop_ids
 
 
 class Decoder(Protocol):

@@ -14,11 +14,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ffr.data.pictures import is_inside
 from ffr.dialogue import Dialogue, Fragment, Image
 from ffr.evaluation.figures import SCORE_NAMES
 from ffr.metrics.functional.figures import (
@@ -30,7 +30,6 @@ from ffr.metrics.functional.figures import (
 )
 from ffr.report.answered import SHOWN_COLUMNS, AnsweredQuery
 from ffr.report.html.pictures import Thumbnail, Thumbnails
-from ffr.text import is_url
 
 SCATTER_CELLS = 20
 """Steps of precision and of recall from 0 to 1 in which the scatter gathers samples."""
@@ -163,25 +162,6 @@ class _Gatherer:
         scores = dict(zip(SCORE_NAMES, scores_of_sums(*sums).tolist(), strict=False))
         names = [f"{modality}_f1" for modality in MODALITIES]
         self.data.scores = {name: scores[name] for name in names}
-
-
-def is_inside(location: str | Path, root: Path | None) -> bool:
-    """Whether a picture lies in the folder, links followed; a web address is never opened at all.
-
-    Args:
-        location: Path or address.
-        root: The folder; None for the working folder.
-
-    >>> is_inside("a/b.png", Path("a")), is_inside("a/../b.png", Path("a"))
-    (True, False)
-    """
-    if is_url(location):
-        return True
-    try:
-        return Path(location).resolve().is_relative_to((root or Path()).resolve())
-    except (OSError, ValueError, RuntimeError):
-        # what cannot be looked up is told as a fault where it is opened
-        return True
 
 
 def scatter_cell(share: float) -> int:

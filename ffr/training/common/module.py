@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from ffr.errors import ModelError
@@ -85,6 +87,24 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
         tensor = torch.tensor(sums, dtype=torch.float64, device=device)
         found: list[float] = self.trainer.strategy.reduce(tensor, reduce_op="sum").tolist()
         return found
+
+    def seed_of_batch(self, batch_idx: int) -> int:
+        """Names what is drawn in a batch, by its number and the process, on any machine.
+
+        Args:
+            batch_idx: Number of the batch within the whole training.
+        """
+        process = int(self.global_rank)
+        return (self.config.seed * 1_000_003 + batch_idx * 4_099 + process) % 2**63
+
+    def unsynchronized(self) -> AbstractContextManager[None]:
+        """Gradients of a backward pass stay with the process, to be added to those of its next."""
+        strategy = self.trainer.strategy
+        return (
+            strategy.block_backward_sync()
+            if isinstance(strategy, ParallelStrategy)
+            else nullcontext()
+        )
 
     def gradient_norm(self) -> float:
         """Norm of all gradients together."""

@@ -22,9 +22,10 @@ from ffr.models.prompts import PromptBuilder
 from ffr.models.saving import save_adapter, save_merged
 from ffr.progress import Say
 from ffr.run_log import draw_curve
-from ffr.runs import RUNS_FOLDER, ModelSource, Status, resolve_model
+from ffr.runs import RUNS_FOLDER, ModelSource, RunRecord, Status, resolve_model
 from ffr.settings import to_yaml
 from ffr.training.common.callback import StageCallback, StepBar
+from ffr.training.common.card import CardFacts, adapter_card, merged_card
 from ffr.training.common.checkpoints import newest_checkpoint, step_of
 from ffr.training.common.data import check_truths, load_data
 from ffr.training.common.module import StageModule
@@ -170,7 +171,7 @@ def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
             resume=job.resume,
             recipe=job.recipe,
         ) as record:
-            record.status, record.results = _fit(_prepare(stage, start, job))
+            record.status, record.results = _fit(_prepare(stage, start, job), start, record)
     return TrainResult(run, record.status, record.results)
 
 
@@ -284,7 +285,7 @@ def _prepare(stage: Stage[Config], start: Start[Config], job: Job) -> _Ready:
     return _Ready(built, trainer, at_step_end, run, checkpoint)
 
 
-def _fit(ready: _Ready) -> tuple[Status, dict[str, float]]:
+def _fit(ready: _Ready, start: Start[Any], record: RunRecord) -> tuple[Status, dict[str, float]]:
     """Trains, from the newest checkpoint where the run is resumed, and saves the model."""
     module, trainer, run = ready.built.module, ready.trainer, ready.run
     checkpoint = str(ready.checkpoint) if ready.checkpoint else None
@@ -294,9 +295,22 @@ def _fit(ready: _Ready) -> tuple[Status, dict[str, float]]:
     if trainer.is_global_zero and status == "finished":
         vlm = module.vlm
         vlm.eval()
+        prompt_settings = ready.built.builder.prompt_settings
+        facts = CardFacts(
+            name=run.name,
+            config=start.config,
+            source=start.source,
+            recipe=record.recipe,
+            num_examples=len(start.train_data),
+            data_fingerprint=record.data_fingerprint,
+            architecture=vlm.base.config.model_type,
+            prompt_settings=prompt_settings,
+            figures=last_figures(metrics),
+            versions=record.versions,
+        )
         if module.config.lora_rank:
-            save_adapter(vlm, run / "adapter")
-        save_merged(vlm, run / "merged", prompt_settings=ready.built.builder.prompt_settings)
+            save_adapter(vlm, run / "adapter", card=adapter_card(facts))
+        save_merged(vlm, run / "merged", prompt_settings=prompt_settings, card=merged_card(facts))
         draw_curve(
             metrics,
             run / "curve.png",

@@ -259,31 +259,29 @@ class ShuffledOrder(_PassOrder):
     Args:
         num_examples: Size of the data.
         seed: Seed of the shuffles.
-        groups: Indices of items that stay side by side, such as the queries on a dialogue, every
-            item in one group; None shuffles them one by one.
+        packs: Indices of items that stay side by side, such as the queries on a dialogue, every
+            item in one pack; None shuffles them one by one.
 
     >>> order = ShuffledOrder(3, seed=0)
     >>> sorted(order.draw(3)), sorted(order.draw(3))
     ([0, 1, 2], [0, 1, 2])
-    >>> ShuffledOrder(5, seed=0, groups=[[0, 3], [1], [2, 4]]).draw(5)
+    >>> ShuffledOrder(5, seed=0, packs=[[0, 3], [1], [2, 4]]).draw(5)
     [0, 3, 2, 4, 1]
     """
 
     def __init__(
-        self, num_examples: int, seed: int, groups: Sequence[Sequence[int]] | None = None
+        self, num_examples: int, seed: int, packs: Sequence[Sequence[int]] | None = None
     ) -> None:
         super().__init__(
-            num_examples, [seed] if groups is None else [seed, [list(group) for group in groups]]
+            num_examples, [seed] if packs is None else [seed, [list(pack) for pack in packs]]
         )
-        self._groups = (
-            [[index] for index in range(num_examples)] if groups is None else list(groups)
-        )
+        self._packs = [[index] for index in range(num_examples)] if packs is None else list(packs)
         self._seed = seed
 
     def _items_of_pass(self, number: int) -> list[int]:
-        groups = list(self._groups)
-        random.Random(f"{self._seed} {number}").shuffle(groups)
-        return [index for group in groups for index in group]
+        packs = list(self._packs)
+        random.Random(f"{self._seed} {number}").shuffle(packs)
+        return [index for pack in packs for index in pack]
 
 
 class PaperOrder(_PassOrder):

@@ -11,7 +11,7 @@ from ffr.models.prompts import PromptBuilder
 from ffr.models.rows import Encoded
 from ffr.settings import GrpoConfig
 from ffr.training.common.data import example_length
-from ffr.training.common.grouping import group_queries
+from ffr.training.common.packs import packs_of_queries
 from ffr.training.common.setup import check_packing
 from ffr.training.grpo.loader import Order, PromptLoader
 
@@ -92,9 +92,9 @@ class GrpoData(L.LightningDataModule):
 
 
 def _dialogue_numbers(examples: ExampleDataset) -> list[int]:
-    """For each item the number of its group of queries on one dialogue."""
+    """For each item the number of its pack, the queries on one dialogue."""
     numbers = [0] * len(examples)
-    for number, group in enumerate(group_queries(examples)):
-        for index in group:
+    for number, pack in enumerate(packs_of_queries(examples)):
+        for index in pack:
             numbers[index] = number
     return numbers

@@ -11,7 +11,7 @@ from ffr.models.vlm import Vlm
 from ffr.progress import Progress, Say
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.settings import GrpoConfig
-from ffr.training.common.grouping import group_queries
+from ffr.training.common.packs import packs_of_queries
 from ffr.training.common.stage import Job, Start
 from ffr.training.curriculum.difficulty import (
     DIFFICULTY_FILE,
@@ -67,9 +67,9 @@ def choose_order(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> ChosenOrder:
     """
     config, data = start.config, start.train_data
     if config.curriculum is None:
-        groups = group_queries(data) if config.pack_queries else None
+        packs = packs_of_queries(data) if config.pack_queries else None
         return ChosenOrder(
-            ShuffledOrder(len(data), config.seed, groups), num_steps_of(config, len(data))
+            ShuffledOrder(len(data), config.seed, packs), num_steps_of(config, len(data))
         )
     measured: Sequence[Difficulty] | None = None
     if config.difficulty is not None:

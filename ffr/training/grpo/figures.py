@@ -5,11 +5,33 @@ Shapes: B prompts of the process, G answers to each, N = B·G answers, T reward 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from ffr.training.grpo.rollout import Rollout
+
+
+def step_columns(term_names: Sequence[str]) -> tuple[str, ...]:
+    """Names of all figures that a step may have, in the order of `metrics.csv`.
+
+    Args:
+        term_names: Names of the T reward terms.
+
+    >>> step_columns(["format"])[:4]
+    ('loss', 'reward', 'reward_std', 'reward_format')
+    """
+    return (
+        "loss", "reward", "reward_std", *(f"reward_{name}" for name in term_names), "kl",
+        "clipped_low_share", "clipped_high_share", "entropy", "answer_tokens", "cut_off_share",
+        "no_signal_share", "resampled", "learning_rate", "grad_norm", "tokens_per_second",
+        "num_tokens", "seconds_rollout", "seconds_reference", "seconds_update", "peak_memory_mb",
+        "level_easy", "level_medium", "level_confusing", "level_hard",
+        "val_loss", "val_utterance_f1", "val_image_f1", "val_joint_f1", "val_malformed_share",
+    )  # fmt: skip
 
 
 class StepFigures:
@@ -30,9 +52,24 @@ class StepFigures:
         for name, value in sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
-    def note_seconds(self, part: str, seconds: float) -> None:
-        """Adds to the time that a part of the step took."""
-        self._seconds[part] = self._seconds.get(part, 0.0) + seconds
+    def note_gradient(self, norm: float) -> None:
+        """Keeps the norm of the last update, but one that is no finite number for good."""
+        if math.isfinite(self.grad_norm):
+            self.grad_norm = norm
+
+    def lap(self, part: str, since: float, *, device: torch.device) -> float:
+        """Adds to the time that a part of the step took what has passed; gives the time now.
+
+        Args:
+            part: The part.
+            since: When it began, in seconds of `time.perf_counter`.
+            device: Where it ran; what was handed to it is waited for.
+        """
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self._seconds[part] = self._seconds.get(part, 0.0) + (now - since)
+        return now
 
     def note_rollout(
         self, rollout: Rollout, *, reward_stds: Tensor, num_cut_off: int, num_prompt_tokens: int

@@ -11,12 +11,11 @@ of a pass.
 
 from __future__ import annotations
 
-import math
+import functools
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
-from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
 from ffr.models.shared_prefix import PrefixSharing
@@ -25,7 +24,7 @@ from ffr.settings import GrpoConfig
 from ffr.training.common.module import StageModule
 from ffr.training.curriculum.order import GroupOutcomes
 from ffr.training.grpo.advantages import group_advantages
-from ffr.training.grpo.figures import StepFigures
+from ffr.training.grpo.figures import StepFigures, step_columns
 from ffr.training.grpo.loader import StepPrompts
 from ffr.training.grpo.loss import policy_loss, token_weights
 from ffr.training.grpo.passes import Pass, cut_passes
@@ -72,14 +71,7 @@ class GrpoModule(StageModule[GrpoConfig]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (
-            "loss", "reward", "reward_std", *(f"reward_{term.name}" for term in self.sampler.terms), "kl",
-            "clipped_low_share", "clipped_high_share", "entropy", "answer_tokens", "cut_off_share",
-            "no_signal_share", "resampled", "learning_rate", "grad_norm", "tokens_per_second", "num_tokens",
-            "seconds_rollout", "seconds_reference", "seconds_update", "peak_memory_mb",
-            "level_easy", "level_medium", "level_confusing", "level_hard",
-            "val_loss", "val_utterance_f1", "val_image_f1", "val_joint_f1", "val_malformed_share",
-        )  # fmt: skip
+        return step_columns([term.name for term in self.sampler.terms])
 
     curves_label = "reward"
 
@@ -91,32 +83,26 @@ class GrpoModule(StageModule[GrpoConfig]):
 
     def training_step(self, batch: StepPrompts, batch_idx: int) -> None:
         """A whole step: rollout, reference, updates."""
-        seed = (self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63
+        seed = self.seed_of_batch(batch_idx)
         torch.manual_seed(seed)
+        lap = functools.partial(self._figures.lap, device=self.device)
         clock = time.perf_counter()
         rollout = self.sampler.roll_out(
             batch.indices, batch.prompts, batch.dialogue_numbers, seed=seed
         )
-        clock = self._lap("rollout", clock)
+        clock = lap("rollout", clock)
         advantages = self._advantages(rollout.rewards)
         passes = cut_passes(batch, rollout, self.config, self.vlm.placeholder_ids)
         if self.config.kl_coefficient:
             for item in passes:
                 item.reference = self._reference(item)
-        clock = self._lap("reference", clock)
+        clock = lap("reference", clock)
         self._note(batch, rollout, advantages)
         num_answers, num_tokens = self._step_size(rollout)
         for number in range(self.config.updates_per_rollout):
             self._update(rollout, passes, advantages, num_answers, num_tokens, is_first=number == 0)
         self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
-        self._lap("update", clock)
-
-    def _lap(self, name: str, since: float) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        self._figures.note_seconds(name, now - since)
-        return now
+        lap("update", clock)
 
     def _advantages(self, rewards: Tensor) -> Tensor:
         config = self.config
@@ -153,10 +139,8 @@ class GrpoModule(StageModule[GrpoConfig]):
         return int(answers), int(tokens)
 
     def _counts(self, rollout: Rollout, number: int) -> bool:
-        return not (self.config.mask_cut_off and self._is_cut_off(rollout, number))
-
-    def _is_cut_off(self, rollout: Rollout, number: int) -> bool:
-        return rollout.answers[number].token_ids[-1] not in self.vlm.stop_ids
+        is_masked = self.config.mask_cut_off
+        return not (is_masked and rollout.answers[number].is_cut_off(self.vlm.stop_ids))
 
     def _update(
         self,
@@ -210,30 +194,18 @@ class GrpoModule(StageModule[GrpoConfig]):
             )
             # data-parallel strategies take the mean of the processes' gradients: once a step,
             # whatever number of passes each has
-            with nullcontext() if is_last else self._unsynchronized():
+            with nullcontext() if is_last else self.unsynchronized():
                 self.manual_backward(loss * self.trainer.world_size)
             if scores.entropy is not None:
                 self._figures.add(loss=float(loss.detach()), entropy=float(scores.entropy.sum()))
                 self._figures.add(num_scored=float(scores.mask.sum()))
             self._figures.add(**{f"update_{name}": float(value) for name, value in sums.items()})
-        norm = self.take_sound_gradients()
-        # that of the last update, but one that is not finite is not forgotten over the next
-        if math.isfinite(self._figures.grad_norm):
-            self._figures.grad_norm = norm
+        self._figures.note_gradient(self.take_sound_gradients())
         if config.max_grad_norm:
             self.clip_gradients(
                 optimizer, gradient_clip_val=config.max_grad_norm, gradient_clip_algorithm="norm"
             )
         optimizer.step()  # type: ignore[union-attr]
-
-    def _unsynchronized(self) -> AbstractContextManager[None]:
-        """Gradients of a backward pass stay with the process, to be added to those of its next."""
-        strategy = self.trainer.strategy
-        return (
-            strategy.block_backward_sync()
-            if isinstance(strategy, ParallelStrategy)
-            else nullcontext()
-        )
 
     # -- what is said of it ------------------------------------------------------------------------
 
@@ -242,25 +214,17 @@ class GrpoModule(StageModule[GrpoConfig]):
         self.last_rollout, self.last_advantages = rollout, advantages
         groups = rollout.rewards.view(-1, self.config.num_generations)
         means, stds = groups.mean(1), groups.std(1)
-        outcomes = (
-            torch.tensor(rollout.indices, dtype=torch.float64),
-            means.double(),
-            stds.double(),
-        )
+        outcomes = [torch.tensor(rollout.indices), means.double(), stds.double()]
         if self.trainer.world_size > 1:
             # every process keeps the same data order, so each must see all outcomes
-            outcomes = tuple(
-                self.all_gather(part.to(self.device)).reshape(-1).cpu() for part in outcomes
-            )  # type: ignore[assignment]
-        self.last_groups = GroupOutcomes(
-            [int(item) for item in outcomes[0].tolist()], outcomes[1].tolist(), outcomes[2].tolist()
-        )
+            outcomes = [
+                self.all_gather(item.to(self.device)).reshape(-1).cpu() for item in outcomes
+            ]
+        self.last_groups = GroupOutcomes(*(item.tolist() for item in outcomes))
         self._figures.note_rollout(
             rollout,
             reward_stds=stds,
-            num_cut_off=sum(
-                self._is_cut_off(rollout, number) for number in range(len(rollout.answers))
-            ),
+            num_cut_off=sum(answer.is_cut_off(self.vlm.stop_ids) for answer in rollout.answers),
             num_prompt_tokens=sum(prompt.num_tokens for prompt in batch.prompts),
         )
 

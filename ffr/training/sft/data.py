@@ -14,19 +14,19 @@ from ffr.models.shared_prefix import PrefixSharing
 from ffr.progress import Say
 from ffr.settings import SftConfig
 from ffr.training.common.data import example_length
-from ffr.training.common.grouping import group_queries
+from ffr.training.common.packs import packs_of_queries
 from ffr.training.common.setup import check_packing
 from ffr.training.sft.loader import Item, StepLoader
 from ffr.training.sft.packing import QueryPacker
 from ffr.training.sft.plan import TrainPlan
 
 _CHARACTERS_PER_ANSWER = 80
-"""What an answer and the marks around its query add to a group's length when batches are grouped,
+"""What an answer and the marks around its query add to a pack's length when batches are grouped,
 in characters of prompt."""
 
 
 class SftData(L.LightningDataModule):
-    """Examples, or groups of queries on one dialogue, in the order of a plan.
+    """Examples, or packs of queries on one dialogue, in the order of a plan.
 
     Args:
         config: Settings.
@@ -51,17 +51,17 @@ class SftData(L.LightningDataModule):
         super().__init__()
         self._examples = examples
         self._builder = builder
-        self.groups = [[index] for index in range(len(examples))]
+        self.packs = [[index] for index in range(len(examples))]
         """Indices of the examples of each item of the plan."""
         if sharing is not None:
             check_packing(builder)
-            self.groups = group_queries(examples)
-        self.plan = _plan(config, examples, self.groups)
+            self.packs = packs_of_queries(examples)
+        self.plan = _plan(config, examples, self.packs)
         self._encode: Callable[[int], Item] = self._encode_example
         count_answer_tokens: Callable[[int], int] = self._count_answer_tokens
         if sharing is not None:
             packer = QueryPacker(
-                builder, examples, self.groups, is_shared=sharing.is_active, say=say
+                builder, examples, self.packs, is_shared=sharing.is_active, say=say
             )
             self._encode, count_answer_tokens = packer, packer.count_answer_tokens
         self._loader = StepLoader(
@@ -83,7 +83,7 @@ class SftData(L.LightningDataModule):
         Raises:
             DataError: where it cannot be encoded or is too long.
         """
-        number = max(range(len(self.groups)), key=lambda number: self.plan.lengths[number])
+        number = max(range(len(self.packs)), key=lambda number: self.plan.lengths[number])
         return number, self._encode(number)
 
     def _encode_example(self, index: int) -> Encoded:
@@ -95,7 +95,7 @@ class SftData(L.LightningDataModule):
         return self._builder.count_answer_tokens(self._examples[index])
 
 
-def _plan(config: SftConfig, examples: ExampleDataset, groups: list[list[int]]) -> TrainPlan:
+def _plan(config: SftConfig, examples: ExampleDataset, packs: list[list[int]]) -> TrainPlan:
     sizes = [
         (example_length(example), len(example.query) + _CHARACTERS_PER_ANSWER)
         for example in examples
@@ -103,7 +103,7 @@ def _plan(config: SftConfig, examples: ExampleDataset, groups: list[list[int]]) 
     lengths = [length for length, _ in sizes]
     if config.pack_queries:
         # the dialogue once, and what each query adds
-        lengths = [lengths[group[0]] + sum(sizes[index][1] for index in group) for group in groups]
+        lengths = [lengths[pack[0]] + sum(sizes[index][1] for index in pack) for pack in packs]
     return TrainPlan(
         lengths=lengths,
         batch_size=config.batch_size,

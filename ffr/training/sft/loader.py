@@ -17,7 +17,7 @@ from ffr.training.sft.plan import TrainPlan, share_of_process
 
 
 class Item(Protocol):
-    """What a step takes several of: an encoded example, or a group of queries on one dialogue."""
+    """What a step takes several of: an encoded example, or a pack of queries on one dialogue."""
 
     @property
     def num_answer_tokens(self) -> int: ...

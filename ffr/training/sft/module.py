@@ -32,7 +32,7 @@ class SftModule(StageModule[SftConfig]):
 
     Args:
         arguments: As for `StageModule`.
-        sharing: Scores packed queries, and the items are groups then; None where the items are
+        sharing: Scores packed queries, and the items are packs then; None where the items are
             single examples.
         named: As for `StageModule`.
     """
@@ -50,14 +50,12 @@ class SftModule(StageModule[SftConfig]):
 
     def on_train_batch_start(self, batch: MicroBatch[Any], batch_idx: int) -> None:
         """Seeds what is drawn in this micro-batch (dropout) by its number and the process."""
-        torch.manual_seed(
-            (self.config.seed * 1_000_003 + batch_idx * 4_099 + self.global_rank) % 2**63
-        )
+        torch.manual_seed(self.seed_of_batch(batch_idx))
 
     def training_step(self, batch: MicroBatch[Any], batch_idx: int) -> torch.Tensor:
         """The micro-batch's part of the step's loss."""
         nll = (
-            self._nll_of_groups(batch.items, self._sharing)
+            self._nll_of_packs(batch.items, self._sharing)
             if self._sharing
             else self._nll_of_examples(batch.items)
         )
@@ -79,11 +77,11 @@ class SftModule(StageModule[SftConfig]):
         return answer_nll(logits, targets)
 
     @staticmethod
-    def _nll_of_groups(groups: list[PackedQueries], sharing: PrefixSharing) -> torch.Tensor:
+    def _nll_of_packs(packs: list[PackedQueries], sharing: PrefixSharing) -> torch.Tensor:
         scores = sharing.score(
-            [prompt for group in groups for prompt in group.prompts],
-            [branches for group in groups for branches in group.branches],
-            num_scored=[counts for group in groups for counts in group.num_scored],
+            [prompt for pack in packs for prompt in pack.prompts],
+            [branches for pack in packs for branches in pack.branches],
+            num_scored=[counts for pack in packs for counts in pack.num_scored],
         )
         return -scores.logprobs.sum()  # 0 on filling
 

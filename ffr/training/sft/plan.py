@@ -1,6 +1,6 @@
 """Which items each optimizer step takes: a function of seed and sizes, so that any can be resumed.
 
-An item is an example, or a group of queries on one dialogue where these are packed. A step is
+An item is an example, or a pack of queries on one dialogue where these are packed. A step is
 `accumulate` micro-batches on each of `num_processes` processes. Items of like length are put in one
 step, so that little is padded; the order of the steps is shuffled. Over a whole epoch each item is
 taken exactly once.

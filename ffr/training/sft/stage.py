@@ -43,17 +43,17 @@ class SftStage(Stage[SftConfig]):
 
 def _notes(start: Start[SftConfig], data: SftData) -> Iterator[str]:
     is_packed = start.config.pack_queries
-    items = "groups" if is_packed else "examples"
+    items = "packs" if is_packed else "examples"
     yield f"{data.plan.num_steps} optimizer steps of up to {data.plan.items_per_step} {items}"
     number, longest = data.longest()
-    where = start.train_data.where(data.groups[number][0])
+    where = start.train_data.where(data.packs[number][0])
     if not is_packed:
         yield f"longest example {where}: {longest.num_tokens} tokens with its answer"
         return
-    sizes = [len(group) for group in data.groups]
+    sizes = [len(pack) for pack in data.packs]
     yield (
-        f"{len(start.train_data)} examples in {len(sizes)} groups of {min(sizes)} to {max(sizes)} "
+        f"{len(start.train_data)} examples in {len(sizes)} packs of {min(sizes)} to {max(sizes)} "
         "queries on one "
         f"dialogue (at most {MAX_SHARED_QUERIES})"
     )
-    yield f"longest group {where}: {longest.num_tokens} tokens with its {sizes[number]} queries and answers"
+    yield f"longest pack {where}: {longest.num_tokens} tokens with its {sizes[number]} queries and answers"

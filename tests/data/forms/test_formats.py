@@ -289,7 +289,7 @@ def test_ids_that_are_numbers_or_missing(record: Record) -> None:
 
 def test_what_is_no_record_of_ours(record: Record) -> None:
     _, findings = read_record({"mesages": record["messages"]})
-    assert 'is "mesages" misspelt?' in findings[0].message
+    assert 'did you mean "mesages"? rename it to "messages"' in findings[0].message
 
 
 def test_ms_swift_round_trip(write: Write, record: Record, folder: Path) -> None:

@@ -284,7 +284,7 @@ def test_what_exceeds_the_context_is_named(
         assert len(answers_of(windowed, [*asked[:3], *queries])[4].extra["pieces"]) == 7
     # every query of a unit is checked, not only the first
     alone = VlmRetriever(vlm, name="m", query_position="last", max_new_tokens=8)
-    length = alone._num_tokens(queries[0])
+    length = vlm.encode(alone.prompt(queries[0]), []).num_tokens
     vlm.base.config.get_text_config().max_position_embeddings = length + 8
     assert alone.plan(queries[:1]) == [[0]]
     assert alone.plan(queries) == [[0], [1]]

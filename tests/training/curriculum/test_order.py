@@ -133,23 +133,23 @@ def test_level_shares():
     }
 
 
-def groups_of(num_items: int) -> list[list[int]]:
-    """Every third item in one group, far from each other in the data."""
+def packs_of(num_items: int) -> list[list[int]]:
+    """Every third item in one pack, far from each other in the data."""
     return [list(range(start, num_items, 3)) for start in range(min(3, num_items))]
 
 
 def order_of(kind: str, items: list[Difficulty], seed: int = 0, num_draws: int = 40) -> DataOrder:
     if kind == "shuffled":
         return ShuffledOrder(len(items), seed)
-    if kind == "grouped":
-        return ShuffledOrder(len(items), seed, groups_of(len(items)))
+    if kind == "packed":
+        return ShuffledOrder(len(items), seed, packs_of(len(items)))
     if kind == "paper":
         levels = assign_levels(items)
         return PaperOrder(levels, kept_items(items, levels), seed)
     return {"paced": PacedOrder, "online": OnlineOrder}[kind](items, num_draws, seed)
 
 
-KINDS = ("shuffled", "grouped", "paper", "paced", "online")
+KINDS = ("shuffled", "packed", "paper", "paced", "online")
 outcome = st.tuples(st.floats(-2, 2), st.floats(0, 2))
 
 
@@ -195,7 +195,7 @@ def test_seed_decides_the_draws(kind):
     assert len({tuple(draws(seed)) for seed in range(8)}) > 1
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "grouped", "paper", "paced"])
+@pytest.mark.parametrize("kind", ["shuffled", "packed", "paper", "paced"])
 def test_draws_do_not_depend_on_how_they_are_asked_for(kind):
     whole, parts = order_of(kind, DIFFICULTIES), order_of(kind, DIFFICULTIES)
     assert whole.draw(30) == [index for num in (1, 0, 7, 22) for index in parts.draw(num)]
@@ -222,7 +222,7 @@ def test_nothing_to_draw_from_is_refused():
 
 
 def test_states_stay_small():
-    for kind in ("shuffled", "grouped", "paper", "paced"):
+    for kind in ("shuffled", "packed", "paper", "paced"):
         order = order_of(kind, DIFFICULTIES * 50)
         order.draw(5000)
         assert len(json.dumps(order.state_dict())) < 80
@@ -237,7 +237,7 @@ def test_shuffled_takes_each_item_once_a_pass():
 
 
 def test_groups_stay_side_by_side():
-    order = ShuffledOrder(20, 3, groups_of(20))
+    order = ShuffledOrder(20, 3, packs_of(20))
     passes = [order.draw(20) for _ in range(12)]
     starts = set()
     for items in passes:

@@ -33,7 +33,7 @@ from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
 from ffr.settings import SftConfig
-from ffr.training.common.grouping import group_queries
+from ffr.training.common.packs import packs_of_queries
 from ffr.training.common.stage import Job, train
 from ffr.training.sft.loader import MicroBatch, StepLoader
 from ffr.training.sft.module import SftModule
@@ -122,7 +122,7 @@ def worst(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> flo
 def test_packed_step_equals_separate_sequences(
     name: str, is_checkpointed: bool, data: ExampleDataset, model_folder: Callable[[str], Path]
 ) -> None:
-    """Groups of 1 to 5 queries, pictures of mixed sizes, ragged answers; float32: loss 1e-4, gradients 1e-3 of their norm."""
+    """Packs of 1 to 5 queries, pictures of mixed sizes, ragged answers; float32: loss 1e-4, gradients 1e-3 of their norm."""
     vlm = with_lora(model_folder(name))
     vlm.tower.cache = ImageFeatureCache(memory_bytes=2**20) if is_checkpointed else None
     if is_checkpointed:
@@ -133,10 +133,10 @@ def test_packed_step_equals_separate_sequences(
     expected, theirs = step_of(vlm, examples, None, per_batch=1)
     sharing = PrefixSharing(vlm)
     assert sharing.is_active
-    groups = group_queries(data)
-    assert sorted(map(len, groups)) == [1, 2, 3, 4, 5]
-    packer = QueryPacker(builder, data, groups, is_shared=True, say=refuse)
-    items = [packer(number) for number in range(len(groups))]
+    packs = packs_of_queries(data)
+    assert sorted(map(len, packs)) == [1, 2, 3, 4, 5]
+    packer = QueryPacker(builder, data, packs, is_shared=True, say=refuse)
+    items = [packer(number) for number in range(len(packs))]
     assert all(len(item.prompts) == 1 for item in items)
     assert sum(item.num_tokens for item in items) < 0.5 * sum(
         example.num_tokens for example in examples
@@ -156,7 +156,7 @@ def test_a_model_that_cannot_share_repeats(
     examples = [builder(example, with_answer=True) for example in data]
     expected, theirs = step_of(vlm, examples, None, per_batch=5)
     monkeypatch.setattr(PrefixSharing, "_obstacle", lambda self: "of a reason")
-    packer = QueryPacker(builder, data, group_queries(data), is_shared=False, say=refuse)
+    packer = QueryPacker(builder, data, packs_of_queries(data), is_shared=False, say=refuse)
     items = [packer(number) for number in range(len(GROUP_SIZES))]
     assert sum(item.num_tokens for item in items) == sum(example.num_tokens for example in examples)
     loss, mine = step_of(vlm, items, PrefixSharing(vlm), per_batch=2)
@@ -182,20 +182,17 @@ def test_pictures_behind_the_query_are_not_packed(
         return Encoded([*text, *pictures, *row.input_ids[end:]], row.num_answer_tokens, row.images)
 
     vlm.encode = pictures_last
-    groups = group_queries(data)
+    packs = packs_of_queries(data)
     said: list[str] = []
-    packer = QueryPacker(builder, data, groups, is_shared=True, say=said.append)
-    items = [packer(number) for number in range(len(groups))]
-    shared = {len(group): len(item.prompts) for group, item in zip(groups, items, strict=True)}
+    packer = QueryPacker(builder, data, packs, is_shared=True, say=said.append)
+    items = [packer(number) for number in range(len(packs))]
+    shared = {len(pack): len(item.prompts) for pack, item in zip(packs, items, strict=True)}
     assert shared == {1: 1, 2: 2, 3: 3, 4: 1, 5: 5}  # the dialogue with four queries has no picture
     assert len(said) == 1
     assert "do not all stand before its queries" in said[0]
-    chosen = [item for item, group in zip(items, groups, strict=True) if len(group) in (2, 4)]
+    chosen = [item for item, pack in zip(items, packs, strict=True) if len(pack) in (2, 4)]
     rows = [
-        builder(data[i], with_answer=True)
-        for group in groups
-        if len(group) in (2, 4)
-        for i in group
+        builder(data[i], with_answer=True) for pack in packs if len(pack) in (2, 4) for i in pack
     ]
     expected, theirs = step_of(vlm, rows, None, per_batch=2)
     loss, mine = step_of(vlm, chosen, PrefixSharing(vlm), per_batch=2)
@@ -212,8 +209,8 @@ IDS = st.lists(st.integers(0, 3), min_size=1, max_size=8)
 def test_packing_keeps_every_id(start: list[int], rows: list[tuple[list[int], list[int]]]) -> None:
     """What is shared and a branch make the row again; no more could be shared; no answer is shared."""
     encoded = [Encoded([9, *start, *prompt, *answer], len(answer)) for prompt, answer in rows]
-    group = pack(encoded, {99})
-    [prompt], [branches], [counts] = group.prompts, group.branches, group.num_scored
+    packed = pack(encoded, {99})
+    [prompt], [branches], [counts] = packed.prompts, packed.branches, packed.num_scored
     assert [prompt.input_ids + branch for branch in branches] == [row.input_ids for row in encoded]
     assert counts == [row.num_answer_tokens for row in encoded]
     assert all(len(branch) >= count for branch, count in zip(branches, counts, strict=True))
@@ -221,14 +218,14 @@ def test_packing_keeps_every_id(start: list[int], rows: list[tuple[list[int], li
         any(len(b) == c for b, c in zip(branches, counts, strict=True))
         or len({b[0] for b in branches}) > 1
     )
-    assert group.num_answer_tokens == sum(counts)
+    assert packed.num_answer_tokens == sum(counts)
 
 
 def test_rows_that_share_nothing_stay_apart() -> None:
-    group = pack([Encoded([1, 2, 8], 1), Encoded([3, 4, 5, 8], 2)], set())
-    assert [prompt.input_ids for prompt in group.prompts] == [[1, 2], [3, 4]]
-    assert group.branches == [[[8]], [[5, 8]]]
-    assert group.num_tokens == 7
+    packed = pack([Encoded([1, 2, 8], 1), Encoded([3, 4, 5, 8], 2)], set())
+    assert [prompt.input_ids for prompt in packed.prompts] == [[1, 2], [3, 4]]
+    assert packed.branches == [[[8]], [[5, 8]]]
+    assert packed.num_tokens == 7
 
 
 @given(
@@ -245,21 +242,21 @@ def test_every_example_once_an_epoch(
         Example(Dialogue(f"d{number}", (Utterance("a", (f"dialogue {name}",)),)), f"q{number}")
         for number, name in enumerate(dialogues)
     ]
-    groups = group_queries(examples, max_queries=max_queries)
-    for group in groups:
-        assert len({dialogues[index] for index in group}) == 1
-        assert 1 <= len(group) <= max_queries
+    packs = packs_of_queries(examples, max_queries=max_queries)
+    for one in packs:
+        assert len({dialogues[index] for index in one}) == 1
+        assert 1 <= len(one) <= max_queries
     for name, number in Counter(dialogues).items():
-        sizes = [len(group) for group in groups if dialogues[group[0]] == name]
+        sizes = [len(pack) for pack in packs if dialogues[pack[0]] == name]
         assert len(sizes) == -(-number // max_queries)
         assert max(sizes) - min(sizes) <= 1
-    plan = TrainPlan([1] * len(groups), batch_size, 2, num_processes, epochs=float(epochs))
+    plan = TrainPlan([1] * len(packs), batch_size, 2, num_processes, epochs=float(epochs))
     taken = Counter(
         index
         for step in plan.steps()
         for batch in step
         for number in batch
-        for index in groups[number]
+        for index in packs[number]
     )
     assert taken == dict.fromkeys(range(len(dialogues)), epochs)
 
@@ -269,9 +266,9 @@ def test_a_padding_batch_counts_for_nothing(
 ) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     builder = PromptBuilder(vlm, query_position="last")
-    groups = group_queries(data)
-    packer = QueryPacker(builder, data, groups, is_shared=True, say=refuse)
-    plan = TrainPlan([1] * len(groups), batch_size=5, accumulate=1, num_processes=2, epochs=1)
+    packs = packs_of_queries(data)
+    packer = QueryPacker(builder, data, packs, is_shared=True, say=refuse)
+    plan = TrainPlan([1] * len(packs), batch_size=5, accumulate=1, num_processes=2, epochs=1)
     loader = StepLoader(
         plan, packer, packer.count_answer_tokens, process=1, num_processes=2, num_workers=0
     )
@@ -344,15 +341,15 @@ def test_a_packed_training_is_the_unpacked_one(sample_home: Path, tmp_path: Path
     """Steps over all the data: packed or not, they are the same steps."""
     lines = (sample_home / "sample" / "train.jsonl").read_text(encoding="utf-8").splitlines()[:13]
     (tmp_path / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    groups = group_queries(
+    packs = packs_of_queries(
         open_dataset(tmp_path / "train.jsonl", image_root=sample_home / "sample")
     )
-    assert len(groups) < 6
+    assert len(packs) < 6
     settings = {
         "dataset": str(tmp_path / "train.jsonl"), "image_root": str(sample_home / "sample"), "max_steps": 3, "epochs": 3,
         "lora_dropout": 0.0, "val_examples": 0, "accumulate": 1,
     }  # fmt: skip
-    packed = trained(tmp_path / "packed", **settings, batch_size=len(groups))
+    packed = trained(tmp_path / "packed", **settings, batch_size=len(packs))
     plain = trained(tmp_path / "plain", **settings, batch_size=13, pack_queries=False)
     assert len(figures_of(packed)) == 3
     for one, other in zip(figures_of(packed), figures_of(plain), strict=True):
@@ -418,9 +415,9 @@ def test_a_dry_run_says_groups(
     words = ["-o", "pack_queries=true", "-o", "batch_size=4", "-o", "max_steps=6"]
     result = CliRunner().invoke(ffr, ["train", "sft", "--dry-run", *words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    assert "6 optimizer steps of up to 4 groups" in result.output
-    assert "groups of 3 to 4 queries on one dialogue" in result.output
-    assert "longest group train.jsonl:" in result.output
+    assert "6 optimizer steps of up to 4 packs" in result.output
+    assert "packs of 3 to 4 queries on one dialogue" in result.output
+    assert "longest pack train.jsonl:" in result.output
     assert list(tmp_path.iterdir()) == []
 
 
@@ -439,6 +436,10 @@ def test_the_query_must_stand_last(
         words = [
             "--model",
             str(folder),
+            "--config",
+            "tiny",
+            "--learning-rate",
+            "0.001",
             "-o",
             "pack_queries=true",
             "--out",

@@ -9,17 +9,17 @@ from ffr.dialogue import Example
 from ffr.prompt import MAX_SHARED_QUERIES
 
 
-def group_queries(
+def packs_of_queries(
     examples: Iterable[Example], *, max_queries: int = MAX_SHARED_QUERIES
 ) -> list[list[int]]:
     """Indices of the examples, those on one dialogue together, wherever in the data they stand.
 
     Args:
         examples: The data.
-        max_queries: Most examples in a group; a dialogue with more is cut into groups of like size.
+        max_queries: Most examples in a pack; a dialogue with more is cut into packs of like size.
 
     Returns:
-        Groups in the order of their first examples; each index is in one group.
+        Packs in the order of their first examples; each index is in one pack.
     """
     of_dialogue: dict[str, list[int]] = {}
     for index, example in enumerate(examples):

@@ -1,4 +1,4 @@
-"""Records that are no data file: lists, frames, parquet, arrow, saved sets; and the way back."""
+"""Records at hand: lists, frames, parquet, arrow, saved sets; and the way back."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from model_builds import random_picture
 
 from ffr.data.catalog import load_dataset
 from ffr.data.dataset import ExampleDataset
+from ffr.data.exchange import to_hf
 from ffr.data.forms.formats import write_examples
-from ffr.data.tables import to_hf
 from ffr.dialogue import Dialogue, Example, Fragment
 from ffr.errors import DataError, UsageError
 from ffr.rewards import format_reward, fragment_f1_reward, fragment_mcc_reward

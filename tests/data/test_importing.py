@@ -1,0 +1,160 @@
+"""`ffr data import` and `ffr data example`, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ffr.cli.main import ffr
+from ffr.data.check import check_file
+from ffr.data.dataset import open_dataset
+from ffr.data.example import example_examples
+from ffr.data.importing import READERS
+from ffr.data.kinds import KINDS
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(ffr, ["data", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.output
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with lines.csv, queries.csv and their picture."""
+    run("example", "--to", "table", "--out", tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("form", ["raw", "ms-swift", "predictions"])
+def test_every_example_passes_the_check(tmp_path: Path, form: str) -> None:
+    output = run("example", "--to", form, "--out", tmp_path / "new")
+    path = tmp_path / "new" / f"{form}.jsonl"
+    assert output.splitlines() == [str(path), f"Look at it: ffr data check {path}"]
+    report = check_file(path)
+    assert (report.faults, report.num_examples, report.num_image_files) == ([], 3, 1)
+    assert "is there already" in run("example", "--to", form, "--out", tmp_path / "new", code=2)
+
+
+def test_the_example_is_the_same_in_every_form(tmp_path: Path, tables: Path) -> None:
+    prints = set()
+    for form in ("raw", "ms-swift"):
+        run("example", "--to", form, "--out", tmp_path / form)
+        prints.add(open_dataset(tmp_path / form / f"{form}.jsonl").fingerprint)
+    output = run("import", "lines.csv", "queries.csv", "--out", "mine.jsonl")
+    assert output.splitlines() == [
+        "5 lines of 1 dialogues",
+        "mine.jsonl: 1 records, 3 queries",
+        "mine.jsonl: 1 of 1 records good, 0 bad; 0 faults, 0 warnings; 1 dialogues, 3 queries, "
+        "1 pictures looked at",
+    ]
+    imported = open_dataset("mine.jsonl")
+    assert {*prints, imported.fingerprint} == {imported.fingerprint}
+    assert [example.fragment for example in imported] == [
+        example.fragment for example in example_examples()
+    ]
+
+
+def test_import_in_either_form(tables: Path) -> None:
+    for form in ("raw", "ms-swift"):
+        run("import", "queries.csv", "lines.csv", "--out", f"{form}.jsonl", "--to", form)
+    raw, swift = open_dataset("raw.jsonl"), open_dataset("ms-swift.jsonl")
+    assert raw.fingerprint == swift.fingerprint
+    assert (raw[0].prompt is None, swift[0].prompt is None) == (True, False)
+    text = Path("queries.csv").read_text().replace("[0]", "[]")
+    Path("queries.csv").write_text(text)
+    said = run("import", "lines.csv", "queries.csv", "--out", "x.jsonl", code=1)
+    assert "the raw form cannot say that, write the ms-swift form (--to ms-swift)" in said
+    assert not Path("x.jsonl").exists()
+    run("import", "lines.csv", "queries.csv", "--out", "x.jsonl", "--to", "ms-swift")
+
+
+def test_what_is_wrong_is_said_and_nothing_written(tables: Path) -> None:
+    text = Path("queries.csv").read_text().replace("[3, 4]", "[3, 5]")
+    Path("queries.csv").write_text(text)
+    said = run("import", "lines.csv", "queries.csv", "--out", "x.jsonl", code=1)
+    assert said == (
+        "Error: queries.csv:3: the answer names utterance 5 but the dialogue has ids 0 to 4; "
+        "correct the answer\n"
+    )
+    assert not Path("x.jsonl").exists()
+
+
+def test_a_picture_that_is_missing_is_said(tables: Path) -> None:
+    Path("pictures/alfama.png").unlink()
+    said = run("import", "lines.csv", "queries.csv", "--out", "x.jsonl", code=1)
+    assert 'x.jsonl:1: image "pictures/alfama.png" not found' in said
+
+
+def test_pictures_elsewhere(tables: Path, tmp_path: Path) -> None:
+    said = run("import", "lines.csv", "queries.csv", "--out", tmp_path / "b" / "x.jsonl")
+    assert "pass --image-root" in said
+    Path("pictures").rename(tmp_path / "pictures")
+    run("import", "lines.csv", "queries.csv", "--out", "y.jsonl", code=1)
+    run("import", "lines.csv", "queries.csv", "--out", "z.jsonl", "--image-root", tmp_path)
+
+
+def test_columns_by_other_names(tables: Path) -> None:
+    text = Path("lines.csv").read_text().replace("speaker,text", "author,msg")
+    Path("lines.csv").write_text(text)
+    files = ("lines.csv", "queries.csv", "--out", "x.jsonl")
+    said = run("import", *files, code=1)
+    assert 'has no column "speaker"; did you mean "author"? pass --column speaker=author' in said
+    names = ("--column", "speaker=author")
+    assert "--column text=msg" not in said
+    run("import", *files, *names, "--column", "text=msg")
+    for wrong in ("speaker", "speaker=", "who=author"):
+        assert "is not NAME=COLUMN; NAME is one of" in run(
+            "import", *files[:2], "--out", "y.jsonl", "--column", wrong, code=2
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"PK\x03\x04", "is a zip archive; unpack it"),
+        (
+            b'{"name": "x",\n "messages": [{"date": "x", "from": "y"}]}',
+            "is a chat export of Telegram",
+        ),
+        (b'{"messages": [{"date": "x", "from": "y"}]}', "is a chat export of Telegram"),
+        (b'{"messages": [{"role": "user"}]}', "is a data file already; use it as it is"),
+        (b'{"dialogue_id": "d", "response": "x"}', "is a data file already"),
+    ],
+)
+def test_what_is_no_table(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    result = CliRunner().invoke(ffr, ["data", "import", str(path), "--out", str(tmp_path / "b")])
+    assert result.exit_code in (1, 2)
+    assert sentence in result.output
+
+
+def test_a_form_that_is_named_is_not_looked_for(tables: Path) -> None:
+    text = "12/31/23 8:03 PM - x,speaker,text\ntrip,ann,hi\n"
+    Path("odd.csv").write_text(text)
+    files = ("odd.csv", "queries.csv", "--out", "x.jsonl")
+    assert "is a chat export of WhatsApp" in run("import", *files, code=2)
+    said = run("import", *files, "--as", "table", code=1)
+    assert 'odd.csv:2: has no column "dialogue_id"' in said
+
+
+def test_every_form_of_a_kind_has_its_reader() -> None:
+    assert {kind.form for kind in KINDS} - {None} == set(READERS)
+
+
+def test_what_is_kept_is_said(tables: Path) -> None:
+    def row(**more: Any) -> str:
+        return json.dumps({"dialogue_id": "d", "speaker": "a", "text": "hi", **more}) + "\n"
+
+    Path("l.jsonl").write_text(row(time="10:00") + row(dialogue_id="e"))
+    Path("q.jsonl").write_text('{"dialogue_id": "d", "query": "q", "utterance_ids": []}\n')
+    said = run("import", "l.jsonl", "q.jsonl", "--out", "x.jsonl")
+    assert "1 dialogues have no query, and are left out" in said
+    assert "kept beside them, but not used: time (lines)" in said
