@@ -1,12 +1,13 @@
-"""Do the tests notice faults? Puts one at a time into a copy of the code and runs the tests that reach it.
+"""Do the tests notice faults? One at a time goes into a copy of the code, then its tests run.
 
     python scripts/mutants.py reach --out REACH
     python scripts/mutants.py run --reach REACH --out benchmarks/results/mutants.json
 
-The faults stand in mutants.yaml. `reach` runs the plain tests once and notes which test runs which line;
-`run` needs that file, made from the same code, and can be taken up: what its result has as killed is not
-judged again. A test that fails without the fault as well has noticed nothing. Existing tools make thousands
-of faults by rule, many of which change nothing; these 60 are chosen by hand, so that each survivor is a hole.
+The faults stand in mutants.yaml. `reach` runs the plain tests once and notes which test runs which
+line; `run` needs that file, made from the same code, and can be taken up: what its result has as
+killed is not judged again. A test that fails without the fault as well has noticed nothing.
+Existing tools make thousands of faults by rule, many of which change nothing; these 60 are chosen
+by hand, so that each survivor is a hole.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ TEST_SECONDS = 180
 RUN_SECONDS = 3000
 """Time limit of all tests of one fault; what takes longer is not judged."""
 
-# runs the tests whose ids or files stand in selected.txt, in that order, or all; writes those that fail into failed.txt
+# runs the tests whose ids or files stand in selected.txt, in that order, or all; those that fail
+# are written into failed.txt
 SELECTION = f"""
 import faulthandler, os
 from pathlib import Path
@@ -52,7 +54,10 @@ def pytest_collection_modifyitems(config, items):
         return
     lines = (HERE / "selected.txt").read_text(encoding="utf-8").splitlines()
     order = {{line: number for number, line in enumerate(lines)}}
-    chosen = [item for item in items if item.nodeid in order or item.nodeid.partition("::")[0] in order]
+    files = {{line for line in lines if "::" not in line}}
+    chosen = [
+        item for item in items if item.nodeid in order or item.nodeid.partition("::")[0] in files
+    ]
     items[:] = sorted(chosen, key=lambda item: order.get(item.nodeid, -1))
 
 def pytest_runtest_logstart(nodeid, location):
@@ -91,7 +96,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a fault goes: a file under the root, the offset of the words in it, and the lines of the statement."""
+    """Where a fault goes: a file under the root, the words' offset, the statement's lines."""
 
     path: Path
     offset: int
@@ -176,9 +181,10 @@ def find(root: Path, fault: Fault) -> Place:
 def tests_of(
     root: Path, reach: CoverageData, failed: set[str], place: Place
 ) -> tuple[int, list[list[str]]]:
-    """How many tests run the statement, and what is run: the mirroring file, then of others those that do.
+    """How many tests run the statement, and what is run, stage by stage.
 
-    The mirroring file is run whole, so that a test that is new to it needs no new reach.
+    The mirroring file first, whole, so that a test that is new to it needs no new reach; then, of
+    its folder and of all others, those that reach the fault.
     """
     found = {
         context.rpartition("|")[0]
@@ -200,7 +206,7 @@ def tests_of(
 
 
 def copy_of(root: Path, folder: Path) -> dict[str, str]:
-    """A copy of the tracked files of the checkout, and the environment in which it is what gets imported."""
+    """Copies the tracked files, and gives the environment in which the copy is imported."""
     tracked = subprocess.run(
         ["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True
     ).stdout
@@ -219,14 +225,15 @@ def copy_of(root: Path, folder: Path) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(package),
-        "PYTHONSAFEPATH": "1",  # or the copy's own folder would come first, without the other packages
+        # or the copy's own folder would come first, without the other packages
+        "PYTHONSAFEPATH": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "FFR_MUTANT_FOLDER": str(folder),
     }
 
 
 def run_tests(folder: Path, environment: dict[str, str], arguments: list[str]) -> int:
-    """Runs pytest in a copy as a fork of this process, which has the large libraries loaded already.
+    """Runs pytest in a copy as a fork of this process, which has the large libraries loaded.
 
     Returns:
         Its exit code; its output stands in output.txt.
@@ -317,7 +324,8 @@ def judge(
             verdict = "not judged in time"
     seconds = round(time.monotonic() - begun, 1)
     return Verdict(
-        fault.area, fault.function, place.path.as_posix(), fault.old, fault.new, verdict, num_tests, seconds, noticed_by
+        fault.area, fault.function, place.path.as_posix(), fault.old, fault.new, verdict,
+        num_tests, seconds, noticed_by,
     )  # fmt: skip
 
 
@@ -425,7 +433,8 @@ def main() -> None:
             verdicts[fault] = verdict
             write(arguments.out, verdicts)
             print(f"{verdict.verdict:9} {verdict.seconds:6} s {verdict.file} {verdict.function}: "
-                  f"{verdict.old!r} → {verdict.new!r} {verdict.noticed_by}", flush=True)  # fmt: skip
+                  f"{verdict.old!r} → {verdict.new!r} "
+                  f"{verdict.noticed_by}", flush=True)  # fmt: skip
     counts = Counter((item.area, item.verdict == "killed") for item in verdicts.values())
     print("\n| part | killed | of |\n|---|---:|---:|")
     for area in dict.fromkeys(verdict.area for verdict in verdicts.values()):
