@@ -46,7 +46,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.data": _DOORS | {"ffr.files", "ffr.images"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
-    | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
+    | {
+        "ffr.data.home",
+        "ffr.files",
+        "ffr.images",
+        "ffr.model_files",
+        "ffr.models",
+        "ffr.shipped",
+    },
     "ffr.exports": _DOORS
     | {
         "ffr.data.home",
@@ -92,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {
         "ffr.data",
         "ffr.embedding.loading",
+        "ffr.embedding.packaged",
         "ffr.files",
         "ffr.markup",
         "ffr.metrics",
