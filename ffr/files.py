@@ -371,6 +371,28 @@ def owned_folder(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_in_use(folder: Path) -> bool:
+    """Whether another process has a folder through `owned_folder`.
+
+    >>> with temporary_folder() as folder:
+    ...     is_in_use(folder)
+    False
+    """
+    path = folder / OWNER_FILE
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0, mode=0o666)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:
+        return False  # not ours to lock: then nobody can tell
+    remove(path)
+    lock.release()
+    return False
+
+
 def _owner_words(path: Path) -> str:
     with suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace").strip()[:200] or "another process"

@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.model_files": {"ffr.errors", "ffr.files", "ffr.text"},
     "ffr.run_log": {"ffr.files"},
     "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
+    "ffr.run_summary": {"ffr.errors", "ffr.files", "ffr.run_log", "ffr.runs"},
     "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
     "ffr.metrics": {"ffr.answer", "ffr.dialogue"},
@@ -405,7 +406,7 @@ HELP_PAGES = [
     [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"],
     ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
-    ["doctor"], ["completion"], ["data"],
+    ["doctor"], ["completion"], ["runs"], ["runs", "list"], ["runs", "show"], ["runs", "clean"], ["data"],
     *(["data", name] for name in ("check", "example", "import", "stats", "convert", "build", "sample", "download")),
 ]  # fmt: skip
 HEAVY = ["torch", "transformers", "lightning", "peft", "numpy", "torchmetrics", "trl", "matplotlib",
