@@ -24,9 +24,8 @@ from ffr.metrics.functional.figures import FIGURES, confusion_counts, sample_fig
 from ffr.metrics.functional.ratios import F1, PRECISION, RECALL
 from ffr.progress import Say
 from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE
+from ffr.run_log import METRICS_FILE
 from ffr.runs import RECORD_FILE
-
-METRICS_FILE = "metrics.csv"
 
 UNKNOWN = "unknown"
 
