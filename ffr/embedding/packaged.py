@@ -24,7 +24,7 @@ import torch
 
 from ffr.data.home import data_home
 from ffr.errors import ModelError
-from ffr.files import replaced_folder, write_checksums, write_json
+from ffr.files import make_folder, replaced_folder, write_checksums, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def convert_e5(content: bytes, folder: Path) -> None:
         dtype="float32",
     ).save_pretrained(folder)
     _tokenizer(model).save_pretrained(folder)
-    (folder / "1_Pooling").mkdir()
+    make_folder(folder / "1_Pooling")
     write_json(
         folder / "1_Pooling" / "config.json",
         {"word_embedding_dimension": shape["hidden"], "pooling_mode_mean_tokens": True},
