@@ -150,7 +150,7 @@ def shared_words(example: Example, fragment: Fragment) -> float:
     >>> shared_words(Example(chat, "bus stop"), Fragment((0,)))
     0.5
     """
-    wanted = overlap_terms(example.query)
+    wanted = set(overlap_terms(example.query))
     lines = example.dialogue.utterances
     found = set().union(*(overlap_terms(lines[item].text) for item in fragment.utterance_ids))
     return len(wanted & found) / len(wanted) if wanted else 0.0
