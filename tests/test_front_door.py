@@ -123,18 +123,24 @@ def test_models_on_the_page_are_named_with_settings_that_they_have() -> None:
 
 
 @pytest.mark.slow
-def test_a_trainer_of_transformers_takes_the_data_and_the_collator(
+def test_trainers_of_transformers_and_trl_take_the_data_and_the_collator(
     small_sample_home: Path, tmp_path: Path
 ) -> None:
     import transformers
 
     (code,) = [text for text in blocks() if "Trainer(" in text]
     model = transformers.AutoModelForImageTextToText.from_pretrained(TINY_FOLDER)
-    before = model.get_input_embeddings().weight.detach().clone()
-    given = f"output_dir={str(tmp_path)!r}, max_steps=1, use_cpu=True, report_to=[]"
-    names = {"model": model, "MODEL": "tiny", "data": ffr.load_dataset("sample"), "ffr": ffr}
-    exec(code.replace("…", given), names)
-    assert not before.equal(model.get_input_embeddings().weight)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(TINY_FOLDER)
+    given = f"output_dir={str(tmp_path)!r}, max_steps=1, use_cpu=True, bf16=False, report_to=[]"
+    names = {"MODEL": "tiny", "data": ffr.load_dataset("sample"), "ffr": ffr}
+    imports, *calls = (
+        code.replace("…", given).replace("\nSFTTrainer", "\n#\nSFTTrainer").split("\n#\n")
+    )
+    imports, first = imports.split("\n\n")
+    for call in (first, *calls):
+        before = model.get_input_embeddings().weight.detach().clone()
+        exec(f"{imports}\n{call}", names | {"model": model, "tokenizer": tokenizer})
+        assert not before.equal(model.get_input_embeddings().weight)
 
 
 CHAT = Dialogue.of([("Ann", "the bus is late"), ("Bob", "too bad")])
