@@ -21,15 +21,13 @@ from ffr.report.tables import report_lines, selection_line
 from ffr.retrieval.embedding import (
     EmbeddingRetriever,
     FragmentScorer,
-    Scores,
-    Selection,
     _Table,
     check_fit_part,
-    chosen,
     fit_selection,
     fitted_selection,
 )
 from ffr.retrieval.lexical import BaselineRetriever
+from ffr.retrieval.selection import Scores, Selection, chosen
 
 
 class Compass:

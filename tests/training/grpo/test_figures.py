@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from ffr.models.decoding.loop import Generated
-from ffr.training.grpo.figures import StepFigures
+from ffr.training.grpo import figures as figures_module
+from ffr.training.grpo.figures import StepFigures, step_columns
 from ffr.training.grpo.rollout import Rollout
 
 
@@ -37,15 +40,29 @@ def worked() -> StepFigures:
     )
     figures.add(loss=0.5, update_num_tokens=10, update_clipped_low=2, update_clipped_high=3)
     figures.add(loss=0.25, entropy=6.0, num_scored=4)
-    figures.grad_norm = 1.5
+    figures.note_gradient(0.5)
+    figures.note_gradient(1.5)
     return figures
 
 
-def test_every_figure_of_a_step() -> None:
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What the time is, in seconds."""
+    found = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(figures_module, "time", SimpleNamespace(perf_counter=lambda: found.now))
+    return found
+
+
+def test_every_figure_of_a_step(clock: SimpleNamespace) -> None:
     figures = worked()
-    figures.note_seconds("rollout", 2.0)
-    figures.note_seconds("update", 0.5)
-    figures.note_seconds("update", 0.25)
+    assert figures.lap("rollout", 98.0, device=CPU) == 100.0
+    clock.now = 100.5
+    since = figures.lap("update", 100.0, device=CPU)
+    clock.now = 100.75
+    assert figures.lap("update", since, device=CPU) == 100.75
     assert figures.take(alone) == pytest.approx(
         {
             "loss": 0.75,
@@ -85,9 +102,10 @@ def test_a_mean_is_over_the_answers_of_all_processes() -> None:
     assert found["clipped_low_share"] == pytest.approx(2 / 40)
 
 
+@pytest.mark.usefixtures("clock")
 def test_the_next_step_begins_at_nothing() -> None:
     figures = worked()
-    figures.note_seconds("rollout", 2.0)
+    figures.lap("rollout", 98.0, device=CPU)
     figures.take(alone)
     figures.note_rollout(
         rollout([1], [[0, 1]], 1),
@@ -108,3 +126,19 @@ def test_a_divergence_is_stated_where_there_is_a_reference() -> None:
     figures = worked()
     figures.add(update_kl=5.0)
     assert figures.take(alone)["kl"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("norm", [float("nan"), float("inf")])
+def test_a_gradient_that_is_no_number_is_not_forgotten(norm: float) -> None:
+    figures = worked()
+    figures.note_gradient(norm)
+    figures.note_gradient(1.0)
+    assert figures.take(alone)["grad_norm"] == pytest.approx(norm, nan_ok=True)
+
+
+def test_every_figure_has_a_column() -> None:
+    figures = worked()
+    figures.add(update_kl=5.0)
+    columns = step_columns(["format", "f1"])
+    assert set(figures.take(alone)) < set(columns)
+    assert len(set(columns)) == len(columns)

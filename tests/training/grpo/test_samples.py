@@ -43,6 +43,7 @@ def module() -> Any:
             "dialogue_id": f"d{index}",
             "query": f"q{index}",
             "solution": f"s{index}",
+            "prompt": f"p{index}",
             "more": "not written",
         },
     )
