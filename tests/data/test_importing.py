@@ -193,8 +193,7 @@ def test_changed_tables_are_read_or_refused(tables: Path, seed: int) -> None:
         Path("mutant").write_bytes(_mutant(seeded, chance))
         try:
             found = import_files([Path("mutant"), Path("queries.csv")])
-        except FfrError as error:
-            assert str(error)
+        except FfrError:
             continue
         num_read += 1
         assert found.examples
