@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from faults import Outcome, at_every_call, empty
+from faults import Outcome, at_every_call, counting, empty
 
 from ffr import files
 from ffr.cli.main import ffr
@@ -382,6 +382,15 @@ def alone(monkeypatch: pytest.MonkeyPatch, placed: None) -> None:
 )
 def test_some_calls(name: str, every: int, tmp_path: Path, url: str, alone: None) -> None:
     struck(name, {"killed": every, "disk full": every}, tmp_path, url)
+
+
+def test_compare_writes_nothing(tmp_path: Path, url: str, placed: None) -> None:
+    bench, calls = Bench("report", tmp_path, url), list[str]()
+    with counting(calls.append, bench.work):
+        code, said = call("compare ev ev --json")
+    assert code == 0, said
+    assert calls == []
+    assert content(bench.work) == bench.old
 
 
 @pytest.mark.slow
