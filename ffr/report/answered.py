@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,7 +137,7 @@ class Evaluation:
         results: Results | None,
         predictions: Path,
         *,
-        examples: ExampleDataset | FirstExamples | None,
+        examples: Sequence[Example] | None,
         image_root: Path,
         notes: list[str],
         run: Path | None,
