@@ -1,8 +1,8 @@
 """Asks a retriever every query, writes answers as they come, goes on where it stopped, scores.
 
 An output folder holds `evaluation.json` (what is evaluated: a later call that differs is refused),
-`predictions.jsonl` (in the order of the work while it runs, in the order of the data at the end)
-and `results.json`.
+`predictions.jsonl` (in the order of the work while it runs, in the order of the data at the end),
+`per_query.csv` and `results.json`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from ffr.dialogue import Example
 from ffr.embedding import Encoder
 from ffr.evaluation.bootstrap import interval_table, undefined_note
 from ffr.evaluation.coherence import CoherenceMeter
+from ffr.evaluation.per_query import QueryName, write_per_query
 from ffr.evaluation.results import Results
-from ffr.evaluation.scoring import ScoreTable
+from ffr.evaluation.scoring import ScoreTable, malformed_note
 from ffr.progress import Progress
 from ffr.provenance import command, now, versions
 from ffr.retrieval.answer_log import FAILURE, ask_all, open_answer_log
@@ -90,6 +91,7 @@ def evaluate(
         )
         table, num_cut_off = ScoreTable(), 0
         failures: list[str] = []
+        names: list[QueryName] = []
         usages: list[dict[str, Any]] = []  # tokens and costs, where the retriever tells them
         meter = CoherenceMeter(encoder) if encoder is not None else None
         # a baseline that is itself measured needs no second row
@@ -98,10 +100,15 @@ def evaluate(
             for name in baselines
             if BASELINE_PREFIX + name != retriever.name
         }
-        for example, record in zip(examples, log.in_order(examples), strict=True):
+        for index, (example, record) in enumerate(
+            zip(examples, log.in_order(examples), strict=True)
+        ):
             failure = record.get(FAILURE)
             failures += [failure] if failure is not None else []
             read = table.add_example(example, record["response"], is_failed=failure is not None)
+            if example.fragment is not None:
+                num_utterances = len(example.dialogue.utterances)
+                names.append(QueryName(index, example.dialogue.id, example.query, num_utterances))
             num_cut_off += bool(record.get("is_cut_off"))
             if isinstance(record.get("usage"), dict):
                 usages.append(record["usage"])
@@ -138,6 +145,7 @@ def evaluate(
             is_control=shown is not None,
             is_file=retriever.identity.get("kind") == SUBMITTED,
         )
+        + malformed_note(table)
         + undefined_note(rows),
         provenance={
             "command": command(),
@@ -149,6 +157,7 @@ def evaluate(
         },
         intervals=interval_table(rows, seed=seed),
     )
+    write_per_query(out, names, rows)
     results.save(out)
     return results
 
