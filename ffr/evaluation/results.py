@@ -304,6 +304,8 @@ class _Provenance(_Whole):
     seconds: Any = None
     num_answers_resumed: Any = None
     versions: Any = None
+    data_path: Any = None
+    image_root: Any = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 

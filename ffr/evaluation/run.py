@@ -131,7 +131,6 @@ def evaluate(
             **asdict(data),
             "num_examples": len(examples),
             "num_left_out": num_left_out,
-            **_places(dataset, examples),
         },
         settings=settings,
         summary=summary,
@@ -154,6 +153,7 @@ def evaluate(
             "seconds": round(time.monotonic() - clock, 3),
             "num_answers_resumed": num_resumed,
             "versions": versions(),
+            **_places(dataset, examples),
         },
         intervals=interval_table(rows, seed=seed),
     )
@@ -168,7 +168,7 @@ def _places(dataset: str, examples: Sequence[Example]) -> dict[str, str]:
     if not path.is_file():
         return {}
     root = examples[0].image_root if examples else None
-    found = {"path": str(path.absolute())}
+    found = {"data_path": str(path.absolute())}
     if root is not None and root.absolute() != path.absolute().parent:
         found["image_root"] = str(root.absolute())
     return found

@@ -269,11 +269,11 @@ def open_evaluation(
         examples = _find_data(results, str(dataset), split, image_root, echo, notes)
     elif results is not None and results.model.get("kind") != "predictions":
         named, root = str(results.data.get("dataset")), image_root
-        path_then = results.data.get("path")
+        path_then = results.provenance.get("data_path")
         if isinstance(path_then, str) and Path(path_then).is_file():
             # the name as it was typed may mean another file from here, or none
             named = path_then
-            root_then = results.data.get("image_root")
+            root_then = results.provenance.get("image_root")
             if root is None and isinstance(root_then, str):
                 root = Path(root_then)
         try:
