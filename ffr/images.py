@@ -23,7 +23,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from ffr.errors import DataError
-from ffr.text import is_url, one_line
+from ffr.text import cut_middle, is_url, one_line
 
 MAX_IMAGE_PIXELS = 602_112
 """Pixels a picture keeps by default: 768·28·28, as in the released training."""
@@ -451,4 +451,5 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _shown(location: str | Path) -> str:
-    return f'"{one_line(location, 100)}"'
+    # the file's name stands at the end
+    return f'"{cut_middle(one_line(location, 10_000), 100)}"'

@@ -69,6 +69,18 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def cut_middle(text: str, limit: int) -> str:
+    """Both ends of a text longer than so many characters, with a sign for what stands between.
+
+    >>> cut_middle("/a/long/way/to/picture.jpg", 16)
+    '/a/long…ture.jpg'
+    """
+    if len(text) <= limit:
+        return text
+    tail = limit // 2
+    return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 def json_text(value: Any, *, indent: int | None = 2) -> str:
     r"""A value as JSON that cannot steer a terminal.
 

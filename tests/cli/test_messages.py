@@ -241,3 +241,8 @@ def test_what_loads_a_model_draws_no_bars_into_a_log():
     logging.enable_progress_bar()
     with loading_explained("x", kind="a model"):
         assert not logging.is_progress_bar_enabled()
+
+
+def test_a_long_path_keeps_the_name_of_its_file(tmp_path):
+    with pytest.raises(DataError, match=r'^image "/.*….*/the-cat\.png" not found'):
+        find_image("/" + "a-long-way/" * 20 + "the-cat.png")
