@@ -109,6 +109,8 @@ def _form_of(path: Path) -> str:
 
 def _kind_of_records(path: Path) -> Kind | None:
     records = RecordFile(path)
+    if records.tail_fault is not None and not len(records):
+        raise records.tail_fault
     record = parse_record(records.read(0), records.where(0))
     kind = kind_of_object(record)
     if kind is None and record.keys() & {"messages", "dialogue", "response"}:
