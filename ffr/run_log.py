@@ -61,14 +61,14 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a metrics file, empty cells left out; a torn last line is left out too."""
     rows: list[dict[str, float]] = []
     # a damaged byte spoils its row alone, which then is no row of numbers
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for line in csv.DictReader(file):
-            try:
-                row = {name: float(cell) for name, cell in line.items() if name and cell}
-            except (TypeError, ValueError):
-                continue
-            if "step" in row:
-                rows.append({**row, "step": int(row["step"])})
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    # what has no end was being written, and the beginning of a number is another number
+    for line in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")):
+        try:
+            row = {name: float(cell) for name, cell in line.items() if name and cell}
+            rows.append({**row, "step": int(row["step"])})
+        except (TypeError, ValueError, OverflowError, KeyError):
+            continue
     return rows
 
 
