@@ -59,14 +59,17 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     rows: list[dict[str, float]] = []
     # a damaged byte spoils its row alone, which then is no row of numbers
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for line in csv.DictReader(file):
+        lines = csv.DictReader(file)
+        while True:
             try:
+                line = next(lines)
                 row = {name: float(cell) for name, cell in line.items() if name and cell}
-            except (TypeError, ValueError):
-                continue
-            if "step" in row:
-                rows.append({**row, "step": int(row["step"])})
-    return rows
+                if "step" in row:
+                    rows.append({**row, "step": int(row["step"])})
+            except StopIteration:
+                return rows
+            except (TypeError, ValueError, OverflowError, csv.Error):
+                continue  # a cell longer than any number, a step that is no number
 
 
 def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:
