@@ -51,17 +51,27 @@ def call(words: list[str]) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def content(folder: Path) -> dict[str, bytes | dict[str, object]]:
+def content(folder: Path) -> dict[str, object]:
     """All files but times, by their paths."""
-    found: dict[str, bytes | dict[str, object]] = {}
+    found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             data = path.read_bytes()
             is_results = path.name == "results.json"
             found[str(path.relative_to(folder))] = (
-                json.loads(data) | {"provenance": None} if is_results else data
+                _without_times(json.loads(data)) if is_results else data
             )
     return found
+
+
+def _without_times(value: object) -> object:
+    """A result without what differs from one time to the next, and from one folder to the next."""
+    if isinstance(value, list):
+        return [_without_times(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    left_out = {"provenance", "path", "image_root"}
+    return {name: _without_times(item) for name, item in value.items() if name not in left_out}
 
 
 def fail() -> None:
