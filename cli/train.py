@@ -289,8 +289,7 @@ def _wants_progress(asked: bool | None) -> bool:
 
 def _never_a_signal(run: Path) -> bool:
     """Whether every prompt's answers earned the same in every step of a GRPO run."""
-    from ffr.report.answered import METRICS_FILE
-    from ffr.run_log import read_metrics
+    from ffr.run_log import METRICS_FILE, read_metrics
 
     shares = [
         row["no_signal_share"]

@@ -1,9 +1,12 @@
-"""Pages of the repository that docs/ links to, put into the site."""
+"""What the site needs beyond docs/: pages that lie elsewhere, and examples in docstrings as code."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -29,3 +32,16 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     for source, target in PAGES.items():
         markdown = markdown.replace(f"](../{source}", f"]({target}")
     return markdown
+
+
+# from `>>>` to the next empty line
+_EXAMPLE = re.compile(r"^([ ]*)(>>> .*?)(?=\n[ ]*\n|\Z)", re.M | re.S)
+
+
+class Examples(griffe.Extension):
+    """Shows the examples in docstrings as code."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        """Puts a fence around each."""
+        if obj.docstring is not None:
+            obj.docstring.value = _EXAMPLE.sub(r"\1```python\n\1\2\n\1```", obj.docstring.value)

@@ -33,6 +33,7 @@ from ffr.exports.parity import (
     REFERENCE_CASES,
     TOLERANCES,
     Call,
+    Case,
     Figures,
     as_content,
     between_processors,
@@ -164,8 +165,11 @@ def export_plan(
         _write_info(plan, scratch, dtype=dtype, opset=opset, figures=[], providers=[])
         session = open_session(scratch, device=device)
         figures: list[Figures] = []
+        cases: list[Case] = []
         reference: Call | None = None
         for case in plan.cases():
+            if plan.part in ("text", "fragment"):
+                cases.append(case)
             figures.append(
                 compare(case.name, case.calls, session.run, one_item=plan.part == "vision")
             )
@@ -186,7 +190,7 @@ def export_plan(
         content = _write_info(
             plan, scratch, dtype=dtype, opset=opset, figures=figures, providers=[session.provider]
         )
-        write_text(scratch / "README.md", readme_of(plan, content))
+        write_text(scratch / "README.md", readme_of(plan, content, scratch, cases))
         del session
     return content
 

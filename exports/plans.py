@@ -242,6 +242,7 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
     saved = (model.config, encoder.tokenizer, encoder.image_processor)
     settings = {"pooling": "the model's own", "normalized": True}
     if part == "text":
+        settings |= _text_settings(encoder)
         # SigLIP's texts all have one length
         length = (
             None
@@ -274,6 +275,18 @@ def plan_encoder(encoder: DualEncoder, part: Literal["text", "image"]) -> Plan:
     )
 
 
+def _text_settings(encoder: DualEncoder | SentenceEncoder) -> dict[str, Any]:
+    """How texts become ids, for those who do it without ffr."""
+    return {
+        "max_text_tokens": encoder.max_text_tokens,
+        "is_lowered": isinstance(encoder, SentenceEncoder) and encoder.is_lowered,
+        "pad_id": encoder.tokenizer.pad_token_id,
+        "pad_token": encoder.tokenizer.pad_token,
+        # SigLIP was trained on full rows of padding
+        "pads_to_longest": str(encoder.model.config.model_type).startswith("siglip"),
+    }
+
+
 def plan_sentence_encoder(encoder: SentenceEncoder) -> Plan:
     """A sentence encoder with its pooling.
 
@@ -288,8 +301,7 @@ def plan_sentence_encoder(encoder: SentenceEncoder) -> Plan:
         settings={
             "pooling": encoder.pooling,
             "normalized": True,
-            "max_text_tokens": encoder.max_text_tokens,
-            "is_lowered": encoder.is_lowered,
+            **_text_settings(encoder),
         },
         saved=(model.config, encoder.tokenizer),
         # a few activations of these are so large that one scale for all loses the others: MiniLM's
@@ -399,6 +411,7 @@ def plan_fragment(encoder: DualEncoder) -> Plan:
         settings={
             "pooling": "mean of the normalised vectors of texts and images, normalised anew",
             "normalized": True,
+            **_text_settings(encoder),
         },
         save_preprocessing=texts.save_preprocessing,
         usage=_ENCODER_USAGE["fragment"],

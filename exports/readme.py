@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ffr.exports.parity import Case
+from ffr.exports.plain import limits_of, usage_without_ffr
 from ffr.exports.plans import Plan
 from ffr.exports.reference import REFERENCE_FILE
 from ffr.exports.runtime import INFO_FILE
@@ -18,12 +22,14 @@ PROCESSORS = {
 """Where the numbers of each type are right."""
 
 
-def readme_of(plan: Plan, content: dict[str, Any]) -> str:
+def readme_of(plan: Plan, content: dict[str, Any], folder: Path, cases: Sequence[Case]) -> str:
     """The text, in Markdown.
 
     Args:
         plan: What was exported.
         content: Of `export.json`.
+        folder: The export, whole but for this.
+        cases: What texts it was checked with; empty for one that takes none.
     """
     rows = "\n".join(
         f"| {item['name']} | {item['num_calls']} | {item['max_difference']:.1e} | "
@@ -38,7 +44,21 @@ def readme_of(plan: Plan, content: dict[str, Any]) -> str:
         "vision": "A call takes one image.",
         "fragment": "A call takes the texts and images of one fragment; one kind may have no rows.",
     }.get(plan.part, "A call takes any number of items.")
-    return f"""# {plan.part} part of {plan.name} as ONNX
+    plain = usage_without_ffr(plan.part, plan.kind, folder, cases)
+    without_ffr = (
+        "Without ffr its inputs are made by the model's own preparation in transformers, whose files "
+        "lie here."
+        if plain is None
+        else f"""Without ffr it needs `onnxruntime`, `numpy`, and `tokenizers` for texts, `pillow` for pictures:
+
+```python
+{plain}```"""
+    )
+    limits = "".join(
+        f"| {name} | {text} |\n"
+        for name, text in limits_of(plan.part, folder, content["settings"]).items()
+    )
+    return f"""# {plan.part} part of {_shown(plan.name)} as ONNX
 
 {plan.kind}, {content["dtype"]}, opset {content["opset"]}, written by `ffr export onnx`. {a_call}
 It needs ONNX Runtime: attention and rotary positions are operators of its own.
@@ -51,6 +71,11 @@ Outputs: {", ".join(f"`{name}`" for name in content["outputs"])}, float32.
 ```python
 {plan.usage.format(folder=".")}```
 
+{without_ffr}
+
+| what it takes | |
+|---|---|
+{limits}
 Against torch, on inputs that it was not traced with ({", ".join(content["providers_tried"])}; allowed: difference
 {content["tolerance"]["max_difference"]}, cosine {content["tolerance"]["min_cosine"]}):
 
@@ -64,3 +89,12 @@ refuses the export where its outputs are not those that lie there (allowed: diff
 
 Measure its speed with `ffr export bench` on this folder. Versions and checksums stand in `{INFO_FILE}`.
 """
+
+
+def _shown(name: str) -> str:
+    """A model's name without its place on this machine."""
+    path = Path(name)
+    if not path.is_dir():
+        return name
+    # the folder in a run, or in a model that comes with ffr
+    return path.parent.name if path.name in ("merged", "base") else path.name

@@ -1,6 +1,43 @@
 """Fine-grained fragment retrieval.
 
-Find the part of a long multi-modal dialogue that a query means.
+Find the part of a long multi-modal dialogue that a query means. The names below are loaded when
+they are first asked for, so that `import ffr` costs nothing; docs/python.md shows each.
+
+>>> chat = [("Ann", "the bus is late"), ("Bob", "too bad")]
+>>> load_model("baseline:overlap").retrieve(chat, "bus").text
+'Ann: the bus is late'
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ffr.answer import parse
+    from ffr.collator import Collator
+    from ffr.data.catalog import load_dataset
+    from ffr.report.measured import evaluate
+    from ffr.retrieval.asking import load_model
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Collator": "collator",
+    "evaluate": "report.measured",
+    "load_dataset": "data.catalog",
+    "load_model": "retrieval.asking",
+    "parse": "answer",
+}
+
+__all__ = ["Collator", "__version__", "evaluate", "load_dataset", "load_model", "parse"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

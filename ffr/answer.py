@@ -477,3 +477,31 @@ def is_well_formed(response: str) -> bool:
 def read_answer(response: str) -> Fragment:
     """The fragment of `read_response` alone."""
     return read_response(response).fragment
+
+
+def parse(text: str, *, strict: bool = False) -> Fragment:
+    """The fragment that an answer names: `ffr.parse`.
+
+    Args:
+        text: What a model has written, of either style.
+        strict: Take nothing but an answer that keeps to the format to the byte and repeats no id.
+            Else all that can be read without guessing is read, as `ffr eval` does; a text that
+            names nothing gives an empty fragment.
+
+    Raises:
+        ValueError: where it is no text; with `strict`, where it is not in the format.
+
+    >>> parse("Here: <|utt_ids_start|>[0, 3]<|utt_ids_end|>")
+    Fragment(utterance_ids=(0, 3), image_ids=())
+    >>> parse("lines 0 and 3", strict=True)
+    Traceback (most recent call last):
+        ...
+    ValueError: 'lines 0 and 3' is no well-formed answer: not in the answer format, no utterance ids, no image ids
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r}"[:80] + " is no answer; give the text that a model has written")
+    read = read_response(text)
+    if strict and not read.is_well_formed:
+        problems = ", ".join(read.problems)
+        raise ValueError(f"{text[:80]!r} is no well-formed answer: {problems}")
+    return read.fragment

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ffr.notebook import table
 from ffr.text import is_url
 
 
@@ -69,10 +70,41 @@ class Utterance:
     def images(self) -> tuple[Image, ...]:
         return tuple(segment for segment in self.segments if isinstance(segment, Image))
 
+    @classmethod
+    def of(cls, line: Any, where: str = "the line") -> Utterance:
+        """The utterance that a pair of a speaker and what is said stands for.
+
+        What is said is a text, a picture (`Path` or `Image`), or a list of them.
+
+        Raises:
+            ValueError: where it is anything else; the sentence names the line.
+
+        >>> Utterance.of(("Ann", ["look: ", Path("cat.png")])).images
+        (Image(source='cat.png', caption=''),)
+        """
+        if isinstance(line, Utterance):
+            return line
+        found = f"{line!r}"[:80]
+        if not isinstance(line, (tuple, list)) or len(line) != 2 or not isinstance(line[0], str):
+            raise ValueError(f"{where} is {found}; write a pair (speaker, text)")
+        speaker, said = line
+        parts = said if isinstance(said, (tuple, list)) else [said]
+        segments: list[str | Image] = []
+        for part in parts:
+            if isinstance(part, Path):
+                segments.append(Image(str(part)))
+            elif isinstance(part, (str, Image)):
+                segments += [part] if part else []
+            else:
+                raise ValueError(f"{where} says {part!r}"[:120] + "; write texts, Paths or Images")
+        return cls(speaker, tuple(segments))
+
 
 @dataclass(frozen=True)
 class Dialogue:
     """A long dialogue.
+
+    In a notebook it shows itself as a table.
 
     >>> chat = Dialogue("d1", (Utterance("user1", ("hi",)), Utterance("user2", (Image("a.png"), Image("b.png")))))
     >>> len(chat.utterances), len(chat.images), chat.image_utterance_ids
@@ -81,6 +113,69 @@ class Dialogue:
 
     id: str
     utterances: tuple[Utterance, ...]
+
+    @classmethod
+    def of(cls, lines: Iterable[Any], id: str = "dialogue") -> Dialogue:  # noqa: A002 - the field
+        """A dialogue of pairs (speaker, what is said), as `Utterance.of` takes them.
+
+        Raises:
+            ValueError: where a line is something else, or there is none.
+
+        >>> chat = Dialogue.of([("Ann", "look"), ("Ann", Path("cat.png")), ("Bob", "nice")])
+        >>> len(chat.utterances), chat.image_utterance_ids
+        (3, (1,))
+        """
+        if isinstance(lines, (str, bytes, Mapping)) or not isinstance(lines, Iterable):
+            found = f"{lines!r}"[:80]
+            raise ValueError(f"the dialogue is {found}; write a list of pairs (speaker, text)")
+        utterances = tuple(
+            Utterance.of(line, f"line {number} of the dialogue")
+            for number, line in enumerate(lines)
+        )
+        if not utterances:
+            raise ValueError("the dialogue is empty; a dialogue has utterances")
+        return cls(id, utterances)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def html(self, marked: Fragment | None = None) -> str:
+        """The dialogue as an HTML table, the lines of a fragment set off.
+
+        Args:
+            marked: Its utterances, and those that its images hang on, are set off.
+        """
+        chosen = set() if marked is None else set(marked.utterance_ids)
+        hosts = self.image_utterance_ids
+        for image_id in () if marked is None else marked.image_ids:
+            chosen |= {*hosts[image_id : image_id + 1]}
+        num = f"{len(self.utterances)} utterances, {len(self.images)} images"
+        return table(
+            ["", "speaker", "utterance"],
+            [
+                [str(number), utterance.speaker, said]
+                for number, (utterance, said) in enumerate(
+                    zip(self.utterances, self.said(), strict=True)
+                )
+            ],
+            caption=f"{self.id}: {num}",
+            marked=chosen,
+        )
+
+    def said(self) -> list[str]:
+        """What each utterance says, in words: `[image 0: cat.png]` stands for a picture.
+
+        >>> Dialogue("d", (Utterance("a", ("look ", Image("cat.png"))),)).said()
+        ['look [image 0: cat.png]']
+        """
+        numbers = iter(range(len(self.images)))
+        return [
+            "".join(
+                part if isinstance(part, str) else f"[image {next(numbers)}: {part.source}]"
+                for part in line.segments
+            )
+            for line in self.utterances
+        ]
 
     @cached_property
     def images(self) -> tuple[Image, ...]:

@@ -24,6 +24,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -336,6 +337,12 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
+def remove_if_empty(folder: Path) -> None:
+    """Deletes a folder; nothing where it holds something, or is not there."""
+    with suppress(OSError):
+        os.rmdir(folder)
+
+
 # -- one owner a folder ----------------------------------------------------------------------------
 
 OWNER_FILE = ".owner"
@@ -369,6 +376,28 @@ def owned_folder(folder: Path) -> Iterator[None]:
         # while the lock is held: whoever waits for it looks whether its file is still there
         remove(path)
         lock.release()
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether another process has a folder through `owned_folder`.
+
+    >>> with temporary_folder() as folder:
+    ...     is_in_use(folder)
+    False
+    """
+    path = folder / OWNER_FILE
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0, mode=0o666)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:
+        return False  # not ours to lock: then nobody can tell
+    remove(path)
+    lock.release()
+    return False
 
 
 def _owner_words(path: Path) -> str:
@@ -564,16 +593,40 @@ def _said_by_the_system(target: Path) -> Iterator[None]:
 
 
 def _exchange(made: Path, target: Path, old: Path) -> None:
-    """Puts a folder in the place of another.
+    """Puts a folder in the place of another, in one call where the system has one.
 
-    One that is killed in between is finished by `_remove_scratch`.
+    Where it needs two, one that is killed in between is finished by `_remove_scratch`.
     """
+    if _swap_names(made, target):
+        return
     os.replace(target, old)
     try:
         os.replace(made, target)
     except OSError:
         os.replace(old, target)
         raise
+
+
+def _swap_names(one: Path, other: Path) -> bool:
+    """Lets two names change places at once; False where the system or its disk cannot.
+
+    Raises:
+        OSError: where it could, and may not.
+    """
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:  # an older C library
+        return False
+    of_here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if call(of_here, os.fsencode(one), of_here, os.fsencode(other), exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
 
 
 def _remove_scratch(folder: Path) -> None:
@@ -585,11 +638,15 @@ def _remove_scratch(folder: Path) -> None:
                 whole = folder / name
                 os.replace(whole if whole.exists() else old, folder.parent / name)
     with suppress(OSError):
-        # the usual case, without the walk of rmtree
-        os.unlink(folder / _LOCK_FILE)
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _LOCK_FILE:
+                os.unlink(path)
+        # last, for what is left without a lock has nobody who could be asked for it
+        with suppress(FileNotFoundError):
+            os.unlink(folder / _LOCK_FILE)
         os.rmdir(folder)
-        return
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _scratch_path(beside: Path, name: str) -> Path:
@@ -631,8 +688,10 @@ def _is_dead(path: Path, host: str, is_folder: bool) -> bool:
         lock = os.open(path / _LOCK_FILE if is_folder else path, os.O_RDWR)
     except FileNotFoundError:
         # killed before it made its lock, or just about to make it: then it makes another folder
-        os.rmdir(path)
-        return False
+        with suppress(OSError):
+            os.rmdir(path)
+        # what holds something all the same has its lock by now, or was killed as it put that away
+        return is_folder and path.exists() and not (path / _LOCK_FILE).exists()
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

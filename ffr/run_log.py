@@ -9,6 +9,9 @@ from pathlib import Path
 
 from ffr.files import append, replace_text, replaced_path
 
+METRICS_FILE = "metrics.csv"
+"""In a run's folder; it is there from the moment that the first step may be taken."""
+
 
 class MetricsFile:
     """Rows of figures by step in a CSV file; missing figures are empty cells.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any
 
 from rich import box
 from rich.cells import cell_len, set_cell_size
@@ -20,11 +20,26 @@ class PlainConsole(Console):
     """A console that shows every character as it is.
 
     No markup, no emoji codes, and control characters as signs.
+
+    Args:
+        stderr: Whether it writes to standard error.
+        is_coloured: Whether it may have colours.
+        file: What it writes to in the place of the terminal.
+        width: Its columns; None for those of the terminal.
     """
 
-    def __init__(self, *, stderr: bool = False, is_coloured: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        stderr: bool = False,
+        is_coloured: bool = True,
+        file: IO[str] | None = None,
+        width: int | None = None,
+    ) -> None:
         super().__init__(
             stderr=stderr,
+            file=file,
+            width=width,
             color_system="auto" if is_coloured else None,
             markup=False,
             emoji=False,

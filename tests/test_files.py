@@ -130,11 +130,35 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(
             raise OSError(28, "No space left on device")
         replace(source, target)
 
+    # as on a disk that cannot let two names change places
+    monkeypatch.setattr(files, "_swap_names", lambda one, other: False)
     monkeypatch.setattr(files.os, "replace", fail_second)
     with pytest.raises(OSError, match="No space left"), replaced_folder(folder) as made:
         (made / "new").touch()
     assert renamed == ["merged.old", "merged", "merged"]
     assert [path.name for path in folder.iterdir()] == ["old"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems rename twice")
+def test_a_folder_is_never_missing_while_another_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two change places in one call: no rename of the one that is there."""
+    renamed: list[str] = []
+    replace = os.replace
+
+    def noted(source: Path, target: Path) -> None:
+        renamed.append(Path(source).name)
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", noted)
+    for content in ("first", "second"):
+        with replaced_folder(tmp_path / "merged") as made:
+            (made / content).touch()
+    assert renamed == ["merged"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["merged", "second"]
+    with pytest.raises(FileNotFoundError, match="missing"):
+        files._swap_names(tmp_path / "merged", tmp_path / "missing")
 
 
 def test_a_full_disk_is_the_same_error_whoever_wrote(tmp_path: Path) -> None:
@@ -201,9 +225,13 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
 
 
-def test_a_folder_without_a_lock_is_litter_where_it_is_empty(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [[], ["set"]])
+def test_a_folder_without_a_lock_is_litter(tmp_path: Path, content: list[str]) -> None:
+    """Of one killed before it took its lock, or as it put it away."""
     name = f".set.ffr-{files._host()}-1-1.part"
     (tmp_path / name).mkdir()
+    for inner in content:
+        (tmp_path / name / inner).touch()
     replace_text(tmp_path / "a", "")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ffr.data.dataset import ExampleDataset, open_dataset
 from ffr.data.forms.formats import read_record
@@ -17,8 +18,13 @@ from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, UsageError
 from ffr.files import remove, replaced_folder
 from ffr.progress import Say
+from ffr.text import is_url
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
+
+TABLE_SUFFIXES = (".parquet", ".arrow")
+SAVED_TABLE_FILES = ("dataset_info.json", "dataset_dict.json")
+"""What a folder holds that `save_to_disk` of the library datasets wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ SAMPLE_SEED = 0
 
 
 def load_dataset(
-    spec: str | Path,
+    spec: Any,
     *,
     split: str = "val",
     image_root: str | Path | None = None,
@@ -74,14 +80,15 @@ def load_dataset(
     rules: ModelRules | None = None,
     echo: Say | None = None,
 ) -> ExampleDataset:
-    """Opens a named set or a file.
+    """Opens a named set, a file, a set of the hub, or records at hand: `ffr.load_dataset`.
 
     Args:
-        spec: `mldr`, `wechat`, `sample`, `wechat-sample`, the path of a data file, or of a folder
-            with one file a split.
-        split: Which part of a named set or folder; of no matter for a file.
-        image_root: Folder that relative image paths are resolved against; the data file's own if
-            None.
+        spec: `mldr`, `wechat`, `sample`, `wechat-sample`; the path of a data file (.json, .jsonl,
+            plain or .gz; .parquet, .arrow), or of a folder with one file a split; the hub id of a
+            set (`owner/name`); a list of records, a `datasets.Dataset` or a data frame.
+        split: Which part of a set or folder; of no matter for a file or records.
+        image_root: Folder that relative image paths are resolved against; where None, the data
+            file's own, and the working folder for a set of the hub and for records.
         skip_bad: Leave out records that cannot be used, and say so through `echo`, instead of
             failing at the first.
         require_images: Every picture must decode; False for uses that look at no picture.
@@ -93,6 +100,12 @@ def load_dataset(
         UsageError: for a name or split that does not exist, or a set that is not here; with the
             ways out.
         DataError: where the file cannot be used.
+        ValueError: where it is no such thing.
+
+    >>> line = {"speaker": "Ann", "utterance": "the bus is late"}
+    >>> record = {"dialogue_id": "d1", "dialogue": [line], "query_text": "bus", "gt_turns": [0]}
+    >>> len(load_dataset([record]))
+    1
     """
     path, default_root = locate(spec, split=split, echo=echo)
     dataset = open_dataset(
@@ -113,14 +126,15 @@ def load_dataset(
     return dataset
 
 
-def locate(
-    spec: str | Path, *, split: str = "val", echo: Say | None = None
-) -> tuple[Path, Path | None]:
-    """The data file of a name or path, and the folder of its images where it is another.
+def locate(spec: Any, *, split: str = "val", echo: Say | None = None) -> tuple[Path, Path | None]:
+    """The data file of a name, path or table, and the folder of its images where it is another.
 
     Raises:
         UsageError: as `load_dataset`.
+        ValueError: likewise.
     """
+    if not isinstance(spec, str | Path):
+        return _locate_table(spec, split, Path())
     entry = NAMED_SETS.get(str(spec))
     if entry is None:
         return _locate_path(Path(spec), split)
@@ -176,9 +190,22 @@ def describe_sets() -> list[tuple[str, str, str]]:
     return rows
 
 
-def _locate_path(path: Path, split: str) -> tuple[Path, None]:
+def _locate_table(table: Any, split: str, root: Path) -> tuple[Path, Path]:
+    # heavy, and most data are files of ours
+    from ffr.data.exchange import file_of_table
+
+    return file_of_table(table, split), root
+
+
+def _locate_path(path: Path, split: str) -> tuple[Path, Path | None]:
+    if path.suffix in TABLE_SUFFIXES and path.exists():
+        return _locate_table(path, split, path.parent)
     if path.is_dir():
+        if any((path / name).exists() for name in SAVED_TABLE_FILES):
+            return _locate_table(path, split, path)
         return _file_of_split(path, split), None
+    if is_hub_id(path):
+        return _locate_table(str(path), split, Path())
     if not path.exists():
         nearest = difflib.get_close_matches(str(path), NAMED_SETS, 1, 0.6)
         hint = (
@@ -188,6 +215,18 @@ def _locate_path(path: Path, split: str) -> tuple[Path, None]:
         )
         raise UsageError(f"no data file or set {str(path)!r}; {hint}")
     return path, None
+
+
+def is_hub_id(spec: str | Path) -> bool:
+    """Whether a name can be that of a set on the hub, `owner/name`, and is no path here.
+
+    >>> is_hub_id("someone/chats"), is_hub_id("./chats"), is_hub_id("data/dev.jsonl")
+    (True, False, False)
+    """
+    owner, slash, name = str(spec).partition("/")
+    is_plain = bool(slash and owner and name) and "/" not in name and owner[0] not in ".~"
+    is_file = name.endswith((*_SUFFIXES, *TABLE_SUFFIXES))
+    return is_plain and not is_file and not Path(owner).exists() and not is_url(spec)
 
 
 def _file_of_split(folder: Path, split: str) -> Path:

@@ -19,6 +19,10 @@ from ffr.data.judgement import ModelRules, RecordJudge, fallback_id_of
 from ffr.data.pictures import PictureMemory
 from ffr.dialogue import Example
 from ffr.errors import DataError
+from ffr.notebook import table
+
+NUM_SHOWN_EXAMPLES = 10
+"""Examples that a notebook shows."""
 
 NUM_SHOWN_REASONS = 10
 """Reasons for leaving something out that are kept and shown."""
@@ -116,6 +120,35 @@ class ExampleDataset(Sequence[Example]):
         examples, _ = read_record(record, fallback_id=fallback_id, image_root=self.image_root)
         dialogue = examples[0].dialogue.with_digests(self._digests)
         return [replace(example, dialogue=dialogue) for example in examples]
+
+    def to_hf(self, **options: Any) -> Any:
+        """The examples as a `datasets.Dataset` for TRL: `ffr.data.exchange.to_hf`."""
+        from ffr.data.exchange import to_hf
+
+        return to_hf(self, **options)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} examples of {self.path.name}>"
+
+    def _repr_html_(self) -> str:
+        shown = [self[index] for index in range(min(len(self), NUM_SHOWN_EXAMPLES))]
+        left_out = f"; {self.num_left_out} left out" if self.num_left_out else ""
+        return table(
+            ["", "dialogue", "utterances", "images", "query", "answer"],
+            [
+                [
+                    str(index),
+                    example.dialogue.id,
+                    str(len(example.dialogue.utterances)),
+                    str(len(example.dialogue.images)),
+                    example.query,
+                    "" if example.fragment is None else format_answer(example.fragment),
+                ]
+                for index, example in enumerate(shown)
+            ],
+            caption=f"{self.path.name}: {len(self)} examples{left_out}",
+            foot="…" if len(self) > len(shown) else "",
+        )
 
     def __len__(self) -> int:
         return len(self._record_of)

@@ -46,6 +46,10 @@ _TIMEOUT_SECONDS = 30.0
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, OSError)
 
 
+class _LostError(Exception):
+    """The connection failed; what a disk refuses is another matter, which no new try mends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Download:
     """What `install` did."""
@@ -145,6 +149,7 @@ def fetch(
         UsageError: where the URL is no http or https address.
         DataError: where the server refuses, the file is too large, or the connection fails again
             and again.
+        OSError: where the disk refuses; no new try would mend that.
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
@@ -166,8 +171,8 @@ def fetch(
                     where=_shown_url(url),
                 ) from error
             reason = f"the server answers {error.code} {error.reason}"
-        except _NETWORK_ERRORS as error:
-            reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+        except _LostError as error:
+            reason = str(error)
         got = part.stat().st_size if part.exists() else 0
         failures = 1 if got > had else failures + 1
         if failures > num_retries:
@@ -201,6 +206,8 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
             remove(part)  # what lies here does not fit the server's file: start over
             return False
         raise
+    except _NETWORK_ERRORS as error:
+        raise _lost(error) from error
     with response:
         begin, total = _extent(response, have)
         if total is not None and total > max_bytes:
@@ -220,7 +227,7 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
             write(dump_record({"url": url, "tag": tag, "total": total}))
         with open_from(part, begin) as file:
             have = begin
-            while chunk := response.read(_CHUNK_BYTES):
+            while chunk := _read(response):
                 have += len(chunk)
                 if have > max_bytes:
                     raise DataError(
@@ -234,6 +241,19 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
     return total is None or have == total
 
 
+def _read(response: Any) -> bytes:
+    """The next bytes of an answer; none at its end."""
+    try:
+        chunk: bytes = response.read(_CHUNK_BYTES)
+    except _NETWORK_ERRORS as error:
+        raise _lost(error) from error
+    return chunk
+
+
+def _lost(error: Exception) -> _LostError:
+    return _LostError(str(getattr(error, "reason", None) or error) or type(error).__name__)
+
+
 def _extent(response: Any, asked_from: int) -> tuple[int, int | None]:
     """The offset that the answer begins at, and the length of the whole file where it is told."""
     length = response.headers.get("Content-Length", "")
@@ -243,7 +263,7 @@ def _extent(response: Any, asked_from: int) -> tuple[int, int | None]:
     unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
     span, _, whole = rest.partition("/")
     if unit != "bytes" or span.partition("-")[0] != str(asked_from):
-        raise http.client.HTTPException("the server sent another part than was asked for")
+        raise _LostError("the server sent another part than was asked for")
     return asked_from, int(whole) if whole.isascii() and whole.isdigit() and len(
         whole
     ) < 19 else None

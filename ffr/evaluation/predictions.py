@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ffr.answer import parse_strict
+from ffr.answer import format_answer, parse_strict
 from ffr.data.dataset import IdentityOfData
 from ffr.data.forms.predictions import IMAGE_DIGESTS, example_of_prediction, prediction_from_json
 from ffr.data.index import RecordFile, parse_record
@@ -113,7 +113,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         if example is not None and truth is not None and with_baselines:
             for baseline, its_table in baselines.values():
                 its_table.add(
-                    baseline.answer([example])[0].response,
+                    format_answer(baseline.fragment(example)),
                     truth,
                     num_utterances=num_utterances,
                     num_images=num_images,

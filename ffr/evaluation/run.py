@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ffr.answer import format_answer
 from ffr.data.dataset import data_identity
 from ffr.dialogue import Example
 from ffr.embedding import Encoder
@@ -108,7 +109,7 @@ def evaluate(
             if meter is not None and example.fragment is not None:
                 meter.add(example, read)
             for baseline, its_table in tables.values():
-                its_table.add_example(example, baseline.answer([example])[0].response)
+                its_table.add_example(example, format_answer(baseline.fragment(example)))
         log.finish()
     rows, summary = table.rows(), table.summary()
     summary["answers"] |= {"num_cut_off": num_cut_off, "num_failed": len(failures)}

@@ -182,6 +182,29 @@ class Vlm(nn.Module):
         """Number of ids of an answer's text with the end of its turn."""
         return len(self._chat.answer_ids(answer))
 
+    @property
+    def forward_arguments(self) -> frozenset[str]:
+        """Names of what the whole model takes."""
+        whole = inspect.signature(self.base.forward).parameters
+        return frozenset(whole) | self._forward_arguments
+
+    def token_types(self, ids: torch.Tensor, attention: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Which tokens stand for pictures, by the name under which the architecture takes it.
+
+        Args:
+            ids: (B, L) token ids.
+            attention: (B, L), 1 on tokens and 0 on padding.
+
+        Returns:
+            int32 of (B, L), 1 on image tokens; empty for architectures that do not ask.
+        """
+        names = _TOKEN_TYPES & self._forward_arguments
+        if not names:
+            return {}
+        # a padding id could be the image's
+        is_image = (ids == self.base.config.image_token_id) & (attention == 1)
+        return dict.fromkeys(names, is_image.int())
+
     def collate(
         self,
         rows: Sequence[Encoded],
@@ -202,10 +225,8 @@ class Vlm(nn.Module):
         device = self.device
         inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
         features = [self.tower.features(image) for row in rows for image in row.images]
-        for name in _TOKEN_TYPES & self._forward_arguments:
-            # a padding id could be the image's
-            is_image = (ids == self.base.config.image_token_id) & (attention == 1)
-            inputs[name] = is_image.int().to(device)
+        types = self.token_types(ids, attention)
+        inputs |= {name: value.to(device) for name, value in types.items()}
         return Batch({**inputs, **image_arguments(features)}, answer.to(device))
 
     def answer_logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +25,8 @@ from ffr.metrics.functional.figures import FIGURES, confusion_counts, sample_fig
 from ffr.metrics.functional.ratios import F1, PRECISION, RECALL
 from ffr.progress import Say
 from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE
+from ffr.run_log import METRICS_FILE
 from ffr.runs import RECORD_FILE
-
-METRICS_FILE = "metrics.csv"
 
 UNKNOWN = "unknown"
 
@@ -139,7 +138,7 @@ class Evaluation:
         results: Results | None,
         predictions: Path,
         *,
-        examples: ExampleDataset | FirstExamples | None,
+        examples: Sequence[Example] | None,
         image_root: Path,
         notes: list[str],
         run: Path | None,

@@ -15,7 +15,7 @@ from ffr.errors import DataError
 from ffr.images import open_image
 from ffr.prompt import IMAGE_MARK
 from ffr.retrieval.api_client import MalformedError, error_text
-from ffr.retrieval.interface import Answer
+from ffr.retrieval.interface import Answer, token_score
 from ffr.text import one_line
 
 
@@ -134,7 +134,13 @@ def read_completion(answer: Any, prices: Prices) -> Answer:
     if logprobs is not None and not all(map(math.isfinite, logprobs)):
         # no JSON can hold them; a line that says so is better than an answer that is lost
         logprobs, extra["logprobs_left_out"] = None, "not all finite"
-    return Answer(_writable(text), logprobs, is_cut_off=reason == "length", extra=extra)
+    return Answer(
+        _writable(text),
+        logprobs,
+        is_cut_off=reason == "length",
+        extra=extra,
+        score=token_score(logprobs or ()),
+    )
 
 
 def _usage(usage: Any, prices: Prices) -> dict[str, Any]:

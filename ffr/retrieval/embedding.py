@@ -474,8 +474,28 @@ def _has_pictures(examples: Sequence[Example]) -> bool:
 # -- retriever -------------------------------------------------------------------------------------
 
 
+def likeness(scores: Scores, fragment: Fragment) -> float:
+    """The score of an answer: how like the query its parts are, at the mean, from 0 to 1.
+
+        s = (1/n) Σ_i (1 + cos_i) / 2 over its n utterances and images; 0 of nothing
+
+    An image that follows its utterance has the utterance's cosine.
+
+    >>> scores = Scores(torch.tensor([0.5, 0.1]).double(), None, torch.tensor([0]))
+    >>> likeness(scores, Fragment((0,), (0,))), likeness(scores, Fragment())
+    (0.75, 0.0)
+    """
+    images = scores.utterances[scores.hosts] if scores.images is None else scores.images
+    chosen_scores = torch.cat(
+        (scores.utterances[list(fragment.utterance_ids)], images[list(fragment.image_ids)])
+    )
+    if not len(chosen_scores):
+        return 0.0
+    return float(((1 + chosen_scores) / 2).clamp(0, 1).mean())
+
+
 class EmbeddingRetriever:
-    """Answers with what a rule chooses by an encoder's scores.
+    """Answers with what a rule chooses by an encoder's scores; an answer's score is `likeness`.
 
     Args:
         scorer: Scores utterances and pictures.
@@ -515,7 +535,8 @@ class EmbeddingRetriever:
         return prompt_of(example)
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
-        return [
-            Answer(format_answer(self._selection.choose(scores)))
-            for scores in self._scorer.scores(examples)
-        ]
+        answers = []
+        for scores in self._scorer.scores(examples):
+            fragment = self._selection.choose(scores)
+            answers.append(Answer(format_answer(fragment), score=likeness(scores, fragment)))
+        return answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -23,6 +24,8 @@ class Answer:
             are added up in the results.
         failure: Why there is none, where this query cannot be answered, whatever becomes of the
             others; the text is empty then.
+        score: How sure it is, from 0 to 1, comparable among answers of one retriever alone; None
+            where that is not known. What it is, each retriever says.
     """
 
     response: str
@@ -30,6 +33,22 @@ class Answer:
     is_cut_off: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
     failure: str | None = None
+    score: float | None = None
+
+
+def token_score(logprobs: Sequence[float]) -> float | None:
+    """The score of a written answer: the geometric mean of its tokens' probabilities.
+
+        s = exp((1/T) Σ_t log p_t)
+
+    Args:
+        logprobs: Log-probability of each of its T tokens; None comes of none.
+
+    >>> token_score([0.0, -1.0, -1.0, 0.0])
+    0.6065306597126334
+    """
+    # what a server sends may be over 0
+    return math.exp(min(0.0, math.fsum(logprobs) / len(logprobs))) if logprobs else None
 
 
 class Retriever(Protocol):

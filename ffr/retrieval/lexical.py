@@ -84,8 +84,24 @@ before, and the images on them.
 """
 
 
+def shared_words(example: Example, fragment: Fragment) -> float:
+    """The score of an answer: the share of the query's terms that its utterances have.
+
+    0 where the query has no terms.
+
+    >>> from ffr.dialogue import Dialogue
+    >>> chat = Dialogue.of([("a", "the bus is late"), ("b", "too bad")])
+    >>> shared_words(Example(chat, "bus stop"), Fragment((0,)))
+    0.5
+    """
+    wanted = overlap_terms(example.query)
+    lines = example.dialogue.utterances
+    found = set().union(*(overlap_terms(lines[item].text) for item in fragment.utterance_ids))
+    return len(wanted & found) / len(wanted) if wanted else 0.0
+
+
 class BaselineRetriever:
-    """A trivial baseline by name.
+    """A trivial baseline by name; an answer's score is `shared_words`.
 
     Args:
         name: One of `BASELINES`.
@@ -130,4 +146,8 @@ class BaselineRetriever:
         return BASELINES[self._baseline](example, self._seed)
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
-        return [Answer(format_answer(self.fragment(example))) for example in examples]
+        fragments = [self.fragment(example) for example in examples]
+        return [
+            Answer(format_answer(fragment), score=shared_words(example, fragment))
+            for example, fragment in zip(examples, fragments, strict=True)
+        ]

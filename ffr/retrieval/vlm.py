@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ffr.answer import AnswerGrammar
 from ffr.dialogue import Example, FilePrompt
 from ffr.prompt import MAX_SHARED_QUERIES, UTT_ID_START, QueryPosition
-from ffr.retrieval.interface import Answer
+from ffr.retrieval.interface import Answer, token_score
 from ffr.retrieval.prompt_sizes import PromptSizes, query_line
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class VlmRetriever:
 
     Where the query stands behind the dialogue, the queries on one dialogue are answered together,
     and the dialogue passes through the model once for all of them. That is exact, but for the order
-    of floating-point sums.
+    of floating-point sums. The score of an answer is the geometric mean of its tokens'
+    probabilities, under the model's own distribution.
 
     Args:
         vlm: The model; its decoder's attention is set to one that can share prefixes where that is
@@ -171,6 +172,7 @@ class VlmRetriever:
                 response=begun + item.text,
                 logprobs=item.logprobs if self._with_logprobs else None,
                 is_cut_off=not item.token_ids or item.token_ids[-1] not in stops,
+                score=token_score(item.logprobs),
             )
             for item in self._generate(examples)
         ]

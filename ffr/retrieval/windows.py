@@ -9,6 +9,7 @@ the pieces' answers in the numbering of the whole dialogue.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -157,7 +158,8 @@ def merge(example: Example, pieces: Sequence[Piece], answers: Sequence[Answer]) 
     The response is the union in the answer format. Where an answer of a piece was not well-formed,
     a remark behind it says so, which makes the whole malformed too, while what could be read of the
     pieces is still read from it. What the pieces were answered stands in `extra["pieces"]`, and
-    numbers under `usage` are added up. Where a piece cannot be answered, the whole cannot.
+    numbers under `usage` are added up. Where a piece cannot be answered, the whole cannot. The score is the mean of the
+    pieces' scores.
 
     >>> from ffr.dialogue import Utterance
     >>> chat = Example(Dialogue("d", tuple(Utterance("a", (str(number),)) for number in range(3))), "q")
@@ -193,7 +195,13 @@ def merge(example: Example, pieces: Sequence[Piece], answers: Sequence[Answer]) 
     usages = [answer.extra["usage"] for answer in answers if "usage" in answer.extra]
     if usages:
         extra["usage"] = add_usage(usages)
-    return Answer(response, is_cut_off=any(answer.is_cut_off for answer in answers), extra=extra)
+    scores = [answer.score for answer in answers if answer.score is not None]
+    return Answer(
+        response,
+        is_cut_off=any(answer.is_cut_off for answer in answers),
+        extra=extra,
+        score=math.fsum(scores) / len(answers) if len(scores) == len(answers) else None,
+    )
 
 
 def _piece_record(piece: Piece, answer: Answer) -> dict[str, Any]:

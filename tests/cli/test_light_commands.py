@@ -26,6 +26,7 @@ def folder(examples, fake_retriever, tmp_path):
         ["gate", "out", "--baseline", "out"],
         ["show", "out", "--id", "d0"],
         ["report", "out"],
+        ["runs"],
     ],
     ids=lambda words: words[0],
 )

@@ -152,6 +152,20 @@ def test_the_next_call_goes_on(server: Server, tar: Path, tmp_path: Path) -> Non
     assert server.requests == [None, "bytes=3000-"]
 
 
+def test_a_full_disk_is_not_taken_for_a_cut_connection(
+    server: Server, tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, offset: int) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("ffr.data.download.open_from", full)
+    with pytest.raises(
+        DataError, match=r"mldr: cannot be written \(No space left on device\); is there room\?"
+    ):
+        _install(server, tmp_path / "mldr")
+    assert server.requests == [None]
+
+
 def test_a_file_that_changed_begins_anew(server: Server, tar: Path, tmp_path: Path) -> None:
     server.cut_after = [3000]
     with pytest.raises(DataError, match="failed at"):

@@ -25,11 +25,11 @@ from ffr.evaluation.scoring import SLICES
 from ffr.files import replaced_file
 from ffr.metrics.functional.figures import FIGURES, MODALITIES, figure_names
 from ffr.provenance import versions
-from ffr.report.answered import METRICS_FILE, Evaluation
+from ffr.report.answered import Evaluation
 from ffr.report.html.data import SCATTER_CELLS, ReportData, gather, parts_of, to_json
 from ffr.report.html.plots import bar_chart, line_chart, scatter, share_chart
 from ffr.report.tables import interval_text, percent, report_lines, slice_label
-from ffr.run_log import read_metrics, reward_figures
+from ffr.run_log import METRICS_FILE, read_metrics, reward_figures
 
 MAX_PAGE_BYTES = 48_000_000
 """What one page may have before the dialogues go on in a further one."""

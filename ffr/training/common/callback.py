@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from ffr.errors import ModelError
 from ffr.files import remove
 from ffr.progress import Say
-from ffr.run_log import MetricsFile
+from ffr.run_log import METRICS_FILE, MetricsFile
 from ffr.training.common.module import StageModule
 
 
@@ -64,7 +64,7 @@ class StageCallback(Callback):
         # the Trainer has restored the checkpoint by now
         self._first_step = self._step = pl_module.steps_done
         if trainer.is_global_zero:
-            path = Path(trainer.default_root_dir) / "metrics.csv"
+            path = Path(trainer.default_root_dir) / METRICS_FILE
             self._metrics = MetricsFile(path, pl_module.columns, last_step=self._first_step)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._ask_to_stop)

@@ -13,10 +13,18 @@ from ffr.data.catalog import NAMED_SETS
 from ffr.data.dataset import ExampleDataset
 from ffr.embedding.loading import SHIPPED
 from ffr.errors import DataError, ModelError, UsageError
-from ffr.files import owned_folder, replace_text
+from ffr.files import OWNER_FILE, owned_folder, remove, remove_if_empty, replace_text
 from ffr.provenance import command, now, versions
-from ffr.run_log import read_metrics
-from ffr.runs import CONFIG_FILE, RECORD_FILE, ModelSource, RunRecord, Status, new_run_folder
+from ffr.run_log import METRICS_FILE, read_metrics
+from ffr.runs import (
+    CONFIG_FILE,
+    RECORD_FILE,
+    ModelSource,
+    RunRecord,
+    Status,
+    is_unbegun,
+    new_run_folder,
+)
 from ffr.settings import StageConfig, config_fingerprint, load_resumed, resumed_fingerprint, to_yaml
 
 Config = TypeVar("Config", bound=StageConfig)
@@ -47,16 +55,20 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def run_folder(run: Path | None, root: Path, stage: str, model: str) -> Iterator[Path]:
+def run_folder(
+    run: Path | None, root: Path, stage: str, model: str, *, resume: bool
+) -> Iterator[Path]:
     """The run's folder, the same one in all processes.
 
-    The first process makes it and hands its name to those that it starts.
+    The first process makes it and hands its name to those that it starts. A new run that fails
+    before its first step takes with it what it wrote.
 
     Args:
         run: The folder; None makes the next one under `root`.
         root: Folder of the runs.
         stage: Stands in the name of a new folder.
         model: Likewise.
+        resume: Whether the folder holds a run that is gone on with.
 
     Raises:
         UsageError: where processes were started from outside, so that none could hand a name on,
@@ -70,14 +82,38 @@ def run_folder(run: Path | None, root: Path, stage: str, model: str) -> Iterator
             )
         yield run or Path(str(handed))
         return
+    is_ours = run is None or not run.exists()
     if run is None:
         run = new_run_folder(root, stage, model)
-    with owned_folder(run):
-        os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
-        try:
-            yield run
-        finally:
-            os.environ.pop(_RUN_FOLDER_VARIABLE, None)
+    try:
+        with owned_folder(run):
+            os.environ[_RUN_FOLDER_VARIABLE] = str(run.resolve())
+            is_new = not resume and is_unbegun(run)
+            try:
+                yield run
+            except BaseException:
+                if is_new and not has_begun(run):
+                    _clear(run)
+                raise
+            finally:
+                os.environ.pop(_RUN_FOLDER_VARIABLE, None)
+    except BaseException:
+        if is_ours:
+            remove_if_empty(run)
+        raise
+
+
+def has_begun(run: Path) -> bool:
+    """Whether a run came as far as its first step."""
+    return (run / METRICS_FILE).exists()
+
+
+def _clear(run: Path) -> None:
+    # what keeps us from it is most likely what stopped the run, and that is what is told
+    with suppress(OSError):
+        for path in run.iterdir():
+            if path.name != OWNER_FILE:
+                remove(path)
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -203,10 +239,10 @@ def kept_record(
             with suppress(DataError):
                 _end(record, run)
         if isinstance(error, OSError):
+            how = f"go on with `ffr train {config.stage} --resume {run}`"
             raise DataError(
                 f"a file cannot be written or read ({error.strerror or error}); see to its room "
-                "and rights, and go on with "
-                f"`ffr train {config.stage} --resume {run}`",
+                f"and rights, and {how if resume or has_begun(run) else 'give the command again'}",
                 where=str(error.filename or run),
             ) from error
         raise

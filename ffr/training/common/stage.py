@@ -21,7 +21,7 @@ from ffr.data.judgement import ModelRules
 from ffr.models.prompts import PromptBuilder
 from ffr.models.saving import save_adapter, save_merged
 from ffr.progress import Say
-from ffr.run_log import draw_curve
+from ffr.run_log import METRICS_FILE, draw_curve
 from ffr.runs import RUNS_FOLDER, ModelSource, RunRecord, Status, resolve_model
 from ffr.settings import to_yaml
 from ffr.training.common.callback import StageCallback, StepBar
@@ -157,7 +157,8 @@ def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
             be known before.
     """
     start, job = _start(stage, config, job)
-    with run_folder(job.run, job.root, config.stage, model_name(start.source)) as run:
+    name = model_name(start.source)
+    with run_folder(job.run, job.root, config.stage, name, resume=job.resume) as run:
         how = "resumed" if job.resume else _by_recipe(job)
         job = replace(job, run=run)
         job.say(f"Training {_what(start)} {how} → {run}")
@@ -291,7 +292,7 @@ def _fit(ready: _Ready, start: Start[Any], record: RunRecord) -> tuple[Status, d
     checkpoint = str(ready.checkpoint) if ready.checkpoint else None
     trainer.fit(module, datamodule=ready.built.data, ckpt_path=checkpoint, weights_only=True)
     status: Status = "interrupted" if ready.at_step_end.was_interrupted else "finished"
-    metrics = run / "metrics.csv"
+    metrics = run / METRICS_FILE
     if trainer.is_global_zero and status == "finished":
         vlm = module.vlm
         vlm.eval()

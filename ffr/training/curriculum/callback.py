@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from ffr.run_log import METRICS_FILE
 from ffr.training.curriculum.order import DataOrder, Difficulty, GroupOutcomes, Level, level_shares
 from ffr.training.curriculum.plot import draw_level_mix, draw_scatter
 
@@ -80,4 +81,4 @@ class CurriculumPlots(L.Callback):
             and self._has_levels
             and pl_module.steps_done == pl_module.num_steps
         ):
-            draw_level_mix(run / "metrics.csv", run / "levels.png", title=run.name)
+            draw_level_mix(run / METRICS_FILE, run / "levels.png", title=run.name)

@@ -10,6 +10,7 @@ import lightning as L
 
 from ffr.files import append, dump_record, replaced_file
 from ffr.progress import Say
+from ffr.training.grpo.completions import drop_completions, write_completions
 from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.rollout import Rollout
 
@@ -17,7 +18,7 @@ SAMPLES_FILE = "samples.jsonl"
 
 
 class SampleLog(L.Callback):
-    """Writes answers of the first and every `show_samples_every_steps`th step.
+    """Writes answers of the first and every `show_samples_every_steps`th step, as JSON and Parquet.
 
     On a resumed run the lines of steps that are done again are dropped, so that each is there once.
 
@@ -31,7 +32,10 @@ class SampleLog(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, GrpoModule)
         path, last_step = _samples_file(trainer), pl_module.steps_done
-        if not trainer.is_global_zero or not path.exists():
+        if not trainer.is_global_zero:
+            return
+        drop_completions(path.parent, last_step)
+        if not path.exists():
             return
         with path.open("rb") as old, replaced_file(path) as write:
             for line in old:
@@ -59,6 +63,8 @@ class SampleLog(L.Callback):
         ]
         if lines:
             self._show(lines[0])
+            prompts = [pl_module.sampler.columns(index)["prompt"] for index in rollout.indices]
+            write_completions(Path(trainer.default_root_dir), step, lines, prompts)
         append(
             _samples_file(trainer),
             b"".join(

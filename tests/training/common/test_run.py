@@ -9,6 +9,7 @@ import pytest
 
 from ffr.data.dataset import ExampleDataset, open_dataset
 from ffr.errors import ModelError, UsageError
+from ffr.run_log import METRICS_FILE
 from ffr.runs import ModelSource, RunRecord
 from ffr.settings import GrpoConfig, SftConfig
 from ffr.training.common.run import (
@@ -36,22 +37,50 @@ def test_folders_are_numbered_and_handed_to_the_other_processes(
 ) -> None:
     monkeypatch.delenv("FFR_RUN_FOLDER", raising=False)
     for name in ("sft-own-001", "sft-own-002"):
-        with run_folder(None, tmp_path, "sft", "own") as run:
+        with run_folder(None, tmp_path, "sft", "own", resume=False) as run:
             assert run == tmp_path / name
             assert run.is_dir()
             assert os.environ["FFR_RUN_FOLDER"] == str(run)
             with monkeypatch.context() as other:
                 other.setenv("LOCAL_RANK", "1")
-                with run_folder(None, tmp_path, "sft", "own") as theirs:
+                with run_folder(None, tmp_path, "sft", "own", resume=False) as theirs:
                     assert theirs == run
         assert "FFR_RUN_FOLDER" not in os.environ
-    with (
-        pytest.raises(ValueError, match="stopped"),
-        run_folder(tmp_path / "named", tmp_path, "sft", "own"),
-    ):
-        raise ValueError("stopped")
-    assert (tmp_path / "named").is_dir()
+
+
+@pytest.mark.parametrize("recipe", ["own", None])
+def test_a_start_that_fails_leaves_nothing_behind(
+    tmp_path: Path, data: ExampleDataset, recipe: str | None
+) -> None:
+    """Of the folder that is made for it, or of one that a person has made."""
+    root = tmp_path / "runs"
+    named = None if recipe else root / "named"
+    if named is not None:
+        named.mkdir(parents=True)
+
+    def start(*, begins: bool, resume: bool = False) -> None:
+        with run_folder(named, root, "sft", "own", resume=resume) as run:
+            config = SftConfig(dataset=str(data.path))
+            with kept_record(run, config, SOURCE, (data, None), configuration="c", resume=resume):
+                (run / "tensorboard").mkdir(exist_ok=True)
+                if begins:
+                    (run / METRICS_FILE).touch()
+                raise ModelError("no GPU is here")
+
+    with pytest.raises(ModelError, match="no GPU"):
+        start(begins=False)
+    assert list(root.rglob("*")) == ([] if named is None else [named])
     assert "FFR_RUN_FOLDER" not in os.environ
+    with pytest.raises(ModelError, match="no GPU"):
+        start(begins=True)
+    (run,) = root.iterdir()
+    assert RunRecord.load(run).status == "failed"
+    if named is not None:
+        # a run that was begun is never taken away, whatever it has by now
+        (run / METRICS_FILE).unlink()
+        with pytest.raises(ModelError, match="no GPU"):
+            start(begins=False, resume=True)
+        assert RunRecord.load(run).status == "failed"
 
 
 def test_processes_from_outside_need_a_folder(
@@ -61,7 +90,7 @@ def test_processes_from_outside_need_a_folder(
     monkeypatch.delenv("FFR_RUN_FOLDER", raising=False)
     with (
         pytest.raises(UsageError, match="name the run's folder with --out"),
-        run_folder(None, tmp_path, "sft", "tiny"),
+        run_folder(None, tmp_path, "sft", "tiny", resume=False),
     ):
         pass
     assert list(tmp_path.iterdir()) == []

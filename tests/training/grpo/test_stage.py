@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -161,6 +162,35 @@ def test_samples_say_what_was_answered_and_earned(whole_run: Path) -> None:
             assert rewards.index(max(rewards)) == advantages.index(max(advantages))
 
 
+def _completions(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run / "completions").iterdir()}
+
+
+def test_completions_are_the_samples_as_a_table(whole_run: Path) -> None:
+    lines = [
+        json.loads(line)
+        for line in (whole_run / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    names = [f"completions_{step:05d}.parquet" for step in (1, 2, 4)]
+    assert sorted(_completions(whole_run)) == names
+    rows = [
+        row
+        for name in names
+        for row in pyarrow.parquet.read_table(whole_run / "completions" / name).to_pylist()
+    ]
+    assert [
+        (row["step"], row["dialogue_id"], row["query"], row["solution"], row["completion"],
+         row["reward"], row["reward_f1"], row["advantage"])
+        for row in rows
+    ] == [
+        (line["step"], line["dialogue_id"], line["query"], line["truth"], answer["text"],
+         answer["reward"], answer["terms"]["f1"], answer["advantage"])
+        for line in lines for answer in line["answers"]
+    ]  # fmt: skip
+    for row in rows:
+        assert f"<|query_start|>{row['query']}<|query_end|>" in row["prompt"]
+
+
 @pytest.mark.parametrize(
     ("number", "event", "last_step"),
     [
@@ -212,6 +242,7 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     assert _rows(run) == _rows(whole_run)
     assert _weights(run) == _weights(whole_run)
     assert (run / "samples.jsonl").read_bytes() == (whole_run / "samples.jsonl").read_bytes()
+    assert _completions(run) == _completions(whole_run)
 
 
 def test_stopped_and_resumed_is_the_same_to_the_bit(
@@ -238,6 +269,7 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(
     assert _rows(run) == _rows(whole_run)
     assert _weights(run) == _weights(whole_run)
     assert (run / "samples.jsonl").read_bytes() == (whole_run / "samples.jsonl").read_bytes()
+    assert _completions(run) == _completions(whole_run)
 
 
 ONE_STEP = {
