@@ -18,7 +18,7 @@ from ffr.errors import DataError
 from ffr.evaluation.figures import EXACT_MATCH, FIGURE_NAMES, SCORE_NAMES
 from ffr.evaluation.scoring import SLICES
 from ffr.files import replaced_file
-from ffr.text import one_line
+from ffr.text import address_hint, one_line
 
 RESULTS_FILE = "results.json"
 SCHEMA = 2
@@ -113,7 +113,9 @@ class Results:
             data = path.read_bytes()
             content = json.loads(data.decode("utf-8"))
         except FileNotFoundError:
-            raise DataError(f"not found; {_where_else(path.parent)}", where=str(path)) from None
+            raise DataError(
+                f"not found{address_hint(path)}; {_where_else(path.parent)}", where=str(path)
+            ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(
                 f"is not a results file of ffr ({one_line(error)})", where=str(path)

@@ -158,3 +158,11 @@ def test_what_is_kept_is_said(tables: Path) -> None:
     said = run("import", "l.jsonl", "q.jsonl", "--out", "x.jsonl")
     assert "1 dialogues have no query, and are left out" in said
     assert "kept beside them, but not used: time (lines)" in said
+
+
+@pytest.mark.parametrize("text", ["[", "[]", "{"])
+def test_a_file_without_a_record_is_a_sentence(tables: Path, text: str) -> None:
+    Path("none.json").write_text(text)
+    said = run("import", "none.json", "queries.csv", "--out", "x.jsonl", code=1)
+    assert said.startswith("Error: none.json")
+    assert "Traceback" not in said
