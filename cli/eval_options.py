@@ -59,7 +59,7 @@ class EvalCall(AnswerConfig):
     model: str | None = setting(
         None,
         "a run, a folder, a hub id, `tiny`, embedding:ENCODER (what --encoder names), "
-        "baseline:NAME (everything, nothing, random-third, overlap), or api:URL#MODEL (an "
+        "baseline:NAME (everything, nothing, random-third, overlap, bm25), or api:URL#MODEL (an "
         "OpenAI-compatible server, such as "
         "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct)",
         unit="MODEL",

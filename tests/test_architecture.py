@@ -55,7 +55,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
-    | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.models", "ffr.shipped"},
+    | {
+        "ffr.data.home",
+        "ffr.files",
+        "ffr.images",
+        "ffr.model_files",
+        "ffr.models",
+        "ffr.shipped",
+    },
     "ffr.exports": _DOORS
     | {
         "ffr.data.home",
@@ -101,6 +108,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {
         "ffr.data",
         "ffr.embedding.loading",
+        "ffr.embedding.packaged",
         "ffr.files",
         "ffr.markup",
         "ffr.metrics",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment, Image, Utterance
 
@@ -75,3 +79,58 @@ def test_image_locations() -> None:
         Path("/y.png"),
         "HTTPS://e.org/z.png",
     ]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [list, tuple, set, np.array, torch.tensor, iter, lambda ids: range(ids[0], ids[-1] + 1)],
+)
+def test_fragments_hold_plain_numbers_whatever_they_are_made_of(make: Callable[..., Any]) -> None:
+    made = Fragment(make([3, 4]), make([0, 1]))
+    assert made == Fragment((3, 4), (0, 1))
+    assert {type(item) for item in (*made.utterance_ids, *made.image_ids)} == {int}
+    assert hash(made) == hash(Fragment((3, 4), (0, 1)))
+    assert Fragment.of(make([3, 4]), ()) == Fragment((3, 4))
+
+
+@pytest.mark.parametrize(
+    ("ids", "sentence"),
+    [
+        ([0.0], r"utterance ids hold 0\.0 \(float\)"),
+        ([True], "as a mask does"),
+        (torch.tensor([True, False]), "as a mask does"),
+        ([-1], "hold -1; write whole numbers that count from 0"),
+        (["0"], r"hold '0' \(str\)"),
+        ("01", r"are '01' \(str\); write a list of numbers"),
+        (b"01", "are b'01'"),
+        ({0: 1}, r"are \{0: 1\} \(dict\)"),
+        (3, r"are 3 \(int\)"),
+        (None, "are None"),
+        (torch.tensor(3), "are tensor"),
+        ([[0, 1]], r"hold \[0, 1\] \(list\)"),
+        (np.array([[0, 1]]), r"hold \[0, 1\] \(list\)"),
+    ],
+)
+def test_what_is_no_id_makes_no_fragment(ids: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Fragment(ids)
+    with pytest.raises(ValueError, match=sentence.replace("utterance", "image")):
+        Fragment((), ids)
+    with pytest.raises(ValueError, match=sentence):
+        Fragment.of(ids, ())
+
+
+def test_a_dialogue_of_pairs() -> None:
+    line = Utterance("Bob", ("tea?",))
+    picture = Image("b.png", "a cat")
+    chat = Dialogue.of(
+        [("Ann", "hi"), line, ["Ann", ["see ", Path("a.png"), picture, ""]], ("Bob", "")], "d"
+    )
+    assert chat.utterances == (
+        Utterance("Ann", ("hi",)),
+        line,
+        Utterance("Ann", ("see ", Image("a.png"), picture)),
+        Utterance("Bob"),
+    )
+    assert chat.said()[2:] == ["see [image 0: a.png][image 1: b.png]", ""]
+    assert chat == Dialogue("d", chat.utterances)

@@ -16,6 +16,9 @@ import pytest
 import ffr
 from ffr import load_dataset
 from ffr.dialogue import Dialogue, Example, Fragment
+from ffr.settings import AnswerConfig, kind_of, without_effect
+from ffr.settings.declaration import declared
+from ffr.shipped.tiny import TINY_FOLDER
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "python.md"
@@ -93,6 +96,51 @@ def test_the_page_names_all_and_its_examples_run(
     )
     assert found.attempted > 20
     assert found.failed == 0
+
+
+def blocks() -> list[str]:
+    """The code of the page that is no doctest."""
+    found, block = [], list[str]()
+    for line in [*PAGE.read_text(encoding="utf-8").splitlines(), "end"]:
+        if line.startswith("    ") or (block and not line):
+            block.append(line[4:])
+        elif block:
+            found.append("\n".join(block).strip())
+            block = []
+    return [text for text in found if not text.startswith(">>>")]
+
+
+def test_models_on_the_page_are_named_with_settings_that_they_have() -> None:
+    (code,) = [text for text in blocks() if "load_model" in text]
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert len(calls) == 4
+    for call in calls:
+        name = ast.literal_eval(call.args[0])
+        for keyword in call.keywords:
+            assert keyword.arg in declared(AnswerConfig)
+            assert keyword.arg not in without_effect(kind_of(name))
+            AnswerConfig(**{str(keyword.arg): ast.literal_eval(keyword.value)})
+
+
+@pytest.mark.slow
+def test_trainers_of_transformers_and_trl_take_the_data_and_the_collator(
+    small_sample_home: Path, tmp_path: Path
+) -> None:
+    import transformers
+
+    (code,) = [text for text in blocks() if "Trainer(" in text]
+    model = transformers.AutoModelForImageTextToText.from_pretrained(TINY_FOLDER)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(TINY_FOLDER)
+    given = f"output_dir={str(tmp_path)!r}, max_steps=1, use_cpu=True, bf16=False, report_to=[]"
+    names = {"MODEL": "tiny", "data": ffr.load_dataset("sample"), "ffr": ffr}
+    imports, *calls = (
+        code.replace("…", given).replace("\nSFTTrainer", "\n#\nSFTTrainer").split("\n#\n")
+    )
+    imports, first = imports.split("\n\n")
+    for call in (first, *calls):
+        before = model.get_input_embeddings().weight.detach().clone()
+        exec(f"{imports}\n{call}", names | {"model": model, "tokenizer": tokenizer})
+        assert not before.equal(model.get_input_embeddings().weight)
 
 
 CHAT = Dialogue.of([("Ann", "the bus is late"), ("Bob", "too bad")])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ffr.embedding.dual import KINDS, DualEncoder, load_dual_encoder
 from ffr.embedding.files import check_device
+from ffr.embedding.packaged import PACKAGED, packaged_folder
 from ffr.embedding.sentence import SENTENCE_KINDS, SentenceEncoder, load_sentence_encoder
 from ffr.errors import ModelError
 from ffr.model_files import check_model_folder, loading_explained
@@ -19,7 +20,7 @@ def load_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder | Sent
     """Loads a dual encoder or a sentence encoder, whichever the configuration says.
 
     Args:
-        spec: A name of `SHIPPED`, a folder, or a hub id.
+        spec: A name of `SHIPPED` or `PACKAGED`, a folder, or a hub id.
         device: Where the weights go.
 
     Raises:
@@ -29,8 +30,8 @@ def load_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder | Sent
     from transformers import AutoConfig
 
     name = str(spec)
-    location = str(SHIPPED.get(name, name))
     check_device(device)
+    location = str(packaged_folder(name) if name in PACKAGED else SHIPPED.get(name, name))
     with loading_explained(name, kind="an encoder"):
         check_model_folder(location)
         kind = AutoConfig.from_pretrained(location, trust_remote_code=False).model_type

@@ -265,19 +265,23 @@ def selection_line(model: dict[str, Any]) -> str | None:
     if model.get("kind") != "embedding" or selection is None:
         return None
 
-    def amount(number: float) -> str:
-        return (
-            f"of cosine ≥ {number:.4f}"
-            if selection["rule"] == "threshold"
-            else f"in the first {100 * number:.0f} %"
-        )
+    rule = selection["rule"]
+
+    def amount(number: float, of_pictures: bool = False) -> str:
+        if rule == "threshold":
+            return f"of cosine ≥ {number:.4f}"
+        if rule == "top-share":
+            return f"in the first {100 * number:.0f} %"
+        words = f"{number:g} deviations above their dialogue's mean"
+        is_stretch = rule == "stretch" and not of_pictures
+        return f"in the best stretch of {words}" if is_stretch else f"at least {words}"
 
     span = model["num_neighbours"]
     lines = f"lines (each with {span} neighbours on either side)" if span else "lines"
     images = (
         "pictures as their lines"
         if selection["image"] is None
-        else f"pictures {amount(selection['image'])}"
+        else f"pictures {amount(selection['image'], of_pictures=True)}"
     )
     fit = selection["fit"]
     origin = "as given"

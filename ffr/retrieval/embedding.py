@@ -19,9 +19,9 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,16 +38,20 @@ from ffr.metrics.functional.figures import F1
 from ffr.progress import Progress
 from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer
+from ffr.retrieval.selection import (
+    RELATIVE_RULES,
+    FitRecord,
+    Rule,
+    Scores,
+    Selection,
+    chosen,
+    image_rule,
+    prominence,
+)
 
 _log = logging.getLogger(__name__)
 
 EMBEDDING_PREFIX = "embedding:"
-
-Rule = Literal["threshold", "top-share"]
-"""`threshold`: what scores at least so much. `top-share`.
-
-So large a share of the dialogue, the highest scores.
-"""
 
 TEXT_NEIGHBOURS = 2
 """Lines on either side that an utterance is joined with where an encoder reads texts alone.
@@ -61,102 +65,11 @@ NUM_CANDIDATES = 400
 Quantiles of the scores, so that it matters not on what scale an encoder's cosines lie.
 """
 
+NUM_GATES = 60
+"""Bounds below which nothing is found that are tried for the rules that look at one dialogue alone."""
+
 _BATCH = 32
 _KEPT_DIALOGUES = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """How close each part of a dialogue lies to a query.
-
-    Args:
-        utterances: (U,) float64.
-        images: (I,) float64; None where a picture follows its utterance.
-        hosts: (I,) int64, the utterance that each picture hangs on.
-    """
-
-    utterances: Tensor
-    images: Tensor | None
-    hosts: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class FitRecord:
-    """What a rule was fitted on, and how well it did there.
-
-    Args:
-        dataset: What the user called the data.
-        split: The part of a named set.
-        fingerprint: Names the data.
-        num_queries: Queries with a known answer.
-        utterance_f1: Mean F1 of the utterances over these queries.
-        image_f1: Mean F1 of the images.
-    """
-
-    dataset: str
-    split: str | None
-    fingerprint: str
-    num_queries: int
-    utterance_f1: float
-    image_f1: float
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """A rule that turns scores into an answer.
-
-    Args:
-        rule: threshold or top-share.
-        utterance: Its number for utterances.
-        image: Its number for images; None where a picture follows its utterance.
-        fit: What the numbers were fitted on; None where they were given.
-    """
-
-    rule: Rule
-    utterance: float
-    image: float | None
-    fit: FitRecord | None = None
-
-    def choose(self, scores: Scores) -> Fragment:
-        """The fragment of a dialogue that the rule chooses.
-
-        >>> scores = Scores(torch.tensor([0.9, 0.2, 0.6]).double(), None, torch.tensor([1, 2]))
-        >>> Selection("threshold", 0.5, None).choose(scores), Selection("top-share", 0.34, None).choose(scores)
-        (Fragment(utterance_ids=(0, 2), image_ids=(1,)), Fragment(utterance_ids=(0,), image_ids=()))
-        """
-        utterances = chosen(self.rule, self.utterance, scores.utterances)
-        if self.image is None or scores.images is None:
-            images = utterances[scores.hosts]
-        else:
-            images = chosen(self.rule, self.image, scores.images)
-        return Fragment(
-            tuple(utterances.nonzero()[:, 0].tolist()), tuple(images.nonzero()[:, 0].tolist())
-        )
-
-
-def chosen(rule: Rule, number: float, scores: Tensor) -> Tensor:
-    """Which items a rule chooses.
-
-    A share of n items is `floor(share · n + ½)` of them; of equal scores the first goes first.
-
-    Args:
-        rule: threshold or top-share.
-        number: The threshold, or the share.
-        scores: (…, n) float64; -inf where a row of a table is shorter, which is never chosen.
-
-    Returns:
-        (…, n) bool.
-
-    >>> chosen("top-share", 0.5, torch.tensor([[0.1, 0.3, 0.3, 0.2], [0.5, 0.6, -torch.inf, -torch.inf]]))
-    tensor([[False,  True,  True, False],
-            [False,  True, False, False]])
-    """
-    is_real = scores > -math.inf
-    if rule == "threshold":
-        return (scores >= number) & is_real
-    places = scores.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-    num_chosen = (number * is_real.sum(-1, keepdim=True).double() + 0.5).floor()
-    return (places < num_chosen) & is_real
 
 
 # -- scores ----------------------------------------------------------------------------------------
@@ -273,13 +186,15 @@ class _Table:
     def candidates(self, rule: Rule) -> list[float]:
         """Numbers to try, ascending.
 
-        Hundredths of a share, or thresholds between neighbouring scores, nothing and everything
-        among them.
+        Hundredths of a share, twentieths of a deviation, or thresholds between neighbouring scores,
+        nothing and everything among them.
         """
         if not self.scores.numel():
             return [0.0 if rule == "top-share" else 1.01]  # of nothing, nothing
         if rule == "top-share":
             return [step / 100 for step in range(101)]
+        if rule in RELATIVE_RULES:
+            return [step / 20 for step in range(-20, 61)]
         found = torch.unique(self.scores[self.scores > -math.inf])
         between = (found[1:] + found[:-1]) / 2
         if len(between) > NUM_CANDIDATES:
@@ -329,39 +244,70 @@ def fit_selection(
             f"{dataset}: no query has a true answer to fit on; name another --fit-dataset, or give "
             "--threshold"
         )
-    utterances = _Table(
-        [row.utterances for row in scores], [truth.utterance_ids for truth in truths]
-    )
-    # where pictures follow their utterances the scores here are those of the utterances
-    images = _Table(
-        [row.utterances[row.hosts] if row.images is None else row.images for row in scores],
-        [truth.image_ids for truth in truths],
-    )
-    image_number: float | None = None
-    if scorer.encoder.takes_images:
-        number = _best(utterances, rule)
-        image_number = _best(images, rule)
-        image_f1 = images.mean_f1(chosen(rule, image_number, images.scores))
-    else:
-        hosts = torch.zeros(images.scores.shape, dtype=torch.int64)
-        for place, row in enumerate(scores):
-            hosts[place, : len(row.hosts)] = row.hosts
-        is_real = images.scores > -math.inf
-
-        def image_f1_of(prediction: Tensor) -> float:
-            return images.mean_f1(prediction.gather(1, hosts) & is_real)
-
-        def joint(number: float) -> float:
-            prediction = chosen(rule, number, utterances.scores)
-            return utterances.mean_f1(prediction) + image_f1_of(prediction)
-
-        number = max(utterances.candidates(rule), key=joint)
-        image_f1 = image_f1_of(chosen(rule, number, utterances.scores))
-    utterance_f1 = utterances.mean_f1(chosen(rule, number, utterances.scores))
+    table = _FitTable(scores, truths, has_images=scorer.encoder.takes_images)
+    selection = table.best(rule)
+    utterance_f1, image_f1 = table.f1_of(selection)
     record = FitRecord(
         dataset, split, data_fingerprint(examples), len(truths), utterance_f1, image_f1
     )
-    return Selection(rule, number, image_number, record)
+    return replace(selection, fit=record)
+
+
+class _FitTable:
+    """Scores of utterances and pictures with their truths, to find a rule's numbers."""
+
+    def __init__(
+        self, scores: Sequence[Scores], truths: Sequence[Fragment], *, has_images: bool
+    ) -> None:
+        self._has_images = has_images
+        self._utterances = _Table(
+            [row.utterances for row in scores], [truth.utterance_ids for truth in truths]
+        )
+        # where pictures follow their utterances the scores here are those of the utterances
+        self._images = _Table(
+            [row.utterances[row.hosts] if row.images is None else row.images for row in scores],
+            [truth.image_ids for truth in truths],
+        )
+        self._hosts = torch.zeros(self._images.scores.shape, dtype=torch.int64)
+        for place, row in enumerate(scores):
+            self._hosts[place, : len(row.hosts)] = row.hosts
+        self._prominences = prominence(self._utterances.scores)
+
+    def best(self, rule: Rule) -> Selection:
+        """The numbers of a rule with the highest F1; the lowest of them where several are best."""
+        if self._has_images:
+            # two numbers, one by one: each decides its own F1 alone
+            of_images = _best(self._images, image_rule(rule))
+            selection = Selection(rule, _best(self._utterances, rule), of_images)
+        else:
+            numbers = self._utterances.candidates(rule)
+            selection = max(
+                (Selection(rule, number, None) for number in numbers), key=self._objective
+            )
+        if rule not in RELATIVE_RULES:
+            return selection
+        # a rule that knows a dialogue's own scores alone would always find something
+        found = torch.unique(self._prominences)
+        gates = [0.0, *((found[1:] + found[:-1]) / 2).tolist()]
+        steps = torch.linspace(0, len(gates) - 1, min(len(gates), NUM_GATES)).round().long()
+        return max(
+            (replace(selection, gate=gates[step]) for step in steps.tolist()), key=self._objective
+        )
+
+    def f1_of(self, selection: Selection) -> tuple[float, float]:
+        """Mean F1 of the utterances and of the images that a rule chooses."""
+        is_open = (self._prominences >= selection.gate)[:, None]
+        utterances = chosen(selection.rule, selection.utterance, self._utterances.scores) & is_open
+        if selection.image is None:
+            is_real = self._images.scores > -math.inf
+            images = utterances.gather(1, self._hosts) & is_real
+        else:
+            rule = image_rule(selection.rule)
+            images = chosen(rule, selection.image, self._images.scores) & is_open
+        return self._utterances.mean_f1(utterances), self._images.mean_f1(images)
+
+    def _objective(self, selection: Selection) -> float:
+        return sum(self.f1_of(selection))
 
 
 def _best(table: _Table, rule: Rule) -> float:
@@ -399,6 +345,7 @@ def fitted_selection(
         "rule": rule,
         "data": data_fingerprint(examples),
         "num_candidates": NUM_CANDIDATES,
+        "num_gates": NUM_GATES,
     }
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     path = (folder or data_home().parent / "embedding-fits") / f"{name[:32]}.json"
@@ -427,7 +374,7 @@ def fitted_selection(
 
 def _read_selection(content: Any, rule: Rule, has_images: bool) -> Selection:
     found = Selection(**{**content, "fit": FitRecord(**content["fit"])})
-    numbers = [found.utterance, found.image] if has_images else [found.utterance]
+    numbers = [found.utterance, found.gate, *([found.image] if has_images else [])]
     fit = found.fit
     assert fit is not None
     numbers += [fit.num_queries, fit.utterance_f1, fit.image_f1]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ffr.answer import format_answer
-from ffr.dialogue import Example, FilePrompt, Fragment
+from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment
 from ffr.errors import UsageError
 from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer
@@ -41,33 +43,86 @@ _WORD = re.compile(r"[a-z0-9]+")
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 
 
-def overlap_terms(text: str) -> set[str]:
+def overlap_terms(text: str) -> list[str]:
     """What two texts may share: words of Latin letters and digits, pairs of Chinese characters.
 
-    >>> sorted(overlap_terms("Bus 42, 公交车"))
-    ['42', 'bus', '交车', '公交']
+    >>> overlap_terms("Bus 42, 公交车")
+    ['bus', '42', '公交', '交车']
     """
     lowered = text.lower()
-    terms = set(_WORD.findall(lowered))
+    terms = _WORD.findall(lowered)
     for run in _HAN.findall(lowered):
-        terms.update(run[start : start + 2] for start in range(max(1, len(run) - 1)))
+        terms += [run[start : start + 2] for start in range(max(1, len(run) - 1))]
     return terms
 
 
 def _overlap(example: Example, seed: int) -> Fragment:
-    wanted = overlap_terms(example.query)
-    chosen: list[int] = []
-    is_chosen = False
-    for utterance_id, utterance in enumerate(example.dialogue.utterances):
+    wanted = set(overlap_terms(example.query))
+    return _with_followers(
+        example.dialogue, lambda text: not wanted.isdisjoint(overlap_terms(text))
+    )
+
+
+def _with_followers(dialogue: Dialogue, is_chosen: Callable[[str], bool]) -> Fragment:
+    """The lines whose words are chosen, wordless lines behind them, and the images on them all."""
+    chosen: set[int] = set()
+    is_with_it = False
+    for utterance_id, utterance in enumerate(dialogue.utterances):
         # a line without words (a picture alone) goes with the line before it
         if utterance.text.strip():
-            is_chosen = not wanted.isdisjoint(overlap_terms(utterance.text))
-        if is_chosen:
-            chosen.append(utterance_id)
-    hosts = example.dialogue.image_utterance_ids
-    return Fragment(
-        tuple(chosen), tuple(image_id for image_id, host in enumerate(hosts) if host in set(chosen))
-    )
+            is_with_it = is_chosen(utterance.text)
+        if is_with_it:
+            chosen.add(utterance_id)
+    hosts = dialogue.image_utterance_ids
+    images = tuple(image_id for image_id, host in enumerate(hosts) if host in chosen)
+    return Fragment(tuple(sorted(chosen)), images)
+
+
+BM25_K1, BM25_B, BM25_LINES = 1.5, 0.75, 10
+"""Saturation of repeated terms, weight of a line's length, and how many lines are taken."""
+
+
+def bm25_scores(query: str, texts: Sequence[str]) -> list[float]:
+    """Okapi BM25 of texts for a query, the texts being the whole collection.
+
+        score(d) = Σ_t log(1 + (N − n_t + ½) / (n_t + ½)) · f (k1 + 1) / (f + k1 (1 − b + b |d| / m))
+
+    over the query's different terms t (`overlap_terms`), with f its number in d, n_t the texts that
+    hold it, N all texts and m their mean length, k1 = 1.5 and b = 0.75 (Robertson and Zaragoza,
+    2009; the logarithm is Lucene's, never below 0).
+
+    Args:
+        query: What is looked for.
+        texts: The texts.
+
+    Returns:
+        A score for each text; 0 where it shares no term.
+
+    >>> [round(score, 3) for score in bm25_scores("bus", ["the bus", "a bus, a bus", "tea"])]
+    [0.502, 0.546, 0.0]
+    """
+    counts = [Counter(overlap_terms(text)) for text in texts]
+    lengths = [count.total() for count in counts]
+    mean_length = sum(lengths) / len(texts) if texts else 0.0
+    scores = [0.0] * len(texts)
+    for term in dict.fromkeys(overlap_terms(query)):
+        num_with = sum(term in count for count in counts)
+        weight = math.log1p((len(texts) - num_with + 0.5) / (num_with + 0.5))
+        for number, count in enumerate(counts):
+            if frequency := count[term]:
+                norm = 1 - BM25_B + BM25_B * lengths[number] / mean_length
+                gain = frequency * (BM25_K1 + 1) / (frequency + BM25_K1 * norm)
+                scores[number] += weight * gain
+    return scores
+
+
+def _bm25(example: Example, seed: int) -> Fragment:
+    # a text that stands twice scores the same, and counts once among the lines that are taken
+    texts = [line.text for line in example.dialogue.utterances if line.text.strip()]
+    scores = dict(zip(texts, bm25_scores(example.query, texts), strict=True))
+    ranked = sorted((text for text in scores if scores[text] > 0), key=lambda text: -scores[text])
+    best = set(ranked[:BM25_LINES])
+    return _with_followers(example.dialogue, best.__contains__)
 
 
 BASELINES: dict[str, Callable[[Example, int], Fragment]] = {
@@ -75,12 +130,13 @@ BASELINES: dict[str, Callable[[Example, int], Fragment]] = {
     "nothing": _nothing,
     "random-third": _random_third,
     "overlap": _overlap,
+    "bm25": _bm25,
 }
 """`everything`: all ids. `nothing`: none. `random-third`.
 
 A third of the utterances and of the images, drawn by seed and query. `overlap`: utterances that
 share a word or a pair of Chinese characters with the query, wordless lines going with the line
-before, and the images on them.
+before, and the images on them. `bm25`: likewise the ten texts of the highest BM25 above 0.
 """
 
 
@@ -94,7 +150,7 @@ def shared_words(example: Example, fragment: Fragment) -> float:
     >>> shared_words(Example(chat, "bus stop"), Fragment((0,)))
     0.5
     """
-    wanted = overlap_terms(example.query)
+    wanted = set(overlap_terms(example.query))
     lines = example.dialogue.utterances
     found = set().union(*(overlap_terms(lines[item].text) for item in fragment.utterance_ids))
     return len(wanted & found) / len(wanted) if wanted else 0.0

@@ -29,13 +29,13 @@ from ffr.retrieval.embedding import (
     EMBEDDING_PREFIX,
     EmbeddingRetriever,
     FragmentScorer,
-    Selection,
     check_fit_part,
     fitted_selection,
 )
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
 from ffr.retrieval.rules import EncoderRules, ServerRules, vlm_rules
+from ffr.retrieval.selection import Selection
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model

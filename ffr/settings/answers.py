@@ -108,9 +108,10 @@ class AnswerConfig(Settings):
         unset="2 for encoders of texts alone, else 0",
         of="embedding",
     )
-    select: Literal["threshold", "top-share"] = setting(
+    select: Literal["threshold", "top-share", "z-score", "stretch"] = setting(
         "threshold",
-        "choose what is as similar as this, or this share of a dialogue; the number is fitted",
+        "choose what is as similar as this, this share of a dialogue, what lies this far above its "
+        "mean, or the stretch that does; the number is fitted",
         of="embedding",
         of_data=True,
         unless="threshold",

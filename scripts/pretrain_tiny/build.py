@@ -66,6 +66,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_corpus(), trainer)
+    # ordinary added tokens: trainers decode without special tokens, and would cut them out
+    tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in MARKERS])
     chinese = [word for topic in TOPICS for word in (*topic.zh_names, *topic.zh_words)]
     tokenizer.add_tokens(
         [AddedToken(word, normalized=False) for word in sorted(chinese, key=lambda w: (-len(w), w))]

@@ -357,7 +357,7 @@ def test_windows(data, model):
         (
             ["--model", "baseline:best"],
             2,
-            "no baseline 'best'; there are everything, nothing, random-third, overlap",
+            "no baseline 'best'; there are everything, nothing, random-third, overlap, bm25",
         ),
         (["--model", "./nowhere"], 2, "no such model folder or run"),
         (["--dataset", "nowhere.jsonl", "--model", "baseline:nothing"], 2, "nowhere.jsonl"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from ffr.cli.main import ffr
 from ffr.data.check import check_file
 from ffr.data.dataset import open_dataset
 from ffr.data.example import example_examples
-from ffr.data.importing import READERS
+from ffr.data.importing import READERS, import_files
 from ffr.data.kinds import KINDS
+from ffr.errors import FfrError
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -166,3 +168,41 @@ def test_a_file_without_a_record_is_a_sentence(tables: Path, text: str) -> None:
     said = run("import", "none.json", "queries.csv", "--out", "x.jsonl", code=1)
     assert said.startswith("Error: none.json")
     assert "Traceback" not in said
+
+
+_PIECES = [b'"', b",", b"\n", b"\r", b"\0", b"[", b"]", b"{", b"NaN", b"1e999", b"\xff\xfe", b"-1"]
+_PIECES += [b"\xef\xbb\xbf", b"9" * 50, b"<image>", b"\\ud83d", b'"\n"', b"PAR1", b"PK\x03\x04"]
+
+
+def _mutant(data: bytes, chance: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(chance.randint(1, 6)):
+        at, piece = chance.randrange(len(changed) + 1), chance.choice(_PIECES)
+        kind = chance.randrange(4)
+        if kind == 0:
+            changed[at : at + 1] = bytes([chance.randrange(256)])
+        elif kind == 1:
+            del changed[at : at + chance.randint(1, 20)]
+        elif kind == 2:
+            changed[at:at] = piece
+        else:
+            changed = changed[:at]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_changed_tables_are_read_or_refused(tables: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    csv = Path("lines.csv").read_bytes()
+    rows = b'{"dialogue_id": "trip", "speaker": "a", "text": "hi", "picture": ["x.png"]}\n' * 5
+    num_read = 0
+    for _ in range(150):
+        seeded = chance.choice([csv, rows, csv.decode().encode("utf-16")])
+        Path("mutant").write_bytes(_mutant(seeded, chance))
+        try:
+            found = import_files([Path("mutant"), Path("queries.csv")])
+        except FfrError:
+            continue
+        num_read += 1
+        assert found.examples
+    assert num_read < 150

@@ -54,7 +54,7 @@ def test_files_of_a_run(examples, fake_retriever, tmp_path):
     assert loaded.data["fingerprint"] == data_fingerprint(examples)
     assert loaded.summary["answers"]["num_malformed"] == 5
     assert set(loaded.baselines) == {
-        f"baseline:{name}" for name in ("everything", "nothing", "random-third", "overlap")
+        f"baseline:{name}" for name in ("everything", "nothing", "random-third", "overlap", "bm25")
     }
     assert {
         "command",

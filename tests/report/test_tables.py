@@ -61,7 +61,7 @@ def test_labels_give_way_and_figures_never(tmp_path, monkeypatch, width):
     kept = [
         line
         for line in text.splitlines()
-        if re.search(rf"(?:everything|nothing|random-third|overlap) .*{last} *$", line)
+        if re.search(rf"(?:everything|nothing|random-third|overlap|bm25) .*{last} *$", line)
     ]
     assert len(kept) == len(results.baselines)
 

@@ -21,14 +21,12 @@ from ffr.report.tables import report_lines, selection_line
 from ffr.retrieval.embedding import (
     EmbeddingRetriever,
     FragmentScorer,
-    Scores,
-    Selection,
     check_fit_part,
-    chosen,
     fit_selection,
     fitted_selection,
 )
 from ffr.retrieval.lexical import BaselineRetriever
+from ffr.retrieval.selection import Scores, Selection, chosen
 
 
 class Compass:

@@ -8,7 +8,7 @@ from ffr.answer import parse_strict
 from ffr.data.dataset import open_dataset
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import UsageError
-from ffr.retrieval.lexical import BASELINES, BaselineRetriever, overlap_terms
+from ffr.retrieval.lexical import BASELINES, BM25_LINES, BaselineRetriever, overlap_terms
 
 CHAT = Dialogue(
     "d",
@@ -40,7 +40,18 @@ def test_overlap_takes_wordless_lines_with_the_line_before():
 
 
 def test_overlap_terms_of_single_characters():
-    assert overlap_terms("吃 a-b2") == {"吃", "a", "b2"}
+    assert overlap_terms("吃 a-b2 a") == ["a", "b2", "a", "吃"]
+
+
+def test_bm25_takes_the_best_texts_alone() -> None:
+    lines = [f"bus number {number}" for number in range(12)] + ["the bus bus", "tea", "bus"]
+    chat = Dialogue("d", tuple(Utterance("a", (line,)) for line in lines))
+    fragment = BaselineRetriever("bm25").fragment(Example(chat, "the bus, please"))
+    # ten texts: the one with a rare word first, then short before long; none without a term
+    assert len(fragment.utterance_ids) == BM25_LINES
+    assert {12, 14} < set(fragment.utterance_ids)
+    assert 13 not in fragment.utterance_ids
+    assert BaselineRetriever("bm25").fragment(Example(chat, "zebra")) == Fragment()
 
 
 def test_random_third_is_a_third_and_repeats():
@@ -86,3 +97,4 @@ def test_figures_on_real_dialogues(real_dialogues):
     assert means["everything"]["sample_image_f1"] == pytest.approx(0.408, abs=5e-4)
     # 0.285 there for lines with a shared term alone; ours takes pictures' lines along
     assert means["overlap"]["sample_utterance_f1"] == pytest.approx(0.324, abs=5e-4)
+    assert means["bm25"]["sample_utterance_f1"] == pytest.approx(0.334, abs=5e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -13,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffr.answer import format_answer
+from ffr.data.catalog import load_dataset
 from ffr.data.sample.lexicon import TOPICS
 from ffr.dialogue import Fragment
 from ffr.models.loading import load_vlm
 from ffr.models.vlm import Vlm
 from ffr.prompt import TEMPLATES
+from ffr.retrieval.asking import load_model
 from ffr.shipped.tiny import TINY_FOLDER
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -86,6 +89,33 @@ def test_markers_numbers_and_topic_words_are_single_tokens(tokens: object) -> No
             assert len(_ids(tokens, word)) == len(_ids(tokens, f" {word}")) == 1
 
 
+def test_markers_are_ordinary_tokens_that_no_decoding_cuts(tokens: object) -> None:
+    text = format_answer(Fragment((0, 3), (1,)))
+    ids = _ids(tokens, text)
+    assert tokens.decode(ids, skip_special_tokens=True) == text  # type: ignore[attr-defined]
+    assert not set(MARKERS) & set(tokens.all_special_tokens)  # type: ignore[attr-defined]
+    # what ends a turn or stands for a picture is special as it was
+    assert tokens.decode(_ids(tokens, "<|im_end|>"), skip_special_tokens=True) == ""  # type: ignore[attr-defined]
+
+
+def test_a_model_of_before_gives_the_same_answers(sample_home: Path, tmp_path: Path) -> None:
+    """Runs made while the markers were special tokens load, and read and write as they did."""
+    old = tmp_path / "old"
+    shutil.copytree(TINY_FOLDER, old)
+    content = json.loads((old / "tokenizer.json").read_text(encoding="utf-8"))
+    for token in content["added_tokens"]:
+        token["special"] = token["special"] or token["content"] in MARKERS
+    (old / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    before, now = load_model(old), load_model("tiny")
+    example = load_dataset("sample")[0]
+    answers = [model.retrieve(example, example.query) for model in (before, now)]
+    assert answers[0].response == answers[1].response
+    assert answers[0].score == answers[1].score
+    assert not answers[0].is_empty
+    told = [model.identity["fingerprint"] for model in (before, now)]
+    assert told[0] == told[1]
+
+
 @given(
     utterances=st.lists(st.integers(0, 199), max_size=8, unique=True),
     images=st.lists(st.integers(0, 20), max_size=3, unique=True),
@@ -120,6 +150,11 @@ def test_the_script_makes_this_tokenizer_and_these_sizes(pretraining: None, toke
 
     made = build.make_tokenizer()
     assert made.get_vocab() == tokens.get_vocab()  # type: ignore[attr-defined]
+    flags = [
+        json.loads(each.backend_tokenizer.to_str())["added_tokens"]  # type: ignore[attr-defined]
+        for each in (made, tokens)
+    ]
+    assert flags[0] == flags[1]
     config = build.make_config(made).to_dict()
     shipped = json.loads((TINY_FOLDER / "config.json").read_text(encoding="utf-8"))
     for name in ("hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size"):

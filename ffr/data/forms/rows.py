@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import codecs
 import csv
-import datetime
-import math
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,9 @@ MAX_LINE_BYTES = 16 << 20
 """A longer line of a CSV file is refused."""
 MAX_PARQUET_BYTES = 1 << 30
 """What a Parquet file may unpack to."""
-_BATCH_ROWS = 256
+MAX_CELL_BYTES = 1 << 20
+"""A longer text in a cell of a Parquet file is refused: a file says it once for all its rows."""
+_MAX_PARQUET_MEMORY = 4 << 30
 _DELIMITERS = ",;\t"
 _WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -124,7 +128,8 @@ def _csv_rows(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
     first = next(lines, "")
     if not first.strip():
         raise DataError("begins with no header; name its columns in the first line", where=name)
-    delimiter = max(_DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark))))
+    unquoted = re.sub('"[^"]*"', "", first)
+    delimiter = max(_DELIMITERS, key=unquoted.count)
     reader = csv.reader(_again(first, lines), delimiter=delimiter, strict=True)
     columns: list[str] | None = None
     begin = 1
@@ -146,7 +151,9 @@ def _csv_rows(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
                 )
     except csv.Error as error:
         raise DataError(
-            f"cannot be read as CSV ({one_line(error)}); see whether a quote is missing",
+            # the csv module's words, without its advice to programmers
+            f"cannot be read as CSV ({one_line(str(error).partition(' - ')[0])}); see whether a "
+            "quote or a line feed is missing",
             where=f"{name}:{begin}",
         ) from error
 
@@ -213,38 +220,37 @@ def _known_encoding(encoding: str) -> str:
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            facts = file.metadata
-            groups = [facts.row_group(index) for index in range(facts.num_row_groups)]
-            num_bytes = sum(group.total_byte_size for group in groups)
-            if facts.num_rows > MAX_ROWS or num_bytes > MAX_PARQUET_BYTES:
-                raise DataError(
-                    f"has {facts.num_rows:,} rows that unpack to {num_bytes:,} bytes; at most "
-                    f"{MAX_ROWS:,} rows and {MAX_PARQUET_BYTES:,} bytes are read, write it in parts",
-                    where=path.name,
+    bounds = {
+        "rows": MAX_ROWS,
+        "bytes": MAX_PARQUET_BYTES,
+        "cell": MAX_CELL_BYTES,
+        "memory": _MAX_PARQUET_MEMORY,
+    }
+    worker = Path(__file__).with_name("parquet_worker.py")
+    # -P: the modules beside the file are none that a library looks for
+    command = [sys.executable, "-P", str(worker), str(path), json.dumps(bounds)]
+    number, reason = 0, ""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
+    ) as process:
+        try:
+            assert process.stdout is not None, "it was started with its pipe"
+            for line in process.stdout:
+                # one that was killed may leave half a line
+                said: dict[str, Any] = (
+                    json.loads(line) if line.endswith("\n") else {"fault": "its end is missing"}
                 )
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(f"{path.name}, row {number}", _plain(values))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(
-            f"cannot be read as Parquet ({one_line(error)}); copy it again",
-            where=f"{path.name}, row {number + 1}",
-        ) from error
-
-
-def _plain(value: Any) -> Any:
-    """A value of Arrow's as JSON has it; dates in ISO's words, and NaN, pandas' nothing, as None."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    return None if isinstance(value, float) and math.isnan(value) else value
+                if "end" in said:
+                    return
+                if "fault" in said:
+                    reason = str(said["fault"])
+                    break
+                number += 1
+                yield Row(f"{path.name}, row {number}", said["row"])
+        finally:
+            process.kill()
+    raise DataError(
+        f"cannot be read as Parquet ({one_line(reason or 'its reader has died of it')}); copy it "
+        "again, or write it in parts",
+        where=f"{path.name}, row {number + 1}",
+    )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ffr.data.catalog import NAMED_SETS
 from ffr.data.dataset import ExampleDataset
 from ffr.embedding.loading import SHIPPED
+from ffr.embedding.packaged import PACKAGED
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.files import OWNER_FILE, owned_folder, remove, remove_if_empty, replace_text
 from ffr.provenance import command, now, versions
@@ -35,7 +36,7 @@ _NAMES_OF_FILES: dict[str, Collection[str]] = {
     "val_dataset": NAMED_SETS,
     "image_root": (),
     "difficulty": (),
-    "encoder": ("policy", *SHIPPED),
+    "encoder": ("policy", *SHIPPED, *PACKAGED),
 }
 """Settings that may name a file or folder, and what they may name else."""
 
