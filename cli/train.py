@@ -163,6 +163,9 @@ def _run_stage(
         named = tuple(f"{name}={value}" for name, value in settings.items() if value is not None)
         config = _resumed_config(kind, resume, (*named, *overrides))
         if config is None:
+            from ffr.files import clear_litter
+
+            clear_litter(resume)  # of a process that was killed as it put its things away
             say(
                 f"{resume} is finished; nothing is left to train (to train its model further: "
                 f"--model {resume})"

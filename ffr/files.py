@@ -400,6 +400,17 @@ def is_in_use(folder: Path) -> bool:
     return False
 
 
+def clear_litter(folder: Path) -> None:
+    """Takes what a killed process left in a folder that nobody works on any more.
+
+    Raises:
+        UsageError: where another process has it.
+        OSError: where the folder cannot be written to.
+    """
+    with owned_folder(folder):
+        _remove_litter(folder)
+
+
 def _owner_words(path: Path) -> str:
     with suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace").strip()[:200] or "another process"

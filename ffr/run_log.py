@@ -61,18 +61,18 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a metrics file, empty cells left out; a torn last line is left out too."""
     rows: list[dict[str, float]] = []
     # a damaged byte spoils its row alone, which then is no row of numbers
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        lines = csv.DictReader(file)
-        while True:
-            try:
-                line = next(lines)
-                row = {name: float(cell) for name, cell in line.items() if name and cell}
-                if "step" in row:
-                    rows.append({**row, "step": int(row["step"])})
-            except StopIteration:
-                return rows
-            except (TypeError, ValueError, OverflowError, csv.Error):
-                continue  # a cell longer than any number, a step that is no number
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    # what has no end was being written, and the beginning of a number is another number
+    lines = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    while True:
+        try:
+            line = next(lines)
+            row = {name: float(cell) for name, cell in line.items() if name and cell}
+            rows.append({**row, "step": int(row["step"])})
+        except StopIteration:
+            return rows
+        except (TypeError, ValueError, OverflowError, KeyError, csv.Error):
+            continue  # a cell longer than any number, a step that is no number
 
 
 def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:

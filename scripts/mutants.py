@@ -1,28 +1,31 @@
-"""Do the tests notice faults? Puts one at a time into a copy of the code and runs the tests that reach it.
+"""Do the tests notice faults? One at a time goes into a copy of the code, then its tests run.
 
     python scripts/mutants.py reach --out REACH
     python scripts/mutants.py run --reach REACH --out benchmarks/results/mutants.json
 
-The faults stand in mutants.yaml. `reach` runs the plain tests once and notes which test runs which line;
-`run` needs that file, made from the same code, and can be taken up: what its result has as killed is not
-judged again. A test that fails without the fault as well has noticed nothing. Existing tools make thousands
-of faults by rule, many of which change nothing; these 60 are chosen by hand, so that each survivor is a hole.
+The faults stand in mutants.yaml. `reach` runs the plain tests once and notes which test runs which
+line; `run` needs that file, made from the same code, and can be taken up: what its result has as
+killed is not judged again. A test that fails without the fault as well has noticed nothing.
+Existing tools make thousands of faults by rule, many of which change nothing; these 60 are chosen
+by hand, so that each survivor is a hole.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,12 +34,15 @@ from coverage import CoverageData
 
 FAULTS = Path(__file__).with_name("mutants.yaml")
 PACKAGES = {"ffr": "ffr", "cli": "ffr/cli", "metrics": "ffr/metrics", "exports": "ffr/exports"}
+LARGE_LIBRARIES = ("torch", "transformers", "lightning", "peft", "torchmetrics", "PIL.Image")
+"""Loaded once, before the tests of each fault are run in a fork; none of them imports ffr."""
 TEST_SECONDS = 180
 """A test that takes longer than this has noticed the fault, if it does not without it."""
 RUN_SECONDS = 3000
 """Time limit of all tests of one fault; what takes longer is not judged."""
 
-# runs the tests whose ids stand in selected.txt, in that order, and writes the one that failed into noticed.txt
+# runs the tests whose ids or files stand in selected.txt, in that order, or all; those that fail
+# are written into failed.txt
 SELECTION = f"""
 import faulthandler, os
 from pathlib import Path
@@ -44,21 +50,27 @@ from pathlib import Path
 HERE = Path(os.environ["FFR_MUTANT_FOLDER"])
 
 def pytest_collection_modifyitems(config, items):
+    if not (HERE / "selected.txt").exists():
+        return
     lines = (HERE / "selected.txt").read_text(encoding="utf-8").splitlines()
     order = {{line: number for number, line in enumerate(lines)}}
-    items[:] = sorted((item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid])
+    files = {{line for line in lines if "::" not in line}}
+    chosen = [
+        item for item in items if item.nodeid in order or item.nodeid.partition("::")[0] in files
+    ]
+    items[:] = sorted(chosen, key=lambda item: order.get(item.nodeid, -1))
 
 def pytest_runtest_logstart(nodeid, location):
     (HERE / "current.txt").write_text(nodeid, encoding="utf-8")
-    faulthandler.dump_traceback_later({TEST_SECONDS}, exit=True)
+    if (HERE / "selected.txt").exists():
+        faulthandler.dump_traceback_later({TEST_SECONDS}, exit=True)
 
-def pytest_runtest_logreport(report):
+def note_failure(report):
     if report.failed:
-        (HERE / "noticed.txt").write_text(report.nodeid, encoding="utf-8")
+        with open(HERE / "failed.txt", "a", encoding="utf-8") as file:
+            file.write(report.nodeid + "\\n")
 
-def pytest_collectreport(report):
-    if report.failed:
-        (HERE / "noticed.txt").write_text(report.nodeid, encoding="utf-8")
+pytest_runtest_logreport = pytest_collectreport = note_failure
 
 def pytest_sessionfinish(session, exitstatus):
     faulthandler.cancel_dump_traceback_later()
@@ -84,7 +96,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a fault goes: a file under the root, the offset of the words in it, and the lines of the statement."""
+    """Where a fault goes: a file under the root, the words' offset, the statement's lines."""
 
     path: Path
     offset: int
@@ -166,8 +178,14 @@ def find(root: Path, fault: Fault) -> Place:
     return found[0]
 
 
-def tests_of(reach: CoverageData, place: Place) -> tuple[list[str], list[str]]:
-    """Ids of the tests that run the statement: those of the mirroring folder, and the others."""
+def tests_of(
+    root: Path, reach: CoverageData, failed: set[str], place: Place
+) -> tuple[int, list[list[str]]]:
+    """How many tests run the statement, and what is run, stage by stage.
+
+    The mirroring file first, whole, so that a test that is new to it needs no new reach; then, of
+    its folder and of all others, those that reach the fault.
+    """
     found = {
         context.rpartition("|")[0]
         for path in reach.measured_files()
@@ -176,18 +194,19 @@ def tests_of(reach: CoverageData, place: Place) -> tuple[list[str], list[str]]:
         if line in place.lines
         for context in contexts
         if "|" in context
-    }
+    } - failed
     folder = f"tests/{place.path.parent.as_posix().removeprefix('ffr/')}/"
-    file = f"{folder}test_{place.path.stem}.py::"
-    near = sorted(
-        (name for name in found if name.startswith(folder)),
-        key=lambda name: (not name.startswith(file), name),
-    )
-    return near, sorted(found.difference(near))
+    file = f"{folder}test_{place.path.stem}.py"
+    stages = [[file] if (root / file).exists() else []]
+    others = {name for name in found if not name.startswith(f"{file}::")}
+    for beginning in (folder, ""):
+        stages.append(sorted(name for name in others if name.startswith(beginning)))
+        others.difference_update(stages[-1])
+    return len(found), stages
 
 
 def copy_of(root: Path, folder: Path) -> dict[str, str]:
-    """A copy of the tracked files of the checkout, and the environment in which it is what gets imported."""
+    """Copies the tracked files, and gives the environment in which the copy is imported."""
     tracked = subprocess.run(
         ["git", "-C", str(root), "ls-files", "-z"], capture_output=True, check=True
     ).stdout
@@ -206,47 +225,81 @@ def copy_of(root: Path, folder: Path) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(package),
-        "PYTHONSAFEPATH": "1",  # or the copy's own folder would come first, without the other packages
+        # or the copy's own folder would come first, without the other packages
+        "PYTHONSAFEPATH": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "FFR_MUTANT_FOLDER": str(folder),
     }
+
+
+def run_tests(folder: Path, environment: dict[str, str], arguments: list[str]) -> int:
+    """Runs pytest in a copy as a fork of this process, which has the large libraries loaded.
+
+    Returns:
+        Its exit code; its output stands in output.txt.
+
+    Raises:
+        TimeoutError: where it takes longer than `RUN_SECONDS`.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            os.environ.clear()
+            os.environ.update(environment)
+            os.chdir(folder)
+            sys.path.insert(0, environment["PYTHONPATH"])
+            with Path("output.txt").open("wb") as output:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+            import pytest
+
+            code = int(pytest.main(arguments))
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+    end = time.monotonic() + RUN_SECONDS
+    while time.monotonic() < end:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.1)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise TimeoutError
 
 
 def noticing_test(folder: Path, environment: dict[str, str], tests: list[str]) -> str | None:
     """Runs tests in a copy until one fails, and names it; None where all pass.
 
     Raises:
-        subprocess.TimeoutExpired: where they take longer than `RUN_SECONDS`.
+        TimeoutError: where they take longer than `RUN_SECONDS`.
     """
-    for name in ("noticed.txt", "current.txt"):
+    for name in ("failed.txt", "current.txt"):
         (folder / name).unlink(missing_ok=True)
     (folder / "selected.txt").write_text("".join(f"{name}\n" for name in tests), encoding="utf-8")
     files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "mutants_selection"]
-    command += ["-p", "no:cacheprovider", "-m", "", f"--basetemp={folder / 'tmp'}", *files]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
+    options = ["-x", "-q", "--tb=no", "-p", "mutants_selection", "-p", "no:cacheprovider"]
+    code = run_tests(
+        folder, environment, [*options, "-m", "not slow", f"--basetemp={folder / 'tmp'}", *files]
     )
-    if done.returncode == 0:
+    if code in (0, 5):  # 5: all that is there is slow
         return None
     # a test beyond its time ends the process, before it could be noted as failed
-    for name in ("noticed.txt", "current.txt"):
+    for name in ("failed.txt", "current.txt"):
         if (folder / name).exists():
-            return (folder / name).read_text(encoding="utf-8")
-    raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+            return (folder / name).read_text(encoding="utf-8").splitlines()[0]
+    output = (folder / "output.txt").read_text(encoding="utf-8", errors="replace")
+    raise RuntimeError(f"pytest ended with {code}:\n{output}")
 
 
-def judge(root: Path, fault: Fault, place: Place, stages: tuple[list[str], list[str]]) -> Verdict:
-    """Runs the tests that reach a fault, in two stages, in a copy that has it."""
-    num_tests = sum(map(len, stages))
+def judge(
+    root: Path, fault: Fault, place: Place, num_tests: int, stages: list[list[str]]
+) -> Verdict:
+    """Runs the tests that reach a fault, stage by stage, in a copy that has it."""
     begun, noticed_by = time.monotonic(), ""
-    verdict = "survived" if num_tests else "reached by no test"
+    verdict = "survived" if any(stages) else "reached by no test"
     with tempfile.TemporaryDirectory(prefix="ffr-mutant-") as scratch:
         folder = Path(scratch)
         environment = copy_of(root, folder)
@@ -259,19 +312,26 @@ def judge(root: Path, fault: Fault, place: Place, stages: tuple[list[str], list[
                     noticed = noticing_test(folder, environment, tests)
                     if noticed is None:
                         break
-                    its_own = [name for name in tests if f"{name}::".startswith(f"{noticed}::")]
                     (folder / place.path).write_text(text, encoding="utf-8")
-                    if noticing_test(folder, environment, its_own) is None:
+                    if noticing_test(folder, environment, [noticed]) is None:
                         verdict, noticed_by = "killed", noticed
                     else:
                         print(f"fails without a fault: {noticed}", flush=True)
-                        tests = [name for name in tests if name not in its_own]
-        except subprocess.TimeoutExpired:
+                        tests = [name for name in tests if name != noticed]
+                        if noticed.partition("::")[0] in tests:
+                            raise RuntimeError(f"{noticed} fails without a fault; mend it first")
+        except TimeoutError:
             verdict = "not judged in time"
     seconds = round(time.monotonic() - begun, 1)
     return Verdict(
-        fault.area, fault.function, place.path.as_posix(), fault.old, fault.new, verdict, num_tests, seconds, noticed_by
+        fault.area, fault.function, place.path.as_posix(), fault.old, fault.new, verdict,
+        num_tests, seconds, noticed_by,
     )  # fmt: skip
+
+
+def judge_item(item: tuple[Path, Fault, Place, int, list[list[str]]]) -> Verdict:
+    """`judge` with one argument."""
+    return judge(*item)
 
 
 def record_reach(root: Path, out: Path, tests: list[str], jobs: int) -> None:
@@ -280,13 +340,18 @@ def record_reach(root: Path, out: Path, tests: list[str], jobs: int) -> None:
     command += ["--cov=ffr", "--cov-context=test", "--cov-report=", *tests]
     if jobs > 1:
         command += ["-n", str(jobs), "--dist", "worksteal"]
+    failed = Path(f"{out}.failed")
+    failed.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="ffr-reach-") as scratch:
         environment = copy_of(root, Path(scratch))
         environment["COVERAGE_FILE"] = str(out.absolute())
-        # a test that fails has reached its lines all the same
+        environment["PYTEST_PLUGINS"] = "mutants_selection"
         subprocess.run(
             [*command, f"--basetemp={scratch}/tmp"], cwd=scratch, env=environment, check=False
         )
+        if (found := Path(scratch) / "failed.txt").exists():
+            shutil.copy2(found, failed)
+            print(f"tests that fail here are left out of the judgement; they stand in {failed}")
 
 
 def read_killed(out: Path) -> dict[Fault, Verdict]:
@@ -337,15 +402,17 @@ def main() -> None:
         return
     if not arguments.reach:
         parser.error("run needs --reach")
-    reach = CoverageData(no_disk=True)
+    reach, failed = CoverageData(no_disk=True), set[str]()
     for path in arguments.reach:
         if not path.is_file():
             raise SystemExit(f"{path} is not there; make it with `reach`")
         part = CoverageData(str(path.absolute()))
         part.read()
         reach.update(part)
+        if (beside := Path(f"{path}.failed")).exists():
+            failed.update(beside.read_text(encoding="utf-8").splitlines())
     verdicts = read_killed(arguments.out)
-    work: list[tuple[Fault, Place, tuple[list[str], list[str]]]] = []
+    work: list[tuple[Fault, Place, int, list[list[str]]]] = []
     for fault in read_faults():
         if fault in verdicts or arguments.area not in (None, fault.area):
             continue
@@ -356,15 +423,18 @@ def main() -> None:
                 raise SystemExit(str(error)) from error
             print(f"not here: {error}", flush=True)
             continue
-        # here, since what was read of the reach is of this thread
-        work.append((fault, place, tests_of(reach, place)))
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        judged = pool.map(lambda item: judge(root, *item), work)
-        for (fault, _, _), verdict in zip(work, judged, strict=True):
+        work.append((fault, place, *tests_of(root, reach, failed, place)))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name in LARGE_LIBRARIES:
+        importlib.import_module(name)
+    with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
+        judged = pool.imap(judge_item, [(root, *item) for item in work])
+        for (fault, *_), verdict in zip(work, judged, strict=True):
             verdicts[fault] = verdict
             write(arguments.out, verdicts)
             print(f"{verdict.verdict:9} {verdict.seconds:6} s {verdict.file} {verdict.function}: "
-                  f"{verdict.old!r} → {verdict.new!r} {verdict.noticed_by}", flush=True)  # fmt: skip
+                  f"{verdict.old!r} → {verdict.new!r} "
+                  f"{verdict.noticed_by}", flush=True)  # fmt: skip
     counts = Counter((item.area, item.verdict == "killed") for item in verdicts.values())
     print("\n| part | killed | of |\n|---|---:|---:|")
     for area in dict.fromkeys(verdict.area for verdict in verdicts.values()):

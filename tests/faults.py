@@ -106,6 +106,8 @@ class _System:
         names: tuple[str, ...],
         torn: Callable[..., Any] | None = None,
     ) -> None:
+        process = os.getpid()
+        self.getpid = lambda: process  # a fork goes on as if it were the run that it was struck in
         self._module, self._counter, self._names, self._torn = module, counter, names, torn
 
     def __getattr__(self, name: str) -> Any:
@@ -126,14 +128,28 @@ class _System:
 
 
 class _Raw(io.FileIO):
-    """A file whose writes to the system are counted; one that is struck writes half of its bytes."""
+    """A file whose writes to the system are counted.
+
+    One that is struck writes half of its bytes and says so, as a system does; the next one fails.
+    """
 
     counter: _Counter
+    owed: OSError | None = None
 
     def write(self, data: Any, /) -> int | None:
+        if self.owed is not None:
+            error, self.owed = self.owed, None
+            raise error
         view, whole = memoryview(data).cast("B"), super().write
         half = view[: len(view) // 2]
-        written: int | None = self.counter.call("write", lambda: whole(view), lambda: whole(half))
+        try:
+            written: int | None = self.counter.call(
+                "write", lambda: whole(view), lambda: whole(half)
+            )
+        except OSError as error:
+            if not half:
+                raise
+            self.owed, written = error, len(half)
         return written
 
 
@@ -316,9 +332,12 @@ class _Trial:
         numbers = itertools.count()
         digest = hashlib.sha256()
         for path, found in self._content(self._work).items():
-            if SCRATCH.search(path):
-                # whatever is in it is of no use to anyone
-                path, found = SCRATCH.sub(f"-{next(numbers)}", path), found is None
+            if scratch := SCRATCH.search(path):
+                # whatever is in it is of no use to anyone, but for its lock and an older folder
+                inner = path[scratch.end() :]
+                if inner not in ("", "/.lock") and not inner.endswith(".old"):
+                    continue
+                path, found = f"{path[: scratch.start()]}-{next(numbers)}{inner}", found is None
             digest.update(f"{path}\0{found!r}\0".encode())
         name = digest.hexdigest()[:16]
         if not (self._states / name).exists():

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+import ffr as ffr_package
 from ffr.cli.main import ffr
 from ffr.data.check import check_file
 from ffr.data.example import PICTURE, example_examples
@@ -171,6 +172,17 @@ def test_the_site_names_every_page_and_no_other() -> None:
     added = dict(re.findall(r'^    "([\w./]+)": "([\w.]+)",$', source, re.M))
     assert all((REPOSITORY / path).is_file() for path in added)
     assert sorted(names) == sorted([*(page.name for page in PAGES), *added.values()])
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
+    homes = [getattr(ffr_package, name) for name in ffr_package.__all__ if name != "__version__"]
+    missing = [
+        name
+        for name in (f"{found.__module__}.{found.__name__}" for found in homes)
+        if f"::: {name}\n" not in text
+    ]
+    assert missing == []
 
 
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in SHOWING}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
+import random
 import shutil
+import signal
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +24,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from faults import Outcome, at_every_call, empty
+from faults import Outcome, at_every_call, counting, empty
 
 from ffr import files
 from ffr.cli.main import ffr
@@ -146,8 +150,10 @@ SPEEDS = {
     "tokens_per_second", "peak_memory_mb", "seconds_rollout", "seconds_reference", "seconds_update",
 }  # fmt: skip
 TIMES = SPEEDS | {"provenance", "started_at", "finished_at", "time", "command", "error"}
-REMEMBERED = ("tensorboard", "pictures.sqlite3", "torchinductor")
-"""What holds times throughout, or remembers what was looked at."""
+REMEMBERED = (
+    "tensorboard", "pictures.sqlite3", "torchinductor", "tmp/.ses", "checkpoints/SHA256SUMS",
+)  # fmt: skip
+"""What holds times throughout, remembers what was looked at, or is another program's."""
 
 
 def call(words: str) -> tuple[int, str]:
@@ -165,6 +171,21 @@ def untimed(value: Any) -> Any:
     return [untimed(item) for item in value] if isinstance(value, list) else value
 
 
+def trained(checkpoint: Path) -> Any:
+    """Weights and moments of a checkpoint; Lightning counts in it how often a run was gone on with."""
+    import torch
+
+    def named(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+        if isinstance(value, dict):
+            return {key: named(item) for key, item in value.items()}
+        return [named(item) for item in value] if isinstance(value, list) else value
+
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return named({key: saved[key] for key in ("state_dict", "optimizer_states", "lr_schedulers")})
+
+
 def content(folder: Path) -> dict[str, Any]:
     """All files but times, by their paths; None for a folder."""
     found: dict[str, Any] = {}
@@ -176,6 +197,8 @@ def content(folder: Path) -> dict[str, Any]:
         if data and path.suffix == ".json":
             with suppress(ValueError):  # torn, in a scratch folder
                 data = untimed(json.loads(data))
+        elif data and path.suffix == ".ckpt":
+            data = trained(path)
         elif data and path.name == "metrics.csv":
             rows = csv.DictReader(io.StringIO(data.decode()))
             data = [{key: row[key] for key in row if key not in SPEEDS} for row in rows]
@@ -187,8 +210,8 @@ def part_of(found: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {path: found[path] for path in found if path == name or path.startswith(f"{name}/")}
 
 
-def in_a_child(words: str, said: Path) -> int:
-    """The exit status of a command in a forked process."""
+def in_a_child(words: str, said: Path, *, killed_after: float | None = None) -> int:
+    """The exit status of a command in a forked process, which may be killed after some seconds."""
     child = os.fork()
     if not child:
         code = 99
@@ -197,6 +220,9 @@ def in_a_child(words: str, said: Path) -> int:
             said.write_text(text)
         finally:
             os._exit(code)
+    if killed_after is not None:
+        time.sleep(killed_after)
+        os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -328,15 +354,20 @@ class _Writer:
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A process that may fork at any time, whose environment and folder are put back."""
-    from tensorboard.summary.writer import event_file_writer
-
-    monkeypatch.setattr(event_file_writer, "_AsyncWriter", _Writer)
+def placed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Has the folder and the environment, which a bench changes, put back at the end."""
     monkeypatch.chdir(tmp_path)
     for name in ("FFR_DATA_HOME", "TMPDIR"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, placed: None) -> None:
+    """A process without threads, which may fork at any time."""
+    from tensorboard.summary.writer import event_file_writer
+
+    monkeypatch.setattr(event_file_writer, "_AsyncWriter", _Writer)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +382,15 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_some_calls(name: str, every: int, tmp_path: Path, url: str, alone: None) -> None:
     struck(name, {"killed": every, "disk full": every}, tmp_path, url)
+
+
+def test_compare_writes_nothing(tmp_path: Path, url: str, placed: None) -> None:
+    bench, calls = Bench("report", tmp_path, url), list[str]()
+    with counting(calls.append, bench.work):
+        code, said = call("compare ev ev --json")
+    assert code == 0, said
+    assert calls == []
+    assert content(bench.work) == bench.old
 
 
 @pytest.mark.slow
@@ -368,3 +408,22 @@ def test_every_call(
     name: str, strikes: Mapping[str, int], tmp_path: Path, url: str, alone: None
 ) -> None:
     print(name, strikes, struck(name, strikes, tmp_path, url))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train sft", "train grpo", "export onnx"])
+def test_killed_at_any_time(name: str, tmp_path: Path, url: str, placed: None) -> None:
+    """In the midst of what safetensors, TensorBoard and ONNX write too, at moments of a fixed seed."""
+    bench = Bench(name, tmp_path, url)
+    new, chance, faults = bench.result(), random.Random(name), []
+    begun = time.monotonic()
+    assert in_a_child(bench.words, tmp_path / "whole.said") == 0
+    duration = time.monotonic() - begun
+    for number in range(8):
+        bench.put(tmp_path / "begun")
+        seconds = chance.uniform(0, duration)
+        in_a_child(bench.words, tmp_path / f"{number}.said", killed_after=seconds)
+        shutil.copytree(bench.work, state := tmp_path / f"state{number}")
+        if fault := gone_on(bench, state, new):
+            faults.append(f"killed after {seconds:.2f} of {duration:.2f} s: {fault}")
+    assert not faults, "\n".join(faults)

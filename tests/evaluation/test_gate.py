@@ -79,6 +79,14 @@ def test_rules_that_are_none(kind, text, sentence):
         parse_rule(kind, text)
 
 
+def test_a_correlation_may_have_to_be_at_least_a_negative_number():
+    assert parse_rule("min", "image_mcc=-0.5") == Rule("min", "image_mcc", -0.5)
+    assert parse_rule("min", "image_mcc=-1") == Rule("min", "image_mcc", -1.0)
+    assert parse_rule("max-drop", " joint_f1 =0") == Rule("max-drop", "joint_f1", 0.0)
+    with pytest.raises(UsageError, match="the number is from -1 to 1"):
+        parse_rule("min", "image_mcc=-1.01")
+
+
 def test_refusals():
     rules = [Rule("min", "joint_f1", 0.1)]
     with pytest.raises(UsageError, match=r"new and old\.json were measured on different data"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -64,6 +65,28 @@ def test_files_of_a_run(examples, fake_retriever, tmp_path):
         "versions",
     } <= loaded.provenance.keys()
     assert loaded.provenance["versions"]["torch"]
+
+
+def test_answers_that_were_cut_off_are_counted_and_told(examples, fake_retriever, tmp_path):
+    """Every query on the first two dialogues is cut off; a later call counts what it finds on disk."""
+
+    class Wordy(fake_retriever):
+        def answer(self, examples):
+            return [
+                dataclasses.replace(answer, is_cut_off=example.dialogue.id in ("d0", "d1"))
+                for example, answer in zip(examples, super().answer(examples), strict=True)
+            ]
+
+    for _ in range(2):
+        results = evaluate(examples, Wordy(), tmp_path / "out", dataset="made")
+        assert results.summary["answers"]["num_cut_off"] == 4
+        assert results.notes[-1] == (
+            "4 answers were cut off at the longest length; raise --max-new-tokens, or see "
+            "--constrained."
+        )
+    results = evaluate(examples, fake_retriever(), tmp_path / "whole", dataset="made")
+    assert results.summary["answers"]["num_cut_off"] == 0
+    assert not any("cut off" in note for note in results.notes)
 
 
 def test_twice_is_the_same(examples, fake_retriever, tmp_path, whole):

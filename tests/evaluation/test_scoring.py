@@ -9,7 +9,7 @@ import pytest
 import ffr.answer
 from ffr.dialogue import Fragment
 from ffr.evaluation.figures import FIGURE_NAMES
-from ffr.evaluation.scoring import SLICES, ScoreTable, length_slice
+from ffr.evaluation.scoring import SLICES, ScoreTable, density_slice, length_slice
 
 
 def answer(utterances, images=()):
@@ -25,6 +25,45 @@ def test_slices():
         ">65",
         ">65",
     ]
+
+
+@pytest.mark.parametrize(
+    ("num_true", "num_utterances", "name"),
+    [
+        (14, 100, "<0.15"),
+        (3, 20, "0.15-0.3"),
+        (3, 10, "0.15-0.3"),
+        (31, 100, ">0.3"),
+        (1, 1, ">0.3"),
+        (0, 10, None),
+    ],
+)
+def test_density_slices(num_true, num_utterances, name):
+    """Both bounds belong to the middle; a line named twice counts once."""
+    ids = tuple(range(num_true))
+    assert density_slice(Fragment(ids), num_utterances) == name
+    assert density_slice(Fragment(ids + ids), num_utterances) == name
+
+
+def test_an_answer_of_pictures_alone_is_sparse():
+    assert density_slice(Fragment((), (0,)), 10) == "<0.15"
+    assert density_slice(Fragment((), (0,)), 0) == "<0.15"
+
+
+def test_empty_answers_are_not_empty_truths():
+    """Of five, three truths are empty and one answer is, to one of these."""
+    table = ScoreTable()
+    for said, truth in (
+        ([], Fragment()),
+        ([1], Fragment()),
+        ([2], Fragment()),
+        ([0], Fragment((0,), (1, 1))),
+        ([0], Fragment((1,), (0, 1))),
+    ):
+        table.add(answer(said), truth, num_utterances=4, num_images=2, dialogue="d")
+    answers = table.summary()["answers"]
+    names = ("num_empty_truths", "num_empty_answers", "num_both_empty", "num_true_images")
+    assert [answers[name] for name in names] == [3, 1, 1, 3]
 
 
 def test_hand_worked_table():

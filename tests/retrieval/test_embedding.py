@@ -21,6 +21,7 @@ from ffr.report.tables import report_lines, selection_line
 from ffr.retrieval.embedding import (
     EmbeddingRetriever,
     FragmentScorer,
+    _Table,
     check_fit_part,
     fit_selection,
     fitted_selection,
@@ -228,6 +229,24 @@ def test_no_number_does_better_than_the_fitted_one(
     assert reached.mean() >= best.mean() - 1e-9
     if rule == "top-share":
         assert reached.mean() == pytest.approx(float(best.mean()))
+
+
+def test_a_threshold_lies_midway_between_two_scores() -> None:
+    """Lines at 0, 60 and 90 degrees score 1, 0.5 and 0: the best thresholds of these truths."""
+    lines = tuple(Utterance("a", (angle,)) for angle in ("0", "60", "90"))
+    for truth, number in (((0,), 0.75), ((0, 1), 0.25), ((0, 1, 2), -1.01), ((), 1.01)):
+        example = Example(Dialogue("d", lines), "0", Fragment(truth))
+        found = fit_selection(FragmentScorer(Compass(), 0), [example], dataset="d")
+        assert found.utterance == pytest.approx(number, abs=1e-6)
+        assert found.fit is not None
+        assert found.fit.utterance_f1 == pytest.approx(1)
+
+
+def test_a_true_line_that_has_no_score_is_missed() -> None:
+    """Of lines 0 and 7 the first is found: precision 1, recall 1/2, F1 2/3; the second query is right."""
+    rows = [torch.tensor([0.9, 0.1]).double(), torch.tensor([0.9]).double()]
+    table = _Table(rows, [(0, 7, 7), (0,)])
+    assert table.mean_f1(table.scores > 0.5) == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_many_scores_are_thinned_and_still_cover_the_range(tmp_path: Path) -> None:

@@ -1,100 +1,106 @@
-"""The trivial baselines, and the plan of a real (random) model."""
+"""Who answers, and what becomes of a query that cannot be answered: it alone says why."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
 import pytest
 
-from ffr.answer import parse_strict
-from ffr.data.dataset import open_dataset
-from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
-from ffr.errors import UsageError
-from ffr.retrieval.lexical import BASELINES, BM25_LINES, BaselineRetriever, overlap_terms
-
-CHAT = Dialogue(
-    "d",
-    (
-        Utterance("a", ("The bus is late again",)),
-        Utterance("a", (Image("bus.png"),)),
-        Utterance("b", ("公交车又晚点了", Image("stop.png"))),
-        Utterance("b", ("let us eat",)),
-        Utterance("b", (Image("soup.png"),)),
-    ),
+from ffr.dialogue import Dialogue, Example, Utterance
+from ffr.errors import DataError, UsageError
+from ffr.retrieval.interface import (
+    Answer,
+    ParallelRetriever,
+    add_usage,
+    answers_of,
+    answers_or_failures,
 )
 
 
-def chosen(name, query, seed=0):
-    return parse_strict(
-        BaselineRetriever(name, seed=seed).answer([Example(CHAT, query)])[0].response
-    )
+def queries(*texts: str) -> list[Example]:
+    return [Example(Dialogue("d", (Utterance("a", ("hi",)),)), text) for text in texts]
 
 
-def test_everything_and_nothing():
-    assert chosen("everything", "x") == Fragment((0, 1, 2, 3, 4), (0, 1, 2))
-    assert chosen("nothing", "x") == Fragment()
+class Choosy:
+    """Answers with the query; refuses those that begin with `bad`, and with them their whole batch."""
+
+    def __init__(self, error: type[Exception] = DataError) -> None:
+        self.asked: list[list[str]] = []
+        self._error = error
+
+    def answer(self, examples: Sequence[Example]) -> list[Answer]:
+        texts = [example.query for example in examples]
+        self.asked.append(texts)
+        for text in texts:
+            if text.startswith("bad"):
+                raise self._error(f"{text} is refused")
+        return [Answer(text) for text in texts]
 
 
-def test_overlap_takes_wordless_lines_with_the_line_before():
-    assert chosen("overlap", "where is the BUS?") == Fragment((0, 1), (0,))
-    assert chosen("overlap", "关于公交车的聊天") == Fragment((2,), (1,))
-    assert chosen("overlap", "zebra") == Fragment()
+def test_a_good_batch_is_asked_once() -> None:
+    retriever = Choosy()
+    found = answers_or_failures(retriever.answer, queries("a", "b"))
+    assert found == [Answer("a"), Answer("b")]
+    assert retriever.asked == [["a", "b"]]
 
 
-def test_overlap_terms_of_single_characters():
-    assert overlap_terms("吃 a-b2 a") == ["a", "b2", "a", "吃"]
+def test_one_bad_query_does_not_take_its_batch_along() -> None:
+    retriever = Choosy()
+    found = answers_or_failures(retriever.answer, queries("a", "bad 1", "b", "bad 2"))
+    assert found == [
+        Answer("a"), Answer("", failure="bad 1 is refused"), Answer("b"), Answer("", failure="bad 2 is refused"),
+    ]  # fmt: skip
+    assert retriever.asked == [["a", "bad 1", "b", "bad 2"], ["a"], ["bad 1"], ["b"], ["bad 2"]]
 
 
-def test_bm25_takes_the_best_texts_alone() -> None:
-    lines = [f"bus number {number}" for number in range(12)] + ["the bus bus", "tea", "bus"]
-    chat = Dialogue("d", tuple(Utterance("a", (line,)) for line in lines))
-    fragment = BaselineRetriever("bm25").fragment(Example(chat, "the bus, please"))
-    # ten texts: the one with a rare word first, then short before long; none without a term
-    assert len(fragment.utterance_ids) == BM25_LINES
-    assert {12, 14} < set(fragment.utterance_ids)
-    assert 13 not in fragment.utterance_ids
-    assert BaselineRetriever("bm25").fragment(Example(chat, "zebra")) == Fragment()
+def test_a_fault_of_the_call_is_none_of_a_query() -> None:
+    with pytest.raises(UsageError, match="bad is refused"):
+        answers_or_failures(Choosy(UsageError).answer, queries("a", "bad"))
 
 
-def test_random_third_is_a_third_and_repeats():
-    first = chosen("random-third", "x")
-    assert (len(first.utterance_ids), len(first.image_ids)) == (2, 1)
-    assert chosen("random-third", "x") == first
-    assert len({chosen("random-third", "x", seed=seed) for seed in range(20)}) > 1
+def test_batches_are_answered_in_their_order() -> None:
+    examples = queries("a", "b", "bad", "c")
+    retriever: Any = Choosy()
+    found = list(answers_of(retriever, [[3, 0], [2], [1]], examples))
+    assert [(number, [answer.response for answer in answers]) for number, answers in found] == [
+        (0, ["c", "a"]), (1, [""]), (2, ["b"]),
+    ]  # fmt: skip
+    assert found[1][1][0].failure == "bad is refused"
+    assert list(answers_of(retriever, [], examples)) == []
 
 
-def test_unknown_baseline():
-    with pytest.raises(
-        UsageError, match="no baseline 'all'; there are everything, nothing, random-third, overlap"
-    ):
-        BaselineRetriever("all")
+def test_nothing_is_asked_before_it_is_wanted() -> None:
+    retriever: Any = Choosy()
+    stream = answers_of(retriever, [[0], [1]], queries("a", "b"))
+    assert retriever.asked == []
+    next(stream)
+    assert retriever.asked == [["a"]]
 
 
-def test_plan_names_every_example_once(examples):
-    retriever = BaselineRetriever("nothing")
-    assert sorted(index for batch in retriever.plan(examples) for index in batch) == list(
-        range(len(examples))
-    )
+class Backwards(Choosy):
+    """Works on all batches at a time."""
+
+    def answer_as_they_come(
+        self, batches: Iterable[Sequence[Example]]
+    ) -> Iterator[tuple[int, list[Answer]]]:
+        for number, batch in reversed(list(enumerate(batches))):
+            yield number, self.answer(batch)
 
 
-def test_figures_on_real_dialogues(real_dialogues):
-    from ffr.evaluation.scoring import ScoreTable
+def test_parallel_answers_come_as_they_are_ready() -> None:
+    retriever: Any = Backwards()
+    assert isinstance(retriever, ParallelRetriever)
+    assert not isinstance(Choosy(), ParallelRetriever)
+    found = list(answers_of(retriever, [[0, 2], [1]], queries("a", "b", "c")))
+    assert [(number, [answer.response for answer in answers]) for number, answers in found] == [
+        (1, ["b"]),
+        (0, ["a", "c"]),
+    ]
 
-    data = list(open_dataset(real_dialogues / "dev.json", require_images=False))
-    means = {}
-    for name in BASELINES:
-        retriever, table = BaselineRetriever(name), ScoreTable()
-        for example in data:
-            dialogue = example.dialogue
-            size = {"num_utterances": len(dialogue.utterances), "num_images": len(dialogue.images)}
-            table.add(
-                retriever.answer([example])[0].response,
-                example.fragment,
-                dialogue=dialogue.id,
-                **size,
-            )
-        means[name] = table.summary()["scores"]
-    # the figures that stand in the data's own description
-    assert means["everything"]["sample_utterance_f1"] == pytest.approx(0.401, abs=5e-4)
-    assert means["everything"]["sample_image_f1"] == pytest.approx(0.408, abs=5e-4)
-    # 0.285 there for lines with a shared term alone; ours takes pictures' lines along
-    assert means["overlap"]["sample_utterance_f1"] == pytest.approx(0.324, abs=5e-4)
-    assert means["bm25"]["sample_utterance_f1"] == pytest.approx(0.334, abs=5e-4)
+
+def test_what_was_used_is_added_up_name_by_name() -> None:
+    assert add_usage([]) == {}
+    parts = [{"prompt_tokens": 3, "cost": 0.25}, {"prompt_tokens": 4}, {"completion_tokens": 2}]
+    assert add_usage(parts) == {"prompt_tokens": 7, "cost": 0.25, "completion_tokens": 2}
+    assert parts[0] == {"prompt_tokens": 3, "cost": 0.25}, "what was given stays as it was"

@@ -121,7 +121,13 @@ class StageCallback(Callback):
     ) -> None:
         self._note(step, figures)
         for logger in trainer.loggers:
-            logger.log_metrics(figures, step)
+            try:
+                logger.log_metrics(figures, step)
+            except ValueError as error:
+                # Lightning takes whatever goes wrong for a figure of a kind that cannot be logged
+                if isinstance(error.__cause__, OSError):
+                    raise error.__cause__ from None
+                raise
         shown = {
             name: figures[name]
             for name in ("loss", "reward", "val_utterance_f1", "val_image_f1")

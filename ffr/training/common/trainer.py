@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,26 @@ def quiet_libraries() -> None:
     )
     # the module leaves batches where they are, whoever gives them
     warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device` in")
+
+
+def _silence_writer_threads() -> None:
+    """Has TensorBoard's thread end without a traceback where the disk refuses.
+
+    The next figure, or the end of the run, meets the same error and says it.
+    """
+    from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
+
+    hook = threading.excepthook
+    if getattr(hook, "__module__", None) == __name__:
+        return
+
+    def told_elsewhere(found: threading.ExceptHookArgs) -> None:
+        if not (
+            isinstance(found.thread, _AsyncWriterThread) and isinstance(found.exc_value, OSError)
+        ):
+            hook(found)
+
+    threading.excepthook = told_elsewhere
 
 
 def make_trainer(
@@ -106,6 +127,7 @@ def _on_one_device(config: StageConfig) -> str:
 
 
 def _loggers(config: StageConfig, run: Path, last_step: int) -> list[Logger]:
+    _silence_writer_threads()
     loggers: list[Logger] = [
         TensorBoardLogger(
             save_dir=str(run),

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,29 @@ def test_a_fault_in_mid_run_keeps_the_steps_done(sample_home: Path, tmp_path: Pa
         train(SftStage(), SftConfig(**settings), Job(run=run, say=spoil, progress=False))
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "failed"
     assert newest_checkpoint(run / "checkpoints") == run / "checkpoints" / "step-00000003.ckpt"
+
+
+@pytest.mark.parametrize("num_written", [0, 3])
+def test_a_disk_that_is_full_for_tensorboard_is_one_sentence(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_written: int
+) -> None:
+    """Its thread meets the fault, prints no traceback of its own, and the next figure tells."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    run, written, uncaught = tmp_path / "run", [], []
+
+    def full(self: RecordWriter, data: bytes) -> None:
+        written.append(data)
+        if len(written) > num_written:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "excepthook", uncaught.append)
+        patch.setattr(RecordWriter, "write", full)
+        done = _run(*_options(max_steps=2), "--out", str(run))
+    assert done.exit_code == 1
+    assert "a file cannot be written or read (No space left on device)" in done.output
+    assert uncaught == []
 
 
 def test_all_weights_of_the_language_model_can_be_trained(
