@@ -72,6 +72,7 @@ def _score_file(call: EvalCall, file: Path, say: Say) -> None:
     """Scores a prediction file that holds its dialogues and true answers itself."""
     from ffr.evaluation.predictions import copy_predictions, score_predictions
     from ffr.evaluation.published import add_published
+    from ffr.files import write_checksums
     from ffr.retrieval.answer_log import PREDICTIONS_FILE
 
     say(f"Scoring {file} (no model)")
@@ -89,6 +90,7 @@ def _score_file(call: EvalCall, file: Path, say: Say) -> None:
     if call.out is not None:
         if not is_itself:
             copy_predictions(file, target)
+            write_checksums(call.out, [target.name])
         results.model["path"] = str(file.resolve())
         say(f"Results: {results.save(call.out)}  ·  answers: {target}")
     _conclude(

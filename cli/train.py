@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,10 @@ def _run_stage(
         if config is None:
             from ffr.files import clear_litter
 
-            clear_litter(resume)  # of a process that was killed as it put its things away
+            # of a process that was killed as it put its things away; of a disk that is only read,
+            # nothing can be taken
+            with suppress(OSError):
+                clear_litter(resume)
             say(
                 f"{resume} is finished; nothing is left to train (to train its model further: "
                 f"--model {resume})"

@@ -175,7 +175,8 @@ def find_image(location: str | Path, *, where: str | None = None) -> Path:
         is_folder = not found and path.is_dir()
     except (OSError, ValueError) as error:
         raise DataError(
-            f"image {_shown(path)} cannot be looked up ({error}); correct its path", where=where
+            f"image {_shown(path)} cannot be looked up ({one_line(error)}); correct its path",
+            where=where,
         ) from error
     if not found:
         if is_folder:

@@ -95,6 +95,15 @@ def json_text(value: Any, *, indent: int | None = 2) -> str:
     return "".join(char if _visible_char(char) == char else json.dumps(char)[1:-1] for char in text)
 
 
+def address_hint(path: str | Path) -> str:
+    """What to say of a file that is not there, where its name is an address; else nothing.
+
+    >>> address_hint(Path("https://example.org/a.jsonl")), address_hint("a.jsonl")
+    (' (it is an address: fetch it, and name the file)', '')
+    """
+    return " (it is an address: fetch it, and name the file)" if is_url(path) else ""
+
+
 def is_url(location: str | Path) -> bool:
     """Whether a location is an address rather than a path.
 

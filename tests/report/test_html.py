@@ -328,6 +328,7 @@ def test_changed_predictions_are_noticed(evaluated, tmp_path):
             '"response": "<|utt_ids_start|>[0, 1]', '"response": "<|utt_ids_start|>[2]'
         )
     )
+    (evaluated / "SHA256SUMS").unlink()
     written = write_report(open_evaluation(evaluated), tmp_path / "report.html")
     assert any("does not give the figures that the results state" in note for note in written.notes)
 
