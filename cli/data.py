@@ -49,6 +49,8 @@ _query_position = click.option(
 )
 _force = click.option("--force", is_flag=True, help="Put the result in the place of what is there.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_NUM_ALIKE = 5
+"""Faults that are alike and shown; the others are counted."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,6 +67,7 @@ def data() -> None:
     metavar="MODEL",
     help="Also list what this model cannot take: a folder, a run, a hub id, or `tiny`.",
 )
+@click.option("--all", "with_all", is_flag=True, help="Show every fault, however many are alike.")
 @_json
 @click.pass_context
 def check(
@@ -73,10 +76,12 @@ def check(
     image_root: Path | None,
     no_images: bool,
     model: str | None,
+    with_all: bool,
     as_json: bool,
 ) -> None:
-    """List every fault of a data file with file, line and remedy; exit with 1 if a record is bad.
+    """List the faults of a data file with file, line and remedy; exit with 1 if a record is bad.
 
+    Of many faults alike the first are shown and the others counted.
     Takes .json, .jsonl and either as .gz, in ms-swift or raw form, and prediction files.
     """
     from ffr.data.check import check_file
@@ -99,14 +104,21 @@ def check(
     if as_json:
         print_json(report.to_json())
     else:
-        _print_report(report)
+        _print_report(report, with_all=with_all)
     if not report.is_good:
         context.exit(1)
 
 
-def _print_report(report: CheckReport) -> None:
-    for fault in report.errors:
-        say(one_line(f"{fault.where}: {fault.message}", 1000))
+def _print_report(report: CheckReport, *, with_all: bool) -> None:
+    for faults in report.alike_errors():
+        shown = faults if with_all or len(faults) == _NUM_ALIKE + 1 else faults[:_NUM_ALIKE]
+        for fault in shown:
+            say(one_line(f"{fault.where}: {fault.message}", 1000))
+        if len(shown) < len(faults):
+            say(
+                f"… and {len(faults) - len(shown):,} more like {shown[-1].where}, the last at "
+                f"{faults[-1].where}; --all lists them"
+            )
     for fault, count in report.grouped_warnings():
         often = f" (in {count} records)" if count > 1 else ""
         say(one_line(f"warning: {fault.where}: {fault.message}", 1000) + often)
@@ -219,7 +231,7 @@ def import_command(
     has_images = any(example.dialogue.images for example in imported.examples)
     _note_image_root(target, root, has_images)
     report = check_file(target, image_root=root)
-    _print_report(report)
+    _print_report(report, with_all=False)
     if not report.is_good:
         context.exit(1)
 

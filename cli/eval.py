@@ -72,19 +72,25 @@ def _score_file(call: EvalCall, file: Path, say: Say) -> None:
     """Scores a prediction file that holds its dialogues and true answers itself."""
     from ffr.evaluation.predictions import copy_predictions, score_predictions
     from ffr.evaluation.published import add_published
+    from ffr.files import write_checksums
     from ffr.retrieval.answer_log import PREDICTIONS_FILE
 
     say(f"Scoring {file} (no model)")
-    results = score_predictions(file, seed=call.seed, with_baselines=not call.no_baselines)
+    if call.out is not None:
+        target = call.out / PREDICTIONS_FILE
+        is_itself = target.exists() and target.samefile(file)
+        if not is_itself and (call.out / "evaluation.json").exists():
+            raise UsageError(f"{call.out} holds the evaluation of a model; name another --out")
+    results = score_predictions(
+        file, seed=call.seed, with_baselines=not call.no_baselines, out=call.out
+    )
     if call.reading == "published":
         add_published(results, file)
     _show(results, call, file)
     if call.out is not None:
-        target = call.out / PREDICTIONS_FILE
-        if not (target.exists() and target.samefile(file)):
-            if (call.out / "evaluation.json").exists():
-                raise UsageError(f"{call.out} holds the evaluation of a model; name another --out")
+        if not is_itself:
             copy_predictions(file, target)
+            write_checksums(call.out, [target.name])
         results.model["path"] = str(file.resolve())
         say(f"Results: {results.save(call.out)}  ·  answers: {target}")
     _conclude(

@@ -5,11 +5,58 @@ Sample → base → SFT → GRPO → evaluation beside the baselines.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffr.cli.output import say
+
+if TYPE_CHECKING:
+    from ffr.settings import StageConfig
+    from ffr.training.common.stage import Stage
+
+
+_BEGUN_FILE = "quickstart.json"
+
+
+class _Begun:
+    """The runs of a quickstart that is not done yet, kept in a file beside them.
+
+    Args:
+        root: Folder of the runs.
+        call: What the command was asked for; a file of another call is written anew.
+    """
+
+    def __init__(self, root: Path, call: dict[str, Any]) -> None:
+        self._root, self._path = root, root / _BEGUN_FILE
+        self._content: dict[str, Any] = {"call": call, "runs": {}}
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            if found["call"] == call and isinstance(found["runs"], dict):
+                self._content = found
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass  # none was begun, or it is not known which: a new one begins
+
+    def run(self, stage: str) -> Path:
+        """The folder of a stage's run; a new one where none was begun."""
+        from ffr.files import replace_json
+        from ffr.runs import new_run_folder
+
+        name = self._content["runs"].get(stage)
+        if isinstance(name, str) and (self._root / Path(name).name).is_dir():
+            return self._root / Path(name).name
+        run = new_run_folder(self._root, stage, "tiny")
+        self._content["runs"][stage] = run.name
+        replace_json(self._path, self._content)
+        return run
+
+    def forget(self) -> None:
+        """Lets the next call begin anew."""
+        from ffr.files import remove
+
+        remove(self._path)
 
 
 @click.command()
@@ -44,7 +91,7 @@ def quickstart(
 ) -> None:
     """Make the sample, train the tiny model on it, and measure it beside the baselines.
 
-    It takes some minutes on two CPU cores. The tiny model is for trying the tool; what it learns
+    Where it was stopped, the same command goes on. It takes some minutes on two CPU cores. The tiny model is for trying the tool; what it learns
     here says nothing about a real backbone.
     """
     import time
@@ -52,8 +99,9 @@ def quickstart(
 
     from ffr.cli.eval import eval_command
     from ffr.data.catalog import locate
+    from ffr.runs import RunRecord, is_unbegun
     from ffr.settings import GrpoConfig, SftConfig, load_config
-    from ffr.training.common.run import TrainResult
+    from ffr.training.common.run import load_run_config
     from ffr.training.common.stage import Job, train
     from ffr.training.grpo.stage import GrpoStage
     from ffr.training.sft.stage import SftStage
@@ -73,17 +121,26 @@ def quickstart(
         )
         return out
 
-    def finished(stage: str, result: TrainResult) -> Path:
+    sft = load_config(SftConfig, source="tiny", overrides=overrides, settings={"seed": seed})
+    grpo = load_config(GrpoConfig, source="tiny", overrides=grpo_overrides, settings={"seed": seed})
+    begun = _Begun(root, {"sft": list(overrides), "grpo": list(grpo_overrides), "seed": seed})
+
+    def trained(stage: Stage[Any], config: StageConfig) -> Path:
+        """The finished run of a stage: the one that an earlier call began, or a new one."""
+        run = begun.run(config.stage)
+        if not is_unbegun(run):
+            if RunRecord.load(run).status == "finished":
+                say(f"{run} is finished already")
+                return run
+            begun_with = load_run_config(type(config), run)
+            result = train(stage, begun_with, replace(job, run=run, resume=True))
+        else:
+            result = train(stage, config, replace(job, run=run))
         if result.status != "finished":
-            say(
-                f"stopped; finish this run with `ffr train {stage} --resume {result.run}`; "
-                "quickstart begins anew"
-            )
+            say("stopped; the same command goes on from here")
             ctx.exit(130)
         return result.run
 
-    sft = load_config(SftConfig, source="tiny", overrides=overrides, settings={"seed": seed})
-    grpo = load_config(GrpoConfig, source="tiny", overrides=grpo_overrides, settings={"seed": seed})
     say("── 1/5  the sample sets, generated here")
     for name, split in (
         ("sample", "train"),
@@ -94,7 +151,7 @@ def quickstart(
         path, _ = locate(name, split=split, echo=say)
         say(f"{name} {split}: {path}")
     say("\n── 2/5  cold start (SFT) of the embedded base")
-    first = finished("sft", train(SftStage(), sft, job))
+    first = trained(SftStage(), sft)
     size = sft.max_new_tokens
     folders = [
         measure(
@@ -105,12 +162,13 @@ def quickstart(
     say("\n── 4/5  GRPO: the model trains on the rewards of its own answers")
     if grpo.model == "newest":
         grpo = replace(grpo, model=str(first))
-    second = finished("grpo", train(GrpoStage(), grpo, job))
+    second = trained(GrpoStage(), grpo)
     wechat = "5/5  after SFT and GRPO, on other wordings and longer chats"
     folders += [
         measure("5/5  after SFT and GRPO", str(second), "sample", second / "eval" / "sample", size),
         measure(wechat, str(second), "wechat-sample", second / "eval" / "wechat-sample", size),
     ]
+    begun.forget()
     say(f"\ndone in {(time.monotonic() - started) / 60:.1f} minutes")
     say(f"the runs, with settings, figures, curve.png, adapter and merged model: {first}, {second}")
     for folder in folders:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,10 @@ def _run_stage(
         if config is None:
             from ffr.files import clear_litter
 
-            clear_litter(resume)  # of a process that was killed as it put its things away
+            # of a process that was killed as it put its things away; of a disk that is only read,
+            # nothing can be taken
+            with suppress(OSError):
+                clear_litter(resume)
             say(
                 f"{resume} is finished; nothing is left to train (to train its model further: "
                 f"--model {resume})"
@@ -188,13 +192,18 @@ def _run_stage(
 
 def _start(config: StageConfig, *, dry_run: bool, **job: Any) -> None:
     """Trains, or says what would be trained; `job` is what a `Job` takes."""
+    from ffr.training.common.run import is_first_process
     from ffr.training.common.stage import Job, describe, train
 
     stage = _stage(config.stage)
     if dry_run:
         describe(stage, config, Job(**job))
         return
-    _finish(config.stage, train(stage, config, Job(**job)))
+    result = train(stage, config, Job(**job))
+    if is_first_process():
+        _say_end(config.stage, result)
+    if result.status == "interrupted":
+        raise click.exceptions.Exit(130)
 
 
 def _stage(name: str) -> Stage[Any]:
@@ -279,8 +288,16 @@ def _resumed_config(
         return None
     from ffr.training.common.run import load_run_config
 
-    # a setting that the run was not started with is refused though nothing is left to train
-    config = load_run_config(kind, run, overrides)
+    try:
+        # a setting that the run was not started with is refused though nothing is left to train
+        config = load_run_config(kind, run, overrides)
+    except UsageError as error:
+        if not is_finished:
+            raise
+        raise UsageError(
+            f"{error}; the run is finished, and its model is trained further by a run that starts "
+            f"from it: {'--from' if kind is GrpoConfig else '--model'} {run}"
+        ) from None
     return None if is_finished else config
 
 
@@ -302,10 +319,11 @@ def _never_a_signal(run: Path) -> bool:
     return bool(shares) and min(shares) == 1
 
 
-def _finish(stage: str, result: TrainResult) -> None:
+def _say_end(stage: str, result: TrainResult) -> None:
+    """Says how a training ended, and what comes next."""
     if result.status == "interrupted":
         say(f"stopped; go on with `ffr train {stage} --resume {result.run}`")
-        raise click.exceptions.Exit(130)
+        return
     if stage == "grpo" and _never_a_signal(result.run):
         say(
             "! in no step did an answer earn more than the others to its prompt, so nothing was "

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ffr.errors import ModelError
+from ffr.text import one_line
 
 _BYTES = 2
 _WIDTHS = {1: 8, 5: 4}
@@ -59,7 +60,9 @@ def read_graph_file(path: Path) -> GraphFile:
         ):
             _look(content, 0, len(content), "model", found, 0)
     except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
-        raise ModelError(f"is no whole ONNX graph ({error}); export it again", str(path)) from None
+        raise ModelError(
+            f"is no whole ONNX graph ({one_line(error)}); export it again", str(path)
+        ) from None
     if not found.opsets:
         raise ModelError(
             "is no whole ONNX graph (it names no operator set); export it again", str(path)

@@ -26,6 +26,7 @@ from ffr.data.home import data_home
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.exports.parity import Call, Tolerance, compare
 from ffr.files import replace_text
+from ffr.text import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ def _compare(model: Opened, tolerance: Tolerance) -> dict[str, float]:
         call = Call(parts["input."], parts["output."])
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise ModelError(
-            f"{REFERENCE_FILE} cannot be used ({error}); export the model again", where
+            f"{REFERENCE_FILE} cannot be used ({one_line(error)}); export the model again", where
         ) from None
     try:
         figures = compare("its reference", [call], model.run, one_item=model.info.part == "vision")

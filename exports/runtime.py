@@ -107,7 +107,9 @@ def read_info(folder: Path) -> ExportInfo:
     except KeyError as error:
         raise ModelError(f"says nothing of {error}; export the model again", str(path)) from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"cannot be read ({error}); export the model again", str(path)) from None
+        raise ModelError(
+            f"cannot be read ({one_line(error)}); export the model again", str(path)
+        ) from None
     return info
 
 

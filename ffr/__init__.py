@@ -3,8 +3,9 @@
 Find the part of a long multi-modal dialogue that a query means. The names below are loaded when
 they are first asked for, so that `import ffr` costs nothing; docs/python.md shows each.
 
+>>> import ffr
 >>> chat = [("Ann", "the bus is late"), ("Bob", "too bad")]
->>> load_model("baseline:overlap").retrieve(chat, "bus").text
+>>> ffr.load_model("baseline:overlap").retrieve(chat, "bus").text
 'Ann: the bus is late'
 """
 

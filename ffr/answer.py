@@ -85,6 +85,15 @@ def parse_strict(text: str) -> Fragment | None:
 THINK_START, THINK_END = "<think>", "</think>"
 ANSWER_START, ANSWER_END = "<answer>", "</answer>"
 _TAG = re.compile(r"(</?(?:think|answer)>)")
+# those of other families of models
+_OTHER_START = re.compile(
+    r"<(?:thinking|thought|reasoning|seed:think)>|\[THINK\]|<\|begin_of_thought\|>"
+    r"|<\|channel\|>(?:analysis|commentary)<\|message\|>"
+)
+_OTHER_END = re.compile(
+    r"</(?:thinking|thought|reasoning|seed:think)>|\[/THINK\]|<\|end_of_thought\|>"
+    r"|<\|channel\|>final<\|message\|>"
+)
 _TAG_ORDER = [THINK_START, THINK_END, ANSWER_START, ANSWER_END]
 CLOSED_THOUGHT = f"\n{THINK_END}\n\n"
 """What closes a thought that the prompt has opened, where a bare answer follows at once."""
@@ -135,12 +144,15 @@ def last_said(text: str) -> str:
     Tags may be missing. All before the last `</think>` is thought, whether opened or not; so is all
     behind a `<think>` that nothing closes, but for an `<answer>` in it. Of what is left, the last
     whole `<answer>…</answer>` counts where there is one, else what follows an `<answer>` or goes
-    before an `</answer>`, else all.
+    before an `</answer>`, else all. The tags of other families (`<thinking>`, `[THINK]`, the
+    channels `analysis` and `final`, …) are taken for `<think>` and `</think>`.
 
     >>> last_said("[7]?</think> [3]"), last_said("<think>[7]"), last_said("<think>[7]<answer>[3]")
     (' [3]', '', '[3]')
+    >>> last_said("[THINK][7][/THINK][3]")
+    '[3]'
     """
-    said = text.rpartition(THINK_END)[2]
+    said = _OTHER_END.sub(THINK_END, _OTHER_START.sub(THINK_START, text)).rpartition(THINK_END)[2]
     before, opened, thought = said.partition(THINK_START)
     if opened:
         said = thought[thought.index(ANSWER_START) :] if ANSWER_START in thought else before

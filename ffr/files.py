@@ -461,9 +461,31 @@ def differing_files(folder: Path) -> list[str]:
     return [name for name, digest in found.items() if not is_as_written(folder / name, digest)]
 
 
+def check_as_written(path: Path, *, otherwise: str) -> None:
+    """Sees that a file is what the checksums beside it were made of, where they name it.
+
+    Args:
+        path: The file.
+        otherwise: What else can be done than to restore it: `evaluate again`.
+
+    Raises:
+        DataError: where it is not.
+    """
+    digest = (read_checksums(path.parent) or {}).get(path.name)
+    if digest is not None and not is_as_written(path, digest):
+        raise DataError(
+            f"is not what was written (the {CHECKSUMS_FILE} beside it says so); restore it, or "
+            f"{otherwise}",
+            where=str(path),
+        )
+
+
 def is_as_written(path: Path, digest: str | None) -> bool:
     """Whether a file has a checksum; False where it is not there or none is known."""
-    return digest is not None and path.is_file() and _digest_of(path) == digest
+    try:
+        return digest is not None and path.is_file() and _digest_of(path) == digest
+    except (OSError, ValueError):
+        return False  # it cannot be read, or a damaged line gives it a name that no file has
 
 
 def _digest_of(path: Path) -> str:

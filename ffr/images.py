@@ -23,7 +23,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from ffr.errors import DataError
-from ffr.text import is_url, one_line
+from ffr.text import cut_middle, is_url, one_line
 
 MAX_IMAGE_PIXELS = 602_112
 """Pixels a picture keeps by default: 768·28·28, as in the released training."""
@@ -175,7 +175,8 @@ def find_image(location: str | Path, *, where: str | None = None) -> Path:
         is_folder = not found and path.is_dir()
     except (OSError, ValueError) as error:
         raise DataError(
-            f"image {_shown(path)} cannot be looked up ({error}); correct its path", where=where
+            f"image {_shown(path)} cannot be looked up ({one_line(error)}); correct its path",
+            where=where,
         ) from error
     if not found:
         if is_folder:
@@ -451,4 +452,5 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _shown(location: str | Path) -> str:
-    return f'"{one_line(location, 100)}"'
+    # the file's name stands at the end
+    return f'"{cut_middle(one_line(location, 10_000), 100)}"'

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,6 +125,11 @@ def loading_explained(name: str, *, kind: str) -> Iterator[None]:
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
+    if "transformers" in sys.modules and not sys.stderr.isatty():
+        # a log would get a line for every move of its bars
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
     try:
         yield
     except FfrError:

@@ -63,13 +63,16 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     # a damaged byte spoils its row alone, which then is no row of numbers
     text = path.read_bytes().decode("utf-8", errors="replace")
     # what has no end was being written, and the beginning of a number is another number
-    for line in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")):
+    lines = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    while True:
         try:
+            line = next(lines)
             row = {name: float(cell) for name, cell in line.items() if name and cell}
             rows.append({**row, "step": int(row["step"])})
-        except (TypeError, ValueError, OverflowError, KeyError):
-            continue
-    return rows
+        except StopIteration:
+            return rows
+        except (TypeError, ValueError, OverflowError, KeyError, csv.Error):
+            continue  # a cell longer than any number, a step that is no number
 
 
 def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:

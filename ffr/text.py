@@ -69,6 +69,18 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def cut_middle(text: str, limit: int) -> str:
+    """Both ends of a text longer than so many characters, with a sign for what stands between.
+
+    >>> cut_middle("/a/long/way/to/picture.jpg", 16)
+    '/a/long…ture.jpg'
+    """
+    if len(text) <= limit:
+        return text
+    tail = limit // 2
+    return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 def json_text(value: Any, *, indent: int | None = 2) -> str:
     r"""A value as JSON that cannot steer a terminal.
 
@@ -81,6 +93,15 @@ def json_text(value: Any, *, indent: int | None = 2) -> str:
     if text.isprintable():
         return text
     return "".join(char if _visible_char(char) == char else json.dumps(char)[1:-1] for char in text)
+
+
+def address_hint(path: str | Path) -> str:
+    """What to say of a file that is not there, where its name is an address; else nothing.
+
+    >>> address_hint(Path("https://example.org/a.jsonl")), address_hint("a.jsonl")
+    (' (it is an address: fetch it, and name the file)', '')
+    """
+    return " (it is an address: fetch it, and name the file)" if is_url(path) else ""
 
 
 def is_url(location: str | Path) -> bool:

@@ -352,3 +352,26 @@ def test_long_hostile_thoughts_are_read_quickly() -> None:
         "<answer></think>" * 100_000,
     ):
         assert unwrap_answer(text, "think") is None
+
+
+OTHER_THOUGHTS = {
+    "thinking": "<thinking>{}</thinking>{}",
+    "reasoning": "<reasoning>{}</reasoning>\n\n{}",
+    "thought": "<thought>{}</thought>{}",
+    "seed": "<seed:think>{}</seed:think>{}",
+    "brackets": "[THINK]{}[/THINK]{}",
+    "begin of thought": "<|begin_of_thought|>{}<|end_of_thought|>{}",
+    "channels": "<|channel|>analysis<|message|>{}<|end|><|start|>assistant"
+    "<|channel|>final<|message|>{}<|return|>",
+}
+
+
+@pytest.mark.parametrize("name", OTHER_THOUGHTS)
+def test_thoughts_of_other_families_are_not_read(name: str) -> None:
+    considered, meant = (format_answer(Fragment((number,))) for number in (7, 3))
+    said = OTHER_THOUGHTS[name].format(considered, meant)
+    assert read_answer(said) == Fragment((3,))
+    unclosed = said[: said.index(considered) + len(considered)]
+    assert read_answer(unclosed) == Fragment()
+    without_opening = said[said.index(considered) :]
+    assert read_answer(without_opening) == Fragment((3,))

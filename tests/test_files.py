@@ -225,6 +225,16 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
 
 
+def test_a_folder_that_nobody_works_on_is_cleared_of_what_a_killed_process_left(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / files.OWNER_FILE).write_text("process 1 on a machine")
+    (tmp_path / f".set.ffr-{files._host()}-1-1.part").mkdir()
+    (tmp_path / "run.json").touch()
+    files.clear_litter(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
 @pytest.mark.parametrize("content", [[], ["set"]])
 def test_a_folder_without_a_lock_is_litter(tmp_path: Path, content: list[str]) -> None:
     """Of one killed before it took its lock, or as it put it away."""

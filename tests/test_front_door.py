@@ -80,6 +80,8 @@ def test_each_name_has_an_example() -> None:
     for name in set(NAMES) - {"__version__"}:
         (found,) = finder.find(getattr(ffr, name), name)
         assert found.examples, name
+    # in a fresh interpreter, where none of the names is there yet
+    assert fresh("import doctest, ffr; print(list(doctest.testmod(ffr)))") == [0, 3]
 
 
 def test_the_page_names_all_and_its_examples_run(

@@ -18,7 +18,7 @@ from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, UsageError
 from ffr.files import remove, replaced_folder
 from ffr.progress import Say
-from ffr.text import is_url
+from ffr.text import address_hint, is_url
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -213,7 +213,7 @@ def _locate_path(path: Path, split: str) -> tuple[Path, Path | None]:
             if nearest
             else f"the named sets are {', '.join(NAMED_SETS)}"
         )
-        raise UsageError(f"no data file or set {str(path)!r}; {hint}")
+        raise UsageError(f"no data file or set {str(path)!r}{address_hint(path)}; {hint}")
     return path, None
 
 

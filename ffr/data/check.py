@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from ffr.data.pictures import PictureMemory
 from ffr.dialogue import Example
 from ffr.progress import Progress
 
+_NAME_OR_NUMBER = re.compile(r"\"[^\"]*\"|'[^']*'|(0x)?[0-9a-f]*[0-9][0-9a-f]*")
 STRIP_RATIO = 100
 """Sides of a picture beyond this ratio are warned of where no model is named."""
 
@@ -60,6 +62,14 @@ class CheckReport:
     @property
     def is_good(self) -> bool:
         return not self.errors
+
+    def alike_errors(self) -> list[list[Fault]]:
+        """The faults in groups of those that differ in names and numbers only, in order of the first."""
+        groups: dict[str, list[Fault]] = {}
+        for fault in self.errors:
+            key = f"{fault.kind} {_NAME_OR_NUMBER.sub('', fault.message)}"
+            groups.setdefault(key, []).append(fault)
+        return list(groups.values())
 
     def grouped_warnings(self) -> list[tuple[Fault, int]]:
         """Each warning once: the first place it was found at, and in how many records it was."""

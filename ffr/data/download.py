@@ -30,6 +30,7 @@ from ffr.files import (
     write_json,
 )
 from ffr.progress import Progress
+from ffr.text import one_line
 
 MAX_ARCHIVE_BYTES = 50 << 30
 """Default bound of an archive and of what it unpacks to."""
@@ -381,7 +382,7 @@ def extract(
         raise DataError(str(error), where=place) from error
     except tarfile.FilterError as error:
         raise DataError(
-            f"the archive holds what may not be unpacked ({error})", where=place
+            f"the archive holds what may not be unpacked ({one_line(error)})", where=place
         ) from error
     except (
         tarfile.TarError,
@@ -393,7 +394,7 @@ def extract(
         RecursionError,
     ) as error:
         raise DataError(
-            f"is no .tar that can be unpacked ({error}); fetch it again", where=place
+            f"is no .tar that can be unpacked ({one_line(error)}); fetch it again", where=place
         ) from error
     except OSError as error:
         raise DataError(

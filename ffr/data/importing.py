@@ -15,6 +15,7 @@ from ffr.data.index import RecordFile, parse_record
 from ffr.data.kinds import HEAD_BYTES, Kind, kind_of_head, kind_of_object
 from ffr.dialogue import Example
 from ffr.errors import DataError, UsageError
+from ffr.text import address_hint
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def _form_of(path: Path) -> str:
             head = file.read(HEAD_BYTES)
     except OSError as error:
         raise DataError(
-            f"cannot be read ({error.strerror}); check the path", where=str(path)
+            f"cannot be read ({error.strerror}){address_hint(path)}; check the path",
+            where=str(path),
         ) from error
     kind = kind_of_head(head, path)
     if kind is None and (is_json(head) or head.startswith(b"\x1f\x8b")):
@@ -109,8 +111,8 @@ def _form_of(path: Path) -> str:
 
 def _kind_of_records(path: Path) -> Kind | None:
     records = RecordFile(path)
-    if records.tail_fault is not None and not len(records):
-        raise records.tail_fault
+    if not len(records):
+        raise records.tail_fault or DataError("holds no record", where=str(path))
     record = parse_record(records.read(0), records.where(0))
     kind = kind_of_object(record)
     if kind is None and record.keys() & {"messages", "dialogue", "response"}:

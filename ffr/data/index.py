@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Literal
 from ffr.data.kinds import HEAD_BYTES, Kind, kind_of_head, kind_of_object
 from ffr.errors import DataError, UsageError
 from ffr.files import Scratch, open_from
-from ffr.text import cut, visible
+from ffr.text import address_hint, cut, visible
 
 MAX_RECORD_BYTES = 64 << 20
 """A longer record is refused: with a missing line break or quote a whole file becomes one
@@ -264,7 +264,7 @@ class RecordFile:
                 kind = (
                     "is a folder; name the file in it"
                     if self.path.is_dir()
-                    else "not found; correct the path"
+                    else f"not found{address_hint(self.path)}; correct the path"
                 )
                 raise DataError(kind, where=str(self.path))
             with self.path.open("rb") as file:

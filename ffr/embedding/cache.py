@@ -33,6 +33,7 @@ from ffr.embedding.interface import Encoder
 from ffr.errors import UsageError
 from ffr.files import cached_path, remove, write_bytes
 from ffr.images import LoadedPicture, Location, image_digest
+from ffr.models.features import arithmetic
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +44,9 @@ _ON_DISK = np.dtype("<f4")
 class CachedEncoder:
     """An encoder whose vectors are kept by content, in memory and on disk: each is computed once.
 
-    A vector is named by the encoder's fingerprint and the text's or the picture file's bytes, of a
-    fragment by those of all its parts in order; it comes back to the bit. Each file is written
+    A vector is named by the encoder's fingerprint, the kind of processor, and the text's or the
+    picture file's bytes, of a fragment by those of all its parts in order; it comes back to the
+    bit. Each file is written
     beside its place and moved there, and holds its checksum: a torn one is counted in
     `num_damaged_files`, logged and computed again. Several processes may share a folder, and
     several threads an encoder.
@@ -138,7 +140,8 @@ class CachedEncoder:
         )
 
     def _key(self, kind: str, content: bytes) -> str:
-        return hashlib.sha256(f"{self.fingerprint} {kind} ".encode() + content).hexdigest()
+        name = f"{self.fingerprint} {arithmetic()} {kind} "
+        return hashlib.sha256(name.encode() + content).hexdigest()
 
     def _digest(self, location: Location) -> str:
         if isinstance(location, LoadedPicture):

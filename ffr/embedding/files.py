@@ -13,6 +13,7 @@ import torch
 
 from ffr.errors import ModelError, UsageError
 from ffr.model_files import check_weights_finite
+from ffr.text import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def read_settings(name: str, file: str) -> Any:
             raise ValueError("it is too large")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{file} cannot be read ({error}); restore it", name) from None
+        raise ModelError(f"{file} cannot be read ({one_line(error)}); restore it", name) from None
 
 
 def fingerprint_of(model: Any, tokenizer: Any, settings: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ from ffr.evaluation.bootstrap import (
 from ffr.evaluation.figures import FIGURE_NAMES
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import SLICES, ScoredRows, ScoreTable
+from ffr.files import check_as_written
 from ffr.metrics.functional.figures import F1
 from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE
 
@@ -146,6 +147,7 @@ def load_run(path: Path) -> Run:
             "of `ffr eval` whole",
             where=str(folder),
         )
+    check_as_written(file, otherwise="evaluate again")
     records = PredictionFile(file)
     keys: list[str] = []
     responses: list[str] = []

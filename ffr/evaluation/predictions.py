@@ -19,8 +19,9 @@ from ffr.data.stats import language_of
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
 from ffr.evaluation.bootstrap import interval_table, undefined_note
+from ffr.evaluation.per_query import QueryName, write_per_query
 from ffr.evaluation.results import Results
-from ffr.evaluation.scoring import ScoreTable
+from ffr.evaluation.scoring import ScoreTable, malformed_note
 from ffr.files import replaced_file
 from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
 from ffr.provenance import command, now, versions
@@ -32,7 +33,9 @@ _UTTERANCE_MARK = re.compile(re.escape(UTT_ID_START) + r"([0-9]{1,6})" + re.esca
 _IMAGE_MARK = re.compile(re.escape(IMG_ID_START) + r"([0-9]{1,6})" + re.escape(IMG_ID_END))
 
 
-def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool = True) -> Results:
+def score_predictions(
+    path: str | Path, *, seed: int = 0, with_baselines: bool = True, out: Path | None = None
+) -> Results:
     """Scores a prediction file (`response` and `labels` on each line; the published form).
 
     The dialogue's size, which true negatives need, is taken from the prompt in `messages`. Where
@@ -47,6 +50,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         seed: Seed of the random baseline.
         with_baselines: Also compute the trivial baselines, where the dialogues can be read from
             every scored line.
+        out: A folder that gets `per_query.csv`; None for none.
 
     Raises:
         DataError: where the file cannot be read at all, or holds no answer.
@@ -60,6 +64,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
     baselines = {name: (BaselineRetriever(name, seed=seed), ScoreTable()) for name in BASELINES}
     digest, identity = hashlib.sha256(), IdentityOfData()
     num_examples = 0
+    names: list[QueryName] = []
 
     def note(kind: str, message: str) -> None:
         counts[kind] += 1
@@ -110,6 +115,10 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
             language=language,
             is_failed=isinstance(record.get(FAILURE), str),
         )
+        if truth is not None:
+            name = str(record.get("dialogue_id", index))
+            query = "" if example is None else example.query
+            names.append(QueryName(index, name, query, num_utterances))
         if example is not None and truth is not None and with_baselines:
             for baseline, its_table in baselines.values():
                 its_table.add(
@@ -128,6 +137,8 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
         raise DataError(f"none of its {len(records)} lines can be read{first}", where=path.name)
     num_with_dialogue = len(baselines["everything"][1])
     rows = table.rows()
+    if out is not None:
+        write_per_query(out, names, rows)
     about_data: dict[str, Any] = {"dataset": path.name, "split": None}
     if num_examples == len(records) and not counts:
         # the very data are known, as when `ffr eval` reads them itself
@@ -148,6 +159,7 @@ def score_predictions(path: str | Path, *, seed: int = 0, with_baselines: bool =
             if len(table) and num_with_dialogue == len(table)
         },
         notes=_notes(counts, faults, with_baselines and num_with_dialogue < len(table))
+        + malformed_note(table)
         + undefined_note(rows),
         provenance={
             "command": command(),

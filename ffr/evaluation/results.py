@@ -18,6 +18,7 @@ from ffr.errors import DataError
 from ffr.evaluation.figures import EXACT_MATCH, FIGURE_NAMES, SCORE_NAMES
 from ffr.evaluation.scoring import SLICES
 from ffr.files import replaced_file
+from ffr.text import address_hint, one_line
 
 RESULTS_FILE = "results.json"
 SCHEMA = 2
@@ -83,17 +84,7 @@ class Results:
         Raises:
             DataError: where a number is; such a result says nothing.
         """
-        try:
-            content = asdict(self)
-            content["provenance"][_SEAL] = _NO_SEAL
-            text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        except ValueError as error:
-            raise DataError(
-                f"a figure is no finite number ({error}); look for NaN in the model's weights or "
-                "the encoder's vectors"
-            ) from error
-        seal = _seal_of(text.encode("utf-8", "backslashreplace"), _NO_SEAL)
-        return text.replace(_seal_entry(_NO_SEAL).decode(), _seal_entry(seal).decode(), 1)
+        return sealed_json(asdict(self))
 
     def save(self, folder: Path) -> Path:
         """Writes `results.json` into a folder, whole or not at all, and tells where.
@@ -122,9 +113,13 @@ class Results:
             data = path.read_bytes()
             content = json.loads(data.decode("utf-8"))
         except FileNotFoundError:
-            raise DataError(f"not found; {_where_else(path.parent)}", where=str(path)) from None
+            raise DataError(
+                f"not found{address_hint(path)}; {_where_else(path.parent)}", where=str(path)
+            ) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"is not a results file of ffr ({error})", where=str(path)) from error
+            raise DataError(
+                f"is not a results file of ffr ({one_line(error)})", where=str(path)
+            ) from error
         schema = content.get("schema") if isinstance(content, dict) else None
         if not isinstance(schema, int) or "summary" not in content:
             raise DataError("is not a results file of ffr; `ffr eval` writes one", where=str(path))
@@ -139,8 +134,9 @@ class Results:
             )
         except ValidationError as error:
             raise DataError(_fault_words(error), where=str(path)) from None
-        seal = content["provenance"].pop(_SEAL, None)
-        if seal is not None and _seal_of(data, seal) != seal:
+        has_broken_seal = is_seal_broken(data, content)
+        content["provenance"].pop(_SEAL, None)
+        if has_broken_seal:
             raise DataError(
                 f"is not what was written (its {_SEAL} says so); restore it, or evaluate again",
                 where=str(path),
@@ -155,6 +151,45 @@ _SEAL = "sha256"
 
 Files that were written before there was one have none."""
 _NO_SEAL = "0" * 64
+
+
+def sealed_json(content: dict[str, Any]) -> str:
+    """Results as strict JSON whose `provenance` seals the whole.
+
+    Args:
+        content: JSON-ready, with an object under `provenance`.
+
+    Raises:
+        DataError: where a number is not finite.
+
+    >>> text = sealed_json({"a": 1, "provenance": {}})
+    >>> is_seal_broken(text.encode(), json.loads(text))
+    False
+    >>> is_seal_broken(text.replace("1", "2", 1).encode(), json.loads(text))
+    True
+    """
+    content = content | {"provenance": content["provenance"] | {_SEAL: _NO_SEAL}}
+    try:
+        text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise DataError(
+            f"a figure is no finite number ({one_line(error)}); look for NaN in the model's weights or "
+            "the encoder's vectors"
+        ) from error
+    seal = _seal_of(text.encode("utf-8", "backslashreplace"), _NO_SEAL)
+    return text.replace(_seal_entry(_NO_SEAL).decode(), _seal_entry(seal).decode(), 1)
+
+
+def is_seal_broken(data: bytes, content: dict[str, Any]) -> bool:
+    """Whether a file of results is not what was written; one without a seal is taken as it is.
+
+    Args:
+        data: Its bytes.
+        content: The same, read.
+    """
+    provenance = content.get("provenance")
+    seal = provenance.get(_SEAL) if isinstance(provenance, dict) else None
+    return seal is not None and _seal_of(data, str(seal)) != seal
 
 
 def _seal_of(data: bytes, seal: str) -> str:
@@ -304,6 +339,8 @@ class _Provenance(_Whole):
     seconds: Any = None
     num_answers_resumed: Any = None
     versions: Any = None
+    data_path: Any = None
+    image_root: Any = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 

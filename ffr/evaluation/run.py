@@ -1,8 +1,8 @@
 """Asks a retriever every query, writes answers as they come, goes on where it stopped, scores.
 
 An output folder holds `evaluation.json` (what is evaluated: a later call that differs is refused),
-`predictions.jsonl` (in the order of the work while it runs, in the order of the data at the end)
-and `results.json`.
+`predictions.jsonl` (in the order of the work while it runs, in the order of the data at the end),
+`per_query.csv` and `results.json`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from ffr.dialogue import Example
 from ffr.embedding import Encoder
 from ffr.evaluation.bootstrap import interval_table, undefined_note
 from ffr.evaluation.coherence import CoherenceMeter
+from ffr.evaluation.per_query import QueryName, write_per_query
 from ffr.evaluation.results import Results
-from ffr.evaluation.scoring import ScoreTable
+from ffr.evaluation.scoring import ScoreTable, malformed_note
 from ffr.progress import Progress
 from ffr.provenance import command, now, versions
 from ffr.retrieval.answer_log import FAILURE, ask_all, open_answer_log
@@ -91,6 +92,7 @@ def evaluate(
         )
         table, num_cut_off = ScoreTable(), 0
         failures: list[str] = []
+        names: list[QueryName] = []
         usages: list[dict[str, Any]] = []  # tokens and costs, where the retriever tells them
         meter = CoherenceMeter(encoder) if encoder is not None else None
         # a baseline that is itself measured needs no second row
@@ -99,10 +101,15 @@ def evaluate(
             for name in baselines
             if BASELINE_PREFIX + name != retriever.name
         }
-        for example, record in zip(examples, log.in_order(examples), strict=True):
+        for index, (example, record) in enumerate(
+            zip(examples, log.in_order(examples), strict=True)
+        ):
             failure = record.get(FAILURE)
             failures += [failure] if failure is not None else []
             read = table.add_example(example, record["response"], is_failed=failure is not None)
+            if example.fragment is not None:
+                num_utterances = len(example.dialogue.utterances)
+                names.append(QueryName(index, example.dialogue.id, example.query, num_utterances))
             num_cut_off += bool(record.get("is_cut_off"))
             if isinstance(record.get("usage"), dict):
                 usages.append(record["usage"])
@@ -125,7 +132,6 @@ def evaluate(
             **asdict(data),
             "num_examples": len(examples),
             "num_left_out": num_left_out,
-            **_places(dataset, examples),
         },
         settings=settings,
         summary=summary,
@@ -139,6 +145,7 @@ def evaluate(
             is_control=shown is not None,
             is_file=retriever.identity.get("kind") == SUBMITTED,
         )
+        + malformed_note(table)
         + undefined_note(rows),
         provenance={
             "command": command(),
@@ -147,9 +154,11 @@ def evaluate(
             "seconds": round(time.monotonic() - clock, 3),
             "num_answers_resumed": num_resumed,
             "versions": versions(),
+            **_places(dataset, examples),
         },
         intervals=interval_table(rows, seed=seed),
     )
+    write_per_query(out, names, rows)
     results.save(out)
     return results
 
@@ -160,7 +169,7 @@ def _places(dataset: str, examples: Sequence[Example]) -> dict[str, str]:
     if not path.is_file():
         return {}
     root = examples[0].image_root if examples else None
-    found = {"path": str(path.absolute())}
+    found = {"data_path": str(path.absolute())}
     if root is not None and root.absolute() != path.absolute().parent:
         found["image_root"] = str(root.absolute())
     return found

@@ -32,6 +32,7 @@ from ffr.metrics.functional.figures import (
     scores_of_sums,
     to_fixed_point,
 )
+from ffr.text import one_line
 
 LENGTH_SLICES = ("<35", "35-65", ">65")
 """Dialogue length in turns (utterances), as the paper slices it."""
@@ -215,6 +216,8 @@ class ScoreTable:
         self._languages: list[str] = []
         self._well_formed: list[bool] = []
         self._problems: Counter[str] = Counter()
+        self.first_malformed: str | None = None
+        """The first answer that is not in the answer format, where there was an answer."""
         self._num_without_truth = 0
 
     def __len__(self) -> int:
@@ -259,6 +262,8 @@ class ScoreTable:
         self._dialogues.append(dialogue)
         self._languages.append(language)
         self._well_formed.append(read.is_well_formed)
+        if self.first_malformed is None and not read.is_well_formed and not is_failed:
+            self.first_malformed = response
         self._problems.update(
             ["no answer"] if is_failed else read.within(num_utterances, num_images).problems
         )
@@ -336,6 +341,26 @@ class ScoreTable:
     def _counts(self, preds: list[Fragment]) -> Array:
         sizes = [size[0] for size in self._sizes], [size[1] for size in self._sizes]
         return confusion_counts(preds, self._targets, *sizes)
+
+
+_MAX_SHOWN = 160
+
+
+def malformed_note(table: ScoreTable) -> list[str]:
+    """A sentence with an example where not one answer is in the answer format; else nothing.
+
+    >>> table = ScoreTable()
+    >>> read = table.add("Lines 2 and 3.", Fragment((2,)), num_utterances=4, num_images=0, dialogue="d")
+    >>> malformed_note(table)[0][:70]
+    "Not one answer is in the answer format; the first: 'Lines 2 and 3.'. A"
+    """
+    if table.first_malformed is None or table.summary()["answers"]["malformed_share"] != 1:
+        return []
+    return [
+        f"Not one answer is in the answer format; the first: "
+        f"{one_line(table.first_malformed, _MAX_SHOWN)!r}. A model on this machine writes nothing "
+        "else with --constrained; for another, try --template en or zh, or train it first."
+    ]
 
 
 def _slice_summary(rows: ScoredRows) -> dict[str, Any]:

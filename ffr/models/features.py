@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import platform
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -65,6 +66,20 @@ class ImageFeatures:
         return ImageFeatures.of(
             {name: tensor.to(device) for name, tensor in self.tensors().items()}
         )
+
+
+def arithmetic(device: torch.device | None = None) -> str:
+    """What of a machine decides the last bits of a sum, so that caches do not mix them.
+
+    Args:
+        device: Where it is computed; None for this machine's processor.
+
+    >>> arithmetic() == arithmetic(torch.device("cpu"))
+    True
+    """
+    if device is not None and device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 _CHECKSUM = "sha256"

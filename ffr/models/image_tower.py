@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ffr.errors import DataError
 from ffr.images import LoadedPicture, Location, image_digest, open_image, scaled_size
-from ffr.models.features import ImageFeatureCache, ImageFeatures
+from ffr.models.features import ImageFeatureCache, ImageFeatures, arithmetic
 from ffr.models.rows import EncodedImage
 from ffr.text import one_line
 
@@ -156,7 +156,8 @@ class ImageTower:
             with self._lock:
                 if self._fingerprint is None:
                     self._fingerprint = self.fingerprint
-        return hashlib.sha256(f"{self._fingerprint} {digest}".encode()).hexdigest()
+        content = f"{self._fingerprint} {arithmetic(self._device)} {digest}"
+        return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def fingerprint(self) -> str:

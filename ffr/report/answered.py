@@ -20,6 +20,7 @@ from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.predictions import example_of_record, read_truth, score_predictions
 from ffr.evaluation.results import RESULTS_FILE, Results
 from ffr.evaluation.scoring import TRUTH_SLICES, density_slice, length_slice
+from ffr.files import check_as_written
 from ffr.metrics.functional.figures import FIGURES, confusion_counts, sample_figures_of
 from ffr.metrics.functional.ratios import F1, PRECISION, RECALL
 from ffr.progress import Say
@@ -268,11 +269,11 @@ def open_evaluation(
         examples = _find_data(results, str(dataset), split, image_root, echo, notes)
     elif results is not None and results.model.get("kind") != "predictions":
         named, root = str(results.data.get("dataset")), image_root
-        path_then = results.data.get("path")
+        path_then = results.provenance.get("data_path")
         if isinstance(path_then, str) and Path(path_then).is_file():
             # the name as it was typed may mean another file from here, or none
             named = path_then
-            root_then = results.data.get("image_root")
+            root_then = results.provenance.get("image_root")
             if root is None and isinstance(root_then, str):
                 root = Path(root_then)
         try:
@@ -299,6 +300,7 @@ def _texts_of(example: Example) -> tuple[str, str]:
 
 def _results_and_predictions(path: Path) -> tuple[Results | None, Path]:
     if not path.is_dir() and not _is_results(path):
+        check_as_written(path, otherwise="evaluate again")
         return None, path
     results = Results.load(path)
     is_of_a_file = results.model.get("kind") == "predictions"
@@ -310,6 +312,7 @@ def _results_and_predictions(path: Path) -> tuple[Results | None, Path]:
         remedy = "it lies beside results.json; evaluate again"
     if not predictions.is_file():
         raise DataError(f"not found; {remedy}", where=str(predictions))
+    check_as_written(predictions, otherwise="evaluate again")
     if is_of_a_file and _fingerprint_of(predictions) != results.model.get("fingerprint"):
         raise DataError("has changed since it was scored; score it again", where=str(predictions))
     return results, predictions

@@ -138,7 +138,7 @@ def evaluate(
     names = [baselines] if isinstance(baselines, str) else list(baselines)
     if unknown := [name for name in names if name not in BASELINES]:
         raise ValueError(f"no baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
-    data_split = split if label is not None and not Path(label).exists() else None
+    data_split = split if label is not None and not Path(label).is_file() else None
     retriever = opened.retriever(AskedData(examples, label or "the data", data_split))
     if isinstance(encoder, str):
         encoder = open_encoder_of(encoder, AnswerConfig())

@@ -3,7 +3,8 @@
 Asked in batches, written as they come, taken up where they stopped.
 
 A folder holds `evaluation.json` (what is asked of whom: a later call that differs is refused) and
-`predictions.jsonl` (in the order of the work while it runs, in the order of the data at the end).
+`predictions.jsonl` (in the order of the work while it runs, in the order of the data at the end,
+with its checksum in `SHA256SUMS`).
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from ffr.data.forms.predictions import IMAGE_DIGESTS, PredictionRecord, predicti
 from ffr.dialogue import Example
 from ffr.errors import DataError, UsageError
 from ffr.files import (
+    CHECKSUMS_FILE,
+    check_as_written,
     cut_off,
     dump_record,
     open_to_append,
     owned_folder,
+    remove,
     replace_json,
     replaced_file,
+    write_checksums,
     write_through,
 )
 from ffr.progress import Progress
@@ -138,7 +143,9 @@ class AnswerLog:
     """
 
     def __init__(self, path: Path, num_examples: int) -> None:
+        check_as_written(path, otherwise="delete the folder to evaluate again")
         self._path = path
+        self._checksums = path.with_name(CHECKSUMS_FILE)
         self._offsets: dict[int, tuple[int, int]] = {}  # index → where its line begins, its length
         self._num_examples = num_examples
         end = self._read()
@@ -182,6 +189,7 @@ class AnswerLog:
 
     def append(self, batch: Sequence[int], lines: Sequence[bytes]) -> None:
         """Writes the lines of a batch through to the disk."""
+        remove(self._checksums)  # of a file that is not whole yet there are none
         position = self._file.seek(0, os.SEEK_END)
         self._file.write(b"".join(lines))
         write_through(self._file)
@@ -209,15 +217,16 @@ class AnswerLog:
                 yield file.read(length)
 
     def finish(self) -> None:
-        """Puts the file in the order of the data."""
+        """Puts the file in the order of the data, and its checksum beside it."""
         self._file.close()
         offsets = [self._offsets[index][0] for index in range(self._num_examples)]
         is_whole = sum(length for _, length in self._offsets.values()) == self._path.stat().st_size
-        if is_whole and offsets == sorted(offsets):
-            return
-        with replaced_file(self._path) as write:
-            for line in self._lines():
-                write(line)
+        if not is_whole or offsets != sorted(offsets):
+            with replaced_file(self._path) as write:
+                for line in self._lines():
+                    write(line)
+        if not self._checksums.exists():
+            write_checksums(self._path.parent, [self._path.name])
 
     def close(self) -> None:
         self._file.close()

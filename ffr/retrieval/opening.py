@@ -39,12 +39,14 @@ from ffr.retrieval.selection import Selection
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.retrieval.windows import WindowedRetriever
 from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model
-from ffr.settings import AnswerConfig, ModelKind, kind_of
+from ffr.settings import AnswerConfig, ModelKind, kind_of, nearest
 from ffr.text import one_line
 
 Bar = Callable[[int], AbstractContextManager[Progress | None]]
 
 _CACHE_BYTES = 2**30
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+"""The devices that most mean."""
 
 
 @dataclass(frozen=True)
@@ -378,7 +380,10 @@ def usable_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device} cannot be used here ({one_line(error)})") from None
+        meant = nearest(device, _DEVICES) if device not in _DEVICES else ""
+        # torch lists all that it was ever built for
+        reason = meant or f" ({one_line(error)})"
+        raise UsageError(f"--device {device} cannot be used here{reason}") from None
     return device
 
 

@@ -181,6 +181,7 @@ def reward_terms(config: GrpoConfig, vlm: Vlm) -> list[RewardTerm]:
     if config.overlong_tokens:
         terms.append(_overlong_term(config))
     weighted = [term for term in terms + _own_rewards(config.rewards) if term.weight]
+    _refuse_shared_columns([term.name for term in weighted])
     if not weighted:
         raise UsageError(
             "no reward has a weight; set f1_weight, order_weight, format_weight, mcc_weight or "
@@ -214,6 +215,22 @@ def _own_rewards(text: str | None) -> list[RewardTerm]:
             raise UsageError(f"setting rewards: {weight!r} in {part!r} is not a number") from None
         terms.append(RewardTerm(name.rpartition(":")[2], load_reward(name), value))
     return terms
+
+
+def _refuse_shared_columns(names: Sequence[str]) -> None:
+    """Sees that each reward has a column `reward_NAME` of its own.
+
+    Raises:
+        UsageError: where two are of one name, or one is of the name of a figure.
+    """
+    taken = {"std"}  # reward_std is the deviation within groups
+    for name in names:
+        if name in taken:
+            raise UsageError(
+                f"setting rewards: the column reward_{name} of metrics.csv is taken; give the "
+                f"function {name} another name"
+            )
+        taken.add(name)
 
 
 def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:

@@ -77,7 +77,7 @@ def read_yaml_file(path: str | Path) -> Document:
             content = file.read(MAX_BYTES + 1)
         text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from None
+        raise UsageError(f"{path}: cannot be read ({one_line(error)})") from None
     if len(content) > MAX_BYTES:
         raise UsageError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; name another file")
     return read_yaml(text, str(path))

@@ -23,9 +23,17 @@ from ffr.data.catalog import load_dataset
 from ffr.data.dataset import ExampleDataset, FirstExamples
 from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, FfrError, UsageError
-from ffr.evaluation.results import RESULTS_FILE, Results
+from ffr.evaluation.results import RESULTS_FILE, Results, is_seal_broken, sealed_json
 from ffr.evaluation.run import evaluate
-from ffr.files import owned_folder, replace_json, replaced_file
+from ffr.files import (
+    CHECKSUMS_FILE,
+    differing_files,
+    owned_folder,
+    remove,
+    replace_json,
+    replaced_file,
+    write_checksums,
+)
 from ffr.progress import Say
 from ffr.provenance import command, now, versions
 from ffr.retrieval.opening import (
@@ -84,7 +92,7 @@ def run_suite(
     started = now()
     chosen = suite.rows_of(only)
     with owned_folder(out):
-        _check_folder(out)
+        _check_folder(out, say)
         models = _Models(suite, trust_remote_code, sends_outside_pictures)
         return _run(suite, out, chosen, models, say, progress, started)
 
@@ -146,16 +154,23 @@ def _slug(label: str) -> str:
     return plain if plain == label else f"{plain}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
-def _check_folder(out: Path) -> None:
+def _check_folder(out: Path, say: Say) -> None:
+    """Refuses a folder of something else, and tells what was changed since it was written."""
     path = out / RESULTS_FILE
     if not path.exists():
         return
+    changed = [out / name for name in differing_files(out)]
     try:
-        is_ours = "suite" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
+        data = path.read_bytes()
+        content = json.loads(data.decode("utf-8"))
+        is_ours = "suite" in content
+        changed += [path] if is_ours and is_seal_broken(data, content) else []
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         is_ours = False
     if not is_ours:
         raise UsageError(f"{out} holds a {RESULTS_FILE} of something else; pass another --out")
+    for found in changed:
+        say(f"{found} is not what was written; it is written anew")
 
 
 def _asked(suite: Suite, row: SuiteRow, dataset: SuiteDataset) -> dict[str, Any]:
@@ -325,8 +340,11 @@ def _write(bench: Bench, out: Path, started: str) -> None:
         "versions": versions(),
         "provenance": {"command": command(), "started_at": started, "finished_at": now()},
     }
+    remove(out / CHECKSUMS_FILE)  # a kill before the end leaves none, rather than wrong ones
     texts = (markdown_table(bench), csv_table(bench), latex_table(bench))
     for name, text in zip(TABLE_FILES, texts, strict=True):
         with replaced_file(out / name) as write:
             write(text.encode("utf-8", "backslashreplace"))
-    replace_json(out / RESULTS_FILE, content)
+    write_checksums(out, TABLE_FILES)
+    with replaced_file(out / RESULTS_FILE) as write:
+        write(sealed_json(content).encode("utf-8", "backslashreplace"))

@@ -13,6 +13,7 @@ from ffr.settings import AnswerConfig, kind_of, nearest, without_effect
 from ffr.settings.yaml import Document, read_yaml, read_yaml_file
 from ffr.suites import packaged_suites, suite_text
 from ffr.suites.file import MAX_CELLS, SuiteDataset, SuiteFile, SuiteModel, check_file
+from ffr.text import address_hint
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ def load_suite(source: str) -> Suite:
     path = Path(source)
     if not path.is_file():
         names = ", ".join(known)
-        raise UsageError(f"{source}: neither a suite ({names}) nor a file{nearest(source, known)}")
+        raise UsageError(
+            f"{source}: neither a suite ({names}) nor a file"
+            f"{address_hint(source)}{nearest(source, known)}"
+        )
     name = path.name.removesuffix(".yaml").removesuffix(".yml")
     return _suite(read_yaml_file(path), name, AnswerConfig)
 

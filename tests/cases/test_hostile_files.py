@@ -367,6 +367,30 @@ def test_pictures_outside_the_data_go_to_no_server(
     assert "cut connection" in CliRunner().invoke(ffr, [*suite, "--outside-pictures"]).output
 
 
+@pytest.mark.parametrize("address", ["https://x.org/a.json", "file:///a.json", "s3://b/a.json"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data check {}",
+        "data stats {}",
+        "data import {} --out o.jsonl",
+        "eval --model baseline:overlap --dataset {}",
+        "eval --predictions {}",
+        "report {}",
+        "compare {} {}",
+        "gate {} --baseline {}",
+        "bench run {}",
+    ],
+)
+def test_an_address_in_place_of_a_file_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, address: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(ffr, words.replace("{}", address).split())
+    assert done.exit_code in (1, 2)
+    assert "(it is an address: fetch it, and name the file)" in done.output
+
+
 # -- the terminal ----------------------------------------------------------------------------------
 
 STEERING = "\x1b]0;OWNED\x07\x1b[31m\u202e"

@@ -141,10 +141,18 @@ def test_pictures_outside_the_datas_folder_stay_closed(examples, fake_retriever,
     assert not any("outside" in note for note in written.notes)
 
 
+@pytest.mark.parametrize("row", ["nan,1", "inf,1", "1,1e999999999x", "2," + "9" * 200_000])
+def test_a_row_of_a_log_without_numbers_is_left_out(tmp_path, row):
+    (tmp_path / "metrics.csv").write_text(f"step,loss\n1,0.5\n{row}\n3,0.25\n")
+    assert read_metrics(tmp_path / "metrics.csv") == [
+        {"step": 1, "loss": 0.5},
+        {"step": 3, "loss": 0.25},
+    ]
+
+
 def test_a_damaged_row_of_a_log_is_left_out(tmp_path):
     (tmp_path / "metrics.csv").write_bytes(b"step,loss\n1,0.5\n2,\xff\xfe\n3,0.25\n4,")
     assert read_metrics(tmp_path / "metrics.csv") == [
         {"step": 1, "loss": 0.5},
         {"step": 3, "loss": 0.25},
-        {"step": 4},
     ]

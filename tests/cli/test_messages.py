@@ -6,6 +6,7 @@ import json
 import unicodedata
 from pathlib import Path
 
+import click
 import PIL.Image
 import pytest
 from click.testing import CliRunner
@@ -159,3 +160,89 @@ def test_convert_says_which_prompts_stay(tmp_path):
         in text
     )
     assert "prompts of their own" not in say(*words, "--force")[1]
+
+
+def test_faults_alike_are_counted_and_all_are_listed_where_asked(tmp_path):
+    raw = {"dialogue": [{"speaker": "a", "utterance": [{"image_url": "x"}]}], "query_text": "q"}
+    lines = []
+    for number in range(9):
+        raw["dialogue"][0]["utterance"][0]["image_url"] = f"img/{number}.png"
+        lines.append(json.dumps({**raw, "dialogue_id": f"d{number}", "gt_turns": [0]}))
+    lines[4] = "{"
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    code, text = say("data", "check", path)
+    assert code == 1
+    assert text.count("not found; correct its path") == 5
+    assert "… and 3 more like x.jsonl:6, the last at x.jsonl:9; --all lists them" in text
+    assert "x.jsonl:5: not JSON" in text
+    code, text = say("data", "check", path, "--all")
+    assert (code, text.count("not found; correct its path"), "more like" in text) == (1, 8, False)
+    # one more is shown rather than counted
+    path.write_text("\n".join(lines[:7]) + "\n")
+    assert say("data", "check", path)[1].count("not found; correct its path") == 6
+
+
+def test_answers_that_are_all_malformed_are_shown(tmp_path, monkeypatch):
+    from ffr.data.forms.formats import write_examples
+    from ffr.dialogue import Dialogue, Example, Fragment, Utterance
+
+    monkeypatch.chdir(tmp_path)
+    chat = Dialogue("d", (Utterance("a", ("hi",)), Utterance("b", ("bye",))))
+    data = [Example(chat, "greeting", Fragment((0,))), Example(chat, "end", Fragment((1,)))]
+    write_examples(tmp_path / "d.jsonl", data)
+    right = "<|utt_ids_start|>[1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+    for second, is_said in (("line\n1", True), (right, False)):
+        lines = [
+            {"dialogue_id": "d", "query": "greeting", "response": "The first\nline."},
+            {"dialogue_id": "d", "query": "end", "response": second},
+        ]
+        (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        out = tmp_path / str(is_said)
+        code, text = say("eval", "--predictions", "p.jsonl", "--dataset", "d.jsonl", "--out", out)
+        assert code == 0, text
+        assert ("Not one answer is in the answer format; the first: 'The first" in text) is is_said
+        assert ("--constrained" in text) is is_said
+
+
+def test_only_the_first_process_says_how_a_training_ended(tmp_path, monkeypatch):
+    from ffr.cli import train as command
+    from ffr.settings import SftConfig
+    from ffr.training.common import stage
+    from ffr.training.common.run import TrainResult
+
+    said = []
+    monkeypatch.setattr(command, "say", said.append)
+    for status, code in (("finished", None), ("interrupted", 130)):
+        monkeypatch.setattr(stage, "train", lambda *_, s=status: TrainResult(tmp_path, s, {}))
+        for rank, is_said in (("0", True), ("1", False)):
+            said.clear()
+            monkeypatch.setenv("LOCAL_RANK", rank)
+            try:
+                found = command._start(SftConfig(), dry_run=False)
+            except click.exceptions.Exit as ending:
+                found = ending.exit_code
+            assert (found, bool(said)) == (code, is_said)
+
+
+def test_a_device_of_another_name_is_told():
+    from ffr.errors import UsageError
+    from ffr.retrieval.opening import usable_device
+
+    with pytest.raises(UsageError, match="--device gpu cannot be used here; did you mean cuda"):
+        usable_device("gpu")
+
+
+def test_what_loads_a_model_draws_no_bars_into_a_log():
+    from transformers.utils import logging
+
+    from ffr.model_files import loading_explained
+
+    logging.enable_progress_bar()
+    with loading_explained("x", kind="a model"):
+        assert not logging.is_progress_bar_enabled()
+
+
+def test_a_long_path_keeps_the_name_of_its_file(tmp_path):
+    with pytest.raises(DataError, match=r'^image "/.*….*/the-cat\.png" not found'):
+        find_image("/" + "a-long-way/" * 20 + "the-cat.png")

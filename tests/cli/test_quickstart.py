@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from ffr.cli.main import ffr
+from ffr.cli.quickstart import _Begun
+from ffr.training.common.callback import StageCallback
 
 
 def _scores(folder: Path) -> dict[str, float]:
@@ -21,42 +24,56 @@ def _scores(folder: Path) -> dict[str, float]:
     return scores
 
 
+SHORT = [
+    "quickstart", "--limit", "3", "-o", "max_steps=2", "-o", "val_examples=2", "-o", "max_new_tokens=16",
+    "-g", "max_steps=1", "-g", "batch_size=2", "-g", "max_new_tokens=16", "-g", "val_examples=2",
+]  # fmt: skip
+
+
 def test_a_short_one_goes_through(
     small_sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = [
-        "quickstart",
-        "--limit",
-        "3",
-        "-o",
-        "max_steps=2",
-        "-o",
-        "val_examples=2",
-        "-o",
-        "max_new_tokens=16",
-    ]
-    words += [
-        "-g",
-        "max_steps=1",
-        "-g",
-        "batch_size=2",
-        "-g",
-        "max_new_tokens=16",
-        "-g",
-        "val_examples=2",
-    ]
-    result = CliRunner().invoke(ffr, words, catch_exceptions=False)
+    runs = tmp_path / "runs"
+    # stopped after its first step, and begun once more: it goes on with the same run
+    with monkeypatch.context() as patch:
+        whole = StageCallback.on_train_batch_end
+
+        def stop(self: StageCallback, *arguments: Any, **named: Any) -> None:
+            self._stop_asked = True
+            whole(self, *arguments, **named)
+
+        patch.setattr(StageCallback, "on_train_batch_end", stop)
+        stopped = CliRunner().invoke(ffr, SHORT, catch_exceptions=False)
+    assert stopped.exit_code == 130
+    assert stopped.output.splitlines()[-1] == "stopped; the same command goes on from here"
+    assert json.loads((runs / "quickstart.json").read_text())["runs"] == {"sft": "sft-tiny-001"}
+    result = CliRunner().invoke(ffr, SHORT, catch_exceptions=False)
     assert result.exit_code == 0, result.output
+    assert "going on after step 1 of 2" in result.output
     for run, name in (
         ("sft", "base-sample"),
         ("sft", "sample"),
         ("grpo", "sample"),
         ("grpo", "wechat-sample"),
     ):
-        assert (tmp_path / "runs" / f"{run}-tiny-001" / "eval" / name / "results.json").is_file()
+        assert (runs / f"{run}-tiny-001" / "eval" / name / "results.json").is_file()
+    assert sorted(path.name for path in runs.iterdir()) == ["grpo-tiny-001", "sft-tiny-001"]
     assert "everything" in result.output
     assert "next:" in result.output
+
+
+def test_what_was_begun_is_found_again_by_the_same_call_alone(tmp_path: Path) -> None:
+    first = _Begun(tmp_path, {"seed": 0}).run("sft")
+    assert _Begun(tmp_path, {"seed": 0}).run("sft") == first
+    assert _Begun(tmp_path, {"seed": 1}).run("sft").name == "sft-tiny-002"
+    for content in ("", "[]", '{"call": {"seed": 1}, "runs": 3}', '{"call": {"seed": 1}}'):
+        (tmp_path / "quickstart.json").write_text(content)
+        assert _Begun(tmp_path, {"seed": 1}).run("sft").name not in ("sft-tiny-001", "sft-tiny-002")
+    begun = _Begun(tmp_path, {"seed": 1})
+    last = begun.run("sft")
+    begun.forget()
+    assert _Begun(tmp_path, {"seed": 1}).run("sft") != last
 
 
 @pytest.mark.slow

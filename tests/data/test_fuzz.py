@@ -6,7 +6,6 @@ Corrupted copies by the thousand.
 from __future__ import annotations
 
 import contextlib
-import copy
 import gzip
 import json
 import random
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutators import corrupted, mutated
 
 from ffr.data.check import check_file
 from ffr.data.dataset import open_dataset
@@ -28,105 +28,6 @@ from ffr.data.stats import dataset_stats
 from ffr.errors import FfrError
 
 Record = dict[str, Any]
-_ODD: list[Any] = [
-    None,
-    True,
-    False,
-    0,
-    -1,
-    10**30,
-    1.5,
-    "",
-    "x",
-    "0",
-    "\0",
-    "<image>",
-    [],
-    [[]],
-    {},
-    {"a": 1},
-    [None],
-    ["x"],
-]
-_ODD += [
-    "<|utt_ids_start|>[0]<|utt_ids_end|>",
-    {"url": {"url": 1}},
-    {"content": [1]},
-    "a" * 10_000,
-    "/",
-    "..",
-    "http://x/y",
-]
-
-
-def _paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    items: list[tuple[Any, Any]] = []
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, list):
-        items = list(enumerate(value))
-    return [at, *(path for key, item in items for path in _paths(item, (*at, key)))]
-
-
-def _mutated(record: Record, chance: random.Random) -> Record:
-    """A copy with a few parts deleted, replaced, doubled or swapped."""
-    record = copy.deepcopy(record)
-    for _ in range(chance.randint(1, 3)):
-        path = chance.choice(_paths(record)[1:] or [("x",)])
-        target: Any = record
-        for key in path[:-1]:
-            target = target[key]
-        last = path[-1]
-        action = chance.randrange(5)
-        if action == 0:
-            target.pop(last, None) if isinstance(target, dict) else target.pop(last)
-        elif action == 1 and isinstance(target, dict):
-            target[str(last) + chance.choice("sx_ ")] = target.pop(last)
-        elif action == 2 and isinstance(target, list):
-            target.insert(last, copy.deepcopy(chance.choice(target)))
-        elif action == 3 and isinstance(
-            target.get(last) if isinstance(target, dict) else target[last], str
-        ):
-            text = target[last]
-            start = chance.randrange(len(text) + 1)
-            piece = chance.choice(
-                ["", "<|", "|>", "\n", "9", "<image>", ": ", "\u2028", "\x85", "\ud800", "]", ","]
-            )
-            target[last] = text[:start] + piece + text[start + chance.choice((0, 1, 5, 50)) :]
-        else:
-            target[last] = copy.deepcopy(chance.choice(_ODD))
-    return record
-
-
-def _corrupted(data: bytes, chance: random.Random) -> bytes:
-    damaged = bytearray(data)
-    for _ in range(chance.randint(1, 5)):
-        at = chance.randrange(len(damaged)) if damaged else 0
-        action = chance.randrange(4)
-        if action == 0 and damaged:
-            damaged[at] = chance.randrange(256)
-        elif action == 1:
-            del damaged[at : at + chance.choice((1, 10, 1000))]
-        elif action == 2:
-            damaged[at:at] = chance.choice(
-                [
-                    b'"',
-                    b"{",
-                    b"}",
-                    b"[",
-                    b"]",
-                    b",",
-                    b"\\",
-                    b"\n",
-                    b"\xff\xfe",
-                    b"\0",
-                    b"NaN",
-                    b"\\ud800",
-                ]
-            )
-        else:
-            damaged = damaged[: at + 1]
-    return bytes(damaged)
 
 
 def _use(record: Record) -> None:
@@ -181,7 +82,7 @@ def seeds(real_dialogues: Path) -> list[Record]:
 def _run_records(seeds: list[Record], count: int) -> None:
     chance = random.Random(count)
     for _ in range(count):
-        record = _mutated(chance.choice(seeds), chance)
+        record = mutated(chance.choice(seeds), chance)
         _use(record)
         with contextlib.suppress(FfrError):
             prediction_from_json(record, "p.jsonl:1")
@@ -203,10 +104,10 @@ def _run_files(seeds: list[Record], count: int, folder: Path) -> None:
             ).encode()
         if name.endswith(".gz"):
             inside = chance.random() < 0.5
-            data = gzip.compress(_corrupted(data, chance) if inside else data, 1)
-            data = data if inside else _corrupted(data, chance)
+            data = gzip.compress(corrupted(data, chance) if inside else data, 1)
+            data = data if inside else corrupted(data, chance)
         else:
-            data = _corrupted(data, chance)
+            data = corrupted(data, chance)
         (folder / name).write_bytes(data)
         _use_file(folder / name)
 

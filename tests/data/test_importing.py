@@ -162,6 +162,14 @@ def test_what_is_kept_is_said(tables: Path) -> None:
     assert "kept beside them, but not used: time (lines)" in said
 
 
+@pytest.mark.parametrize("text", ["[", "[]", "{"])
+def test_a_file_without_a_record_is_a_sentence(tables: Path, text: str) -> None:
+    Path("none.json").write_text(text)
+    said = run("import", "none.json", "queries.csv", "--out", "x.jsonl", code=1)
+    assert said.startswith("Error: none.json")
+    assert "Traceback" not in said
+
+
 _PIECES = [b'"', b",", b"\n", b"\r", b"\0", b"[", b"]", b"{", b"NaN", b"1e999", b"\xff\xfe", b"-1"]
 _PIECES += [b"\xef\xbb\xbf", b"9" * 50, b"<image>", b"\\ud83d", b'"\n"', b"PAR1", b"PK\x03\x04"]
 

@@ -50,6 +50,16 @@ class Counting:
 MIB = 2**20
 
 
+def test_vectors_of_another_processor_are_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for capability, asked in (("ONE", True), ("ONE", False), ("OTHER", True), ("ONE", False)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)  # noqa: B023
+        encoder = Counting()
+        CachedEncoder(encoder, tmp_path, max_bytes=MIB).embed_texts(["word"])
+        assert ("word" in encoder.asked) == asked
+
+
 def test_a_hit_is_the_same_to_the_bit(
     encoder_folder: Callable[[str], Path], pictures: list[Path], tmp_path: Path
 ) -> None:

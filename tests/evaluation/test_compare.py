@@ -259,6 +259,7 @@ def test_damaged_folders(examples, tmp_path):
     measured(examples, tmp_path, "bad", lambda example: format_answer(Fragment((0,))))
     lines = (folder / "predictions.jsonl").read_text().splitlines(keepends=True)
     assert load_run(folder / "results.json").keys == good.keys
+    (folder / "SHA256SUMS").unlink()
     (folder / "predictions.jsonl").write_text("".join(reversed(lines)))
     with pytest.raises(DataError, match=r"bad: its answers are not to the queries of .*good"):
         compare([good, load_run(folder)])

@@ -117,6 +117,7 @@ def test_torn_at_any_byte(examples, fake_retriever, tmp_path, whole):
     written = (tmp_path / "out" / "predictions.jsonl").read_bytes()
     for cut in sorted({0, 1, len(written) - 1, *range(0, len(written), 2003)}):
         (tmp_path / "out" / "predictions.jsonl").write_bytes(written[:cut])
+        (tmp_path / "out" / "SHA256SUMS").unlink(missing_ok=True)  # none while it is written
         evaluate(examples, fake_retriever(), tmp_path / "out", dataset="made")
         assert outcome(tmp_path / "out") == whole
 
@@ -153,6 +154,7 @@ def test_damaged_lines_are_named(examples, fake_retriever, tmp_path, damage):
     evaluate(examples, fake_retriever(), out, dataset="made")
     lines = (out / "predictions.jsonl").read_bytes().splitlines(keepends=True)
     (out / "predictions.jsonl").write_bytes(b"".join([*lines[:4], damage, *lines[5:]]))
+    (out / "SHA256SUMS").unlink()
     with pytest.raises(DataError, match=r"predictions\.jsonl:5: is not a line of this evaluation"):
         evaluate(examples, fake_retriever(), out, dataset="made")
 
@@ -161,6 +163,7 @@ def test_damaged_identity_and_swapped_answers(examples, fake_retriever, tmp_path
     out = tmp_path / "out"
     evaluate(examples, fake_retriever(), out, dataset="made")
     content = (out / "predictions.jsonl").read_text()
+    (out / "SHA256SUMS").unlink()
     (out / "predictions.jsonl").write_text(content.replace(examples[3].key, examples[4].key))
     with pytest.raises(DataError, match="the answer of index 3 is not one to this data"):
         evaluate(examples, fake_retriever(), out, dataset="made")

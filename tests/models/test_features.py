@@ -185,6 +185,15 @@ def test_key_names_picture_weights_and_settings(
     )
 
 
+def test_features_of_another_processor_are_other_features(
+    model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = load_vlm(model_folder("qwen2-vl")).tower
+    key = tower.key("a")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "ANOTHER")
+    assert tower.key("a") != key
+
+
 def test_same_path_with_another_picture_is_another_picture(
     model_folder: Callable[[str], Path], ask: Ask, tmp_path: Path
 ) -> None:

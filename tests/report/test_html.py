@@ -17,7 +17,7 @@ import PIL.Image
 import pytest
 from browser import Page, find_chromium
 
-from ffr.answer import format_answer
+from ffr.answer import format_answer, id_text, read_answer
 from ffr.data.forms.formats import write_examples
 from ffr.data.forms.predictions import PredictionRecord, prediction_to_json
 from ffr.dialogue import Dialogue, Fragment, Image, Utterance
@@ -28,6 +28,7 @@ from ffr.evaluation.run import evaluate
 from ffr.files import write_records
 from ffr.prompt import render
 from ffr.report.answered import open_evaluation
+from ffr.report.html import page as html_page
 from ffr.report.html.page import write_report
 from ffr.report.html.pictures import Thumbnails
 from ffr.report.html.plots import bar_chart, line_chart, scatter, share_chart
@@ -327,6 +328,7 @@ def test_changed_predictions_are_noticed(evaluated, tmp_path):
             '"response": "<|utt_ids_start|>[0, 1]', '"response": "<|utt_ids_start|>[2]'
         )
     )
+    (evaluated / "SHA256SUMS").unlink()
     written = write_report(open_evaluation(evaluated), tmp_path / "report.html")
     assert any("does not give the figures that the results state" in note for note in written.notes)
 
@@ -697,3 +699,15 @@ def test_browser_is_quick_with_two_thousand_dialogues(tmp_path, chromium):
     assert len(shown_rows(chromium)) == 2
     assert took < 3_000
     assert chromium.faults == []
+
+
+def test_the_page_knows_what_is_no_id_as_the_reader_does():
+    code = (Path(html_page.__file__).parent / "page.js").read_text(encoding="utf-8")
+    (bound,) = re.findall(
+        r"idText = \(id\) => \(id < 2 \*\* (\d+) \? String\(id\) : \"no id\"\)", code
+    )
+    first = read_answer("<|utt_ids_start|>[1.5]").utterance_ids[0]
+    assert first == 2 ** int(bound)
+    assert id_text(first) == "no id" != id_text(first - 1)
+    # every list of ids that is shown goes through it
+    assert code.count(".map(idText).join") == 3

@@ -104,6 +104,7 @@ def test_a_half_answered_batch_is_asked_again_as_a_whole(
     by_key = {json.loads(text)["key"]: text for text in whole.splitlines(keepends=True)}
     order = [key for batch in batches for key in batch]
     (tmp_path / "predictions.jsonl").write_bytes(b"".join(by_key[key] for key in order[:num_lines]))
+    (tmp_path / "SHA256SUMS").unlink()
     again = asked_of(fake_retriever)()
     told: list[tuple[int, int]] = []
 

@@ -57,6 +57,22 @@ def test_weights_choose_the_terms() -> None:
         reward_terms(GrpoConfig(**off), NO_MODEL)
 
 
+@pytest.mark.parametrize("name", ["f1", "std", "brevity"])
+def test_rewards_of_one_name_share_no_column(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (f"mine_a_{name}", f"mine_b_{name}"):
+        code = f"def {name}(completions, **_):\n    return [0.0 for _ in completions]\n"
+        (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rewards = f"mine_a_{name}:{name}=1"
+    if name == "brevity":
+        rewards += f", mine_b_{name}:{name}=1"
+    sentence = f"the column reward_{name} of metrics.csv is taken; give the function {name} another"
+    with pytest.raises(UsageError, match=sentence):
+        reward_terms(GrpoConfig(order_weight=0.0, rewards=rewards), NO_MODEL)
+
+
 def test_vectors_are_kept_in_the_folder_that_is_named(sample_home: Path, tmp_path: Path) -> None:
     """A second run finds them, and embeds nothing; the pixels' bound is part of what they are."""
     settings = {

@@ -545,6 +545,7 @@ def test_the_table_is_written_whole(suite, fakes, tmp_path):
     run_suite(suite, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *TABLE_FILES,
+        "SHA256SUMS",
         "results.json",
         "cells",
     }

@@ -20,6 +20,8 @@
     element.dir = "auto";
     return element;
   };
+  // what was no id in an answer is a number of no meaning, as `ffr.answer.id_text` knows it
+  const idText = (id) => (id < 2 ** 52 ? String(id) : "no id");
   const percent = (value) => (100 * value).toFixed(1);
   const jointOf = (query) => (query.u === null ? null : (query.u[2] + query.i[2]) / 2);
   const remember = {
@@ -351,11 +353,11 @@
     else if (query.c) head.append(make("div", "note warn", "The answer was cut off at the longest length."));
     const numImages = (dialogue.l || []).reduce((sum, [, parts]) => sum + parts.filter((part) => typeof part !== "string").length, 0);
     const beyond = dialogue.l ? [["utterance", query.a[0].filter((id) => id >= dialogue.l.length)], ["image", query.a[1].filter((id) => id >= numImages)]].filter(([, ids]) => ids.length) : [];
-    for (const [name, ids] of beyond) head.append(make("div", "note warn", `The answer names ${name} ids that the dialogue does not have: ${ids.slice(0, 50).join(", ")}${ids.length > 50 ? ", …" : ""}.`));
+    for (const [name, ids] of beyond) head.append(make("div", "note warn", `The answer names ${name} ids that the dialogue does not have: ${ids.slice(0, 50).map(idText).join(", ")}${ids.length > 50 ? ", …" : ""}.`));
     const details = make("details");
     details.append(make("summary", "", "the answer and the truth as ids"));
     const pre = words("pre");
-    const list = (lists) => (lists === null ? "unknown" : `utterances [${lists[0].join(", ")}], images [${lists[1].join(", ")}]`);
+    const list = (lists) => (lists === null ? "unknown" : `utterances [${lists[0].map(idText).join(", ")}], images [${lists[1].map(idText).join(", ")}]`);
     pre.append(`truth:  ${list(query.t)}\nanswer: ${list(query.a)}\nas it came: `, longText(query.r || "(nothing)"));
     details.append(pre);
     head.append(details);

@@ -7,6 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import lightning as L
@@ -128,14 +129,15 @@ def _on_one_device(config: StageConfig) -> str:
 
 def _loggers(config: StageConfig, run: Path, last_step: int) -> list[Logger]:
     _silence_writer_threads()
-    loggers: list[Logger] = [
-        TensorBoardLogger(
-            save_dir=str(run),
-            name="",
-            version="tensorboard",
-            purge_step=last_step + 1 if last_step else None,
-        )
-    ]
+    tensorboard = TensorBoardLogger(
+        save_dir=str(run),
+        name="",
+        version="tensorboard",
+        purge_step=last_step + 1 if last_step else None,
+    )
+    # into its hparams.yaml; `log_hyperparams` would write at once, and a figure that is none
+    tensorboard.hparams.update(asdict(config))
+    loggers: list[Logger] = [tensorboard]
     if config.wandb_project:
         try:
             from lightning.pytorch.loggers import WandbLogger

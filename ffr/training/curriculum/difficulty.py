@@ -22,7 +22,7 @@ from ffr.data.forms.predictions import PredictionFile
 from ffr.data.home import data_home
 from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
-from ffr.files import replaced_file
+from ffr.files import check_as_written, replaced_file, write_checksums
 from ffr.metrics.functional import fragment_counts, sample_figures_from_counts
 from ffr.metrics.functional.figures import F1
 from ffr.progress import Progress
@@ -30,6 +30,7 @@ from ffr.provenance import versions
 from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE, ask_all, open_answer_log
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.vlm import VlmRetriever
+from ffr.text import one_line
 from ffr.training.curriculum.order import Difficulty, assign_levels, kept_items
 
 DIFFICULTY_FILE = "difficulty.csv"
@@ -253,6 +254,7 @@ def score_dataset(
         )
     scored = ScoredDataset(out, difficulties, num_failed)
     write_difficulties(scored.table, examples, difficulties)
+    write_checksums(out, [PREDICTIONS_FILE, DIFFICULTY_FILE])
     return scored
 
 
@@ -307,6 +309,7 @@ def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficult
         DataError: where it is missing, damaged, or of other data.
     """
     path = path / DIFFICULTY_FILE if path.is_dir() else path
+    check_as_written(path, otherwise="write it anew with `ffr curriculum score`")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
@@ -316,7 +319,7 @@ def load_difficulties(path: Path, examples: Sequence[Example]) -> list[Difficult
         raise DataError("not found; `ffr curriculum score` writes it", where=str(path)) from None
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
-            f"cannot be read as a table ({error}); write it anew with `ffr curriculum score`",
+            f"cannot be read as a table ({one_line(error)}); write it anew with `ffr curriculum score`",
             where=str(path),
         ) from error
     if header != COLUMNS:

@@ -93,9 +93,12 @@ class GrpoModule(StageModule[GrpoConfig]):
         clock = lap("rollout", clock)
         advantages = self._advantages(rollout.rewards)
         passes = cut_passes(batch, rollout, self.config, self.vlm.placeholder_ids)
-        if self.config.kl_coefficient:
-            for item in passes:
-                item.reference = self._reference(item)
+        for item in passes:
+            if self.config.kl_coefficient:
+                item.reference = self._without_dropout(item, with_adapter=False)
+            if self.config.lora_dropout:
+                # the answers were sampled without it, and the ratio is to that policy
+                item.old = self._without_dropout(item, with_adapter=True)
         clock = lap("reference", clock)
         self._note(batch, rollout, advantages)
         num_answers, num_tokens = self._step_size(rollout)
@@ -114,8 +117,10 @@ class GrpoModule(StageModule[GrpoConfig]):
         return everywhere[self.global_rank * len(rewards) :][: len(rewards)]
 
     @torch.no_grad()
-    def _reference(self, item: Pass) -> Tensor:
-        adapter = self.vlm.model.disable_adapter() if self.config.lora_rank else nullcontext()
+    def _without_dropout(self, item: Pass, *, with_adapter: bool) -> Tensor:
+        """Log-probabilities of a pass as sampling has them; without the adapter the reference's."""
+        is_off = self.config.lora_rank and not with_adapter
+        adapter = self.vlm.model.disable_adapter() if is_off else nullcontext()
         was_training = self.vlm.training
         self.vlm.eval()
         with adapter:
@@ -163,10 +168,9 @@ class GrpoModule(StageModule[GrpoConfig]):
                 temperature=config.temperature,
                 with_entropy=is_first,
             )
-            if is_first:
-                # no weight has moved since the rollout
+            if item.old is None:
+                # no weight has moved since the rollout, and nothing is dropped
                 item.old = scores.logprobs.detach()
-            assert item.old is not None
             counts = torch.tensor(
                 [self._counts(rollout, number) for number in item.answers],
                 device=scores.mask.device,

@@ -29,7 +29,8 @@ class Pass:
         answers: Which of the step's N answers these are, in order.
         reference: (len(answers), C) log-probabilities under the model it started from; None where
             they are not needed.
-        old: The same under the policy that sampled, known after the first update.
+        old: The same under the policy that sampled, known after the first update; with dropout,
+            before it.
     """
 
     prompts: list[Encoded]

@@ -13,7 +13,9 @@ from pathlib import Path
 import PIL.Image
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from ffr.cli.main import ffr
 from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.models.loading import load_vlm
 from ffr.retrieval.vlm import VlmRetriever
@@ -135,3 +137,16 @@ def test_an_adapter_for_the_hub_names_its_base() -> None:
     run = ModelSource("runs/sft-a-001/merged", "sft-a-001", Path("runs/sft-a-001"))
     code = snippet(adapter_card(dataclasses.replace(FACTS, source=run)))
     assert "# for BASE the merged/ of sft-a-001" in code
+
+
+def test_tensorboard_knows_the_settings(run: Path) -> None:
+    found = yaml.safe_load((run / "tensorboard" / "hparams.yaml").read_text(encoding="utf-8"))
+    assert found == yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert found["max_steps"] == 1
+
+
+def test_a_finished_run_is_not_prolonged_but_trained_further(run: Path) -> None:
+    words = ["train", "sft", "--resume", str(run), "--max-steps", "8"]
+    done = CliRunner().invoke(ffr, words)
+    assert done.exit_code == 2
+    assert f"is trained further by a run that starts from it: --model {run}" in done.output

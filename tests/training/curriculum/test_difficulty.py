@@ -130,7 +130,7 @@ def test_table_of_a_data_set(examples, tmp_path):
     assert scored.table == tmp_path / "out" / "difficulty.csv"
     assert retriever.num_asked == 9
     files = {path.name for path in scored.folder.iterdir()}
-    assert files == {"evaluation.json", "predictions.jsonl", "difficulty.csv"}
+    assert files == {"evaluation.json", "predictions.jsonl", "difficulty.csv", "SHA256SUMS"}
     # item 1: [0] against [0, 1] is 2/3, images 1; one token
     assert scored.difficulties[1] == Difficulty(pytest.approx(5 / 6), 0.0, False)
     # item 0: both empty, no token

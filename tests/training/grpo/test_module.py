@@ -36,6 +36,7 @@ class Policy(torch.nn.Module):
 
     stop_ids = frozenset({STOP})
     placeholder_ids: frozenset[int] = frozenset()
+    noise = 0.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +49,10 @@ class Policy(torch.nn.Module):
         assert [ids for branch in branches for ids in branch] == [
             list(answer) for answer in ANSWERS
         ]
-        return BranchLogprobs(self.logprobs * MASK, MASK, self.entropy if with_entropy else None)
+        # as dropout does, it says something else while it is trained
+        noise = self.noise if self.training else 0.0
+        logprobs = (self.logprobs + noise) * MASK
+        return BranchLogprobs(logprobs, MASK, self.entropy if with_entropy else None)
 
 
 class Told(L.Callback):
@@ -91,6 +95,29 @@ def a_step(folder: Path, **settings: Any) -> Told:
     trainer.fit(module, DataLoader([batch], batch_size=None))
     assert set(told.figures) <= set(module.columns)
     return told
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("dropout", "old"), [(0.1, -1.0), (0.0, -0.875)])
+def test_ratios_are_to_the_policy_that_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropout: float, old: float
+) -> None:
+    """Sampling drops nothing, so with dropout the update's own log-probabilities are others."""
+    from ffr.training.grpo import module
+
+    monkeypatch.setattr(Policy, "noise", 0.125)
+    seen: list[tuple[float, float]] = []
+    whole = module.policy_loss
+
+    def noting(logprobs: torch.Tensor, before: torch.Tensor, *more: Any, **named: Any) -> Any:
+        seen.append((float(logprobs[0, 0]), float(before[0, 0])))
+        return whole(logprobs, before, *more, **named)
+
+    monkeypatch.setattr(module, "policy_loss", noting)
+    a_step(tmp_path, updates_per_rollout=2, lora_dropout=dropout)
+    assert seen[0] == (-0.875, old)
+    assert seen[1][1] == old
+    assert seen[1][0] > -0.875
 
 
 @pytest.mark.filterwarnings("ignore")
