@@ -182,7 +182,7 @@ BAD_FOLDERS: dict[str, tuple[Change, str]] = {
     ),
     "chat template refuses": (
         holding("chat_template.jinja", "{{ raise_exception('no such role') }}"),
-        r"its chat template cannot be used \(no such role\)",
+        r"its chat template cannot be used \(TemplateError: no such role\)",
     ),
     "chat template without text": (
         holding("chat_template.jinja", "hello"),
