@@ -394,6 +394,7 @@ def test_compare_writes_nothing(tmp_path: Path, url: str, placed: None) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "strikes",
     [
@@ -411,6 +412,7 @@ def test_every_call(
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["train sft", "train grpo", "export onnx"])
 def test_killed_at_any_time(name: str, tmp_path: Path, url: str, placed: None) -> None:
     """In the midst of what safetensors, TensorBoard and ONNX write too, at moments of a fixed seed."""

@@ -469,6 +469,7 @@ def test_some_inputs(all_doors: dict[str, Door], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_hundred_thousand_inputs(all_doors: dict[str, Door], tmp_path: Path) -> None:
     assert sum(door.share for door in all_doors.values()) >= 100_000
     faults = [

@@ -83,6 +83,7 @@ def test_the_snippet_of_a_merged_model_answers_as_ffr_does(run: Path, tmp_path: 
     assert expected.response.startswith("<|utt_ids_start|>[")
 
 
+@pytest.mark.slow
 def test_the_snippet_of_an_adapter_gives_the_merged_weights(run: Path) -> None:
     import torch
     from safetensors.torch import load_file
@@ -114,6 +115,7 @@ def test_a_card_says_what_the_run_was_and_no_place_of_this_machine(run: Path) ->
         assert "ffr-vlm" in card.split("made with")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", ["en", "zh"])
 def test_a_model_without_grids_has_a_snippet_of_texts(
     template: str, model_folder: Callable[[str], Path]
