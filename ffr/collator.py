@@ -8,6 +8,7 @@ Shapes: B examples, L tokens of the longest, n images of the batch.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,7 +22,7 @@ from ffr.dialogue import Example
 from ffr.models.loading import load_skeleton
 from ffr.models.prompts import PromptBuilder
 from ffr.models.rows import Encoded, padded
-from ffr.models.vlm import Vlm
+from ffr.models.vlm import Vlm, token_types
 from ffr.prompt import QueryPosition
 from ffr.runs import resolve_model
 
@@ -140,7 +141,7 @@ class Collator:
         batch = {"input_ids": ids, "attention_mask": attention}
         if self._with_answer:
             batch["labels"] = ids.where(answer, IGNORED)
-        return batch | vlm.token_types(ids, attention) | _pictures(rows, vlm)
+        return batch | token_types(vlm, ids, attention) | _pictures(rows, vlm)
 
 
 def _example_of(item: Any, number: int) -> Example:
@@ -157,10 +158,10 @@ def _pictures(rows: Sequence[Encoded], vlm: Vlm) -> dict[str, Tensor]:
     everything = [inputs for row in given for inputs in row]
     if not everything:
         return {}
+    # what only the whole model takes (tiles' sizes, numbers of pictures) counts too
+    taken = set(inspect.signature(vlm.base.forward).parameters) | vlm.forward_arguments
     names = [
-        name
-        for name, value in everything[0].items()
-        if isinstance(value, Tensor) and name in vlm.forward_arguments
+        name for name, value in everything[0].items() if isinstance(value, Tensor) and name in taken
     ]
     if "pixel_attention_mask" in names:
         # SmolVLM and Idefics: the tiles of all pictures of a row, rows filled up with empty tiles
@@ -170,7 +171,7 @@ def _pictures(rows: Sequence[Encoded], vlm: Vlm) -> dict[str, Tensor]:
         }
         return {name: _filled(tiles[name], given) for name in names}
     found = {name: _joined([inputs[name] for inputs in everything]) for name in names}
-    if "batch_num_images" in vlm.forward_arguments:
+    if "batch_num_images" in taken:
         found["batch_num_images"] = torch.tensor([len(row) for row in given])
     return found
 

@@ -322,6 +322,22 @@ def test_imports_keep_to_the_table() -> None:
     assert forbidden_imports() == []
 
 
+def long_classes(most: int) -> list[str]:
+    """Classes of more lines than may be."""
+    return [
+        f"{path.relative_to(REPOSITORY)}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for folder in ("ffr", "cli", "metrics", "exports")
+        for path in sorted((REPOSITORY / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and (node.end_lineno or 0) - node.lineno >= most
+    ]
+
+
+def test_no_class_outgrows_a_reader() -> None:
+    assert long_classes(200) == []
+    assert len(long_classes(150)) > 3
+
+
 def test_every_permission_is_used() -> None:
     assert unused_permissions() == []
 

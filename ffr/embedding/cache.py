@@ -46,17 +46,15 @@ class CachedEncoder:
 
     A vector is named by the encoder's fingerprint, the kind of processor, and the text's or the
     picture file's bytes, of a fragment by those of all its parts in order; it comes back to the
-    bit. Each file is written
-    beside its place and moved there, and holds its checksum: a torn one is counted in
-    `num_damaged_files`, logged and computed again. Several processes may share a folder, and
-    several threads an encoder.
+    bit. Each file is written beside its place and moved there, and holds its checksum: a torn one
+    is counted, logged and computed again. Several processes may share a folder, and several
+    threads an encoder.
 
     Args:
         encoder: Makes the vectors.
         folder: Folder that keeps vectors between runs.
         max_bytes: Bound of what the folder's files hold; the oldest go first. Processes that write
-            at the same time look at each other's files now and then, so each may exceed the bound
-            by a tenth for a while.
+            at once see each other's files now and then, and may exceed it by a tenth for a while.
         memory_bytes: Bound of the vectors in memory; the least recently used go first.
     """
 

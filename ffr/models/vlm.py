@@ -61,7 +61,8 @@ class Vlm(nn.Module):
         self.name = name
         self.prompt_settings: dict[str, Any] = prompt_settings or {}
         self.requires_grad_(False)
-        self._forward_arguments = set(inspect.signature(self.core.forward).parameters)
+        self.forward_arguments = frozenset(inspect.signature(self.core.forward).parameters)
+        """Names of what the model below its output embedding takes."""
         self.tower = ImageTower(self.base, processor, max_image_pixels=max_image_pixels)
         self._chat = ChatTemplate(tokenizer, processor, name=name)
 
@@ -182,29 +183,6 @@ class Vlm(nn.Module):
         """Number of ids of an answer's text with the end of its turn."""
         return len(self._chat.answer_ids(answer))
 
-    @property
-    def forward_arguments(self) -> frozenset[str]:
-        """Names of what the whole model takes."""
-        whole = inspect.signature(self.base.forward).parameters
-        return frozenset(whole) | self._forward_arguments
-
-    def token_types(self, ids: torch.Tensor, attention: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Which tokens stand for pictures, by the name under which the architecture takes it.
-
-        Args:
-            ids: (B, L) token ids.
-            attention: (B, L), 1 on tokens and 0 on padding.
-
-        Returns:
-            int32 of (B, L), 1 on image tokens; empty for architectures that do not ask.
-        """
-        names = _TOKEN_TYPES & self._forward_arguments
-        if not names:
-            return {}
-        # a padding id could be the image's
-        is_image = (ids == self.base.config.image_token_id) & (attention == 1)
-        return dict.fromkeys(names, is_image.int())
-
     def collate(
         self,
         rows: Sequence[Encoded],
@@ -225,7 +203,7 @@ class Vlm(nn.Module):
         device = self.device
         inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
         features = [self.tower.features(image) for row in rows for image in row.images]
-        types = self.token_types(ids, attention)
+        types = token_types(self, ids, attention)
         inputs |= {name: value.to(device) for name, value in types.items()}
         return Batch({**inputs, **image_arguments(features)}, answer.to(device))
 
@@ -249,6 +227,25 @@ class Vlm(nn.Module):
     def enable_gradient_checkpointing(self) -> None:
         """Recomputes the decoder's activations in the backward pass."""
         self.base.activation_checkpointing_enable({"use_reentrant": False})
+
+
+def token_types(vlm: Vlm, ids: torch.Tensor, attention: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Which tokens stand for pictures, by the name under which the architecture takes it.
+
+    Args:
+        vlm: The model.
+        ids: (B, L) token ids.
+        attention: (B, L), 1 on tokens and 0 on padding.
+
+    Returns:
+        int32 of (B, L), 1 on image tokens; empty for architectures that do not ask.
+    """
+    names = _TOKEN_TYPES & vlm.forward_arguments
+    if not names:
+        return {}
+    # a padding id could be the image's
+    is_image = (ids == vlm.base.config.image_token_id) & (attention == 1)
+    return dict.fromkeys(names, is_image.int())
 
 
 def weights_fingerprint(base: nn.Module) -> str:

@@ -18,6 +18,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from ffr.models.decoding.loop import Generated
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
@@ -135,17 +136,12 @@ class GrpoModule(StageModule[GrpoConfig]):
 
     def _step_size(self, rollout: Rollout) -> tuple[int, int]:
         """Answers and answer tokens of the step that count, over all processes."""
-        lengths = [
-            len(answer.token_ids)
-            for number, answer in enumerate(rollout.answers)
-            if self._counts(rollout, number)
-        ]
+        lengths = [len(answer.token_ids) for answer in rollout.answers if self._counts(answer)]
         answers, tokens = self.sum_over_processes([float(len(lengths)), float(sum(lengths))])
         return int(answers), int(tokens)
 
-    def _counts(self, rollout: Rollout, number: int) -> bool:
-        is_masked = self.config.mask_cut_off
-        return not (is_masked and rollout.answers[number].is_cut_off(self.vlm.stop_ids))
+    def _counts(self, answer: Generated) -> bool:
+        return not (self.config.mask_cut_off and answer.is_cut_off(self.vlm.stop_ids))
 
     def _update(
         self,
@@ -172,7 +168,7 @@ class GrpoModule(StageModule[GrpoConfig]):
                 # no weight has moved since the rollout, and nothing is dropped
                 item.old = scores.logprobs.detach()
             counts = torch.tensor(
-                [self._counts(rollout, number) for number in item.answers],
+                [self._counts(rollout.answers[number]) for number in item.answers],
                 device=scores.mask.device,
             )
             # a masked answer keeps its row, so that rows go on matching `item.answers`
