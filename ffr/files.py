@@ -411,6 +411,15 @@ def clear_litter(folder: Path) -> None:
         _remove_litter(folder)
 
 
+def is_passing(name: str) -> bool:
+    """Whether a name is one that files have here for the time of a work: of an owner, of scratch.
+
+    >>> is_passing(OWNER_FILE), is_passing(".git")
+    (True, False)
+    """
+    return name == OWNER_FILE or _SCRATCH_NAME.fullmatch(name) is not None
+
+
 def _owner_words(path: Path) -> str:
     with suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace").strip()[:200] or "another process"

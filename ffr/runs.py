@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from ffr.errors import ModelError, UsageError
-from ffr.files import make_folder, make_new_folder, replace_json
+from ffr.files import is_passing, make_folder, make_new_folder, replace_json
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "run.json"
@@ -89,14 +89,16 @@ def new_run_folder(root: Path, stage: str, model: str) -> Path:
 def is_unbegun(run: Path) -> bool:
     """Whether a folder holds nothing of a run but what comes before its record (locks, scratch).
 
-    Such a run was stopped before it began, and the command that started it may start it anew.
+    Such a run was stopped before it began, and the command that started it may start it anew. Hidden
+    files of another hand, such as `.git`, make it a folder of somebody's own.
 
     >>> from ffr.files import temporary_folder
     >>> with temporary_folder() as folder:
-    ...     is_unbegun(folder)
-    True
+    ...     make_folder(folder / "run" / ".git")
+    ...     is_unbegun(folder), is_unbegun(folder / "elsewhere"), is_unbegun(folder / "run")
+    (False, True, False)
     """
-    return all(path.name == CONFIG_FILE or path.name.startswith(".") for path in run.glob("*"))
+    return all(path.name == CONFIG_FILE or is_passing(path.name) for path in run.glob("*"))
 
 
 def newest_finished_run(root: Path, stage: str | None = None) -> Path | None:

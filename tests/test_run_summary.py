@@ -68,12 +68,13 @@ def test_every_status(tmp_path: Path) -> None:
     (tmp_path / "unreadable" / "run.json").write_text("{")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
+    (tmp_path / "repository" / ".git").mkdir(parents=True)
     (tmp_path / ".hidden").mkdir()
     assert {run.path.name: run.status for run in all_runs(tmp_path)} == {
         name: name
         for name in ("finished", "failed", "interrupted", "stopped", "unbegun", "unreadable")
     }
-    for folder in (tmp_path / "other", tmp_path / "none"):
+    for folder in (tmp_path / "other", tmp_path / "repository", tmp_path / "none"):
         with pytest.raises(UsageError, match="is no run's folder; `ffr runs` lists"):
             summary_of(folder)
 
