@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffr.cli.output import print_json, say
+from ffr.cli.output import print_json, say, say_aside
 from ffr.errors import UsageError
 from ffr.text import one_line
 
@@ -38,16 +38,18 @@ if TYPE_CHECKING:
 def compare(results: tuple[Path, ...], changed: int, seed: int, as_json: bool) -> None:
     """Compare results on the same data: B, C … each against A.
 
-    A, B, C are output folders of `ffr eval`, or results.json in one. Differences come with a 95 %
-    interval and a p-value from a paired bootstrap of 10,000 resamples of whole dialogues.
+    A, B, C are output folders of `ffr eval`, results.json in one, or runs with one evaluation each.
+    Differences come with a 95 % interval and a p-value from a paired bootstrap of 10,000 resamples
+    of whole dialogues.
     """
     if len(results) < 2:
         raise UsageError("one result cannot be compared; name two or more")
 
     from ffr.evaluation.compare import compare as compare_runs
     from ffr.evaluation.compare import comparison_to_json, load_run
+    from ffr.evaluation.results import results_meant
 
-    runs = [load_run(path) for path in results]
+    runs = [load_run(results_meant(path, say_aside)) for path in results]
     comparisons = compare_runs(runs, num_changed=changed, seed=seed)
     if as_json:
         content = comparison_to_json(runs, comparisons, seed=seed)

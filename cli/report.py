@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ffr.cli.output import say
+from ffr.cli.output import say, say_aside
 
 
 @click.command()
@@ -46,14 +46,17 @@ def report(
 
     Figures, plots, and the dialogues with what was found in them.
 
-    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. The page
-    needs nothing beside itself and fetches nothing. Where it would be larger than 48 MB, the
-    dialogues go on in FILE-2.html and so on. Pictures are taken from the folder of the data alone.
+    RESULTS is the output folder of `ffr eval`, its results.json, a prediction file, or a run with
+    one evaluation. The page needs nothing beside itself and fetches nothing. Where it would be
+    larger than 48 MB, the dialogues go on in FILE-2.html and so on. Pictures are taken from the
+    folder of the data alone.
     """
+    from ffr.evaluation.results import results_meant
     from ffr.report.answered import open_evaluation
     from ffr.report.html.page import write_report
     from ffr.text import one_line
 
+    results = results_meant(results, say_aside)
     evaluation = open_evaluation(
         results, dataset=dataset, split=split, image_root=image_root, echo=say
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ffr.cli.output import say_aside
+
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), metavar="RESULTS")
@@ -26,14 +28,16 @@ import click
 def show(results: Path, wanted: str, plain: bool, dataset: str | None, split: str | None) -> None:
     """Print a dialogue with what is true and what was found.
 
-    RESULTS is the output folder of `ffr eval`, its results.json, or a prediction file. Where there
-    are several queries on the dialogue, they are listed with their indices.
+    RESULTS is the output folder of `ffr eval`, its results.json, a prediction file, or a run with
+    one evaluation. Where there are several queries on the dialogue, they are listed with their
+    indices.
     """
+    from ffr.evaluation.results import results_meant
     from ffr.report.answered import open_evaluation
     from ffr.report.dialogue import find_answers, print_answer
     from ffr.terminal import PlainConsole
 
-    evaluation = open_evaluation(results, dataset=dataset, split=split)
+    evaluation = open_evaluation(results_meant(results, say_aside), dataset=dataset, split=split)
     chosen, others = find_answers(evaluation, wanted)
     console = PlainConsole(is_coloured=not plain)
     print_answer(chosen, others, console)

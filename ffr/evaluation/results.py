@@ -18,6 +18,7 @@ from ffr.errors import DataError
 from ffr.evaluation.figures import EXACT_MATCH, FIGURE_NAMES, SCORE_NAMES
 from ffr.evaluation.scoring import SLICES
 from ffr.files import replaced_file
+from ffr.progress import Say
 from ffr.text import address_hint, one_line
 
 RESULTS_FILE = "results.json"
@@ -108,13 +109,14 @@ class Results:
         Raises:
             DataError: where it is missing, something else, of another form, or damaged.
         """
+        where_else = _where_else(path)
         path = path / RESULTS_FILE if path.is_dir() else path
         try:
             data = path.read_bytes()
             content = json.loads(data.decode("utf-8"))
         except FileNotFoundError:
             raise DataError(
-                f"not found{address_hint(path)}; {_where_else(path.parent)}", where=str(path)
+                f"not found{address_hint(path)}; {where_else}", where=str(path)
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(
@@ -151,6 +153,8 @@ _SEAL = "sha256"
 
 Files that were written before there was one have none."""
 _NO_SEAL = "0" * 64
+_MAX_NAMED = 10
+"""Evaluations of a run that a sentence names."""
 
 
 def sealed_json(content: dict[str, Any]) -> str:
@@ -202,14 +206,39 @@ def _seal_entry(seal: str) -> bytes:
     return f'"{_SEAL}": "{seal}"'.encode()
 
 
-def _where_else(folder: Path) -> str:
-    """Where the results of a run are, or what writes them."""
+def results_meant(path: Path, say: Say) -> Path:
+    """What is meant where a run is named for its results: its evaluation, where it has just one.
+
+    Args:
+        path: A folder or file.
+        say: Is told which evaluation is taken.
+
+    Returns:
+        The folder of that evaluation; the path as it is where it is no run, or one with several.
+    """
+    found = [] if (path / RESULTS_FILE).exists() else _evaluations_of(path)
+    if len(found) != 1:
+        return path
+    say(f"{path} has one evaluation, which is taken: {found[0]}")
+    return found[0]
+
+
+def _evaluations_of(folder: Path) -> list[Path]:
+    """Where the results of a run are."""
     try:
-        found = sorted(path.parent for path in folder.glob(f"eval/*/{RESULTS_FILE}"))
+        return sorted(path.parent for path in folder.glob(f"eval/*/{RESULTS_FILE}"))
     except OSError:
-        found = []
+        return []
+
+
+def _where_else(path: Path) -> str:
+    """Where the results of a run are, or what writes them."""
+    found = _evaluations_of(path)
     if found:
-        return f"this run's evaluations are {', '.join(map(str, found[:3]))}; name one"
+        more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+        return (
+            f"this run's evaluations are {', '.join(map(str, found[:_MAX_NAMED]))}{more}; name one"
+        )
     return "`ffr eval` writes it"
 
 

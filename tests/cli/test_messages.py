@@ -84,6 +84,26 @@ def test_a_run_names_its_evaluations(tmp_path):
     assert f"this run's evaluations are {folder}; name one" in text
 
 
+def test_a_run_stands_for_its_only_evaluation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dev = Path("run/eval/dev")
+    words = ["eval", "--model", "baseline:nothing", "--limit", 3, "--out", dev]
+    assert say(*words)[0] == 0
+    said = f"run has one evaluation, which is taken: {dev}"
+    for command in (["show", "run", "--id", 0], ["report", "run"], ["compare", dev, "run"]):
+        code, text = say(*command)
+        assert (code, text.count(said)) == (0, 1), text
+    assert (dev / "report.html").exists()
+    # what is no run is not looked for beside it
+    for path in (Path("eval/sample"), Path("run/eval/other")):
+        path.mkdir(parents=True)
+        (path / "results.json").write_text("{}")
+    assert "nowhere: not found; `ffr eval` writes it" in say("compare", "nowhere", dev)[1]
+    code, text = say("show", "run", "--id", 0)
+    assert code == 1
+    assert f"this run's evaluations are {dev}, run/eval/other; name one" in text
+
+
 @pytest.mark.parametrize(
     ("on_disk", "written"),
     [
