@@ -91,8 +91,8 @@ def quickstart(
 ) -> None:
     """Make the sample, train the tiny model on it, and measure it beside the baselines.
 
-    Where it was stopped, the same command goes on. It takes some minutes on two CPU cores. The tiny model is for trying the tool; what it learns
-    here says nothing about a real backbone.
+    Where it was stopped, the same command goes on. It takes some minutes on two CPU cores. The tiny
+    model is for trying the tool; what it learns here says nothing about a real backbone.
     """
     import time
     from dataclasses import replace
@@ -100,7 +100,7 @@ def quickstart(
     from ffr.cli.eval import eval_command
     from ffr.data.catalog import locate
     from ffr.runs import RunRecord, is_unbegun
-    from ffr.settings import GrpoConfig, SftConfig, load_config
+    from ffr.settings import NEWEST, GrpoConfig, SftConfig, load_config
     from ffr.training.common.run import load_run_config
     from ffr.training.common.stage import Job, train
     from ffr.training.grpo.stage import GrpoStage
@@ -160,7 +160,7 @@ def quickstart(
         measure("3/5  after SFT", str(first), "sample", first / "eval" / "sample", size),
     ]
     say("\n── 4/5  GRPO: the model trains on the rewards of its own answers")
-    if grpo.model == "newest":
+    if grpo.model == NEWEST:
         grpo = replace(grpo, model=str(first))
     second = trained(GrpoStage(), grpo)
     wechat = "5/5  after SFT and GRPO, on other wordings and longer chats"

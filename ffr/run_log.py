@@ -75,6 +75,18 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
             continue  # a cell longer than any number, a step that is no number
 
 
+def last_figures(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The newest value of each figure in a run's rows, and the last step.
+
+    >>> last_figures([{"step": 1, "loss": 0.5, "val_loss": 0.4}, {"step": 2, "loss": 0.3}])
+    {'step': 2, 'loss': 0.3, 'val_loss': 0.4}
+    """
+    figures: dict[str, float] = {}
+    for row in rows:
+        figures.update(row)
+    return figures
+
+
 def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:
     """Names of the rewards in a run's rows: the sum first, then its terms, a user's own among them.
 

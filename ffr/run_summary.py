@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ffr.errors import ModelError, UsageError
 from ffr.files import is_in_use, owned_folder, remove
-from ffr.run_log import read_metrics
+from ffr.run_log import METRICS_FILE, last_figures, read_metrics
 from ffr.runs import RECORD_FILE, RunRecord, is_unbegun
 
 Seen = Literal["running", "stopped", "interrupted", "failed", "finished", "unbegun", "unreadable"]
@@ -96,10 +96,8 @@ def summary_of(run: Path) -> RunSummary:
             status: Seen = "running" if is_in_use(run) else "unbegun"
             return RunSummary(run, status, sizes=_sizes(run))
         raise UsageError(f"{run} is no run's folder; `ffr runs` lists those there are")
-    rows = read_metrics(run / "metrics.csv") if (run / "metrics.csv").is_file() else []
-    figures: dict[str, float] = {}
-    for row in rows:
-        figures.update(row)
+    rows = read_metrics(run / METRICS_FILE) if (run / METRICS_FILE).is_file() else []
+    figures = last_figures(rows)
     step = int(figures.pop("step", 0))
     try:
         record = RunRecord.load(run)

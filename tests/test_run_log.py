@@ -8,7 +8,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from ffr.run_log import MetricsFile, draw_curve, read_metrics, reward_figures
+from ffr.run_log import MetricsFile, draw_curve, last_figures, read_metrics, reward_figures
 
 
 def test_a_row_keeps_every_bit(tmp_path: Path) -> None:
@@ -100,3 +100,9 @@ def test_a_curve_of_nothing_has_no_legend(tmp_path: Path) -> None:
     MetricsFile(tmp_path / "m.csv", ("loss",))
     draw_curve(tmp_path / "m.csv", tmp_path / "c.png", title="t", curves={"loss": "-"}, label="l")
     assert (tmp_path / "c.png").stat().st_size > 0
+
+
+def test_last_figures(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,loss,val_loss\n1,3.0,2.0\n2,1.5,\n")
+    figures = last_figures(read_metrics(tmp_path / "metrics.csv"))
+    assert figures == {"step": 2, "loss": 1.5, "val_loss": 2.0}

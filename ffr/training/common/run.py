@@ -16,7 +16,7 @@ from ffr.embedding.packaged import PACKAGED
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.files import OWNER_FILE, owned_folder, remove, remove_if_empty, replace_text
 from ffr.provenance import command, now, versions
-from ffr.run_log import METRICS_FILE, read_metrics
+from ffr.run_log import METRICS_FILE
 from ffr.runs import (
     CONFIG_FILE,
     RECORD_FILE,
@@ -26,12 +26,19 @@ from ffr.runs import (
     is_unbegun,
     new_run_folder,
 )
-from ffr.settings import StageConfig, config_fingerprint, load_resumed, resumed_fingerprint, to_yaml
+from ffr.settings import (
+    NEWEST,
+    StageConfig,
+    config_fingerprint,
+    load_resumed,
+    resumed_fingerprint,
+    to_yaml,
+)
 
 Config = TypeVar("Config", bound=StageConfig)
 _RUN_FOLDER_VARIABLE = "FFR_RUN_FOLDER"
 _NAMES_OF_FILES: dict[str, Collection[str]] = {
-    "model": ("tiny", "newest"),
+    "model": ("tiny", NEWEST),
     "dataset": NAMED_SETS,
     "val_dataset": NAMED_SETS,
     "image_root": (),
@@ -275,11 +282,3 @@ def load_run_config(kind: type[Config], run: Path, overrides: Iterable[str] = ()
             "the run's config.yaml is missing; restore it or start a new run", str(run)
         )
     return load_resumed(kind, path, overrides)
-
-
-def last_figures(metrics: Path) -> dict[str, float]:
-    """The newest value of each figure."""
-    figures: dict[str, float] = {}
-    for row in read_metrics(metrics):
-        figures.update(row)
-    return figures

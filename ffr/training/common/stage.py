@@ -21,7 +21,7 @@ from ffr.data.judgement import ModelRules
 from ffr.models.prompts import PromptBuilder
 from ffr.models.saving import save_adapter, save_merged
 from ffr.progress import Say
-from ffr.run_log import METRICS_FILE, draw_curve
+from ffr.run_log import METRICS_FILE, draw_curve, last_figures, read_metrics
 from ffr.runs import RUNS_FOLDER, ModelSource, RunRecord, Status, resolve_model
 from ffr.settings import to_yaml
 from ffr.training.common.callback import StageCallback, StepBar
@@ -37,7 +37,6 @@ from ffr.training.common.run import (
     configuration_of,
     is_first_process,
     kept_record,
-    last_figures,
     run_folder,
     with_absolute_paths,
 )
@@ -293,6 +292,7 @@ def _fit(ready: _Ready, start: Start[Any], record: RunRecord) -> tuple[Status, d
     trainer.fit(module, datamodule=ready.built.data, ckpt_path=checkpoint, weights_only=True)
     status: Status = "interrupted" if ready.at_step_end.was_interrupted else "finished"
     metrics = run / METRICS_FILE
+    figures = last_figures(read_metrics(metrics)) if trainer.is_global_zero else {}
     if trainer.is_global_zero and status == "finished":
         vlm = module.vlm
         vlm.eval()
@@ -306,7 +306,7 @@ def _fit(ready: _Ready, start: Start[Any], record: RunRecord) -> tuple[Status, d
             data_fingerprint=record.data_fingerprint,
             architecture=vlm.base.config.model_type,
             prompt_settings=prompt_settings,
-            figures=last_figures(metrics),
+            figures=figures,
             versions=record.versions,
         )
         if module.config.lora_rank:
@@ -319,6 +319,5 @@ def _fit(ready: _Ready, start: Start[Any], record: RunRecord) -> tuple[Status, d
             curves=module.curves,
             label=module.curves_label,
         )
-    figures = last_figures(metrics) if trainer.is_global_zero else {}
     trainer.strategy.barrier()
     return status, figures

@@ -16,7 +16,7 @@ from ffr.models.shared_prefix import PrefixSharing
 from ffr.retrieval.rules import EncoderRules, JoinedRules
 from ffr.rewards.terms import reward_terms
 from ffr.runs import ModelSource, newest_sft_run, resolve_model
-from ffr.settings import GrpoConfig
+from ffr.settings import NEWEST, GrpoConfig
 from ffr.training.common.setup import load_base, make_prompt_builder, make_trainable
 from ffr.training.common.stage import Built, Job, Stage, Start
 from ffr.training.curriculum.callback import CurriculumCallback, CurriculumPlots
@@ -39,7 +39,7 @@ class GrpoStage(Stage[GrpoConfig]):
         Raises:
             UsageError: where there is no such run, or the model is not here.
         """
-        if config.model != "newest":
+        if config.model != NEWEST:
             return config, resolve_model(config.model)
         run = newest_sft_run(root)
         return dataclasses.replace(config, model=str(run)), resolve_model(str(run))

@@ -14,7 +14,6 @@ from ffr.runs import ModelSource, RunRecord
 from ffr.settings import GrpoConfig, SftConfig
 from ffr.training.common.run import (
     kept_record,
-    last_figures,
     load_run_config,
     run_folder,
     with_absolute_paths,
@@ -156,11 +155,6 @@ def test_a_run_without_its_settings_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match=r"config\.yaml is missing; restore it or start a new run"):
         load_run_config(SftConfig, tmp_path)
-
-
-def test_last_figures(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("step,loss,val_loss\n1,3.0,2.0\n2,1.5,\n")
-    assert last_figures(tmp_path / "metrics.csv") == {"step": 2, "loss": 1.5, "val_loss": 2.0}
 
 
 def test_files_are_named_in_full_and_names_stay(
