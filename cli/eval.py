@@ -10,20 +10,15 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from ffr.cli.eval_options import (
-    EvalCall,
-    eval_options,
-    read_call,
-)
+from ffr.cli.eval_options import EvalCall, eval_options, is_given, read_call
 from ffr.cli.model_options import with_options
 from ffr.cli.output import print_json, progress_bar, say, say_aside
 from ffr.errors import UsageError
 from ffr.progress import Say
 
 if TYPE_CHECKING:
-    from ffr.data.dataset import ExampleDataset
+    from ffr.data.dataset import ExampleDataset, FirstExamples
     from ffr.dialogue import Example
     from ffr.embedding import Encoder
     from ffr.evaluation.results import Results
@@ -48,8 +43,7 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     call = read_call(ctx, options)
 
     tell = say_aside if call.as_json else say
-    is_joined = ctx.get_parameter_source("dataset") is ParameterSource.COMMANDLINE
-    if call.predictions is not None and not is_joined:
+    if call.predictions is not None and not is_given(ctx, "dataset"):
         _score_file(call, call.predictions, tell)
         return
     try:
@@ -118,13 +112,12 @@ def _evaluate_file(call: EvalCall, file: Path, say: Say) -> tuple[Results, Path]
     if note := submitted.check_all_asked(data, data.num_left_out):
         say(note)
     folder = call.out or _default_out(call, file.name.partition(".")[0])
-    return _ask(call, data, submitted, folder, say), folder
+    return _ask(call, _asked_of(data, call), data.num_left_out, submitted, folder, say), folder
 
 
 def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
     """Asks a model and scores its answers as the options say, and tells where the results lie."""
     from ffr.data.catalog import load_dataset
-    from ffr.data.dataset import FirstExamples
     from ffr.evaluation.controls import WrongPictures
     from ffr.retrieval.opening import AskedData, choose_model, open_model, rules_of
 
@@ -170,7 +163,7 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
         ),
         echo=say,
     )
-    examples = data if call.limit is None else FirstExamples(data, call.limit)
+    examples = _asked_of(data, call)
     shown = WrongPictures(examples, seed=call.seed) if call.wrong_pictures else None
 
     def bar(num_queries: int) -> AbstractContextManager[Progress]:
@@ -183,12 +176,23 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
     encoder = _coherence_encoder(call, policy, examples) if call.coherence else None
     run = choice.source.run if choice.source is not None else None
     folder = call.out or _default_out(call, choice.name, run)
-    return _ask(call, data, retriever, folder, say, shown=shown, encoder=encoder), folder
+    results = _ask(
+        call, examples, data.num_left_out, retriever, folder, say, shown=shown, encoder=encoder
+    )
+    return results, folder
+
+
+def _asked_of(data: ExampleDataset, call: EvalCall) -> ExampleDataset | FirstExamples:
+    """The data, or its first queries."""
+    from ffr.data.dataset import FirstExamples
+
+    return data if call.limit is None else FirstExamples(data, call.limit)
 
 
 def _ask(
     call: EvalCall,
-    data: ExampleDataset,
+    examples: Sequence[Example],
+    num_left_out: int,
     retriever: Retriever,
     folder: Path,
     say: Say,
@@ -196,12 +200,10 @@ def _ask(
     shown: Sequence[Example] | None = None,
     encoder: Encoder | None = None,
 ) -> Results:
-    """Asks a retriever the data, or its first queries, and scores the answers."""
-    from ffr.data.dataset import FirstExamples
+    """Asks a retriever the queries and scores the answers."""
     from ffr.evaluation.run import evaluate
     from ffr.retrieval.lexical import BASELINES
 
-    examples = data if call.limit is None else FirstExamples(data, call.limit)
     say(f"{len(examples)} queries; output folder {folder}")
     with progress_bar(call.progress, "answers", len(examples)) as advance:
         return evaluate(
@@ -210,7 +212,7 @@ def _ask(
             folder,
             dataset=call.dataset,
             split=call.data_split,
-            num_left_out=data.num_left_out,
+            num_left_out=num_left_out,
             seed=call.seed,
             shown=shown,
             baselines=() if call.no_baselines else tuple(BASELINES),

@@ -154,17 +154,18 @@ def eval_options(kind: type[EvalCall] = EvalCall) -> tuple[Option, ...]:
     return setting_options(kind, [*own, *inherited])
 
 
+def is_given(ctx: click.Context, name: str) -> bool:
+    """Whether an option was named, and does not just have its default."""
+    return ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)
+
+
 def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
     """The call, once no option is refused that would have no effect beside the others.
 
     Raises:
         UsageError: naming the option, for such a one is an error and not a silence.
     """
-    given = {
-        name
-        for name in options
-        if ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)
-    }
+    given = {name for name in options if is_given(ctx, name)}
     known = declared(EvalCall)
     if options["predictions"] is not None:
         is_joined = "dataset" in given

@@ -216,8 +216,7 @@ class ScoreTable:
         self._languages: list[str] = []
         self._well_formed: list[bool] = []
         self._problems: Counter[str] = Counter()
-        self.first_malformed: str | None = None
-        """The first answer that is not in the answer format, where there was an answer."""
+        self._first_malformed: str | None = None
         self._num_without_truth = 0
 
     def __len__(self) -> int:
@@ -262,8 +261,8 @@ class ScoreTable:
         self._dialogues.append(dialogue)
         self._languages.append(language)
         self._well_formed.append(read.is_well_formed)
-        if self.first_malformed is None and not read.is_well_formed and not is_failed:
-            self.first_malformed = response
+        if self._first_malformed is None and not read.is_well_formed and not is_failed:
+            self._first_malformed = response
         self._problems.update(
             ["no answer"] if is_failed else read.within(num_utterances, num_images).problems
         )
@@ -303,6 +302,11 @@ class ScoreTable:
                 "by_language": tuple(self._languages),
             },
         )
+
+    @property
+    def malformed_example(self) -> str | None:
+        """The first answer, where there were some and not one is in the answer format."""
+        return None if any(self._well_formed) else self._first_malformed
 
     def summary(self) -> dict[str, Any]:
         """`answers`, `scores`, `strict_scores`, `standard_errors`, and the tables of `SLICES`.
@@ -354,11 +358,11 @@ def malformed_note(table: ScoreTable) -> list[str]:
     >>> malformed_note(table)[0][:70]
     "Not one answer is in the answer format; the first: 'Lines 2 and 3.'. A"
     """
-    if table.first_malformed is None or table.summary()["answers"]["malformed_share"] != 1:
+    if table.malformed_example is None:
         return []
     return [
         f"Not one answer is in the answer format; the first: "
-        f"{one_line(table.first_malformed, _MAX_SHOWN)!r}. A model on this machine writes nothing "
+        f"{one_line(table.malformed_example, _MAX_SHOWN)!r}. A model on this machine writes nothing "
         "else with --constrained; for another, try --template en or zh, or train it first."
     ]
 
