@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import join, quote
 from typing import TYPE_CHECKING
 
 import click
@@ -155,10 +156,10 @@ def example(form: str, folder: Path) -> None:
     for file in files:
         say(str(file))
     if form == "table":
-        names = " ".join(map(str, files))
-        say(f"Bring it in: ffr data import {names} --out {folder / 'mine.jsonl'}")
+        words = [*map(str, files), "--out", str(folder / "mine.jsonl")]
+        say(f"Bring it in: ffr data import {join(words)}")
     else:
-        say(f"Look at it: ffr data check {files[0]}")
+        say(f"Look at it: ffr data check {quote(str(files[0]))}")
 
 
 @data.command("import")
@@ -254,9 +255,10 @@ def _column_names(given: Sequence[str]) -> dict[str, str]:
 @data.command()
 @click.argument("dataset")
 @_split
+@_image_root
 @_skip_bad
 @_json
-def stats(dataset: str, split: str, skip_bad: bool, as_json: bool) -> None:
+def stats(dataset: str, split: str, image_root: Path | None, skip_bad: bool, as_json: bool) -> None:
     """Print the figures of a set: turns, images, topics, fragments, empty answers, languages.
 
     DATASET is a named set (sample, wechat-sample, mldr, wechat) or a path.
@@ -265,7 +267,12 @@ def stats(dataset: str, split: str, skip_bad: bool, as_json: bool) -> None:
     from ffr.data.stats import dataset_stats
 
     examples = load_dataset(
-        dataset, split=split, skip_bad=skip_bad, require_images=False, echo=say_aside
+        dataset,
+        split=split,
+        image_root=image_root,
+        skip_bad=skip_bad,
+        require_images=False,
+        echo=say_aside,
     )
     figures = dataset_stats(examples)
     if as_json:
@@ -351,6 +358,7 @@ def _counts_table(examples: ExampleDataset, figures: DatasetStats) -> Table:
     is_flag=True,
     help="To raw: let go of prompts in words other than the built-in ones.",
 )
+@_image_root
 @_skip_bad
 @_force
 def convert(
@@ -360,6 +368,7 @@ def convert(
     template: str,
     query_position: str,
     drop_prompts: bool,
+    image_root: Path | None,
     skip_bad: bool,
     force: bool,
 ) -> None:
@@ -373,7 +382,9 @@ def convert(
     from ffr.data.catalog import load_dataset
 
     _refuse_existing(target, force)
-    examples = load_dataset(source, skip_bad=skip_bad, require_images=False, echo=say_aside)
+    examples = load_dataset(
+        source, image_root=image_root, skip_bad=skip_bad, require_images=False, echo=say_aside
+    )
     with progress_bar(None, "converting", unit="examples") as progress:
         count = _write(
             target, _counted(examples, progress), form, template, query_position, drop_prompts
@@ -503,7 +514,7 @@ def sample(folder: Path, name: str, seed: int) -> None:
     for path in sorted(folder.glob("*.jsonl")):
         with path.open("rb") as file:
             say(f"{path}: {sum(1 for _ in file):,} examples")
-    say(f"Use it by its path: ffr data stats {folder}")
+    say(f"Use it by its path: ffr data stats {quote(str(folder))}")
 
 
 @data.command()
@@ -613,9 +624,10 @@ def _note_kept_prompts(form: str, examples: Sequence[Example]) -> None:
 
 def _note_image_root(target: Path, image_root: Path, has_images: bool) -> None:
     if has_images and image_root.resolve() != target.parent.resolve():
+        words = ["ffr", "data", "check", str(target), "--image-root", str(image_root)]
         say(
-            f"Note: its image paths are relative to {image_root}; pass --image-root {image_root} "
-            "with it."
+            f"Note: its image paths are relative to {image_root}; pass --image-root wherever it is "
+            f"read: {join(words)}"
         )
 
 

@@ -142,7 +142,23 @@ def test_convert_there_and_back(folder: Path) -> None:
     assert "Requirements" in Path("back.jsonl").read_text()
     assert "the name ends in" in run("convert", "raw.json", "x.txt", "--to", "raw", code=2).output
     note = run("convert", "raw.json", "below/x.jsonl.gz", "--to", "ms-swift").output
-    assert "pass --image-root" in note
+    words = "data check below/x.jsonl.gz --image-root ."
+    assert f"relative to .; pass --image-root wherever it is read: ffr {words}\n" in note
+    run(*words.split()[1:])
+    # what is read with another folder than its own says that one
+    words = ["convert", "below/x.jsonl.gz", "below/y.jsonl", "--to", "raw"]
+    note = run(*words, "--image-root", "a folder").output
+    assert "data check below/y.jsonl --image-root 'a folder'\n" in note
+    assert "--image-root" not in run(*words, "--force", "--image-root", "below").output
+
+
+def test_stats_of_pictures_elsewhere(folder: Path) -> None:
+    Path("below").mkdir()
+    Path("good.jsonl").rename("below/good.jsonl")
+    words = ["stats", "below/good.jsonl", "--json"]
+    found = json.loads(run(*words, "--image-root", folder).output)["fingerprint"]
+    assert found == open_dataset("below/good.jsonl", image_root=folder).fingerprint
+    assert found != json.loads(run(*words).output)["fingerprint"]
 
 
 def test_convert_loses_nothing_in_silence(folder: Path) -> None:
