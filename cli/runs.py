@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -137,9 +138,9 @@ def _short(record: RunRecord) -> str:
 def _next(run: RunSummary) -> list[str]:
     """What may be done with a run."""
     if run.status == "finished":
-        return [f"Measure it: ffr eval --model {run.path}"]
+        return [f"Measure it: ffr eval --model {quote(str(run.path))}"]
     if run.record is not None and run.status in ("stopped", "interrupted", "failed"):
         if run.leaves_nothing:
             return ["It left nothing to go on with: ffr runs clean"]
-        return [f"Go on: ffr train {run.record.stage} --resume {run.path}"]
+        return [f"Go on: ffr train {run.record.stage} --resume {quote(str(run.path))}"]
     return []

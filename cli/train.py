@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -264,7 +265,7 @@ def _shown_value(value: object) -> str:
     """A value as it may be typed."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _resumed_config(
@@ -322,7 +323,7 @@ def _never_a_signal(run: Path) -> bool:
 def _say_end(stage: str, result: TrainResult) -> None:
     """Says how a training ended, and what comes next."""
     if result.status == "interrupted":
-        say(f"stopped; go on with `ffr train {stage} --resume {result.run}`")
+        say(f"stopped; go on with `ffr train {stage} --resume {quote(str(result.run))}`")
         return
     if stage == "grpo" and _never_a_signal(result.run):
         say(
@@ -336,4 +337,4 @@ def _say_end(stage: str, result: TrainResult) -> None:
         say(f"finished: validation F1 {utterances:.3f} (utterances), {images:.3f} (images)")
     else:
         say("finished")
-    say(f"the run: {result.run}  ·  next: ffr eval --model {result.run}")
+    say(f"the run: {result.run}  ·  next: ffr eval --model {quote(str(result.run))}")

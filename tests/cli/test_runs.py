@@ -75,6 +75,8 @@ def test_one_run_is_shown(folder: Path) -> None:
     assert run("show", "sft-tiny-002").endswith("Go on: ffr train sft --resume runs/sft-tiny-002\n")
     assert json.loads(run("show", "sft-tiny-001", "--json"))["status"] == "finished"
     assert "none is no run's folder; `ffr runs` lists" in run("show", "none", code=2)
+    Path("runs/sft-tiny-001").rename("runs/my run")
+    assert run("show", "my run").endswith("Measure it: ffr eval --model 'runs/my run'\n")
 
 
 def test_what_failed_is_cleared_away_when_asked(folder: Path) -> None:

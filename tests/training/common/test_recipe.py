@@ -135,6 +135,8 @@ def test_the_list_has_the_values_of_this_very_line(tmp_path, monkeypatch):
     assert rows["learning_rate"] == ["0.0001", "recipe qwen2-vl-2b"]
     assert rows["model"] == [model, "command line"]
     assert [rows[name][0] for name in ("seed", "epochs", "compile")] == ["7", "2.5", "true"]
+    rows = listed("sft", "--lora-alpha", 32, "--learning-rate", "1.23456789e-4")
+    assert [rows[name][0] for name in ("lora_alpha", "learning_rate")] == ["32", "0.000123456789"]
     (tmp_path / "own.yaml").write_text("max_new_tokens: 99\n")
     rows = listed("grpo", "--config", "own.yaml")
     assert rows["max_new_tokens"] == ["99", "own.yaml"]
