@@ -61,9 +61,9 @@ def reciprocal_ranks(rankings: Sequence[Sequence[float | None]]) -> list[float]:
         ranks: dict[float, int] = {}
         for rank, score in enumerate(sorted(held, reverse=True), start=1):
             ranks.setdefault(score, rank)
-        for item, score in enumerate(ranking):
-            if score is not None:
-                sums[item] += 1 / (RANK_CONSTANT + ranks[score])
+        for item, its_score in enumerate(ranking):
+            if its_score is not None:
+                sums[item] += 1 / (RANK_CONSTANT + ranks[its_score])
     return sums
 
 
