@@ -325,15 +325,15 @@ def test_what_is_no_thought_and_answer(text: str) -> None:
 def test_an_answer_behind_a_thought_that_the_prompt_opened(answer: str, thought: str) -> None:
     if any(tag in answer for tag in _TAGS):
         return
-    text = wrap_answer(answer, "think", thought, is_thought_open=True)
-    assert unwrap_answer(text, "think", is_thought_open=True) == answer
-    assert unwrap_answer(text, "think", is_thought_open=None) == answer
+    text = wrap_answer(answer, "think", thought, opened="<think>")
+    assert unwrap_answer(text, "think", opened="<think>") == answer
+    assert unwrap_answer(text, "think", opened=None) == answer
     assert unwrap_answer(text, "think") is None
-    assert unwrap_answer("<think>" + text, "think", is_thought_open=True) is None
-    bare = wrap_answer(answer, "bare", is_thought_open=True)
-    assert unwrap_answer(thought + bare, "bare", is_thought_open=True) == answer.lstrip()
-    assert unwrap_answer(answer, "bare", is_thought_open=True) is None
-    assert unwrap_answer(answer, "bare", is_thought_open=None) == answer
+    assert unwrap_answer("<think>" + text, "think", opened="<think>") is None
+    bare = wrap_answer(answer, "bare", opened="<think>")
+    assert unwrap_answer(thought + bare, "bare", opened="<think>") == answer.lstrip()
+    assert unwrap_answer(answer, "bare", opened="<think>") is None
+    assert unwrap_answer(answer, "bare", opened=None) == answer
 
 
 def test_what_cannot_be_wrapped() -> None:
