@@ -87,6 +87,11 @@ class CachedEncoder:
         return self._encoder.fingerprint
 
     @property
+    def weights_digest(self) -> str:
+        """The encoder's own, where it has one; else its fingerprint."""
+        return str(getattr(self._encoder, "weights_digest", self.fingerprint))
+
+    @property
     def takes_images(self) -> bool:
         return self._encoder.takes_images
 
