@@ -101,8 +101,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.files",
         "ffr.markup",
         "ffr.metrics",
+        "ffr.models",
         "ffr.provenance",
         "ffr.retrieval",
+        "ffr.settings",
     },
     "ffr.training.common": _DOORS
     | {

@@ -201,7 +201,8 @@ def load_model(
 
     Args:
         name: `tiny`, a run's folder, a model's folder, a hub id, `api:URL#MODEL`,
-            `embedding:ENCODER`, or `baseline:NAME` (everything, nothing, random-third, overlap).
+            `embedding:ENCODER`, or `baseline:NAME` (everything, nothing, random-third, overlap,
+            bm25, bm25+ENCODER).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; of no matter for servers and baselines.
         seed: Seed of `baseline:random-third`.
         trust_remote_code: Run code that comes with the model.
