@@ -28,6 +28,7 @@ _BESIDE = {
     "api": "api:, whose model runs elsewhere",
     "embedding": "embedding:, which reads no prompt and writes no text",
     "baseline": "baseline:, which neither reads a prompt nor loads a model",
+    "fusion": "baseline:bm25+ENCODER, which reads no prompt and has nothing to fit",
 }
 _NOT = {
     "api": "a model that is no api:URL#MODEL",
@@ -59,8 +60,8 @@ class EvalCall(AnswerConfig):
     model: str | None = setting(
         None,
         "a run, a folder, a hub id, `tiny`, embedding:ENCODER (what --encoder names), "
-        "baseline:NAME (everything, nothing, random-third, overlap, bm25), or api:URL#MODEL (an "
-        "OpenAI-compatible server, such as "
+        "baseline:NAME (everything, nothing, random-third, overlap, bm25, bm25+ENCODER), or "
+        "api:URL#MODEL (an OpenAI-compatible server, such as "
         "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct)",
         unit="MODEL",
         unset="the newest finished run under ./runs, else tiny",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ffr.answer import format_answer
-from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment
+from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment, Utterance
 from ffr.errors import UsageError
 from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer
@@ -58,19 +58,29 @@ def overlap_terms(text: str) -> list[str]:
 
 def _overlap(example: Example, seed: int) -> Fragment:
     wanted = set(overlap_terms(example.query))
-    return _with_followers(
-        example.dialogue, lambda text: not wanted.isdisjoint(overlap_terms(text))
+    return with_followers(
+        example.dialogue, lambda line: not wanted.isdisjoint(overlap_terms(line.text))
     )
 
 
-def _with_followers(dialogue: Dialogue, is_chosen: Callable[[str], bool]) -> Fragment:
-    """The lines whose words are chosen, wordless lines behind them, and the images on them all."""
+def with_followers(dialogue: Dialogue, is_chosen: Callable[[Utterance], bool]) -> Fragment:
+    """Chosen lines with words, the wordless lines behind them, and the images on them all.
+
+    Args:
+        dialogue: The dialogue.
+        is_chosen: Of an utterance with words, whether it is chosen; asked in their order.
+
+    >>> from ffr.dialogue import Image
+    >>> chat = Dialogue.of([("a", "the bus"), ("a", Image("bus.png")), ("b", "tea")])
+    >>> with_followers(chat, lambda line: "bus" in line.text)
+    Fragment(utterance_ids=(0, 1), image_ids=(0,))
+    """
     chosen: set[int] = set()
     is_with_it = False
     for utterance_id, utterance in enumerate(dialogue.utterances):
         # a line without words (a picture alone) goes with the line before it
         if utterance.text.strip():
-            is_with_it = is_chosen(utterance.text)
+            is_with_it = is_chosen(utterance)
         if is_with_it:
             chosen.add(utterance_id)
     hosts = dialogue.image_utterance_ids
@@ -122,7 +132,7 @@ def _bm25(example: Example, seed: int) -> Fragment:
     scores = dict(zip(texts, bm25_scores(example.query, texts), strict=True))
     ranked = sorted((text for text in scores if scores[text] > 0), key=lambda text: -scores[text])
     best = set(ranked[:BM25_LINES])
-    return _with_followers(example.dialogue, best.__contains__)
+    return with_followers(example.dialogue, lambda line: line.text in best)
 
 
 BASELINES: dict[str, Callable[[Example, int], Fragment]] = {

@@ -1,6 +1,7 @@
 """From what `--model` names to the retriever that answers.
 
-A name is a folder, a run, a hub id, api:URL#MODEL, embedding:ENCODER or baseline:NAME.
+A name is a folder, a run, a hub id, api:URL#MODEL, embedding:ENCODER, baseline:NAME or
+baseline:bm25+ENCODER.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ffr.retrieval.embedding import (
     check_fit_part,
     fitted_selection,
 )
+from ffr.retrieval.fusion import FUSION_PREFIX, FusionRetriever
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
 from ffr.retrieval.rules import EncoderRules, ServerRules, vlm_rules
@@ -68,7 +70,7 @@ class ModelChoice:
     @property
     def takes_images(self) -> bool | None:
         """Whether it looks at pictures; None where that is known once it is loaded."""
-        return None if self.kind == "embedding" else self.kind != "baseline"
+        return None if self.kind == "embedding" else self.kind not in ("baseline", "fusion")
 
     @property
     def name(self) -> str:
@@ -175,6 +177,12 @@ def choose_model(model: str | None) -> ModelChoice:
                 "--model embedding: names no encoder; write embedding:ENCODER, as for --encoder"
             )
         return ModelChoice(kind, model, model)
+    if kind == "fusion":
+        if model == FUSION_PREFIX:
+            raise UsageError(
+                f"--model {model} names no encoder; write {FUSION_PREFIX}ENCODER, as for --encoder"
+            )
+        return ModelChoice(kind, model, model)
     if kind == "baseline":
         name = model.removeprefix(BASELINE_PREFIX)
         if name not in BASELINES:
@@ -226,6 +234,9 @@ def open_model(
             prices=Prices(settings.price_in, settings.price_out),
             label=name,
         )
+    elif choice.kind == "fusion":
+        encoder = open_encoder_of(choice.spec.removeprefix(FUSION_PREFIX), settings)
+        retriever = FusionRetriever(encoder, name=name)
     elif choice.source is None:
         retriever = BaselineRetriever(choice.spec.removeprefix(BASELINE_PREFIX), seed=seed)
     else:
@@ -242,7 +253,7 @@ def open_model(
             batch_tokens=settings.batch_tokens,
             with_logprobs=settings.logprobs,
         )
-    return OpenReader(retriever, takes_images=choice.kind != "baseline")
+    return OpenReader(retriever, takes_images=choice.takes_images is True)
 
 
 class OpenReader:

@@ -9,8 +9,9 @@ from pydantic.dataclasses import dataclass
 from ffr.errors import UsageError
 from ffr.settings.declaration import CONFIG, Settings, declared, setting
 
-ModelKind = Literal["vlm", "api", "embedding", "baseline"]
-"""What answers: a vision-language model here, a server, an encoder, a trivial baseline."""
+ModelKind = Literal["vlm", "api", "embedding", "baseline", "fusion"]
+"""What answers: a vision-language model here, a server, an encoder, a trivial baseline, words and an
+encoder together."""
 
 COHERENCE_ENCODER = "coherence-encoder"
 """Stands among the kinds of a setting that the encoder of `ffr eval --coherence` has too."""
@@ -23,7 +24,11 @@ def kind_of(model: str) -> ModelKind:
 
     >>> kind_of("baseline:overlap"), kind_of("runs/sft-tiny-001")
     ('baseline', 'vlm')
+    >>> kind_of("baseline:bm25+e5")
+    'fusion'
     """
+    if model.startswith("baseline:bm25+"):
+        return "fusion"
     kinds: tuple[ModelKind, ...] = ("api", "embedding", "baseline")
     return next((kind for kind in kinds if model.startswith(f"{kind}:")), "vlm")
 
@@ -42,7 +47,7 @@ class AnswerConfig(Settings):
     device: str = setting(
         "auto",
         "where it runs: auto, cpu, cuda, cuda:1, mps",
-        of=("vlm", "embedding", COHERENCE_ENCODER),
+        of=("vlm", "embedding", "fusion", COHERENCE_ENCODER),
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
@@ -98,7 +103,7 @@ class AnswerConfig(Settings):
         low=0,
         unit="N",
         unset="no bound",
-        of=(*_READERS, "embedding", "baseline"),
+        of=(*_READERS, "embedding", "baseline", "fusion"),
     )
     neighbours: int | None = setting(
         None,
@@ -173,7 +178,7 @@ class AnswerConfig(Settings):
         "folder that keeps the vectors of encoders between runs, 1 GiB at most",
         unit="DIR",
         unset="memory only",
-        of=("embedding", COHERENCE_ENCODER),
+        of=("embedding", "fusion", COHERENCE_ENCODER),
     )
     price_in: float = setting(0.0, "price of a million prompt tokens", low=0, of="api")
     price_out: float = setting(0.0, "price of a million answer tokens", low=0, of="api")

@@ -87,6 +87,7 @@ def no_bar(_: int) -> Iterator[Progress | None]:
         (API, "api", "api:org/m", True),
         ("embedding:tiny-clip", "embedding", "embedding:tiny-clip", None),
         ("baseline:overlap", "baseline", "baseline:overlap", False),
+        ("baseline:bm25+e5", "fusion", "baseline:bm25+e5", False),
         ("tiny", "vlm", "tiny", True),
     ],
 )
@@ -101,6 +102,7 @@ def test_names_of_each_kind(spec: str, kind: str, name: str, takes_images: bool 
     ("spec", "sentence"),
     [
         ("embedding:", "names no encoder; write embedding:ENCODER"),
+        ("baseline:bm25+", "names no encoder; write baseline:bm25\\+ENCODER, as for --encoder"),
         ("baseline:all", "no baseline 'all'; there are everything, nothing, random-third, overlap"),
         ("api:localhost", "an endpoint is written api:URL#MODEL"),
         ("./nowhere", "no such model folder or run"),

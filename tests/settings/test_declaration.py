@@ -142,6 +142,9 @@ def test_which_model_has_which_setting() -> None:
     assert without_effect("baseline") == (
         of_vlms | of_prompts | of_apis | of_embeddings | {"device"}
     )
+    assert without_effect("fusion") == (
+        of_vlms | of_prompts | of_windows | of_apis | of_rules | {"neighbours"}
+    )
     assert settings_of_data() == of_rules | of_windows
     # a setting of no kind in particular would slip through all of them
     assert all(item.about.of for item in declared(AnswerConfig).values())
