@@ -190,7 +190,8 @@ class Reader:
 
     def _calibrated(self, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of a stretch's units (Q, n) and of nothing in it (Q,)."""
-        batches = [self.inputs(units, some) for some in queries.split(_BATCH) if len(some)]
+        starts = range(0, len(queries), _BATCH)
+        batches = [self.inputs(units, queries[start : start + _BATCH]) for start in starts]
         if not batches:
             return torch.zeros(0, len(units)), torch.zeros(0)
         found, absent = zip(*(_probabilities(self, inputs) for inputs in batches), strict=True)
