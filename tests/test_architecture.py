@@ -73,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.provenance",
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
+    "ffr.reader": _DOORS | {"ffr.files", "ffr.model_files"},
     "ffr.rewards": _DOORS
     | {
         "ffr.embedding",
