@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ffr.notebook import table
-from ffr.text import described, is_url
+from ffr.text import described, is_url, spaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +165,12 @@ class Dialogue:
     def said(self) -> list[str]:
         """What each utterance says, in words: `[image 0: cat.png]` stands for a picture.
 
-        >>> Dialogue("d", (Utterance("a", ("look ", Image("cat.png"))),)).said()
+        >>> Dialogue("d", (Utterance("a", ("look", Image("cat.png"))),)).said()
         ['look [image 0: cat.png]']
         """
         numbers = iter(range(len(self.images)))
         return [
-            "".join(
+            spaced(
                 part if isinstance(part, str) else f"[image {next(numbers)}: {part.source}]"
                 for part in line.segments
             )
