@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.collator": _DOORS | {"ffr.data.exchange", "ffr.models", "ffr.runs"},
     "ffr.errors": set(),
     "ffr.dialogue": {"ffr.notebook", "ffr.text"},
-    "ffr.answer": {"ffr.errors", "ffr.dialogue", "ffr.thoughts"},
+    "ffr.answer": {"ffr.errors", "ffr.dialogue", "ffr.text", "ffr.thoughts"},
     "ffr.thoughts": set(),
     "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
     "ffr.files": {"ffr.errors"},
@@ -60,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.run_summary": {"ffr.errors", "ffr.files", "ffr.run_log", "ffr.runs"},
     "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
-    "ffr.metrics": {"ffr.answer", "ffr.dialogue"},
+    "ffr.metrics": {"ffr.answer", "ffr.dialogue", "ffr.text"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
@@ -82,6 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.provenance",
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
+    "ffr.reader": _DOORS | {"ffr.files", "ffr.model_files"},
     "ffr.rewards": _DOORS
     | {
         "ffr.embedding",

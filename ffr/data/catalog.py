@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ffr.data.dataset import ExampleDataset, open_dataset
+from ffr.data.forms.arrow import TABLE_SUFFIXES
 from ffr.data.forms.formats import read_record
 from ffr.data.home import data_home
 from ffr.data.index import RecordFile, parse_record
@@ -22,7 +23,6 @@ from ffr.text import address_hint, is_url
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
-TABLE_SUFFIXES = (".parquet", ".arrow")
 SAVED_TABLE_FILES = ("dataset_info.json", "dataset_dict.json")
 """What a folder holds that `save_to_disk` of the library datasets wrote."""
 
