@@ -19,6 +19,7 @@ from ffr.answer import (
     wrap_answer,
 )
 from ffr.dialogue import Fragment
+from ffr.thoughts import THOUGHT_TAGS
 
 _IDS = st.lists(st.integers(0, 999_999_999), max_size=20).map(tuple)
 _PIECES = st.lists(
@@ -272,7 +273,7 @@ def test_grammar_is_the_list_of_all_answers(num_utterances: int, num_images: int
             assert grammar.is_complete(longer) == (longer in whole)
 
 
-_TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
+_TAGS = ["<answer>", "</answer>", *itertools.chain.from_iterable(THOUGHT_TAGS)]
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
