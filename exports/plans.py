@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from ffr.models.vlm import Vlm
 _log = logging.getLogger(__name__)
 
 Part = Literal["vision", "text", "image", "fragment"]
+PARTS: tuple[Part, ...] = get_args(Part)
 QWEN_KINDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 _MAX_BATCH = 65_536
 

@@ -54,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.terminal": {"ffr.text"},
     "ffr.text": set(),
     "ffr.notebook": {"ffr.text"},
+    "ffr.parts": {"ffr.images", "ffr.text"},
     "ffr.model_files": {"ffr.errors", "ffr.files", "ffr.text"},
     "ffr.run_log": {"ffr.files"},
     "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
@@ -70,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.images",
         "ffr.model_files",
         "ffr.models",
+        "ffr.parts",
         "ffr.shipped",
     },
     "ffr.exports": _DOORS
@@ -79,6 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.files",
         "ffr.model_files",
         "ffr.models",
+        "ffr.parts",
         "ffr.provenance",
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
@@ -90,6 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.images",
         "ffr.metrics",
         "ffr.models",
+        "ffr.parts",
         "ffr.settings",
     },
     "ffr.retrieval": _DOORS
