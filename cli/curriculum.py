@@ -82,18 +82,25 @@ def score(
     say(f"Scoring {label} on {dataset}" + ("" if is_file else f" ({split})"))
     from ffr.data.catalog import load_dataset
     from ffr.data.dataset import FirstExamples
+    from ffr.evaluation.room import with_room
     from ffr.retrieval.opening import vlm_retriever
     from ffr.retrieval.rules import vlm_rules
+    from ffr.settings import AnswerConfig
     from ffr.training.curriculum.difficulty import DIFFICULTY_FILE, score_dataset
     from ffr.training.curriculum.plot import draw_scatter
 
+    asking = AnswerConfig(
+        template=template,  # type: ignore[arg-type]
+        query_position=query_position,  # type: ignore[arg-type]
+        max_new_tokens=max_new_tokens,
+    )
     data = load_dataset(
         dataset,
         split=split,
         image_root=image_root,
         skip_bad=skip_bad,
         require_truths=True,
-        rules=vlm_rules(source.location, trust_remote_code=trust_remote_code),
+        rules=with_room(vlm_rules(source.location, trust_remote_code=trust_remote_code), asking),
         echo=say,
     )
     examples = data if limit is None else FirstExamples(data, limit)

@@ -89,15 +89,17 @@ def check(
 
     rules = None
     if model is not None:
+        from ffr.evaluation.room import with_room
         from ffr.retrieval.rules import vlm_rules
         from ffr.runs import resolve_model
+        from ffr.settings import AnswerConfig
 
         if no_images:
             raise UsageError(
                 "--model has no meaning beside --no-images: what it cannot take is seen in the "
                 "pictures"
             )
-        rules = vlm_rules(resolve_model(model).location)
+        rules = with_room(vlm_rules(resolve_model(model).location), AnswerConfig())
     with progress_bar(None, "checking", unit="records") as progress:
         report = check_file(
             path, image_root=image_root, check_images=not no_images, rules=rules, progress=progress

@@ -119,6 +119,7 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
     """Asks a model and scores its answers as the options say, and tells where the results lie."""
     from ffr.data.catalog import load_dataset
     from ffr.evaluation.controls import WrongPictures
+    from ffr.evaluation.room import with_room
     from ffr.retrieval.opening import AskedData, choose_model, open_model, rules_of
 
     choice = choose_model(call.model)
@@ -149,18 +150,19 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
         raise UsageError(
             "--wrong-pictures has no meaning beside an encoder of texts, which looks at no picture"
         )
+    rules = rules_of(
+        choice,
+        model,
+        trust_remote_code=call.trust_remote_code,
+        sends_outside_pictures=call.outside_pictures,
+    )
     data = load_dataset(
         call.dataset,
         split=call.split,
         image_root=call.image_root,
         skip_bad=call.skip_bad,
         require_images=takes_images or call.wrong_pictures or call.coherence,
-        rules=rules_of(
-            choice,
-            model,
-            trust_remote_code=call.trust_remote_code,
-            sends_outside_pictures=call.outside_pictures,
-        ),
+        rules=with_room(rules, call.asking),
         echo=say,
     )
     examples = _asked_of(data, call)

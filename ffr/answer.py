@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ffr.dialogue import Fragment
+from ffr.text import described
 
 AnswerStyle = Literal["bare", "think"]
 """`bare`: the answer alone. `think`: a thought, then the answer, each between its tags."""
@@ -511,7 +512,7 @@ def parse(text: str, *, strict: bool = False) -> Fragment:
     ValueError: 'lines 0 and 3' is no well-formed answer: not in the answer format, no utterance ids, no image ids
     """
     if not isinstance(text, str):
-        raise ValueError(f"{text!r}"[:80] + " is no answer; give the text that a model has written")
+        raise ValueError(f"{described(text)} is no answer; give the text that a model has written")
     read = read_response(text)
     if strict and not read.is_well_formed:
         problems = ", ".join(read.problems)

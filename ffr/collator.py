@@ -25,6 +25,7 @@ from ffr.models.rows import Encoded, padded
 from ffr.models.vlm import Vlm, token_types
 from ffr.prompt import QueryPosition
 from ffr.runs import resolve_model
+from ffr.text import described
 
 IGNORED = -100
 """Stands among labels where no loss is taken, as in PyTorch's and transformers' losses."""
@@ -74,7 +75,7 @@ class Collator:
         max_tokens: int | None = None,
     ) -> None:
         if not isinstance(model, Vlm | str | Path):
-            raise ValueError(f"{model!r}"[:80] + " is no model; give its name, folder or hub id")
+            raise ValueError(f"{described(model)} is no model; give its name, folder or hub id")
         for name, value, choices in (
             ("padding_side", padding_side, get_args(PaddingSide)),
             ("template", template, ("zh", "en")),
@@ -129,7 +130,7 @@ class Collator:
             ValueError: where something is no example.
         """
         if isinstance(examples, str | Mapping | Example) or not isinstance(examples, Sequence):
-            raise ValueError(f"{examples!r}"[:80] + " are no examples; give a list of them")
+            raise ValueError(f"{described(examples)} are no examples; give a list of them")
         if not examples:
             raise ValueError("a batch of no examples; give at least one")
         rows = [
@@ -149,7 +150,7 @@ def _example_of(item: Any, number: int) -> Example:
         return item
     if isinstance(item, Mapping):
         return example_of_row(item)
-    raise ValueError(f"example {number} is {item!r}"[:100] + "; give an Example or a row of to_hf")
+    raise ValueError(f"example {number} is {described(item)}; give an Example or a row of to_hf")
 
 
 def _pictures(rows: Sequence[Encoded], vlm: Vlm) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ffr.notebook import table
-from ffr.text import is_url
+from ffr.text import described, is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Utterance:
         """
         if isinstance(line, Utterance):
             return line
-        found = f"{line!r}"[:80]
+        found = described(line)
         if not isinstance(line, (tuple, list)) or len(line) != 2 or not isinstance(line[0], str):
             raise ValueError(f"{where} is {found}; write a pair (speaker, text)")
         speaker, said = line
@@ -96,7 +96,7 @@ class Utterance:
             elif isinstance(part, (str, Image)):
                 segments += [part] if part else []
             else:
-                raise ValueError(f"{where} says {part!r}"[:120] + "; write texts, Paths or Images")
+                raise ValueError(f"{where} says {described(part)}; write texts, Paths or Images")
         return cls(speaker, tuple(segments))
 
 
@@ -126,7 +126,7 @@ class Dialogue:
         (3, (1,))
         """
         if isinstance(lines, (str, bytes, Mapping)) or not isinstance(lines, Iterable):
-            found = f"{lines!r}"[:80]
+            found = described(lines)
             raise ValueError(f"the dialogue is {found}; write a list of pairs (speaker, text)")
         utterances = tuple(
             Utterance.of(line, f"line {number} of the dialogue")
@@ -273,7 +273,7 @@ def whole_numbers(values: Iterable[int], what: str = "ids") -> tuple[int, ...]:
     remedy = "write whole numbers that count from 0"
     listed: Any = values.tolist() if hasattr(values, "tolist") else values
     if isinstance(listed, (str, bytes, Mapping)) or not isinstance(listed, Iterable):
-        found = f"{values!r}"[:80]
+        found = described(values)
         raise ValueError(f"{what} are {found} ({type(values).__name__}); write a list of numbers")
     numbers: list[int] = []
     for item in listed:
@@ -286,7 +286,7 @@ def whole_numbers(values: Iterable[int], what: str = "ids") -> tuple[int, ...]:
         try:
             number = operator.index(plain)
         except TypeError:
-            found = f"{plain!r}"[:80]
+            found = described(plain)
             raise ValueError(f"{what} hold {found} ({type(plain).__name__}); {remedy}") from None
         if number < 0:
             raise ValueError(f"{what} hold {number}; {remedy}")

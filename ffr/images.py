@@ -23,7 +23,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from ffr.errors import DataError
-from ffr.text import cut_middle, is_url, one_line
+from ffr.text import cut_middle, described, is_url, one_line
 
 MAX_IMAGE_PIXELS = 602_112
 """Pixels a picture keeps by default: 768·28·28, as in the released training."""
@@ -127,7 +127,7 @@ def as_location(picture: Any) -> Path | LoadedPicture:
     if isinstance(picture, PIL.Image.Image):
         return LoadedPicture(picture)
     if not (hasattr(picture, "shape") and hasattr(picture, "__array__")):
-        found = f"{picture!r}"[:80]
+        found = described(picture)
         raise ValueError(
             f"{found} ({type(picture).__name__}) is no picture; give a path, a PIL.Image or an "
             "array of pixels"

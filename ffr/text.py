@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,21 @@ def one_line(said: object, limit: int = 200) -> str:
     if isinstance(said, BaseException):
         text = text.rstrip(".:") or type(said).__name__
     return cut(text, limit)
+
+
+def described(value: object, limit: int = 80) -> str:
+    """A value as Python writes it, for an error that says what was given: on one line and cut.
+
+    Of a long list, or of a picture of a million numbers, only the beginning is ever written.
+
+    >>> described([1.5, "a"]), described("long " * 99, 30)
+    ("[1.5, 'a']", "'long long lo...ng long long '")
+    """
+    shortened = reprlib.Repr()
+    # whole words of a text are worth more to a reader than its end
+    shortened.maxstring, shortened.maxother = limit, 4 * limit
+    text = visible(" ".join(shortened.repr(value).split()))
+    return cut_middle(text, limit)
 
 
 def cut(text: str, limit: int) -> str:

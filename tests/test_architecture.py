@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.collator": _DOORS | {"ffr.data.exchange", "ffr.models", "ffr.runs"},
     "ffr.errors": set(),
     "ffr.dialogue": {"ffr.notebook", "ffr.text"},
-    "ffr.answer": {"ffr.errors", "ffr.dialogue"},
+    "ffr.answer": {"ffr.errors", "ffr.dialogue", "ffr.text"},
     "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
     "ffr.files": {"ffr.errors"},
     "ffr.images": {"ffr.errors", "ffr.text"},
@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.run_summary": {"ffr.errors", "ffr.files", "ffr.run_log", "ffr.runs"},
     "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
-    "ffr.metrics": {"ffr.answer", "ffr.dialogue"},
+    "ffr.metrics": {"ffr.answer", "ffr.dialogue", "ffr.text"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
@@ -73,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.provenance",
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
+    "ffr.reader": _DOORS | {"ffr.files", "ffr.model_files"},
     "ffr.rewards": _DOORS
     | {
         "ffr.embedding",
@@ -101,8 +102,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.files",
         "ffr.markup",
         "ffr.metrics",
+        "ffr.models",
         "ffr.provenance",
         "ffr.retrieval",
+        "ffr.settings",
     },
     "ffr.training.common": _DOORS
     | {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.errors import DataError
 from ffr.evaluation.controls import WrongPictures
 from ffr.images import find_image
-from ffr.text import is_url, json_text, one_line, visible
+from ffr.text import described, is_url, json_text, one_line, visible
 
 STEERING = {
     "\x1b[31m": "␛[31m",
@@ -108,3 +110,25 @@ def test_an_address_is_one_wherever_it_is_met(location: str) -> None:
 def test_a_path_is_no_address(location: str) -> None:
     assert not is_url(location)
     assert not is_url(Path(location))
+
+
+class _Broken:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("value", "beginning"),
+    [
+        (torch.zeros(3, 4), "tensor([[0., 0., 0., 0.], [0., 0., 0., 0.], "),
+        (np.zeros((40, 50)), "array([[0., 0., 0., ..., 0., 0., 0.], "),
+        ("a\x1b[31mb\n" * 999, r"'a\x1b[31mb\na\x1b[31mb\na"),
+        (list(range(10**6)), "[0, 1, 2, 3, 4, 5, ...]"),
+        (_Broken(), "<_Broken instance at 0x"),
+    ],
+)
+def test_whatever_was_given_is_described_on_one_line(value: object, beginning: str) -> None:
+    said = described(value)
+    assert said.startswith(beginning)
+    assert len(said) <= 80
+    assert said.isprintable()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ffr.data.dataset import ExampleDataset, open_dataset
+from ffr.data.forms.arrow import TABLE_SUFFIXES
 from ffr.data.forms.formats import read_record
 from ffr.data.home import data_home
 from ffr.data.index import RecordFile, parse_record
@@ -22,7 +23,6 @@ from ffr.text import address_hint, is_url
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
-TABLE_SUFFIXES = (".parquet", ".arrow")
 SAVED_TABLE_FILES = ("dataset_info.json", "dataset_dict.json")
 """What a folder holds that `save_to_disk` of the library datasets wrote."""
 
@@ -116,13 +116,23 @@ def load_dataset(
         require_truths=require_truths,
         rules=rules,
     )
-    if dataset.num_left_out and echo is not None:
-        num_more = dataset.num_left_out - len(dataset.left_out)
-        echo(f"{path.name}: {dataset.num_left_out} bad records or queries left out:")
-        for reason in dataset.left_out:
-            echo(f"  {reason}")
-        if num_more:
-            echo(f"  and {num_more} more; `ffr data check` lists all")
+    if echo is not None:
+        check = "`ffr data check`" if rules is None else "`ffr data check --model`"
+        for count, reasons, what in (
+            (dataset.num_left_out, dataset.left_out, "bad records or queries left out"),
+            (
+                dataset.num_unanswerable,
+                dataset.unanswerable,
+                "queries cannot be answered and will count as wrong (--skip-bad leaves them out)",
+            ),
+        ):
+            if not count:
+                continue
+            echo(f"{path.name}: {count} {what}:")
+            for reason in reasons:
+                echo(f"  {reason}")
+            if count > len(reasons):
+                echo(f"  and {count - len(reasons)} more; {check} lists all")
     return dataset
 
 

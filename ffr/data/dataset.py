@@ -15,7 +15,7 @@ from typing import Any, overload
 from ffr.answer import format_answer
 from ffr.data.forms.formats import read_record
 from ffr.data.index import RecordFile, parse_record
-from ffr.data.judgement import ModelRules, RecordJudge, fallback_id_of
+from ffr.data.judgement import NO_ROOM, ModelRules, RecordJudge, fallback_id_of
 from ffr.data.pictures import PictureMemory
 from ffr.dialogue import Example
 from ffr.errors import DataError
@@ -37,6 +37,8 @@ class ExampleDataset(Sequence[Example]):
         identity: What names the examples.
         num_left_out: Records, and single queries of records, that `skip_bad` left out.
         left_out: The first reasons for that, `NUM_SHOWN_REASONS` at most.
+        num_unanswerable: Queries that stayed though the model has no room to answer them.
+        unanswerable: The first reasons for that, likewise.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class ExampleDataset(Sequence[Example]):
         self.image_root = path.parent if image_root is None else image_root
         self.num_left_out = 0
         self.left_out: tuple[str, ...] = ()
+        self.num_unanswerable = 0
+        self.unanswerable: tuple[str, ...] = ()
         self._records = RecordFile(path)
         self._records.refuse_foreign()
         self._record_of, self._part_of = array("Q"), array("L")
@@ -64,6 +68,7 @@ class ExampleDataset(Sequence[Example]):
                 needs_images=require_images,
                 needs_truths=require_truths,
                 rules=rules,
+                keeps_unanswerable=not skip_bad,
             )
             self._read_all(judge, skip_bad)
         self._digests = judge.digests
@@ -88,6 +93,12 @@ class ExampleDataset(Sequence[Example]):
             # a record counts once, whatever the number of its faults
             for finding in judged.errors if usable else judged.errors[:1]:
                 leave_out(DataError(finding.message, where=self._where(index, finding.query)))
+            for finding in judged.findings:
+                if finding.kind == NO_ROOM and not finding.is_error:
+                    self.num_unanswerable += 1
+                    if len(self.unanswerable) < NUM_SHOWN_REASONS:
+                        place = self._where(index, finding.query)
+                        self.unanswerable += (f"{place}: {finding.message}",)
             for part, example in usable:
                 self._record_of.append(index)
                 self._part_of.append(part)

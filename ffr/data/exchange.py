@@ -15,14 +15,16 @@ from typing import Any
 import PIL.Image
 
 from ffr.answer import AnswerStyle, format_answer, wrap_answer
+from ffr.data.forms.arrow import TABLE_SUFFIXES, arrow_rows, undecoded
 from ffr.data.forms.formats import read_record
 from ffr.data.home import data_home
+from ffr.data.index import parse_record
 from ffr.dialogue import Example
 from ffr.errors import DataError, UsageError
 from ffr.files import dump_record, make_folder, replaced_path, write_bytes
 from ffr.images import as_location
 from ffr.prompt import IMAGE_MARK, QueryPosition, prompt_of
-from ffr.text import one_line
+from ffr.text import described, one_line
 
 _PROMPT, _FILES = "prompt", "image_files"
 _OF_TRAINERS = (
@@ -102,7 +104,7 @@ def _rows_of(data: Any, split: str) -> Iterable[Any]:
     if isinstance(data, datasets.Dataset):
         return _rows_of_dataset(data)
     if isinstance(data, bytes) or not isinstance(data, Iterable):
-        found = f"{data!r}"[:80]
+        found = described(data)
         raise ValueError(
             f"{found} are no data; give the name of a set, a file, a list of records or a Dataset"
         )
@@ -110,26 +112,13 @@ def _rows_of(data: Any, split: str) -> Iterable[Any]:
 
 
 def _opened(location: str | Path, split: str) -> Any:
-    import datasets
-    import pyarrow
-    import pyarrow.parquet
-
     path = Path(location)
-    try:
-        if path.suffix == ".parquet":
-            return datasets.Dataset(datasets.table.InMemoryTable(pyarrow.parquet.read_table(path)))
-        if path.suffix == ".arrow":
-            try:
-                return datasets.Dataset.from_file(str(path))
-            except pyarrow.ArrowInvalid:  # of the other of arrow's two file formats
-                with pyarrow.ipc.open_file(path) as file:
-                    return datasets.Dataset(datasets.table.InMemoryTable(file.read_all()))
-        if path.is_dir():
-            return datasets.load_from_disk(str(path))
-    except (OSError, pyarrow.ArrowException, ValueError) as error:
-        raise DataError(
-            f"cannot be read as a table ({one_line(error)}); write it anew", where=path.name
-        ) from error
+    if path.suffix in TABLE_SUFFIXES:
+        return arrow_rows(path, with_bytes=True)
+    if path.is_dir():
+        return _saved_rows(path, split)
+    import datasets
+
     try:
         return datasets.load_dataset(str(location), split=split)
     except Exception as error:
@@ -142,25 +131,43 @@ def _opened(location: str | Path, split: str) -> Any:
         ) from error
 
 
+def _saved_rows(folder: Path, split: str) -> Iterator[dict[str, Any]]:
+    """The rows of a folder that `save_to_disk` wrote: of a set, or of one with several parts."""
+    if (folder / "dataset_dict.json").is_file():
+        parts = _saved_json(folder / "dataset_dict.json").get("splits")
+        if not isinstance(parts, list) or split not in parts:
+            said = ", ".join(map(str, parts)) if isinstance(parts, list) else "none"
+            raise UsageError(
+                f"{folder.name}: the data have no part {split!r}; they have {said}; say split=…"
+            )
+        folder = folder / split
+    files = _saved_json(folder / "state.json").get("_data_files")
+    for entry in files if isinstance(files, list) else []:
+        name = entry.get("filename") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or Path(name).name != name:
+            raise DataError(
+                f"names {described(name)} as a file of its rows; write the set anew",
+                where=str(folder / "state.json"),
+            )
+        yield from arrow_rows(folder / name, with_bytes=True)
+
+
+def _saved_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(parse_record(path.read_bytes(), str(path)))
+    except OSError as error:
+        raise DataError(
+            f"cannot be read as a table ({error.strerror}); name a file, or a folder that the "
+            "library datasets wrote with save_to_disk",
+            where=str(path),
+        ) from error
+
+
 def _rows_of_dataset(data: Any) -> Iterator[Any]:
     """The rows of a `datasets.Dataset`, pictures as the bytes or the path that it holds."""
-    features = _undecoded(data.features)
+    features = undecoded(data.features)
     for row in data.with_format("arrow"):
         yield features.decode_example(row.to_pylist()[0])
-
-
-def _undecoded(feature: Any) -> Any:
-    import datasets
-
-    if isinstance(feature, datasets.Image):
-        return datasets.Image(decode=False)
-    if isinstance(feature, datasets.Features):
-        return datasets.Features({name: _undecoded(item) for name, item in feature.items()})
-    if isinstance(feature, dict):
-        return {name: _undecoded(item) for name, item in feature.items()}
-    if isinstance(feature, datasets.List | datasets.LargeList):
-        return type(feature)(_undecoded(feature.feature))
-    return feature
 
 
 def example_of_row(row: Mapping[str, Any]) -> Example:
@@ -186,7 +193,7 @@ def example_of_row(row: Mapping[str, Any]) -> Example:
 def _record_of(row: Any, number: int, pictures: Path) -> dict[str, Any]:
     """A row as a record of a data file."""
     if not isinstance(row, Mapping):
-        found = f"{row!r}"[:80]
+        found = described(row)
         raise ValueError(f"record {number} is {found}; give a dict of the ms-swift or the raw form")
     record = {
         str(key): _plain(value, pictures) for key, value in row.items() if not _is_none(value)

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ffr.answer import format_answer
 from ffr.data.findings import Finding
@@ -42,6 +42,25 @@ class ModelRules(Protocol):
             example: The example; its pictures are sound.
             sizes: Width and height of its pictures, by source.
         """
+
+
+@runtime_checkable
+class RoomRules(ModelRules, Protocol):
+    """What a model that is asked cannot take, and what it has no room for."""
+
+    def no_room(self, example: Example, sizes: Mapping[str, tuple[int, int]]) -> str:
+        """What keeps it from answering an example that it could take; empty for nothing.
+
+        Such an example may stay in the data, where it counts as answered wrongly.
+
+        Args:
+            example: The example; its pictures are sound.
+            sizes: Width and height of its pictures, by source.
+        """
+
+
+NO_ROOM = "no-room"
+"""The kind of a finding that a model has no room for a prompt and its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +135,7 @@ class RecordJudge:
             same fingerprint.
         needs_truths: Whether a query without a true answer is a fault.
         rules: What the model at hand cannot take; None for no model.
+        keeps_unanswerable: Whether a query that the model has no room for is usable all the same.
         takes_predictions: Whether records of prediction files are read too.
 
     Attributes:
@@ -132,6 +152,7 @@ class RecordJudge:
         needs_images: bool = True,
         needs_truths: bool = False,
         rules: ModelRules | None = None,
+        keeps_unanswerable: bool = False,
         takes_predictions: bool = False,
     ) -> None:
         self.digests: dict[str, str] = {}
@@ -142,6 +163,8 @@ class RecordJudge:
         self._needs_images = needs_images
         self._needs_truths = needs_truths
         self._rules = rules
+        self._room = rules if isinstance(rules, RoomRules) else None
+        self._keeps_unanswerable = keeps_unanswerable
         self._takes_predictions = takes_predictions
         self._pairs = _Pairs()
         self._faults: dict[str, str] = {}  # source → what is wrong with the picture, or nothing
@@ -181,6 +204,9 @@ class RecordJudge:
                 kind, fault = self._fault_of_query(example, index)
                 if fault:
                     findings.append(Finding(kind, fault, query=query))
+                elif self._room and (fault := self._room.no_room(example, self.sizes)):
+                    is_error = not self._keeps_unanswerable
+                    findings.append(Finding(NO_ROOM, fault, is_error, query))
         return Judged(tuple(examples), tuple(findings))
 
     def _read(

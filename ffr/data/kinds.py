@@ -180,9 +180,10 @@ KINDS: tuple[Kind, ...] = (
     Kind("parquet", "a table (Parquet)", _IMPORT, "table", by_head=_begins(b"PAR1")),
     Kind(
         "arrow",
-        "an Arrow file",
-        "write it as Parquet (datasets: `to_parquet`) and bring that in with `ffr data import`",
-        by_head=_begins(b"ARROW1"),
+        "a table (Arrow)",
+        _IMPORT,
+        "table",
+        by_head=_begins(b"ARROW1", b"\xff\xff\xff\xff"),
     ),
     Kind(
         "sqlite",

@@ -87,6 +87,11 @@ class CachedEncoder:
         return self._encoder.fingerprint
 
     @property
+    def weights_digest(self) -> str:
+        """The encoder's own, where it has one; else its fingerprint."""
+        return str(getattr(self._encoder, "weights_digest", None) or self.fingerprint)
+
+    @property
     def takes_images(self) -> bool:
         return self._encoder.takes_images
 
@@ -200,20 +205,7 @@ class CachedEncoder:
     def _read(self, key: str) -> Tensor | None:
         path = self._path(key)
         try:
-            status = path.lstat()
-            size = _DIGEST_BYTES + 4 * self._width
-            # looked at before it is opened: a pipe would never end, and a huge file would fill the
-            # memory
-            if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-                raise ValueError(f"it is no file of {size} bytes")
-            content = path.read_bytes()
-            values = content[_DIGEST_BYTES:]
-            if content[:_DIGEST_BYTES] != _checksum(key, values):
-                raise ValueError("its checksum is wrong")
-            vector = torch.from_numpy(np.frombuffer(values, _ON_DISK).astype(np.float32))
-            if not bool(vector.isfinite().all()):
-                raise ValueError("it holds numbers that are not finite")
-            return vector
+            return _stored(path, key, self._width)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -259,6 +251,23 @@ def _shrunk(folder: Path, max_bytes: int) -> int:
                 remove(path)
                 used -= size
     return used
+
+
+def _stored(path: Path, key: str, width: int) -> Tensor:
+    """A file's vector; ValueError where it is none."""
+    status = path.lstat()
+    size = _DIGEST_BYTES + 4 * width
+    # looked at before it is opened: a pipe would never end, and a huge file would fill the memory
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+        raise ValueError(f"it is no file of {size} bytes")
+    content = path.read_bytes()
+    values = content[_DIGEST_BYTES:]
+    if content[:_DIGEST_BYTES] != _checksum(key, values):
+        raise ValueError("its checksum is wrong")
+    vector = torch.from_numpy(np.frombuffer(values, _ON_DISK).astype(np.float32))
+    if not bool(vector.isfinite().all()):
+        raise ValueError("it holds numbers that are not finite")
+    return vector
 
 
 def _checksum(key: str, values: bytes) -> bytes:

@@ -132,9 +132,7 @@ def fingerprint_of(model: Any, tokenizer: Any, settings: Mapping[str, Any]) -> s
         settings: What else decides vectors, JSON-ready but for what `str` makes so.
     """
     digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        digest.update(weight.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy())
+    _add_weights(digest, model)
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     # every call sets these two anew, so that they tell only whether there was one
@@ -146,6 +144,23 @@ def fingerprint_of(model: Any, tokenizer: Any, settings: Mapping[str, Any]) -> s
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     digest.update(model.device.type.encode())
     return digest.hexdigest()
+
+
+def weights_digest_of(model: Any) -> str:
+    """SHA-256 over the names, shapes and bytes of weights alone: the same with any library's version.
+
+    Args:
+        model: Weights by `state_dict()`.
+    """
+    digest = hashlib.sha256()
+    _add_weights(digest, model)
+    return digest.hexdigest()
+
+
+def _add_weights(digest: Any, model: Any) -> None:
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        digest.update(weight.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 class CutNotice:

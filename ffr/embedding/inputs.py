@@ -11,6 +11,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from ffr.images import IMAGE_FORMATS, LoadedPicture, Location, as_location
+from ffr.text import described
 
 Picture = Location | PIL.Image.Image | npt.NDArray[Any]
 """A path (`str` or `Path`), a picture of Pillow's, or an array of pixels."""
@@ -122,4 +123,4 @@ def _listed(values: Any, what: str, one: str) -> list[Any]:
 
 
 def _shown(value: object) -> str:
-    return f"{value!r}"[:80] + f" ({type(value).__name__})"
+    return f"{described(value)} ({type(value).__name__})"

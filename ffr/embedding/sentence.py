@@ -23,6 +23,7 @@ from ffr.embedding.files import (
     load_tokenizer,
     load_weights,
     read_settings,
+    weights_digest_of,
 )
 from ffr.embedding.inputs import (
     FragmentParts,
@@ -110,6 +111,11 @@ class SentenceEncoder:
             "is_lowered": self.is_lowered,
         }
         return fingerprint_of(self.model, self.tokenizer, settings)
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 over the weights alone, whatever the device and the libraries' versions."""
+        return weights_digest_of(self.model)
 
     @torch.no_grad()
     def embed_texts(self, texts: Texts) -> Tensor:

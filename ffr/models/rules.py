@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from ffr.dialogue import Example, FilePrompt
 from ffr.models.prompts import PromptBuilder
+from ffr.models.vlm import Vlm
 from ffr.prompt import IMAGE_MARK
 
 PLAIN_RATIO = 20
@@ -36,6 +37,11 @@ class VlmRules:
         self._with_answer = with_answer
         self._limit = builder.max_tokens if checks_length else None
         self._most: int | None = None
+
+    @property
+    def vlm(self) -> Vlm:
+        """The model, which may have no weights."""
+        return self._builder.vlm
 
     def picture(self, width: int, height: int) -> str:
         """What keeps the model from taking a picture of this size; empty for nothing.
@@ -64,16 +70,9 @@ class VlmRules:
             if self._with_answer and example.fragment is not None
             else None
         )
-        images = example.dialogue.images
-        # no token is shorter than a byte; the chat template adds some, which the first count shows
-        num_bytes = sum(
-            len(text.encode("utf-8", "surrogatepass"))
-            for text in (prompt.user, prompt.system, answer)
-            if text
-        )
-        if num_bytes + 256 + len(images) * (self._most_tokens() if images else 0) <= self._limit:
+        if self._surely_fits(prompt, answer, len(example.dialogue.images), self._limit):
             return ""
-        vlm = self._builder.vlm
+        vlm, images = self._builder.vlm, example.dialogue.images
         text = FilePrompt(prompt.user.replace(IMAGE_MARK, ""), prompt.system)
         num_tokens = vlm.encode(text, [], answer=answer).num_tokens
         num_tokens += sum(
@@ -81,6 +80,29 @@ class VlmRules:
             for image in images
         )
         return "" if num_tokens <= self._limit else self._builder.too_long(example, num_tokens)
+
+    def surely_fits(self, example: Example, num_tokens: int) -> bool:
+        """Whether the prompt of an example has at most so many tokens, seen without counting them.
+
+        Args:
+            example: The example.
+            num_tokens: The most that its prompt may have.
+        """
+        prompt = self._builder.prompt(example)
+        return self._surely_fits(prompt, None, len(example.dialogue.images), num_tokens)
+
+    def _surely_fits(
+        self, prompt: FilePrompt, answer: str | None, num_images: int, num_tokens: int
+    ) -> bool:
+        # no token is shorter than a byte; the chat template adds some, which the first count shows
+        num_bytes = sum(
+            len(text.encode("utf-8", "surrogatepass"))
+            for text in (prompt.user, prompt.system, answer)
+            if text
+        )
+        return (
+            num_bytes + 256 + num_images * (self._most_tokens() if num_images else 0) <= num_tokens
+        )
 
     def _most_tokens(self) -> int:
         """Tokens that a picture of any shape takes at most, by far."""

@@ -29,6 +29,7 @@ from ffr.retrieval.lexical import BASELINES
 from ffr.retrieval.opening import AskedData, open_encoder_of
 from ffr.settings import AnswerConfig
 from ffr.terminal import PlainConsole
+from ffr.text import described
 
 _TABLE_WIDTH = 120
 
@@ -171,7 +172,7 @@ def _model_of(model: Any) -> Model:
     if isinstance(model, Model):
         return model
     if not isinstance(model, str | Path):
-        raise ValueError(f"{model!r}"[:80] + " is no model; give a name, or what load_model gives")
+        raise ValueError(f"{described(model)} is no model; give a name, or what load_model gives")
     return load_model(model)
 
 
@@ -194,7 +195,7 @@ def _data_of(
         label, num_left_out = label or str(data.path), data.num_left_out
     for number, example in enumerate(data if isinstance(data, list | tuple) else ()):
         if not isinstance(example, Example):
-            raise ValueError(f"example {number} is {example!r}"[:100] + "; give Examples only")
+            raise ValueError(f"example {number} is {described(example)}; give Examples only")
     return (data if limit is None else FirstExamples(data, limit)), label, num_left_out
 
 

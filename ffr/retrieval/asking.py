@@ -26,7 +26,7 @@ from ffr.retrieval.opening import (
     rules_of,
 )
 from ffr.settings import AnswerConfig, without_effect
-from ffr.text import one_line
+from ffr.text import described, one_line
 
 _log = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ def load_model(
     <ffr model baseline:overlap>
     """
     if not isinstance(name, str | Path):
-        raise ValueError(f"{name!r}"[:80] + " is no model; give its name or folder")
+        raise ValueError(f"{described(name)} is no model; give its name or folder")
     choice = choose_model(str(name))
     config = AnswerConfig(device=device, **settings)
     for setting in settings:
@@ -241,11 +241,11 @@ def _no_bar(num_queries: int) -> AbstractContextManager[Progress | None]:
 
 def _queries_of(query: str | Sequence[str]) -> list[str]:
     if not isinstance(query, str | Iterable) or isinstance(query, bytes | dict):
-        raise ValueError(f"the query is {query!r}"[:80] + "; give a text, or a list of texts")
+        raise ValueError(f"the query is {described(query)}; give a text, or a list of texts")
     queries = [query] if isinstance(query, str) else list(query)
     for number, item in enumerate(queries):
         if not isinstance(item, str):
-            raise ValueError(f"query {number} is {item!r}"[:80] + "; give a text")
+            raise ValueError(f"query {number} is {described(item)}; give a text")
         if not item.strip():
             raise ValueError(f"query {number} is empty; say what is looked for")
     return queries

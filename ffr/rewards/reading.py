@@ -12,6 +12,7 @@ from ffr.answer import THINK_START, AnswerStyle, parse_strict, unwrap_answer
 from ffr.dialogue import Fragment
 from ffr.errors import DataError
 from ffr.metrics.functional.inputs import read_fragments
+from ffr.text import described
 
 Completion = str | Sequence[Mapping[str, Any]]
 
@@ -35,7 +36,7 @@ def completion_text(completion: Completion) -> str:
             else "".join(part.get("text", "") for part in content)
         )
     except (TypeError, KeyError, IndexError, AttributeError):
-        found = f"{completion!r}"[:80]
+        found = described(completion)
         raise ValueError(
             f"{found} is no completion; give a text, or a conversation "
             '[{"role": "assistant", "content": "…"}]'
@@ -150,7 +151,7 @@ def read_column(values: Any, name: str, num_completions: int | None) -> Sequence
     """
     is_list = hasattr(values, "__len__") and not isinstance(values, str | bytes | Mapping)
     if not is_list or not hasattr(values, "__getitem__"):
-        found = f"{values!r}"[:80]
+        found = described(values)
         raise ValueError(f"{name}: {found}; give a list with one entry a completion")
     if num_completions is not None and len(values) != num_completions:
         raise ValueError(
@@ -159,7 +160,7 @@ def read_column(values: Any, name: str, num_completions: int | None) -> Sequence
     if name in _OF_LISTS:
         for number, entry in enumerate(values):
             if isinstance(entry, str | bytes | Mapping) or not hasattr(entry, "__len__"):
-                found = f"{entry!r}"[:80]
+                found = described(entry)
                 raise ValueError(
                     f"{name}: entry {number} is {found}; give the list of a whole dialogue each"
                 )

@@ -24,6 +24,7 @@ from ffr.data.dataset import ExampleDataset, FirstExamples
 from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.evaluation.results import RESULTS_FILE, Results, is_seal_broken, sealed_json
+from ffr.evaluation.room import with_room
 from ffr.evaluation.run import evaluate
 from ffr.files import (
     CHECKSUMS_FILE,
@@ -211,11 +212,11 @@ class _Data:
         dataset: SuiteDataset,
         *,
         needs_images: bool,
-        model: str,
+        asked_as: str,
         rules: Callable[[], ModelRules | None],
     ) -> ExampleDataset:
         # a picture that one model cannot take another may
-        key = dataset.label, needs_images, model if needs_images else ""
+        key = dataset.label, needs_images, asked_as if needs_images else ""
         if key not in self._found:
             try:
                 self._found[key] = load_dataset(
@@ -309,10 +310,12 @@ def _measure(
     takes_images = choice.takes_images if model is None else model.takes_images
 
     def rules() -> ModelRules | None:
-        return models.rules(choice, model)
+        return with_room(models.rules(choice, model), settings)
 
+    # what a model has no room for is another thing where it is asked in another way
+    asked_as = f"{choice.spec} {settings}" if choice.source is not None else choice.spec
     # data that is not here is found out before a model is loaded
-    found = data(dataset, needs_images=bool(takes_images), model=row.model.model, rules=rules)
+    found = data(dataset, needs_images=bool(takes_images), asked_as=asked_as, rules=rules)
     examples = found if dataset.limit is None else FirstExamples(found, dataset.limit)
     split = None if Path(dataset.dataset).is_file() else dataset.split
     asked = AskedData(examples, dataset.dataset, split, dataset.image_root, dataset.skip_bad)

@@ -12,6 +12,7 @@ from ffr.answer import is_well_formed
 from ffr.metrics.functional.figure import divide
 from ffr.metrics.functional.figures import confusion_counts, is_exact
 from ffr.metrics.functional.inputs import Fragments
+from ffr.text import described
 
 
 def _exact_match_update(preds: Fragments, targets: Fragments) -> tuple[int, int]:
@@ -48,13 +49,13 @@ def _format_update(answers: Iterable[bool | str] | str) -> tuple[int, int]:
     if isinstance(listed, str):
         listed = [listed]
     if not isinstance(listed, Iterable) or isinstance(listed, (bytes, Mapping)):
-        found = f"{answers!r}"[:80]
+        found = described(answers)
         raise ValueError(f"answers are {found}; write a list of texts or of truth values")
     num_hits = num_answers = 0
     for number, item in enumerate(listed):
         plain = item.tolist() if hasattr(item, "tolist") else item
         if not isinstance(plain, (bool, str)):
-            found = f"{plain!r}"[:80]
+            found = described(plain)
             raise ValueError(
                 f"answer {number} is {found} ({type(plain).__name__}); write its text, or whether "
                 "it is well-formed"

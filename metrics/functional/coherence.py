@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from ffr.dialogue import whole_numbers
+from ffr.text import described
 
 SINGLE_ELEMENT_COHERENCE = 0.5
 
@@ -43,7 +44,7 @@ def _rows(values: Vectors | Sequence[float], what: str, *, ndim: int = 2) -> Ten
 
 def _check_truth(is_target_empty: bool) -> None:
     if not isinstance(is_target_empty, bool):
-        found = f"{is_target_empty!r}"[:80]
+        found = described(is_target_empty)
         raise ValueError(f"is_target_empty is {found}; say True or False, as `Fragment.is_empty`")
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ffr.answer import parse_strict, read_answer
 from ffr.dialogue import Fragment, whole_numbers
+from ffr.text import described
 
 
 class HasFragmentIds(Protocol):
@@ -50,7 +51,7 @@ def read_fragments(values: Fragments, what: str, *, is_truth: bool = False) -> l
         values = [values]
     is_one = hasattr(values, "utterance_ids") or isinstance(values, (bytes, Mapping))
     if is_one or not isinstance(values, Iterable):
-        found = f"{values!r}"[:80]
+        found = described(values)
         raise ValueError(f"{what}s are {found}; write a list with one entry a sample")
     return [
         item if type(item) is Fragment else _read_fragment(item, f"{what} {number}", is_truth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,39 @@ def test_an_input_that_is_too_long_is_known_before_the_first_step(folder: Path) 
     assert refused.exit_code == 1
     assert "long.jsonl:2: dialogue 'd1' makes " in refused.output
     assert _run(*train, "--skip-bad").exit_code == 0
+
+
+def test_a_prompt_without_room_is_known_before_a_model_is_asked(folder: Path) -> None:
+    long = _record(1)
+    long["messages"][1]["content"] = long["messages"][1]["content"].replace("line 1", "ab " * 9000)
+    data = _write(folder / "a" / "long.jsonl", _record(0), long, _record(2))
+    fault = (
+        r"long\.jsonl:2: its prompt of (\d+) tokens and an answer of up to 512 exceed the model's "
+        r"8192; lower --max-new-tokens, cut long dialogues by --window"
+    )
+    checked = _run("data", "check", data, "--model", "tiny")
+    assert checked.exit_code == 1
+    assert re.search(f"^{fault}", checked.output, re.MULTILINE)
+    assert "2 of 3 records good, 1 bad" in checked.output
+
+    command = ("eval", "--model", "tiny", "--dataset", data, "--no-baselines", "--no-progress")
+    asked = _run(*command, "--out", "ev")
+    assert asked.exit_code == 0, asked.output
+    said = (
+        "long.jsonl: 1 queries cannot be answered and will count as wrong (--skip-bad leaves them "
+        f"out):\n  {re.search(fault, checked.output)[0]}"  # type: ignore[index]
+    )
+    assert said in asked.output
+    assert asked.output.index(said) < asked.output.index("Results: ")
+    found = json.loads(Path("ev/results.json").read_text())
+    assert (found["data"]["num_examples"], found["summary"]["answers"]["num_failed"]) == (3, 1)
+
+    skipped = _run(*command, "--out", "skipped", "--skip-bad")
+    assert skipped.exit_code == 0, skipped.output
+    assert "1 bad records or queries left out:\n  long.jsonl:2: its prompt of " in skipped.output
+    found = json.loads(Path("skipped/results.json").read_text())
+    assert (found["data"]["num_examples"], found["data"]["num_left_out"]) == (2, 1)
+    assert found["summary"]["answers"]["num_failed"] == 0
 
 
 def test_replaced_pictures_are_other_data(folder: Path) -> None:

@@ -161,10 +161,10 @@ def test_what_is_no_table_is_said(file: ExampleDataset, tmp_path: Path) -> None:
         load_dataset(parts)
     assert len(load_dataset(parts, split="test")) == 3
     (tmp_path / "bad.parquet").write_bytes(b"no parquet at all")
-    with pytest.raises(DataError, match=r"bad\.parquet: cannot be read as a table"):
+    with pytest.raises(DataError, match=r"bad\.parquet, row 1: cannot be read as Par"):
         load_dataset(tmp_path / "bad.parquet")
     (tmp_path / "bad.arrow").write_bytes(b"no arrow at all")
-    with pytest.raises(DataError, match=r"bad\.arrow: cannot be read as a table"):
+    with pytest.raises(DataError, match=r"bad\.arrow, row 1: cannot be read as Arrow"):
         load_dataset(tmp_path / "bad.arrow")
     with pytest.raises(UsageError, match=r"no data file or set 'none\.parquet'"):
         load_dataset("none.parquet")

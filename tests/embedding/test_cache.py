@@ -231,3 +231,10 @@ def test_the_model_itself_is_an_encoder(tmp_path: Path) -> None:
     assert torch.equal(
         CachedEncoder(policy, tmp_path, max_bytes=MIB).embed_texts(["dog"])[0], expected[1]
     )
+
+
+def test_the_digest_of_weights_is_the_encoders_own(tmp_path: Path) -> None:
+    encoder = Counting("f1")
+    assert CachedEncoder(encoder, tmp_path, max_bytes=MIB).weights_digest == "f1"
+    encoder.weights_digest = "w1"
+    assert CachedEncoder(encoder, tmp_path, max_bytes=MIB).weights_digest == "w1"

@@ -251,3 +251,18 @@ def test_the_real_minilm() -> None:
             row.numpy(), by_the_formula(Path(place), text, "mean", 256), atol=2e-6
         )
     assert float(vectors[0] @ vectors[1]) > 0.9 > 0.5 > float(vectors[0] @ vectors[2])
+
+
+def test_the_digest_of_weights_is_of_weights_alone(
+    encoder_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(encoder_folder("bert"), tmp_path / "encoder"))
+    whole = load_encoder(folder)
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 24}')
+    shorter = load_encoder(folder)
+    assert shorter.fingerprint != whole.fingerprint
+    assert shorter.weights_digest == whole.weights_digest
+    weights = load_file(folder / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"][0, 0] += 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_encoder(folder).weights_digest != whole.weights_digest

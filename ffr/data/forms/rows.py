@@ -1,36 +1,27 @@
-"""The rows of a table in a file: CSV, JSON or Parquet, told apart by content.
+"""The rows of a table in a file: CSV, JSON, Parquet or Arrow, told apart by content.
 
 Rows are read one after the other, each with its place for errors. A cell that holds nothing is
-None in all three.
+None in all of them.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ffr.data.findings import shown
+from ffr.data.forms.arrow import ARROW_HEADS, arrow_rows
 from ffr.data.index import RecordFile, parse_record
 from ffr.errors import DataError, UsageError
 from ffr.text import one_line
 
-MAX_ROWS = 2_000_000
-"""More rows of all tables together are refused: they are held in memory until they are joined."""
 MAX_LINE_BYTES = 16 << 20
 """A longer line of a CSV file is refused."""
-MAX_PARQUET_BYTES = 1 << 30
-"""What a Parquet file may unpack to."""
-MAX_CELL_BYTES = 1 << 20
-"""A longer text in a cell of a Parquet file is refused: a file says it once for all its rows."""
-_MAX_PARQUET_MEMORY = 4 << 30
 _DELIMITERS = ",;\t"
 _WIDE_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -67,7 +58,7 @@ def read_rows(path: str | Path, *, encoding: str | None = None) -> Iterator[Row]
 
     Args:
         path: A CSV file with a header (comma, semicolon or tab), a .jsonl file or .json list of
-            objects (plain or .gz), or a Parquet file.
+            objects (plain or .gz), a Parquet file or an Arrow file.
         encoding: Of a CSV file; None for UTF-8, or UTF-16 where the file begins with its mark.
 
     Raises:
@@ -89,8 +80,9 @@ def read_rows(path: str | Path, *, encoding: str | None = None) -> Iterator[Row]
         raise DataError(
             f"cannot be read ({error.strerror}); check the path", where=str(path)
         ) from (error)
-    if head.startswith(b"PAR1"):
-        yield from _parquet_rows(path)
+    if head.startswith(ARROW_HEADS):
+        for number, values in enumerate(arrow_rows(path), 1):
+            yield Row(f"{path.name}, row {number}", values)
     elif head.startswith(b"\x1f\x8b") or is_json(head):
         yield from _json_rows(path)
     else:
@@ -214,43 +206,3 @@ def _known_encoding(encoding: str) -> str:
             f"no encoding {encoding!r}; name one such as utf-8, gb18030, cp1252 or utf-16"
         ) from None
     return encoding
-
-
-# -- Parquet ---------------------------------------------------------------------------------------
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    bounds = {
-        "rows": MAX_ROWS,
-        "bytes": MAX_PARQUET_BYTES,
-        "cell": MAX_CELL_BYTES,
-        "memory": _MAX_PARQUET_MEMORY,
-    }
-    worker = Path(__file__).with_name("parquet_worker.py")
-    # -P: the modules beside the file are none that a library looks for
-    command = [sys.executable, "-P", str(worker), str(path), json.dumps(bounds)]
-    number, reason = 0, ""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
-    ) as process:
-        try:
-            assert process.stdout is not None, "it was started with its pipe"
-            for line in process.stdout:
-                # one that was killed may leave half a line
-                said: dict[str, Any] = (
-                    json.loads(line) if line.endswith("\n") else {"fault": "its end is missing"}
-                )
-                if "end" in said:
-                    return
-                if "fault" in said:
-                    reason = str(said["fault"])
-                    break
-                number += 1
-                yield Row(f"{path.name}, row {number}", said["row"])
-        finally:
-            process.kill()
-    raise DataError(
-        f"cannot be read as Parquet ({one_line(reason or 'its reader has died of it')}); copy it "
-        "again, or write it in parts",
-        where=f"{path.name}, row {number + 1}",
-    )

@@ -17,10 +17,11 @@ from types import MappingProxyType
 from typing import Any, Literal, NoReturn
 
 from ffr.data.findings import FaultyError, Findings, shown
+from ffr.data.forms.arrow import MAX_ROWS
 from ffr.data.forms.fields import read_image
 from ffr.data.forms.formats import read_record
 from ffr.data.forms.raw import EXTRA_LINE_KEYS, RAW_LINE_KEYS
-from ffr.data.forms.rows import MAX_ROWS, Row, read_rows
+from ffr.data.forms.rows import Row, read_rows
 from ffr.data.index import kind_of
 from ffr.data.keys import LINE_COLUMNS, QUERY_COLUMNS, other_name
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance

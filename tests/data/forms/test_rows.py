@@ -1,11 +1,10 @@
-"""Rows of CSV, JSON and Parquet files: the same cells from each, each fault with its line."""
+"""Rows of CSV, JSON, Parquet and Arrow files: the same cells from each, each fault with its line."""
 
 from __future__ import annotations
 
 import datetime
 import gzip
 import json
-import subprocess
 from pathlib import Path
 
 import pyarrow
@@ -105,7 +104,7 @@ def test_faults_of_json_have_their_line(tmp_path: Path) -> None:
         list(read_rows(tmp_path / "a.json"))
 
 
-def test_rows_of_parquet(tmp_path: Path) -> None:
+def test_rows_of_parquet_and_arrow(tmp_path: Path) -> None:
     day = datetime.datetime(2024, 5, 1, 10, 30)
     table = pyarrow.table(
         {
@@ -118,7 +117,7 @@ def test_rows_of_parquet(tmp_path: Path) -> None:
     )
     path = tmp_path / "table.anything"
     pyarrow.parquet.write_table(table, path)
-    assert list(read_rows(path)) == [
+    wanted = [
         Row(
             "table.anything, row 1",
             {
@@ -134,88 +133,11 @@ def test_rows_of_parquet(tmp_path: Path) -> None:
             {"text": None, "utterance_ids": [], "time": None, "score": 0.5, "picture": None},
         ),
     ]
-
-
-def test_damaged_parquet(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"text": ["hi"] * 1000}), path)
-    whole = path.read_bytes()
-    for data in (b"PAR1", whole[:-9], b"PAR1" + bytes(400) + b"PAR1"):
-        path.write_bytes(data)
-        with pytest.raises(DataError, match=r"a\.parquet, row 1: cannot be read as Parquet \("):
-            list(read_rows(path))
-
-
-def test_a_reader_that_dies_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arrow's C++ ends its process for some damaged files."""
-    path = tmp_path / "a.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"text": ["hi"]}), path)
-    real = subprocess.Popen
-    kill = 'import os, sys; print(\'{"row": {"text": "hi"}}\', flush=True); os.abort()'
-    monkeypatch.setattr(
-        rows.subprocess,
-        "Popen",
-        lambda words, **options: real([words[0], "-c", kill], **options),
-    )
-    found = read_rows(path)
-    assert next(found).values == {"text": "hi"}
-    with pytest.raises(DataError, match=r"row 2: cannot be read as Parquet \(its reader has died"):
-        next(found)
-
-
-def test_a_reader_ends_with_who_asks(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"text": ["hi" * 50] * 50_000}), path)
-    found = read_rows(path)
-    assert next(found).values == {"text": "hi" * 50}
-    found.close()
-
-
-@pytest.mark.parametrize(
-    ("bound", "value", "sentence"),
-    [
-        ("MAX_ROWS", 49, r"it has 50 rows that unpack to .* more than 49 rows"),
-        ("MAX_PARQUET_BYTES", 10, r"more than 2,000,000 rows or 10 bytes"),
-        ("MAX_CELL_BYTES", 1, "a cell holds more than 1 bytes"),
-        ("_MAX_PARQUET_MEMORY", 1 << 10, "memory|malloc|failed|died"),
-    ],
-)
-def test_parquet_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int, sentence: str
-) -> None:
-    path = tmp_path / "a.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"text": ["hi"] * 50}), path)
-    assert len(list(read_rows(path))) == 50
-    monkeypatch.setattr(rows, bound, value)
-    with pytest.raises(DataError, match=sentence):
-        list(read_rows(path))
-
-
-def test_bytes_in_a_table_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    table = pyarrow.table({"picture": [{"path": "a.png", "bytes": b"x"}]})
-    pyarrow.parquet.write_table(table, path)
-    with pytest.raises(DataError, match="a cell holds bytes; write pictures as files, and their"):
-        list(read_rows(path))
-
-
-def test_one_long_text_for_many_rows_is_refused(tmp_path: Path) -> None:
-    """A file of a thousand bytes whose rows hold 40 gigabytes between them."""
-    long = pyarrow.array(["x" * (20 << 20)])
-    column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 2000, pyarrow.int32()), long)
-    path = tmp_path / "a.parquet"
-    for name, data in (
-        ("text", column),
-        ("picture", pyarrow.ListArray.from_arrays(list(range(2001)), column)),
-        ("meta", pyarrow.StructArray.from_arrays([column], ["x"])),
-    ):
-        table = pyarrow.table({name: data})
-        pyarrow.parquet.write_table(table, path, compression="zstd", store_schema=False)
-        assert path.stat().st_size < 10_000
-        with pytest.raises(
-            DataError, match=r"a\.parquet, row 1: .*a cell holds more than 1,048,576 bytes"
-        ):
-            list(read_rows(path))
+    assert list(read_rows(path)) == wanted
+    for writer in (pyarrow.ipc.new_file, pyarrow.ipc.new_stream):
+        with writer(path, table.schema) as arrow:
+            arrow.write_table(table)
+        assert list(read_rows(path)) == wanted
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""A reader on disk: settings as JSON, networks and background as safetensors, both checked.
+
+Nothing in it can run code; sizes are bounded, and names, shapes and numbers are those that the
+settings say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from ffr.errors import ModelError
+from ffr.files import write_bytes, write_checksums, write_json
+from ffr.model_files import check_checksums, check_weights_finite
+from ffr.reader.likeness import Background
+from ffr.reader.network import NetworkShape, ReaderNetwork
+from ffr.reader.settings import ReaderSettings
+from ffr.text import one_line
+
+SETTINGS_FILE = "reader.json"
+WEIGHTS_FILE = "reader.safetensors"
+FORM = 1
+"""Of the two files; raised where an older reader could not be read any more."""
+
+MAX_WEIGHTS_BYTES = 256 * 2**20
+"""Weights beyond this are not opened: a reader has some megabytes."""
+
+_MAX_SETTINGS_BYTES = 2**16
+
+
+def write_parts(
+    folder: Path,
+    networks: Sequence[ReaderNetwork],
+    background: Background,
+    settings: ReaderSettings,
+) -> None:
+    """Writes a reader's files into a folder that appears whole by other means.
+
+    The background is kept in half precision: it is averages of it that count.
+    """
+    weights = {
+        name: value.contiguous() for name, value in nn.ModuleList(networks).state_dict().items()
+    }
+    weights["background.lines"] = background.lines.half().contiguous()
+    weights["background.queries"] = background.queries.half().contiguous()
+    write_bytes(folder / WEIGHTS_FILE, save(weights))
+    write_json(folder / SETTINGS_FILE, {"form": FORM, **asdict(settings)})
+    write_checksums(folder, [WEIGHTS_FILE, SETTINGS_FILE])
+
+
+def read_parts(folder: Path) -> tuple[list[ReaderNetwork], Background, ReaderSettings]:
+    """Networks, background and settings of a reader's folder.
+
+    Raises:
+        ModelError: where files are missing, damaged, or hold anything else.
+    """
+    if not (folder / SETTINGS_FILE).is_file():
+        raise ModelError(f"holds no {SETTINGS_FILE}; name the folder of a reader", str(folder))
+    check_checksums(folder)
+    settings = _read_settings(folder / SETTINGS_FILE)
+    found = _read_tensors(folder / WEIGHTS_FILE)
+    try:
+        background = Background(found.pop("background.lines"), found.pop("background.queries"))
+        # of no memory, until the file's weights take their place
+        with torch.device("meta"):
+            networks = [ReaderNetwork(settings.shape) for _ in range(settings.num_networks)]
+        joined = nn.ModuleList(networks)
+        joined.load_state_dict(found, strict=True, assign=True)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"holds other weights than {SETTINGS_FILE} says ({one_line(error)}); fetch both again",
+            str(folder / WEIGHTS_FILE),
+        ) from None
+    check_weights_finite(joined, str(folder))
+    if not bool(background.lines.isfinite().all() and background.queries.isfinite().all()):
+        raise ModelError(
+            "its background holds NaN or infinite numbers; fetch it again", str(folder)
+        )
+    joined.eval()
+    return networks, background, settings
+
+
+def _read_settings(path: Path) -> ReaderSettings:
+    try:
+        if path.stat().st_size > _MAX_SETTINGS_BYTES:
+            raise ValueError("it is too large")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.pop("form", None) != FORM:
+            raise ValueError(f"it is not of form {FORM}")
+        if unknown := sorted(content.keys() - {known.name for known in fields(ReaderSettings)}):
+            raise ValueError(f"it has {unknown[0]!r}, which is not known")
+        shape = NetworkShape(**content.pop("shape"))
+        settings = ReaderSettings(**content, shape=shape)
+        if not isinstance(settings.notes, dict):
+            raise ValueError("its notes are no object")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ModelError(
+            f"cannot be read as a reader's settings ({one_line(error)}); fetch it again",
+            str(path),
+        ) from None
+    return settings
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.stat().st_size > MAX_WEIGHTS_BYTES:
+            raise ValueError("they are too large")
+        found: dict[str, Tensor] = load(path.read_bytes())
+        if any(not value.is_floating_point() for value in found.values()):
+            raise ValueError("they are no floats")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(
+            f"weights cannot be read ({one_line(error)}); fetch them again", str(path)
+        ) from None
+    return {name: value.float() for name, value in found.items()}

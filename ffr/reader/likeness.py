@@ -1,0 +1,256 @@
+"""How alike a query and the units of a dialogue are, as the numbers that the network sees.
+
+Vectors of another encoder, language or kind of chat look different; how they lie to each other,
+set against what is usual, looks much the same. So the network sees likenesses, not vectors.
+
+Shapes: N units of a stretch, Q queries, D width of vectors, G groups of the background, M lines and
+K queries of a group, F = `NUM_FEATURES` numbers a unit, H = `NUM_SUMMARIES` numbers a query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ffr.reader.units import Units
+
+NUM_FEATURES = 28
+NUM_SUMMARIES = 9
+
+_LEAST = 1e-4
+# the share of the dialogue's own mean that is taken out of its vectors, beside the language's
+_OWN_SHARE = 0.7
+_TAIL = 0.99
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """Lines and queries of other dialogues: what a cosine is usual between strangers.
+
+    Cosines of different queries, and of different lines, are not comparable as they stand: some lie
+    close to everything.
+
+    Args:
+        lines: (G, M, D) float32, L2-normalised, one group a language.
+        queries: (G, K, D) float32, likewise.
+
+    Raises:
+        ValueError: where shapes do not fit, or a group has fewer than two of either.
+    """
+
+    lines: Tensor
+    queries: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = tuple(self.lines.shape), tuple(self.queries.shape)
+        if (
+            any(len(shape) != 3 or min(shape) < 1 or shape[1] < 2 for shape in shapes)
+            or shapes[0][0] != shapes[1][0]
+            or shapes[0][2] != shapes[1][2]
+        ):
+            raise ValueError(
+                f"a background of lines {shapes[0]} and queries {shapes[1]} does not fit together; "
+                "give (groups, 2 or more, width) of both"
+            )
+
+    def group_of(self, vectors: Tensor) -> int:
+        """The group whose lines lie closest to these on average: that of their language.
+
+        Args:
+            vectors: (N, D); rows of zeros count for nothing.
+
+        >>> lines = torch.eye(2)[:, None].expand(2, 3, 2)
+        >>> Background(lines, lines).group_of(torch.tensor([[0.1, 0.9], [0.0, 0.0]]))
+        1
+        """
+        means = functional.normalize(self.lines.mean(1), dim=-1)
+        return int((means @ vectors.sum(0)).argmax())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Likenesses:
+    """What the network sees of Q queries on one stretch.
+
+    Args:
+        features: (Q, N, F) float32.
+        summaries: (Q, H) float32: of the best units against the background.
+        between: (N, N) float32: cosines between centred units; 0 without words.
+    """
+
+    features: Tensor
+    summaries: Tensor
+    between: Tensor
+
+
+def likenesses(units: Units, queries: Tensor, background: Background) -> Likenesses:
+    """How alike each query and each unit are, raw, centred, ranked, smoothed, and beside strangers.
+
+    Args:
+        units: The stretch, N units.
+        queries: (Q, D) float32, L2-normalised.
+        background: Of the same encoder.
+
+    Raises:
+        ValueError: where widths differ, or queries are not finite.
+
+    >>> vectors = functional.normalize(torch.randn(5, 8, generator=torch.manual_seed(0)), dim=-1)
+    >>> flags, numbers = torch.zeros(3, dtype=torch.bool), torch.arange(3)
+    >>> units = Units(vectors[:3], flags, numbers, numbers + 9, numbers, numbers - numbers - 1, "e")
+    >>> seen = likenesses(units, vectors[3:], Background(vectors[None], vectors[None]))
+    >>> tuple(seen.features.shape), tuple(seen.summaries.shape), tuple(seen.between.shape)
+    ((2, 3, 28), (2, 9), (3, 3))
+    """
+    check_queries(queries, width=units.vectors.shape[1])
+    if background.lines.shape[2] != units.vectors.shape[1]:
+        raise ValueError(
+            f"the background is {background.lines.shape[2]} wide and the units are "
+            f"{units.vectors.shape[1]}; give both from one encoder"
+        )
+    group = background.group_of(units.vectors)
+    lines, strangers = background.lines[group], background.queries[group]
+    words = units.has_words.float()
+    centred, centred_queries = _centred(units, queries, lines.mean(0), words)
+    between = centred @ centred.T
+    raw = queries @ units.vectors.T * words
+    own = centred_queries @ centred.T
+    # how a query lies to lines that it does not mean, and a line to queries that do not mean it
+    usual = queries @ lines.T
+    usual_mean, usual_std = usual.mean(1, keepdim=True), usual.std(1, keepdim=True) + _LEAST
+    usual_tail = usual.quantile(_TAIL, dim=1, keepdim=True)
+    asked = units.vectors @ strangers.T
+    beside_queries = (raw - asked.mean(1)) / (asked.std(1) + _LEAST) * words / 2
+    beside_lines = (raw - usual_mean) / usual_std * words / 2
+    mutual = beside_queries + beside_lines
+
+    z_raw, mean, deviation = _standing(raw, words)
+    z_own, _, _ = _standing(own, words)
+    z_mutual, mutual_mean, _ = _standing(mutual, words)
+    best = _best(raw, words)
+    # what lies close to the best units, whatever the query's own words say
+    weight = torch.softmax(2 * z_mutual.masked_fill(words == 0, -1e4), dim=1)
+    by_best = weight @ between
+    rank = _rank(mutual, words)
+    count = words.sum().clamp(min=1.0)
+    width = len(units)
+    beside = torch.stack(
+        [
+            functional.pad(torch.diagonal(between, 1), (0, 1)),
+            functional.pad(torch.diagonal(between, 1), (1, 0)),
+            units.is_picture.float(),
+            words,
+            words * units.is_picture.float(),
+            torch.log1p(units.num_chars.float()) / 3,
+        ],
+        dim=-1,
+    )
+
+    def everywhere(value: Tensor) -> Tensor:
+        return value.expand(-1, width)
+
+    of_query = torch.stack(
+        [
+            z_raw,
+            z_own,
+            z_mutual,
+            _smooth(z_raw, words, 2),
+            _smooth(z_own, words, 2),
+            _smooth(z_mutual, words, 1),
+            _smooth(z_mutual, words, 4),
+            functional.max_pool1d(z_mutual[:, None], 3, 1, 1)[:, 0],
+            (raw - best) * 10 * words,
+            (raw - 0.8) * 10 * words,
+            own * 3,
+            by_best * 3,
+            rank,
+            beside_lines,
+            beside_queries,
+            (raw - usual_tail) * 20 * words,
+            everywhere((best - 0.85) * 10),
+            everywhere(mean * 10 - 8),
+            everywhere(deviation * 20),
+            everywhere((best - usual_mean) / usual_std / 2),
+            everywhere((best - mean) * 15),
+            everywhere(torch.log1p(count).expand(len(queries), 1) / 4),
+        ],
+        dim=-1,
+    )
+    features = torch.cat([of_query, beside[None].expand(len(queries), -1, -1)], dim=-1)
+    smooth = _smooth(raw, words, 1)
+    summaries = torch.cat(
+        [
+            (best - usual_mean) / usual_std / 2,
+            (best - usual_tail) * 20,
+            (best - mean) * 15,
+            mean * 10 - 8,
+            deviation * 20,
+            (_best(smooth, words) - usual_mean) / usual_std / 2,
+            _best(mutual, words) / 2,
+            _best(beside_queries, words),
+            (_best(_smooth(mutual, words, 1), words) - mutual_mean) / 2,
+        ],
+        dim=1,
+    )
+    return Likenesses(features, summaries, between)
+
+
+def check_queries(queries: Tensor, *, width: int) -> None:
+    """Refuses query vectors that are no rows of this width.
+
+    Raises:
+        ValueError: where that is so, or they are not finite.
+    """
+    if queries.ndim != 2 or queries.shape[1] != width:
+        raise ValueError(
+            f"query vectors have shape {tuple(queries.shape)}; give (queries, {width})"
+        )
+    if not bool(queries.isfinite().all()):
+        raise ValueError("query vectors hold NaN or infinite numbers; embed the queries again")
+
+
+def _centred(
+    units: Units, queries: Tensor, language: Tensor, words: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors less what all of this dialogue and language share; queries less the latter."""
+    own = units.vectors.sum(0) / words.sum().clamp(min=1.0)
+    moved = units.vectors - _OWN_SHARE * own - (1 - _OWN_SHARE) * language
+    return (
+        functional.normalize(moved, dim=-1, eps=_LEAST) * words[:, None],
+        functional.normalize(queries - language, dim=-1, eps=_LEAST),
+    )
+
+
+def _standing(values: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(Q, N) deviations from the mean over units with words, with that mean and deviation (Q, 1)."""
+    count = words.sum().clamp(min=1.0)
+    mean = (values * words).sum(1, keepdim=True) / count
+    deviation = (((values - mean) * words) ** 2).sum(1, keepdim=True).div(count).sqrt() + _LEAST
+    return (values - mean) / deviation * words, mean, deviation
+
+
+def _best(values: Tensor, words: Tensor) -> Tensor:
+    """(Q, 1) the largest value of a unit with words; 0 where there is none."""
+    if not bool(words.any()):
+        return torch.zeros(len(values), 1)
+    return values.masked_fill(words == 0, -1e4).amax(1, keepdim=True)
+
+
+def _smooth(values: Tensor, words: Tensor, reach: int) -> Tensor:
+    """(Q, N) means over up to `reach` units on either side, of those with words."""
+    size = 2 * reach + 1
+
+    def pooled(rows: Tensor) -> Tensor:
+        return functional.avg_pool1d(rows[:, None], size, 1, reach)[:, 0]
+
+    # a picture without words takes the mean of its neighbours
+    return pooled(values * words) / pooled(words[None]).clamp(min=0.5 / size)
+
+
+def _rank(values: Tensor, words: Tensor) -> Tensor:
+    """(Q, N) the share of units with words that lie below, from -½ to ½; 0 without words."""
+    below = values.masked_fill(words == 0, -1e4).argsort(1).argsort(1).float()
+    count = words.sum().clamp(min=2.0)
+    without = len(words) - words.sum()
+    return ((below - without) / (count - 1) - 0.5) * words

@@ -1,0 +1,268 @@
+"""The reader whole: what it says of a query on a dialogue.
+
+Shapes: N units of a dialogue, n of a stretch, Q queries, D width of the encoder's vectors.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ffr.dialogue import Dialogue
+from ffr.errors import ModelError
+from ffr.files import replaced_folder
+from ffr.reader.decision import best_set
+from ffr.reader.files import read_parts, write_parts
+from ffr.reader.likeness import Background, check_queries, likenesses
+from ffr.reader.network import NetworkInputs, ReaderNetwork
+from ffr.reader.settings import ReaderSettings
+from ffr.reader.units import TextEncoder, Units, units_of
+from ffr.text import one_line
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReaderPrediction:
+    """What the reader says of a query on a dialogue.
+
+    Args:
+        probabilities: (N,) float32, that each unit belongs to the fragment, if there is one.
+        nothing: Probability that the query means nothing in the dialogue.
+        utterance_ids: Of the answer, ascending.
+        image_ids: Likewise.
+        score: How sure the answer is, from 0 to 1: the expected F1 of its utterances under the
+            calibrated probabilities, times that of there being any; of an empty answer, the
+            probability of nothing.
+    """
+
+    probabilities: Tensor
+    nothing: float
+    utterance_ids: tuple[int, ...]
+    image_ids: tuple[int, ...]
+    score: float
+
+
+class Reader:
+    """Networks over one frozen encoder's vectors.
+
+    Args:
+        networks: All of one shape; their logits are averaged.
+        background: Lines and queries of other dialogues, of the same encoder.
+        settings: The rest.
+
+    Raises:
+        ValueError: where the networks are not those that the settings say.
+    """
+
+    def __init__(
+        self, networks: Sequence[ReaderNetwork], background: Background, settings: ReaderSettings
+    ) -> None:
+        if len(networks) != settings.num_networks or any(
+            network.shape != settings.shape for network in networks
+        ):
+            raise ValueError(
+                f"the settings say {settings.num_networks} networks of {settings.shape}; "
+                f"{len(networks)} are given, or they have another shape"
+            )
+        self.networks = list(networks)
+        self.background = background
+        self.settings = settings
+
+    @classmethod
+    def untrained(
+        cls, encoder: TextEncoder, background: Background, *, seed: int = 0, **settings: Any
+    ) -> Reader:
+        """A reader of random weights.
+
+        Args:
+            encoder: Whose vectors it is to read.
+            background: Of that encoder.
+            seed: Of the weights.
+            settings: Fields of `ReaderSettings`.
+
+        Raises:
+            ValueError: as `ReaderSettings` does.
+        """
+        chosen = ReaderSettings(encoder.name, encoder.weights_digest, **settings)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            networks = [ReaderNetwork(chosen.shape).eval() for _ in range(chosen.num_networks)]
+        return cls(networks, background, chosen)
+
+    def units(
+        self,
+        dialogue: Dialogue,
+        encoder: TextEncoder,
+        picture_words: Sequence[str] | None = None,
+    ) -> Units:
+        """The units of a dialogue; see `units_of`.
+
+        Args:
+            dialogue: The dialogue.
+            encoder: The one that the reader was made with.
+            picture_words: For each image id, what it shows, in words; "" where that is not known.
+
+        Raises:
+            ModelError: where the encoder is another one.
+            ValueError: where there are not as many words as pictures.
+        """
+        self._check_encoder(encoder.weights_digest, encoder.name)
+        prefix = self.settings.line_prefix
+        return units_of(dialogue, encoder, picture_words=picture_words, prefix=prefix)
+
+    def query_vectors(self, queries: Sequence[str], encoder: TextEncoder) -> Tensor:
+        """(Q, D) float32 vectors of queries.
+
+        Raises:
+            ModelError: where the encoder is another one.
+        """
+        self._check_encoder(encoder.weights_digest, encoder.name)
+        prefix = self.settings.query_prefix
+        return encoder.embed_texts([prefix + query for query in queries]).float().cpu()
+
+    def inputs(self, units: Units, queries: Tensor) -> NetworkInputs:
+        """What a network takes of each query on a stretch, (Q, …), as one batch.
+
+        Args:
+            units: The stretch.
+            queries: (Q, D) float32, L2-normalised, Q at least 1.
+
+        Raises:
+            ValueError: as `likenesses`.
+        """
+        seen = likenesses(units, queries, self.background)
+        num_queries = len(queries)
+        return NetworkInputs(
+            seen.features,
+            seen.summaries,
+            seen.between.expand(num_queries, -1, -1),
+            units.speakers.expand(num_queries, -1),
+            torch.ones(num_queries, len(units), dtype=torch.bool),
+        )
+
+    @torch.no_grad()
+    def predict(self, units: Units, queries: Tensor) -> list[ReaderPrediction]:
+        """What each query means in a dialogue, in order.
+
+        A dialogue longer than `settings.stretch` is read in stretches that overlap, so that time
+        grows with its length: a unit has the logit of the stretch in which it stands furthest from
+        an end, and counts the less, the less likely its stretch holds anything at all.
+
+        Args:
+            units: The dialogue.
+            queries: (Q, D) float32, L2-normalised.
+
+        Raises:
+            ModelError: where the units are of another encoder.
+            ValueError: where query vectors have another width, or are not finite.
+        """
+        self._check_encoder(units.encoder, "the vectors")
+        check_queries(queries, width=self.background.lines.shape[2])
+        if not len(units):
+            empty = torch.zeros(0)
+            return [ReaderPrediction(empty, 1.0, (), (), 1.0) for _ in range(len(queries))]
+        for network in self.networks:
+            network.eval()
+        probabilities = torch.zeros(len(queries), len(units))
+        nothing = torch.ones(len(queries))
+        stretches = _stretches(len(units), self.settings.stretch, self.settings.overlap)
+        parts = []
+        for start, stop, first, last in stretches:
+            found, absent = self._calibrated(units.part(start, stop), queries)
+            probabilities[:, first:last] = found[:, first - start : last - start]
+            parts.append((first, last, absent))
+            nothing = torch.minimum(nothing, absent)
+        if len(stretches) > 1:
+            most = (1 - nothing).clamp(min=1e-6)
+            for first, last, absent in parts:
+                probabilities[:, first:last] *= ((1 - absent) / most)[:, None]
+        return [
+            _answer(units, row, float(absent), self.settings.nothing_from)
+            for row, absent in zip(probabilities, nothing, strict=True)
+        ]
+
+    def _calibrated(self, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of a stretch's units (Q, n) and of nothing in it (Q,)."""
+        starts = range(0, len(queries), _BATCH)
+        batches = [self.inputs(units, queries[start : start + _BATCH]) for start in starts]
+        if not batches:
+            return torch.zeros(0, len(units)), torch.zeros(0)
+        found, absent = zip(*(_probabilities(self, inputs) for inputs in batches), strict=True)
+        return torch.cat(found), torch.cat(absent)
+
+    def _check_encoder(self, digest: str, name: str) -> None:
+        if digest != self.settings.encoder:
+            raise ModelError(
+                f"is another encoder than {one_line(self.settings.encoder_name)}, which this "
+                "reader was trained with, and their vectors do not compare; use that one",
+                one_line(name),
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the reader into a folder, whole or not at all.
+
+        Raises:
+            OSError: where it cannot be written.
+        """
+        with replaced_folder(Path(folder)) as scratch:
+            write_parts(scratch, self.networks, self.background, self.settings)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Reader:
+        """A reader from its folder; nothing in it can run code.
+
+        Raises:
+            ModelError: where files are missing, damaged, or hold anything else.
+        """
+        networks, background, settings = read_parts(Path(folder))
+        return cls(networks, background, settings)
+
+
+def _probabilities(reader: Reader, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
+    """Of the networks' mean logits: (B, n) of units and (B,) of nothing."""
+    settings = reader.settings
+    units, nothing = zip(*(network(inputs) for network in reader.networks), strict=True)
+    return (
+        torch.sigmoid(torch.stack(units).mean(0) * settings.scale + settings.shift),
+        torch.sigmoid(
+            torch.stack(nothing).mean(0) * settings.nothing_scale + settings.nothing_shift
+        ),
+    )
+
+
+def _stretches(length: int, size: int, overlap: int) -> list[tuple[int, int, int, int]]:
+    """Start and stop of each stretch, and from where to where its logits count."""
+    if length <= size:
+        return [(0, length, 0, length)]
+    starts = list(range(0, length - overlap, size - overlap))
+    # the last one reaches the end and is as long as the others
+    starts[-1] = length - size
+    middles = [(before + size + after) // 2 for before, after in itertools.pairwise(starts)]
+    counted = itertools.pairwise([0, *middles, length])
+    return [
+        (start, start + size, first, last)
+        for start, (first, last) in zip(starts, counted, strict=True)
+    ]
+
+
+def _answer(
+    units: Units, probabilities: Tensor, nothing: float, nothing_from: float
+) -> ReaderPrediction:
+    is_utterance, is_image = units.utterance_ids >= 0, units.image_ids >= 0
+    chosen, expected = best_set(probabilities[is_utterance])
+    utterance_ids = units.utterance_ids[is_utterance][chosen].tolist()
+    shown, _ = best_set(probabilities[is_image])
+    image_ids = units.image_ids[is_image][shown].tolist()
+    score = expected * (1 - nothing)
+    if nothing >= nothing_from or not (utterance_ids or image_ids):
+        utterance_ids, image_ids, score = [], [], nothing
+    return ReaderPrediction(
+        probabilities, nothing, tuple(utterance_ids), tuple(image_ids), min(1.0, score)
+    )

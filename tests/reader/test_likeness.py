@@ -1,0 +1,117 @@
+"""The numbers that the network sees, against plain loops."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+
+import pytest
+import torch
+from reader_builds import WIDTH, LetterEncoder
+from torch.nn import functional
+
+from ffr.dialogue import Dialogue
+from ffr.reader.likeness import NUM_FEATURES, NUM_SUMMARIES, Background, likenesses
+from ffr.reader.units import Units, units_of
+
+
+@pytest.fixture
+def units(chat: Dialogue, encoder: LetterEncoder) -> Units:
+    return units_of(chat, encoder, picture_words=["a photo of soup", "", "salt"])
+
+
+@pytest.fixture
+def queries(encoder: LetterEncoder) -> torch.Tensor:
+    return encoder.embed_texts(["soup", "the train", "zzz"])
+
+
+def test_standing_beside_strangers_by_hand(
+    units: Units, queries: torch.Tensor, background: Background
+) -> None:
+    seen = likenesses(units, queries, background)
+    group = background.group_of(units.vectors)
+    for q, unit in ((0, 0), (1, 6), (2, 4)):
+        raw = float(queries[q] @ units.vectors[unit])
+        of_dialogue = [float(queries[q] @ units.vectors[n]) for n in (0, 1, 2, 4, 6)]
+        of_lines = [float(queries[q] @ line) for line in background.lines[group]]
+        of_queries = [float(units.vectors[unit] @ other) for other in background.queries[group]]
+        z = (raw - statistics.mean(of_dialogue)) / (statistics.pstdev(of_dialogue) + 1e-4)
+        beside_lines = (raw - statistics.mean(of_lines)) / (statistics.stdev(of_lines) + 1e-4) / 2
+        beside_queries = (
+            (raw - statistics.mean(of_queries)) / (statistics.stdev(of_queries) + 1e-4) / 2
+        )
+        row = seen.features[q, unit]
+        assert row[0].item() == pytest.approx(z, abs=1e-3)
+        assert row[13].item() == pytest.approx(beside_lines, abs=1e-3)
+        assert row[14].item() == pytest.approx(beside_queries, abs=1e-3)
+        assert row[8].item() == pytest.approx((raw - max(of_dialogue)) * 10, abs=1e-3)
+
+
+def test_ranks_go_from_lowest_to_highest_among_units_with_words(
+    units: Units, queries: torch.Tensor, background: Background
+) -> None:
+    ranks = likenesses(units, queries, background).features[:, :, 12]
+    with_words = ranks[:, units.has_words].sort(1).values
+    assert torch.allclose(with_words, torch.tensor([-0.5, -0.25, 0.0, 0.25, 0.5]).expand(3, 5))
+    assert not ranks[:, ~units.has_words].any()
+
+
+def test_units_without_words_change_nothing_but_places(
+    units: Units, queries: torch.Tensor, background: Background
+) -> None:
+    whole = likenesses(units, queries, background)
+    kept = {
+        field.name: getattr(units, field.name)[units.has_words]
+        for field in dataclasses.fields(units)[:-1]
+    }
+    alone = likenesses(Units(**kept, encoder=units.encoder), queries, background)
+    own = [0, 1, 2, 8, 9, 10, 11, 12, 13, 14, 15]
+    assert torch.allclose(
+        whole.features[:, units.has_words][..., own], alone.features[..., own], atol=1e-4
+    )
+    words = units.has_words
+    assert torch.allclose(whole.between[words][:, words], alone.between, atol=1e-5)
+
+
+def test_a_query_is_seen_the_same_beside_others(
+    units: Units, queries: torch.Tensor, background: Background
+) -> None:
+    together = likenesses(units, queries, background)
+    alone = likenesses(units, queries[1:2], background)
+    assert torch.allclose(together.features[1:2], alone.features, atol=1e-5)
+    assert torch.allclose(together.summaries[1:2], alone.summaries, atol=1e-4)
+
+
+def test_a_dialogue_without_any_words_gives_finite_numbers(
+    encoder: LetterEncoder, queries: torch.Tensor, background: Background
+) -> None:
+    seen = likenesses(units_of(Dialogue.of([("a", "")]), encoder), queries, background)
+    assert seen.features.shape == (3, 1, NUM_FEATURES)
+    assert seen.summaries.shape == (3, NUM_SUMMARIES)
+    assert bool(seen.features.isfinite().all() and seen.summaries.isfinite().all())
+
+
+def test_the_group_is_that_of_the_dialogues_language(background: Background) -> None:
+    for group in (0, 1):
+        assert background.group_of(background.lines[group]) == group
+
+
+@pytest.mark.parametrize(
+    ("lines", "queries"),
+    [((2, 40, 8), (3, 40, 8)), ((2, 40, 8), (2, 40, 9)), ((2, 1, 8), (2, 4, 8)), ((4, 8), (4, 8))],
+)
+def test_a_background_that_does_not_fit_is_refused(
+    lines: tuple[int, ...], queries: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="does not fit together"):
+        Background(torch.ones(lines), torch.ones(queries))
+
+
+def test_other_widths_are_refused(units: Units, background: Background) -> None:
+    with pytest.raises(ValueError, match=rf"give \(queries, {WIDTH}\)"):
+        likenesses(units, torch.ones(2, WIDTH + 1), background)
+    with pytest.raises(ValueError, match="NaN"):
+        likenesses(units, torch.full((2, WIDTH), torch.nan), background)
+    narrow = functional.normalize(torch.ones(1, 4, 8), dim=-1)
+    with pytest.raises(ValueError, match="background is 8 wide"):
+        likenesses(units, torch.ones(1, WIDTH), Background(narrow, narrow))
