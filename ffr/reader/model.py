@@ -5,9 +5,11 @@ Shapes: N units of a dialogue, n of a stretch, Q queries, D width of the encoder
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,22 @@ class Reader:
             networks = [ReaderNetwork(chosen.shape).eval() for _ in range(chosen.num_networks)]
         return cls(networks, background, chosen)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, background and settings: all that decides what it says."""
+        settings = {**asdict(self.settings), "notes": None}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        tensors = [
+            *(value for network in self.networks for value in network.state_dict().values()),
+            # as a file keeps it
+            self.background.lines.half(),
+            self.background.queries.half(),
+        ]
+        for value in tensors:
+            digest.update(str((value.dtype, tuple(value.shape))).encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def units(
         self,
         dialogue: Dialogue,
@@ -147,6 +165,21 @@ class Reader:
             torch.ones(num_queries, len(units), dtype=torch.bool),
         )
 
+    def logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
+        """Calibrated logits of units (B, N), on the condition that there is anything, and of nothing (B,).
+
+        The networks' mean, with gradient; of no meaning where `inputs.mask` is False.
+
+        Args:
+            inputs: A batch of B queries.
+        """
+        settings = self.settings
+        units, nothing = zip(*(network(inputs) for network in self.networks), strict=True)
+        return (
+            torch.stack(units).mean(0) * settings.scale + settings.shift,
+            torch.stack(nothing).mean(0) * settings.nothing_scale + settings.nothing_shift,
+        )
+
     @torch.no_grad()
     def predict(self, units: Units, queries: Tensor) -> list[ReaderPrediction]:
         """What each query means in a dialogue, in order.
@@ -194,8 +227,8 @@ class Reader:
         batches = [self.inputs(units, queries[start : start + _BATCH]) for start in starts]
         if not batches:
             return torch.zeros(0, len(units)), torch.zeros(0)
-        found, absent = zip(*(_probabilities(self, inputs) for inputs in batches), strict=True)
-        return torch.cat(found), torch.cat(absent)
+        found, absent = zip(*(self.logits(inputs) for inputs in batches), strict=True)
+        return torch.sigmoid(torch.cat(found)), torch.sigmoid(torch.cat(absent))
 
     def _check_encoder(self, digest: str, name: str) -> None:
         if digest != self.settings.encoder:
@@ -223,18 +256,6 @@ class Reader:
         """
         networks, background, settings = read_parts(Path(folder))
         return cls(networks, background, settings)
-
-
-def _probabilities(reader: Reader, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
-    """Of the networks' mean logits: (B, n) of units and (B,) of nothing."""
-    settings = reader.settings
-    units, nothing = zip(*(network(inputs) for network in reader.networks), strict=True)
-    return (
-        torch.sigmoid(torch.stack(units).mean(0) * settings.scale + settings.shift),
-        torch.sigmoid(
-            torch.stack(nothing).mean(0) * settings.nothing_scale + settings.nothing_shift
-        ),
-    )
 
 
 def _stretches(length: int, size: int, overlap: int) -> list[tuple[int, int, int, int]]:
