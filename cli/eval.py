@@ -117,10 +117,10 @@ def _evaluate_file(call: EvalCall, file: Path, say: Say) -> tuple[Results, Path]
 
 def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
     """Asks a model and scores its answers as the options say, and tells where the results lie."""
-    from ffr.data.catalog import load_dataset
+    from ffr.data.catalog import load_dataset, locate
     from ffr.evaluation.controls import WrongPictures
     from ffr.evaluation.room import with_room
-    from ffr.retrieval.opening import AskedData, choose_model, open_model, rules_of
+    from ffr.retrieval.opening import AskedData, choose_model, data_to_fit, open_model, rules_of
 
     choice = choose_model(call.model)
     if (
@@ -142,8 +142,11 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
             choice, call.asking, name=name, seed=call.seed, trust_remote_code=call.trust_remote_code
         )
 
-    # data that is not here is found out before a model is loaded, where it is known without whether
-    # pictures are looked at
+    # data that is not here is found out before a model is loaded
+    locate(call.dataset, split=call.split, echo=say)
+    if choice.kind == "embedding" and call.asking.threshold is None:
+        fitted_on = data_to_fit(call.asking, call.dataset, call.data_split)
+        locate(fitted_on, split=call.asking.fit_split, echo=say)
     model = opened() if choice.takes_images is None else None
     takes_images = choice.takes_images if model is None else model.takes_images
     if call.wrong_pictures and choice.kind in ("embedding", "reader") and not takes_images:

@@ -9,6 +9,7 @@ import json
 import re
 import reprlib
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,28 @@ def described(value: object, limit: int = 80) -> str:
     shortened.maxstring, shortened.maxother = limit, 4 * limit
     text = visible(" ".join(shortened.repr(value).split()))
     return cut_middle(text, limit)
+
+
+def gap(before: str, after: str) -> str:
+    """What goes between two pieces of a line: a blank where neither brings one.
+
+    >>> gap("look", "[image 0]"), gap("look ", "[image 0]"), gap("", "[image 0]")
+    (' ', '', '')
+    """
+    has_one = not before or not after or before[-1].isspace() or after[0].isspace()
+    return "" if has_one else " "
+
+
+def spaced(pieces: Iterable[str]) -> str:
+    """The pieces of a line, a blank between any two that do not bring one.
+
+    >>> spaced(["look", "[image 0]", "nice"])
+    'look [image 0] nice'
+    """
+    line = ""
+    for piece in pieces:
+        line += gap(line, piece) + piece
+    return line
 
 
 def cut(text: str, limit: int) -> str:

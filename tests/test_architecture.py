@@ -23,7 +23,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # who may import whom: the longest prefix of a module's name that stands here is its layer; a layer
 # may import its own modules and what is named for it. ARCHITECTURE.md gives the reasons.
-_DOORS = {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.prompt", "ffr.progress", "ffr.text"}
+_DOORS = {
+    "ffr.errors",
+    "ffr.dialogue",
+    "ffr.answer",
+    "ffr.prompt",
+    "ffr.progress",
+    "ffr.text",
+    "ffr.thoughts",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "ffr": {
         "ffr.answer",
@@ -35,7 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.collator": _DOORS | {"ffr.data.exchange", "ffr.models", "ffr.runs"},
     "ffr.errors": set(),
     "ffr.dialogue": {"ffr.notebook", "ffr.text"},
-    "ffr.answer": {"ffr.errors", "ffr.dialogue", "ffr.text"},
+    "ffr.answer": {"ffr.errors", "ffr.dialogue", "ffr.text", "ffr.thoughts"},
+    "ffr.thoughts": set(),
     "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
     "ffr.files": {"ffr.errors"},
     "ffr.images": {"ffr.errors", "ffr.text"},

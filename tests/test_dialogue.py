@@ -132,5 +132,5 @@ def test_a_dialogue_of_pairs() -> None:
         Utterance("Ann", ("see ", Image("a.png"), picture)),
         Utterance("Bob"),
     )
-    assert chat.said()[2:] == ["see [image 0: a.png][image 1: b.png]", ""]
+    assert chat.said()[2:] == ["see [image 0: a.png] [image 1: b.png]", ""]
     assert chat == Dialogue("d", chat.utterances)

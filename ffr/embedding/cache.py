@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import stat
 import threading
 from collections import OrderedDict
@@ -205,7 +206,8 @@ class CachedEncoder:
     def _read(self, key: str) -> Tensor | None:
         path = self._path(key)
         try:
-            return _stored(path, key, self._width)
+            status = path.lstat()
+            return _stored(path, status, key, self._width)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -253,9 +255,8 @@ def _shrunk(folder: Path, max_bytes: int) -> int:
     return used
 
 
-def _stored(path: Path, key: str, width: int) -> Tensor:
+def _stored(path: Path, status: os.stat_result, key: str, width: int) -> Tensor:
     """A file's vector; ValueError where it is none."""
-    status = path.lstat()
     size = _DIGEST_BYTES + 4 * width
     # looked at before it is opened: a pipe would never end, and a huge file would fill the memory
     if not stat.S_ISREG(status.st_mode) or status.st_size != size:

@@ -119,7 +119,5 @@ class PromptBuilder:
             raise DataError(
                 "has no true answer to train on; leave it out or add `solution`", where=place
             )
-        is_thought_open = bool(self.vlm.opened_thought)
-        return wrap_answer(
-            format_answer(example.fragment), self.answer_style, is_thought_open=is_thought_open
-        )
+        answer = format_answer(example.fragment)
+        return wrap_answer(answer, self.answer_style, opened=self.vlm.opened_thought)

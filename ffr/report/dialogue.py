@@ -13,7 +13,7 @@ from ffr.answer import id_text
 from ffr.dialogue import Fragment, Image
 from ffr.errors import UsageError
 from ffr.report.answered import AnsweredQuery
-from ffr.text import one_line, visible
+from ffr.text import gap, one_line, visible
 
 _STYLES = {
     "hit": "bold green",
@@ -199,12 +199,14 @@ def _print_dialogue(answer: AnsweredQuery, console: Console, *, only_marked: boo
         is_marked = kind is not None
         for part in utterance.segments:
             if not isinstance(part, Image):
+                line.append(gap(line.plain, part))
                 line.append(visible(part), style=style)
                 continue
             its_kind = of_images.get(image_id)
             is_marked = is_marked or its_kind is not None
             mark = f" {_SIGNS[its_kind]}" if its_kind else ""
             caption = f" ({visible(part.caption)})" if part.caption else ""
+            line.append(gap(line.plain, "["))
             line.append(
                 f"[image {image_id}{mark}: {visible(part.source)}{caption}]",
                 style=_STYLES.get(its_kind or "", "dim"),

@@ -262,6 +262,30 @@ def open_model(
     return OpenRetriever(retriever, takes_images=choice.takes_images is True)
 
 
+def data_to_fit(settings: AnswerConfig, dataset: str, split: str | None) -> str:
+    """The name of the data on which a rule is fitted that is not given.
+
+    Args:
+        settings: How an encoder is asked.
+        dataset: What the user called the data that is asked.
+        split: Part of a named set; None for a file.
+
+    Raises:
+        UsageError: where none is named, and the data that is asked is all there is.
+    """
+    if settings.fit_dataset is not None:
+        return settings.fit_dataset
+    if split is None:
+        why = "what is similar enough is fitted on data that is not evaluated"
+        remedy = "name some with --fit-dataset, or give --threshold"
+        raise UsageError(f"{why}, and {dataset} is all there is; {remedy}")
+    entry = NAMED_SETS.get(dataset)
+    if entry is not None and settings.fit_split not in entry.splits:
+        why = f"what is similar enough must be fitted, and the set {dataset} has no part {settings.fit_split}"
+        raise UsageError(f"{why}; name data with --fit-dataset, or give --threshold")
+    return dataset
+
+
 class OpenRetriever:
     """What answers by itself, whatever the data: an `OpenModel`.
 
@@ -331,19 +355,7 @@ class OpenEmbedding:
                 settings.threshold if settings.image_threshold is None else settings.image_threshold
             )
             return Selection("threshold", settings.threshold, image if self.takes_images else None)
-        if settings.fit_dataset is None and asked.split is None:
-            why = "what is similar enough is fitted on data that is not evaluated"
-            remedy = "name some with --fit-dataset, or give --threshold"
-            raise UsageError(f"{why}, and {asked.dataset} is all there is; {remedy}")
-        dataset = settings.fit_dataset or asked.dataset
-        entry = NAMED_SETS.get(dataset)
-        if (
-            settings.fit_dataset is None
-            and entry is not None
-            and settings.fit_split not in entry.splits
-        ):
-            why = f"what is similar enough must be fitted, and the set {dataset} has no part {settings.fit_split}"
-            raise UsageError(f"{why}; name data with --fit-dataset, or give --threshold")
+        dataset = data_to_fit(settings, asked.dataset, asked.split)
         own_root = (
             settings.fit_image_root
             if settings.fit_dataset is not None

@@ -275,6 +275,26 @@ def test_wrong_calls(folder, clip, bert, words, code, sentence):
     assert (found, sentence in " ".join(text.split())) == (code, True), text
 
 
+def test_data_that_is_not_here_is_said_before_an_encoder_is_opened(folder, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        "ffr.retrieval.opening.open_encoder", lambda *words, **_: opened.append(words)
+    )
+    model = ["--model", "embedding:e5"]
+    for words, sentence in (
+        (["--dataset", "none.jsonl"], "no data file or set 'none.jsonl'"),
+        (["--dataset", folder, "--fit-dataset", "none.jsonl"], "no data file or set 'none.jsonl'"),
+        (
+            ["--dataset", folder / "val.jsonl"],
+            "and val.jsonl is all there is; name some with --fit",
+        ),
+        (["--dataset", folder, "--fit-split", "nowhere"], "nowhere"),
+    ):
+        code, text = run(*model, *words)
+        said = " ".join(text.replace(f"{folder}/", "").split())
+        assert (code, sentence in said, opened) == (2, True, []), text
+
+
 def test_a_picture_that_is_none_is_named(folder, clip):
     (folder / "5.png").write_bytes(b"no picture")
     code, text = run("--dataset", folder, "--model", f"embedding:{clip}")
