@@ -132,10 +132,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.runs",
         "ffr.settings",
     },
-    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.settings", "ffr.training.common"},
+    "ffr.training.sft": _DOORS
+    | {"ffr.data", "ffr.models", "ffr.runs", "ffr.settings", "ffr.training.common"},
     "ffr.training.grpo": _DOORS
     | {
         "ffr.data",
+        "ffr.embedding",
         "ffr.encoders",
         "ffr.files",
         "ffr.models",

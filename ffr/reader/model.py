@@ -5,11 +5,9 @@ Shapes: N units of a dialogue, n of a stretch, Q queries, D width of the encoder
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from ffr.dialogue import Dialogue
 from ffr.errors import ModelError
 from ffr.files import replaced_folder
 from ffr.reader.decision import best_set
-from ffr.reader.files import read_parts, write_parts
+from ffr.reader.files import parts_digest, read_parts, write_parts
 from ffr.reader.likeness import Background, check_queries, likenesses
 from ffr.reader.network import NetworkInputs, ReaderNetwork
 from ffr.reader.settings import ReaderSettings
@@ -101,18 +99,7 @@ class Reader:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over weights, background and settings: all that decides what it says."""
-        settings = {**asdict(self.settings), "notes": None}
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-        tensors = [
-            *(value for network in self.networks for value in network.state_dict().values()),
-            # as a file keeps it
-            self.background.lines.half(),
-            self.background.queries.half(),
-        ]
-        for value in tensors:
-            digest.update(str((value.dtype, tuple(value.shape))).encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return parts_digest(self.networks, self.background, self.settings)
 
     def units(
         self,
