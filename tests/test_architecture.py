@@ -89,7 +89,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.encoders",
         "ffr.images",
         "ffr.metrics",
-        "ffr.models",
         "ffr.settings",
     },
     "ffr.retrieval": _DOORS
