@@ -232,8 +232,8 @@ def import_command(
         say(note)
     say(f"{target}: {count:,} records, {len(imported.examples):,} queries")
     has_images = any(example.dialogue.images for example in imported.examples)
-    _note_image_root(target, root, has_images)
-    report = check_file(target, image_root=root)
+    _note_outside_pictures(target, root, has_images)
+    report = check_file(target)
     _print_report(report, with_all=False)
     if not report.is_good:
         context.exit(1)
@@ -399,7 +399,7 @@ def convert(
         for line in example.dialogue.utterances
     ):
         say("Note: prompts have speakers in lower case; their capitals are not kept.")
-    _note_image_root(
+    _note_outside_pictures(
         target, examples.image_root, any(example.dialogue.images for example in examples)
     )
 
@@ -492,7 +492,7 @@ def build(
     count = _write(target, made, "ms-swift", template, query_position, False)
     say(f"{target}: {count:,} examples from {len(short):,} short dialogues (seed {seed})")
     has_images = any(line.images for item in short for line in item.utterances)
-    _note_image_root(target, examples.image_root, has_images)
+    _note_outside_pictures(target, examples.image_root, has_images)
 
 
 @data.command()
@@ -582,10 +582,11 @@ def _write(
     drop_prompts: bool,
 ) -> int:
     from ffr.data.forms.formats import write_examples
+    from ffr.data.pictures import with_paths_from
 
     return write_examples(
         target,
-        examples,
+        with_paths_from(target.parent, examples),
         format="raw" if form == "raw" else "ms-swift",
         template=template,
         query_position="last" if query_position == "last" else "first",
@@ -624,12 +625,12 @@ def _note_kept_prompts(form: str, examples: Sequence[Example]) -> None:
         )
 
 
-def _note_image_root(target: Path, image_root: Path, has_images: bool) -> None:
-    if has_images and image_root.resolve() != target.parent.resolve():
-        words = ["ffr", "data", "check", str(target), "--image-root", str(image_root)]
+def _note_outside_pictures(target: Path, image_root: Path, has_images: bool) -> None:
+    """Says where the pictures of a new file lie, if not below its folder."""
+    if has_images and not image_root.resolve().is_relative_to(target.parent.resolve()):
         say(
-            f"Note: its image paths are relative to {image_root}; pass --image-root wherever it is "
-            f"read: {join(words)}"
+            f"Note: its pictures stay in {image_root}, outside the folder of {target.name}; pages and "
+            "servers are given such pictures with --outside-pictures alone"
         )
 
 

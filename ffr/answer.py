@@ -15,6 +15,16 @@ from typing import Literal
 
 from ffr.dialogue import Fragment
 from ffr.text import described
+from ffr.thoughts import (
+    ANSWER_END,
+    ANSWER_START,
+    THINK_END,
+    THINK_START,
+    THOUGHT_TAGS,
+    closed_thought,
+    last_said,
+    tags_of,
+)
 
 AnswerStyle = Literal["bare", "think"]
 """`bare`: the answer alone. `think`: a thought, then the answer, each between its tags."""
@@ -83,26 +93,7 @@ def parse_strict(text: str) -> Fragment | None:
     return Fragment(utterances, images)
 
 
-THINK_START, THINK_END = "<think>", "</think>"
-ANSWER_START, ANSWER_END = "<answer>", "</answer>"
-_TAG = re.compile(r"(</?(?:think|answer)>)")
-# those of other families of models
-_OTHER_START = re.compile(
-    r"<(?:thinking|thought|reasoning|seed:think)>|\[THINK\]|<\|begin_of_thought\|>"
-    r"|<\|channel\|>(?:analysis|commentary)<\|message\|>"
-)
-_OTHER_END = re.compile(
-    r"</(?:thinking|thought|reasoning|seed:think)>|\[/THINK\]|<\|end_of_thought\|>"
-    r"|<\|channel\|>final<\|message\|>"
-)
-_TAG_ORDER = [THINK_START, THINK_END, ANSWER_START, ANSWER_END]
-CLOSED_THOUGHT = f"\n{THINK_END}\n\n"
-"""What closes a thought that the prompt has opened, where a bare answer follows at once."""
-
-
-def unwrap_answer(
-    text: str, style: AnswerStyle, *, is_thought_open: bool | None = False
-) -> str | None:
+def unwrap_answer(text: str, style: AnswerStyle, *, opened: str | None = "") -> str | None:
     """The answer inside a completion; None where the completion is not in the style.
 
     Args:
@@ -111,92 +102,86 @@ def unwrap_answer(
             `<think>…</think><answer>ANSWER</answer>`, each tag once and in this order, with nothing
             but white space before, between and after the two parts. What stands between the
             answer's tags is handed out as it is, white space included.
-        is_thought_open: Whether the prompt has written the first `<think>`: the completion must
-            then begin within that thought and close it, in the style `bare` too, where the answer
-            follows the thought, with or without white space between. None where that is not known:
-            a completion that closes a thought without opening one is then taken for one whose
-            prompt did.
+        opened: The thought that the prompt has begun, from the tag that opens it
+            (`ffr.thoughts.opened_thought`): the completion must then go on within that thought and
+            close it, in the style `bare` too, where the answer follows the thought, with or without
+            white space between. Empty where the prompt opens none; None where that is not known: a
+            completion that closes a thought without opening one is then taken for one whose prompt
+            did.
+
+    Raises:
+        ValueError: where `opened` begins with no tag of a thought.
 
     >>> unwrap_answer("<think>3 names the cat</think> <answer>[3]</answer>", "think")
     '[3]'
     >>> unwrap_answer("[3]", "think") is None, unwrap_answer("[3]", "bare")
     (True, '[3]')
-    >>> unwrap_answer("3 names the cat</think>[3]", "bare", is_thought_open=True)
+    >>> unwrap_answer("3 names the cat</think>[3]", "bare", opened="<think>")
     '[3]'
     """
-    pieces = _TAG.split(text)
-    tags = pieces[1::2]
-    if is_thought_open is None:
-        is_thought_open = tags[:1] == [THINK_END]
-    if style == "bare":
-        if not is_thought_open:
-            return text
-        return pieces[-1].lstrip() if tags == [THINK_END] else None
-    if tags != _TAG_ORDER[is_thought_open:]:
-        return None
-    before = "" if is_thought_open else pieces[0]
-    between, answer, after = pieces[-5::2]
-    return None if (before + between + after).strip() else answer
-
-
-def last_said(text: str) -> str:
-    """What a response says outside of its thoughts, where its answer is to be looked for.
-
-    Tags may be missing. All before the last `</think>` is thought, whether opened or not; so is all
-    behind a `<think>` that nothing closes, but for an `<answer>` in it. Of what is left, the last
-    whole `<answer>…</answer>` counts where there is one, else what follows an `<answer>` or goes
-    before an `</answer>`, else all. The tags of other families (`<thinking>`, `[THINK]`, the
-    channels `analysis` and `final`, …) are taken for `<think>` and `</think>`.
-
-    >>> last_said("[7]?</think> [3]"), last_said("<think>[7]"), last_said("<think>[7]<answer>[3]")
-    (' [3]', '', '[3]')
-    >>> last_said("[THINK][7][/THINK][3]")
-    '[3]'
-    """
-    said = _OTHER_END.sub(THINK_END, _OTHER_START.sub(THINK_START, text)).rpartition(THINK_END)[2]
-    before, opened, thought = said.partition(THINK_START)
     if opened:
-        said = thought[thought.index(ANSWER_START) :] if ANSWER_START in thought else before
-    pieces = _TAG.split(said.replace(THINK_START, ""))
-    texts, tags = pieces[::2], pieces[1::2]
-    for place in range(len(tags) - 1, 0, -1):
-        if tags[place - 1 : place + 1] == [ANSWER_START, ANSWER_END]:
-            return texts[place]
-    if not tags:
-        return said
-    return texts[-1] if tags[-1] == ANSWER_START else texts[-2]
+        return _unwrap_opened(text, style, tags_of(opened)[1])
+    if opened is None:
+        # one end may close thoughts of several kinds
+        for end in dict.fromkeys(end for _, end in THOUGHT_TAGS if end in text):
+            answer = _unwrap_opened(text, style, end)
+            if answer is not None:
+                return answer
+    if style == "bare":
+        return text
+    pieces, tags = _split(text, THINK_START, THINK_END)
+    if tags != [THINK_START, THINK_END, ANSWER_START, ANSWER_END]:
+        return None
+    return pieces[3] if not (pieces[0] + pieces[2] + pieces[4]).strip() else None
 
 
-def wrap_answer(
-    answer: str, style: AnswerStyle, thought: str = "", *, is_thought_open: bool = False
-) -> str:
+def _unwrap_opened(text: str, style: AnswerStyle, end: str) -> str | None:
+    """The answer behind a thought that the prompt has opened and `end` closes."""
+    starts = [start for start, other in THOUGHT_TAGS if other == end]
+    pieces, tags = _split(text, *starts, end)
+    if style == "bare":
+        return pieces[1].lstrip() if tags == [end] else None
+    if tags != [end, ANSWER_START, ANSWER_END]:
+        return None
+    return pieces[2] if not (pieces[1] + pieces[3]).strip() else None
+
+
+def _split(text: str, *tags: str) -> tuple[list[str], list[str]]:
+    """What stands between these tags and those of an answer, and the tags that were found."""
+    pieces = re.split(f"({'|'.join(map(re.escape, (*tags, ANSWER_START, ANSWER_END)))})", text)
+    return pieces[::2], pieces[1::2]
+
+
+def wrap_answer(answer: str, style: AnswerStyle, thought: str = "", *, opened: str = "") -> str:
     r"""The completion that holds an answer: the inverse of `unwrap_answer`.
 
     Args:
         answer: The answer's text.
         style: As for `unwrap_answer`.
         thought: What stands between the tags of the thought.
-        is_thought_open: Whether the prompt ends within a thought, which the completion then closes
-            and does not open.
+        opened: The thought that the prompt has begun, as for `unwrap_answer`; the completion then
+            closes it and opens none.
 
     Raises:
-        ValueError: where a thought is given but the style has no place for it, or a text holds one
-            of the tags.
+        ValueError: where a thought is given but the style has no place for it, a text holds one of
+            the tags, or `opened` begins with no tag of a thought.
 
     >>> wrap_answer("[3]", "think", "3 names the cat")
     '<think>3 names the cat</think><answer>[3]</answer>'
-    >>> wrap_answer("[3]", "bare", is_thought_open=True)
+    >>> wrap_answer("[3]", "bare", opened="<think>\n")
     '\n</think>\n\n[3]'
     """
     if style == "bare":
         if thought:
             raise ValueError("a bare answer has no place for a thought")
-        return CLOSED_THOUGHT * is_thought_open + answer
+        return (closed_thought(opened) if opened else "") + answer
+    start, end = tags_of(opened) if opened else (THINK_START, THINK_END)
     for text in (answer, thought):
-        if tag := _TAG.search(text):
-            raise ValueError(f"the tag {tag[0]} stands inside a thought or an answer; take it out")
-    opening = "" if is_thought_open else THINK_START
-    return f"{opening}{thought}{THINK_END}{ANSWER_START}{answer}{ANSWER_END}"
+        if found := _split(text, start, end)[1]:
+            raise ValueError(
+                f"the tag {found[0]} stands inside a thought or an answer; take it out"
+            )
+    return f"{'' if opened else start}{thought}{end}{ANSWER_START}{answer}{ANSWER_END}"
 
 
 _ID_PROBLEMS = tuple(
@@ -289,11 +274,11 @@ def parse_lenient(
 def _read_whole(text: str) -> Fragment | None:
     """The answer in a response that is nothing else but perhaps a thought before it, of any style."""
     said = text.lstrip()
-    is_opened = said.startswith(THINK_START)
-    said = said.removeprefix(THINK_START) if is_opened else text
+    opened = next((start for start, _ in THOUGHT_TAGS if said.startswith(start)), None)
+    said = text if opened is None else said.removeprefix(opened)
     styles: tuple[AnswerStyle, ...] = ("bare", "think")
     for style in styles:
-        answer = unwrap_answer(said, style, is_thought_open=is_opened or None)
+        answer = unwrap_answer(said, style, opened=opened)
         fragment = None if answer is None else parse_strict(answer)
         if fragment is not None:
             return fragment

@@ -234,14 +234,29 @@ class Dialogue:
         """
         if not any(image.source in digests for image in self.images):
             return self
+        return self._with_images(
+            lambda image: replace(image, digest=digests.get(image.source, image.digest))
+        )
+
+    def with_sources(self, sources: Mapping[str, str]) -> Dialogue:
+        """The dialogue with its pictures named anew, by the sources that they had.
+
+        Those that are not named stay as they are.
+
+        >>> line = Utterance("a", (Image("cat.png"),))
+        >>> Dialogue("d", (line,)).with_sources({"cat.png": "../cat.png"}).images
+        (Image(source='../cat.png', caption=''),)
+        """
+        return self._with_images(
+            lambda image: replace(image, source=sources.get(image.source, image.source))
+        )
+
+    def _with_images(self, changed: Callable[[Image], Image]) -> Dialogue:
         utterances = list(self.utterances)
         for index in set(self.image_utterance_ids):
             line = utterances[index]
             segments = tuple(
-                part
-                if isinstance(part, str)
-                else replace(part, digest=digests.get(part.source, part.digest))
-                for part in line.segments
+                part if isinstance(part, str) else changed(part) for part in line.segments
             )
             utterances[index] = Utterance(line.speaker, segments)
         return Dialogue(self.id, tuple(utterances))

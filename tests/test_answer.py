@@ -19,6 +19,7 @@ from ffr.answer import (
     wrap_answer,
 )
 from ffr.dialogue import Fragment
+from ffr.thoughts import THOUGHT_TAGS
 
 _IDS = st.lists(st.integers(0, 999_999_999), max_size=20).map(tuple)
 _PIECES = st.lists(
@@ -272,7 +273,7 @@ def test_grammar_is_the_list_of_all_answers(num_utterances: int, num_images: int
             assert grammar.is_complete(longer) == (longer in whole)
 
 
-_TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
+_TAGS = ["<answer>", "</answer>", *itertools.chain.from_iterable(THOUGHT_TAGS)]
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
@@ -325,15 +326,15 @@ def test_what_is_no_thought_and_answer(text: str) -> None:
 def test_an_answer_behind_a_thought_that_the_prompt_opened(answer: str, thought: str) -> None:
     if any(tag in answer for tag in _TAGS):
         return
-    text = wrap_answer(answer, "think", thought, is_thought_open=True)
-    assert unwrap_answer(text, "think", is_thought_open=True) == answer
-    assert unwrap_answer(text, "think", is_thought_open=None) == answer
+    text = wrap_answer(answer, "think", thought, opened="<think>")
+    assert unwrap_answer(text, "think", opened="<think>") == answer
+    assert unwrap_answer(text, "think", opened=None) == answer
     assert unwrap_answer(text, "think") is None
-    assert unwrap_answer("<think>" + text, "think", is_thought_open=True) is None
-    bare = wrap_answer(answer, "bare", is_thought_open=True)
-    assert unwrap_answer(thought + bare, "bare", is_thought_open=True) == answer.lstrip()
-    assert unwrap_answer(answer, "bare", is_thought_open=True) is None
-    assert unwrap_answer(answer, "bare", is_thought_open=None) == answer
+    assert unwrap_answer("<think>" + text, "think", opened="<think>") is None
+    bare = wrap_answer(answer, "bare", opened="<think>")
+    assert unwrap_answer(thought + bare, "bare", opened="<think>") == answer.lstrip()
+    assert unwrap_answer(answer, "bare", opened="<think>") is None
+    assert unwrap_answer(answer, "bare", opened=None) == answer
 
 
 def test_what_cannot_be_wrapped() -> None:

@@ -12,7 +12,8 @@ import hashlib
 import os
 import sqlite3
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import PIL
 
 from ffr.data.home import data_home
+from ffr.dialogue import Example
 from ffr.errors import DataError, UsageError
 from ffr.files import make_folder, remove
 from ffr.images import (
@@ -233,6 +235,39 @@ def is_inside(location: str | Path, root: Path | None) -> bool:
     except (OSError, ValueError, RuntimeError):
         # what cannot be looked up is told as a fault where it is opened
         return True
+
+
+def with_paths_from(folder: Path, examples: Iterable[Example]) -> Iterator[Example]:
+    """Examples whose pictures' paths are relative to a folder, as a file that lies there has them.
+
+    Args:
+        folder: The folder; it need not be there.
+        examples: Their paths are relative to their image root. Absolute paths and web addresses
+            stay as they are, and so does all where the image root is that folder.
+    """
+    there = folder.resolve()
+    for example in examples:
+        root = (example.image_root or Path()).resolve()
+        if root == there:
+            yield example
+            continue
+        sources = {image.source for image in example.dialogue.images}
+        paths = {source: _path_from(there, root, source) for source in sources}
+        dialogue = example.dialogue.with_sources(paths) if sources else example.dialogue
+        yield replace(example, dialogue=dialogue, image_root=there)
+
+
+def _path_from(there: Path, root: Path, source: str) -> str:
+    if is_url(source) or Path(source).is_absolute():
+        return source
+    path = f"{os.path.relpath(root, there)}/{source}"
+    plain = os.path.normpath(path)
+    try:
+        # behind a link `..` leads elsewhere than its text says
+        is_same = (there / plain).resolve() == (root / source).resolve()
+    except (OSError, ValueError, RuntimeError):
+        is_same = False
+    return plain if is_same else path
 
 
 def _state_of(path: Path) -> tuple[int, int, int]:

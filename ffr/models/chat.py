@@ -7,12 +7,13 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from ffr.answer import CLOSED_THOUGHT, THINK_END, THINK_START, format_answer
+from ffr.answer import format_answer
 from ffr.dialogue import FilePrompt, Fragment
 from ffr.errors import ModelError
 from ffr.models.rendering import RenderingError, render
 from ffr.prompt import IMAGE_MARK
 from ffr.text import one_line
+from ffr.thoughts import closed_thought, opened_thought
 
 
 class ChatTemplate:
@@ -37,7 +38,7 @@ class ChatTemplate:
         """The id that closes the assistant's turn, as a list of one."""
         self._keeps_image_places = self._finds_image_places_kept()
         self.opened_thought = self._find_opened_thought()
-        """The end of every prompt, from a `<think>` that the template writes and leaves open.
+        """The end of every prompt, from the tag of a thought that the template leaves open.
 
         Else empty.
         """
@@ -94,7 +95,7 @@ class ChatTemplate:
 
     def closed_thought_ids(self) -> list[int]:
         """What closes the thought that every prompt opens; empty where none is opened."""
-        return self._ids(CLOSED_THOUGHT) if self.opened_thought else []
+        return self._ids(closed_thought(self.opened_thought)) if self.opened_thought else []
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
@@ -134,11 +135,10 @@ class ChatTemplate:
         return ids[:1]
 
     def _find_opened_thought(self) -> str:
-        text = self._render(
-            [{"role": "user", "content": [{"type": "text", "text": "?"}]}], ask=True
-        )
-        _, tag, thought = text.rpartition(THINK_START)
-        return tag + thought if THINK_END not in thought and tag else ""
+        messages = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+        said = self._render(messages, ask=False)
+        # rules of a template's own may name the tags before
+        return opened_thought(self._render(messages, ask=True).removeprefix(said))
 
     def _finds_image_places_kept(self) -> bool:
         """Whether the template writes an image where it stands (LLaVA-OneVision's: all first)."""

@@ -63,6 +63,10 @@ class PromptBuilder:
             answer_style=self.answer_style,
         )
 
+    def opened_prompt(self, example: Example) -> str:
+        """The words that an example is asked with, and those of the answer that the template opens."""
+        return self.prompt(example).user + self.vlm.opened_thought
+
     def __call__(
         self, example: Example, *, with_answer: bool = False, where: str | None = None
     ) -> Encoded:
@@ -115,7 +119,5 @@ class PromptBuilder:
             raise DataError(
                 "has no true answer to train on; leave it out or add `solution`", where=place
             )
-        is_thought_open = bool(self.vlm.opened_thought)
-        return wrap_answer(
-            format_answer(example.fragment), self.answer_style, is_thought_open=is_thought_open
-        )
+        answer = format_answer(example.fragment)
+        return wrap_answer(answer, self.answer_style, opened=self.vlm.opened_thought)

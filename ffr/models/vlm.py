@@ -100,7 +100,7 @@ class Vlm(nn.Module):
 
     @property
     def opened_thought(self) -> str:
-        """What a prompt ends in where its template opens a thought (from `<think>`); else empty."""
+        """What a prompt ends in where its template opens a thought, from its tag; else empty."""
         return self._chat.opened_thought
 
     @property

@@ -42,7 +42,8 @@ def format_reward(
 ) -> list[float]:
     """1 where all of a completion matches the answer pattern and no list repeats an id, else 0.
 
-    Where a prompt ends in `<think>`, the completion begins within that thought and must close it.
+    Where a prompt ends in `<think>`, or what else opens a thought (`ffr.thoughts.THOUGHT_TAGS`),
+    the completion begins within that thought and must close it.
 
     Args:
         prompts: Looked at for a thought that they open.

@@ -6,13 +6,14 @@ import functools
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from ffr.answer import THINK_START, AnswerStyle, parse_strict, unwrap_answer
+from ffr.answer import AnswerStyle, parse_strict, unwrap_answer
 from ffr.dialogue import Fragment
 from ffr.errors import DataError
 from ffr.metrics.functional.inputs import read_fragments
 from ffr.text import described
+from ffr.thoughts import THOUGHT_TAGS
 
 Completion = str | Sequence[Mapping[str, Any]]
 
@@ -76,15 +77,15 @@ def read_predictions(
     found: list[Fragment | None] = []
     for prompt, completion, style in zip(asked, listed, styles, strict=True):
         text = completion_text(completion)
-        answer = unwrap_answer(text, style, is_thought_open=_opens_thought(prompt))
+        answer = unwrap_answer(text, style, opened=_opened_by(prompt))
         found.append(None if answer is None else parse_strict(answer))
         if found[-1] is None and _CUT_MARKERS.search(text):
             warn_of_cut_markers()
     return found
 
 
-def _opens_thought(prompt: Any) -> Literal[True] | None:
-    """True where a prompt ends in `<think>`; None where that does not show.
+def _opened_by(prompt: Any) -> str | None:
+    """The tag of a thought that a prompt ends in; None where that does not show.
 
     A chat template may open the thought behind what a reward gets to see.
     """
@@ -93,7 +94,8 @@ def _opens_thought(prompt: Any) -> Literal[True] | None:
         isinstance(prompt, Sequence) and prompt and isinstance(prompt[-1], Mapping)
     ):
         return None
-    return True if completion_text(prompt).rstrip().endswith(THINK_START) else None
+    text = completion_text(prompt).rstrip()
+    return next((start for start, _ in THOUGHT_TAGS if text.endswith(start)), None)
 
 
 _CUT_MARKERS = re.compile(r"(?:\A|[\s>])\[[0-9, ]*\];\[[0-9, ]*\](?:[\s<]|\Z)")

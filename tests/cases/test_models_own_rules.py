@@ -19,6 +19,7 @@ from ffr.models.prompts import PromptBuilder
 from ffr.models.vlm import Vlm
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.rewards.functions import format_reward
+from ffr.thoughts import THOUGHT_TAGS
 from ffr.training.grpo.rollout import columns_of
 
 CHAT = Dialogue("d", tuple(Utterance("a", (f"line {number}",)) for number in range(4)))
@@ -26,17 +27,47 @@ EXAMPLES = [Example(CHAT, query, Fragment((0, 2), ())) for query in ("one", "two
 ANSWER = format_answer(Fragment((0, 2), ()))
 
 
-@pytest.fixture
-def thinking(model_folder: Callable[[str], Path], tmp_path: Path) -> Vlm:
-    """A model whose template ends every prompt in `<think>` and a line break."""
-    folder = Path(shutil.copytree(model_folder("qwen2-vl"), tmp_path / "model"))
+def _that_opens(folder: Path, tag: str) -> Vlm:
+    """The model of a folder with a template that ends every prompt in a tag and a line break."""
     template = (folder / "chat_template.jinja").read_text()
-    opened = template.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}").replace(
-        "assistant\n' }}", "assistant\n<think>\n' }}"
+    opened = template.replace("assistant\\n' }}", f"assistant\\n{tag}\\n' }}}}").replace(
+        "assistant\n' }}", f"assistant\n{tag}\n' }}}}"
     )
     assert opened != template
     (folder / "chat_template.jinja").write_text(opened)
     return load_vlm(folder)
+
+
+@pytest.fixture
+def thinking(model_folder: Callable[[str], Path], tmp_path: Path) -> Vlm:
+    """A model whose template ends every prompt in `<think>` and a line break."""
+    return _that_opens(
+        Path(shutil.copytree(model_folder("qwen2-vl"), tmp_path / "model")), "<think>"
+    )
+
+
+@pytest.mark.parametrize(("start", "end"), THOUGHT_TAGS[1:7])
+@pytest.mark.parametrize("style", ["bare", "think"])
+def test_thoughts_of_other_families_are_trained_rewarded_and_read_alike(
+    model_folder: Callable[[str], Path], tmp_path: Path, start: str, end: str, style: str
+) -> None:
+    folder = Path(shutil.copytree(model_folder("qwen2-vl"), tmp_path / "model"))
+    vlm = _that_opens(folder, start)
+    assert vlm.opened_thought == f"{start}\n"
+    builder = PromptBuilder(vlm, answer_style=style)  # type: ignore[arg-type]
+    trained = f"\n{end}\n\n{ANSWER}" if style == "bare" else f"{end}<answer>{ANSWER}</answer>"
+    assert builder.answer_text(EXAMPLES[0]) == trained
+    prompt = columns_of(builder, EXAMPLES)(0)["prompt"]
+    assert prompt.endswith(f"{start}\n")
+    written = f"line 0 and line 2{trained}"
+    assert format_reward([prompt] * 2, [written, ANSWER], answer_style=[style] * 2) == [1.0, 0.0]
+    # where a reward is not shown the end of the prompt, the completion tells
+    assert format_reward(["?"], [written], answer_style=[style]) == [1.0]
+    assert is_well_formed(vlm.opened_thought + written)
+    assert read_answer(vlm.opened_thought + written) == Fragment((0, 2), ())
+    # a tag of another family closes nothing
+    other = written.replace(end, "</think>")
+    assert format_reward([prompt], [other], answer_style=[style]) == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +83,7 @@ def test_the_trained_text_closes_the_thought_that_the_prompt_opened(
     assert shown == f"<think>\n{trained}<|im_end|>"
     assert row.num_answer_tokens == builder.count_answer_tokens(EXAMPLES[0])
     # and earns the format reward, which is given the prompt with what it opens
-    prompt = columns_of(builder, EXAMPLES)(0)["prompt"]
+    prompt = columns_of(builder.opened_prompt, EXAMPLES)(0)["prompt"]
     assert prompt.endswith("<think>\n")
     assert format_reward([prompt], [trained], answer_style=[style]) == [1.0]
     assert is_well_formed("<think>\n" + trained)

@@ -141,15 +141,46 @@ def test_convert_there_and_back(folder: Path) -> None:
     run("convert", "raw.json", "back.jsonl", "--to", "ms-swift", "--template", "en", "--force")
     assert "Requirements" in Path("back.jsonl").read_text()
     assert "the name ends in" in run("convert", "raw.json", "x.txt", "--to", "raw", code=2).output
-    note = run("convert", "raw.json", "below/x.jsonl.gz", "--to", "ms-swift").output
-    words = "data check below/x.jsonl.gz --image-root ."
-    assert f"relative to .; pass --image-root wherever it is read: ffr {words}\n" in note
-    run(*words.split()[1:])
-    # what is read with another folder than its own says that one
-    words = ["convert", "below/x.jsonl.gz", "below/y.jsonl", "--to", "raw"]
-    note = run(*words, "--image-root", "a folder").output
-    assert "data check below/y.jsonl --image-root 'a folder'\n" in note
-    assert "--image-root" not in run(*words, "--force", "--image-root", "below").output
+
+
+def test_a_new_file_in_another_folder_names_its_pictures_from_there(folder: Path) -> None:
+    data = open_dataset("good.jsonl")
+    note = run("convert", "good.jsonl", "below/x.jsonl.gz", "--to", "raw").output
+    assert (
+        "Note: its pictures stay in ., outside the folder of x.jsonl.gz; pages and servers are given "
+        "such pictures with --outside-pictures alone\n"
+    ) in note
+    checked = run("check", "below/x.jsonl.gz").output
+    assert "x.jsonl.gz: 5 of 5 records good, 0 bad;" in checked
+    moved = open_dataset("below/x.jsonl.gz")
+    assert moved.fingerprint == data.fingerprint
+    [name] = {image.source for example in data for image in example.dialogue.images}
+    assert {image.source for one in moved for image in one.dialogue.images} == {f"../{name}"}
+    # and back: to the byte, without a word
+    back = run("convert", "below/x.jsonl.gz", "back.jsonl", "--to", "ms-swift").output
+    assert "Note: its pictures" not in back
+    assert Path("back.jsonl").read_bytes() == Path("good.jsonl").read_bytes()
+    # what is read with another folder than its own is seen from there
+    words = ("convert", "good.jsonl", "c/d/y.json", "--to", "raw", "--image-root")
+    run(*words, folder)
+    assert open_dataset("c/d/y.json").fingerprint == data.fingerprint
+    run(*words, "nowhere", "--force")
+    assert f"../../nowhere/{name}" in Path("c/d/y.json").read_text()
+
+
+def test_built_files_in_another_folder_are_read_without_options(tmp_path: Path) -> None:
+    run("sample", "--out", tmp_path / "sample")
+    source = tmp_path / "sample" / "val.jsonl"
+    run("build", source, "--out", tmp_path / "far" / "long.jsonl", "--num-dialogues", "2")
+    checked = run("check", tmp_path / "far" / "long.jsonl").output
+    assert " 0 bad; 0 faults" in checked
+    sources = [
+        image.source
+        for one in open_dataset(tmp_path / "far" / "long.jsonl")
+        for image in one.dialogue.images
+    ]
+    assert sources
+    assert all(name.startswith("../sample/images/") for name in sources)
 
 
 def test_stats_of_pictures_elsewhere(folder: Path) -> None:

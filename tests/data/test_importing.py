@@ -96,7 +96,9 @@ def test_a_picture_that_is_missing_is_said(tables: Path) -> None:
 
 def test_pictures_elsewhere(tables: Path, tmp_path: Path) -> None:
     said = run("import", "lines.csv", "queries.csv", "--out", tmp_path / "b" / "x.jsonl")
-    assert "pass --image-root wherever it is read: ffr data check" in said
+    assert "its pictures stay in ., outside the folder of x.jsonl" in said
+    assert "1 of 1 records good" in run("check", tmp_path / "b" / "x.jsonl")
+    assert '"image_url": "../mine/pictures/alfama.png"' in (tmp_path / "b" / "x.jsonl").read_text()
     Path("pictures").rename(tmp_path / "pictures")
     run("import", "lines.csv", "queries.csv", "--out", "y.jsonl", code=1)
     run("import", "lines.csv", "queries.csv", "--out", "z.jsonl", "--image-root", tmp_path)

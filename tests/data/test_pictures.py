@@ -11,7 +11,8 @@ import PIL.Image
 import pytest
 
 from ffr.data import pictures
-from ffr.data.pictures import Picture, PictureMemory
+from ffr.data.pictures import Picture, PictureMemory, with_paths_from
+from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.errors import DataError
 
 
@@ -122,3 +123,29 @@ def test_a_reading_that_is_stopped_keeps_what_it_saved(
         _look(tmp_path / "memory", path)
     assert looked == ["read", "decoded"]
     assert [path.name for path in tmp_path.iterdir() if path.suffix not in (".png",)] == ["memory"]
+
+
+def test_paths_from_another_folder_lead_to_the_same_pictures(tmp_path: Path) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "real" / "deep")
+    (tmp_path / "real" / "a.png").touch()
+    (tmp_path / "data" / "b.png").touch()
+    sources = ("link/../a.png", "./b.png", "sub/../b.png", "/abs/c.png", "https://e.org/d.png")
+    (tmp_path / "data" / "sub").mkdir()
+    line = Utterance("a", tuple(Image(source) for source in sources))
+    example = Example(Dialogue("d", (line,)), "q", image_root=tmp_path / "data")
+    [moved] = with_paths_from(tmp_path / "new" / "far", [example])
+    assert [image.source for image in moved.dialogue.images] == [
+        # behind the link `..` is another folder, so the path keeps it
+        "../../data/link/../a.png",
+        "../../data/b.png",
+        "../../data/b.png",
+        "/abs/c.png",
+        "https://e.org/d.png",
+    ]
+    (tmp_path / "new" / "far").mkdir(parents=True)
+    for old, new in zip(example.image_locations(), moved.image_locations(), strict=True):
+        assert str(old) == str(new) or Path(old).samefile(new)
+    [same] = with_paths_from(tmp_path / "data", [example])
+    assert same is example
