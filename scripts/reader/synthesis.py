@@ -117,7 +117,9 @@ class Maker:
             self.by_language[piece.language].append(number)
             if piece.source == "everyday":
                 self.own[piece.language].append(number)
-        self.all_queries = [text for piece in pieces for some in piece.queries.values() for text in some]
+        self.all_queries = [
+            text for piece in pieces for some in piece.queries.values() for text in some
+        ]
 
     def make(self, rng: random.Random) -> Made:
         """One dialogue of two to nine pieces, with a query or two on each."""
@@ -210,10 +212,7 @@ class Maker:
         is_picture = torch.tensor([shown is not None for *_, shown in rows])
         # as long as "a photo of" with a class or two
         num_chars = torch.tensor(
-            [
-                len(text) if shown is None else 25 * bool(shown.any())
-                for *_, text, shown in rows
-            ]
+            [len(text) if shown is None else 25 * bool(shown.any()) for *_, text, shown in rows]
         )
         numbers = torch.arange(len(rows))
         images = torch.where(is_picture, is_picture.cumsum(0) - 1, -1)
@@ -328,8 +327,9 @@ def fits(
     """
     means = torch.stack(
         [
-            torch.stack([vectors[line_prefix + text].float() for _, text in piece.lines if text])
-            .mean(0)
+            torch.stack(
+                [vectors[line_prefix + text].float() for _, text in piece.lines if text]
+            ).mean(0)
             for piece in pieces
         ]
     )
