@@ -150,7 +150,7 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
         locate(fitted_on, split=call.asking.fit_split, echo=say)
     model = opened() if choice.takes_images is None else None
     takes_images = choice.takes_images if model is None else model.takes_images
-    if call.wrong_pictures and choice.kind == "embedding" and not takes_images:
+    if call.wrong_pictures and choice.kind in ("embedding", "reader") and not takes_images:
         raise UsageError(
             "--wrong-pictures has no meaning beside an encoder of texts, which looks at no picture"
         )

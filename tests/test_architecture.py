@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.run_log": {"ffr.files"},
     "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped", "ffr.text"},
     "ffr.run_summary": {"ffr.errors", "ffr.files", "ffr.run_log", "ffr.runs"},
-    "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
+    "ffr.settings": {"ffr.errors", "ffr.runs", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
     "ffr.metrics": {"ffr.answer", "ffr.dialogue", "ffr.text"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook"},
@@ -89,7 +89,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.encoders",
         "ffr.images",
         "ffr.metrics",
-        "ffr.models",
         "ffr.settings",
     },
     "ffr.retrieval": _DOORS
@@ -101,6 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.images",
         "ffr.metrics",
         "ffr.models",
+        "ffr.reader",
         "ffr.runs",
         "ffr.settings",
     },
@@ -131,10 +131,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.runs",
         "ffr.settings",
     },
-    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.settings", "ffr.training.common"},
+    "ffr.training.sft": _DOORS
+    | {"ffr.data", "ffr.models", "ffr.runs", "ffr.settings", "ffr.training.common"},
     "ffr.training.grpo": _DOORS
     | {
         "ffr.data",
+        "ffr.embedding",
         "ffr.encoders",
         "ffr.files",
         "ffr.models",

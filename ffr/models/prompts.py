@@ -64,6 +64,10 @@ class PromptBuilder:
             answer_style=self.answer_style,
         )
 
+    def opened_prompt(self, example: Example) -> str:
+        """The words that an example is asked with, and those of the answer that the template opens."""
+        return self.prompt(example).user + self.vlm.opened_thought
+
     def __call__(
         self, example: Example, *, with_answer: bool = False, where: str | None = None
     ) -> Encoded:

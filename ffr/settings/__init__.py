@@ -30,7 +30,7 @@ from ffr.settings.sources import (
     resumed_fingerprint,
     to_yaml,
 )
-from ffr.settings.stages import NEWEST, GrpoConfig, SftConfig, StageConfig
+from ffr.settings.stages import NEWEST, GrpoConfig, SftConfig, StageConfig, VlmStageConfig
 from ffr.settings.words import closest, nearest
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Settings",
     "SftConfig",
     "StageConfig",
+    "VlmStageConfig",
     "checked",
     "closest",
     "config_fingerprint",

@@ -49,6 +49,61 @@ class StageConfig(Settings):
     skip_bad: bool = setting(
         False, "leave bad records out, counted, instead of stopping at the first", by_content=True
     )
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", "auto = bf16 on a GPU that has it, else fp32"
+    )
+    epochs: float = setting(1.0, "passes over the training data", above=0)
+    max_steps: int | None = setting(
+        None, "stop after this many optimizer steps even if epochs are left", low=1
+    )
+    batch_size: int = setting(1, "dialogues a device takes at once", low=1)
+    accumulate: int = setting(4, "batches a device adds up before an optimizer step", low=1)
+    learning_rate: float = setting(1e-4, "peak learning rate", above=0)
+    warmup_share: float = setting(
+        0.05,
+        "share of the steps over which the learning rate rises; a cosine follows",
+        low=0,
+        high=1,
+    )
+    weight_decay: float = setting(0.01, "AdamW weight decay", low=0)
+    max_grad_norm: float = setting(1.0, "gradients are scaled down to this norm; 0 = never", low=0)
+
+    val_every_steps: int | None = setting(
+        None, "validate every so many steps", low=1, unset="four times a run"
+    )
+    val_examples: int = setting(64, "validation examples that are answered for F1; 0 = none", low=0)
+    checkpoint_every_steps: int = setting(
+        50, "write a checkpoint every so many steps", low=1, decides_result=False
+    )
+    keep_checkpoints: int = setting(
+        2, "newest checkpoints that are kept", low=1, decides_result=False
+    )
+
+    seed: int = setting(0, "seed of data order, adapter and dropout", low=0, high=2**32 - 1)
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device")
+    devices: int = setting(1, "processes, one a device", low=1)
+    strategy: str = setting(
+        "auto", "Lightning strategy by name: auto, ddp, fsdp, deepspeed_stage_2, …"
+    )
+    # the last bits of a sum may hang on it, as they hang on the machine, which no setting names
+    num_threads: int | None = setting(
+        None, "CPU threads a process uses", low=1, unset="torch's choice", decides_result=False
+    )
+    num_workers: int = setting(
+        2, "threads that read and encode ahead of training", low=0, decides_result=False
+    )
+    wandb_project: str | None = setting(
+        None,
+        "also log to this Weights & Biases project (extra `wandb`)",
+        unset="do not",
+        decides_result=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class VlmStageConfig(StageConfig):
+    """Settings of the stages that train a vision-language model."""
+
     template: Literal["zh", "en"] | None = setting(None, "prompt template", unset=_OF_PROMPT)
     query_position: Literal["first", "last"] | None = setting(
         None, "query before or after the dialogue", unset=_OF_PROMPT
@@ -73,9 +128,6 @@ class StageConfig(Settings):
     trust_remote_code: bool = setting(
         False, "run code that comes with the model; only for a model you trust", typed_only=True
     )
-    precision: Literal["auto", "fp32", "bf16"] = setting(
-        "auto", "auto = bf16 on a GPU that has it, else fp32"
-    )
     gradient_checkpointing: bool = setting(
         True, "recompute activations in the backward pass to save memory"
     )
@@ -98,64 +150,18 @@ class StageConfig(Settings):
         4096, "size bound of that folder", low=1, decides_result=False
     )
 
-    epochs: float = setting(1.0, "passes over the training data", above=0)
-    max_steps: int | None = setting(
-        None, "stop after this many optimizer steps even if epochs are left", low=1
-    )
-    batch_size: int = setting(1, "dialogues a device takes at once", low=1)
-    accumulate: int = setting(4, "batches a device adds up before an optimizer step", low=1)
-    learning_rate: float = setting(1e-4, "peak learning rate", above=0)
-    warmup_share: float = setting(
-        0.05,
-        "share of the steps over which the learning rate rises; a cosine follows",
-        low=0,
-        high=1,
-    )
-    weight_decay: float = setting(0.01, "AdamW weight decay", low=0)
-    max_grad_norm: float = setting(1.0, "gradients are scaled down to this norm; 0 = never", low=0)
-
-    val_every_steps: int | None = setting(
-        None, "validate every so many steps", low=1, unset="four times a run"
-    )
-    val_examples: int = setting(64, "validation examples that are answered for F1; 0 = none", low=0)
     val_batch_tokens: int = setting(16_384, "prompt tokens answered at once in validation", low=16)
     max_new_tokens: int = setting(512, "longest answer that validation lets the model write", low=8)
-    checkpoint_every_steps: int = setting(
-        50, "write a checkpoint every so many steps", low=1, decides_result=False
-    )
-    keep_checkpoints: int = setting(
-        2, "newest checkpoints that are kept", low=1, decides_result=False
-    )
-
-    seed: int = setting(0, "seed of data order, adapter and dropout", low=0, high=2**32 - 1)
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device")
-    devices: int = setting(1, "processes, one a device", low=1)
-    strategy: str = setting(
-        "auto", "Lightning strategy by name: auto, ddp, fsdp, deepspeed_stage_2, …"
-    )
-    # the last bits of a sum may hang on it, as they hang on the machine, which no setting names
-    num_threads: int | None = setting(
-        None, "CPU threads a process uses", low=1, unset="torch's choice", decides_result=False
-    )
     pad_to_multiple_of: int = setting(
         1,
         "packed sequences are filled up to a multiple of these tokens: fewer different lengths, "
         "for which a CPU keeps less memory (64)",
         low=1,
     )
-    num_workers: int = setting(
-        2, "threads that read and encode ahead of training", low=0, decides_result=False
-    )
-    wandb_project: str | None = setting(
-        None,
-        "also log to this Weights & Biases project (extra `wandb`)",
-        unset="do not",
-        decides_result=False,
-    )
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class SftConfig(StageConfig):
+class SftConfig(VlmStageConfig):
     """Everything that decides what `ffr train sft` does.
 
     >>> SftConfig(learning_rate=2e-4).learning_rate
@@ -182,7 +188,7 @@ class SftConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class GrpoConfig(StageConfig):
+class GrpoConfig(VlmStageConfig):
     """Everything that decides what `ffr train grpo` does; a prompt is a dialogue with a query.
 
     >>> GrpoConfig().num_generations, GrpoConfig().clip_high

@@ -16,7 +16,7 @@ from ffr.evaluation import run as run_module
 from ffr.evaluation.bootstrap import interval_table
 from ffr.evaluation.results import Results
 from ffr.markup import latex_text, markdown_text
-from ffr.retrieval.opening import OpenReader
+from ffr.retrieval.opening import OpenRetriever
 from ffr.suites import run as bench_module
 from ffr.suites.run import TABLE_FILES, cell_folder, run_suite
 from ffr.suites.suite import read_suite
@@ -360,7 +360,7 @@ def fakes(monkeypatch, fake_retriever):
         if choice.kind != "vlm":
             return real(choice, settings, **options)
         opened.append(fake_retriever(**(arguments.pop(0) if arguments else {})))
-        return OpenReader(opened[-1], takes_images=True)
+        return OpenRetriever(opened[-1], takes_images=True)
 
     monkeypatch.setattr(bench_module, "open_model", open_model)
     return arguments, opened
