@@ -35,6 +35,7 @@ from ffr.evaluation.scoring import SLICES, ScoredRows, ScoreTable
 from ffr.files import check_as_written
 from ffr.metrics.functional.figures import F1
 from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE
+from ffr.text import counted
 
 SCHEMA = 2
 """Version of what `ffr compare --json` prints. 2: a slice without answers is null."""
@@ -212,7 +213,7 @@ def _have_same_texts(first: Results, second: Results) -> bool:
 def _data_words(results: Results) -> str:
     data = results.data
     part = f" {data['split']}" if data.get("split") else ""
-    return f"{data.get('dataset')}{part}, {data.get('num_examples')} queries, fingerprint {str(data['fingerprint'])[:12]}"
+    return f"{data.get('dataset')}{part}, {counted(data.get('num_examples', 0), 'query')}, fingerprint {str(data['fingerprint'])[:12]}"
 
 
 def p_value(differences: npt.NDArray[np.float64]) -> float:

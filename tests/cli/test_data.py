@@ -60,7 +60,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_check(folder: Path) -> None:
     output = run("check", "good.jsonl").output
     assert (
-        "good.jsonl: 5 of 5 records good, 0 bad; 0 faults, 0 warnings; 5 dialogues, 5 queries, 1 pictures"
+        "good.jsonl: 5 of 5 records good, 0 bad; 0 faults, 0 warnings; 5 dialogues, 5 queries, 1 picture looked at"
         in output
     )
     bad = {**_record(9), "images": ["none.png"], "odd": 1}
@@ -117,7 +117,7 @@ def test_stats_of_what_is_good(folder: Path) -> None:
     assert "good.jsonl:6: " in run("stats", "good.jsonl", code=1).output
     result = CliRunner().invoke(ffr, ["data", "stats", "good.jsonl", "--skip-bad", "--json"])
     assert json.loads(result.stdout)["num_left_out"] == 1
-    assert "1 bad records or queries left out:" in result.stderr
+    assert "1 bad record or query left out:" in result.stderr
 
 
 def test_convert_there_and_back(folder: Path) -> None:

@@ -194,7 +194,7 @@ def test_no_sample_scores_zero():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (([((0,), ())], [], [1], [0]), "1 predictions, 0 targets, 1 and 1 dialogue sizes"),
+        (([((0,), ())], [], [1], [0]), "1 prediction, 0 targets, 1 and 1 dialogue sizes"),
         (
             ([((-1,), ())], [((0,), ())], [1], [0]),
             "prediction 0: utterance ids hold -1; write whole numbers that count from 0",
