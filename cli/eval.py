@@ -16,6 +16,7 @@ from ffr.cli.model_options import with_options
 from ffr.cli.output import print_json, progress_bar, say, say_aside
 from ffr.errors import UsageError
 from ffr.progress import Say
+from ffr.text import counted
 
 if TYPE_CHECKING:
     from ffr.data.dataset import ExampleDataset, FirstExamples
@@ -149,7 +150,7 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
         locate(fitted_on, split=call.asking.fit_split, echo=say)
     model = opened() if choice.takes_images is None else None
     takes_images = choice.takes_images if model is None else model.takes_images
-    if call.wrong_pictures and choice.kind == "embedding" and not takes_images:
+    if call.wrong_pictures and choice.kind in ("embedding", "reader") and not takes_images:
         raise UsageError(
             "--wrong-pictures has no meaning beside an encoder of texts, which looks at no picture"
         )
@@ -209,7 +210,7 @@ def _ask(
     from ffr.evaluation.run import evaluate
     from ffr.retrieval.lexical import BASELINES
 
-    say(f"{len(examples)} queries; output folder {folder}")
+    say(f"{counted(len(examples), 'query')}; output folder {folder}")
     with progress_bar(call.progress, "answers", len(examples)) as advance:
         return evaluate(
             examples,

@@ -26,6 +26,7 @@ from ffr.settings import (
 _BESIDE = {
     "vlm": "a vision-language model on this machine",
     "api": "api:, whose model runs elsewhere",
+    "reader": "a reader, which reads no prompt and writes no text",
     "embedding": "embedding:, which reads no prompt and writes no text",
     "baseline": "baseline:, which neither reads a prompt nor loads a model",
     "fusion": "baseline:bm25+ENCODER, which reads no prompt and has nothing to fit",
@@ -59,7 +60,7 @@ class EvalCall(AnswerConfig):
     split: str = setting("val", "part of a named set")
     model: str | None = setting(
         None,
-        "a run, a folder, a hub id, `tiny`, embedding:ENCODER (what --encoder names), "
+        "a run, a folder, a hub id, `reader`, `tiny`, embedding:ENCODER (what --encoder names), "
         "baseline:NAME (everything, nothing, random-third, overlap, bm25, bm25+ENCODER), or "
         "api:URL#MODEL (an OpenAI-compatible server, such as "
         "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct)",
@@ -118,7 +119,7 @@ class EvalCall(AnswerConfig):
     @property
     def kind(self) -> ModelKind:
         """The kind of model that is asked; where none is named, it is the newest run."""
-        return "vlm" if self.model is None else kind_of(self.model)
+        return kind_asked(self.model)
 
     @property
     def asking(self) -> AnswerConfig:
@@ -155,6 +156,20 @@ def eval_options(kind: type[EvalCall] = EvalCall) -> tuple[Option, ...]:
     return setting_options(kind, [*own, *inherited])
 
 
+def kind_asked(model: str | None) -> ModelKind:
+    """The kind of what `--model` names; where it names nothing, of the newest finished run.
+
+    Args:
+        model: What it names.
+    """
+    if model is not None:
+        return kind_of(model)
+    from ffr.runs import RUNS_FOLDER, newest_finished_run
+
+    run = newest_finished_run(Path(RUNS_FOLDER))
+    return "vlm" if run is None else kind_of(str(run))
+
+
 def is_given(ctx: click.Context, name: str) -> bool:
     """Whether an option was named, and does not just have its default."""
     return ctx.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)
@@ -174,7 +189,7 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
         for name in known:
             if name in given - _FOR_PREDICTIONS - (_OF_DATA if is_joined else set()):
                 _refuse(name, f"--predictions, which uses no model{beside}")
-    kind = "vlm" if options["model"] is None else kind_of(options["model"])
+    kind = kind_asked(options["model"])
     kinds = {kind} if options["encoder"] is None else {kind, COHERENCE_ENCODER}
     for name, item in known.items():
         if name in given and item.about.of and not item.about.of & kinds:

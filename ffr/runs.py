@@ -2,7 +2,8 @@
 
 A run folder holds `run.json` (the record: stage, status, seed, fingerprints, versions),
 `config.yaml` (the resolved configuration), `metrics.csv`, `tensorboard/`, `checkpoints/`,
-`adapter/`, `merged/` (a plain Hugging Face folder) and `curve.png`.
+`adapter/`, `merged/` (a plain Hugging Face folder) and `curve.png`; of a reader, `reader/` in place
+of the two.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from ffr.errors import ModelError, UsageError
 from ffr.files import is_passing, make_folder, make_new_folder, replace_json
+from ffr.text import is_url, one_line
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
+READER = "reader"
+"""The reader that comes with ffr, and the folder of a run that holds the one it made."""
+READER_FILE = "reader.json"
+"""By which a reader's folder is known."""
 Status = Literal["running", "interrupted", "failed", "finished"]
 
 
@@ -144,15 +150,35 @@ class ModelSource:
     run: Path | None = None
 
     @property
+    def is_reader(self) -> bool:
+        """Whether it is a reader, and no vision-language model."""
+        return (Path(self.location) / READER_FILE).is_file()
+
+    @property
     def has_files(self) -> bool:
         """Whether its files are in a folder here, not to be fetched from the hub."""
         return Path(self.location).is_dir()
 
 
+def is_reader(spec: str) -> bool:
+    """Whether a text names a reader: the one that comes with ffr, a reader's folder, or its run's.
+
+    >>> is_reader("reader"), is_reader("tiny")
+    (True, False)
+    """
+    if spec == READER:
+        return True
+    places = (Path(spec) / READER_FILE, Path(spec) / READER / READER_FILE)
+    try:
+        return any(place.is_file() for place in places)
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def resolve_model(spec: str) -> ModelSource:
     """Tells which model `--model` means.
 
-    `tiny`, a run folder (its merged model), a model folder, or a hub id.
+    `tiny`, `reader`, a run folder (its merged model or reader), a model folder, or a hub id.
 
     Raises:
         UsageError: where the run has no model to use, or the text is a path that does not exist.
@@ -164,12 +190,35 @@ def resolve_model(spec: str) -> ModelSource:
         from ffr.shipped.tiny import TINY_FOLDER
 
         return ModelSource(str(TINY_FOLDER), "tiny")
+    if spec == READER:
+        from ffr.shipped.reader import READER_FOLDER
+
+        if not (READER_FOLDER / READER_FILE).is_file():
+            raise UsageError(
+                "the reader's weights do not come with this version; train a reader by `ffr train "
+                "reader --dataset FILE`, and name its run"
+            )
+        return ModelSource(str(READER_FOLDER), READER)
     if spec.startswith(("http://", "https://")):
         raise UsageError(
             f"{spec} is an address; a server is written api:{spec.partition('#')[0]}#MODEL"
         )
+    if is_url(spec):
+        # what the library takes for a name of the hub is none
+        named = spec.removeprefix("file://").removeprefix("file:")
+        is_file = spec.startswith("file:") and named
+        remedy = (
+            f"a folder is named by its path: {named}"
+            if is_file
+            else "fetch the model, and name its folder"
+        )
+        raise UsageError(
+            f"{one_line(spec, 80)} is an address, and --model takes none such; {remedy}"
+        )
     path = Path(spec)
     if (path / RECORD_FILE).is_file():
+        if is_reader(spec):
+            return ModelSource(str(path / READER), path.name, path)
         merged = path / "merged"
         if not (merged / "config.json").is_file():
             status = RunRecord.load(path).status

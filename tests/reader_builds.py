@@ -1,11 +1,17 @@
-"""An encoder of letters, whose vectors a reader can be built on in no time."""
+"""Encoders and readers that are built in no time: of letters, and of random weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from ffr.embedding import load_encoder
+from ffr.reader.likeness import Background
+from ffr.reader.model import Reader
+from ffr.reader.network import NetworkShape
 
 WIDTH = 32
 
@@ -26,3 +32,21 @@ class LetterEncoder:
             for char in text:
                 rows[row, ord(char) % WIDTH] += 1
         return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def build_reader(folder: Path, encoder: Path, *, seed: int = 0, nothing_from: float = 0.9) -> Path:
+    """Writes a reader of random weights over a sentence encoder's folder."""
+    found = load_encoder(encoder)
+    vectors = torch.nn.functional.normalize(
+        torch.randn(2, 1, 40, found.embed_texts(["a"]).shape[1], generator=torch.manual_seed(1)),
+        dim=-1,
+    )
+    reader = Reader.untrained(
+        found,
+        Background(vectors[0], vectors[1]),
+        seed=seed,
+        shape=NetworkShape(width=16, num_heads=2, num_layers=1, dropout=0.0),
+        nothing_from=nothing_from,
+    )
+    reader.save(folder)
+    return folder

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.dialogue": {"ffr.notebook", "ffr.text"},
     "ffr.answer": {"ffr.errors", "ffr.dialogue", "ffr.text", "ffr.thoughts"},
     "ffr.thoughts": set(),
-    "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
+    "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.text"},
     "ffr.files": {"ffr.errors"},
     "ffr.images": {"ffr.errors", "ffr.text"},
     "ffr.markup": {"ffr.text"},
@@ -57,9 +57,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.parts": {"ffr.images", "ffr.text"},
     "ffr.model_files": {"ffr.errors", "ffr.files", "ffr.text"},
     "ffr.run_log": {"ffr.files"},
-    "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
+    "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped", "ffr.text"},
     "ffr.run_summary": {"ffr.errors", "ffr.files", "ffr.run_log", "ffr.runs"},
-    "ffr.settings": {"ffr.errors", "ffr.shipped", "ffr.text"},
+    "ffr.settings": {"ffr.errors", "ffr.runs", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
     "ffr.metrics": {"ffr.answer", "ffr.dialogue", "ffr.text"},
     "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook"},
@@ -92,7 +92,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.encoders",
         "ffr.images",
         "ffr.metrics",
-        "ffr.models",
         "ffr.parts",
         "ffr.settings",
     },
@@ -105,6 +104,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.images",
         "ffr.metrics",
         "ffr.models",
+        "ffr.reader",
         "ffr.runs",
         "ffr.settings",
     },
@@ -123,22 +123,33 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.common": _DOORS
     | {
         "ffr.data",
-        "ffr.embedding.loading",
-        "ffr.embedding.packaged",
+        "ffr.embedding",
         "ffr.files",
         "ffr.markup",
         "ffr.metrics",
         "ffr.model_files",
         "ffr.models",
         "ffr.provenance",
+        "ffr.reader",
         "ffr.run_log",
         "ffr.runs",
         "ffr.settings",
     },
-    "ffr.training.sft": _DOORS | {"ffr.data", "ffr.models", "ffr.settings", "ffr.training.common"},
+    "ffr.training.reader": _DOORS
+    | {
+        "ffr.data",
+        "ffr.embedding",
+        "ffr.reader",
+        "ffr.runs",
+        "ffr.settings",
+        "ffr.training.common",
+    },
+    "ffr.training.sft": _DOORS
+    | {"ffr.data", "ffr.models", "ffr.runs", "ffr.settings", "ffr.training.common"},
     "ffr.training.grpo": _DOORS
     | {
         "ffr.data",
+        "ffr.embedding",
         "ffr.encoders",
         "ffr.files",
         "ffr.models",
@@ -444,7 +455,7 @@ def test_the_guard_sees_a_path_that_is_not_here() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"],
+    [], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
     ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["runs"], ["runs", "list"], ["runs", "show"], ["runs", "clean"], ["data"],

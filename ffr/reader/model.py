@@ -18,7 +18,7 @@ from ffr.dialogue import Dialogue
 from ffr.errors import ModelError
 from ffr.files import replaced_folder
 from ffr.reader.decision import best_set
-from ffr.reader.files import read_parts, write_parts
+from ffr.reader.files import parts_digest, read_parts, write_parts
 from ffr.reader.likeness import Background, check_queries, likenesses
 from ffr.reader.network import NetworkInputs, ReaderNetwork
 from ffr.reader.settings import ReaderSettings
@@ -96,6 +96,11 @@ class Reader:
             networks = [ReaderNetwork(chosen.shape).eval() for _ in range(chosen.num_networks)]
         return cls(networks, background, chosen)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, background and settings: all that decides what it says."""
+        return parts_digest(self.networks, self.background, self.settings)
+
     def units(
         self,
         dialogue: Dialogue,
@@ -147,6 +152,21 @@ class Reader:
             torch.ones(num_queries, len(units), dtype=torch.bool),
         )
 
+    def logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
+        """Calibrated logits of units (B, N), on the condition that there is anything, and of nothing (B,).
+
+        The networks' mean, with gradient; of no meaning where `inputs.mask` is False.
+
+        Args:
+            inputs: A batch of B queries.
+        """
+        settings = self.settings
+        units, nothing = zip(*(network(inputs) for network in self.networks), strict=True)
+        return (
+            torch.stack(units).mean(0) * settings.scale + settings.shift,
+            torch.stack(nothing).mean(0) * settings.nothing_scale + settings.nothing_shift,
+        )
+
     @torch.no_grad()
     def predict(self, units: Units, queries: Tensor) -> list[ReaderPrediction]:
         """What each query means in a dialogue, in order.
@@ -194,8 +214,8 @@ class Reader:
         batches = [self.inputs(units, queries[start : start + _BATCH]) for start in starts]
         if not batches:
             return torch.zeros(0, len(units)), torch.zeros(0)
-        found, absent = zip(*(_probabilities(self, inputs) for inputs in batches), strict=True)
-        return torch.cat(found), torch.cat(absent)
+        found, absent = zip(*(self.logits(inputs) for inputs in batches), strict=True)
+        return torch.sigmoid(torch.cat(found)), torch.sigmoid(torch.cat(absent))
 
     def _check_encoder(self, digest: str, name: str) -> None:
         if digest != self.settings.encoder:
@@ -223,18 +243,6 @@ class Reader:
         """
         networks, background, settings = read_parts(Path(folder))
         return cls(networks, background, settings)
-
-
-def _probabilities(reader: Reader, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
-    """Of the networks' mean logits: (B, n) of units and (B,) of nothing."""
-    settings = reader.settings
-    units, nothing = zip(*(network(inputs) for network in reader.networks), strict=True)
-    return (
-        torch.sigmoid(torch.stack(units).mean(0) * settings.scale + settings.shift),
-        torch.sigmoid(
-            torch.stack(nothing).mean(0) * settings.nothing_scale + settings.nothing_shift
-        ),
-    )
 
 
 def _stretches(length: int, size: int, overlap: int) -> list[tuple[int, int, int, int]]:

@@ -1,6 +1,6 @@
 """From what `--model` names to the retriever that answers.
 
-A name is a folder, a run, a hub id, api:URL#MODEL, embedding:ENCODER, baseline:NAME or
+A name is a folder, a run, a hub id, `reader`, api:URL#MODEL, embedding:ENCODER, baseline:NAME or
 baseline:bm25+ENCODER.
 """
 
@@ -23,6 +23,7 @@ from ffr.embedding import CachedEncoder, Encoder
 from ffr.encoders import open_encoder
 from ffr.errors import UsageError
 from ffr.progress import Progress, Say
+from ffr.reader.model import Reader
 from ffr.retrieval.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, split_name
 from ffr.retrieval.api_client import Limits
 from ffr.retrieval.chat_protocol import Prices
@@ -36,6 +37,7 @@ from ffr.retrieval.embedding import (
 from ffr.retrieval.fusion import FUSION_PREFIX, FusionRetriever
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.retrieval.reader import ReaderRetriever
 from ffr.retrieval.rules import EncoderRules, ServerRules, vlm_rules
 from ffr.retrieval.selection import Selection
 from ffr.retrieval.vlm import VlmRetriever
@@ -70,7 +72,9 @@ class ModelChoice:
     @property
     def takes_images(self) -> bool | None:
         """Whether it looks at pictures; None where that is known once it is loaded."""
-        return None if self.kind == "embedding" else self.kind not in ("baseline", "fusion")
+        if self.kind in ("embedding", "reader"):
+            return None
+        return self.kind not in ("baseline", "fusion")
 
     @property
     def name(self) -> str:
@@ -143,7 +147,7 @@ def rules_of(
     Raises:
         ModelError: where its files cannot be used.
     """
-    if choice.source is not None:
+    if choice.kind == "vlm" and choice.source is not None:
         return vlm_rules(choice.source.location, trust_remote_code=trust_remote_code)
     if model is not None and model.encoder is not None and model.takes_images:
         return EncoderRules(model.encoder)
@@ -165,9 +169,8 @@ def choose_model(model: str | None) -> ModelChoice:
             return ModelChoice(
                 "vlm", "tiny", "tiny (no finished run under ./runs)", resolve_model("tiny")
             )
-        return ModelChoice(
-            "vlm", str(run), f"the newest finished run {run}", resolve_model(str(run))
-        )
+        label = f"the newest finished run {run}"
+        return ModelChoice(kind_of(str(run)), str(run), label, resolve_model(str(run)))
     kind = kind_of(model)
     if kind == "api":
         return ModelChoice(kind, model, API_PREFIX + split_name(model)[1])
@@ -217,6 +220,9 @@ def open_model(
     if choice.kind == "embedding":
         encoder = open_encoder_of(choice.spec.removeprefix(EMBEDDING_PREFIX), settings)
         return OpenEmbedding(FragmentScorer(encoder, settings.neighbours), name=name)
+    if choice.kind == "reader":
+        assert choice.source is not None
+        return OpenRetriever(reader_retriever(choice.source, settings, name), takes_images=False)
     if choice.kind == "api":
         retriever: Retriever = ApiRetriever(
             choice.spec,
@@ -253,7 +259,7 @@ def open_model(
             batch_tokens=settings.batch_tokens,
             with_logprobs=settings.logprobs,
         )
-    return OpenReader(retriever, takes_images=choice.takes_images is True)
+    return OpenRetriever(retriever, takes_images=choice.takes_images is True)
 
 
 def data_to_fit(settings: AnswerConfig, dataset: str, split: str | None) -> str:
@@ -280,7 +286,7 @@ def data_to_fit(settings: AnswerConfig, dataset: str, split: str | None) -> str:
     return dataset
 
 
-class OpenReader:
+class OpenRetriever:
     """What answers by itself, whatever the data: an `OpenModel`.
 
     Args:
@@ -294,6 +300,8 @@ class OpenReader:
 
     @property
     def encoder(self) -> Encoder | None:
+        if isinstance(self._reader, ReaderRetriever):
+            return self._reader.encoder
         if not isinstance(self._reader, VlmRetriever):
             return None
         from ffr.embedding.policy import PolicyEncoder
@@ -390,6 +398,23 @@ def open_encoder_of(name: str, settings: AnswerConfig, policy: Encoder | None = 
     if settings.encoder_cache is None:
         return encoder
     return CachedEncoder(encoder, Path(settings.encoder_cache), max_bytes=_CACHE_BYTES)
+
+
+def reader_retriever(source: ModelSource, settings: AnswerConfig, name: str) -> ReaderRetriever:
+    """Loads a reader and its encoder, and puts a retriever around them.
+
+    Args:
+        source: Where the reader is.
+        settings: Device and cache of its encoder.
+        name: What tables call it.
+
+    Raises:
+        UsageError: where the device is not here.
+        ModelError: where the reader or its encoder cannot be loaded.
+    """
+    reader = Reader.load(source.location)
+    encoder = open_encoder_of(reader.settings.encoder_name, settings)
+    return ReaderRetriever(reader, encoder, name=name)
 
 
 def usable_device(device: str) -> str:

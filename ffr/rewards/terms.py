@@ -20,10 +20,8 @@ import torch
 from torch import Tensor
 
 from ffr.embedding import CachedEncoder, Encoder
-from ffr.embedding.policy import PolicyEncoder
 from ffr.encoders import open_encoder
 from ffr.errors import FfrError, UsageError
-from ffr.models.vlm import Vlm
 from ffr.rewards.functions import (
     FragmentF1Reward,
     FragmentOrderReward,
@@ -158,12 +156,13 @@ def total_rewards(values: Tensor, terms: Sequence[RewardTerm]) -> Tensor:
 # -- what the settings ask for ---------------------------------------------------------------------
 
 
-def reward_terms(config: GrpoConfig, vlm: Vlm) -> list[RewardTerm]:
+def reward_terms(config: GrpoConfig, policy: Encoder, *, device: str = "cpu") -> list[RewardTerm]:
     """The rewards that the settings ask for, with their weights.
 
     Args:
         config: The settings.
-        vlm: The policy, whose features the order reward takes where `encoder=policy`.
+        policy: The policy's own vectors, which the order reward takes where `encoder=policy`.
+        device: Kind of device that the policy works on, where another encoder works too.
 
     Raises:
         UsageError: where none has a weight, or one of the user's own cannot be found.
@@ -175,7 +174,7 @@ def reward_terms(config: GrpoConfig, vlm: Vlm) -> list[RewardTerm]:
         ),
     ]
     if config.order_weight:
-        reward = FragmentOrderReward(_reward_encoder(config, vlm))
+        reward = FragmentOrderReward(_reward_encoder(config, policy, device))
         terms.append(RewardTerm("order", reward, config.order_weight))
     terms.append(RewardTerm("mcc", fragment_mcc_reward, config.mcc_weight))
     if config.overlong_tokens:
@@ -233,10 +232,10 @@ def _refuse_shared_columns(names: Sequence[str]) -> None:
         taken.add(name)
 
 
-def _reward_encoder(config: GrpoConfig, vlm: Vlm) -> Encoder:
+def _reward_encoder(config: GrpoConfig, policy: Encoder, device: str) -> Encoder:
     # an export beside a policy on a GPU may work on the CPU, where ONNX Runtime cannot use the GPU
-    device = "auto" if vlm.device.type == "cuda" else vlm.device.type
-    encoder = open_encoder(config.encoder, device=device, policy=PolicyEncoder(vlm))
+    device = "auto" if device == "cuda" else device
+    encoder = open_encoder(config.encoder, device=device, policy=policy)
     if not encoder.takes_images:
         raise UsageError(
             f"setting encoder: {config.encoder} encodes texts only, and the order reward compares "

@@ -30,20 +30,31 @@ from ffr.settings.sources import (
     resumed_fingerprint,
     to_yaml,
 )
-from ffr.settings.stages import NEWEST, GrpoConfig, SftConfig, StageConfig
+from ffr.settings.stages import (
+    NEWEST,
+    SCRATCH,
+    GrpoConfig,
+    ReaderConfig,
+    SftConfig,
+    StageConfig,
+    VlmStageConfig,
+)
 from ffr.settings.words import closest, nearest
 
 __all__ = [
     "COHERENCE_ENCODER",
     "CONFIG",
     "NEWEST",
+    "SCRATCH",
     "AnswerConfig",
     "Declared",
     "GrpoConfig",
     "ModelKind",
+    "ReaderConfig",
     "Settings",
     "SftConfig",
     "StageConfig",
+    "VlmStageConfig",
     "checked",
     "closest",
     "config_fingerprint",

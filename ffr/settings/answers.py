@@ -7,20 +7,21 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from ffr.errors import UsageError
+from ffr.runs import is_reader
 from ffr.settings.declaration import CONFIG, Settings, declared, setting
 
-ModelKind = Literal["vlm", "api", "embedding", "baseline", "fusion"]
-"""What answers: a vision-language model here, a server, an encoder, a trivial baseline, words and an
-encoder together."""
+ModelKind = Literal["vlm", "api", "reader", "embedding", "baseline", "fusion"]
+"""What answers: a vision-language model here, a server, a reader, an encoder, a trivial baseline, words
+and an encoder together."""
 
 COHERENCE_ENCODER = "coherence-encoder"
 """Stands among the kinds of a setting that the encoder of `ffr eval --coherence` has too."""
 
-_READERS = ("vlm", "api")
+_WRITERS = ("vlm", "api")
 
 
 def kind_of(model: str) -> ModelKind:
-    """What kind of model a text names; it need not exist.
+    """What kind of model a text names; it need not exist, but a folder is looked into.
 
     >>> kind_of("baseline:overlap"), kind_of("runs/sft-tiny-001")
     ('baseline', 'vlm')
@@ -29,6 +30,8 @@ def kind_of(model: str) -> ModelKind:
     """
     if model.startswith("baseline:bm25+"):
         return "fusion"
+    if is_reader(model):
+        return "reader"
     kinds: tuple[ModelKind, ...] = ("api", "embedding", "baseline")
     return next((kind for kind in kinds if model.startswith(f"{kind}:")), "vlm")
 
@@ -43,11 +46,11 @@ class AnswerConfig(Settings):
 
     constrained: bool = setting(False, "let the model write well-formed answers only", of="vlm")
     batch_tokens: int = setting(16_384, "prompt tokens answered at once", low=1, of="vlm")
-    max_new_tokens: int = setting(512, "longest answer, in tokens", low=1, of=_READERS)
+    max_new_tokens: int = setting(512, "longest answer, in tokens", low=1, of=_WRITERS)
     device: str = setting(
         "auto",
         "where it runs: auto, cpu, cuda, cuda:1, mps",
-        of=("vlm", "embedding", "fusion", COHERENCE_ENCODER),
+        of=("vlm", "reader", "embedding", "fusion", COHERENCE_ENCODER),
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
@@ -55,21 +58,21 @@ class AnswerConfig(Settings):
         of="vlm",
     )
     template: Literal["zh", "en"] | None = setting(
-        None, "prompt template", unset="the model's, else the file's", of=_READERS
+        None, "prompt template", unset="the model's, else the file's", of=_WRITERS
     )
     query_position: Literal["first", "last"] | None = setting(
         None,
         "query before or after the dialogue",
         unset="as the model's template has it, else the file's",
-        of=_READERS,
+        of=_WRITERS,
     )
-    logprobs: bool = setting(False, "write the log-probability of every answer token", of=_READERS)
+    logprobs: bool = setting(False, "write the log-probability of every answer token", of=_WRITERS)
     window: int = setting(
         0,
         "cut dialogues of more than N utterances into pieces, and merge the answers; 0 never cuts",
         low=0,
         unit="N",
-        of=(*_READERS, "baseline"),
+        of=(*_WRITERS, "baseline"),
         of_data=True,
     )
     overlap: int = setting(
@@ -77,7 +80,7 @@ class AnswerConfig(Settings):
         "utterances that neighbouring pieces share",
         low=0,
         unit="M",
-        of=(*_READERS, "baseline"),
+        of=(*_WRITERS, "baseline"),
         of_data=True,
     )
     api_key_env: str | None = setting(
@@ -103,7 +106,7 @@ class AnswerConfig(Settings):
         low=0,
         unit="N",
         unset="no bound",
-        of=(*_READERS, "embedding", "baseline", "fusion"),
+        of=(*_WRITERS, "reader", "embedding", "baseline", "fusion"),
     )
     neighbours: int | None = setting(
         None,
@@ -178,7 +181,7 @@ class AnswerConfig(Settings):
         "folder that keeps the vectors of encoders between runs, 1 GiB at most",
         unit="DIR",
         unset="memory only",
-        of=("embedding", "fusion", COHERENCE_ENCODER),
+        of=("reader", "embedding", "fusion", COHERENCE_ENCODER),
     )
     price_in: float = setting(0.0, "price of a million prompt tokens", low=0, of="api")
     price_out: float = setting(0.0, "price of a million answer tokens", low=0, of="api")

@@ -9,6 +9,8 @@ from pydantic.dataclasses import dataclass
 from ffr.errors import UsageError
 from ffr.settings.declaration import CONFIG, Settings, setting
 
+SCRATCH = "scratch"
+"""As the model that a reader starts from: random weights."""
 NEWEST = "newest"
 """As the model that GRPO starts from: the newest finished SFT run."""
 _NOT_PACKED = "only packed sequences are filled up, and these settings pack none"
@@ -49,6 +51,149 @@ class StageConfig(Settings):
     skip_bad: bool = setting(
         False, "leave bad records out, counted, instead of stopping at the first", by_content=True
     )
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto", "auto = bf16 on a GPU that has it, else fp32"
+    )
+    epochs: float = setting(1.0, "passes over the training data", above=0)
+    max_steps: int | None = setting(
+        None, "stop after this many optimizer steps even if epochs are left", low=1
+    )
+    batch_size: int = setting(1, "dialogues a device takes at once", low=1)
+    accumulate: int = setting(4, "batches a device adds up before an optimizer step", low=1)
+    learning_rate: float = setting(1e-4, "peak learning rate", above=0)
+    warmup_share: float = setting(
+        0.05,
+        "share of the steps over which the learning rate rises; a cosine follows",
+        low=0,
+        high=1,
+    )
+    weight_decay: float = setting(0.01, "AdamW weight decay", low=0)
+    max_grad_norm: float = setting(1.0, "gradients are scaled down to this norm; 0 = never", low=0)
+
+    val_every_steps: int | None = setting(
+        None, "validate every so many steps", low=1, unset="four times a run"
+    )
+    val_examples: int = setting(64, "validation examples that are answered for F1; 0 = none", low=0)
+    checkpoint_every_steps: int = setting(
+        50, "write a checkpoint every so many steps", low=1, decides_result=False
+    )
+    keep_checkpoints: int = setting(
+        2, "newest checkpoints that are kept", low=1, decides_result=False
+    )
+
+    seed: int = setting(0, "seed of data order, adapter and dropout", low=0, high=2**32 - 1)
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device")
+    devices: int = setting(1, "processes, one a device", low=1)
+    strategy: str = setting(
+        "auto", "Lightning strategy by name: auto, ddp, fsdp, deepspeed_stage_2, …"
+    )
+    # the last bits of a sum may hang on it, as they hang on the machine, which no setting names
+    num_threads: int | None = setting(
+        None, "CPU threads a process uses", low=1, unset="torch's choice", decides_result=False
+    )
+    num_workers: int = setting(
+        2, "threads that read and encode ahead of training", low=0, decides_result=False
+    )
+    wandb_project: str | None = setting(
+        None,
+        "also log to this Weights & Biases project (extra `wandb`)",
+        unset="do not",
+        decides_result=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class ReaderConfig(StageConfig):
+    """Everything that decides what `ffr train reader` does; an example is a query on a dialogue.
+
+    >>> ReaderConfig().model, ReaderConfig(rejoined=2).rejoined
+    ('scratch', 2.0)
+    """
+
+    stage: ClassVar[str] = "reader"
+
+    model: str = setting(
+        SCRATCH,
+        "reader to start from: `reader` (the one that comes with ffr), a run, a folder; `scratch` = "
+        "random weights",
+        unit="MODEL",
+        flag="--from",
+        by_content=True,
+    )
+    batch_size: int = setting(32, "examples a device takes at once", low=1)
+    accumulate: int = setting(1, "batches a device adds up before an optimizer step", low=1)
+    learning_rate: float = setting(1e-3, "peak learning rate", above=0)
+    weight_decay: float = setting(0.05, "AdamW weight decay", low=0)
+    accelerator: Literal["cpu"] = setting("cpu", "kind of device: a reader is trained on a CPU")
+    encoder: str | None = setting(
+        None,
+        "sentence encoder whose vectors it reads: `e5`, `minilm`, a folder, a hub id",
+        unit="ENCODER",
+        unset="e5, or that of the reader that it starts from",
+    )
+    encoder_cache_dir: str | None = setting(
+        None,
+        "folder that keeps vectors between runs",
+        unset="the user's cache",
+        decides_result=False,
+    )
+    encoder_cache_mb: int = setting(4096, "size bound of that folder", low=1, decides_result=False)
+    width: int | None = setting(
+        None, "width of the network, of one from scratch", low=8, high=1024, unset="96"
+    )
+    num_layers: int | None = setting(
+        None, "layers of the network, likewise", low=1, high=24, unset="4"
+    )
+    num_heads: int | None = setting(
+        None, "attention heads of a layer, likewise", low=1, high=32, unset="6"
+    )
+    dropout: float | None = setting(
+        None,
+        "share of numbers left out in training, of a network from scratch",
+        low=0,
+        high=0.9,
+        unset="0.1",
+    )
+    jitter: float = setting(
+        0.15, "noise on likenesses in training, so that no fine shade of them is learned", low=0
+    )
+    nothing_weight: float = setting(
+        0.3, 'weight of the loss of "nothing here" beside that of the fragment', low=0
+    )
+    rejoined: float = setting(
+        0.0,
+        "new dialogues, made of fragments of several, for each example of the data",
+        low=0,
+        high=100,
+    )
+    absent_share: float = setting(
+        0.15,
+        "share of the new dialogues that are asked a query of another one, which means nothing there",
+        low=0,
+        high=1,
+    )
+    max_units: int = setting(
+        512,
+        "a dialogue of more utterances and pictures is an error that names it",
+        low=8,
+        high=4096,
+    )
+
+    def check(self) -> None:
+        super().check()
+        sizes = ("width", "num_layers", "num_heads", "dropout")
+        given = [name for name in sizes if getattr(self, name) is not None]
+        if given and self.model != SCRATCH:
+            raise UsageError(
+                f"setting {given[0]}: a reader that is trained further keeps its own; leave it out, "
+                f"or train one from {SCRATCH}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class VlmStageConfig(StageConfig):
+    """Settings of the stages that train a vision-language model."""
+
     template: Literal["zh", "en"] | None = setting(None, "prompt template", unset=_OF_PROMPT)
     query_position: Literal["first", "last"] | None = setting(
         None, "query before or after the dialogue", unset=_OF_PROMPT
@@ -73,9 +218,6 @@ class StageConfig(Settings):
     trust_remote_code: bool = setting(
         False, "run code that comes with the model; only for a model you trust", typed_only=True
     )
-    precision: Literal["auto", "fp32", "bf16"] = setting(
-        "auto", "auto = bf16 on a GPU that has it, else fp32"
-    )
     gradient_checkpointing: bool = setting(
         True, "recompute activations in the backward pass to save memory"
     )
@@ -98,64 +240,18 @@ class StageConfig(Settings):
         4096, "size bound of that folder", low=1, decides_result=False
     )
 
-    epochs: float = setting(1.0, "passes over the training data", above=0)
-    max_steps: int | None = setting(
-        None, "stop after this many optimizer steps even if epochs are left", low=1
-    )
-    batch_size: int = setting(1, "dialogues a device takes at once", low=1)
-    accumulate: int = setting(4, "batches a device adds up before an optimizer step", low=1)
-    learning_rate: float = setting(1e-4, "peak learning rate", above=0)
-    warmup_share: float = setting(
-        0.05,
-        "share of the steps over which the learning rate rises; a cosine follows",
-        low=0,
-        high=1,
-    )
-    weight_decay: float = setting(0.01, "AdamW weight decay", low=0)
-    max_grad_norm: float = setting(1.0, "gradients are scaled down to this norm; 0 = never", low=0)
-
-    val_every_steps: int | None = setting(
-        None, "validate every so many steps", low=1, unset="four times a run"
-    )
-    val_examples: int = setting(64, "validation examples that are answered for F1; 0 = none", low=0)
     val_batch_tokens: int = setting(16_384, "prompt tokens answered at once in validation", low=16)
     max_new_tokens: int = setting(512, "longest answer that validation lets the model write", low=8)
-    checkpoint_every_steps: int = setting(
-        50, "write a checkpoint every so many steps", low=1, decides_result=False
-    )
-    keep_checkpoints: int = setting(
-        2, "newest checkpoints that are kept", low=1, decides_result=False
-    )
-
-    seed: int = setting(0, "seed of data order, adapter and dropout", low=0, high=2**32 - 1)
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("auto", "kind of device")
-    devices: int = setting(1, "processes, one a device", low=1)
-    strategy: str = setting(
-        "auto", "Lightning strategy by name: auto, ddp, fsdp, deepspeed_stage_2, …"
-    )
-    # the last bits of a sum may hang on it, as they hang on the machine, which no setting names
-    num_threads: int | None = setting(
-        None, "CPU threads a process uses", low=1, unset="torch's choice", decides_result=False
-    )
     pad_to_multiple_of: int = setting(
         1,
         "packed sequences are filled up to a multiple of these tokens: fewer different lengths, "
         "for which a CPU keeps less memory (64)",
         low=1,
     )
-    num_workers: int = setting(
-        2, "threads that read and encode ahead of training", low=0, decides_result=False
-    )
-    wandb_project: str | None = setting(
-        None,
-        "also log to this Weights & Biases project (extra `wandb`)",
-        unset="do not",
-        decides_result=False,
-    )
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class SftConfig(StageConfig):
+class SftConfig(VlmStageConfig):
     """Everything that decides what `ffr train sft` does.
 
     >>> SftConfig(learning_rate=2e-4).learning_rate
@@ -182,7 +278,7 @@ class SftConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
-class GrpoConfig(StageConfig):
+class GrpoConfig(VlmStageConfig):
     """Everything that decides what `ffr train grpo` does; a prompt is a dialogue with a query.
 
     >>> GrpoConfig().num_generations, GrpoConfig().clip_high

@@ -83,7 +83,7 @@ def test_the_trained_text_closes_the_thought_that_the_prompt_opened(
     assert shown == f"<think>\n{trained}<|im_end|>"
     assert row.num_answer_tokens == builder.count_answer_tokens(EXAMPLES[0])
     # and earns the format reward, which is given the prompt with what it opens
-    prompt = columns_of(builder, EXAMPLES)(0)["prompt"]
+    prompt = columns_of(builder.opened_prompt, EXAMPLES)(0)["prompt"]
     assert prompt.endswith("<think>\n")
     assert format_reward([prompt], [trained], answer_style=[style]) == [1.0]
     assert is_well_formed("<think>\n" + trained)

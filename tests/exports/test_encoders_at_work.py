@@ -11,6 +11,7 @@ import torch
 
 from ffr.data.catalog import load_dataset
 from ffr.dialogue import Example
+from ffr.embedding.policy import PolicyEncoder
 from ffr.encoders import open_encoder
 from ffr.evaluation.results import Results
 from ffr.evaluation.run import evaluate
@@ -94,7 +95,7 @@ def test_the_order_reward_takes_every_encoder_of_both(
     }  # fmt: skip
 
     def order(encoder: str) -> float:
-        terms = reward_terms(GrpoConfig(encoder=encoder), vlm)
+        terms = reward_terms(GrpoConfig(encoder=encoder), PolicyEncoder(vlm))
         (term,) = [term for term in terms if term.name == "order"]
         return float(term.function([""], [answer], **columns)[0])
 

@@ -24,7 +24,7 @@ from ffr.retrieval.opening import (
     AskedData,
     ModelChoice,
     OpenEmbedding,
-    OpenReader,
+    OpenRetriever,
     choose_model,
     open_encoder_of,
     open_model,
@@ -105,6 +105,7 @@ def test_names_of_each_kind(spec: str, kind: str, name: str, takes_images: bool 
         ("baseline:bm25+", "names no encoder; write baseline:bm25\\+ENCODER, as for --encoder"),
         ("baseline:all", "no baseline 'all'; there are everything, nothing, random-third, overlap"),
         ("api:localhost", "an endpoint is written api:URL#MODEL"),
+        ("reader", "the reader's weights do not come with this version; train a reader by"),
         ("./nowhere", "no such model folder or run"),
     ],
 )
@@ -357,5 +358,6 @@ def test_rules_follow_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rules_of(server, None, sends_outside_pictures=True) is None
     baseline: Any = BaselineRetriever("nothing")
     assert (
-        rules_of(choose_model("baseline:nothing"), OpenReader(baseline, takes_images=False)) is None
+        rules_of(choose_model("baseline:nothing"), OpenRetriever(baseline, takes_images=False))
+        is None
     )

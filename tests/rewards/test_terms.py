@@ -15,6 +15,7 @@ from ffr.answer import format_answer
 from ffr.data.catalog import load_dataset
 from ffr.dialogue import Fragment
 from ffr.embedding import CachedEncoder
+from ffr.embedding.policy import PolicyEncoder
 from ffr.errors import FfrError, UsageError
 from ffr.rewards.functions import FragmentOrderReward, format_reward, fragment_f1_reward
 from ffr.rewards.terms import (
@@ -89,11 +90,13 @@ def test_vectors_are_kept_in_the_folder_that_is_named(sample_home: Path, tmp_pat
     )
     columns = {
         name: [value]
-        for name, value in columns_of(make_prompt_builder(config, vlm), data)(index).items()
+        for name, value in columns_of(make_prompt_builder(config, vlm).opened_prompt, data)(
+            index
+        ).items()
     }
 
     def reward() -> tuple[FragmentOrderReward, CachedEncoder]:
-        (term,) = reward_terms(config, vlm)
+        (term,) = reward_terms(config, PolicyEncoder(vlm))
         assert isinstance(term.function, FragmentOrderReward)
         assert isinstance(term.function.encoder, CachedEncoder)
         return term.function, term.function.encoder

@@ -145,6 +145,7 @@ def test_which_model_has_which_setting() -> None:
     assert without_effect("fusion") == (
         of_vlms | of_prompts | of_windows | of_apis | of_rules | {"neighbours"}
     )
+    assert without_effect("reader") == without_effect("fusion")
     assert settings_of_data() == of_rules | of_windows
     # a setting of no kind in particular would slip through all of them
     assert all(item.about.of for item in declared(AnswerConfig).values())

@@ -16,7 +16,7 @@ from ffr.evaluation import run as run_module
 from ffr.evaluation.bootstrap import interval_table
 from ffr.evaluation.results import Results
 from ffr.markup import latex_text, markdown_text
-from ffr.retrieval.opening import OpenReader
+from ffr.retrieval.opening import OpenRetriever
 from ffr.suites import run as bench_module
 from ffr.suites.run import TABLE_FILES, cell_folder, run_suite
 from ffr.suites.suite import read_suite
@@ -140,7 +140,7 @@ def test_markdown(table):
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
     assert "\n- (1) missing: no such model\\_folder\n" in text
     assert (
-        "- A\\_1: the 4 queries on 3 dialogues of a.jsonl, fingerprint ffffffffffff, 1 bad records left out.\n"
+        "- A\\_1: the 4 queries on 3 dialogues of a.jsonl, fingerprint ffffffffffff, 1 bad record left out.\n"
         in text
     )
 
@@ -360,7 +360,7 @@ def fakes(monkeypatch, fake_retriever):
         if choice.kind != "vlm":
             return real(choice, settings, **options)
         opened.append(fake_retriever(**(arguments.pop(0) if arguments else {})))
-        return OpenReader(opened[-1], takes_images=True)
+        return OpenRetriever(opened[-1], takes_images=True)
 
     monkeypatch.setattr(bench_module, "open_model", open_model)
     return arguments, opened

@@ -16,7 +16,7 @@ from ffr.dialogue import Dialogue, Image, Utterance
 from ffr.markup import markdown_text
 from ffr.prompt import QueryPosition, render
 from ffr.runs import ModelSource
-from ffr.settings import StageConfig
+from ffr.settings import VlmStageConfig
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _STAGES = {
@@ -50,7 +50,7 @@ class CardFacts:
     """
 
     name: str
-    config: StageConfig
+    config: VlmStageConfig
     source: ModelSource
     recipe: str
     num_examples: int

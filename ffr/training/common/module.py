@@ -14,7 +14,6 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from ffr.errors import ModelError
-from ffr.models.vlm import Vlm
 from ffr.settings import StageConfig
 from ffr.training.common.loss import warmup_cosine
 
@@ -31,7 +30,7 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
     """A model that is trained; knows no file, no folder and no command line.
 
     Args:
-        vlm: The model, with its adapter.
+        model: What is trained, with its adapter where it has one.
         config: Settings of the stage.
         num_steps: Optimizer steps of the whole training; the learning rate follows them.
         fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one
@@ -39,11 +38,16 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
     """
 
     def __init__(
-        self, vlm: Vlm, config: Config, *, num_steps: int, fingerprints: dict[str, str]
+        self,
+        model: torch.nn.Module,
+        config: Config,
+        *,
+        num_steps: int,
+        fingerprints: dict[str, str],
     ) -> None:
         super().__init__()
         self.strict_loading = False  # checkpoints hold the trained weights only
-        self.vlm = vlm
+        self.model = model
         self.config = config
         self.num_steps = num_steps
         self.fingerprints = fingerprints
@@ -175,6 +179,8 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of other settings, data or weights.
 
+        Weights that stand under `vlm.`, as they did at first, are taken for the model's.
+
         Raises:
             ModelError: with what differs.
         """
@@ -184,6 +190,10 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
                 raise ModelError(
                     f"the checkpoint belongs to another {name}; start a new run instead of resuming"
                 )
+        checkpoint["state_dict"] = {
+            f"model.{name.removeprefix('vlm.')}" if name.startswith("vlm.") else name: value
+            for name, value in checkpoint["state_dict"].items()
+        }
         trained = {name: p.shape for name, p in self.named_parameters() if p.requires_grad}
         shapes = {name: value.shape for name, value in checkpoint["state_dict"].items()}
         if trained != shapes:

@@ -15,7 +15,7 @@ from ffr.models.lora import add_lora
 from ffr.models.prompts import PromptBuilder
 from ffr.models.rules import VlmRules
 from ffr.models.vlm import Vlm
-from ffr.settings import StageConfig
+from ffr.settings import StageConfig, VlmStageConfig
 
 KERNELS_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 """How many kernels, one a shape, oneDNN keeps on a CPU where the environment says nothing: it reads
@@ -30,7 +30,7 @@ def prepare_process(config: StageConfig) -> None:
     os.environ.setdefault(*KERNELS_KEPT)
 
 
-def load_base(config: StageConfig, location: str) -> Vlm:
+def load_base(config: VlmStageConfig, location: str) -> Vlm:
     """The model as its files have it, frozen, with its feature cache."""
     device = (
         "cuda" if config.accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu"
@@ -55,7 +55,7 @@ def load_base(config: StageConfig, location: str) -> Vlm:
     return vlm
 
 
-def model_rules(config: StageConfig, location: str) -> VlmRules:
+def model_rules(config: VlmStageConfig, location: str) -> VlmRules:
     """What the model cannot take of the data, from its files without its weights.
 
     Raises:
@@ -70,7 +70,7 @@ def model_rules(config: StageConfig, location: str) -> VlmRules:
     return VlmRules(make_prompt_builder(config, skeleton), with_answer=config.stage == "sft")
 
 
-def make_trainable(config: StageConfig, vlm: Vlm) -> None:
+def make_trainable(config: VlmStageConfig, vlm: Vlm) -> None:
     """Adds the adapter, drawn from the seed, or frees the language model's own weights."""
     torch.manual_seed(config.seed)
     if config.lora_rank:
@@ -95,7 +95,7 @@ def precision_of(config: StageConfig) -> str:
     return "bf16" if on_gpu else "fp32"
 
 
-def make_prompt_builder(config: StageConfig, vlm: Vlm) -> PromptBuilder:
+def make_prompt_builder(config: VlmStageConfig, vlm: Vlm) -> PromptBuilder:
     """What turns examples into the model's input, as the settings say."""
     return PromptBuilder(
         vlm,

@@ -7,10 +7,10 @@ training at its start stops the description of it too, with the same sentence.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 import lightning as L
 import torch
@@ -18,14 +18,11 @@ from lightning.pytorch.callbacks import Callback
 
 from ffr.data.dataset import ExampleDataset
 from ffr.data.judgement import ModelRules
-from ffr.models.prompts import PromptBuilder
-from ffr.models.saving import save_adapter, save_merged
 from ffr.progress import Say
 from ffr.run_log import METRICS_FILE, draw_curve, last_figures, read_metrics
 from ffr.runs import RUNS_FOLDER, ModelSource, RunRecord, Status, resolve_model
 from ffr.settings import to_yaml
 from ffr.training.common.callback import StageCallback, StepBar
-from ffr.training.common.card import CardFacts, adapter_card, merged_card
 from ffr.training.common.checkpoints import newest_checkpoint, step_of
 from ffr.training.common.data import check_truths, load_data
 from ffr.training.common.module import StageModule
@@ -40,9 +37,8 @@ from ffr.training.common.run import (
     run_folder,
     with_absolute_paths,
 )
-from ffr.training.common.setup import model_rules, prepare_process
+from ffr.training.common.setup import prepare_process
 from ffr.training.common.trainer import make_trainer, quiet_libraries
-from ffr.training.common.validation import validate
 
 
 @dataclass(frozen=True)
@@ -93,20 +89,54 @@ class Start(Generic[Config]):
 
 
 @dataclass(frozen=True)
+class Ended(Generic[Config]):
+    """A training that came to its end, as what is saved of it says.
+
+    Args:
+        run: The run folder.
+        start: What it started from.
+        record: Its record so far.
+        figures: The last figures.
+    """
+
+    run: Path
+    start: Start[Config]
+    record: RunRecord
+    figures: Mapping[str, float]
+
+
+class Subject(Protocol):
+    """What is trained, as a run needs to know it beside its loss."""
+
+    def validate(self, module: StageModule[Any], data: ExampleDataset) -> dict[str, float]:
+        """Figures of the first `val_examples` examples, over all processes; names begin with `val_`.
+
+        Args:
+            module: The module; it is put back into training mode afterwards.
+            data: Validation data.
+        """
+        ...
+
+    def save(self, ended: Ended[Any]) -> None:
+        """Writes the model into the run's folder, with its card."""
+        ...
+
+
+@dataclass(frozen=True)
 class Built:
     """A training that could begin.
 
     Args:
         module: The model with its loss; it knows the steps of the training and its figures.
         data: Gives its batches.
-        builder: Builds the prompts, those of validation too.
+        subject: What is trained.
         callbacks: The stage's own, which come before the figures of a step are written.
         notes: What a person should know of it before it begins, a line each.
     """
 
     module: StageModule[Any]
     data: L.LightningDataModule
-    builder: PromptBuilder
+    subject: Subject
     callbacks: Sequence[Callback]
     notes: Sequence[str]
 
@@ -122,13 +152,15 @@ class Stage(ABC, Generic[Config]):
         """
         return config, resolve_model(config.model)
 
-    def rules(self, config: Config, source: ModelSource) -> ModelRules:
+    @abstractmethod
+    def rules(self, config: Config, source: ModelSource) -> ModelRules | None:
         """What of the data the training could not take, known before anything is trained.
+
+        None for nothing.
 
         Raises:
             ModelError: where the model's files cannot be used.
         """
-        return model_rules(config, source.location)
 
     @abstractmethod
     def build(self, start: Start[Config], job: Job) -> Built:
@@ -140,7 +172,7 @@ class Stage(ABC, Generic[Config]):
 
 
 def train(stage: Stage[Config], config: Config, job: Job) -> TrainResult:
-    """Trains from settings to a run folder with a merged model, and keeps the run's record true.
+    """Trains from settings to a run folder with a model, and keeps the run's record true.
 
     Args:
         stage: What is trained.
@@ -191,7 +223,7 @@ def describe(stage: Stage[Config], config: Config, job: Job) -> None:
         val_fingerprint = start.val_data.fingerprint if start.val_data is not None else ""
         check_resumed(job.run, start.train_data.fingerprint, val_fingerprint)
     built = _prepare(stage, start, job).built
-    parameters = list(built.module.vlm.parameters())
+    parameters = list(built.module.parameters())
     num_trained = sum(p.numel() for p in parameters if p.requires_grad)
     how = f"resuming {job.run}" if job.resume else _by_recipe(job)
     num_val = len(start.val_data) if start.val_data is not None else 0
@@ -271,7 +303,7 @@ def _prepare(stage: Stage[Config], start: Start[Config], job: Job) -> _Ready:
     def run_validation() -> dict[str, float]:
         if start.val_data is None or not config.val_examples:
             return {}
-        return validate(module, start.val_data, built.builder)
+        return built.subject.validate(module, start.val_data)
 
     at_step_end = StageCallback(run_validation, say=job.say, speaks=not job.progress)
     trainer = make_trainer(
@@ -294,24 +326,8 @@ def _fit(ready: _Ready, start: Start[Any], record: RunRecord) -> tuple[Status, d
     metrics = run / METRICS_FILE
     figures = last_figures(read_metrics(metrics)) if trainer.is_global_zero else {}
     if trainer.is_global_zero and status == "finished":
-        vlm = module.vlm
-        vlm.eval()
-        prompt_settings = ready.built.builder.prompt_settings
-        facts = CardFacts(
-            name=run.name,
-            config=start.config,
-            source=start.source,
-            recipe=record.recipe,
-            num_examples=len(start.train_data),
-            data_fingerprint=record.data_fingerprint,
-            architecture=vlm.base.config.model_type,
-            prompt_settings=prompt_settings,
-            figures=figures,
-            versions=record.versions,
-        )
-        if module.config.lora_rank:
-            save_adapter(vlm, run / "adapter", card=adapter_card(facts))
-        save_merged(vlm, run / "merged", prompt_settings=prompt_settings, card=merged_card(facts))
+        module.model.eval()
+        ready.built.subject.save(Ended(run, start, record, figures))
         draw_curve(
             metrics,
             run / "curve.png",

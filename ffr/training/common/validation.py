@@ -13,17 +13,19 @@ from ffr.metrics import FragmentScores
 from ffr.models.decoding.greedy import generate_answers
 from ffr.models.prompts import PromptBuilder
 from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
 from ffr.training.common.loss import answer_nll
 from ffr.training.common.module import StageModule
 
 
 def validate(
-    module: StageModule[Any], data: ExampleDataset, builder: PromptBuilder
+    module: StageModule[Any], vlm: Vlm, data: ExampleDataset, builder: PromptBuilder
 ) -> dict[str, float]:
     """Loss per answer token and F1 over the first `val_examples` examples that have an answer.
 
     Args:
         module: The module; it is put back into training mode afterwards.
+        vlm: The model that it trains.
         data: Validation data.
         builder: Encodes its examples.
 
@@ -31,7 +33,7 @@ def validate(
         `val_loss`, `val_utterance_f1`, `val_image_f1`, `val_joint_f1` (global, lenient reading) and
         `val_malformed_share`.
     """
-    config, vlm = module.config, module.vlm
+    config = module.config
     indices = list(range(min(config.val_examples, len(data))))
     own = indices[module.trainer.global_rank :: module.trainer.world_size]
     was_training = module.training

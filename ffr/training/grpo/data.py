@@ -7,13 +7,11 @@ import os
 import lightning as L
 
 from ffr.data.dataset import ExampleDataset
-from ffr.models.prompts import PromptBuilder
-from ffr.models.rows import Encoded
 from ffr.settings import GrpoConfig
 from ffr.training.common.data import example_length
 from ffr.training.common.packs import packs_of_queries
-from ffr.training.common.setup import check_packing
 from ffr.training.grpo.loader import Order, PromptLoader
+from ffr.training.grpo.policy import Policy, Prompt
 
 _NUM_LONGEST = 8
 """Examples that look longest; they are encoded to find the one that is."""
@@ -36,28 +34,23 @@ class GrpoData(L.LightningDataModule):
     Args:
         config: Settings.
         examples: The examples.
-        builder: Builds their prompts.
+        policy: Encodes their prompts.
         order: Which examples come next.
         num_steps: Steps of the training.
-
-    Raises:
-        UsageError: where queries are packed and do not stand behind their dialogue.
     """
 
     def __init__(
         self,
         config: GrpoConfig,
         examples: ExampleDataset,
-        builder: PromptBuilder,
+        policy: Policy,
         *,
         order: Order,
         num_steps: int,
     ) -> None:
         super().__init__()
         self._examples = examples
-        self._builder = builder
-        if config.pack_queries:
-            check_packing(builder)
+        self._policy = policy
         self._loader = PromptLoader(
             order,
             self._encode,
@@ -73,7 +66,7 @@ class GrpoData(L.LightningDataModule):
         """The one loader of the training, whose position a checkpoint holds."""
         return self._loader
 
-    def longest(self) -> tuple[int, Encoded]:
+    def longest(self) -> tuple[int, Prompt]:
         """The index of the longest prompt, in tokens, of those that look longest, and the prompt.
 
         Raises:
@@ -87,8 +80,8 @@ class GrpoData(L.LightningDataModule):
         longest = max(encoded, key=lambda index: encoded[index].num_tokens)
         return longest, encoded[longest]
 
-    def _encode(self, index: int) -> Encoded:
-        return self._builder(self._examples[index], where=self._examples.where(index))
+    def _encode(self, index: int) -> Prompt:
+        return self._policy.encode(self._examples[index], self._examples.where(index))
 
 
 def _dialogue_numbers(examples: ExampleDataset) -> list[int]:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.data.dataset import data_fingerprint
-from ffr.models.vlm import Vlm
 from ffr.progress import Progress, Say
-from ffr.retrieval.vlm import VlmRetriever
 from ffr.settings import GrpoConfig
 from ffr.training.common.packs import packs_of_queries
 from ffr.training.common.stage import Job, Start
@@ -32,6 +30,7 @@ from ffr.training.curriculum.order import (
     kept_items,
 )
 from ffr.training.grpo.data import num_steps_of, prompts_per_step
+from ffr.training.grpo.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,13 @@ class ChosenOrder:
     note: str | None = None
 
 
-def choose_order(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> ChosenOrder:
+def choose_order(start: Start[GrpoConfig], policy: Policy, job: Job) -> ChosenOrder:
     """The order that the settings ask for.
 
     Args:
         start: Settings and data.
-        vlm: The start model, still frozen: where no table of difficulties is named, it answers the
-            data once, which takes long.
+        policy: The start model, still frozen: where no table of difficulties is named, it answers
+            the data once, which takes long.
         job: A dry one stops short of that work, and says so in the note.
 
     Raises:
@@ -75,7 +74,7 @@ def choose_order(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> ChosenOrder:
     if config.difficulty is not None:
         difficulties = load_difficulties(Path(config.difficulty), data)
     else:
-        found = _measure(start, vlm, job)
+        found = _measure(start, policy, job)
         if found is None:
             return ChosenOrder(
                 ShuffledOrder(len(data), config.seed),
@@ -109,18 +108,10 @@ def _drops(config: GrpoConfig) -> bool:
     return config.curriculum == "paper"
 
 
-def _measure(start: Start[GrpoConfig], vlm: Vlm, job: Job) -> list[Difficulty] | None:
+def _measure(start: Start[GrpoConfig], policy: Policy, job: Job) -> list[Difficulty] | None:
     """The difficulties for the start model; None where a dry job finds none in the cache."""
-    config, data = start.config, start.train_data
-    retriever = VlmRetriever(
-        vlm,
-        name=start.source.label,
-        template=config.template,
-        query_position=config.query_position,
-        max_new_tokens=config.max_new_tokens,
-        batch_tokens=config.val_batch_tokens,
-        with_logprobs=True,
-    )
+    data = start.train_data
+    retriever = policy.retriever(start.source.label)
     if job.is_dry:
         table = cached_folder(retriever, data_fingerprint(data))[0] / DIFFICULTY_FILE
         return load_difficulties(table, data) if table.is_file() else None

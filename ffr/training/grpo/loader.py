@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ffr.models.rows import Encoded
+from ffr.training.grpo.policy import Prompt
 
 
 class Order(Protocol):
@@ -29,7 +29,7 @@ class StepPrompts:
     """
 
     indices: list[int]
-    prompts: list[Encoded]
+    prompts: list[Any]
     dialogue_numbers: list[int]
     ends_step: bool = True
 
@@ -55,7 +55,7 @@ class PromptLoader:
     def __init__(
         self,
         order: Order,
-        encode: Callable[[int], Encoded],
+        encode: Callable[[int], Prompt],
         *,
         num_steps: int,
         prompts_per_step: int,

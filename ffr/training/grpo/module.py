@@ -19,8 +19,6 @@ import torch
 from torch import Tensor
 
 from ffr.models.decoding.loop import Generated
-from ffr.models.shared_prefix import PrefixSharing
-from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
 from ffr.training.common.module import StageModule
 from ffr.training.curriculum.order import GroupOutcomes
@@ -28,7 +26,7 @@ from ffr.training.grpo.advantages import group_advantages
 from ffr.training.grpo.figures import StepFigures, step_columns
 from ffr.training.grpo.loader import StepPrompts
 from ffr.training.grpo.loss import policy_loss, token_weights
-from ffr.training.grpo.passes import Pass, cut_passes
+from ffr.training.grpo.policy import Pass, Policy
 from ffr.training.grpo.rollout import Rollout, Sampler
 
 
@@ -36,29 +34,26 @@ class GrpoModule(StageModule[GrpoConfig]):
     """Trains a policy on the rewards of its own answers.
 
     Args:
-        vlm: The model, with an adapter; the adapter off is the model it started from, the reference
-            of the divergence.
+        policy: What is trained.
         config: Settings.
         num_steps: Steps of the whole training; the learning rate follows them.
         fingerprints: Names of configuration, data and frozen weights; a checkpoint of another one
             is refused.
-        sharing: Scores answers behind their prompts.
         sampler: Makes rollouts.
     """
 
     def __init__(
         self,
-        vlm: Vlm,
+        policy: Policy,
         config: GrpoConfig,
         *,
         num_steps: int,
         fingerprints: dict[str, str],
-        sharing: PrefixSharing,
         sampler: Sampler,
     ) -> None:
-        super().__init__(vlm, config, num_steps=num_steps, fingerprints=fingerprints)
+        super().__init__(policy.model, config, num_steps=num_steps, fingerprints=fingerprints)
         self.automatic_optimization = False
-        self.sharing = sharing
+        self.policy = policy
         self.sampler = sampler
         self.last_rollout: Rollout | None = None
         self.last_advantages: Tensor | None = None
@@ -93,13 +88,12 @@ class GrpoModule(StageModule[GrpoConfig]):
         )
         clock = lap("rollout", clock)
         advantages = self._advantages(rollout.rewards)
-        passes = cut_passes(batch, rollout, self.config, self.vlm.placeholder_ids)
+        passes = self.policy.cut(batch.prompts, batch.dialogue_numbers, rollout.answers)
         for item in passes:
             if self.config.kl_coefficient:
-                item.reference = self._without_dropout(item, with_adapter=False)
-            if self.config.lora_dropout:
-                # the answers were sampled without it, and the ratio is to that policy
-                item.old = self._without_dropout(item, with_adapter=True)
+                item.reference = self.policy.score_still(item, of_start=True)
+            if self.policy.samples_still:
+                item.old = self.policy.score_still(item, of_start=False)
         clock = lap("reference", clock)
         self._note(batch, rollout, advantages)
         num_answers, num_tokens = self._step_size(rollout)
@@ -117,23 +111,6 @@ class GrpoModule(StageModule[GrpoConfig]):
         everywhere = group_advantages(gathered, config.num_generations, scale="batch").cpu()
         return everywhere[self.global_rank * len(rewards) :][: len(rewards)]
 
-    @torch.no_grad()
-    def _without_dropout(self, item: Pass, *, with_adapter: bool) -> Tensor:
-        """Log-probabilities of a pass as sampling has them; without the adapter the reference's."""
-        is_off = self.config.lora_rank and not with_adapter
-        adapter = self.vlm.model.disable_adapter() if is_off else nullcontext()
-        was_training = self.vlm.training
-        self.vlm.eval()
-        with adapter:
-            logprobs = self.sharing.score(
-                item.prompts,
-                item.branches,
-                num_scored=item.num_scored,
-                temperature=self.config.temperature,
-            ).logprobs
-        self.vlm.train(was_training)
-        return logprobs
-
     def _step_size(self, rollout: Rollout) -> tuple[int, int]:
         """Answers and answer tokens of the step that count, over all processes."""
         lengths = [len(answer.token_ids) for answer in rollout.answers if self._counts(answer)]
@@ -141,7 +118,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         return int(answers), int(tokens)
 
     def _counts(self, answer: Generated) -> bool:
-        return not (self.config.mask_cut_off and answer.is_cut_off(self.vlm.stop_ids))
+        return not (self.config.mask_cut_off and self.policy.is_cut_off(answer))
 
     def _update(
         self,
@@ -157,13 +134,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         optimizer = self.optimizers()
         optimizer.zero_grad()  # type: ignore[union-attr]
         for item, is_last in zip(passes, [*[False] * (len(passes) - 1), True], strict=True):
-            scores = self.sharing.score(
-                item.prompts,
-                item.branches,
-                num_scored=item.num_scored,
-                temperature=config.temperature,
-                with_entropy=is_first,
-            )
+            scores = self.policy.score(item, with_entropy=is_first)
             if item.old is None:
                 # no weight has moved since the rollout, and nothing is dropped
                 item.old = scores.logprobs.detach()
@@ -224,7 +195,7 @@ class GrpoModule(StageModule[GrpoConfig]):
         self._figures.note_rollout(
             rollout,
             reward_stds=stds,
-            num_cut_off=sum(answer.is_cut_off(self.vlm.stop_ids) for answer in rollout.answers),
+            num_cut_off=sum(map(self.policy.is_cut_off, rollout.answers)),
             num_prompt_tokens=sum(prompt.num_tokens for prompt in batch.prompts),
         )
 

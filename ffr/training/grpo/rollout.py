@@ -15,14 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ffr.dialogue import Example
 from ffr.models.decoding.loop import Generated
-from ffr.models.decoding.sampling import sample_answers
-from ffr.models.prompts import PromptBuilder
-from ffr.models.rows import Encoded
-from ffr.models.vlm import Vlm
 from ffr.rewards.terms import RewardTerm, compute_rewards, total_rewards
 from ffr.settings import GrpoConfig
 from ffr.training.grpo.advantages import has_signal
+from ffr.training.grpo.policy import Policy
 
 RewardColumns = Callable[[int], dict[str, Any]]
 """From an index of the data to what the rewards may look at, one value a column."""
@@ -53,32 +51,28 @@ class Sampler:
     """Makes rollouts.
 
     Args:
-        vlm: The model.
+        policy: What answers.
         config: Settings.
         terms: The rewards.
         columns: What they may look at.
-        is_cache_shared: Whether answers read one copy of their prompt's keys and values.
     """
 
     def __init__(
         self,
-        vlm: Vlm,
+        policy: Policy,
         config: GrpoConfig,
         terms: Sequence[RewardTerm],
         columns: RewardColumns,
-        *,
-        is_cache_shared: bool = True,
     ) -> None:
-        self.vlm = vlm
+        self.policy = policy
         self.config = config
         self.terms = list(terms)
         self.columns = columns
-        self.is_cache_shared = is_cache_shared
 
     def roll_out(
         self,
         indices: Sequence[int],
-        prompts: Sequence[Encoded],
+        prompts: Sequence[Any],
         dialogue_numbers: Sequence[int],
         *,
         seed: int,
@@ -87,16 +81,15 @@ class Sampler:
 
         Args:
             indices: Index of each prompt in the data.
-            prompts: B encoded prompts.
-            dialogue_numbers: Numbers of the prompts' dialogues, as
-                `ffr.models.decoding.sampling.sample_answers` takes them.
+            prompts: B prompts, as the policy encoded them.
+            dialogue_numbers: Numbers of the prompts' dialogues, as `Policy.sample` takes them.
             seed: Seed of everything that is drawn here.
 
         Raises:
             RewardError: where a reward fails; the sentence names the sample.
         """
         size = self.config.num_generations
-        generator = torch.Generator(device=self.vlm.device).manual_seed(seed)
+        generator = torch.Generator(device=self.policy.device).manual_seed(seed)
         answers, values, rewards = self._attempt(indices, prompts, dialogue_numbers, generator)
         dull = (~has_signal(rewards, size)).nonzero()[:, 0].tolist()
         num_without_signal, num_attempts = len(dull), 0
@@ -134,7 +127,7 @@ class Sampler:
     def _attempt(
         self,
         indices: Sequence[int],
-        prompts: Sequence[Encoded],
+        prompts: Sequence[Any],
         dialogue_numbers: Sequence[int],
         generator: torch.Generator,
     ) -> tuple[list[Generated], Tensor, Tensor]:
@@ -142,16 +135,8 @@ class Sampler:
         answers: list[Generated] = []
         width = config.prompts_at_once
         for start in range(0, len(prompts), width):
-            answered = sample_answers(
-                self.vlm,
-                prompts[start : start + width],
-                num_samples=config.num_generations,
-                max_new_tokens=config.max_new_tokens,
-                temperature=config.temperature,
-                top_p=config.top_p,
-                generator=generator,
-                is_cache_shared=self.is_cache_shared,
-                dialogue_numbers=dialogue_numbers[start : start + width],
+            answered = self.policy.sample(
+                prompts[start : start + width], dialogue_numbers[start : start + width], generator
             )
             answers += [answer for group in answered for answer in group]
         # a row an answer: a prompt's columns stand G times, side by side
@@ -167,11 +152,11 @@ class Sampler:
         return answers, values, total_rewards(values, self.terms)
 
 
-def columns_of(builder: PromptBuilder, data: Any) -> RewardColumns:
+def columns_of(text: Callable[[Example], str], data: Any) -> RewardColumns:
     """What rewards may look at, from a data set of examples.
 
     Args:
-        builder: Knows the prompt each example is asked with.
+        text: The prompt that each example is asked with.
         data: The data set.
     """
     from ffr.answer import format_answer
@@ -181,7 +166,7 @@ def columns_of(builder: PromptBuilder, data: Any) -> RewardColumns:
         dialogue = example.dialogue
         assert example.fragment is not None
         return {
-            "prompt": builder.prompt(example).user + builder.vlm.opened_thought,
+            "prompt": text(example),
             "solution": format_answer(example.fragment),
             "dialogue_id": dialogue.id,
             "query": example.query,

@@ -10,22 +10,21 @@ import torch
 
 from ffr.data.judgement import ModelRules
 from ffr.encoders import open_encoder
-from ffr.errors import ModelError, UsageError
-from ffr.models.rows import Encoded
-from ffr.models.shared_prefix import PrefixSharing
+from ffr.errors import ModelError
 from ffr.retrieval.rules import EncoderRules, JoinedRules
 from ffr.rewards.terms import reward_terms
 from ffr.runs import ModelSource, newest_sft_run, resolve_model
 from ffr.settings import NEWEST, GrpoConfig
-from ffr.training.common.setup import load_base, make_prompt_builder, make_trainable
+from ffr.training.common.setup import model_rules
 from ffr.training.common.stage import Built, Job, Stage, Start
 from ffr.training.curriculum.callback import CurriculumCallback, CurriculumPlots
 from ffr.training.grpo.data import GrpoData, prompts_per_step
 from ffr.training.grpo.data_order import choose_order
 from ffr.training.grpo.module import GrpoModule
+from ffr.training.grpo.policy import Prompt
 from ffr.training.grpo.rollout import Sampler, columns_of
 from ffr.training.grpo.samples import SampleLog
-from ffr.training.grpo.trial import try_longest
+from ffr.training.grpo.vlm_policy import open_vlm_policy
 
 
 class GrpoStage(Stage[GrpoConfig]):
@@ -50,46 +49,26 @@ class GrpoStage(Stage[GrpoConfig]):
         Raises:
             ModelError: where their files cannot be used.
         """
-        of_model = super().rules(config, source)
+        of_model = model_rules(config, source.location)
         if not config.order_weight or config.encoder == "policy":
             return of_model
         return JoinedRules(of_model, EncoderRules(open_encoder(config.encoder, device="cpu")))
 
     def build(self, start: Start[GrpoConfig], job: Job) -> Built:
         config = start.config
-        if not config.lora_rank and config.kl_coefficient:
-            raise UsageError(
-                "the divergence is taken from the model without its adapter: set lora_rank, or "
-                "kl_coefficient=0"
-            )
-        vlm = load_base(config, start.source.location)
-        vlm.name = start.source.label
-        chosen = choose_order(start, vlm, job)
-        make_trainable(config, vlm)
-        sharing = PrefixSharing(
-            vlm,
-            is_wanted=config.prompt_sharing == "auto",
-            pad_to_multiple_of=config.pad_to_multiple_of,
-        )
-        vlm.train()
-        builder = make_prompt_builder(config, vlm)
+        policy = open_vlm_policy(config, start.source)
+        chosen = choose_order(start, policy, job)
+        policy.free()
         data = GrpoData(
-            config, start.train_data, builder, order=chosen.order, num_steps=chosen.num_steps
+            config, start.train_data, policy, order=chosen.order, num_steps=chosen.num_steps
         )
-        terms = reward_terms(config, vlm)
+        terms = reward_terms(config, policy.encoder, device=policy.device.type)
         module = GrpoModule(
-            vlm,
+            policy,
             config,
             num_steps=chosen.num_steps,
-            fingerprints={**start.fingerprints, "model": vlm.fingerprint},
-            sharing=sharing,
-            sampler=Sampler(
-                vlm,
-                config,
-                terms,
-                columns_of(builder, start.train_data),
-                is_cache_shared=sharing.is_active,
-            ),
+            fingerprints={**start.fingerprints, "model": policy.fingerprint},
+            sampler=Sampler(policy, config, terms, columns_of(policy.text, start.train_data)),
         )
         longest, prompt = data.longest()
         if config.startup_check:
@@ -104,24 +83,20 @@ class GrpoStage(Stage[GrpoConfig]):
             CurriculumPlots(chosen.measured, has_levels=chosen.levels is not None),
             SampleLog(job.say),
         ]
-        return Built(module, data, builder, callbacks, notes)
+        return Built(module, data, policy.subject, callbacks, notes)
 
 
 def _notes(module: GrpoModule) -> Iterator[str]:
-    config, sharing = module.config, module.sharing
+    config = module.config
     yield (
         f"{module.num_steps} steps of {prompts_per_step(config)} prompts with "
         f"{config.num_generations} answers each"
     )
     yield "rewards: " + ", ".join(f"{term.name} × {term.weight:g}" for term in module.sampler.terms)
-    yield (
-        "prompts pass through the model once for all their answers"
-        if sharing.is_active
-        else f"prompts pass through the model once for each answer, which is slow: {sharing.reason}"
-    )
+    yield from module.policy.notes()
 
 
-def _try(module: GrpoModule, prompt: Encoded, start: Start[GrpoConfig], index: int) -> None:
+def _try(module: GrpoModule, prompt: Prompt, start: Start[GrpoConfig], index: int) -> None:
     """Takes the longest prompt through a pass, so that a lack of memory shows before training.
 
     Raises:
@@ -129,7 +104,7 @@ def _try(module: GrpoModule, prompt: Encoded, start: Start[GrpoConfig], index: i
     """
     config, data = start.config, start.train_data
     try:
-        try_longest(module, prompt)
+        module.policy.try_longest(prompt)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         is_lack_of_memory = isinstance(
             error, torch.OutOfMemoryError | MemoryError

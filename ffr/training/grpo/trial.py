@@ -6,20 +6,23 @@ import torch
 
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.rows import Encoded
-from ffr.training.grpo.module import GrpoModule
+from ffr.models.shared_prefix import PrefixSharing
+from ffr.models.vlm import Vlm
+from ffr.settings import GrpoConfig
 
 
-def try_longest(module: GrpoModule, prompt: Encoded) -> None:
+def try_longest(vlm: Vlm, config: GrpoConfig, sharing: PrefixSharing, prompt: Encoded) -> None:
     """Takes a prompt through prefill and a backward pass with longest answers; changes nothing.
 
     Args:
-        module: The module that will be trained.
+        vlm: The model that will be trained.
+        config: Settings.
+        sharing: Scores answers behind their prompts.
         prompt: The longest prompt; as many copies are taken as go through the model at once.
 
     Raises:
         RuntimeError: where the memory does not suffice, as torch says it.
     """
-    config, vlm = module.config, module.vlm
     prompts = [prompt] * config.batch_size
     at_once = config.answers_per_pass or config.num_generations
     usable = next(item for item in range(len(vlm.tokenizer)) if item not in vlm.placeholder_ids)
@@ -28,7 +31,7 @@ def try_longest(module: GrpoModule, prompt: Encoded) -> None:
         [prompt] * config.prompts_at_once,
         num_samples=config.num_generations,
         max_new_tokens=2,
-        is_cache_shared=module.sampler.is_cache_shared,
+        is_cache_shared=sharing.is_active,
     )
     # B prompts, each with the answers of a pass, each of the greatest length
     branches = [[[usable] * config.max_new_tokens] * at_once] * len(prompts)
@@ -38,5 +41,5 @@ def try_longest(module: GrpoModule, prompt: Encoded) -> None:
         prompts, branches = [prompt], [branches[0] * len(prompts)]
     vlm.train()
     # times 0: the memory of a backward pass, and gradients that move nothing
-    torch.autograd.backward(module.sharing.score(prompts, branches).logprobs.sum() * 0)
-    module.zero_grad(set_to_none=True)
+    torch.autograd.backward(sharing.score(prompts, branches).logprobs.sum() * 0)
+    vlm.zero_grad(set_to_none=True)

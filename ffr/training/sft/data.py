@@ -14,11 +14,11 @@ from ffr.models.shared_prefix import PrefixSharing
 from ffr.progress import Say
 from ffr.settings import SftConfig
 from ffr.training.common.data import example_length
+from ffr.training.common.loader import Item, StepLoader
 from ffr.training.common.packs import packs_of_queries
+from ffr.training.common.plan import TrainPlan
 from ffr.training.common.setup import check_packing
-from ffr.training.sft.loader import Item, StepLoader
 from ffr.training.sft.packing import QueryPacker
-from ffr.training.sft.plan import TrainPlan
 
 _CHARACTERS_PER_ANSWER = 80
 """What an answer and the marks around its query add to a pack's length when batches are grouped,

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ffr.data.judgement import ModelRules
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.prompt import MAX_SHARED_QUERIES
+from ffr.runs import ModelSource
 from ffr.settings import SftConfig
-from ffr.training.common.setup import load_base, make_prompt_builder, make_trainable
+from ffr.training.common.setup import (
+    load_base,
+    make_prompt_builder,
+    make_trainable,
+    model_rules,
+)
 from ffr.training.common.stage import Built, Job, Stage, Start
+from ffr.training.common.vlm_subject import VlmSubject
 from ffr.training.sft.data import SftData
 from ffr.training.sft.module import SftModule
 
 
 class SftStage(Stage[SftConfig]):
     """Supervised fine-tuning on dialogues with true answers."""
+
+    def rules(self, config: SftConfig, source: ModelSource) -> ModelRules:
+        return model_rules(config, source.location)
 
     def build(self, start: Start[SftConfig], job: Job) -> Built:
         config = start.config
@@ -38,7 +49,8 @@ class SftStage(Stage[SftConfig]):
             fingerprints={**start.fingerprints, "model": vlm.fingerprint},
             sharing=sharing,
         )
-        return Built(module, data, builder, callbacks=[], notes=list(_notes(start, data)))
+        subject = VlmSubject(vlm, builder)
+        return Built(module, data, subject, callbacks=[], notes=list(_notes(start, data)))
 
 
 def _notes(start: Start[SftConfig], data: SftData) -> Iterator[str]:

@@ -37,10 +37,10 @@ class Module(StageModule[SftConfig]):
         super().__init__(
             torch.nn.Linear(1, 1, bias=False), config, num_steps=num_steps, fingerprints={}
         )
-        self.places: list[float] = [self.vlm.weight.item()]
+        self.places: list[float] = [self.model.weight.item()]
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        return self.vlm.weight.sum()
+        return self.model.weight.sum()
 
     def configure_optimizers(self) -> Any:
         given = super().configure_optimizers()
@@ -51,7 +51,7 @@ class Module(StageModule[SftConfig]):
         return {"optimizer": plain, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def take_step_figures(self, batch: Any) -> dict[str, float]:
-        self.places.append(self.vlm.weight.item())
+        self.places.append(self.model.weight.item())
         return {"loss": 1.0, "num_tokens": 10.0}
 
 
@@ -126,7 +126,7 @@ class Straying(Module):
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         factor = {"gradient": math.nan, "weight": -1e38}[self.fault] if batch_idx == 2 else 1.0
-        return self.vlm.weight.sum() * factor
+        return self.model.weight.sum() * factor
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.norm = self.take_sound_gradients()
@@ -175,4 +175,4 @@ def test_a_number_that_is_not_finite_stops_the_run_before_it_is_kept(
         "the row of the fault is there to be looked at"
     )
     if fault == "gradient":
-        assert module.vlm.weight.item() == module.places[2], "no weight was moved by it"
+        assert module.model.weight.item() == module.places[2], "no weight was moved by it"

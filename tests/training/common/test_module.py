@@ -39,9 +39,9 @@ def test_matrices_decay_and_vectors_do_not(decay: float) -> None:
         weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
     optimizer.step()
     # a step without a gradient: decay alone, which AdamW takes from the weight itself
-    assert module.vlm.matrix.tolist() == [[1 - 0.5 * decay] * 2] * 2
-    assert module.vlm.vector.tolist() == [1.0, 1.0]
-    assert module.vlm.frozen.tolist() == [[1.0, 1.0]] * 2
+    assert module.model.matrix.tolist() == [[1 - 0.5 * decay] * 2] * 2
+    assert module.model.vector.tolist() == [1.0, 1.0]
+    assert module.model.frozen.tolist() == [[1.0, 1.0]] * 2
 
 
 def checkpoint_of(module: Module) -> dict[str, Any]:
@@ -53,12 +53,12 @@ def checkpoint_of(module: Module) -> dict[str, Any]:
 def test_a_checkpoint_holds_what_is_trained_and_refuses_what_is_not_its_own() -> None:
     names = {"configuration": "a", "data": "b"}
     checkpoint = checkpoint_of(make(names))
-    assert set(checkpoint["state_dict"]) == {"vlm.matrix", "vlm.vector"}
+    assert set(checkpoint["state_dict"]) == {"model.matrix", "model.vector"}
     make(names).on_load_checkpoint(checkpoint)
     for name in names:
         with pytest.raises(ModelError, match=f"belongs to another {name}; start a new run"):
             make({**names, name: "c"}).on_load_checkpoint(checkpoint)
     other = make(names)
-    other.vlm.vector.requires_grad_(False)
+    other.model.vector.requires_grad_(False)
     with pytest.raises(ModelError, match="holds other weights than this run trains"):
         other.on_load_checkpoint(checkpoint)

@@ -145,7 +145,7 @@ def test_too_little_memory_stops_both(
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr("ffr.training.grpo.stage.try_longest", fail)
+    monkeypatch.setattr("ffr.training.grpo.vlm_policy.try_longest", fail)
     dry, run = call("grpo", "--dry-run"), call("grpo", "--out", "run")
     assert dry.exit_code == run.exit_code == 1, run.output
     assert (

@@ -83,7 +83,7 @@ def test_figures_by_hand(
     data = Data(Example(DIALOGUE, str(number), truth) for number, truth in enumerate(TRUTHS))
     # the fourth is over val_examples
     data.append(Example(DIALOGUE, "3", None))
-    found = validation.validate(module, data, build)
+    found = validation.validate(module, module.model, data, build)
     assert answered == batches
     assert found["val_loss"] == pytest.approx(math.log(4))
     assert found["val_malformed_share"] == pytest.approx(1 / 3)

@@ -23,6 +23,7 @@ from ffr.settings import GrpoConfig
 from ffr.training.common.trainer import make_trainer
 from ffr.training.grpo.loader import StepPrompts
 from ffr.training.grpo.module import GrpoModule
+from ffr.training.grpo.policy import Pass
 from ffr.training.grpo.rollout import Rollout
 
 STOP = 9
@@ -34,21 +35,31 @@ MASK = torch.arange(2) < LENGTHS[:, None]
 class Policy(torch.nn.Module):
     """Has a log-probability for each token of each answer, and an entropy that does not follow from it."""
 
-    stop_ids = frozenset({STOP})
-    placeholder_ids: frozenset[int] = frozenset()
     noise = 0.0
+    samples_still = False
 
     def __init__(self) -> None:
         super().__init__()
         self.logprobs = torch.nn.Parameter(-torch.ones(4, 2))
         self.entropy = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 0.0], [6.0, 7.0]])
 
-    def score(
-        self, prompts: Any, branches: Any, *, with_entropy: bool = False, **_: Any
-    ) -> BranchLogprobs:
-        assert [ids for branch in branches for ids in branch] == [
-            list(answer) for answer in ANSWERS
-        ]
+    @property
+    def model(self) -> torch.nn.Module:
+        return self
+
+    def cut(self, prompts: Any, dialogue_numbers: Any, answers: Any) -> list[Pass]:
+        assert [answer.token_ids for answer in answers] == ANSWERS
+        assert [prompt.num_tokens for prompt in prompts] == [3, 2]
+        return [Pass([], [], [], [0, 1, 2, 3])]
+
+    def is_cut_off(self, answer: Generated) -> bool:
+        return answer.is_cut_off({STOP})
+
+    def score_still(self, item: Pass, *, of_start: bool) -> torch.Tensor:
+        assert not of_start
+        return (self.logprobs * MASK).detach()
+
+    def score(self, item: Pass, *, with_entropy: bool = False) -> BranchLogprobs:
         # as dropout does, it says something else while it is trained
         noise = self.noise if self.training else 0.0
         logprobs = (self.logprobs + noise) * MASK
@@ -65,7 +76,7 @@ class Told(L.Callback):
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: GrpoModule, optimizer: Any) -> None:
         self.norms.append(pl_module.gradient_norm())
-        self.places.append(pl_module.vlm.logprobs[MASK].tolist())
+        self.places.append(pl_module.policy.logprobs[MASK].tolist())
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: GrpoModule, outputs: Any, batch: Any, batch_idx: int
@@ -80,6 +91,7 @@ def a_step(folder: Path, **settings: Any) -> Told:
         learning_rate=0.5, accelerator="cpu", **settings,
     )  # fmt: skip
     policy, told = Policy(), Told()
+    policy.samples_still = bool(config.lora_dropout)
     answers = [Generated("", answer, (-1.0,) * len(answer)) for answer in ANSWERS]
     values = torch.tensor([[1.0, 0.5], [0.0, 0.5], [0.0, 0.0], [1.0, 0.0]])
     rollout = Rollout([4, 7], answers, values, values[:, 0], num_without_signal=1, num_attempts=3)
@@ -87,9 +99,7 @@ def a_step(folder: Path, **settings: Any) -> Told:
         terms=[RewardTerm("f1", lambda **_: [], 1.0), RewardTerm("own", lambda **_: [], 0.0)],
         roll_out=lambda *_, **__: rollout,
     )
-    module = GrpoModule(
-        policy, config, num_steps=1, fingerprints={}, sharing=policy, sampler=sampler
-    )
+    module = GrpoModule(policy, config, num_steps=1, fingerprints={}, sampler=sampler)
     trainer = make_trainer(config, folder, [told], last_step=0, progress=False, is_manual=True)
     batch = StepPrompts([4, 7], [Encoded([5, 6, 7]), Encoded([5, 6])], [0, 1])
     trainer.fit(module, DataLoader([batch], batch_size=None))
@@ -174,7 +184,6 @@ def test_the_curves_follow_from_the_terms() -> None:
         GrpoConfig(),
         num_steps=1,
         fingerprints={},
-        sharing=Policy(),
         sampler=SimpleNamespace(terms=terms),
     )
     assert list(module.curves) == ["reward", "reward_f1", "reward_overlong", "reward_mine"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from ffr.models.decoding.loop import Generated
 from ffr.models.rows import Encoded
 from ffr.rewards.terms import RewardTerm
 from ffr.settings import GrpoConfig
-from ffr.training.grpo import rollout as rollout_module
 from ffr.training.grpo.rollout import Rollout, Sampler
 
 # what each prompt is answered with at its first, second and third attempt
@@ -26,22 +24,17 @@ SCRIPT = {
 
 
 class Script:
-    """In place of `sample_answers`: the next attempt of each prompt, and what it was asked with."""
+    """A policy that gives the next attempt of each prompt, and notes what it was asked with."""
+
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         self.asked: list[list[tuple[int, int]]] = []
         self._attempts = {prompt: iter(attempts) for prompt, attempts in SCRIPT.items()}
 
-    def __call__(
-        self,
-        vlm: Any,
-        prompts: Sequence[Encoded],
-        *,
-        num_samples: int,
-        dialogue_numbers: Sequence[int],
-        **_: Any,
+    def sample(
+        self, prompts: Sequence[Encoded], dialogue_numbers: Sequence[int], generator: Any
     ) -> list[list[Generated]]:
-        assert num_samples == 2
         numbers = [prompt.input_ids[0] for prompt in prompts]
         self.asked.append(list(zip(numbers, dialogue_numbers, strict=True)))
         return [
@@ -54,10 +47,8 @@ class Script:
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    made = Script()
-    monkeypatch.setattr(rollout_module, "sample_answers", made)
-    return made
+def script() -> Script:
+    return Script()
 
 
 def value(prompts: Sequence[Any], completions: Sequence[str], **columns: Any) -> list[float]:
@@ -71,9 +62,9 @@ def index_of(
     return [float(item) for item in index]
 
 
-def roll_out(**settings: Any) -> Rollout:
+def roll_out(script: Any, **settings: Any) -> Rollout:
     sampler = Sampler(
-        SimpleNamespace(device=torch.device("cpu")),
+        script,
         GrpoConfig(num_generations=2, **settings),
         [RewardTerm("value", value, 2.0), RewardTerm("index", index_of, 10.0)],
         lambda index: {"prompt": "", "dialogue_id": "d", "query": "q", "index": index},
@@ -83,7 +74,7 @@ def roll_out(**settings: Any) -> Rollout:
 
 
 def test_prompts_without_signal_are_answered_anew_and_replaced(script: Script) -> None:
-    found = roll_out(resample_attempts=2, batch_size=4)
+    found = roll_out(script, resample_attempts=2, batch_size=4)
     assert script.asked == [
         [(10, 70), (11, 71), (12, 72), (13, 73)],
         [(11, 71), (12, 72), (13, 73)],
@@ -98,20 +89,20 @@ def test_prompts_without_signal_are_answered_anew_and_replaced(script: Script) -
 
 
 def test_attempts_are_bounded(script: Script) -> None:
-    found = roll_out(resample_attempts=1, batch_size=4)
+    found = roll_out(script, resample_attempts=1, batch_size=4)
     assert [answer.text for answer in found.answers] == ["1", "0", "0", "0", "5", "5", "1", "2"]
     assert (found.num_without_signal, found.num_attempts) == (3, 3)
 
 
 def test_without_attempts_all_stays(script: Script) -> None:
-    found = roll_out(resample_attempts=0, batch_size=4)
+    found = roll_out(script, resample_attempts=0, batch_size=4)
     assert [answer.text for answer in found.answers] == ["1", "0", "0", "0", "5", "5", "8", "8"]
     assert (found.num_without_signal, found.num_attempts) == (3, 0)
     assert len(script.asked) == 1
 
 
 def test_few_prompts_are_answered_at_once(script: Script) -> None:
-    found = roll_out(resample_attempts=1, rollout_batch=3)
+    found = roll_out(script, resample_attempts=1, rollout_batch=3)
     assert [[number for number, _ in asked] for asked in script.asked] == [
         [10, 11, 12],
         [13],

@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from ffr.settings import SftConfig
+from ffr.training.common.loader import MicroBatch
 from ffr.training.common.trainer import make_trainer
-from ffr.training.sft.loader import MicroBatch
 from ffr.training.sft.module import SftModule
 
 

@@ -33,12 +33,12 @@ from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
 from ffr.settings import SftConfig
+from ffr.training.common.loader import MicroBatch, StepLoader
 from ffr.training.common.packs import packs_of_queries
+from ffr.training.common.plan import TrainPlan
 from ffr.training.common.stage import Job, train
-from ffr.training.sft.loader import MicroBatch, StepLoader
 from ffr.training.sft.module import SftModule
 from ffr.training.sft.packing import QueryPacker
-from ffr.training.sft.plan import TrainPlan
 from ffr.training.sft.stage import SftStage
 
 GROUP_SIZES = [1, 4, 2, 5, 3]
@@ -107,7 +107,7 @@ def step_of(
         (module.training_step(batch, 0) / accumulate).backward()
     gradients = {name: p.grad.clone() for name, p in vlm.named_parameters() if p.grad is not None}
     vlm.zero_grad(set_to_none=True)
-    return module._step_nll / batches[-1].num_step_tokens, gradients
+    return module._step_loss / batches[-1].num_step_tokens, gradients
 
 
 def worst(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:

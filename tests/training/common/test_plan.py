@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffr.training.sft.plan import TrainPlan, share_of_process
+from ffr.training.common.plan import TrainPlan, share_of_process
 
 SIZES = st.fixed_dictionaries(
     {

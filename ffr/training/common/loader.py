@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from ffr.training.sft.plan import TrainPlan, share_of_process
+from ffr.training.common.plan import TrainPlan, share_of_process
 
 
 class Item(Protocol):
