@@ -9,7 +9,7 @@ multiplies unsigned weights by other instructions, which lose nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,48 @@ def quantize_tables(model: Any) -> int:
                 graph.node.insert(place + offset, made)
         num_tables += 1
     return num_tables
+
+
+def store_as_bytes(model: Any, names: Sequence[str]) -> int:
+    """Stores weights as bytes that are multiplied in float32, a scale for each output.
+
+    For products whose activations one scale would not hold: only the file gets smaller.
+
+    Args:
+        model: The graph (`onnx.ModelProto`), its weights in it; it is changed.
+        names: What the names of these weights hold.
+
+    Returns:
+        How many weights there were.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    held = {item.name: item for item in graph.initializer}
+    num_weights = 0
+    for node in list(graph.node):
+        name = node.input[1] if node.op_type in ("MatMul", "Gemm") else ""
+        tensor = held.get(name)
+        if tensor is None or not any(part in name for part in names):
+            continue
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 2:
+            continue
+        is_turned = any(item.name == "transB" and item.i for item in node.attribute)
+        weights, output_axis = numpy_helper.to_array(tensor), 0 if is_turned else 1
+        largest = np.abs(weights).max(axis=1 - output_axis, keepdims=True)
+        scales = (np.maximum(largest, np.float32(1e-12)) / 127).astype(np.float32)
+        graph.initializer.remove(tensor)
+        del held[name]
+        graph.initializer.append(
+            numpy_helper.from_array(np.rint(weights / scales).astype(np.int8), f"{name}.bytes")
+        )
+        graph.initializer.append(numpy_helper.from_array(scales.ravel(), f"{name}.scales"))
+        made = helper.make_node(
+            "DequantizeLinear", [f"{name}.bytes", f"{name}.scales"], [name], axis=output_axis
+        )
+        graph.node.insert(list(graph.node).index(node), made)
+        num_weights += 1
+    return num_weights
 
 
 def _looks_up(node: Any, name: str) -> bool:

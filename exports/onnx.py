@@ -28,7 +28,7 @@ from ffr.errors import ModelError, UsageError
 from ffr.exports.compose import write_fragment_graph
 from ffr.exports.encoder import encoder_parts, load_dual
 from ffr.exports.graph_file import read_graph_file
-from ffr.exports.int8 import check_bytes, quantize_tables
+from ffr.exports.int8 import check_bytes, quantize_tables, store_as_bytes
 from ffr.exports.parity import (
     REFERENCE_CASES,
     TOLERANCES,
@@ -307,7 +307,8 @@ def _trace(plan: Plan, path: Path, *, is_half: bool, opset: int) -> None:
 def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
     """Weights of matrix products as signed bytes of 7 bits, each output with its own scale.
 
-    Activations are rounded call by call; the word table is of 8 bits, each row with its own scale.
+    Activations are rounded call by call; word tables, and weights that stay
+    whole in products, are stored as 8 bits with a scale for each row or output.
 
     All 8 bits would saturate on processors without VNNI (`ffr.exports.int8`), and unsigned bytes
     take twice the time on those that have it (benchmarks/int8.py).
@@ -347,15 +348,15 @@ def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
     remove(whole)
     if is_large and data.name not in read_graph_file(path).weight_files:
         remove(data)
-    _quantize_tables(path)
+    _store_rest_as_bytes(path, whole_weights)
 
 
-def _quantize_tables(path: Path) -> None:
-    """The word table of a graph as bytes, in the graph where that has room."""
+def _store_rest_as_bytes(path: Path, whole_weights: Sequence[str]) -> None:
+    """Word tables, and weights that stay whole in products, as bytes in the file."""
     import onnx
 
     model = onnx.load(str(path))
-    if not quantize_tables(model):
+    if not quantize_tables(model) + store_as_bytes(model, whole_weights):
         return
     for name in read_graph_file(path).weight_files:
         remove(path.with_name(name))

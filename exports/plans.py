@@ -82,7 +82,7 @@ class Plan:
         usage: Lines of Python for the README.
         towers: For a fragment, the plans whose graphs are put together in the place of tracing the
             module.
-        whole_weights: What the names of weights hold that int8 leaves in float32.
+        whole_weights: What the names of weights hold that int8 multiplies in float32.
     """
 
     part: Part

@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 
 from ffr.cli.main import ffr
 from ffr.errors import ModelError
-from ffr.exports.int8 import MAX_PAIR, check_bytes, largest_pair, quantize_tables
+from ffr.exports.int8 import MAX_PAIR, check_bytes, largest_pair, quantize_tables, store_as_bytes
 from ffr.exports.onnx import export_onnx
 
 
@@ -248,3 +248,42 @@ def test_a_table_that_is_multiplied_with_too_stays(tmp_path: Path) -> None:
     before = model.SerializeToString()
     assert quantize_tables(model) == 0
     assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_weights_that_are_only_stored_as_bytes(is_turned: bool) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    draw = np.random.default_rng(1)
+    weights = (draw.standard_normal((6, 5)) * 10.0 ** np.arange(-2, 3)).astype("f4")
+    held = weights.T.copy() if is_turned else weights
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["x", "block.perceptron.w"], ["a"], transB=1)
+            if is_turned
+            else helper.make_node("MatMul", ["x", "block.perceptron.w"], ["a"]),
+            helper.make_node("MatMul", ["a", "other.w"], ["out"]),
+        ],
+        "stored",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 5])],
+        [
+            numpy_helper.from_array(held, "block.perceptron.w"),
+            numpy_helper.from_array(np.eye(5, dtype="f4"), "other.w"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    assert store_as_bytes(model, [".perceptron."]) == 1
+    onnx.checker.check_model(model)
+    types = {item.name: item.data_type for item in model.graph.initializer}
+    assert types["block.perceptron.w.bytes"] == TensorProto.INT8
+    assert types["other.w"] == TensorProto.FLOAT
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    x = draw.standard_normal((3, 6)).astype("f4")
+    (found,) = session.run(None, {"x": x})
+    # each output is wrong by half a step of its own scale for each input at most
+    step = np.abs(weights).max(axis=0) / 127
+    assert (np.abs(found - x @ weights) <= np.abs(x).sum(1, keepdims=True) * step / 2 + 1e-4).all()
+    assert store_as_bytes(model, [".perceptron."]) == 0
