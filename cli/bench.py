@@ -10,6 +10,7 @@ import click
 
 from ffr.cli.output import progress_bar, say
 from ffr.errors import UsageError
+from ffr.text import counted
 
 if TYPE_CHECKING:
     from ffr.progress import Progress
@@ -81,7 +82,7 @@ def run(
         found = found.limited_to(limit)
     rows = found.rows_of(only)
     say(
-        f"Suite {found.name}: {len(rows)} rows on {len(found.datasets)} data sets; results folder "
+        f"Suite {found.name}: {counted(len(rows), 'row')} on {counted(len(found.datasets), 'data set')}; results folder "
         f"{folder}"
     )
     for line in _servers(found, only):
@@ -108,7 +109,7 @@ def run(
     say(f"Written to {folder}: {', '.join(TABLE_FILES)}, results.json")
     num_missing = done.num_of("missing")
     if num_missing:
-        say(f"{num_missing} of {len(done.cells)} cells are missing; the table says why")
+        say(f"{num_missing} of {len(done.cells):,} cells are missing; the table says why")
         raise click.exceptions.Exit(1)
 
 

@@ -14,6 +14,7 @@ from ffr.cli.model_options import with_options
 from ffr.cli.output import progress_bar, say
 from ffr.cli.setting_options import setting_options
 from ffr.errors import UsageError
+from ffr.text import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -116,7 +117,7 @@ def score(
         batch_tokens=batch_tokens,
         with_logprobs=True,
     )
-    say(f"{len(examples)} queries")
+    say(f"{counted(len(examples), 'query')}")
     with progress_bar(progress, "answers", len(examples)) as advance:
         try:
             scored = score_dataset(
@@ -133,8 +134,8 @@ def score(
     PlainConsole().print(_level_table(scored.difficulties))
     if scored.num_failed:
         say(
-            f"{scored.num_failed} items could not be answered and count as wrong; the same command "
-            "asks them again"
+            f"{counted(scored.num_failed, 'item')} could not be answered, scored as wrong; the same command "
+            "asks again"
         )
     say(f"Table: {scored.folder / DIFFICULTY_FILE}  ·  picture: {scored.folder / 'scatter.png'}")
     if limit is not None:

@@ -11,7 +11,7 @@ import click
 
 from ffr.cli.output import print_json, progress_bar, say, say_aside
 from ffr.errors import UsageError
-from ffr.text import one_line
+from ffr.text import counted, one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -123,15 +123,15 @@ def _print_report(report: CheckReport, *, with_all: bool) -> None:
                 f"{faults[-1].where}; --all lists them"
             )
     for fault, count in report.grouped_warnings():
-        often = f" (in {count} records)" if count > 1 else ""
+        often = f" (in {counted(count, 'record')})" if count > 1 else ""
         say(one_line(f"warning: {fault.where}: {fault.message}", 1000) + often)
     num_bad = report.num_records - report.num_good
     say(
         f"{report.path.name}: {report.num_good:,} of {report.num_records:,} records good, "
         f"{num_bad:,} bad; "
-        f"{len(report.errors):,} faults, {len(report.warnings):,} warnings; "
-        f"{report.num_dialogues:,} dialogues, {report.num_examples:,} queries, "
-        f"{report.num_image_files:,} pictures looked at"
+        f"{counted(len(report.errors), 'fault')}, {counted(len(report.warnings), 'warning')}; "
+        f"{counted(report.num_dialogues, 'dialogue')}, {counted(report.num_examples, 'query')}, "
+        f"{counted(report.num_image_files, 'picture')} looked at"
     )
     if num_bad:
         say("Correct them, or pass --skip-bad to `ffr train` and `ffr eval` to use the good ones.")
@@ -230,7 +230,7 @@ def import_command(
     count = _write(target, imported.examples, target_form, template, query_position, False)
     for note in imported.notes:
         say(note)
-    say(f"{target}: {count:,} records, {len(imported.examples):,} queries")
+    say(f"{target}: {counted(count, 'record')}, {counted(len(imported.examples), 'query')}")
     has_images = any(example.dialogue.images for example in imported.examples)
     _note_outside_pictures(target, root, has_images)
     report = check_file(target)
@@ -389,10 +389,11 @@ def convert(
     )
     with progress_bar(None, "converting", unit="examples") as progress:
         count = _write(
-            target, _counted(examples, progress), form, template, query_position, drop_prompts
+            target, _with_progress(examples, progress), form, template, query_position, drop_prompts
         )
-    say(f"{target}: {count:,} records, {len(examples):,} examples")
+    say(f"{target}: {counted(count, 'record')}, {counted(len(examples), 'example')}")
     _note_kept_prompts(form, examples)
+    _note_changed_answers(form, examples)
     if form == "ms-swift" and any(
         line.speaker != line.speaker.lower() and example.prompt is None
         for example in examples
@@ -490,7 +491,9 @@ def build(
         seed=seed,
     )
     count = _write(target, made, "ms-swift", template, query_position, False)
-    say(f"{target}: {count:,} examples from {len(short):,} short dialogues (seed {seed})")
+    say(
+        f"{target}: {counted(count, 'example')} from {counted(len(short), 'short dialogue')} (seed {seed})"
+    )
     has_images = any(line.images for item in short for line in item.utterances)
     _note_outside_pictures(target, examples.image_root, has_images)
 
@@ -515,7 +518,7 @@ def sample(folder: Path, name: str, seed: int) -> None:
     generate_sample(name, folder, seed)
     for path in sorted(folder.glob("*.jsonl")):
         with path.open("rb") as file:
-            say(f"{path}: {sum(1 for _ in file):,} examples")
+            say(f"{path}: {counted(sum(1 for _ in file), 'example')}")
     say(f"Use it by its path: ffr data stats {quote(str(folder))}")
 
 
@@ -563,7 +566,9 @@ def download(
             replace=force,
             progress=progress,
         )
-    say(f"{result.folder}: {result.num_files:,} files from {result.num_bytes:,} bytes")
+    say(
+        f"{result.folder}: {counted(result.num_files, 'file')} from {counted(result.num_bytes, 'byte')}"
+    )
     say(f"SHA-256 {result.sha256} ({'as required' if sha256 else 'recorded; none was required'})")
     for split in NAMED_SETS[name].splits:
         try:
@@ -625,6 +630,19 @@ def _note_kept_prompts(form: str, examples: Sequence[Example]) -> None:
         )
 
 
+def _note_changed_answers(form: str, examples: Iterable[Example]) -> None:
+    """Says what the other form writes otherwise of the answers."""
+    answers = [example.fragment for example in examples if example.fragment is not None]
+    num_unordered = sum(item.image_ids != tuple(sorted(item.image_ids)) for item in answers)
+    if form == "raw" and num_unordered:
+        say(
+            f"Note: {counted(num_unordered, 'answer')} with images in another order than the "
+            "dialogue's, which the raw form does not keep."
+        )
+    if form == "ms-swift" and answers:
+        say("Note: answers are written as `solution` and as what the assistant says, both.")
+
+
 def _note_outside_pictures(target: Path, image_root: Path, has_images: bool) -> None:
     """Says where the pictures of a new file lie, if not below its folder."""
     if has_images and not image_root.resolve().is_relative_to(target.parent.resolve()):
@@ -634,7 +652,7 @@ def _note_outside_pictures(target: Path, image_root: Path, has_images: bool) -> 
         )
 
 
-def _counted(examples: ExampleDataset, progress: Progress) -> Iterable[Example]:
+def _with_progress(examples: ExampleDataset, progress: Progress) -> Iterable[Example]:
     for number, example in enumerate(examples, 1):
         progress(number, len(examples))
         yield example

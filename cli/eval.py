@@ -16,6 +16,7 @@ from ffr.cli.model_options import with_options
 from ffr.cli.output import print_json, progress_bar, say, say_aside
 from ffr.errors import UsageError
 from ffr.progress import Say
+from ffr.text import counted
 
 if TYPE_CHECKING:
     from ffr.data.dataset import ExampleDataset, FirstExamples
@@ -209,7 +210,7 @@ def _ask(
     from ffr.evaluation.run import evaluate
     from ffr.retrieval.lexical import BASELINES
 
-    say(f"{len(examples)} queries; output folder {folder}")
+    say(f"{counted(len(examples), 'query')}; output folder {folder}")
     with progress_bar(call.progress, "answers", len(examples)) as advance:
         return evaluate(
             examples,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ffr.cli.output import say, say_aside
+from ffr.text import counted
 
 
 @click.command()
@@ -67,8 +68,8 @@ def report(
     for note in written.notes:
         say(f"! {one_line(note, 2000)}")
     say(
-        f"{written.num_queries} queries on {written.num_dialogues} dialogues, "
-        f"{written.num_pictures} pictures"
+        f"{counted(written.num_queries, 'query')} on {counted(written.num_dialogues, 'dialogue')}, "
+        f"{counted(written.num_pictures, 'picture')}"
         + (f", {written.num_unopened} that could not be opened" if written.num_unopened else "")
     )
     for page in written.pages:

@@ -16,7 +16,9 @@ from ffr.cli.setting_options import further_options, setting_options
 from ffr.errors import FfrError, UsageError
 from ffr.settings import (
     NEWEST,
+    SCRATCH,
     GrpoConfig,
+    ReaderConfig,
     SftConfig,
     StageConfig,
     closest,
@@ -112,7 +114,10 @@ def _stage_options(kind: type[StageConfig], shown: tuple[str, ...]) -> Option:
 
 @click.group()
 def train() -> None:
-    """Train a model: `ffr train sft` is the cold start, `ffr train grpo` comes after it."""
+    """Train a model: `ffr train sft` is the cold start, `ffr train grpo` comes after it.
+
+    `ffr train reader` trains the small retriever for a CPU.
+    """
 
 
 @train.command(cls=_StageCommand)
@@ -137,6 +142,18 @@ def grpo(**options: Any) -> None:
     --resume goes on to the bit.
     """
     _run_stage(GrpoConfig, **options)
+
+
+@train.command(cls=_StageCommand)
+@_stage_options(ReaderConfig, ("model", "encoder"))
+def reader(**options: Any) -> None:
+    """A small retriever for a CPU: a network over the vectors of a frozen sentence encoder.
+
+    Bare `ffr train reader` trains one from nothing on the bundled sample; `--from reader` trains
+    the one that comes with ffr further, on labels of your own. The run's folder holds settings,
+    figures, checkpoints, and the reader that `ffr eval --model RUN` asks.
+    """
+    _run_stage(ReaderConfig, **options)
 
 
 def _run_stage(
@@ -173,7 +190,7 @@ def _run_stage(
                 clear_litter(resume)
             say(
                 f"{resume} is finished; nothing is left to train (to train its model further: "
-                f"--model {resume})"
+                f"{'--model' if kind is SftConfig else '--from'} {resume})"
             )
             return
         _start(config, dry_run=dry_run, run=resume, resume=True, **job)
@@ -212,6 +229,10 @@ def _stage(name: str) -> Stage[Any]:
         from ffr.training.sft.stage import SftStage
 
         return SftStage()
+    if name == "reader":
+        from ffr.training.reader.stage import ReaderStage
+
+        return ReaderStage()
     from ffr.training.grpo.stage import GrpoStage
 
     return GrpoStage()
@@ -221,10 +242,12 @@ def _recipe_for(
     kind: type[StageConfig], overrides: tuple[str, ...], settings: dict[str, object]
 ) -> str:
     """The recipe of the model that the command line names, or would take."""
-    from ffr.runs import RUNS_FOLDER, newest_sft_run, resolve_model
+    from ffr.runs import RUNS_FOLDER, ModelSource, newest_sft_run, resolve_model
     from ffr.training.common.recipe import recipe_of
 
     model = named_model(kind, overrides, settings)
+    if model == SCRATCH:
+        return recipe_of(kind.stage, ModelSource(SCRATCH, SCRATCH))
     if model == NEWEST:
         model = str(newest_sft_run(Path(RUNS_FOLDER)))
     return recipe_of(kind.stage, resolve_model(model))
@@ -297,7 +320,7 @@ def _resumed_config(
             raise
         raise UsageError(
             f"{error}; the run is finished, and its model is trained further by a run that starts "
-            f"from it: {'--from' if kind is GrpoConfig else '--model'} {run}"
+            f"from it: {'--model' if kind is SftConfig else '--from'} {run}"
         ) from None
     return None if is_finished else config
 

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ffr.notebook import table
-from ffr.text import described, is_url, spaced
+from ffr.text import counted, described, is_url, spaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Dialogue:
         hosts = self.image_utterance_ids
         for image_id in () if marked is None else marked.image_ids:
             chosen |= {*hosts[image_id : image_id + 1]}
-        num = f"{len(self.utterances)} utterances, {len(self.images)} images"
+        num = f"{counted(len(self.utterances), 'utterance')}, {counted(len(self.images), 'image')}"
         return table(
             ["", "speaker", "utterance"],
             [

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from ffr.answer import AnswerStyle
 from ffr.dialogue import Dialogue, Example, FilePrompt, Image, Utterance
 from ffr.errors import DataError
+from ffr.text import counted
 
 QueryPosition = Literal["first", "last"]
 
@@ -280,7 +281,7 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
     queries = list(_QUERY_SPAN.finditer(user))
     if len(queries) != 1:
         raise DataError(
-            f"the prompt has {len(queries)} queries between {QUERY_START} and {QUERY_END}; it "
+            f"the prompt has {counted(len(queries), 'query')} between {QUERY_START} and {QUERY_END}; it "
             "needs one"
         )
     query = queries[0]
@@ -356,7 +357,7 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
         utterances.append(utterance)
     if image_id != len(images):
         raise DataError(
-            f"the prompt has {image_id} {IMAGE_MARK} but the record has {len(images)} images; "
+            f"the prompt has {image_id} {IMAGE_MARK} but the record has {counted(len(images), 'image')}; "
             "correct one of the two"
         )
     if user.count(IMAGE_MARK) != image_id:

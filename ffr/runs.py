@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ffr.errors import ModelError, UsageError
 from ffr.files import is_passing, make_folder, make_new_folder, replace_json
+from ffr.text import is_url, one_line
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "run.json"
@@ -201,6 +202,18 @@ def resolve_model(spec: str) -> ModelSource:
     if spec.startswith(("http://", "https://")):
         raise UsageError(
             f"{spec} is an address; a server is written api:{spec.partition('#')[0]}#MODEL"
+        )
+    if is_url(spec):
+        # what the library takes for a name of the hub is none
+        named = spec.removeprefix("file://").removeprefix("file:")
+        is_file = spec.startswith("file:") and named
+        remedy = (
+            f"a folder is named by its path: {named}"
+            if is_file
+            else "fetch the model, and name its folder"
+        )
+        raise UsageError(
+            f"{one_line(spec, 80)} is an address, and --model takes none such; {remedy}"
         )
     path = Path(spec)
     if (path / RECORD_FILE).is_file():

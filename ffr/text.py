@@ -103,6 +103,29 @@ def spaced(pieces: Iterable[str]) -> str:
     return line
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number of things in words, which agree with it.
+
+    Args:
+        number: How many there are.
+        one: What one is called, with what is said of it if need be.
+        many: What several are called; None = `one` with the ending of a regular plural.
+
+    >>> counted(1, "query"), counted(0, "query"), counted(2500, "box")
+    ('1 query', '0 queries', '2,500 boxes')
+    >>> counted(1, "picture lies", "pictures lie"), counted(2, "picture lies", "pictures lie")
+    ('1 picture lies', '2 pictures lie')
+    """
+    if number == 1:
+        return f"1 {one}"
+    if many is None:
+        if re.search("[^aeiou]y$", one):
+            many = f"{one[:-1]}ies"
+        else:
+            many = one + ("es" if one.endswith(("s", "x", "ch", "sh")) else "s")
+    return f"{number:,} {many}"
+
+
 def cut(text: str, limit: int) -> str:
     """The beginning of a text longer than so many characters, with a sign that it goes on."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.dialogue": {"ffr.notebook", "ffr.text"},
     "ffr.answer": {"ffr.errors", "ffr.dialogue", "ffr.text", "ffr.thoughts"},
     "ffr.thoughts": set(),
-    "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer"},
+    "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.text"},
     "ffr.files": {"ffr.errors"},
     "ffr.images": {"ffr.errors", "ffr.text"},
     "ffr.markup": {"ffr.text"},
@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.notebook": {"ffr.text"},
     "ffr.model_files": {"ffr.errors", "ffr.files", "ffr.text"},
     "ffr.run_log": {"ffr.files"},
-    "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped"},
+    "ffr.runs": {"ffr.errors", "ffr.files", "ffr.shipped", "ffr.text"},
     "ffr.run_summary": {"ffr.errors", "ffr.files", "ffr.run_log", "ffr.runs"},
     "ffr.settings": {"ffr.errors", "ffr.runs", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
@@ -119,17 +119,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.common": _DOORS
     | {
         "ffr.data",
-        "ffr.embedding.loading",
-        "ffr.embedding.packaged",
+        "ffr.embedding",
         "ffr.files",
         "ffr.markup",
         "ffr.metrics",
         "ffr.model_files",
         "ffr.models",
         "ffr.provenance",
+        "ffr.reader",
         "ffr.run_log",
         "ffr.runs",
         "ffr.settings",
+    },
+    "ffr.training.reader": _DOORS
+    | {
+        "ffr.data",
+        "ffr.embedding",
+        "ffr.reader",
+        "ffr.runs",
+        "ffr.settings",
+        "ffr.training.common",
     },
     "ffr.training.sft": _DOORS
     | {"ffr.data", "ffr.models", "ffr.runs", "ffr.settings", "ffr.training.common"},
@@ -442,7 +451,7 @@ def test_the_guard_sees_a_path_that_is_not_here() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["curriculum"], ["curriculum", "score"],
+    [], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
     ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["runs"], ["runs", "list"], ["runs", "show"], ["runs", "clean"], ["data"],

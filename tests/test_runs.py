@@ -58,6 +58,21 @@ def test_what_a_model_may_be(tmp_path: Path) -> None:
             resolve_model(missing)
 
 
+@pytest.mark.parametrize(
+    ("spec", "remedy"),
+    [
+        ("file:///models/m", "a folder is named by its path: /models/m"),
+        ("file:m", "a folder is named by its path: m"),
+        ("data:text/plain,x", "fetch the model, and name its folder"),
+        ("s3://bucket/m", "fetch the model, and name its folder"),
+    ],
+)
+def test_an_address_in_place_of_a_model(spec: str, remedy: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_model(spec)
+    assert str(caught.value) == f"{spec} is an address, and --model takes none such; {remedy}"
+
+
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     log = MetricsFile(path, ("loss", "val_loss"))

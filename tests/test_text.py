@@ -15,7 +15,7 @@ from ffr.dialogue import Dialogue, Example, Image, Utterance
 from ffr.errors import DataError
 from ffr.evaluation.controls import WrongPictures
 from ffr.images import find_image
-from ffr.text import described, is_url, json_text, one_line, visible
+from ffr.text import counted, described, is_url, json_text, one_line, visible
 
 STEERING = {
     "\x1b[31m": "␛[31m",
@@ -132,3 +132,22 @@ def test_whatever_was_given_is_described_on_one_line(value: object, beginning: s
     assert said.startswith(beginning)
     assert len(said) <= 80
     assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("number", "one", "many", "words"),
+    [
+        (1, "dialogue", None, "1 dialogue"),
+        (0, "picture", None, "0 pictures"),
+        (2, "query", None, "2 queries"),
+        (3, "essay", None, "3 essays"),
+        (4, "pass", None, "4 passes"),
+        (1_234_567, "batch", None, "1,234,567 batches"),
+        (1, "query has", "queries have", "1 query has"),
+        (2, "query has", "queries have", "2 queries have"),
+    ],
+)
+def test_a_number_agrees_with_its_words(
+    number: int, one: str, many: str | None, words: str
+) -> None:
+    assert counted(number, one, many) == words

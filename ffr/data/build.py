@@ -13,6 +13,7 @@ from typing import Any
 
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import DataError
+from ffr.text import counted
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def build_long(
     needed = num_topics + (1 if absent_share > 0 else 0)
     if len(topics) < needed:
         raise DataError(
-            f"the short dialogues have {len(topics)} topics; {needed} are needed to join "
+            f"the short dialogues have {counted(len(topics), 'topic')}; {needed} are needed to join "
             f"{num_topics}" + (" and ask for an absent one" if absent_share > 0 else "")
         )
     chance = random.Random(seed)

@@ -19,7 +19,7 @@ from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, UsageError
 from ffr.files import remove, replaced_folder
 from ffr.progress import Say
-from ffr.text import address_hint, is_url
+from ffr.text import address_hint, counted, is_url
 
 _SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -119,16 +119,24 @@ def load_dataset(
     if echo is not None:
         check = "`ffr data check`" if rules is None else "`ffr data check --model`"
         for count, reasons, what in (
-            (dataset.num_left_out, dataset.left_out, "bad records or queries left out"),
+            (
+                dataset.num_left_out,
+                dataset.left_out,
+                ("bad record or query left out", "bad records or queries left out"),
+            ),
             (
                 dataset.num_unanswerable,
                 dataset.unanswerable,
-                "queries cannot be answered and will count as wrong (--skip-bad leaves them out)",
+                (
+                    "query cannot be answered and will count as wrong (--skip-bad leaves it out)",
+                    "queries cannot be answered and will count as wrong (--skip-bad leaves them "
+                    "out)",
+                ),
             ),
         ):
             if not count:
                 continue
-            echo(f"{path.name}: {count} {what}:")
+            echo(f"{path.name}: {counted(count, *what)}:")
             for reason in reasons:
                 echo(f"  {reason}")
             if count > len(reasons):

@@ -20,6 +20,7 @@ from ffr.data.pictures import PictureMemory
 from ffr.dialogue import Example
 from ffr.errors import DataError
 from ffr.notebook import table
+from ffr.text import counted
 
 NUM_SHOWN_EXAMPLES = 10
 """Examples that a notebook shows."""
@@ -139,7 +140,7 @@ class ExampleDataset(Sequence[Example]):
         return to_hf(self, **options)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} examples of {self.path.name}>"
+        return f"<{counted(len(self), 'example')} of {self.path.name}>"
 
     def _repr_html_(self) -> str:
         shown = [self[index] for index in range(min(len(self), NUM_SHOWN_EXAMPLES))]
@@ -157,7 +158,7 @@ class ExampleDataset(Sequence[Example]):
                 ]
                 for index, example in enumerate(shown)
             ],
-            caption=f"{self.path.name}: {len(self)} examples{left_out}",
+            caption=f"{self.path.name}: {counted(len(self), 'example')}{left_out}",
             foot="…" if len(self) > len(shown) else "",
         )
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ffr.data.findings import shown
 from ffr.data.forms.rows import is_json
 from ffr.data.forms.tables import read_tables
 from ffr.data.index import RecordFile, parse_record
 from ffr.data.kinds import HEAD_BYTES, Kind, kind_of_head, kind_of_object
 from ffr.dialogue import Example
 from ffr.errors import DataError, UsageError
-from ffr.text import address_hint
+from ffr.text import address_hint, counted
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,16 @@ def _read_tables(paths: Sequence[Path], choices: ImportChoices) -> Imported:
     )
     notes: list[str] = []
     if summary.num_lines:
-        notes.append(f"{summary.num_lines:,} lines of {summary.num_dialogues:,} dialogues")
+        notes.append(
+            f"{counted(summary.num_lines, 'line')} of {counted(summary.num_dialogues, 'dialogue')}"
+        )
+    for name, columns in summary.taken.items():
+        words = ", ".join(f"{shown(given)} for {wanted}" for wanted, given in columns.items())
+        notes.append(f"{name}: took the column {words}")
     if summary.num_unasked:
-        notes.append(f"{summary.num_unasked:,} dialogues have no query, and are left out")
+        notes.append(
+            f"{counted(summary.num_unasked, 'dialogue has no query, and is', 'dialogues have no query, and are')} left out"
+        )
     if summary.kept:
         notes.append(f"kept beside them, but not used: {', '.join(summary.kept)}")
     return Imported(examples, notes)

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Literal
 from ffr.data.kinds import HEAD_BYTES, Kind, kind_of_head, kind_of_object
 from ffr.errors import DataError, UsageError
 from ffr.files import Scratch, open_from
-from ffr.text import address_hint, cut, visible
+from ffr.text import address_hint, counted, cut, visible
 
 MAX_RECORD_BYTES = 64 << 20
 """A longer record is refused: with a missing line break or quote a whole file becomes one
@@ -428,7 +428,7 @@ class _UnpackedFile:
                     total += len(chunk)
                     if total > limit:
                         raise DataError(
-                            f"unpacks to more than {limit:,} bytes; if that is right, set "
+                            f"unpacks to more than {counted(limit, 'byte')}; if that is right, set "
                             "FFR_MAX_UNPACKED_BYTES higher",
                             where=str(self.packed),
                         )

@@ -36,6 +36,18 @@ _CALLED = {
     "labels": "label solution reference target",
 }
 """For each key, what it is called elsewhere, the likeliest first."""
+_TAKEN_FOR = {
+    "dialogue_id": "dialogue dialog dialog_id conversation conversation_id chat chat_id session_id "
+    "thread_id",
+    "speaker": "author sender sender_name from from_name user username role who",
+    "text": "utterance message content body msg sentence said",
+    "picture": "image image_path image_url photo picture_path",
+    "utterance_id": "utterance_idx line_id message_id turn_id",
+    "query": "query_text question",
+    "utterance_ids": "gt_turns answer answers labels relevant relevant_ids",
+    "image_ids": "picture_ids",
+}
+"""What a column of a table is taken for without being asked; the others above are asked about."""
 _MAX_KEY_CHARS = 50  # a longer key is like none, and comparing it takes long
 
 
@@ -59,6 +71,30 @@ def meant_key(given: str, wanted: Sequence[str]) -> str | None:
     ('gt_turns', None)
     """
     return next((key for key in wanted if other_name(key, [given])), None)
+
+
+def columns_taken(given: Iterable[str], wanted: Sequence[str]) -> dict[str, str]:
+    """The columns that stand under another name, by the names that are wanted.
+
+    Only what one column alone can be is taken for it; where two are called like it, none is.
+
+    Args:
+        given: The columns of a table.
+        wanted: The columns that mean something there.
+
+    >>> columns_taken(["Dialogue", "author", "text"], ["dialogue_id", "speaker", "text"])
+    {'dialogue_id': 'Dialogue', 'speaker': 'author'}
+    >>> columns_taken(["author", "sender"], ["speaker"])
+    {}
+    """
+    others = [key for key in given if key not in wanted and len(key) <= _MAX_KEY_CHARS]
+    found: dict[str, str] = {}
+    for name in wanted:
+        names = {name, *_TAKEN_FOR.get(name, "").split()}
+        alike = [key for key in others if key.lower() in names]
+        if name not in given and len(alike) == 1:
+            found[name] = alike[0]
+    return found
 
 
 def _spellings(wanted: str) -> list[str]:

@@ -35,6 +35,7 @@ from ffr.errors import UsageError
 from ffr.files import cached_path, remove, write_bytes
 from ffr.images import LoadedPicture, Location, image_digest
 from ffr.models.features import arithmetic
+from ffr.text import counted
 
 _log = logging.getLogger(__name__)
 
@@ -260,7 +261,7 @@ def _stored(path: Path, status: os.stat_result, key: str, width: int) -> Tensor:
     size = _DIGEST_BYTES + 4 * width
     # looked at before it is opened: a pipe would never end, and a huge file would fill the memory
     if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-        raise ValueError(f"it is no file of {size} bytes")
+        raise ValueError(f"it is no file of {counted(size, 'byte')}")
     content = path.read_bytes()
     values = content[_DIGEST_BYTES:]
     if content[:_DIGEST_BYTES] != _checksum(key, values):

@@ -13,7 +13,7 @@ import torch
 
 from ffr.errors import ModelError, UsageError
 from ffr.model_files import check_weights_finite
-from ffr.text import one_line
+from ffr.text import counted, one_line
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +83,8 @@ def load_weights(name: str, *, device: str, unused: str | None = None, **options
     if missing := sorted(report["missing_keys"]):
         # transformers would go on with random numbers in their place
         raise ModelError(
-            f"lacks {len(missing)} weights, such as {missing[0]}; fetch its files again", name
+            f"lacks {counted(len(missing), 'weight')}, such as {missing[0]}; fetch its files again",
+            name,
         )
     further = sorted(
         key for key in report["unexpected_keys"] if unused is None or not key.startswith(unused)

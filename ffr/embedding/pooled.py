@@ -30,6 +30,7 @@ from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 from ffr.prompt import IMAGE_MARK
+from ffr.text import counted
 
 Pooling = Literal["last", "mean"]
 
@@ -154,7 +155,7 @@ class PooledEncoder:
         limit = self._vlm.max_context
         if limit is not None and row.num_tokens > limit:
             raise DataError(
-                f"a text or fragment makes {row.num_tokens} tokens, more than the {limit} of "
+                f"a text or fragment makes {counted(row.num_tokens, 'token')}, more than the {limit} of "
                 f"{self.name}; "
                 "cut it, or take a model with a longer context"
             )

@@ -27,6 +27,7 @@ from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
 from ffr.provenance import command, now, versions
 from ffr.retrieval.answer_log import FAILURE
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.text import counted
 
 _MAX_SHOWN_FAULTS = 10
 _UTTERANCE_MARK = re.compile(re.escape(UTT_ID_START) + r"([0-9]{1,6})" + re.escape(UTT_ID_END))
@@ -134,7 +135,9 @@ def score_predictions(
     summary = table.summary()
     if not summary["answers"]["num_answers"]:
         first = f"; the first fault: {faults[0]}" if faults else ""
-        raise DataError(f"none of its {len(records)} lines can be read{first}", where=path.name)
+        raise DataError(
+            f"none of its {counted(len(records), 'line')} can be read{first}", where=path.name
+        )
     num_with_dialogue = len(baselines["everything"][1])
     rows = table.rows()
     if out is not None:
@@ -295,19 +298,27 @@ def _prompt_text(messages: Any) -> str:
 
 
 _SENTENCES = {
-    "num_unreadable_lines": "lines could not be read and were left out",
-    "num_without_response": "lines have no response and count as malformed answers",
-    "num_without_labels": "lines have no readable labels and were not scored",
-    "num_sized_by_markers": "prompts could not be read as a dialogue; its size is the largest id "
-    "between their markers",
-    "num_sized_by_answers": "lines have no dialogue with markers; its size (for true negatives, so "
-    "for MCC) is the largest id "
-    "that the true answer names",
+    "num_unreadable_lines": ("line", "could not be read: left out"),
+    "num_without_response": ("line", "without a response: malformed"),
+    "num_without_labels": ("line", "without readable labels: not scored"),
+    "num_sized_by_markers": (
+        "prompt",
+        "not readable as a dialogue: its size is the largest id between the markers",
+    ),
+    "num_sized_by_answers": (
+        "line",
+        "without a dialogue with markers: its size (for true negatives, so for MCC) is the largest "
+        "id that the true answer names",
+    ),
 }
 
 
 def _notes(counts: Counter[str], faults: list[str], lacks_baselines: bool) -> list[str]:
-    notes = [f"{counts[kind]} {sentence}." for kind, sentence in _SENTENCES.items() if counts[kind]]
+    notes = [
+        f"{counted(counts[kind], what)} {said}."
+        for kind, (what, said) in _SENTENCES.items()
+        if counts[kind]
+    ]
     if lacks_baselines:
         notes.append("No baselines: not every scored line holds its dialogue.")
     num_faults = sum(

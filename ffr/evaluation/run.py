@@ -29,6 +29,7 @@ from ffr.retrieval.answer_log import FAILURE, ask_all, open_answer_log
 from ffr.retrieval.interface import Retriever, add_usage
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
 from ffr.retrieval.submitted import SUBMITTED
+from ffr.text import counted
 
 _MAX_NAMED = 5
 """How many of the queries that could not be answered a note names."""
@@ -191,7 +192,13 @@ def _notes(
             "this is no result of the model."
         )
     if num_left_out:
-        notes.append(f"{num_left_out} bad records or queries of the data were left out.")
+        notes.append(
+            counted(
+                num_left_out,
+                "bad record or query of the data was left out.",
+                "bad records or queries of the data were left out.",
+            )
+        )
     if failures:
         more = f" (the first {_MAX_NAMED} of {len(failures)})" if len(failures) > _MAX_NAMED else ""
         fault = (
@@ -205,12 +212,12 @@ def _notes(
         )
     if answers["num_without_truth"]:
         notes.append(
-            f"{answers['num_without_truth']} queries have no true answer; they were answered and "
+            f"{counted(answers['num_without_truth'], 'query has', 'queries have')} no true answer; answered, "
             "not scored."
         )
     if answers["num_cut_off"]:
         notes.append(
-            f"{answers['num_cut_off']} answers were cut off at the longest length; raise "
+            f"{counted(answers['num_cut_off'], 'answer was', 'answers were')} cut off at the longest length; raise "
             "--max-new-tokens, or see --constrained."
         )
     return notes

@@ -32,7 +32,7 @@ from ffr.model_files import (
 from ffr.models.saving import SETTINGS_FILE
 from ffr.models.vlm import Vlm
 from ffr.shipped.tiny import TINY_FOLDER
-from ffr.text import one_line
+from ffr.text import counted, one_line
 
 _PROMPT_SETTINGS = {
     "template": ("zh", "en"),
@@ -96,7 +96,8 @@ def load_vlm(
         if missing := sorted(report["missing_keys"]):
             # transformers would go on with random numbers in their place
             raise ModelError(
-                f"lacks {len(missing)} weights, such as {missing[0]}; fetch its files again", name
+                f"lacks {counted(len(missing), 'weight')}, such as {missing[0]}; fetch its files again",
+                name,
             )
         if not load_in_4bit:
             model.to(device)

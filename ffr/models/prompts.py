@@ -8,6 +8,7 @@ from ffr.errors import DataError
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 from ffr.prompt import QueryPosition, prompt_of
+from ffr.text import counted
 
 
 class PromptBuilder:
@@ -97,7 +98,7 @@ class PromptBuilder:
     def too_long(self, example: Example, num_tokens: int) -> str:
         """The sentence that refuses an example of so many tokens."""
         return (
-            f"dialogue {example.dialogue.id!r} makes {num_tokens} tokens, more than the "
+            f"dialogue {example.dialogue.id!r} makes {counted(num_tokens, 'token')}, more than the "
             f"{self.max_tokens} allowed; "
             "lower max_image_pixels or raise max_tokens within the model's context"
         )

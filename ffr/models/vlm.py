@@ -23,6 +23,7 @@ from ffr.images import MAX_IMAGE_PIXELS, Location
 from ffr.models.chat import ChatTemplate
 from ffr.models.image_tower import ImageTower, image_arguments
 from ffr.models.rows import Batch, Encoded, EncodedImage, padded
+from ffr.text import counted
 
 _TOKEN_TYPES = frozenset({"mm_token_type_ids", "token_type_ids"})
 """Arguments that say which tokens are an image's; the second is Gemma 3's name for it."""
@@ -165,7 +166,7 @@ class Vlm(nn.Module):
         first, *others = self._chat.pieces(prompt)
         if len(others) != len(images):
             raise DataError(
-                f"the prompt has places for {len(others)} images but the record has {len(images)}",
+                f"the prompt has places for {counted(len(others), 'image')} but the record has {len(images)}",
                 where=where,
             )
         encoded_images: list[EncodedImage] = []

@@ -27,6 +27,7 @@ from ffr.progress import Say
 from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE
 from ffr.run_log import METRICS_FILE
 from ffr.runs import RECORD_FILE
+from ffr.text import counted
 
 UNKNOWN = "unknown"
 
@@ -152,7 +153,7 @@ class Evaluation:
         self._image_root = image_root
         if examples is not None and len(examples) != len(self._records):
             raise DataError(
-                f"has {len(self._records)} answers but the data {len(examples)} queries; name the "
+                f"has {counted(len(self._records), 'answer')} but the data {counted(len(examples), 'query')}; name the "
                 "data it belongs to",
                 where=str(predictions),
             )

@@ -13,7 +13,7 @@ from ffr.answer import id_text
 from ffr.dialogue import Fragment, Image
 from ffr.errors import UsageError
 from ffr.report.answered import AnsweredQuery
-from ffr.text import gap, one_line, visible
+from ffr.text import counted, gap, one_line, visible
 
 _STYLES = {
     "hit": "bold green",
@@ -87,7 +87,9 @@ def print_answer(answer: AnsweredQuery, others: Sequence[AnsweredQuery], console
         )
     if len(others) > 1:
         console.print()
-        console.print(Text(f"{len(others)} queries on this dialogue (--id INDEX):", style="bold"))
+        console.print(
+            Text(f"{counted(len(others), 'query')} on this dialogue (--id INDEX):", style="bold")
+        )
         for other in others[:_LIST_LENGTH]:
             f1 = "    -" if other.joint_f1 is None else f"{100 * other.joint_f1:5.1f}"
             here = ">" if other.index == answer.index else " "

@@ -29,7 +29,7 @@ from ffr.retrieval.lexical import BASELINES
 from ffr.retrieval.opening import AskedData, open_encoder_of
 from ffr.settings import AnswerConfig
 from ffr.terminal import PlainConsole
-from ffr.text import described
+from ffr.text import counted, described
 
 _TABLE_WIDTH = 120
 
@@ -80,7 +80,7 @@ class Measured:
         num = self.results.num_scored
         said = "nothing was scored"
         if num:
-            said = f"{name} {percent(self.results.summary['scores'][name])} % over {num} queries"
+            said = f"{name} {percent(self.results.summary['scores'][name])} % over {counted(num, 'query')}"
         return f"<{self.results.label}: {said}; .table() shows all>"
 
     def _repr_html_(self) -> str:

@@ -13,7 +13,7 @@ from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import LENGTH_SLICES, SLICES
 from ffr.metrics.functional.figures import FIGURES, MODALITIES, figure_names
 from ffr.terminal import Label, plain_table
-from ffr.text import one_line
+from ffr.text import counted, one_line
 
 _SHORT = {"utterance": "utt.", "image": "img.", "joint": "joint"}
 _LINE_LENGTH = 5000
@@ -205,7 +205,7 @@ def report_lines(results: Results) -> list[str]:
     answers, scores, strict = summary["answers"], summary["scores"], summary["strict_scores"]
     if not results.num_scored:
         return [
-            f"Nothing was scored: the true answer of {answers['num_answers']} queries is unknown."
+            f"Nothing was scored: the true answer of {counted(answers['num_answers'], 'query')} is unknown."
         ]
     errors = summary["standard_errors"]
 
@@ -214,7 +214,7 @@ def report_lines(results: Results) -> list[str]:
         return percent(scores[name]) + (f" ± {percent(error)}" if error is not None else "")
 
     lines = [
-        f"Mean over {answers['num_scored']} queries on {answers['num_dialogues']} dialogues (± "
+        f"Mean over {counted(answers['num_scored'], 'query')} on {counted(answers['num_dialogues'], 'dialogue')} (± "
         "standard error, clustered by "
         f"dialogue): F1 {mean('sample_utterance_f1')} utterances, {mean('sample_image_f1')} "
         "images; "
@@ -222,7 +222,7 @@ def report_lines(results: Results) -> list[str]:
         f"Malformed answers: {answers['num_malformed']} ({percent(answers['malformed_share'])} %); "
         "read strictly, joint F1 is "
         f"{percent(strict['joint_f1'])} instead of {percent(scores['joint_f1'])}",
-        f"Empty: {answers['num_empty_truths']} truths, {answers['num_empty_answers']} answers, "
+        f"Empty: {counted(answers['num_empty_truths'], 'truth')}, {counted(answers['num_empty_answers'], 'answer')}, "
         f"both {answers['num_both_empty']}",
     ]
     if "published" in results.summary:
@@ -234,7 +234,7 @@ def report_lines(results: Results) -> list[str]:
         drawn = results.intervals
         lines.append(
             f"{100 * drawn['level']:g} % intervals: {drawn['num_resamples']:,} resamples of the "
-            f"{drawn['num_dialogues']} dialogues, "
+            f"{counted(drawn['num_dialogues'], 'dialogue')}, "
             f"seed {drawn['seed']}; exactly right "
             f"{interval_text(results.interval('scores', 'exact_match'))}, joint F1 read strictly "
             f"{interval_text(results.interval('strict_scores', 'joint_f1'))}"
@@ -288,7 +288,7 @@ def selection_line(model: dict[str, Any]) -> str | None:
     if fit is not None:
         part = f" ({fit['split']})" if fit["split"] else ""
         origin = (
-            f"fitted on {fit['dataset']}{part}, {fit['num_queries']} queries, fingerprint "
+            f"fitted on {fit['dataset']}{part}, {counted(fit['num_queries'], 'query')}, fingerprint "
             f"{fit['fingerprint'][:16]}: "
             f"mean F1 {100 * fit['utterance_f1']:.2f} utterances, {100 * fit['image_f1']:.2f} "
             "images there"
@@ -300,9 +300,9 @@ def _published_lines(published: dict[str, Any]) -> list[str]:
     """The figures of the published reading, one modality a line, and what it skipped."""
     scores = published["scores"] or {}
     lines = [
-        f"Published reading ({published['num_scored']} answers, {published['num_skipped']} "
+        f"Published reading ({counted(published['num_scored'], 'answer')}, {published['num_skipped']} "
         "skipped, "
-        f"{published['num_unmarked']} prompts without markers taken for 21 utterances):"
+        f"{counted(published['num_unmarked'], 'prompt')} without markers taken for 21 utterances):"
     ]
     for modality in MODALITIES:
         names = zip(FIGURES, figure_names([modality]), strict=True)

@@ -12,7 +12,7 @@ from ffr.answer import AnswerStyle, parse_strict, unwrap_answer
 from ffr.dialogue import Fragment
 from ffr.errors import DataError
 from ffr.metrics.functional.inputs import read_fragments
-from ffr.text import described
+from ffr.text import counted, described
 from ffr.thoughts import THOUGHT_TAGS
 
 Completion = str | Sequence[Mapping[str, Any]]
@@ -157,7 +157,7 @@ def read_column(values: Any, name: str, num_completions: int | None) -> Sequence
         raise ValueError(f"{name}: {found}; give a list with one entry a completion")
     if num_completions is not None and len(values) != num_completions:
         raise ValueError(
-            f"{name} has {len(values)} entries for {num_completions} completions; give one each"
+            f"{name} has {counted(len(values), 'entry')} for {num_completions} completions; give one each"
         )
     if name in _OF_LISTS:
         for number, entry in enumerate(values):

@@ -30,17 +30,27 @@ from ffr.settings.sources import (
     resumed_fingerprint,
     to_yaml,
 )
-from ffr.settings.stages import NEWEST, GrpoConfig, SftConfig, StageConfig, VlmStageConfig
+from ffr.settings.stages import (
+    NEWEST,
+    SCRATCH,
+    GrpoConfig,
+    ReaderConfig,
+    SftConfig,
+    StageConfig,
+    VlmStageConfig,
+)
 from ffr.settings.words import closest, nearest
 
 __all__ = [
     "COHERENCE_ENCODER",
     "CONFIG",
     "NEWEST",
+    "SCRATCH",
     "AnswerConfig",
     "Declared",
     "GrpoConfig",
     "ModelKind",
+    "ReaderConfig",
     "Settings",
     "SftConfig",
     "StageConfig",

@@ -9,6 +9,8 @@ from pydantic.dataclasses import dataclass
 from ffr.errors import UsageError
 from ffr.settings.declaration import CONFIG, Settings, setting
 
+SCRATCH = "scratch"
+"""As the model that a reader starts from: random weights."""
 NEWEST = "newest"
 """As the model that GRPO starts from: the newest finished SFT run."""
 _NOT_PACKED = "only packed sequences are filled up, and these settings pack none"
@@ -98,6 +100,94 @@ class StageConfig(Settings):
         unset="do not",
         decides_result=False,
     )
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class ReaderConfig(StageConfig):
+    """Everything that decides what `ffr train reader` does; an example is a query on a dialogue.
+
+    >>> ReaderConfig().model, ReaderConfig(rejoined=2).rejoined
+    ('scratch', 2.0)
+    """
+
+    stage: ClassVar[str] = "reader"
+
+    model: str = setting(
+        SCRATCH,
+        "reader to start from: `reader` (the one that comes with ffr), a run, a folder; `scratch` = "
+        "random weights",
+        unit="MODEL",
+        flag="--from",
+        by_content=True,
+    )
+    batch_size: int = setting(32, "examples a device takes at once", low=1)
+    accumulate: int = setting(1, "batches a device adds up before an optimizer step", low=1)
+    learning_rate: float = setting(1e-3, "peak learning rate", above=0)
+    weight_decay: float = setting(0.05, "AdamW weight decay", low=0)
+    accelerator: Literal["cpu"] = setting("cpu", "kind of device: a reader is trained on a CPU")
+    encoder: str | None = setting(
+        None,
+        "sentence encoder whose vectors it reads: `e5`, `minilm`, a folder, a hub id",
+        unit="ENCODER",
+        unset="e5, or that of the reader that it starts from",
+    )
+    encoder_cache_dir: str | None = setting(
+        None,
+        "folder that keeps vectors between runs",
+        unset="the user's cache",
+        decides_result=False,
+    )
+    encoder_cache_mb: int = setting(4096, "size bound of that folder", low=1, decides_result=False)
+    width: int | None = setting(
+        None, "width of the network, of one from scratch", low=8, high=1024, unset="96"
+    )
+    num_layers: int | None = setting(
+        None, "layers of the network, likewise", low=1, high=24, unset="4"
+    )
+    num_heads: int | None = setting(
+        None, "attention heads of a layer, likewise", low=1, high=32, unset="6"
+    )
+    dropout: float | None = setting(
+        None,
+        "share of numbers left out in training, of a network from scratch",
+        low=0,
+        high=0.9,
+        unset="0.1",
+    )
+    jitter: float = setting(
+        0.15, "noise on likenesses in training, so that no fine shade of them is learned", low=0
+    )
+    nothing_weight: float = setting(
+        0.3, 'weight of the loss of "nothing here" beside that of the fragment', low=0
+    )
+    rejoined: float = setting(
+        0.0,
+        "new dialogues, made of fragments of several, for each example of the data",
+        low=0,
+        high=100,
+    )
+    absent_share: float = setting(
+        0.15,
+        "share of the new dialogues that are asked a query of another one, which means nothing there",
+        low=0,
+        high=1,
+    )
+    max_units: int = setting(
+        512,
+        "a dialogue of more utterances and pictures is an error that names it",
+        low=8,
+        high=4096,
+    )
+
+    def check(self) -> None:
+        super().check()
+        sizes = ("width", "num_layers", "num_heads", "dropout")
+        given = [name for name in sizes if getattr(self, name) is not None]
+        if given and self.model != SCRATCH:
+            raise UsageError(
+                f"setting {given[0]}: a reader that is trained further keeps its own; leave it out, "
+                f"or train one from {SCRATCH}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

@@ -13,7 +13,7 @@ from ffr.settings import AnswerConfig, kind_of, nearest, without_effect
 from ffr.settings.yaml import Document, read_yaml, read_yaml_file
 from ffr.suites import packaged_suites, suite_text
 from ffr.suites.file import MAX_CELLS, SuiteDataset, SuiteFile, SuiteModel, check_file
-from ffr.text import address_hint
+from ffr.text import address_hint, counted
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _suite(document: Document, name: str, answers: type[AnswerConfig]) -> Suite:
     found = check_file(document, answers)
     rows, notes = _rows(document, found, answers)
     if len(rows) * len(found.datasets) > MAX_CELLS:
-        size = f"{len(rows)} rows on {len(found.datasets)} data sets"
+        size = f"{counted(len(rows), 'row')} on {counted(len(found.datasets), 'data set')}"
         document.fail(f"{size} are more than {MAX_CELLS:,} cells; split it")
     suite = Suite(
         name=name,

@@ -22,6 +22,7 @@ from ffr.markup import csv_cell, latex_text, markdown_text
 from ffr.report.tables import interval_text
 from ffr.suites.file import WHOLE, SuiteDataset
 from ffr.suites.suite import Suite, SuiteRow
+from ffr.text import counted
 
 SCHEMA = 2
 """Version of `results.json` of a suite. 2: a figure that was not measured has the share null."""
@@ -249,10 +250,10 @@ def notes(bench: Bench) -> list[str]:
 def _data_words(dataset: SuiteDataset, results: Results) -> str:
     answers = results.summary.get("answers", {})
     first = " first" if dataset.limit is not None else ""
-    words = f"the{first} {answers.get('num_scored')} queries on {answers.get('num_dialogues')} dialogues of {dataset.dataset}"
+    words = f"the{first} {counted(answers.get('num_scored', 0), 'query')} on {counted(answers.get('num_dialogues', 0), 'dialogue')} of {dataset.dataset}"
     words += f", fingerprint {str(results.data.get('fingerprint'))[:12]}"
     num_left_out = results.data.get("num_left_out")
-    return words + (f", {num_left_out} bad records left out" if num_left_out else "")
+    return words + (f", {counted(num_left_out, 'bad record')} left out" if num_left_out else "")
 
 
 def _in_place(cell: Cell, reasons: Sequence[str]) -> str:

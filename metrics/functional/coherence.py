@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from ffr.dialogue import whole_numbers
-from ffr.text import described
+from ffr.text import counted, described
 
 SINGLE_ELEMENT_COHERENCE = 0.5
 
@@ -78,9 +78,10 @@ def fragment_elements(
         image_embeddings
     ):
         raise ValueError(
-            f"{len(utterance_ids)} utterances with {len(utterance_embeddings)} vectors and "
-            f"{len(image_utterance_ids)} "
-            f"images with {len(image_embeddings)} vectors: each needs one"
+            f"{counted(len(utterance_ids), 'utterance')} with "
+            f"{counted(len(utterance_embeddings), 'vector')} and "
+            f"{counted(len(image_utterance_ids), 'image')} with "
+            f"{counted(len(image_embeddings), 'vector')}: each needs one"
         )
     if len(set(utterance_ids)) != len(utterance_ids):
         raise ValueError("an utterance id repeats; name each once")

@@ -18,6 +18,7 @@ import numpy as np
 from ffr.metrics.functional import ratios
 from ffr.metrics.functional.figure import Array, Figure, divide
 from ffr.metrics.functional.inputs import Fragments, read_fragments, read_sizes
+from ffr.text import counted
 
 Modality = Literal["utterance", "image", "joint"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -77,7 +78,7 @@ def confusion_counts(
     if len(set(given)) != 1:
         of_sizes = f", {given[2]} and {given[3]} dialogue sizes" if sizes else ""
         raise ValueError(
-            f"{given[0]} predictions, {given[1]} targets{of_sizes}: their numbers must be equal"
+            f"{counted(given[0], 'prediction')}, {counted(given[1], 'target')}{of_sizes}: their numbers must be equal"
         )
     rows: list[list[list[int]]] = []
     for number, (pred, target) in enumerate(zip(predicted, true, strict=True)):

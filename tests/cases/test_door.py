@@ -127,7 +127,7 @@ def test_a_prompt_without_room_is_known_before_a_model_is_asked(folder: Path) ->
     asked = _run(*command, "--out", "ev")
     assert asked.exit_code == 0, asked.output
     said = (
-        "long.jsonl: 1 queries cannot be answered and will count as wrong (--skip-bad leaves them "
+        "long.jsonl: 1 query cannot be answered and will count as wrong (--skip-bad leaves it "
         f"out):\n  {re.search(fault, checked.output)[0]}"  # type: ignore[index]
     )
     assert said in asked.output
@@ -137,7 +137,7 @@ def test_a_prompt_without_room_is_known_before_a_model_is_asked(folder: Path) ->
 
     skipped = _run(*command, "--out", "skipped", "--skip-bad")
     assert skipped.exit_code == 0, skipped.output
-    assert "1 bad records or queries left out:\n  long.jsonl:2: its prompt of " in skipped.output
+    assert "1 bad record or query left out:\n  long.jsonl:2: its prompt of " in skipped.output
     found = json.loads(Path("skipped/results.json").read_text())
     assert (found["data"]["num_examples"], found["data"]["num_left_out"]) == (2, 1)
     assert found["summary"]["answers"]["num_failed"] == 0

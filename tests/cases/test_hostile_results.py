@@ -132,7 +132,7 @@ def test_pictures_outside_the_datas_folder_stay_closed(examples, fake_retriever,
     assert "lies outside the data's folder" in pictures[0][0]
     assert written.num_unopened == 3
     assert written.notes[-1].startswith(
-        "3 pictures lie outside the data's folder and are placeholders"
+        "3 pictures lie outside the data's folder, with a placeholder instead"
     )
     written = write_report(
         open_evaluation(tmp_path / "own"), tmp_path / "report.html", takes_outside_pictures=True

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from ffr.cli.main import ffr
 from ffr.data.dataset import open_dataset
+from ffr.data.forms.formats import write_examples
 from ffr.data.forms.ms_swift import example_to_record
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
@@ -60,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_check(folder: Path) -> None:
     output = run("check", "good.jsonl").output
     assert (
-        "good.jsonl: 5 of 5 records good, 0 bad; 0 faults, 0 warnings; 5 dialogues, 5 queries, 1 pictures"
+        "good.jsonl: 5 of 5 records good, 0 bad; 0 faults, 0 warnings; 5 dialogues, 5 queries, 1 picture looked at"
         in output
     )
     bad = {**_record(9), "images": ["none.png"], "odd": 1}
@@ -117,7 +118,7 @@ def test_stats_of_what_is_good(folder: Path) -> None:
     assert "good.jsonl:6: " in run("stats", "good.jsonl", code=1).output
     result = CliRunner().invoke(ffr, ["data", "stats", "good.jsonl", "--skip-bad", "--json"])
     assert json.loads(result.stdout)["num_left_out"] == 1
-    assert "1 bad records or queries left out:" in result.stderr
+    assert "1 bad record or query left out:" in result.stderr
 
 
 def test_convert_there_and_back(folder: Path) -> None:
@@ -141,6 +142,21 @@ def test_convert_there_and_back(folder: Path) -> None:
     run("convert", "raw.json", "back.jsonl", "--to", "ms-swift", "--template", "en", "--force")
     assert "Requirements" in Path("back.jsonl").read_text()
     assert "the name ends in" in run("convert", "raw.json", "x.txt", "--to", "raw", code=2).output
+
+
+def test_what_the_other_form_writes_otherwise_is_said(folder: Path) -> None:
+    lines = (Utterance("a", (Image("a.png"), Image("b.png"))),)
+    for name, ids in (("in", (0, 1)), ("out", (1, 0))):
+        one = Example(Dialogue(name, lines), "q", Fragment((0,), ids))
+        write_examples(f"{name}.jsonl", [one])
+    said = "Note: 1 answer with images in another order than the dialogue's, which the raw form"
+    assert said in run("convert", "out.jsonl", "out.json", "--to", "raw").output
+    assert "Note: 1 answer" not in run("convert", "in.jsonl", "in.json", "--to", "raw").output
+    assert open_dataset("out.json", require_images=False)[0].fragment == Fragment((0,), (0, 1))
+    both = "Note: answers are written as `solution` and as what the assistant says, both."
+    assert both in run("convert", "in.json", "back.jsonl", "--to", "ms-swift").output
+    record = json.loads(Path("back.jsonl").read_text())
+    assert record["messages"][-1] == {"role": "assistant", "content": record["solution"]}
 
 
 def test_a_new_file_in_another_folder_names_its_pictures_from_there(folder: Path) -> None:

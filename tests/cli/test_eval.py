@@ -214,8 +214,8 @@ def test_skip_bad_is_counted(data):
     assert "data.jsonl:7: not JSON" in text
     code, text = run("--dataset", data, "--model", "baseline:nothing", "--skip-bad")
     assert code == 0
-    assert "1 bad records or queries left out:" in text
-    assert "1 bad records or queries of the data were left out." in text
+    assert "1 bad record or query left out:" in text
+    assert "1 bad record or query of the data was left out." in text
 
 
 def test_bare_call_takes_the_newest_finished_run(data, model):

@@ -41,7 +41,7 @@ def evaluated(tmp_path, monkeypatch):
 def test_report(evaluated):
     code, text = run("report", evaluated)
     assert code == 0, text
-    assert "2 queries on 1 dialogues, 1 pictures\nPage: out/report.html (" in text
+    assert "2 queries on 1 dialogue, 1 picture\nPage: out/report.html (" in text
     assert Path("out/report.html").read_text().startswith("<!doctype html>")
     code, text = run("report", evaluated / "results.json", "--out", "a/b.html")
     assert code == 0, text
@@ -53,14 +53,14 @@ def test_report_of_a_prediction_file_alone(evaluated):
         "report", evaluated / "predictions.jsonl", "--out", "p.html", "--image-root", "."
     )
     assert code == 0, text
-    assert "2 queries on 1 dialogues, 1 pictures\n" in text
+    assert "2 queries on 1 dialogue, 1 picture\n" in text
 
 
 def test_pictures_that_are_missing_are_said(evaluated):
     Path("0.png").unlink()
     code, text = run("report", evaluated)
     assert code == 0, text
-    assert "! 1 pictures could not be opened and are placeholders" in text
+    assert "! 1 picture could not be opened, with a placeholder instead" in text
     assert "0 pictures, 1 that could not be opened" in text
 
 

@@ -146,7 +146,7 @@ def test_too_few_topics_is_a_sentence() -> None:
         DataError, match="have 3 topics; 4 are needed to join 3 and ask for an absent one"
     ):
         list(build_long([_short(name, 2, 0) for name in "abc"]))
-    with pytest.raises(DataError, match="have 1 topics; 2 are needed"):
+    with pytest.raises(DataError, match="have 1 topic; 2 are needed"):
         list(build_long([_short("a", 2, 0)] * 5, num_topics=2, absent_share=0))
 
 

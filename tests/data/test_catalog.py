@@ -94,7 +94,7 @@ def test_left_out_records_are_said(write: Write, record: Record) -> None:
     with pytest.raises(DataError):
         load_dataset(path)
     assert len(load_dataset(path, skip_bad=True, echo=lines.append)) == 1
-    assert lines[0] == "a.jsonl: 1 bad records or queries left out:"
+    assert lines[0] == "a.jsonl: 1 bad record or query left out:"
     assert lines[1].startswith("  a.jsonl:2: ")
     assert len(lines) == 2
     path = write("a.jsonl", record, *({"x": number} for number in range(12)))

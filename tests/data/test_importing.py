@@ -26,6 +26,12 @@ def run(*arguments: object, code: int = 0) -> str:
     return result.output
 
 
+def run_and_read(*arguments: object) -> bytes:
+    """Imports, and hands out what the file holds."""
+    run("import", *arguments)
+    return Path(str(arguments[arguments.index("--out") + 1])).read_bytes()
+
+
 @pytest.fixture
 def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with lines.csv, queries.csv and their picture."""
@@ -51,10 +57,10 @@ def test_the_example_is_the_same_in_every_form(tmp_path: Path, tables: Path) -> 
         prints.add(open_dataset(tmp_path / form / f"{form}.jsonl").fingerprint)
     output = run("import", "lines.csv", "queries.csv", "--out", "mine.jsonl")
     assert output.splitlines() == [
-        "5 lines of 1 dialogues",
-        "mine.jsonl: 1 records, 3 queries",
-        "mine.jsonl: 1 of 1 records good, 0 bad; 0 faults, 0 warnings; 1 dialogues, 3 queries, "
-        "1 pictures looked at",
+        "5 lines of 1 dialogue",
+        "mine.jsonl: 1 record, 3 queries",
+        "mine.jsonl: 1 of 1 records good, 0 bad; 0 faults, 0 warnings; 1 dialogue, 3 queries, "
+        "1 picture looked at",
     ]
     imported = open_dataset("mine.jsonl")
     assert {*prints, imported.fingerprint} == {imported.fingerprint}
@@ -105,18 +111,41 @@ def test_pictures_elsewhere(tables: Path, tmp_path: Path) -> None:
 
 
 def test_columns_by_other_names(tables: Path) -> None:
-    text = Path("lines.csv").read_text().replace("speaker,text", "author,msg")
+    expected = run_and_read("lines.csv", "queries.csv", "--out", "plain.jsonl")
+    text = Path("lines.csv").read_text().replace("speaker,text", "posted_by,remark")
     Path("lines.csv").write_text(text)
     files = ("lines.csv", "queries.csv", "--out", "x.jsonl")
-    said = run("import", *files, code=1)
-    assert 'has no column "speaker"; did you mean "author"? pass --column speaker=author' in said
-    names = ("--column", "speaker=author")
-    assert "--column text=msg" not in said
-    run("import", *files, *names, "--column", "text=msg")
+    assert 'has no column "speaker"; add it' in run("import", *files, code=1)
+    names = ("--column", "speaker=posted_by", "--column", "text=remark")
+    assert run_and_read(*files, *names) == expected
     for wrong in ("speaker", "speaker=", "who=author"):
         assert "is not NAME=COLUMN; NAME is one of" in run(
             "import", *files[:2], "--out", "y.jsonl", "--column", wrong, code=2
         )
+
+
+def test_columns_that_others_call_otherwise_are_taken_and_told(tables: Path) -> None:
+    expected = run_and_read("lines.csv", "queries.csv", "--out", "plain.jsonl")
+    lines, queries = Path("lines.csv").read_text(), Path("queries.csv").read_text()
+    Path("lines.csv").write_text(
+        lines.replace("dialogue_id,speaker,text,picture", "dialogue,Author,message,image")
+    )
+    Path("queries.csv").write_text(
+        queries.replace("dialogue_id,query,utterance_ids", "Dialogue,question,answer")
+    )
+    files = ("lines.csv", "queries.csv", "--out", "x.jsonl")
+    said = run("import", *files)
+    assert (
+        'lines.csv: took the column "dialogue" for dialogue_id, "Author" for speaker, "message" for '
+        'text, "image" for picture\n'
+        'queries.csv: took the column "Dialogue" for dialogue_id, "question" for query, "answer" for '
+        "utterance_ids\n"
+    ) in said
+    assert Path("x.jsonl").read_bytes() == expected
+    # two that may be meant: none is taken
+    Path("lines.csv").write_text(lines.replace("speaker,text,picture", "author,text,sender"))
+    said = run("import", *files, "--force", code=1)
+    assert 'has no column "speaker"; did you mean "sender"? pass --column speaker=sender' in said
 
 
 @pytest.mark.parametrize(
@@ -160,7 +189,7 @@ def test_what_is_kept_is_said(tables: Path) -> None:
     Path("l.jsonl").write_text(row(time="10:00") + row(dialogue_id="e"))
     Path("q.jsonl").write_text('{"dialogue_id": "d", "query": "q", "utterance_ids": []}\n')
     said = run("import", "l.jsonl", "q.jsonl", "--out", "x.jsonl")
-    assert "1 dialogues have no query, and are left out" in said
+    assert "1 dialogue has no query, and is left out" in said
     assert "kept beside them, but not used: time (lines)" in said
 
 

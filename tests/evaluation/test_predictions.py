@@ -77,10 +77,10 @@ def test_faults_are_counted_and_named(tmp_path):
     assert results.summary["answers"]["num_malformed"] == 2
     assert results.baselines == {}
     text = "\n".join(results.notes)
-    assert "1 lines could not be read and were left out" in text
+    assert "1 line could not be read: left out" in text
     assert "p.jsonl:2: not JSON" in text
     assert (
-        "2 lines have no dialogue with markers; its size (for true negatives, so for MCC) is the largest id"
+        "2 lines without a dialogue with markers: its size (for true negatives, so for MCC) is the largest id"
         in text
     )
     assert "No baselines: not every scored line holds its dialogue." in text
@@ -208,7 +208,7 @@ def test_answers_without_truth_are_read_and_not_scored(tmp_path):
     assert set(results.summary["scores"].values()) == {None}
     assert results.intervals["scores"] is None
     assert results.baselines == {}
-    assert "1 lines have no readable labels and were not scored." in results.notes
+    assert "1 line without readable labels: not scored." in results.notes
 
 
 def attempt(path):

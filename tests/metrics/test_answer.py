@@ -14,7 +14,7 @@ def test_exact_match_takes_both_lists_as_sets():
     preds = [((2, 1), ()), ((1,), (0,)), ((), ()), ((1, 1), (0,))]
     targets = [((1, 2), ()), ((1,), ()), ((), ()), ((1,), (0,))]
     assert fragment_exact_match(preds, targets) == 0.75
-    with pytest.raises(ValueError, match="2 predictions, 1 targets: their"):
+    with pytest.raises(ValueError, match="2 predictions, 1 target: their"):
         fragment_exact_match(preds[:2], targets[:1])
 
 

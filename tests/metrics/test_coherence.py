@@ -93,7 +93,7 @@ def test_class_is_the_mean_and_pickles():
 
 
 def test_wrong_calls():
-    with pytest.raises(ValueError, match="2 utterances with 1 vectors and 0 images with 0 vectors"):
+    with pytest.raises(ValueError, match="2 utterances with 1 vector and 0 images with 0 vectors"):
         fragment_elements([0, 1], torch.ones(1, 2), [], NONE)
     with pytest.raises(ValueError, match="an utterance id repeats"):
         fragment_elements([1, 1], torch.ones(2, 2), [], NONE)

@@ -152,7 +152,7 @@ def test_what_is_no_fragment_is_refused_everywhere(wrong, sentence):
         (7, "predictions are 7"),
         ({"a": PRED}, "predictions are {'a'"),
         (PRED, "prediction 0 is \\[0, 1\\]; write a Fragment"),
-        ([PRED, PRED], "2 predictions, 1 targets, 1 and 1 dialogue sizes"),
+        ([PRED, PRED], "2 predictions, 1 target, 1 and 1 dialogue sizes"),
     ],
 )
 def test_what_is_no_list_of_fragments_is_refused(wrong, sentence):
@@ -177,7 +177,7 @@ def test_a_truth_must_be_in_the_format_and_a_prediction_need_not():
         (([6], None), "num_utterances and num_images go together"),
         ((None, [2]), "num_utterances and num_images go together"),
         (("6", "2"), "num_utterances are '6'"),
-        (([6, 6], [2, 2]), "1 predictions, 1 targets, 2 and 2 dialogue sizes"),
+        (([6, 6], [2, 2]), "1 prediction, 1 target, 2 and 2 dialogue sizes"),
     ],
 )
 def test_what_are_no_sizes_is_refused(sizes, sentence):
@@ -262,7 +262,7 @@ def test_vectors_of_any_kind_count_alike(make):
         ({"utterance_ids": [3.0, 7.0]}, "utterance ids hold 3.0"),
         ({"utterance_ids": [True, False]}, "as a mask does"),
         ({"utterance_ids": [3, 3]}, "an utterance id repeats"),
-        ({"utterance_ids": [3]}, "1 utterances with 2 vectors"),
+        ({"utterance_ids": [3]}, "1 utterance with 2 vectors"),
         ({"utterance_ids": "37"}, "utterance ids are '37'"),
         ({"image_utterance_ids": [-1]}, "the images' utterance ids hold -1"),
         ({"utterance_embeddings": [1.0, 0.0]}, "utterance embeddings: .*shape \\(2,\\)"),

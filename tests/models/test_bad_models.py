@@ -141,7 +141,7 @@ BAD_FOLDERS: dict[str, tuple[Change, str]] = {
     "weights empty": (cut(WEIGHTS, lambda size: 0), "its weights are damaged"),
     "a weight is missing": (
         reweighed(lambda t: t.pop("lm_head.weight")),
-        r"lacks 1 weights, such as lm_head\.weight; fetch its files again",
+        r"lacks 1 weight, such as lm_head\.weight; fetch its files again",
     ),
     "a weight is NaN": (
         reweighed(lambda t: t["lm_head.weight"][3, 1].fill_(torch.nan)),

@@ -357,7 +357,7 @@ def test_prompts_that_are_no_dialogue_are_shown_as_they_are(tmp_path):
     assert [dialogue["p"] for dialogue in content["dialogues"]] == ["find <it>", ""]
     assert [query["n"] for query in content["queries"]] == [0, 2]
     assert content["queries"][0]["u"] == [1.0, 0.5, 0.6667]
-    assert "2 prompts cannot be read as a dialogue and are shown as they are." in written.notes
+    assert "2 prompts cannot be read as dialogues and are shown as they are." in written.notes
 
 
 def test_the_control_shows_the_wrong_pictures(examples, fake_retriever, tmp_path):

@@ -140,7 +140,7 @@ def test_markdown(table):
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
     assert "\n- (1) missing: no such model\\_folder\n" in text
     assert (
-        "- A\\_1: the 4 queries on 3 dialogues of a.jsonl, fingerprint ffffffffffff, 1 bad records left out.\n"
+        "- A\\_1: the 4 queries on 3 dialogues of a.jsonl, fingerprint ffffffffffff, 1 bad record left out.\n"
         in text
     )
 

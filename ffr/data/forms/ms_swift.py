@@ -26,6 +26,7 @@ from ffr.data.forms.fields import (
 from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment, Image
 from ffr.errors import DataError
 from ffr.prompt import QueryPosition, parse_user_prompt, render
+from ffr.text import counted
 
 CAPTIONS = "image_captions"
 """In the meta of ms-swift records: entry i is the caption of image i; absent where no image has
@@ -51,7 +52,7 @@ def read_ms_swift(
     elif not isinstance(captions, list) or len(captions) != len(sources) or not all_texts(captions):
         findings.error(
             "wrong-type",
-            f"meta {CAPTIONS} is not a list of {len(sources)} texts, one an image; correct it",
+            f"meta {CAPTIONS} is not a list of {counted(len(sources), 'text')}, one an image; correct it",
         )
         raise FaultyError
     images = tuple(map(Image, sources, captions))

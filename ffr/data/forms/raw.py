@@ -26,6 +26,7 @@ from ffr.data.forms.fields import (
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import DataError
 from ffr.prompt import TEMPLATES, check_markers, prompt_of
+from ffr.text import counted
 
 EXTRA_LINE_KEYS = "_extra_lines"
 """In `Example.meta`: for each line of a raw dialogue, the keys that the form does not know; absent
@@ -162,7 +163,7 @@ def _read_raw_queries(
     if len(turns) != len(queries):
         findings.error(
             "gt-turns",
-            f'"gt_turns" has {len(turns)} lists but "query_text" {len(queries)} queries; write one list a query',
+            f'"gt_turns" has {counted(len(turns), "list")} but "query_text" {counted(len(queries), "query")}; write one list a query',
         )
         raise FaultyError
     for ids in turns:

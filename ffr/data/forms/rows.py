@@ -18,7 +18,7 @@ from ffr.data.findings import shown
 from ffr.data.forms.arrow import ARROW_HEADS, arrow_rows
 from ffr.data.index import RecordFile, parse_record
 from ffr.errors import DataError, UsageError
-from ffr.text import one_line
+from ffr.text import counted, one_line
 
 MAX_LINE_BYTES = 16 << 20
 """A longer line of a CSV file is refused."""
@@ -134,7 +134,7 @@ def _csv_rows(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
             elif cells:
                 if len(cells) != len(columns):
                     raise DataError(
-                        f"has {len(cells)} cells where the header has {len(columns)} columns; see "
+                        f"has {counted(len(cells), 'cell')} where the header has {counted(len(columns), 'column')}; see "
                         "whether a separator or a quote is missing or one too many",
                         where=where,
                     )

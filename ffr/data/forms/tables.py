@@ -23,7 +23,7 @@ from ffr.data.forms.formats import read_record
 from ffr.data.forms.raw import EXTRA_LINE_KEYS, RAW_LINE_KEYS
 from ffr.data.forms.rows import Row, read_rows
 from ffr.data.index import kind_of
-from ffr.data.keys import LINE_COLUMNS, QUERY_COLUMNS, other_name
+from ffr.data.keys import LINE_COLUMNS, QUERY_COLUMNS, columns_taken, other_name
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import DataError, UsageError
 from ffr.prompt import check_markers
@@ -41,12 +41,14 @@ class TableSummary:
         num_dialogues: Dialogues they make.
         num_unasked: Dialogues without a query, which no example shows.
         kept: Columns that mean nothing here and are kept beside the lines and the queries.
+        taken: For each file, the columns that were taken for those wanted, by these.
     """
 
     num_lines: int = 0
     num_dialogues: int = 0
     num_unasked: int = 0
     kept: list[str] = field(default_factory=list)
+    taken: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def read_tables(
@@ -70,13 +72,21 @@ def read_tables(
     """
     rows: dict[Role, list[Iterable[Row]]] = {"lines": [], "queries": [], "records": []}
     count = itertools.count(1)
+    taken: dict[str, dict[str, str]] = {}
     for path in paths:
         table = _counted(read_rows(path, encoding=encoding), count, path.name)
         renamed = _renamed(table, columns or {})
         first = next(renamed, None)
         if first is None:
             raise DataError("holds no row behind its header", where=path.name)
-        rows[_role(first, path.name)].append(itertools.chain([first], renamed))
+        role = _role(first, path.name)
+        whole: Iterable[Row] = itertools.chain([first], renamed)
+        if role != "records":
+            names = LINE_COLUMNS if role == "lines" else QUERY_COLUMNS
+            if found := columns_taken(first.values, names):
+                taken[path.name] = found
+                whole = _renamed(whole, found)
+        rows[role].append(whole)
     if rows["records"]:
         if rows["lines"] or rows["queries"]:
             raise UsageError(
@@ -91,11 +101,13 @@ def read_tables(
                 f"no table of {role} among the files; name one with the columns "
                 f"{', '.join(wanted)} too"
             )
-    return examples_of_tables(
+    examples, summary = examples_of_tables(
         itertools.chain.from_iterable(rows["lines"]),
         itertools.chain.from_iterable(rows["queries"]),
         image_root=image_root,
     )
+    summary.taken = taken
+    return examples, summary
 
 
 def examples_of_records(
@@ -307,6 +319,10 @@ def _role(first: Row, name: str) -> Role:
         return "lines"
     if any(isinstance(first.values.get(key), list) for key in ("messages", "dialogue")):
         return "records"
+    if columns_taken(given, ["query"]):
+        return "queries"
+    if columns_taken(given, ["text", "picture"]):
+        return "lines"
     for key in ("text", "query"):
         if other := other_name(key, given - {"dialogue_id", "speaker"}):
             raise DataError(

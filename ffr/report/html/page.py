@@ -30,6 +30,7 @@ from ffr.report.html.data import SCATTER_CELLS, ReportData, gather, parts_of, to
 from ffr.report.html.plots import bar_chart, line_chart, scatter, share_chart
 from ffr.report.tables import interval_text, percent, report_lines, slice_label
 from ffr.run_log import METRICS_FILE, read_metrics, reward_figures
+from ffr.text import counted
 
 MAX_PAGE_BYTES = 48_000_000
 """What one page may have before the dialogues go on in a further one."""
@@ -136,18 +137,18 @@ def _text_of(name: str) -> str:
 def _notes(evaluation: Evaluation, data: ReportData) -> Iterator[str]:
     num_prompts = sum("p" in dialogue for dialogue in data.dialogues)
     if num_prompts:
-        yield f"{num_prompts} prompts cannot be read as a dialogue and are shown as they are."
+        yield f"{counted(num_prompts, 'prompt cannot be read as a dialogue and is shown as it is.', 'prompts cannot be read as dialogues and are shown as they are.')}"
     num_lost = data.num_unopened - data.num_outside
     if data.num_outside:
         yield (
-            f"{data.num_outside} pictures lie outside the data's folder and are placeholders; "
+            f"{counted(data.num_outside, 'picture lies', 'pictures lie')} outside the data's folder, with a placeholder instead; "
             "--outside-pictures shows them, for data you trust."
         )
     if num_lost:
         shown = " · ".join(data.faults[:_MAX_SHOWN_FAULTS])
         more = f" (the first {_MAX_SHOWN_FAULTS})" if num_lost > _MAX_SHOWN_FAULTS else ""
         yield (
-            f"{num_lost} pictures could not be opened and are placeholders; --image-root names "
+            f"{counted(num_lost, 'picture')} could not be opened, with a placeholder instead; --image-root names "
             f"their folder. Why{more}: {shown}"
         )
     stated = evaluation.results.summary["scores"]
@@ -212,7 +213,7 @@ def _links(
 ) -> list[dict[str, Any]]:
     return [
         {
-            "words": f"part {number + 1} ({len(part['queries'])} queries)",
+            "words": f"part {number + 1} ({counted(len(part['queries']), 'query')})",
             "file": path.name,
             "is_here": number == current,
         }
@@ -267,7 +268,7 @@ def _plots(evaluation: Evaluation, data: ReportData) -> Iterator[_Plot]:
         title = f"Precision and recall of each answer: {modality}s"
         num_left_out = num_scored - sum(counts.values())
         left_out = (
-            f" {num_left_out} answers whose truth has no {modality} are left out."
+            f" {counted(num_left_out, 'answer')} whose truth has no {modality} left out."
             if num_left_out
             else ""
         )

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
 from ffr.errors import UsageError
 from ffr.model_files import read_config
-from ffr.runs import ModelSource, RunRecord
-from ffr.settings import SftConfig, StageConfig, load_config, recipes
+from ffr.runs import READER, ModelSource, RunRecord
+from ffr.settings import SCRATCH, SftConfig, StageConfig, load_config, recipes
 from ffr.settings.yaml import read_yaml
 
 TINY = "tiny"
 """The recipe of the embedded model, whose rates are for no other."""
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers")
-_RUN_NAME = re.compile(r"(?:sft|grpo)-(.+)-\d{3,}")
+_RUN_NAME = re.compile(r"(?:sft|grpo|reader)-(.+)-\d{3,}")
 _MAX_NAME = 40
 
 
@@ -25,7 +25,7 @@ def recipe_of(stage: str, source: ModelSource) -> str:
     """The recipe for a model: by its architecture and size, else that of the run that made it.
 
     Args:
-        stage: `sft` or `grpo`.
+        stage: `sft`, `grpo` or `reader`.
         source: The model that training starts from.
 
     Raises:
@@ -39,6 +39,15 @@ def recipe_of(stage: str, source: ModelSource) -> str:
     'qwen2.5-vl-3b'
     """
     known = recipes(stage)
+    if stage == READER:
+        return SCRATCH if source.label == SCRATCH else READER
+    if source.is_reader:
+        if READER in known:
+            return READER
+        raise UsageError(
+            f"{source.label} is a reader, and `ffr train {stage}` trains vision-language models; "
+            f"train it by `ffr train reader --from {source.label}`"
+        )
     shape = None
     fitting = _recipe_of_hub_id(source.location)
     if fitting is None:
@@ -54,9 +63,14 @@ def recipe_of(stage: str, source: ModelSource) -> str:
     found = "" if shape is None else f" ({_in_words(shape)})"
     raise UsageError(
         f"{source.label}: no recipe is made for this model{found}; name one that suits it with "
-        f"--config ({', '.join(name for name in known if name != TINY)}), or a YAML file of your "
+        f"--config ({', '.join(_of_vlms(known))}), or a YAML file of your "
         "own"
     )
+
+
+def _of_vlms(names: Iterable[str]) -> list[str]:
+    """Recipes of vision-language models that one may name for another of its size."""
+    return [name for name in names if name not in (TINY, READER)]
 
 
 def refuse_rates_of_tiny(config: StageConfig, source: ModelSource, recipe: str) -> None:
@@ -70,10 +84,12 @@ def refuse_rates_of_tiny(config: StageConfig, source: ModelSource, recipe: str) 
     Raises:
         UsageError: where it would be.
     """
-    if recipe != TINY or _recipe_of_shape(_shape_of(read_config(source.location))) == TINY:
+    if recipe != TINY:
+        return
+    if not source.is_reader and _recipe_of_shape(_shape_of(read_config(source.location))) == TINY:
         return
     if config.learning_rate == load_config(type(config), source=TINY).learning_rate:
-        others = ", ".join(name for name in recipes(config.stage) if name != TINY)
+        others = ", ".join(_of_vlms(recipes(config.stage)))
         raise UsageError(
             f"{source.label}: the recipe {TINY} is made for the embedded model, and its learning "
             f"rate of {config.learning_rate:g} for no other; name another recipe ({others}), a "
@@ -90,8 +106,10 @@ def model_name(source: ModelSource) -> str:
     >>> model_name(ModelSource("OpenGVLab/InternVL3-1B-hf", "OpenGVLab/InternVL3-1B-hf"))
     'internvl3-1b-hf'
     """
-    fitting = _recipe_of_hub_id(source.location)
-    if fitting is None and source.has_files:
+    if source.label == SCRATCH:
+        return SCRATCH
+    fitting = None if source.is_reader else _recipe_of_hub_id(source.location)
+    if fitting is None and source.has_files and not source.is_reader:
         fitting = _recipe_of_shape(_shape_of(read_config(source.location)))
     if fitting is not None:
         return fitting

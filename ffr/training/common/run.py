@@ -19,6 +19,7 @@ from ffr.provenance import command, now, versions
 from ffr.run_log import METRICS_FILE
 from ffr.runs import (
     CONFIG_FILE,
+    READER,
     RECORD_FILE,
     ModelSource,
     RunRecord,
@@ -28,6 +29,7 @@ from ffr.runs import (
 )
 from ffr.settings import (
     NEWEST,
+    SCRATCH,
     StageConfig,
     config_fingerprint,
     load_resumed,
@@ -38,7 +40,7 @@ from ffr.settings import (
 Config = TypeVar("Config", bound=StageConfig)
 _RUN_FOLDER_VARIABLE = "FFR_RUN_FOLDER"
 _NAMES_OF_FILES: dict[str, Collection[str]] = {
-    "model": ("tiny", NEWEST),
+    "model": ("tiny", READER, NEWEST, SCRATCH),
     "dataset": NAMED_SETS,
     "val_dataset": NAMED_SETS,
     "image_root": (),

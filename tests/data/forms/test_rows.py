@@ -52,7 +52,7 @@ def test_csv_of_every_kind(path: Path, mark: str, encoding: str, named: str | No
     [
         (b"", "a.csv: begins with no header; name"),
         (b"\n\n", "a.csv: begins with no header; name"),
-        (b"a,b\n1,2\n3\n", "a.csv:3: has 1 cells where the header has 2 columns; see whether"),
+        (b"a,b\n1,2\n3\n", "a.csv:3: has 1 cell where the header has 2 columns; see whether"),
         (b"a,b\n1,2,3\n", "a.csv:2: has 3 cells where the header has 2 columns; see whether"),
         (b",a\n0,1\n", r"a.csv:1: column 1 has no name; name it, .*pass index=False"),
         (b"a,b,a\n", 'a.csv:1: has the column "a" twice; rename one'),

@@ -184,8 +184,10 @@ def test_files_are_told_apart_by_their_columns(tmp_path: Path) -> None:
         read_tables([lines], columns=names)
     with pytest.raises(UsageError, match="no table of lines among the files"):
         read_tables([queries], columns=names)
-    odd = _write(tmp_path / "3.csv", "chat,author,msg\nd,ann,hi\n")
-    with pytest.raises(DataError, match=r'3\.csv: has no column "text"; did you mean "msg"\? pass'):
+    odd = _write(tmp_path / "3.csv", "chat,author,body,msg\nd,ann,hi,ho\n")
+    with pytest.raises(
+        DataError, match=r'3\.csv: has no column "text"; did you mean "body"\? pass'
+    ):
         read_tables([odd])
     odd = _write(tmp_path / "4.csv", "a,b\n1,2\n")
     with pytest.raises(DataError, match=r'4\.csv: has the columns \["a", "b"\]; a table of lines'):
@@ -228,7 +230,7 @@ def test_whole_records(tmp_path: Path, record: Cells, raw_record: Cells) -> None
     again = open_dataset(tmp_path / "a.jsonl", require_images=False)
     assert again.fingerprint == data_fingerprint(examples)
     assert [example.dialogue.id for example in again] == ["d0", "d1", "d2"]
-    with pytest.raises(DataError, match=r'^rows, row 2: "gt_turns" has 1 lists but'):
+    with pytest.raises(DataError, match=r'^rows, row 2: "gt_turns" has 1 list but'):
         list(examples_of_records(rows_of([raw_record, {**raw_record, "gt_turns": [[0]]}])))
     lines = _write(tmp_path / "1.csv", "dialogue_id,speaker,text\na,ann,hi\n")
     with pytest.raises(UsageError, match="a table of records stands beside one of lines"):

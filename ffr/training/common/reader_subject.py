@@ -1,0 +1,157 @@
+"""A reader as what is trained: validated by its answers, calibrated, saved with its card.
+
+Shapes: V validation examples, n units of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ffr.data.dataset import ExampleDataset
+from ffr.dialogue import Fragment
+from ffr.files import replace_text
+from ffr.metrics import FragmentScores
+from ffr.models.saving import CARD_FILE
+from ffr.reader.decision import fit_temperature
+from ffr.reader.model import Reader
+from ffr.runs import READER
+from ffr.training.common.module import StageModule
+from ffr.training.common.reader_card import reader_card
+from ffr.training.common.reader_items import ReaderItem, UnitTable, batch_of
+from ffr.training.common.reader_loss import reader_loss
+from ffr.training.common.stage import Ended
+
+_BATCH = 64
+
+
+class ReaderSubject:
+    """A reader that is trained: a `Subject`.
+
+    Args:
+        reader: The reader.
+        validation: Validation data with its vectors; None for none.
+        nothing_weight: As the loss has it.
+        calibrates: Whether its probabilities are calibrated on the validation data at the end.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        validation: UnitTable | None,
+        *,
+        nothing_weight: float,
+        calibrates: bool,
+    ) -> None:
+        self._reader = reader
+        self._validation = validation
+        self._nothing_weight = nothing_weight
+        self._calibrates = calibrates
+
+    @torch.no_grad()
+    def validate(self, module: StageModule[Any], data: ExampleDataset) -> dict[str, float]:
+        """Loss per example, and F1 of the answers over all examples together.
+
+        Args:
+            module: The module; it is put back into training mode afterwards.
+            data: Validation data.
+
+        Returns:
+            `val_loss`, `val_utterance_f1`, `val_image_f1`, `val_joint_f1`.
+        """
+        assert self._validation is not None
+        indices = list(range(min(module.config.val_examples, len(data))))
+        own = indices[module.trainer.global_rank :: module.trainer.world_size]
+        was_training = module.training
+        module.eval()
+        scores = FragmentScores().to(module.device)
+        losses = 0.0
+        for start in range(0, len(own), _BATCH):
+            items = [self._validation.item(index) for index in own[start : start + _BATCH]]
+            losses += float(self._losses(items).sum())
+        for index in own:
+            example = data[index]
+            query = self._validation.query(index)[None]
+            (found,) = self._reader.predict(self._validation.units(index), query)
+            assert example.fragment is not None
+            size = len(example.dialogue.utterances), len(example.dialogue.images)
+            answer = Fragment(found.utterance_ids, found.image_ids)
+            scores.update([answer], [example.fragment], [size[0]], [size[1]])
+        loss, count = module.sum_over_processes([losses, float(len(own))])
+        figures = {name: float(value) for name, value in scores.compute().items()}
+        module.train(was_training)
+        return {
+            "val_loss": loss / count,
+            **{f"val_{name}": figures[name] for name in ("utterance_f1", "image_f1", "joint_f1")},
+        }
+
+    def _losses(self, items: Sequence[ReaderItem]) -> torch.Tensor:
+        inputs, labels = batch_of(items)
+        units, nothing = self._reader.logits(inputs)
+        return reader_loss(units, nothing, labels, inputs.mask, nothing_weight=self._nothing_weight)
+
+    def save(self, ended: Ended[Any]) -> None:
+        """Writes `reader/`, with its card, calibrated where the stage does so."""
+        config, record = ended.start.config, ended.record
+        if self._calibrates and self._validation is not None and config.val_examples:
+            count = min(config.val_examples, len(self._validation.data))
+            calibrate(self._reader, [self._validation.item(index) for index in range(count)])
+        notes = {
+            "stage": config.stage,
+            "seed": config.seed,
+            "data_fingerprint": record.data_fingerprint,
+            "started_from": ended.start.source.label if ended.start.source.run is None
+            else ended.start.source.run.name,
+        }  # fmt: skip
+        self._reader.settings = replace(self._reader.settings, notes=notes)
+        folder = ended.run / READER
+        self._reader.save(folder)
+        replace_text(folder / CARD_FILE, reader_card(ended, self._reader.settings))
+
+
+@torch.no_grad()
+def calibrate(reader: Reader, items: Sequence[ReaderItem]) -> None:
+    """Sets scale and shift of a reader's logits so that its probabilities are those that come true.
+
+    Of the units' logits on examples that have a fragment, of "nothing here" on all. Where all labels
+    of a kind are the same, which calibrates nothing, its numbers stay.
+
+    Args:
+        reader: The reader; its settings are replaced.
+        items: V examples with their truths.
+
+    Raises:
+        ValueError: where there are no examples.
+    """
+    if not items:
+        raise ValueError("there is no example to calibrate on; give some")
+    units, truths, nothing = [], [], []
+    for item in items:
+        inputs, labels = batch_of([item])
+        logits, absent = reader.logits(inputs)
+        nothing.append(absent[0])
+        if bool(item.labels.any()):
+            units.append(logits[0])
+            truths.append(labels[0])
+    settings = reader.settings
+    if units:
+        fitted = _fitted(torch.cat(units), torch.cat(truths), settings.scale, settings.shift)
+        settings = replace(settings, scale=fitted[0], shift=fitted[1])
+    is_empty = torch.tensor([not bool(item.labels.any()) for item in items])
+    fitted = _fitted(torch.stack(nothing), is_empty, settings.nothing_scale, settings.nothing_shift)
+    reader.settings = replace(settings, nothing_scale=fitted[0], nothing_shift=fitted[1])
+
+
+@torch.enable_grad()
+def _fitted(
+    logits: torch.Tensor, labels: torch.Tensor, scale: float, shift: float
+) -> tuple[float, float]:
+    """Scale and shift of raw logits, from logits that have some already."""
+    if bool(labels.all()) or not bool(labels.any()):
+        return scale, shift
+    factor, addend = fit_temperature(logits, labels)
+    # a (s z + t) + b = (a s) z + (a t + b)
+    return factor * scale, factor * shift + addend
