@@ -79,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data.home",
         "ffr.embedding",
         "ffr.files",
+        "ffr.images",
         "ffr.model_files",
         "ffr.models",
         "ffr.parts",
