@@ -149,6 +149,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.encoders",
         "ffr.files",
         "ffr.models",
+        "ffr.reader",
         "ffr.retrieval",
         "ffr.rewards",
         "ffr.runs",

@@ -158,12 +158,22 @@ class UnitTable:
             vectors = self.reader.query_vectors(part, self._encoder)
             self._queries |= zip(part, vectors, strict=True)
 
+    def find(self, example: Example) -> tuple[Units, Tensor]:
+        """The units of an example's dialogue and (D,) the vector of its query, embedded if need be."""
+        units = self._units.get(example.dialogue.fingerprint)
+        query = self._queries.get(example.query)
+        if units is None:
+            units = self.reader.units(example.dialogue, self._encoder)
+        if query is None:
+            query = self.reader.query_vectors([example.query], self._encoder)[0]
+        return units, query
+
     def units(self, index: int) -> Units:
         """The units of an example's dialogue, filled before."""
         return self._units[self.data[index].dialogue.fingerprint]
 
     def query(self, index: int) -> Tensor:
-        """(D,) the vector of an example's query."""
+        """(D,) the vector of an example's query, filled before."""
         return self._queries[self.data[index].query]
 
     def labels(self, index: int) -> Tensor:
