@@ -393,6 +393,7 @@ def convert(
         )
     say(f"{target}: {counted(count, 'record')}, {counted(len(examples), 'example')}")
     _note_kept_prompts(form, examples)
+    _note_changed_answers(form, examples)
     if form == "ms-swift" and any(
         line.speaker != line.speaker.lower() and example.prompt is None
         for example in examples
@@ -627,6 +628,19 @@ def _note_kept_prompts(form: str, examples: Sequence[Example]) -> None:
             f"Note: {num_kept:,} of {len(examples):,} examples have prompts of their own, "
             f"which {' and '.join(given)} {verb} as they are."
         )
+
+
+def _note_changed_answers(form: str, examples: Iterable[Example]) -> None:
+    """Says what the other form writes otherwise of the answers."""
+    answers = [example.fragment for example in examples if example.fragment is not None]
+    num_unordered = sum(item.image_ids != tuple(sorted(item.image_ids)) for item in answers)
+    if form == "raw" and num_unordered:
+        say(
+            f"Note: {counted(num_unordered, 'answer')} with images in another order than the "
+            "dialogue's, which the raw form does not keep."
+        )
+    if form == "ms-swift" and answers:
+        say("Note: answers are written as `solution` and as what the assistant says, both.")
 
 
 def _note_outside_pictures(target: Path, image_root: Path, has_images: bool) -> None:

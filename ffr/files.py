@@ -32,8 +32,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
-
 from ffr.errors import DataError, UsageError
 
 try:
@@ -359,6 +357,8 @@ def owned_folder(folder: Path) -> Iterator[None]:
         UsageError: where another process has it.
         OSError: where the folder cannot be written to.
     """
+    from filelock import FileLock, Timeout  # whoever only runs an export may lack it
+
     make_folder(folder)
     path = folder / OWNER_FILE
     lock = FileLock(path, timeout=0, mode=0o666)
@@ -385,6 +385,8 @@ def is_in_use(folder: Path) -> bool:
     ...     is_in_use(folder)
     False
     """
+    from filelock import FileLock, Timeout
+
     path = folder / OWNER_FILE
     if not path.exists():
         return False

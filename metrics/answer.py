@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from ffr.metrics.functional.answer import (
     _exact_match_update,
@@ -15,14 +14,12 @@ from ffr.metrics.functional.answer import (
     _share_compute,
 )
 from ffr.metrics.functional.inputs import Fragments
+from ffr.metrics.states import WholeNumberMetric
 
 
-class _Share(Metric):  # type: ignore[misc]
+class _Share(WholeNumberMetric):
     """Hits over samples."""
 
-    is_differentiable: bool = False
-    higher_is_better: bool = True
-    full_state_update: bool = False
     plot_lower_bound: float = 0.0
     plot_upper_bound: float = 1.0
 

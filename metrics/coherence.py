@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from ffr.metrics.functional.coherence import (
     Vectors,
@@ -15,14 +14,12 @@ from ffr.metrics.functional.coherence import (
     query_fragment_similarity,
 )
 from ffr.metrics.functional.figures import fixed_point_mean, to_fixed_point
+from ffr.metrics.states import WholeNumberMetric
 
 
-class _MeanOfVectors(Metric):  # type: ignore[misc]
+class _MeanOfVectors(WholeNumberMetric):
     """The mean over samples of a figure of vectors, summed in fixed point."""
 
-    is_differentiable: bool = False
-    higher_is_better: bool = True
-    full_state_update: bool = False
     plot_lower_bound: float = -1.0
     plot_upper_bound: float = 1.0
 

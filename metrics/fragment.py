@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from ffr.metrics.functional.figures import (
     FIGURES,
@@ -27,9 +26,10 @@ from ffr.metrics.functional.fragment import (
     _score_name,
 )
 from ffr.metrics.functional.inputs import Fragments
+from ffr.metrics.states import WholeNumberMetric
 
 
-class FragmentScores(Metric):  # type: ignore[misc]
+class FragmentScores(WholeNumberMetric):
     """All figures for utterances, images and jointly, global and as means over samples, at once.
 
     See `ffr.metrics.functional.fragment_scores` for the definitions and the names of the
@@ -42,10 +42,6 @@ class FragmentScores(Metric):  # type: ignore[misc]
     >>> scores["utterance_recall"], scores["image_f1"], scores["sample_utterance_recall"]
     (tensor(0.7500), tensor(1.), tensor(0.8333))
     """
-
-    is_differentiable: bool = False
-    higher_is_better: bool = True
-    full_state_update: bool = False
 
     counts: Tensor
     sample_sums: Tensor
@@ -76,8 +72,10 @@ class FragmentScores(Metric):  # type: ignore[misc]
             num_images: Number of images of each sample's dialogue; likewise.
 
         Raises:
-            ValueError: where they differ in length, or something is no fragment, id or size.
+            ValueError: where they differ in length, something is no fragment, id or size, or sizes
+                are missing that a single figure needs.
         """
+        self._check_sizes(has_sizes=num_utterances is not None)
         counts, sample_sums, num_samples = _fragment_update(
             preds, targets, num_utterances, num_images
         )
@@ -85,6 +83,9 @@ class FragmentScores(Metric):  # type: ignore[misc]
         self.sample_sums += sample_sums.to(self.device)
         self.num_samples += num_samples
         self.num_unsized += num_samples * (num_utterances is None)
+
+    def _check_sizes(self, *, has_sizes: bool) -> None:
+        """Refuses a batch without the sizes of its dialogues, where they are needed."""
 
     def compute(self) -> dict[str, Tensor]:
         """All scores; without those that need sizes where a batch came without them."""
@@ -107,24 +108,12 @@ class _FragmentScore(FragmentScores):
         super().__init__(**kwargs)
         self.score_name = _score_name(modality, average, self.figure)
 
-    def update(
-        self,
-        preds: Fragments,
-        targets: Fragments,
-        num_utterances: Iterable[int] | None = None,
-        num_images: Iterable[int] | None = None,
-    ) -> None:
-        """Adds a batch; the arguments are those of `FragmentScores.update`.
-
-        Raises:
-            ValueError: as there, and where sizes are missing that the figure needs.
-        """
-        if num_utterances is None and self.score_name in names_that_need_sizes():
+    def _check_sizes(self, *, has_sizes: bool) -> None:
+        if not has_sizes and self.score_name in names_that_need_sizes():
             raise ValueError(
                 f"{self.figure} counts true negatives, so it needs the sizes of the dialogues; "
                 "pass num_utterances and num_images"
             )
-        super().update(preds, targets, num_utterances, num_images)
 
     def compute(self) -> Tensor:  # type: ignore[override]
         """The score."""

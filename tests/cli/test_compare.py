@@ -121,3 +121,25 @@ def test_wrong_calls(folders):
     code, text = run("compare", "everything", "overlap")
     assert code == 1
     assert "is not a results file of ffr" in text
+
+
+def test_a_file_of_predictions_alone_beside_answers_joined_with_our_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for form in ("raw", "predictions"):
+        assert run("data", "example", "--to", form, "--out", form)[0] == 0
+    answers = [
+        {"dialogue_id": "trip", "query": query, "utterance_ids": [0], "image_ids": []}
+        for query in ("planning the trip", "the cat's dinner", "buying a car")
+    ]
+    Path("third.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answers))
+    words = ("eval", "--no-baselines", "--predictions")
+    joined = run(*words, "third.jsonl", "--dataset", "raw/raw.jsonl", "--out", "joined")
+    assert joined[0] == 0, joined
+    Path("predictions/pictures/alfama.png").unlink()
+    alone = run(*words, "predictions/predictions.jsonl", "--out", "alone")
+    assert alone[0] == 0, alone
+    code, text = run("compare", "joined", "alone", "--json")
+    assert code == 0, text
+    found = json.loads(text)["comparisons"][0]["figures"]["sample_utterance_f1"]
+    # of [0] the first has F1 1/2, the second 0, the third 0; the file has all three right
+    assert [round(found[key], 4) for key in ("first", "second")] == [0.1667, 1.0]

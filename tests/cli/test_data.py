@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from ffr.cli.main import ffr
 from ffr.data.dataset import open_dataset
+from ffr.data.forms.formats import write_examples
 from ffr.data.forms.ms_swift import example_to_record
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 
@@ -141,6 +142,21 @@ def test_convert_there_and_back(folder: Path) -> None:
     run("convert", "raw.json", "back.jsonl", "--to", "ms-swift", "--template", "en", "--force")
     assert "Requirements" in Path("back.jsonl").read_text()
     assert "the name ends in" in run("convert", "raw.json", "x.txt", "--to", "raw", code=2).output
+
+
+def test_what_the_other_form_writes_otherwise_is_said(folder: Path) -> None:
+    lines = (Utterance("a", (Image("a.png"), Image("b.png"))),)
+    for name, ids in (("in", (0, 1)), ("out", (1, 0))):
+        one = Example(Dialogue(name, lines), "q", Fragment((0,), ids))
+        write_examples(f"{name}.jsonl", [one])
+    said = "Note: 1 answer with images in another order than the dialogue's, which the raw form"
+    assert said in run("convert", "out.jsonl", "out.json", "--to", "raw").output
+    assert "Note: 1 answer" not in run("convert", "in.jsonl", "in.json", "--to", "raw").output
+    assert open_dataset("out.json", require_images=False)[0].fragment == Fragment((0,), (0, 1))
+    both = "Note: answers are written as `solution` and as what the assistant says, both."
+    assert both in run("convert", "in.json", "back.jsonl", "--to", "ms-swift").output
+    record = json.loads(Path("back.jsonl").read_text())
+    assert record["messages"][-1] == {"role": "assistant", "content": record["solution"]}
 
 
 def test_a_new_file_in_another_folder_names_its_pictures_from_there(folder: Path) -> None:

@@ -241,3 +241,17 @@ def test_two_processes_equal_one(tmp_path):
     alone["exact"] = fragment_exact_match(*arguments[:2]).item()
     for rank in range(2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == alone
+
+
+def test_whole_numbers_stay_whole_whatever_type_is_asked_for() -> None:
+    for metric in (FragmentScores(), FragmentExactMatch()):
+        plain, half = metric.clone(), metric.clone()
+        assert half.set_dtype(torch.float16) is half
+        for one in (plain, half):
+            for _ in range(3):
+                sizes = {"num_utterances": [4], "num_images": [0]}
+                more = sizes if isinstance(one, FragmentScores) else {}
+                one.update([((0, 1), ())], [((0, 1, 2), ())], **more)
+        assert {state.dtype for state in half.metric_state.values()} == {torch.int64}
+        first, second = plain.compute(), half.compute()
+        assert first == second if isinstance(first, dict) else bool(first == second)
