@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ffr.answer import format_answer
-from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Example, Fragment
 from ffr.embedding import CachedEncoder
+from ffr.embedding.tagger import TaggerIfInstalled
 from ffr.errors import UsageError
 from ffr.models.decoding.loop import Generated
 from ffr.models.shared_prefix import BranchLogprobs
@@ -81,23 +81,19 @@ def open_reader_policy(start: Start[GrpoConfig], job: Job) -> ReaderPolicy:
     encoder = open_text_encoder(
         reader.settings.encoder_name, config.encoder_cache_dir, config.encoder_cache_mb
     )
-    train = _table(reader, encoder, start.train_data, len(start.train_data))
+    tagger = TaggerIfInstalled()
+    check_lengths(start.train_data, MAX_UNITS, range(len(start.train_data)))
+    train = UnitTable(reader, encoder, start.train_data, tagger)
     validation = None
     if start.val_data is not None:
         num_validated = min(config.val_examples, len(start.val_data))
-        validation = _table(reader, encoder, start.val_data, num_validated)
+        check_lengths(start.val_data, MAX_UNITS, range(num_validated))
+        validation = UnitTable(reader, encoder, start.val_data, tagger)
     if not job.is_dry:
         train.fill(range(len(start.train_data)), job.say, "training data")
         if validation is not None:
             validation.fill(range(num_validated), job.say, "validation data")
-    return ReaderPolicy(reader, encoder, config, train=train, validation=validation)
-
-
-def _table(
-    reader: Reader, encoder: CachedEncoder, data: ExampleDataset, num_examples: int
-) -> UnitTable:
-    check_lengths(data, MAX_UNITS, range(num_examples))
-    return UnitTable(reader, encoder, data)
+    return ReaderPolicy(reader, encoder, config, train=train, validation=validation, tagger=tagger)
 
 
 class ReaderPolicy:
@@ -109,6 +105,7 @@ class ReaderPolicy:
         config: Settings.
         train: Training data with its vectors.
         validation: Validation data with its vectors; None for none.
+        tagger: Gives pictures words; None for none.
     """
 
     samples_still = False
@@ -121,17 +118,20 @@ class ReaderPolicy:
         *,
         train: UnitTable,
         validation: UnitTable | None = None,
+        tagger: TaggerIfInstalled | None = None,
     ) -> None:
         self.reader = reader
         self.encoder = encoder
         self.model = nn.ModuleList(reader.networks)
         self.device = torch.device("cpu")
-        self.fingerprint = reader.fingerprint
+        seen_by = None if tagger is None else tagger.digest
+        self.fingerprint = f"{reader.fingerprint} {seen_by}"
         self.subject = ReaderSubject(
             reader, validation, nothing_weight=_NOTHING_WEIGHT, calibrates=False
         )
         self._config = config
         self._train = train
+        self._tagger = tagger
         # the reference of the divergence
         self._start = Reader(copy.deepcopy(reader.networks), reader.background, reader.settings)
 
@@ -223,7 +223,7 @@ class ReaderPolicy:
         return False
 
     def retriever(self, name: str) -> ReaderRetriever:
-        return ReaderRetriever(self.reader, self.encoder, name=name)
+        return ReaderRetriever(self.reader, self.encoder, name=name, tagger=self._tagger)
 
     def try_longest(self, prompt: Any) -> None:
         config = self._config
