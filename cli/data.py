@@ -75,7 +75,10 @@ def check(
                 "--model has no meaning beside --no-images: what it cannot take is seen in the "
                 "pictures"
             )
-        rules = with_room(vlm_rules(resolve_model(model).location), AnswerConfig())
+        source = resolve_model(model)
+        # a reader takes whatever is sound
+        if not source.is_reader:
+            rules = with_room(vlm_rules(source.location), AnswerConfig())
     with progress_bar(None, "checking", unit="records") as progress:
         report = check_file(
             path, image_root=image_root, check_images=not no_images, rules=rules, progress=progress

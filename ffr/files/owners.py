@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ffr.errors import UsageError
 from ffr.files.disk import make_folder, remove, write_text
 from ffr.files.scratch import SCRATCH_NAME, remove_litter
@@ -28,6 +26,8 @@ def owned_folder(folder: Path) -> Iterator[None]:
         UsageError: where another process has it.
         OSError: where the folder cannot be written to.
     """
+    from filelock import FileLock, Timeout  # whoever only runs an export may lack it
+
     make_folder(folder)
     path = folder / OWNER_FILE
     lock = FileLock(path, timeout=0, mode=0o666)
@@ -54,6 +54,8 @@ def is_in_use(folder: Path) -> bool:
     ...     is_in_use(folder)
     False
     """
+    from filelock import FileLock, Timeout
+
     path = folder / OWNER_FILE
     if not path.exists():
         return False

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from ffr.reader.units import Units
 
-NUM_FEATURES = 28
-NUM_SUMMARIES = 9
+NUM_FEATURES = 30
+NUM_SUMMARIES = 11
 
 _LEAST = 1e-4
 # the share of the dialogue's own mean that is taken out of its vectors, beside the language's
@@ -101,7 +101,7 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
     >>> units = Units(vectors[:3], flags, numbers, numbers + 9, numbers, numbers - numbers - 1, "e")
     >>> seen = likenesses(units, vectors[3:], Background(vectors[None], vectors[None]))
     >>> tuple(seen.features.shape), tuple(seen.summaries.shape), tuple(seen.between.shape)
-    ((2, 3, 28), (2, 9), (3, 3))
+    ((2, 3, 30), (2, 11), (3, 3))
     """
     check_queries(queries, width=units.vectors.shape[1])
     if background.lines.shape[2] != units.vectors.shape[1]:
@@ -124,6 +124,8 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
     beside_queries = (raw - asked.mean(1)) / (asked.std(1) + _LEAST) * words / 2
     beside_lines = (raw - usual_mean) / usual_std * words / 2
     mutual = beside_queries + beside_lines
+    rare_lines = _rarity(raw, usual) * words
+    rare_queries = _rarity(raw.T, asked).T * words
 
     z_raw, mean, deviation = _standing(raw, words)
     z_own, _, _ = _standing(own, words)
@@ -168,6 +170,8 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
             beside_lines,
             beside_queries,
             (raw - usual_tail) * 20 * words,
+            rare_lines,
+            rare_queries,
             everywhere((best - 0.85) * 10),
             everywhere(mean * 10 - 8),
             everywhere(deviation * 20),
@@ -189,6 +193,8 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
             (_best(smooth, words) - usual_mean) / usual_std / 2,
             _best(mutual, words) / 2,
             _best(beside_queries, words),
+            _best(rare_lines, words),
+            _best(rare_queries, words),
             (_best(_smooth(mutual, words, 1), words) - mutual_mean) / 2,
         ],
         dim=1,
@@ -228,6 +234,18 @@ def _standing(values: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean = (values * words).sum(1, keepdim=True) / count
     deviation = (((values - mean) * words) ** 2).sum(1, keepdim=True).div(count).sqrt() + _LEAST
     return (values - mean) / deviation * words, mean, deviation
+
+
+def _rarity(values: Tensor, usual: Tensor) -> Tensor:
+    """(R, n) how seldom a stranger lies as close: −ln of the share that does, over 4.
+
+    Args:
+        values: (R, n).
+        usual: (R, m) of strangers.
+    """
+    num_usual = usual.shape[1]
+    below = torch.searchsorted(usual.sort(1).values, values.contiguous(), right=False)
+    return -torch.log((num_usual - below + 1.0) / (num_usual + 1.0)) / 4
 
 
 def _best(values: Tensor, words: Tensor) -> Tensor:

@@ -82,8 +82,8 @@ class NetworkInputs:
         Raises:
             ValueError: where there is no row.
 
-        >>> row = (torch.ones(2, 28), torch.ones(9), torch.eye(2), torch.tensor([0, 1]))
-        >>> long = (torch.ones(3, 28), torch.ones(9), torch.eye(3), torch.tensor([0, 1, 0]))
+        >>> row = (torch.ones(2, 30), torch.ones(11), torch.eye(2), torch.tensor([0, 1]))
+        >>> long = (torch.ones(3, 30), torch.ones(11), torch.eye(3), torch.tensor([0, 1, 0]))
         >>> NetworkInputs.padded([row, long]).mask.tolist()
         [[True, True, False], [True, True, True]]
         """
@@ -151,7 +151,7 @@ class ReaderNetwork(nn.Module):
         shape: Its sizes.
 
     >>> network = ReaderNetwork(NetworkShape(width=16, num_heads=2, num_layers=1))
-    >>> row = (torch.ones(2, 28), torch.ones(9), torch.eye(2), torch.tensor([0, 1]))
+    >>> row = (torch.ones(2, 30), torch.ones(11), torch.eye(2), torch.tensor([0, 1]))
     >>> units, nothing = network(NetworkInputs.padded([row, row, row]))
     >>> tuple(units.shape), tuple(nothing.shape)
     ((3, 2), (3,))

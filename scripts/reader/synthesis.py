@@ -141,7 +141,7 @@ class Maker:
                         if number == piece or self._is_asked(piece, text)
                     ]
                     asked.append((kind, text, torch.isin(owner, torch.tensor(same))))
-        for _ in range(sum(rng.random() < 0.22 for _ in range(len(chosen)))):
+        for _ in range(sum(rng.random() < 0.4 for _ in range(len(chosen)))):
             text = self._absent(rng, chosen, language)
             if text is not None:
                 asked.append(("absent", text, torch.zeros(len(owner), dtype=torch.bool)))
@@ -243,7 +243,7 @@ class Maker:
         fit = self.concepts.fit[chosen]
         others = torch.cat([fit[:place], fit[place + 1 :]])
         lead = fit[place] - others.amax(0) if len(others) else fit[place]
-        best = torch.where(lead > 1.0, fit[place], -9.0).topk(4)
+        best = torch.where(lead > 1.0, fit[place], -9.0).topk(min(4, fit.shape[1]))
         good = [int(index) for value, index in zip(*best, strict=True) if value > 1.5]
         return rng.choice(good) if good else None
 
@@ -340,9 +340,8 @@ def fits(
     centred = functional.normalize(named.float() - named.float().mean(0), dim=-1)
     cosines = functional.normalize(means, dim=-1) @ centred.T
     if wordings is not None:
-        places = torch.tensor(wordings)
-        grouped = torch.zeros(len(pieces), max(wordings) + 1)
-        cosines = grouped.index_reduce(1, places, cosines, "mean", include_self=False)
+        member = functional.one_hot(torch.tensor(wordings)).float()
+        cosines = cosines @ (member / member.sum(0))
     for axis in (1, 0):
         deviation = cosines.std(axis, keepdim=True).clamp(min=1e-6)
         cosines = (cosines - cosines.mean(axis, keepdim=True)) / deviation

@@ -48,7 +48,7 @@ class TrainingPlan:
     warmup_steps: int = 100
     weight_decay: float = 0.05
     jitter: float = 0.15
-    nothing_weight: float = 0.3
+    nothing_weight: float = 0.5
     averaged: float = 0.997
 
 
@@ -135,13 +135,15 @@ def _loss(network: ReaderNetwork, rows: list[Row], plan: TrainingPlan) -> Tensor
     units, nothing = network(_jittered(inputs, plan.jitter))
     mask = inputs.mask.float()
     each = functional.binary_cross_entropy_with_logits(units, labels, reduction="none")
-    cross_entropy = ((each * mask).sum(1) / mask.sum(1)).mean()
+    # units are judged as if the query meant something: whether it does is the other head's
+    is_there = (labels.sum(1) > 0).float()
+    weight = is_there / is_there.sum().clamp(min=1)
+    cross_entropy = ((each * mask).sum(1) / mask.sum(1) * weight).sum()
     chances = torch.sigmoid(units) * mask
     hits = (chances * labels).sum(1)
-    soft_f1 = (2 * hits + 1) / (chances.sum(1) + labels.sum(1) + 1)
-    is_nothing = (labels.sum(1) == 0).float()
-    absent = functional.binary_cross_entropy_with_logits(nothing, is_nothing)
-    return cross_entropy + 1 - soft_f1.mean() + plan.nothing_weight * absent
+    soft_f1 = ((2 * hits + 1) / (chances.sum(1) + labels.sum(1) + 1) * weight).sum()
+    absent = functional.binary_cross_entropy_with_logits(nothing, 1 - is_there)
+    return cross_entropy + 1 - soft_f1 + plan.nothing_weight * absent
 
 
 def _jittered(inputs: NetworkInputs, jitter: float) -> NetworkInputs:
@@ -152,7 +154,7 @@ def _jittered(inputs: NetworkInputs, jitter: float) -> NetworkInputs:
         + 0.5 * jitter * torch.randn(num_rows, 1, width)
         + 0.3 * jitter * torch.randn(features.shape)
     )
-    summaries = inputs.summaries + 0.7 * jitter * torch.randn(inputs.summaries.shape)
+    summaries = inputs.summaries + 0.3 * jitter * torch.randn(inputs.summaries.shape)
     return replace(
         inputs,
         features=moved,

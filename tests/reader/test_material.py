@@ -1,0 +1,179 @@
+"""The training material of the shipped reader: what becomes of pieces, and of our own."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "reader"
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[dict[str, ModuleType]]:
+    """The scripts as modules; they import each other by name, as scripts of one folder do."""
+    found = {}
+    names = ("material", "synthesis", "train")
+    before = {name: sys.modules.pop(name, None) for name in names}
+    for name in names:
+        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        found[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found[name])
+    yield found
+    for name, module in before.items():
+        sys.modules.pop(name)
+        if module is not None:
+            sys.modules[name] = module
+
+
+def _lines(*texts: str) -> list[dict[str, str]]:
+    return [{"speaker": "ab"[n % 2], "text": text} for n, text in enumerate(texts)]
+
+
+def test_fragments_and_translated_queries(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+    topic = [{"kind": "topic", "text": "酒店"}, {"kind": "topic", "text": "关于酒店的聊天"}]
+    fragments = [
+        {
+            "source": "crosswoz",
+            "language": "zh",
+            "lines": _lines("一", "二", "三"),
+            "queries": topic,
+        },
+        {"source": "irc", "language": "en", "lines": _lines("a", "b"), "queries": topic},
+    ]
+    parts = [{"utterances": [0, 1, 2], "queries": topic}]
+    goal = [{"kind": "goal", "text": "find a hotel"}, {"kind": "keyword", "text": "two"}]
+    dialogues = [
+        {"id": "crosswoz7", "source": "crosswoz", "language": "zh", "lines": _lines("一", "二", "三"),
+         "fragments": parts},
+        {"id": "crosswoz_en7", "source": "crosswoz_en", "language": "en",
+         "lines": _lines("one", "two", "three", "four"),
+         "fragments": [{"utterances": [0, 1, 2, 3], "queries": goal}]},
+    ]  # fmt: skip
+    for name, records in (("fragments", fragments), ("dialogues", dialogues)):
+        with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt", encoding="utf-8") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+    pieces = [
+        piece for piece in scripts["material"].read_pieces(tmp_path) if piece.source != "everyday"
+    ]
+    # two lines are no piece; each translation has the other's queries
+    assert [(piece.source, piece.subject) for piece in pieces] == [
+        ("crosswoz", "hotel"),
+        ("crosswoz", "hotel"),
+        ("crosswoz_en", ""),
+    ]
+    assert pieces[0].queries == {"topic": ["酒店", "关于酒店的聊天"]}
+    assert pieces[1].queries["cross"] == ["find a hotel"]
+    assert pieces[2].queries["cross"] == ["酒店", "关于酒店的聊天"]
+    assert pieces[0].lines == ((0, "一"), (1, "二"), (0, "三"))
+
+
+def test_our_own_pieces_stand_in_both_languages(scripts: dict[str, ModuleType]) -> None:
+    pieces = scripts["material"].read_everyday(SCRIPTS / "everyday.txt")
+    assert len(pieces) >= 70
+    for english, chinese in zip(pieces[::2], pieces[1::2], strict=True):
+        assert (english.language, chinese.language) == ("en", "zh")
+        assert english.queries["human"] == chinese.queries["cross"]
+        assert [speaker for speaker, _ in english.lines] == [who for who, _ in chinese.lines]
+        assert 6 <= len(english.lines) <= 10
+        assert all(any("一" <= char <= "鿿" for char in text) for _, text in chinese.lines)
+        assert not any("一" <= char <= "鿿" for _, text in english.lines for char in text)
+    with_plus = next(piece for piece in pieces if piece.subject == "lost cat")
+    assert [speaker for speaker, _ in with_plus.lines] == [0, 1, 0, 1, 0, 1, 1, 0]
+
+
+def _maker(scripts: dict[str, ModuleType], **options: Any) -> Any:
+    material, synthesis = scripts["material"], scripts["synthesis"]
+    words = ["apple", "brick", "cloud", "drums", "eagle", "flame"]
+    pieces = [
+        material.Piece(
+            "s", "en" if n < 6 else "zh",
+            tuple((k % 2, f"{words[n % 6]} {k} {n}") for k in range(3 + n % 6)),
+            {"goal": [f"about {words[n % 6]} {n}"]}, words[n % 6],
+        )
+        for n in range(12)
+    ]  # fmt: skip
+    made = torch.Generator().manual_seed(0)
+    texts = {text for piece in pieces for _, text in piece.lines}
+    texts |= {text for piece in pieces for some in piece.queries.values() for text in some}
+    texts |= {"concept"}
+    vectors = {
+        text: torch.nn.functional.normalize(torch.randn(16, generator=made), dim=0)
+        for text in sorted(texts)
+    }
+    nothing_fits = synthesis.Concepts(torch.zeros(12, 1), [["concept"]])
+    shown = synthesis.Shown(torch.eye(16)[:5], torch.zeros(12, 3, dtype=torch.long))
+    return synthesis.Maker(pieces, vectors, "e", nothing_fits, shown, prefixes=("", ""), **options)
+
+
+def test_made_dialogues_have_the_labels_of_their_pieces(scripts: dict[str, ModuleType]) -> None:
+    maker = _maker(scripts, noise=0.0)
+    by_vector = {tuple(value.tolist()): text for text, value in maker.vectors.items()}
+    rng, kinds = random.Random(0), {"present": 0, "absent": 0, "pictures": 0, "interleaved": 0}
+    for _ in range(60):
+        made = maker.make(rng)
+        said = [by_vector.get(tuple(row.tolist()), "") for row in made.units.vectors]
+        assert len(said) == made.labels.shape[1]
+        for vector, labels in zip(made.queries, made.labels, strict=True):
+            subject = by_vector[tuple(vector.tolist())].split()[1]
+            marked = [text for text, label in zip(said, labels.tolist(), strict=True) if label]
+            spoken = [text for text in marked if text]
+            own = [text for text in said if text.startswith(subject)]
+            assert spoken == own
+            kinds["present" if spoken else "absent"] += 1
+            places = [place for place, text in enumerate(said) if text.startswith(subject)]
+            kinds["interleaved"] += bool(places) and places[-1] - places[0] > 2 * len(places)
+        kinds["pictures"] += int(made.units.is_picture.sum())
+        assert bool((made.units.has_words | made.units.is_picture).all())
+    assert all(number > 5 for number in kinds.values()), kinds
+
+
+def test_a_piece_that_fits_a_name_stands_out(scripts: dict[str, ModuleType]) -> None:
+    material, synthesis = scripts["material"], scripts["synthesis"]
+    pieces = [
+        material.Piece("s", "en", ((0, name),) * 3, {}) for name in ("apple", "brick", "cloud")
+    ]
+    vectors = {name: torch.eye(3)[n] for n, name in enumerate(("apple", "brick", "cloud"))}
+    fit = synthesis.fits(pieces, vectors, "", torch.eye(3))
+    assert torch.equal(fit.argmax(1), torch.arange(3))
+    two = synthesis.fits(pieces, vectors, "", torch.eye(3)[[0, 0, 1]], wordings=[0, 0, 1])
+    assert two.shape == (3, 2)
+    assert two[0, 0] > two[1, 0]
+
+
+def test_training_lowers_the_loss_and_is_seeded(scripts: dict[str, ModuleType]) -> None:
+    from ffr.reader.likeness import Background
+    from ffr.reader.network import NetworkShape
+
+    train = scripts["train"]
+    maker = _maker(scripts, noise=0.0)
+    rows = torch.stack([maker.vectors[text] for text in sorted(maker.vectors)])
+    background = Background(rows[None, :30], rows[None, 30:60])
+    plan = train.TrainingPlan(epochs=2, queries_per_epoch=96, batch_size=16, warmup_steps=2)
+    shape = NetworkShape(width=16, num_heads=2, num_layers=1)
+    torch.set_num_threads(1)
+    one, same = (
+        train.train_network(maker, background, shape, plan, seed=3, say=lambda line: None)
+        for _ in range(2)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    rng = random.Random(5)
+    held = [row for _ in range(40) for row in train.rows_of(maker.make(rng), background)]
+    found = train.calibrate([one], held, wrongly_empty=0.1)
+    assert found.scale > 0
+    assert 0 < found.nothing_from < 1
+    _, nothing = train.logits_of([one], held)
+    chances = torch.sigmoid(nothing * found.nothing_scale + found.nothing_shift)
+    there = torch.stack([row[4].any() for row in held])
+    assert float((chances[there] >= found.nothing_from).float().mean()) <= 0.12
