@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from shlex import quote
+from typing import Any, cast
 
 import click
 
@@ -24,10 +25,11 @@ def export() -> None:
 )
 @click.option(
     "--part",
-    type=click.Choice(["vision", "text", "image", "fragment"]),
+    type=click.Choice(["vision", "text", "image", "fragment", "all"]),
     required=True,
     help="vision: the tower of an image-text model; text, image: those of an encoder (text alone "
-    "for sentence encoders); fragment: both in one graph.",
+    "for sentence encoders); fragment: both in one graph; all: what the model has, each in a folder "
+    "of its name.",
 )
 @click.option(
     "--out",
@@ -74,9 +76,11 @@ def onnx(
     replace: bool,
 ) -> None:
     """Write a part of a model as an ONNX graph that equals it, or nothing."""
+    from ffr.embedding import SHIPPED
+    from ffr.embedding.packaged import PACKAGED
     from ffr.encoders import ONNX_PREFIX, VLM_PREFIXES
     from ffr.errors import UsageError
-    from ffr.exports.onnx import DEFAULT_OPSET, DType, export_onnx
+    from ffr.exports.onnx import DEFAULT_OPSET, DType, export_all, export_onnx
     from ffr.exports.plans import Part
     from ffr.runs import resolve_model
 
@@ -85,7 +89,7 @@ def onnx(
             f"{model}: pooled states of a vision-language model are not exported; use it as it is, "
             f"or export its vision tower with --model {model.partition(':')[2]} --part vision"
         )
-    if (model, part == "vision") in (("tiny", False), ("tiny-clip", True)):
+    if part != "all" and (model, part == "vision") in (("tiny", False), ("tiny-clip", True)):
         raise UsageError(
             f"{model} has no part {part}: tiny, a vision-language model, has vision; tiny-clip, an "
             "encoder, has text, "
@@ -93,28 +97,41 @@ def onnx(
         )
     if model.startswith(ONNX_PREFIX):
         raise UsageError(f"{model} is an export already; name the model that it came from")
-    content = export_onnx(
-        # encoders have names of their own
-        resolve_model(model).location if part == "vision" else model,
-        cast("Part", part),
-        out,
-        adapter=adapter,
-        dtype=cast("DType", dtype),
-        device=device,
-        opset=DEFAULT_OPSET if opset is None else opset,
-        replace=replace,
-    )
+    settings: dict[str, Any] = {
+        "dtype": cast("DType", dtype),
+        "device": device,
+        "opset": DEFAULT_OPSET if opset is None else opset,
+        "replace": replace,
+    }
+    if part == "all":
+        if adapter is not None:
+            raise UsageError("--adapter goes with --part vision")
+        # encoders that come with ffr have names of their own
+        is_named = model in {**SHIPPED, **PACKAGED}
+        found = export_all(model if is_named else resolve_model(model).location, out, **settings)
+        for each, content in found.items():
+            _tell(out / each, content)
+        say(
+            f"{out}: {', '.join(found)}  ·  next: ffr export bench {quote(str(out / next(iter(found))))}"
+        )
+        return
+    location = resolve_model(model).location if part == "vision" else model
+    _tell(out, export_onnx(location, cast("Part", part), out, adapter=adapter, **settings))
+    say(f"next: ffr export bench {quote(str(out))}")
+
+
+def _tell(folder: Path, content: dict[str, Any]) -> None:
+    """What was written, and how it compared."""
     worst = max(item["max_difference"] for item in content["parity"])
     least = min(item["min_cosine"] for item in content["parity"])
     num_calls = sum(item["num_calls"] for item in content["parity"])
     say(
-        f"{out}: {content['kind']} {part}, {dtype}, opset {content['opset']}; equals torch on "
-        f"{num_calls} calls of "
-        f"{len(content['parity'])} kinds (difference at most {worst:.1e}, cosine at least "
-        f"{least:.6f}, "
+        f"{folder}: {content['kind']} {content['part']}, {content['dtype']}, opset "
+        f"{content['opset']}; equals torch on {num_calls} calls of {len(content['parity'])} kinds "
+        f"(difference at most {worst:.1e}, cosine at least {least:.6f}, "
         f"{content['providers_tried'][0]})"
     )
-    if dtype == "int8":
+    if content["dtype"] == "int8":
         say(content["processors"])
 
 

@@ -12,12 +12,20 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ffr.embedding import DualEncoder, FragmentParts, SentenceEncoder, load_encoder
-from ffr.embedding.inputs import Parts, as_fragments
+from ffr.embedding import (
+    KINDS,
+    SENTENCE_KINDS,
+    DualEncoder,
+    FragmentParts,
+    SentenceEncoder,
+    load_encoder,
+)
 from ffr.embedding.interface import check_parts
+from ffr.embedding.loading import encoder_kind
 from ffr.embedding.sentence import Pooling
 from ffr.errors import ModelError, UsageError
-from ffr.exports.runtime import ENCODER_PARTS, INFO_FILE, Arrays, OnnxModel, load_onnx
+from ffr.exports.runtime import ENCODER_PARTS, Arrays, OnnxModel, empty_rows, open_parts
+from ffr.parts import Parts, as_fragments
 
 
 def load_dual(model: str | Path, *, part: str) -> DualEncoder:
@@ -34,6 +42,21 @@ def load_dual(model: str | Path, *, part: str) -> DualEncoder:
             str(model),
         )
     return encoder
+
+
+def encoder_parts(model: str | Path) -> tuple[str, ...]:
+    """The parts that an encoder has; none for what is no encoder.
+
+    Raises:
+        ModelError: where its configuration cannot be read.
+
+    >>> encoder_parts("tiny-clip")
+    ('text', 'image', 'fragment')
+    """
+    kind = encoder_kind(model)
+    if kind in KINDS:
+        return ENCODER_PARTS
+    return ("text",) if kind in SENTENCE_KINDS else ()
 
 
 class OnnxTowers:
@@ -183,18 +206,6 @@ class OnnxSentenceEncoder(SentenceEncoder):
         return found
 
 
-def empty_rows(entry: Mapping[str, Any]) -> Any:
-    """No rows of an input that `export.json` describes.
-
-    >>> empty_rows({"dtype": "int64", "shape": ["texts", "length"]}).shape
-    (0, 1)
-    """
-    return np.zeros(
-        [0, *(1 if isinstance(length, str) else length for length in entry["shape"][1:])],
-        entry["dtype"],
-    )
-
-
 def load_onnx_encoder(
     folder: str | Path, *, device: str = "auto", num_threads: int | None = None
 ) -> Any:
@@ -209,28 +220,11 @@ def load_onnx_encoder(
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
-    from ffr.embedding import SENTENCE_KINDS
     from ffr.model_files import loading_explained
 
     folder = Path(folder)
-    places = (
-        [folder] if (folder / INFO_FILE).is_file() else [folder / part for part in ENCODER_PARTS]
-    )
-    models = [
-        load_onnx(place, device=device, num_threads=num_threads)
-        for place in places
-        if place.is_dir()
-    ]
-    parts = {model.info.part: model for model in models}
-    if not parts or set(parts) - set(ENCODER_PARTS):
-        raise ModelError(
-            "holds no text or image encoder; name what `ffr export onnx --part text`, `image` or "
-            "`fragment` wrote",
-            str(folder),
-        )
-    if len({model.info.content["source"]["fingerprint"] for model in models}) > 1:
-        raise ModelError("holds parts of different models; export all from one", str(folder))
-    place, name = str(models[0].folder), f"onnx:{folder}"
+    parts = open_parts(folder, device=device, num_threads=num_threads)
+    place, name = str(next(iter(parts.values())).folder), f"onnx:{folder}"
     with loading_explained(place, kind="an exported encoder"):
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)

@@ -9,7 +9,7 @@ multiplies unsigned weights by other instructions, which lose nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,113 @@ def largest_pair(weights: NDArray[Any]) -> int:
         # which neighbours meet depends on how the weights are packed, so all are looked at
         found = max(found, int((rows[..., 1:, :] + rows[..., :-1, :]).max(initial=0)))
     return found
+
+
+MIN_TABLE_ROWS = 256
+"""Smaller tables, such as those of positions, weigh nothing."""
+
+
+def quantize_tables(model: Any) -> int:
+    """Writes the tables of vectors that a graph looks ids up in as bytes, a scale for each row.
+
+    A row is looked up as bytes and multiplied by its scale, so that the whole table is never held
+    in float32: e5's has 96 of its 118 million numbers.
+
+    Args:
+        model: The graph (`onnx.ModelProto`), its weights in it; it is changed.
+
+    Returns:
+        How many tables there were.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    held = {item.name: item for item in graph.initializer}
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    num_tables = 0
+    for name, tensor in held.items():
+        is_table = tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2
+        nodes = readers.get(name, [])
+        if not is_table or tensor.dims[0] < MIN_TABLE_ROWS or tensor.dims[1] == 1 or not nodes:
+            continue
+        if not all(_looks_up(node, name) for node in nodes):
+            continue
+        rows = numpy_helper.to_array(tensor)
+        # (V, 1): the largest number of a row is ±127
+        scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.float32(1e-12)) / 127
+        as_bytes = np.rint(rows / scales).astype(np.int8)
+        graph.initializer.remove(tensor)
+        graph.initializer.append(numpy_helper.from_array(as_bytes, f"{name}.bytes"))
+        graph.initializer.append(
+            numpy_helper.from_array(scales.astype(np.float32), f"{name}.scales")
+        )
+        for number, node in enumerate(nodes):
+            ids, out, own = node.input[1], node.output[0], f"{name}.{number}"
+            place = list(graph.node).index(node)
+            graph.node.remove(node)
+            for offset, made in enumerate(
+                (
+                    helper.make_node("Gather", [f"{name}.bytes", ids], [f"{own}.row"]),
+                    helper.make_node("Gather", [f"{name}.scales", ids], [f"{own}.scale"]),
+                    helper.make_node("Cast", [f"{own}.row"], [f"{own}.cast"], to=TensorProto.FLOAT),
+                    helper.make_node("Mul", [f"{own}.cast", f"{own}.scale"], [out]),
+                )
+            ):
+                graph.node.insert(place + offset, made)
+        num_tables += 1
+    return num_tables
+
+
+def store_as_bytes(model: Any, names: Sequence[str]) -> int:
+    """Stores weights as bytes that are multiplied in float32, a scale for each output.
+
+    For products whose activations one scale would not hold: only the file gets smaller.
+
+    Args:
+        model: The graph (`onnx.ModelProto`), its weights in it; it is changed.
+        names: What the names of these weights hold.
+
+    Returns:
+        How many weights there were.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    held = {item.name: item for item in graph.initializer}
+    num_weights = 0
+    for node in list(graph.node):
+        name = node.input[1] if node.op_type in ("MatMul", "Gemm") else ""
+        tensor = held.get(name)
+        if tensor is None or not any(part in name for part in names):
+            continue
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 2:
+            continue
+        is_turned = any(item.name == "transB" and item.i for item in node.attribute)
+        weights, output_axis = numpy_helper.to_array(tensor), 0 if is_turned else 1
+        largest = np.abs(weights).max(axis=1 - output_axis, keepdims=True)
+        scales = (np.maximum(largest, np.float32(1e-12)) / 127).astype(np.float32)
+        graph.initializer.remove(tensor)
+        del held[name]
+        graph.initializer.append(
+            numpy_helper.from_array(np.rint(weights / scales).astype(np.int8), f"{name}.bytes")
+        )
+        graph.initializer.append(numpy_helper.from_array(scales.ravel(), f"{name}.scales"))
+        made = helper.make_node(
+            "DequantizeLinear", [f"{name}.bytes", f"{name}.scales"], [name], axis=output_axis
+        )
+        graph.node.insert(list(graph.node).index(node), made)
+        num_weights += 1
+    return num_weights
+
+
+def _looks_up(node: Any, name: str) -> bool:
+    """Whether all that a node does with a table is to look rows up in it."""
+    if node.op_type != "Gather" or node.input[0] != name or node.input[1] == name:
+        return False
+    return all(item.name != "axis" or item.i == 0 for item in node.attribute)
 
 
 def check_bytes(path: Path) -> int:

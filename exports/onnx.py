@@ -26,9 +26,9 @@ from ffr import provenance
 from ffr.embedding import SentenceEncoder, load_encoder
 from ffr.errors import ModelError, UsageError
 from ffr.exports.compose import write_fragment_graph
-from ffr.exports.encoder import load_dual
+from ffr.exports.encoder import encoder_parts, load_dual
 from ffr.exports.graph_file import read_graph_file
-from ffr.exports.int8 import check_bytes
+from ffr.exports.int8 import check_bytes, quantize_tables, store_as_bytes
 from ffr.exports.parity import (
     REFERENCE_CASES,
     TOLERANCES,
@@ -40,7 +40,9 @@ from ffr.exports.parity import (
     check,
     compare,
 )
+from ffr.exports.plain import usage_without_ffr
 from ffr.exports.plans import (
+    PARTS,
     Part,
     Plan,
     plan_encoder,
@@ -121,6 +123,32 @@ def export_onnx(
     return export_plan(plan, out, dtype=dtype, device=device, opset=opset, replace=replace)
 
 
+def export_all(
+    model: str | Path,
+    out: Path,
+    *,
+    dtype: DType = "fp32",
+    device: str = "cpu",
+    opset: int = DEFAULT_OPSET,
+    replace: bool = False,
+) -> dict[Part, dict[str, Any]]:
+    """Exports every part that a model has, each into a folder of its name; all of them, or none.
+
+    An encoder of texts and images has text, image and fragment; one of texts has text; any other
+    model has vision. Arguments and errors as of `export_onnx`.
+
+    Returns:
+        The content of each part's `export.json`.
+    """
+    _check_call(out, dtype, opset, replace)
+    parts: Sequence[Part] = [part for part in PARTS if part in encoder_parts(model)] or ["vision"]
+    with _put_in_place(out) as scratch:
+        return {
+            part: export_onnx(model, part, scratch / part, dtype=dtype, device=device, opset=opset)
+            for part in parts
+        }
+
+
 def _merged(vlm: Vlm) -> Vlm:
     """The model with its adapter's update in the weights."""
     plain = vlm.model.merge_and_unload()
@@ -144,7 +172,9 @@ def _check_call(out: Path, dtype: str, opset: int, replace: bool) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not replace:
             raise UsageError(f"{out} is there already; name another folder or pass --replace")
-        if not (out / INFO_FILE).is_file():
+        if not any(
+            (place / INFO_FILE).is_file() for place in (out, *(out / part for part in PARTS))
+        ):
             raise UsageError(f"{out} is no export, so it is not replaced; name another folder")
 
 
@@ -187,10 +217,17 @@ def export_plan(
             {name: reference.inputs[name] for name in session.info.inputs},
             session.run(reference.inputs),
         )
+        plain = usage_without_ffr(plan.part, plan.kind, scratch, cases)
         content = _write_info(
-            plan, scratch, dtype=dtype, opset=opset, figures=figures, providers=[session.provider]
+            plan,
+            scratch,
+            dtype=dtype,
+            opset=opset,
+            figures=figures,
+            providers=[session.provider],
+            is_prepared_plainly=plain is not None,
         )
-        write_text(scratch / "README.md", readme_of(plan, content, scratch, cases))
+        write_text(scratch / "README.md", readme_of(plan, content, scratch, plain))
         del session
     return content
 
@@ -270,7 +307,8 @@ def _trace(plan: Plan, path: Path, *, is_half: bool, opset: int) -> None:
 def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
     """Weights of matrix products as signed bytes of 7 bits, each output with its own scale.
 
-    Activations are rounded call by call.
+    Activations are rounded call by call; word tables, and weights that stay
+    whole in products, are stored as 8 bits with a scale for each row or output.
 
     All 8 bits would saturate on processors without VNNI (`ffr.exports.int8`), and unsigned bytes
     take twice the time on those that have it (benchmarks/int8.py).
@@ -310,6 +348,25 @@ def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
     remove(whole)
     if is_large and data.name not in read_graph_file(path).weight_files:
         remove(data)
+    _store_rest_as_bytes(path, whole_weights)
+
+
+def _store_rest_as_bytes(path: Path, whole_weights: Sequence[str]) -> None:
+    """Word tables, and weights that stay whole in products, as bytes in the file."""
+    import onnx
+
+    model = onnx.load(str(path))
+    if not quantize_tables(model) + store_as_bytes(model, whole_weights):
+        return
+    for name in read_graph_file(path).weight_files:
+        remove(path.with_name(name))
+    remove(path)
+    onnx.save(
+        model,
+        str(path),
+        save_as_external_data=model.ByteSize() > MAX_INLINE_BYTES,
+        location=f"{path.name}.data",
+    )
 
 
 def _write_info(
@@ -320,6 +377,7 @@ def _write_info(
     opset: int,
     figures: list[Figures],
     providers: list[str],
+    is_prepared_plainly: bool = False,
 ) -> dict[str, Any]:
     tolerance = TOLERANCES[dtype]
     between = between_processors(dtype, figures) if figures else tolerance
@@ -342,6 +400,7 @@ def _write_info(
         "outputs": list(plan.module.output_names),  # type: ignore[arg-type]
         "warm_up": {name: _warm_up(value) for name, value in plan.example.items()},
         "settings": plan.settings,
+        "is_prepared_plainly": is_prepared_plainly,
         "tolerance": {
             "max_difference": tolerance.max_difference,
             "min_cosine": tolerance.min_cosine,

@@ -1,6 +1,6 @@
 """An export without ffr, torch and transformers: what its README shows, and what it takes.
 
-`texts_as_ids`, `pictures_as_pixels` and `picture_as_patches` stand in the README as they stand here, so
+`open_tokenizer`, `texts_as_ids`, `pictures_as_pixels` and `picture_as_patches` stand in the README as they stand here, so
 they import nothing of ours. The README shows only what was found equal to the model's own preparation.
 """
 
@@ -25,11 +25,11 @@ _QWEN_KINDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 _FILTERS = {0: "nearest", 1: "Lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "Hamming"}
 
 
-def texts_as_ids(folder: str, texts: list[str]) -> dict[str, Any]:
-    """The inputs that a text part takes: one row a text, padded on the right."""
-    settings = json.loads(Path(folder, "export.json").read_text(encoding="utf-8"))["settings"]
+def open_tokenizer(folder: str) -> Any:
+    """What cuts texts into ids, and pads them on the right."""
     from tokenizers import Tokenizer
 
+    settings = json.loads(Path(folder, "export.json").read_text(encoding="utf-8"))["settings"]
     tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
     tokenizer.enable_truncation(settings["max_text_tokens"])
     tokenizer.enable_padding(
@@ -37,8 +37,14 @@ def texts_as_ids(folder: str, texts: list[str]) -> dict[str, Any]:
         pad_token=settings["pad_token"],
         length=settings["max_text_tokens"] if settings["pads_to_longest"] else None,
     )
+    return tokenizer
+
+
+def texts_as_ids(folder: str, texts: list[str], tokenizer: Any = None) -> dict[str, Any]:
+    """The inputs that a text part takes: one row a text."""
+    settings = json.loads(Path(folder, "export.json").read_text(encoding="utf-8"))["settings"]
     lowered = [text.lower() if settings["is_lowered"] else text for text in texts]
-    rows = tokenizer.encode_batch(lowered)
+    rows = (tokenizer or open_tokenizer(folder)).encode_batch(lowered)
     return {
         "input_ids": np.array([row.ids for row in rows]),
         "attention_mask": np.array([row.attention_mask for row in rows]),
@@ -108,7 +114,7 @@ def usage_without_ffr(part: str, kind: str, folder: Path, cases: Iterable[Case])
     if takes_texts:
         if not _prepares_texts(folder, cases):
             return None
-        functions.append(texts_as_ids)
+        functions += [open_tokenizer, texts_as_ids]
         given.append('**texts_as_ids(folder, ["a cat on a mat"])')
     if takes_pictures:
         if not _prepares_pictures(folder, lambda at, picture: pictures_as_pixels(at, [picture])):

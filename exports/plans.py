@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from ffr.models.vlm import Vlm
 _log = logging.getLogger(__name__)
 
 Part = Literal["vision", "text", "image", "fragment"]
+PARTS: tuple[Part, ...] = get_args(Part)
 QWEN_KINDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 _MAX_BATCH = 65_536
 
@@ -81,7 +82,7 @@ class Plan:
         usage: Lines of Python for the README.
         towers: For a fragment, the plans whose graphs are put together in the place of tracing the
             module.
-        whole_weights: What the names of weights hold that int8 leaves in float32.
+        whole_weights: What the names of weights hold that int8 multiplies in float32.
     """
 
     part: Part

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ffr.exports.parity import Case
-from ffr.exports.plain import limits_of, usage_without_ffr
+from ffr.exports.plain import limits_of
 from ffr.exports.plans import Plan
 from ffr.exports.reference import REFERENCE_FILE
 from ffr.exports.runtime import INFO_FILE
@@ -22,14 +20,21 @@ PROCESSORS = {
 """Where the numbers of each type are right."""
 
 
-def readme_of(plan: Plan, content: dict[str, Any], folder: Path, cases: Sequence[Case]) -> str:
+_CALLS = {
+    "text": 'embed(texts=["a cat on a mat"])',
+    "image": 'embed(images=["picture.jpg"])',
+    "fragment": 'embed_fragments([["a cat on a mat", Path("picture.jpg")]])',
+}
+
+
+def readme_of(plan: Plan, content: dict[str, Any], folder: Path, plain: str | None) -> str:
     """The text, in Markdown.
 
     Args:
         plan: What was exported.
         content: Of `export.json`.
         folder: The export, whole but for this.
-        cases: What texts it was checked with; empty for one that takes none.
+        plain: Python that runs it without ffr, as `usage_without_ffr` gives it.
     """
     rows = "\n".join(
         f"| {item['name']} | {item['num_calls']} | {item['max_difference']:.1e} | "
@@ -44,7 +49,6 @@ def readme_of(plan: Plan, content: dict[str, Any], folder: Path, cases: Sequence
         "vision": "A call takes one image.",
         "fragment": "A call takes the texts and images of one fragment; one kind may have no rows.",
     }.get(plan.part, "A call takes any number of items.")
-    plain = usage_without_ffr(plan.part, plan.kind, folder, cases)
     without_ffr = (
         "Without ffr its inputs are made by the model's own preparation in transformers, whose files "
         "lie here."
@@ -54,6 +58,15 @@ def readme_of(plan: Plan, content: dict[str, Any], folder: Path, cases: Sequence
 ```python
 {plain}```"""
     )
+    usage = plan.usage.format(folder=".")
+    if plain is not None and (call := _CALLS.get(plan.part)):
+        # ffr itself, without torch and transformers
+        usage = f"""\
+from pathlib import Path
+import ffr.exports
+
+vectors = ffr.exports.load(".").{call}  # a numpy array, one row each
+"""
     limits = "".join(
         f"| {name} | {text} |\n"
         for name, text in limits_of(plan.part, folder, content["settings"]).items()
@@ -69,7 +82,7 @@ Inputs:
 Outputs: {", ".join(f"`{name}`" for name in content["outputs"])}, float32.
 
 ```python
-{plan.usage.format(folder=".")}```
+{usage}```
 
 {without_ffr}
 

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 GRAPH_FILE = "model.onnx"
 INFO_FILE = "export.json"
-FORMAT = "ffr-onnx/2"
+FORMAT = "ffr-onnx/3"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 MAX_INFO_BYTES = 4 * 2**20
 
@@ -53,6 +53,7 @@ class ExportInfo:
             values.
         settings: What else the part needs, such as LLaVA-OneVision's tiles.
         files: SHA-256 of each file.
+        fingerprint: Of the model's weights.
         content: All of the file.
     """
 
@@ -65,6 +66,7 @@ class ExportInfo:
     warm_up: dict[str, dict[str, Any]]
     settings: dict[str, Any]
     files: dict[str, str]
+    fingerprint: str
     content: dict[str, Any]
 
 
@@ -101,9 +103,13 @@ def read_info(folder: Path) -> ExportInfo:
             warm_up=dict(content["warm_up"]),
             settings=dict(content["settings"]),
             files=dict(content["files"]),
+            fingerprint=str(content["source"]["fingerprint"]),
             content=content,
         )
         _ = content["reference"]
+        for entry in info.inputs.values():
+            if np.dtype(entry["dtype"]).kind not in "iufb" or not isinstance(entry["shape"], list):
+                raise ValueError("an input is of no known type and shape")
     except KeyError as error:
         raise ModelError(f"says nothing of {error}; export the model again", str(path)) from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -439,3 +445,49 @@ def open_session(
 # -- encoders --------------------------------------------------------------------------------------
 
 ENCODER_PARTS = ("text", "image", "fragment")
+
+
+def open_parts(
+    folder: Path, *, device: str = "auto", num_threads: int | None = None
+) -> dict[str, OnnxModel]:
+    """The exported parts of an encoder, by name.
+
+    Args:
+        folder: One that holds one part, or folders `text`, `image` and `fragment`, or some of them.
+        device: As `load_onnx` takes it.
+        num_threads: Likewise.
+
+    Raises:
+        ModelError: where no part of an encoder lies there, or the parts are of different models.
+        UsageError: where the device does not run.
+    """
+    places = (
+        [folder] if (folder / INFO_FILE).is_file() else [folder / part for part in ENCODER_PARTS]
+    )
+    models = [
+        load_onnx(place, device=device, num_threads=num_threads)
+        for place in places
+        if place.is_dir()
+    ]
+    parts = {model.info.part: model for model in models}
+    if not parts or set(parts) - set(ENCODER_PARTS):
+        raise ModelError(
+            "holds no text or image encoder; name what `ffr export onnx --part text`, `image` or "
+            "`fragment` wrote",
+            str(folder),
+        )
+    if len({model.info.fingerprint for model in models}) > 1:
+        raise ModelError("holds parts of different models; export all from one", str(folder))
+    return parts
+
+
+def empty_rows(entry: Mapping[str, Any]) -> Any:
+    """No rows of an input that `export.json` describes.
+
+    >>> empty_rows({"dtype": "int64", "shape": ["texts", "length"]}).shape
+    (0, 1)
+    """
+    return np.zeros(
+        [0, *(1 if isinstance(length, str) else length for length in entry["shape"][1:])],
+        entry["dtype"],
+    )

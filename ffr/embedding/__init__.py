@@ -2,10 +2,10 @@
 
 from ffr.embedding.cache import CachedEncoder
 from ffr.embedding.dual import KINDS, DualEncoder, load_dual_encoder
-from ffr.embedding.inputs import FragmentParts, Pictures, Texts
 from ffr.embedding.interface import Encoder, mean_of_parts
 from ffr.embedding.loading import SHIPPED, load_encoder
 from ffr.embedding.sentence import SENTENCE_KINDS, SentenceEncoder, load_sentence_encoder
+from ffr.parts import FragmentParts, Pictures, Texts
 
 __all__ = [
     "KINDS",

@@ -21,7 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ffr.embedding.inputs import (
+from ffr.embedding.interface import Encoder
+from ffr.errors import UsageError
+from ffr.files import cached_path, remove, write_bytes
+from ffr.images import LoadedPicture, Location, image_digest
+from ffr.models.features import arithmetic
+from ffr.parts import (
     FragmentParts,
     Parts,
     Pictures,
@@ -30,11 +35,6 @@ from ffr.embedding.inputs import (
     as_pictures,
     as_texts,
 )
-from ffr.embedding.interface import Encoder
-from ffr.errors import UsageError
-from ffr.files import cached_path, remove, write_bytes
-from ffr.images import LoadedPicture, Location, image_digest
-from ffr.models.features import arithmetic
 from ffr.text import counted
 
 _log = logging.getLogger(__name__)

@@ -21,11 +21,11 @@ from ffr.embedding.files import (
     load_tokenizer,
     load_weights,
 )
-from ffr.embedding.inputs import FragmentParts, Pictures, Texts, as_pictures, as_texts
 from ffr.embedding.interface import mean_of_parts
 from ffr.errors import DataError, ModelError
 from ffr.images import Location, open_image
 from ffr.model_files import check_model_folder, loading_explained
+from ffr.parts import FragmentParts, Pictures, Texts, as_pictures, as_texts
 from ffr.text import one_line
 
 KINDS = ("clip", "siglip", "siglip2", "chinese_clip")

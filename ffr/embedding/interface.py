@@ -11,9 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ffr.embedding.inputs import FragmentParts, Parts, Pictures, Texts, as_fragments
 from ffr.errors import UsageError
 from ffr.images import Location
+from ffr.parts import FragmentParts, Parts, Pictures, Texts, as_fragments
 
 
 class Encoder(Protocol):

@@ -27,14 +27,9 @@ def load_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder | Sent
         ModelError: where files are missing, damaged, of another kind, or not safetensors.
         UsageError: where the device is not here.
     """
-    from transformers import AutoConfig
-
     name = str(spec)
     check_device(device)
-    location = str(packaged_folder(name) if name in PACKAGED else SHIPPED.get(name, name))
-    with loading_explained(name, kind="an encoder"):
-        check_model_folder(location)
-        kind = AutoConfig.from_pretrained(location, trust_remote_code=False).model_type
+    kind, location = encoder_kind(spec), _location(name)
     encoder: DualEncoder | SentenceEncoder
     if kind in KINDS:
         encoder = load_dual_encoder(location, device=device)
@@ -48,3 +43,27 @@ def load_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder | Sent
         )
     encoder.name = name
     return encoder
+
+
+def encoder_kind(spec: str | Path) -> str:
+    """The architecture that the configuration of an encoder, or of another model, names.
+
+    Args:
+        spec: As `load_encoder` takes it.
+
+    Raises:
+        ModelError: where the configuration is missing or damaged.
+
+    >>> encoder_kind("tiny-clip")
+    'clip'
+    """
+    from transformers import AutoConfig
+
+    location = _location(str(spec))
+    with loading_explained(str(spec), kind="an encoder"):
+        check_model_folder(location)
+        return str(AutoConfig.from_pretrained(location, trust_remote_code=False).model_type)
+
+
+def _location(name: str) -> str:
+    return str(packaged_folder(name) if name in PACKAGED else SHIPPED.get(name, name))

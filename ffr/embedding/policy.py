@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ffr.embedding.inputs import FragmentParts, Pictures, Texts, as_pictures, as_texts
 from ffr.embedding.interface import mean_of_parts
 from ffr.models.vlm import Vlm
+from ffr.parts import FragmentParts, Pictures, Texts, as_pictures, as_texts
 
 
 class PolicyEncoder:

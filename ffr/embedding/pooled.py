@@ -16,7 +16,11 @@ import torch
 from torch import Tensor
 
 from ffr.dialogue import FilePrompt
-from ffr.embedding.inputs import (
+from ffr.embedding.interface import check_parts
+from ffr.errors import DataError, ModelError, UsageError
+from ffr.models.rows import Encoded
+from ffr.models.vlm import Vlm
+from ffr.parts import (
     FragmentParts,
     Parts,
     Pictures,
@@ -25,10 +29,6 @@ from ffr.embedding.inputs import (
     as_pictures,
     as_texts,
 )
-from ffr.embedding.interface import check_parts
-from ffr.errors import DataError, ModelError, UsageError
-from ffr.models.rows import Encoded
-from ffr.models.vlm import Vlm
 from ffr.prompt import IMAGE_MARK
 from ffr.text import counted
 

@@ -25,7 +25,10 @@ from ffr.embedding.files import (
     read_settings,
     weights_digest_of,
 )
-from ffr.embedding.inputs import (
+from ffr.embedding.interface import check_parts, mean_of_parts
+from ffr.errors import ModelError, UsageError
+from ffr.model_files import check_model_folder, loading_explained
+from ffr.parts import (
     FragmentParts,
     Pictures,
     Texts,
@@ -33,9 +36,6 @@ from ffr.embedding.inputs import (
     as_pictures,
     as_texts,
 )
-from ffr.embedding.interface import check_parts, mean_of_parts
-from ffr.errors import ModelError, UsageError
-from ffr.model_files import check_model_folder, loading_explained
 
 Pooling = Literal["mean", "cls"]
 

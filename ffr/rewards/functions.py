@@ -23,11 +23,11 @@ from torch.nn.functional import cosine_similarity
 from ffr.answer import AnswerStyle
 from ffr.dialogue import Fragment
 from ffr.embedding import Encoder
-from ffr.embedding.inputs import Picture
 from ffr.images import Location, as_location
 from ffr.metrics.functional import figures_from_counts, fragment_counts, fragment_elements
 from ffr.metrics.functional.coherence import SINGLE_ELEMENT_COHERENCE
 from ffr.metrics.functional.figures import MCC
+from ffr.parts import Picture
 from ffr.rewards.reading import Completion, read_column, read_predictions, read_truths
 
 RewardFunction = Callable[..., Sequence[float]]

@@ -258,7 +258,7 @@ def doors(folder: Path) -> dict[str, Door]:
         os.utime(folder / "a.png", (1, 1))
         memory.look_at(folder / "a.png")
     info = {
-        "format": "ffr-onnx/2", "part": "vision", "kind": "qwen2_vl", "opset": 17,
+        "format": "ffr-onnx/3", "part": "vision", "kind": "qwen2_vl", "opset": 17,
         "dtype": "float32", "inputs": {"pixel_values": ["n", 3]}, "outputs": ["out"],
         "warm_up": {"a": [1]}, "settings": {"b": 2}, "files": {"model.onnx": "0" * 64},
         "reference": {},

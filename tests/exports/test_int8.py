@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -16,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 
 from ffr.cli.main import ffr
 from ffr.errors import ModelError
-from ffr.exports.int8 import MAX_PAIR, check_bytes, largest_pair
+from ffr.exports.int8 import MAX_PAIR, check_bytes, largest_pair, quantize_tables, store_as_bytes
 from ffr.exports.onnx import export_onnx
 
 
@@ -164,7 +166,7 @@ def test_the_export_says_where_it_is_right(
     assert content["processors"].startswith(words)
     readme = (int8_export / "README.md").read_text(encoding="utf-8")
     assert words in readme
-    assert "`reference.safetensors`" in readme
+    assert "`reference.npz`" in readme
     worst = max(item["max_difference"] for item in content["parity"])
     assert content["reference"]["max_difference"] == max(0.02, worst)
     arguments = [
@@ -180,3 +182,108 @@ def test_the_export_says_where_it_is_right(
     result = CliRunner().invoke(ffr, [*arguments, "--dtype", "int8"], catch_exceptions=False)
     assert result.exit_code == 0
     assert words in " ".join(result.output.split())
+
+
+def test_word_tables_are_bytes_with_a_scale_a_row(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    draw = np.random.default_rng(0)
+    rows = (draw.standard_normal((400, 8)) * 10.0 ** draw.integers(-4, 3, (400, 1))).astype("f4")
+    rows[7] = 0
+    small = draw.standard_normal((20, 8)).astype("f4")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["words", "ids"], ["a"]),
+            helper.make_node("Gather", ["words", "others"], ["b"], axis=0),
+            helper.make_node("Gather", ["places", "others"], ["c"]),
+            helper.make_node("Add", ["a", "b"], ["ab"]),
+            helper.make_node("Add", ["ab", "c"], ["out"]),
+        ],
+        "tables",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["n"])
+            for name in ("ids", "others")
+        ],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 8])],
+        [numpy_helper.from_array(rows, "words"), numpy_helper.from_array(small, "places")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    before = model.ByteSize()
+    assert quantize_tables(model) == 1
+    assert model.ByteSize() < 0.5 * before
+    onnx.checker.check_model(model)
+    path = tmp_path / "a.onnx"
+    onnx.save(model, str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    ids, others = np.array([7, 399, 0]), np.array([1, 19, 7])
+    (found,) = session.run(None, {"ids": ids, "others": others})
+    # a row is wrong by half a step of its own scale at most
+    step = np.abs(rows).max(axis=1, keepdims=True) / 127
+    off = np.abs(found - (rows[ids] + rows[others] + small[others]))
+    assert (off <= (step[ids] + step[others]) / 2 + 1e-6).all()
+    assert quantize_tables(model) == 0
+
+
+def test_a_table_that_is_multiplied_with_too_stays(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    rows = numpy_helper.from_array(np.ones((300, 4), "f4"), "words")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["words", "ids"], ["a"]),
+            helper.make_node("MatMul", ["words", "x"], ["b"]),
+        ],
+        "tied",
+        [
+            helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"]),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 1]),
+        ],
+        [
+            helper.make_tensor_value_info("a", TensorProto.FLOAT, ["n", 4]),
+            helper.make_tensor_value_info("b", TensorProto.FLOAT, [300, 1]),
+        ],
+        [rows],
+    )
+    model = helper.make_model(graph)
+    before = model.SerializeToString()
+    assert quantize_tables(model) == 0
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_weights_that_are_only_stored_as_bytes(is_turned: bool) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    draw = np.random.default_rng(1)
+    weights = (draw.standard_normal((6, 5)) * 10.0 ** np.arange(-2, 3)).astype("f4")
+    held = weights.T.copy() if is_turned else weights
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["x", "block.perceptron.w"], ["a"], transB=1)
+            if is_turned
+            else helper.make_node("MatMul", ["x", "block.perceptron.w"], ["a"]),
+            helper.make_node("MatMul", ["a", "other.w"], ["out"]),
+        ],
+        "stored",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 5])],
+        [
+            numpy_helper.from_array(held, "block.perceptron.w"),
+            numpy_helper.from_array(np.eye(5, dtype="f4"), "other.w"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    assert store_as_bytes(model, [".perceptron."]) == 1
+    onnx.checker.check_model(model)
+    types = {item.name: item.data_type for item in model.graph.initializer}
+    assert types["block.perceptron.w.bytes"] == TensorProto.INT8
+    assert types["other.w"] == TensorProto.FLOAT
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    x = draw.standard_normal((3, 6)).astype("f4")
+    (found,) = session.run(None, {"x": x})
+    # each output is wrong by half a step of its own scale for each input at most
+    step = np.abs(weights).max(axis=0) / 127
+    assert (np.abs(found - x @ weights) <= np.abs(x).sum(1, keepdims=True) * step / 2 + 1e-4).all()
+    assert store_as_bytes(model, [".perceptron."]) == 0

@@ -37,31 +37,26 @@ def content(**more: Any) -> dict[str, Any]:
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What is asked about the use without ffr and about limits; `plain` is the answer."""
-    found: dict[str, Any] = {"plain": "import onnxruntime\n"}
-
-    def usage(part: str, kind: str, folder: Path, cases: list[Any]) -> str | None:
-        found["usage"] = (part, kind, folder, cases)
-        plain: str | None = found["plain"]
-        return plain
+    found: dict[str, Any] = {}
 
     def limits(part: str, folder: Path, settings: dict[str, Any]) -> dict[str, str]:
         found["limits"] = (part, folder, settings)
         return {"longest text": "77 tokens", "pictures": "any size"}
 
-    monkeypatch.setattr(readme_module, "usage_without_ffr", usage)
     monkeypatch.setattr(readme_module, "limits_of", limits)
     return found
 
 
-FOLDER, CASES = Path("/export"), ["a case"]
+FOLDER = Path("/export")
 
 
-def readme(part: str = "vision", name: str = "tiny") -> str:
+def readme(
+    part: str = "vision", name: str = "tiny", plain: str | None = "import onnxruntime\n"
+) -> str:
     plan: Any = SimpleNamespace(
         part=part, name=name, kind="A vision tower", usage='load("{folder}")\n'
     )
-    cases: Any = CASES
-    return readme_of(plan, content(), FOLDER, cases)
+    return readme_of(plan, content(), FOLDER, plain)
 
 
 @pytest.mark.usefixtures("given")
@@ -83,15 +78,18 @@ def test_figures_and_inputs_are_those_of_the_export() -> None:
     assert "Processors: right on every processor; the last bits follow the order" in text
 
 
-def test_the_calls_are_fenced_with_ffr_and_without(given: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("given")
+def test_the_calls_are_fenced_with_ffr_and_without() -> None:
     fenced = readme().split("```")
     assert len(fenced) == 5
     assert fenced[1] == 'python\nload(".")\n'
     assert fenced[3] == "python\nimport onnxruntime\n"
-    assert given["usage"] == ("vision", "A vision tower", FOLDER, CASES)
-    given["plain"] = None
-    assert len(readme().split("```")) == 3
-    assert "made by the model's own preparation in transformers, whose files lie here." in readme()
+    found = readme(plain=None)
+    assert len(found.split("```")) == 3
+    assert "made by the model's own preparation in transformers, whose files lie here." in found
+    for part, call in (("text", 'embed(texts=["a cat'), ("image", 'embed(images=["picture.jpg"])')):
+        assert f'ffr.exports.load(".").{call}' in readme(part).split("```")[1]
+        assert readme(part, plain=None).split("```")[1] == 'python\nload(".")\n'
 
 
 def test_what_it_takes_is_a_table(given: dict[str, Any]) -> None:

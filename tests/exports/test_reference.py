@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from safetensors.numpy import load_file, save_file
 
 from ffr.cli.main import ffr
 from ffr.errors import ModelError
@@ -36,9 +35,9 @@ def _reseal(folder: Path, **changes: Any) -> None:
 
 
 def _change(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    arrays = load_file(folder / "reference.safetensors")
+    arrays = dict(np.load(folder / "reference.npz"))
     change(arrays)
-    save_file(arrays, folder / "reference.safetensors")
+    np.savez(folder / "reference.npz", **arrays)
     _reseal(folder)
 
 
@@ -56,12 +55,12 @@ def _count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_reference_is_what_the_graph_gives(int8_export: Path) -> None:
-    arrays = load_file(int8_export / "reference.safetensors")
+    arrays = dict(np.load(int8_export / "reference.npz"))
     assert set(arrays) == {"input.input_ids", "output.embeddings"}
     assert len(arrays["input.input_ids"]) == len(arrays["output.embeddings"]) == 5
     found = open_session(int8_export, device="cpu").run({"input_ids": arrays["input.input_ids"]})
     np.testing.assert_array_equal(found["embeddings"], arrays["output.embeddings"])
-    assert "reference.safetensors" in json.loads((int8_export / "export.json").read_text())["files"]
+    assert "reference.npz" in json.loads((int8_export / "export.json").read_text())["files"]
 
 
 def test_the_check_is_made_once_on_each_processor(
@@ -140,7 +139,7 @@ def _no_output(arrays: dict[str, Any]) -> None:
         (_other_shape, r"does not give on this processor .*of shape \(5, 16\)"),
         (_other_input, r"does not give on this processor .*cannot take this input"),
         (_no_input, r"does not give on this processor .*needs input_ids"),
-        (_no_output, "reference.safetensors cannot be used .it has other outputs than the graph"),
+        (_no_output, "reference.npz cannot be used .it has other outputs than the graph"),
     ],
 )
 def test_a_tampered_reference(
@@ -154,15 +153,20 @@ def test_a_tampered_reference(
 
 
 def test_files_that_are_no_reference(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = export / "reference.safetensors"
+    path = export / "reference.npz"
     content = path.read_bytes()
     path.write_bytes(content[:-4])
-    with pytest.raises(
-        ModelError, match=r"reference.safetensors is not the file that was exported"
-    ):
+    with pytest.raises(ModelError, match=r"reference.npz is not the file that was exported"):
         load_onnx(export, device="cpu")
     _reseal(export)
-    with pytest.raises(ModelError, match=r"reference\.safetensors cannot be used"):
+    with pytest.raises(ModelError, match=r"reference\.npz cannot be used"):
+        load_onnx(export, device="cpu")
+    with path.open("wb") as file:  # an object of Python's would be run where it is read
+        np.savez(file, **{"input.input_ids": np.array([{}], object)})
+    _reseal(export)
+    with pytest.raises(
+        ModelError, match=r"reference\.npz cannot be used \(Object arrays cannot be"
+    ):
         load_onnx(export, device="cpu")
     path.write_bytes(content)
     _reseal(export, reference={"max_difference": float("inf"), "min_cosine": 0.9})
@@ -173,7 +177,7 @@ def test_files_that_are_no_reference(export: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ModelError, match=r"cannot be used \(it is too large\)"):
         load_onnx(export, device="cpu")
     files = json.loads((export / "export.json").read_text(encoding="utf-8"))["files"]
-    del files["reference.safetensors"]
+    del files["reference.npz"]
     path.unlink()
     content = json.loads((export / "export.json").read_text(encoding="utf-8"))
     (export / "export.json").write_text(json.dumps({**content, "files": files}), encoding="utf-8")
@@ -187,7 +191,7 @@ def test_exports_from_before_are_refused(export: Path) -> None:
         json.dumps({**content, "format": "ffr-onnx/1"}), encoding="utf-8"
     )
     with pytest.raises(
-        ModelError, match=r"its format is 'ffr-onnx/1', not ffr-onnx/2\); export the model again"
+        ModelError, match=r"its format is 'ffr-onnx/1', not ffr-onnx/3\); export the model again"
     ):
         load_onnx(export, device="cpu")
     del content["reference"]

@@ -1,4 +1,4 @@
-"""The door of all encoders: what stands for texts, pictures and fragments, read in one place."""
+"""What stands for texts, pictures and fragments that become vectors: read in one place, without torch."""
 
 from __future__ import annotations
 
