@@ -28,7 +28,8 @@ def export() -> None:
     type=click.Choice(["vision", "text", "image", "fragment", "all"]),
     required=True,
     help="vision: the tower of an image-text model; text, image: those of an encoder (text alone "
-    "for sentence encoders); fragment: both in one graph; all: what the model has, each in a folder "
+    "for sentence encoders); fragment: both in one graph; all: what the model has, each in a "
+    "folder "
     "of its name.",
 )
 @click.option(
@@ -112,7 +113,8 @@ def onnx(
         for each, content in found.items():
             _tell(out / each, content)
         say(
-            f"{out}: {', '.join(found)}  ·  next: ffr export bench {quote(str(out / next(iter(found))))}"
+            f"{out}: {', '.join(found)}  ·  next: ffr export bench "
+            f"{quote(str(out / next(iter(found))))}"
         )
         return
     location = resolve_model(model).location if part == "vision" else model

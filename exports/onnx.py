@@ -1,4 +1,6 @@
-"""Exports a vision tower or an encoder to ONNX, checks it against torch, and only then puts it in its place.
+"""Exports a vision tower or an encoder to ONNX.
+
+It is checked against torch, and only then put in its place.
 
 The steps: load the model (adapters merged), put the part into a module of ours
 (`ffr.exports.plans`), trace it with sizes left open, save it beside
@@ -62,7 +64,7 @@ DType = Literal["fp32", "fp16", "int8"]
 
 DEFAULT_OPSET = 20
 OPSETS = range(18, 24)
-"""Versions of the standard operators that torch's exporter writes and that these graphs were tried with."""
+"""Versions of the standard operators that torch's exporter writes, tried with these graphs."""
 
 MAX_INLINE_BYTES = 1_900_000_000
 """Weights beyond this lie beside the graph: a protocol buffer ends at 2 GB."""
@@ -79,7 +81,9 @@ def export_onnx(
     opset: int = DEFAULT_OPSET,
     replace: bool = False,
 ) -> dict[str, Any]:
-    """Exports a part of a model into a folder, which appears whole, or not at all where the graph is not right.
+    """Exports a part of a model into a folder.
+
+    It appears whole, or not at all where the graph is not right.
 
     Args:
         model: A folder or a hub id; for `vision` also `tiny`, for the others `tiny-clip`.
@@ -247,7 +251,7 @@ def _put_in_place(out: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's progress, and without its remarks on operators of packages that are not here."""
+    """Without the exporter's progress and its remarks on operators of packages not here."""
     names = ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:

@@ -50,7 +50,8 @@ def readme_of(plan: Plan, content: dict[str, Any], folder: Path, plain: str | No
         "fragment": "A call takes the texts and images of one fragment; one kind may have no rows.",
     }.get(plan.part, "A call takes any number of items.")
     without_ffr = (
-        "Without ffr its inputs are made by the model's own preparation in transformers, whose files "
+        "Without ffr its inputs are made by the model's own preparation in transformers, whose "
+        "files "
         "lie here."
         if plain is None
         else f"""Without ffr it needs `onnxruntime`, `numpy`, and `tokenizers` for texts, `pillow` for pictures:

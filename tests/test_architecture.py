@@ -62,8 +62,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.run_summary": {"ffr.errors", "ffr.files", "ffr.run_log", "ffr.runs"},
     "ffr.settings": {"ffr.errors", "ffr.runs", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
+    "ffr.world": set(),
     "ffr.metrics": {"ffr.answer", "ffr.dialogue", "ffr.text"},
-    "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook"},
+    "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook", "ffr.world"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
     | {

@@ -250,7 +250,9 @@ def notes(bench: Bench) -> list[str]:
 def _data_words(dataset: SuiteDataset, results: Results) -> str:
     answers = results.summary.get("answers", {})
     first = " first" if dataset.limit is not None else ""
-    words = f"the{first} {counted(answers.get('num_scored', 0), 'query')} on {counted(answers.get('num_dialogues', 0), 'dialogue')} of {dataset.dataset}"
+    dialogues = counted(answers.get("num_dialogues", 0), "dialogue")
+    queries = counted(answers.get("num_scored", 0), "query")
+    words = f"the{first} {queries} on {dialogues} of {dataset.dataset}"
     words += f", fingerprint {str(results.data.get('fingerprint'))[:12]}"
     num_left_out = results.data.get("num_left_out")
     return words + (f", {counted(num_left_out, 'bad record')} left out" if num_left_out else "")
