@@ -52,6 +52,7 @@ from ffr.exports.plans import (
     plan_sentence_encoder,
     plan_vision,
 )
+from ffr.exports.reader_head import plan_reader
 from ffr.exports.readme import PROCESSORS, readme_of
 from ffr.exports.reference import write_reference
 from ffr.exports.runtime import FORMAT, GRAPH_FILE, INFO_FILE, file_digest, open_session
@@ -59,6 +60,7 @@ from ffr.exports.vision_towers import QwenTower
 from ffr.files import remove, replaced_folder, temporary_folder, write_json, write_text
 from ffr.models.loading import load_vlm
 from ffr.models.vlm import Vlm
+from ffr.reader.model import Reader
 
 DType = Literal["fp32", "fp16", "int8"]
 
@@ -86,8 +88,9 @@ def export_onnx(
     It appears whole, or not at all where the graph is not right.
 
     Args:
-        model: A folder or a hub id; for `vision` also `tiny`, for the others `tiny-clip`.
-        part: vision, text, image or fragment.
+        model: A folder or a hub id; for `vision` also `tiny`, for encoders `tiny-clip`; for
+            `reader` the folder of one.
+        part: vision, text, image, fragment or reader.
         out: The folder to write.
         adapter: Folder of a peft adapter, merged into the model first; for `vision`.
         dtype: fp32; fp16 (weights and arithmetic); int8 (weights, and activations call by call).
@@ -105,6 +108,10 @@ def export_onnx(
             written.
     """
     _check_call(out, dtype, opset, replace)
+    if part == "reader":
+        return _export_reader(
+            str(model), out, adapter, dtype, device=device, opset=opset, replace=replace
+        )
     if part == "vision":
         vlm = load_vlm(model, adapter=adapter)
         if adapter is not None:
@@ -125,6 +132,18 @@ def export_onnx(
         dual = load_dual(model, part=part)
         plan = plan_fragment(dual) if part == "fragment" else plan_encoder(dual, "image")
     return export_plan(plan, out, dtype=dtype, device=device, opset=opset, replace=replace)
+
+
+def _export_reader(
+    model: str, out: Path, adapter: Path | None, dtype: DType, **options: Any
+) -> dict[str, Any]:
+    """Exports the head of a reader's folder."""
+    if adapter is not None or dtype != "fp32":
+        raise UsageError(
+            "the reader part, a small network, is exported in fp32 and has no adapter; leave "
+            "--adapter and --dtype out (its encoder is exported with --part text --dtype int8)"
+        )
+    return export_plan(plan_reader(Reader.load(model), model), out, dtype=dtype, **options)
 
 
 def export_all(

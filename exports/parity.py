@@ -51,6 +51,7 @@ REFERENCE_CASES = {
     "text": "texts of mixed lengths",
     "image": "one image",
     "fragment": "texts and images",
+    "reader": "a dialogue",
 }
 """The kind of input whose last call an export brings with it (`ffr.exports.reference`)."""
 

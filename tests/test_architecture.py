@@ -86,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.models",
         "ffr.parts",
         "ffr.provenance",
+        "ffr.reader",
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.reader": _DOORS | {"ffr.files", "ffr.model_files"},
