@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ffr.cli.eval_options import EvalCall
+from ffr.cli.eval_options import EvalCall, is_given
 from ffr.cli.model_options import with_options
 from ffr.cli.output import progress_bar, say
 from ffr.cli.setting_options import setting_options
 from ffr.errors import UsageError
+from ffr.settings import without_effect
 from ffr.text import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ffr.retrieval.interface import Retriever
     from ffr.training.curriculum.order import Difficulty
 
 
@@ -34,13 +36,14 @@ def curriculum() -> None:
 
 
 @curriculum.command()
+@click.pass_context
 @with_options(
     *setting_options(EvalCall, ["dataset"]),
     click.option("--split", default="train", show_default=True, help="Part of a named set."),
     click.option(
         "--model",
         metavar="MODEL",
-        help="A run, a folder, a hub id, or `tiny`. [default: the newest finished SFT run under "
+        help="A run, a folder, a hub id, `tiny` or `reader`. [default: the newest finished SFT run under "
         "./runs, else tiny]",
     ),
     click.option(
@@ -52,6 +55,8 @@ def curriculum() -> None:
     *setting_options(EvalCall, _ASKING),
 )
 def score(
+    ctx: click.Context,
+    /,
     dataset: str,
     split: str,
     model: str | None,
@@ -79,12 +84,14 @@ def score(
 
     label, spec = _choose(model)
     source = resolve_model(spec)
+    if source.is_reader:
+        _refuse_options_of_vlms(ctx)
     is_file = Path(dataset).is_file()
     say(f"Scoring {label} on {dataset}" + ("" if is_file else f" ({split})"))
     from ffr.data.catalog import load_dataset
     from ffr.data.dataset import FirstExamples
     from ffr.evaluation.room import with_room
-    from ffr.retrieval.opening import vlm_retriever
+    from ffr.retrieval.opening import reader_retriever, vlm_retriever
     from ffr.retrieval.rules import vlm_rules
     from ffr.settings import AnswerConfig
     from ffr.training.curriculum.difficulty import DIFFICULTY_FILE, score_dataset
@@ -94,6 +101,12 @@ def score(
         template=template,  # type: ignore[arg-type]
         query_position=query_position,  # type: ignore[arg-type]
         max_new_tokens=max_new_tokens,
+        device=device,
+    )
+    rules = (
+        None
+        if source.is_reader
+        else with_room(vlm_rules(source.location, trust_remote_code=trust_remote_code), asking)
     )
     data = load_dataset(
         dataset,
@@ -101,22 +114,26 @@ def score(
         image_root=image_root,
         skip_bad=skip_bad,
         require_truths=True,
-        rules=with_room(vlm_rules(source.location, trust_remote_code=trust_remote_code), asking),
+        rules=rules,
         echo=say,
     )
     examples = data if limit is None else FirstExamples(data, limit)
-    retriever = vlm_retriever(
-        source,
-        name=source.label,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        template=template,
-        query_position=query_position,
-        max_new_tokens=max_new_tokens,
-        batch_tokens=batch_tokens,
-        with_logprobs=True,
-    )
+    retriever: Retriever
+    if source.is_reader:
+        retriever = reader_retriever(source, asking, source.label)
+    else:
+        retriever = vlm_retriever(
+            source,
+            name=source.label,
+            device=device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            template=template,
+            query_position=query_position,
+            max_new_tokens=max_new_tokens,
+            batch_tokens=batch_tokens,
+            with_logprobs=True,
+        )
     say(f"{counted(len(examples), 'query')}")
     with progress_bar(progress, "answers", len(examples)) as advance:
         try:
@@ -134,7 +151,8 @@ def score(
     PlainConsole().print(_level_table(scored.difficulties))
     if scored.num_failed:
         say(
-            f"{counted(scored.num_failed, 'item')} could not be answered, scored as wrong; the same command "
+            f"{counted(scored.num_failed, 'item')} could not be answered, scored as wrong; the "
+            "same command "
             "asks again"
         )
     say(f"Table: {scored.folder / DIFFICULTY_FILE}  ·  picture: {scored.folder / 'scatter.png'}")
@@ -149,6 +167,21 @@ def score(
     words += ["--query-position", query_position] if query_position is not None else []
     words += ["--curriculum", "--difficulty", str(scored.folder / DIFFICULTY_FILE)]
     say(f"next: ffr train grpo {join(words)}")
+
+
+def _refuse_options_of_vlms(ctx: click.Context) -> None:
+    """Sees that no option is given that would change nothing for a reader.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    without = without_effect("reader", EvalCall)
+    for name in _ASKING:
+        if name in without and is_given(ctx, name):
+            raise UsageError(
+                f"{EvalCall.called(name)} has no meaning beside a reader, which reads no prompt "
+                "and writes no text; leave it out"
+            )
 
 
 def _choose(model: str | None) -> tuple[str, str]:

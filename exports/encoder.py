@@ -1,4 +1,4 @@
-"""Exported parts of an encoder at work, with the same preparation of texts and pictures as transformers' model gets."""
+"""Exported parts of an encoder at work, with the preparation that transformers' model gets."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def encoder_parts(model: str | Path) -> tuple[str, ...]:
 
 
 class OnnxTowers:
-    """Stands where `ffr.embedding.DualEncoder` holds transformers' model, so that texts and pictures are prepared by the very same code.
+    """Stands where `ffr.embedding.DualEncoder` holds transformers' model.
+
+    So texts and pictures are prepared by the very same code.
 
     Args:
         parts: The exported parts, by name; one may be missing.

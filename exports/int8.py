@@ -31,7 +31,8 @@ def largest_pair(weights: NDArray[Any]) -> int:
     Args:
         weights: (…, K, N) int8; neighbours lie along K.
 
-    >>> largest_pair(np.array([[64], [64], [-64], [-64]], np.int8)), largest_pair(np.array([[127], [2]], np.int8))
+    >>> opposed = np.array([[64], [64], [-64], [-64]], np.int8)
+    >>> largest_pair(opposed), largest_pair(np.array([[127], [2]], np.int8))
     (128, 129)
     """
     wide = weights.astype(np.int32)

@@ -51,6 +51,7 @@ REFERENCE_CASES = {
     "text": "texts of mixed lengths",
     "image": "one image",
     "fragment": "texts and images",
+    "reader": "a dialogue",
 }
 """The kind of input whose last call an export brings with it (`ffr.exports.reference`)."""
 
@@ -241,7 +242,7 @@ The texts of each fragment, and width and height of its images.
 
 
 def picture_sizes(max_pixels: int) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-    """Widths and heights of the pictures that the vision and image parts are tried with, one kind after the other.
+    """Widths and heights of the pictures that vision and image parts are tried with, by kind.
 
     Args:
         max_pixels: The largest picture that a model keeps.

@@ -30,7 +30,7 @@ from ffr.models.vlm import Vlm
 
 _log = logging.getLogger(__name__)
 
-Part = Literal["vision", "text", "image", "fragment"]
+Part = Literal["vision", "text", "image", "fragment", "reader"]
 PARTS: tuple[Part, ...] = get_args(Part)
 QWEN_KINDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 _MAX_BATCH = 65_536
@@ -69,7 +69,7 @@ class Plan:
     """What is to be exported.
 
     Args:
-        part: vision, text, image or fragment.
+        part: vision, text, image, fragment or reader.
         kind: The model's architecture, by transformers' name.
         name: What the user called the model.
         fingerprint: Names its weights.

@@ -269,13 +269,13 @@ class OnnxModel:
         return found
 
     def warm_up(self) -> Arrays:
-        """Runs a small input, so that the first call is not the one that allocates and, on a GPU, compiles."""
+        """Runs a small input, so that no later call has to allocate and, on a GPU, compile."""
         return self.run({name: example_array(entry) for name, entry in self.info.warm_up.items()})
 
     # -- vision towers -----------------------------------------------------------------------------
 
     def image_features(self, inputs: Mapping[str, Any]) -> list[Arrays]:
-        """The features of each image, from what the model's image processor gives for one or several.
+        """The features of each image, from what the image processor gives for one or several.
 
         Args:
             inputs: The processor's output, as tensors or arrays.
@@ -295,7 +295,7 @@ def example_array(entry: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Arrays]:
-    """Cuts an image processor's output into calls of one image each, with what else the graph takes.
+    """Cuts an image processor's output into calls of one image, with what else the graph takes.
 
     Args:
         kind: The model's architecture, by transformers' name.
@@ -379,7 +379,9 @@ def load_onnx(
     num_threads: int | None = None,
     warm_up: bool = True,
 ) -> OnnxModel:
-    """Opens an exported folder, and on a processor that it meets for the first time looks whether it is right there.
+    """Opens an exported folder.
+
+    On a processor that it meets for the first time it looks whether it is right there.
 
     Args:
         folder: What `ffr export onnx` wrote.

@@ -25,6 +25,7 @@ from ffr.thoughts import (
     last_said,
     tags_of,
 )
+from ffr.written_ids import HAS_DIGIT, NO_IDS_FROM, read_numbers
 
 AnswerStyle = Literal["bare", "think"]
 """`bare`: the answer alone. `think`: a thought, then the answer, each between its tags."""
@@ -41,26 +42,10 @@ ANSWER_PATTERN = re.compile(
 """The whole answer; a strict reader uses `fullmatch`. A missing space after a comma is let through,
 as in the released code."""
 
-MAX_ID = 999_999_999
-"""The largest id that an answer in the format can name."""
-
 _MARKER = re.compile(
     "(" + "|".join(map(re.escape, (UTT_IDS_START, UTT_IDS_END, IMG_IDS_START, IMG_IDS_END))) + ")"
 )
 _CLOSED_BY = {UTT_IDS_START: UTT_IDS_END, IMG_IDS_START: IMG_IDS_END}
-
-# any sign of a digit: \u00b2… superscripts and subscripts, \u2460… numbers in circles
-_DIGIT = r"\d\u00b2\u00b3\u00b9\u2070-\u2079\u2080-\u2089\u2460-\u249b"
-_DASH = "\\-−–—~～…"
-_RANGE = re.compile(
-    rf"(?<=[{_DIGIT}])\s*(?:[{_DASH}]|\.{{2,}}|至|到|\b(?:to|through)\b)\s*(?=[{_DIGIT}])"
-)
-_ITEM = re.compile(rf"[A-Za-z_.+{_DASH}{_DIGIT}]+")
-_HAS_DIGIT = re.compile(rf"[{_DIGIT}]")
-_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
-_NO_NUMBER = {"nan", "infinity"}
-_MAX_NUMBER_CHARS = 400
-_NO_IDS_FROM = 2**52
 
 
 def format_answer(fragment: Fragment) -> str:
@@ -245,7 +230,8 @@ def parse_lenient(
         num_utterances: Number of utterances of the dialogue; None to leave ids unchecked.
         num_images: Number of images of the dialogue; None to leave ids unchecked.
 
-    >>> answer = parse_lenient("Sure: <|utt_ids_start|>[3, 3, 99<|img_ids_start|>[0]", num_utterances=5)
+    >>> said = "Sure: <|utt_ids_start|>[3, 3, 99<|img_ids_start|>[0]"
+    >>> answer = parse_lenient(said, num_utterances=5)
     >>> answer.fragment
     Fragment(utterance_ids=(3,), image_ids=(0,))
     >>> answer.problems
@@ -263,7 +249,7 @@ def parse_lenient(
             if marker not in lists:
                 problems.append(f"no {name} ids")
                 continue
-            found[name], has_others = _read_numbers(lists[marker].body)
+            found[name], has_others = read_numbers(lists[marker].body)
             if has_others:
                 problems.append(f"{name} ids that are no ids")
     problems += [f"{name} ids repeat" for name, ids in found.items() if len(set(ids)) < len(ids)]
@@ -272,7 +258,7 @@ def parse_lenient(
 
 
 def _read_whole(text: str) -> Fragment | None:
-    """The answer in a response that is nothing else but perhaps a thought before it, of any style."""
+    """The answer in a response that is nothing else but perhaps a thought before it."""
     said = text.lstrip()
     opened = next((start for start, _ in THOUGHT_TAGS if said.startswith(start)), None)
     said = text if opened is None else said.removeprefix(opened)
@@ -296,7 +282,7 @@ class _List:
     def is_whole(self) -> bool:
         """Whether it is a list between both markers, and no words that stand for one."""
         has_words = any(char.isalpha() for char in self.body)
-        return self.is_closed and (not has_words or bool(_HAS_DIGIT.search(self.body)))
+        return self.is_closed and (not has_words or bool(HAS_DIGIT.search(self.body)))
 
 
 def _last_answer(text: str) -> dict[str, _List]:
@@ -317,37 +303,13 @@ def _last_answer(text: str) -> dict[str, _List]:
     return (whole or both or answers or [{}])[-1]
 
 
-def _read_numbers(body: str) -> tuple[list[int], bool]:
-    """The ids in a list, and whether it names things that are no ids: each a number of its own."""
-    found: list[int] = []
-    others: dict[str, int] = {}
-    for item in _ITEM.findall(_RANGE.sub("–", body)):
-        item = item.rstrip(".")
-        if not _HAS_DIGIT.search(item) and item.lstrip("+-").lower() not in _NO_NUMBER:
-            continue
-        value = _value(item)
-        found.append(
-            others.setdefault(item, _NO_IDS_FROM + len(others)) if value is None else value
-        )
-    return found, bool(others) or any(item > MAX_ID for item in found)
-
-
 def id_text(item: int) -> str:
     """An id of a read answer as it is shown: what was no id at all is a number of no meaning.
 
     >>> id_text(3), id_text(read_answer("<|utt_ids_start|>[1.5]").utterance_ids[0])
     ('3', 'no id')
     """
-    return str(item) if item < _NO_IDS_FROM else "no id"
-
-
-def _value(item: str) -> int | None:
-    """The whole number that an item is; None where it is none, or beyond 2^52."""
-    if len(item) > _MAX_NUMBER_CHARS or not _NUMBER.fullmatch(item):
-        return None
-    # float() is exact below 2^52; above it a number is no id anyway
-    value = float(item)
-    return int(value) if 0 <= value < _NO_IDS_FROM and value.is_integer() else None
+    return str(item) if item < NO_IDS_FROM else "no id"
 
 
 class AnswerGrammar:
@@ -365,7 +327,7 @@ class AnswerGrammar:
     True
     >>> grammar.allows("<|utt_ids_start|>[1, 0"), grammar.allows("<|utt_ids_start|>[12")
     (False, False)
-    >>> grammar.is_complete("<|utt_ids_start|>[1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    >>> grammar.is_complete(format_answer(Fragment((1,))))
     True
     """
 
@@ -454,7 +416,7 @@ def read_response(response: str) -> LenientAnswer:
     wrong one does, and what is no id at all as a number that no dialogue has; they are wrong, not
     malformed (`LenientAnswer.within` names them).
 
-    >>> read = read_response("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    >>> read = read_response(format_answer(Fragment((3, 99))).replace("3", "3, 3"))
     >>> read.fragment, read.is_well_formed
     (Fragment(utterance_ids=(3, 99), image_ids=()), False)
     """
@@ -494,7 +456,7 @@ def parse(text: str, *, strict: bool = False) -> Fragment:
     >>> parse("lines 0 and 3", strict=True)
     Traceback (most recent call last):
         ...
-    ValueError: 'lines 0 and 3' is no well-formed answer: not in the answer format, no utterance ids, no image ids
+    ValueError: 'lines 0 and 3' is no well-formed answer: not in the answer format, ...
     """
     if not isinstance(text, str):
         raise ValueError(f"{described(text)} is no answer; give the text that a model has written")

@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ffr import files
+from ffr.files import disk, replaced, scratch
 
 COUNTED = (
     "open", "replace", "mkdir", "makedirs", "unlink", "rmdir", "fsync", "sync", "truncate", "chmod",
@@ -197,18 +197,24 @@ def counting(meet: Meet, folder: Path) -> Iterator[None]:
         return io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
 
     sys.addaudithook(hear)
-    files.os = _System(os, counter, COUNTED)  # type: ignore[attr-defined]
-    files.shutil = _System(shutil, counter, ("rmtree",), _half_removed)  # type: ignore[attr-defined]
-    files.open = opened  # type: ignore[attr-defined]
-    swap = files._swap_names
-    files._swap_names = lambda *names: counter.call("swap", partial(swap, *names))
+    hands: tuple[Any, ...] = (disk, scratch, replaced)
+    for hand in hands:
+        hand.os = _System(os, counter, COUNTED)
+        hand.open = opened
+    for hand in hands[:2]:
+        hand.shutil = _System(shutil, counter, ("rmtree",), _half_removed)
+    swap = replaced._swap_names
+    replaced._swap_names = lambda *names: counter.call("swap", partial(swap, *names))
     try:
         yield
     finally:
         is_on[0] = False
-        files.os, files.shutil = os, shutil  # type: ignore[attr-defined]
-        files._swap_names = swap
-        del files.open  # type: ignore[attr-defined]
+        for hand in hands:
+            hand.os = os
+            del hand.open
+        for hand in hands[:2]:
+            hand.shutil = shutil
+        replaced._swap_names = swap
 
 
 # -- all calls in one run --------------------------------------------------------------------------

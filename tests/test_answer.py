@@ -9,7 +9,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ffr.answer import (
-    MAX_ID,
     AnswerGrammar,
     format_answer,
     parse_lenient,
@@ -20,6 +19,7 @@ from ffr.answer import (
 )
 from ffr.dialogue import Fragment
 from ffr.thoughts import THOUGHT_TAGS
+from ffr.written_ids import MAX_ID
 
 _IDS = st.lists(st.integers(0, 999_999_999), max_size=20).map(tuple)
 _PIECES = st.lists(

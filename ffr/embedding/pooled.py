@@ -156,7 +156,8 @@ class PooledEncoder:
         limit = self._vlm.max_context
         if limit is not None and row.num_tokens > limit:
             raise DataError(
-                f"a text or fragment makes {counted(row.num_tokens, 'token')}, more than the {limit} of "
+                f"a text or fragment makes {counted(row.num_tokens, 'token')}, more than the "
+                f"{limit} of "
                 f"{self.name}; "
                 "cut it, or take a model with a longer context"
             )

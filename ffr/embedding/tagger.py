@@ -168,6 +168,11 @@ class TaggerIfInstalled:
             _log.warning("%s; pictures are found by where they stand, not by what they show", error)
             return None
 
+    @property
+    def digest(self) -> str | None:
+        """Names the weights; None where there is no tagger."""
+        return None if self.tagger is None else self.tagger.digest
+
     def words(self, pictures: Sequence[Location]) -> list[str]:
         """As `ImageTagger.words`; "" for each where there is no tagger.
 

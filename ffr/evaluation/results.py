@@ -178,7 +178,8 @@ def sealed_json(content: dict[str, Any]) -> str:
         text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     except ValueError as error:
         raise DataError(
-            f"a figure is no finite number ({one_line(error)}); look for NaN in the model's weights or "
+            f"a figure is no finite number ({one_line(error)}); look for NaN in the model's "
+            "weights or "
             "the encoder's vectors"
         ) from error
     seal = _seal_of(text.encode("utf-8", "backslashreplace"), _NO_SEAL)

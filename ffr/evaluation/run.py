@@ -213,12 +213,14 @@ def _notes(
         )
     if answers["num_without_truth"]:
         notes.append(
-            f"{counted(answers['num_without_truth'], 'query has', 'queries have')} no true answer; answered, "
+            f"{counted(answers['num_without_truth'], 'query has', 'queries have')} no true "
+            "answer; answered, "
             "not scored."
         )
     if answers["num_cut_off"]:
         notes.append(
-            f"{counted(answers['num_cut_off'], 'answer was', 'answers were')} cut off at the longest length; raise "
+            f"{counted(answers['num_cut_off'], 'answer was', 'answers were')} cut off at the "
+            "longest length; raise "
             "--max-new-tokens, or see --constrained."
         )
     return notes

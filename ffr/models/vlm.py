@@ -166,7 +166,8 @@ class Vlm(nn.Module):
         first, *others = self._chat.pieces(prompt)
         if len(others) != len(images):
             raise DataError(
-                f"the prompt has places for {counted(len(others), 'image')} but the record has {len(images)}",
+                f"the prompt has places for {counted(len(others), 'image')} but the record has "
+                f"{len(images)}",
                 where=where,
             )
         encoded_images: list[EncodedImage] = []

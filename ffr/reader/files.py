@@ -22,6 +22,7 @@ from ffr.files import write_bytes, write_checksums, write_json
 from ffr.model_files import check_checksums, check_weights_finite
 from ffr.reader.likeness import Background
 from ffr.reader.network import NetworkShape, ReaderNetwork
+from ffr.reader.query import QueryMap
 from ffr.reader.settings import ReaderSettings
 from ffr.text import one_line
 
@@ -41,23 +42,34 @@ def write_parts(
     networks: Sequence[ReaderNetwork],
     background: Background,
     settings: ReaderSettings,
+    query_map: QueryMap | None,
 ) -> None:
     """Writes a reader's files into a folder that appears whole by other means.
 
-    The background is kept in half precision: it is averages of it that count.
+    Background and query map are kept in half precision: it is averages of them that count.
     """
     weights = {
         name: value.contiguous() for name, value in nn.ModuleList(networks).state_dict().items()
     }
-    weights["background.lines"] = background.lines.half().contiguous()
-    weights["background.queries"] = background.queries.half().contiguous()
+    weights |= _halves(background, query_map)
     write_bytes(folder / WEIGHTS_FILE, save(weights))
     write_json(folder / SETTINGS_FILE, {"form": FORM, **asdict(settings)})
     write_checksums(folder, [WEIGHTS_FILE, SETTINGS_FILE])
 
 
+def _halves(background: Background, query_map: QueryMap | None) -> dict[str, Tensor]:
+    """What a file keeps in half precision, by its names there."""
+    kept = {"background.lines": background.lines, "background.queries": background.queries}
+    if query_map is not None:
+        kept |= {"query_map.matrix": query_map.matrix, "query_map.mean": query_map.mean}
+    return {name: value.half().contiguous() for name, value in kept.items()}
+
+
 def parts_digest(
-    networks: Sequence[ReaderNetwork], background: Background, settings: ReaderSettings
+    networks: Sequence[ReaderNetwork],
+    background: Background,
+    settings: ReaderSettings,
+    query_map: QueryMap | None,
 ) -> str:
     """SHA-256 over all of a reader that decides what it says.
 
@@ -65,18 +77,21 @@ def parts_digest(
         networks: Its networks.
         background: As a file keeps it, in half precision.
         settings: Its settings; the notes decide nothing.
+        query_map: What its query vectors go through; likewise in half precision.
     """
     told = {**asdict(settings), "notes": None}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     weights = [value for network in networks for value in network.state_dict().values()]
-    for value in [*weights, background.lines.half(), background.queries.half()]:
+    for value in [*weights, *_halves(background, query_map).values()]:
         digest.update(str((value.dtype, tuple(value.shape))).encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def read_parts(folder: Path) -> tuple[list[ReaderNetwork], Background, ReaderSettings]:
-    """Networks, background and settings of a reader's folder.
+def read_parts(
+    folder: Path,
+) -> tuple[list[ReaderNetwork], Background, ReaderSettings, QueryMap | None]:
+    """Networks, background, settings and query map of a reader's folder.
 
     Raises:
         ModelError: where files are missing, damaged, or hold anything else.
@@ -88,6 +103,11 @@ def read_parts(folder: Path) -> tuple[list[ReaderNetwork], Background, ReaderSet
     found = _read_tensors(folder / WEIGHTS_FILE)
     try:
         background = Background(found.pop("background.lines"), found.pop("background.queries"))
+        query_map = None
+        if "query_map.matrix" in found:
+            query_map = QueryMap(found.pop("query_map.matrix"), found.pop("query_map.mean"))
+            if len(query_map.mean) != background.lines.shape[2]:
+                raise ValueError("its query map has another width than its background")
         # of no memory, until the file's weights take their place
         with torch.device("meta"):
             networks = [ReaderNetwork(settings.shape) for _ in range(settings.num_networks)]
@@ -104,7 +124,7 @@ def read_parts(folder: Path) -> tuple[list[ReaderNetwork], Background, ReaderSet
             "its background holds NaN or infinite numbers; fetch it again", str(folder)
         )
     joined.eval()
-    return networks, background, settings
+    return networks, background, settings, query_map
 
 
 def _read_settings(path: Path) -> ReaderSettings:

@@ -21,6 +21,7 @@ from ffr.reader.decision import best_set
 from ffr.reader.files import parts_digest, read_parts, write_parts
 from ffr.reader.likeness import Background, check_queries, likenesses
 from ffr.reader.network import NetworkInputs, ReaderNetwork
+from ffr.reader.query import QueryMap, plain_words
 from ffr.reader.settings import ReaderSettings
 from ffr.reader.units import TextEncoder, Units, units_of
 from ffr.text import one_line
@@ -56,13 +57,18 @@ class Reader:
         networks: All of one shape; their logits are averaged.
         background: Lines and queries of other dialogues, of the same encoder.
         settings: The rest.
+        query_map: What query vectors go through; None leaves them as they are.
 
     Raises:
         ValueError: where the networks are not those that the settings say.
     """
 
     def __init__(
-        self, networks: Sequence[ReaderNetwork], background: Background, settings: ReaderSettings
+        self,
+        networks: Sequence[ReaderNetwork],
+        background: Background,
+        settings: ReaderSettings,
+        query_map: QueryMap | None = None,
     ) -> None:
         if len(networks) != settings.num_networks or any(
             network.shape != settings.shape for network in networks
@@ -74,6 +80,7 @@ class Reader:
         self.networks = list(networks)
         self.background = background
         self.settings = settings
+        self.query_map = query_map
 
     @classmethod
     def untrained(
@@ -99,7 +106,7 @@ class Reader:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over weights, background and settings: all that decides what it says."""
-        return parts_digest(self.networks, self.background, self.settings)
+        return parts_digest(self.networks, self.background, self.settings, self.query_map)
 
     def units(
         self,
@@ -123,14 +130,17 @@ class Reader:
         return units_of(dialogue, encoder, picture_words=picture_words, prefix=prefix)
 
     def query_vectors(self, queries: Sequence[str], encoder: TextEncoder) -> Tensor:
-        """(Q, D) float32 vectors of queries.
+        """(Q, D) float32 vectors of queries, less what only asks.
 
         Raises:
             ModelError: where the encoder is another one.
         """
         self._check_encoder(encoder.weights_digest, encoder.name)
-        prefix = self.settings.query_prefix
-        return encoder.embed_texts([prefix + query for query in queries]).float().cpu()
+        settings = self.settings
+        asked = [plain_words(query) if settings.has_plain_queries else query for query in queries]
+        vectors = encoder.embed_texts([settings.query_prefix + text for text in asked])
+        vectors = vectors.float().cpu()
+        return vectors if self.query_map is None else self.query_map(vectors)
 
     def inputs(self, units: Units, queries: Tensor) -> NetworkInputs:
         """What a network takes of each query on a stretch, (Q, …), as one batch.
@@ -195,7 +205,7 @@ class Reader:
         stretches = _stretches(len(units), self.settings.stretch, self.settings.overlap)
         parts = []
         for start, stop, first, last in stretches:
-            found, absent = self._calibrated(units.part(start, stop), queries)
+            found, absent = _calibrated(self, units.part(start, stop), queries)
             probabilities[:, first:last] = found[:, first - start : last - start]
             parts.append((first, last, absent))
             nothing = torch.minimum(nothing, absent)
@@ -207,15 +217,6 @@ class Reader:
             _answer(units, row, float(absent), self.settings.nothing_from)
             for row, absent in zip(probabilities, nothing, strict=True)
         ]
-
-    def _calibrated(self, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of a stretch's units (Q, n) and of nothing in it (Q,)."""
-        starts = range(0, len(queries), _BATCH)
-        batches = [self.inputs(units, queries[start : start + _BATCH]) for start in starts]
-        if not batches:
-            return torch.zeros(0, len(units)), torch.zeros(0)
-        found, absent = zip(*(self.logits(inputs) for inputs in batches), strict=True)
-        return torch.sigmoid(torch.cat(found)), torch.sigmoid(torch.cat(absent))
 
     def _check_encoder(self, digest: str, name: str) -> None:
         if digest != self.settings.encoder:
@@ -232,7 +233,7 @@ class Reader:
             OSError: where it cannot be written.
         """
         with replaced_folder(Path(folder)) as scratch:
-            write_parts(scratch, self.networks, self.background, self.settings)
+            write_parts(scratch, self.networks, self.background, self.settings, self.query_map)
 
     @classmethod
     def load(cls, folder: str | Path) -> Reader:
@@ -241,8 +242,18 @@ class Reader:
         Raises:
             ModelError: where files are missing, damaged, or hold anything else.
         """
-        networks, background, settings = read_parts(Path(folder))
-        return cls(networks, background, settings)
+        networks, background, settings, query_map = read_parts(Path(folder))
+        return cls(networks, background, settings, query_map)
+
+
+def _calibrated(reader: Reader, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities of a stretch's units (Q, n) and of nothing in it (Q,)."""
+    starts = range(0, len(queries), _BATCH)
+    batches = [reader.inputs(units, queries[start : start + _BATCH]) for start in starts]
+    if not batches:
+        return torch.zeros(0, len(units)), torch.zeros(0)
+    found, absent = zip(*(reader.logits(inputs) for inputs in batches), strict=True)
+    return torch.sigmoid(torch.cat(found)), torch.sigmoid(torch.cat(absent))
 
 
 def _stretches(length: int, size: int, overlap: int) -> list[tuple[int, int, int, int]]:

@@ -21,6 +21,7 @@ class ReaderSettings:
         encoder: Names the encoder's weights (`TextEncoder.weights_digest`).
         line_prefix: Stands before each line, as the encoder was trained.
         query_prefix: Likewise before each query.
+        has_plain_queries: Whether words that only ask are left out of queries (`plain_words`).
         shape: Of each network.
         num_networks: Whose logits are averaged.
         scale: Of the units' logits, for calibration.
@@ -40,6 +41,7 @@ class ReaderSettings:
     encoder: str
     line_prefix: str = ""
     query_prefix: str = ""
+    has_plain_queries: bool = True
     shape: NetworkShape = field(default_factory=NetworkShape)
     num_networks: int = 1
     scale: float = 1.0
@@ -55,6 +57,8 @@ class ReaderSettings:
         for name in ("encoder_name", "encoder", "line_prefix", "query_prefix"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give a text"[:160])
+        if type(self.has_plain_queries) is not bool:
+            raise ValueError(f"has_plain_queries is {self.has_plain_queries!r}; give true or false")
         for name, least, most in (
             ("num_networks", 1, _MAX_NETWORKS),
             ("stretch", 8, 4096),

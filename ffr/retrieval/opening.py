@@ -20,6 +20,7 @@ from ffr.data.dataset import FirstExamples
 from ffr.data.judgement import ModelRules
 from ffr.dialogue import Example
 from ffr.embedding import CachedEncoder, Encoder
+from ffr.embedding.tagger import TaggerIfInstalled
 from ffr.encoders import open_encoder
 from ffr.errors import UsageError
 from ffr.progress import Progress, Say
@@ -149,7 +150,8 @@ def rules_of(
     """
     if choice.kind == "vlm" and choice.source is not None:
         return vlm_rules(choice.source.location, trust_remote_code=trust_remote_code)
-    if model is not None and model.encoder is not None and model.takes_images:
+    is_encoder = choice.kind == "embedding"
+    if is_encoder and model is not None and model.encoder is not None and model.takes_images:
         return EncoderRules(model.encoder)
     return ServerRules() if choice.kind == "api" and not sends_outside_pictures else None
 
@@ -222,7 +224,8 @@ def open_model(
         return OpenEmbedding(FragmentScorer(encoder, settings.neighbours), name=name)
     if choice.kind == "reader":
         assert choice.source is not None
-        return OpenRetriever(reader_retriever(choice.source, settings, name), takes_images=False)
+        asked = reader_retriever(choice.source, settings, name)
+        return OpenRetriever(asked, takes_images=asked.takes_images)
     if choice.kind == "api":
         retriever: Retriever = ApiRetriever(
             choice.spec,
@@ -414,7 +417,7 @@ def reader_retriever(source: ModelSource, settings: AnswerConfig, name: str) -> 
     """
     reader = Reader.load(source.location)
     encoder = open_encoder_of(reader.settings.encoder_name, settings)
-    return ReaderRetriever(reader, encoder, name=name)
+    return ReaderRetriever(reader, encoder, name=name, tagger=TaggerIfInstalled())
 
 
 def usable_device(device: str) -> str:

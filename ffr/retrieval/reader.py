@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ffr.answer import format_answer
-from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment
+from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
+from ffr.embedding.tagger import TaggerIfInstalled
 from ffr.errors import ModelError
 from ffr.prompt import prompt_of
 from ffr.reader.model import Reader, ReaderPrediction
@@ -67,12 +68,21 @@ class ReaderRetriever:
         reader: The reader.
         encoder: Makes the vectors: the one that the reader was trained with.
         name: What tables call it.
+        tagger: Gives pictures words; None leaves them without, so that they are found by where
+            they stand.
 
     Raises:
         ModelError: where it is another encoder.
     """
 
-    def __init__(self, reader: Reader, encoder: Encoder, *, name: str) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        encoder: Encoder,
+        *,
+        name: str,
+        tagger: TaggerIfInstalled | None = None,
+    ) -> None:
         if not hasattr(encoder, "weights_digest"):
             raise ModelError(
                 "has no weights that a reader could know it by; name the encoder that the reader "
@@ -85,11 +95,17 @@ class ReaderRetriever:
         # refuses another encoder before the first question
         reader.query_vectors([], self._texts)
         self._name = name
-        self._kept: OrderedDict[str, Units] = OrderedDict()
+        self._tagger = tagger
+        self._kept: OrderedDict[tuple[str, ...], Units] = OrderedDict()
 
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it looks at pictures."""
+        return self._tagger is not None and self._tagger.tagger is not None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -100,12 +116,14 @@ class ReaderRetriever:
             "encoder": self.reader.settings.encoder_name,
             "encoder_weights": self.reader.settings.encoder,
             "encoder_fingerprint": self.encoder.fingerprint,
+            "takes_images": self.takes_images,
+            "tagger": self._tagger.digest if self._tagger is not None else None,
         }
 
     def plan(self, examples: Sequence[Example]) -> list[list[int]]:
-        of_dialogue: dict[str, list[int]] = {}
+        of_dialogue: dict[tuple[str, ...], list[int]] = {}
         for index, example in enumerate(examples):
-            of_dialogue.setdefault(example.dialogue.fingerprint, []).append(index)
+            of_dialogue.setdefault(_key(example), []).append(index)
         return [
             indices[start : start + _MAX_QUERIES]
             for indices in of_dialogue.values()
@@ -118,21 +136,29 @@ class ReaderRetriever:
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
         found: dict[int, ReaderPrediction] = {}
         for indices in self.plan(examples):
-            units = self._units(examples[indices[0]].dialogue)
+            units = self._units(examples[indices[0]])
             queries = [examples[index].query for index in indices]
             vectors = self.reader.query_vectors(queries, self._texts)
             found |= zip(indices, self.reader.predict(units, vectors), strict=True)
         return [_answer(found[index]) for index in range(len(examples))]
 
-    def _units(self, dialogue: Dialogue) -> Units:
-        """The units of a dialogue, kept for its next query."""
-        key = dialogue.fingerprint
+    def _units(self, example: Example) -> Units:
+        """The units of an example's dialogue, kept for its next query."""
+        key = _key(example)
         if key not in self._kept:
-            self._kept[key] = self.reader.units(dialogue, self._texts)
+            words = None
+            if self._tagger is not None:
+                words = self._tagger.words(list(example.image_locations()))
+            self._kept[key] = self.reader.units(example.dialogue, self._texts, words)
             if len(self._kept) > _KEPT_DIALOGUES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+
+def _key(example: Example) -> tuple[str, ...]:
+    """Names a dialogue with its pictures, of which those of another one may be shown."""
+    return (example.dialogue.fingerprint, *map(str, example.image_locations()))
 
 
 def _answer(found: ReaderPrediction) -> Answer:

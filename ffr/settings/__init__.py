@@ -38,6 +38,7 @@ from ffr.settings.stages import (
     SftConfig,
     StageConfig,
     VlmStageConfig,
+    check_of_reader,
 )
 from ffr.settings.words import closest, nearest
 
@@ -55,6 +56,7 @@ __all__ = [
     "SftConfig",
     "StageConfig",
     "VlmStageConfig",
+    "check_of_reader",
     "checked",
     "closest",
     "config_fingerprint",

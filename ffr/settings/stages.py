@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from ffr.errors import UsageError
-from ffr.settings.declaration import CONFIG, Settings, setting
+from ffr.settings.declaration import CONFIG, Settings, declared, setting
 
 SCRATCH = "scratch"
 """As the model that a reader starts from: random weights."""
@@ -114,7 +114,8 @@ class ReaderConfig(StageConfig):
 
     model: str = setting(
         SCRATCH,
-        "reader to start from: `reader` (the one that comes with ffr), a run, a folder; `scratch` = "
+        "reader to start from: `reader` (the one that comes with ffr), a run, a folder; "
+        "`scratch` = "
         "random weights",
         unit="MODEL",
         flag="--from",
@@ -168,7 +169,8 @@ class ReaderConfig(StageConfig):
     )
     absent_share: float = setting(
         0.15,
-        "share of the new dialogues that are asked a query of another one, which means nothing there",
+        "share of the new dialogues that are asked a query of another one, which means nothing "
+        "there",
         low=0,
         high=1,
     )
@@ -185,7 +187,8 @@ class ReaderConfig(StageConfig):
         given = [name for name in sizes if getattr(self, name) is not None]
         if given and self.model != SCRATCH:
             raise UsageError(
-                f"setting {given[0]}: a reader that is trained further keeps its own; leave it out, "
+                f"setting {given[0]}: a reader that is trained further keeps its own; leave it "
+                "out, "
                 f"or train one from {SCRATCH}"
             )
 
@@ -323,6 +326,7 @@ class GrpoConfig(VlmStageConfig):
         "answers packed behind a prompt at once, for less memory",
         low=1,
         unset="all of them",
+        of="vlm",
     )
     rollout_batch: int | None = setting(
         None,
@@ -333,12 +337,14 @@ class GrpoConfig(VlmStageConfig):
     prompt_sharing: Literal["auto", "off"] = setting(
         "auto",
         "take a prompt through the model once for all its answers; off = once for each",
+        of="vlm",
     )
     pack_queries: bool = setting(
         False,
         "keep the queries of a dialogue (16 at most) side by side in the order of the data, and "
         "take it through the model once for those that are answered (rollout_batch) or trained "
         "(batch_size) at once; needs query_position=last, and no curriculum",
+        of="vlm",
     )
     startup_check: bool = setting(
         True, "take the longest prompt through a whole step before training"
@@ -355,7 +361,9 @@ class GrpoConfig(VlmStageConfig):
     scale_advantages: Literal["group", "batch", "none"] = setting(
         "group", "whose standard deviation the advantages are divided by"
     )
-    mask_cut_off: bool = setting(False, "answers that reached max_new_tokens teach nothing")
+    mask_cut_off: bool = setting(
+        False, "answers that reached max_new_tokens teach nothing", of="vlm"
+    )
 
     f1_weight: float = setting(1.0, "weight of the F1 reward", low=0)
     f1_beta: float = setting(1.0, "beta of F-beta in the F1 reward", above=0)
@@ -369,6 +377,7 @@ class GrpoConfig(VlmStageConfig):
         0,
         "a penalty grows from 0 to 1 over so many last tokens before max_new_tokens; 0 = none",
         low=0,
+        of="vlm",
     )
     rewards: str | None = setting(
         None,
@@ -388,7 +397,9 @@ class GrpoConfig(VlmStageConfig):
     )
     encoder_cache_mb: int = setting(1024, "size bound of that folder", low=1, decides_result=False)
     answer_style: Literal["bare", "think"] = setting(
-        "bare", "`think` = the answer in <answer> tags after a thought in <think> tags"
+        "bare",
+        "`think` = the answer in <answer> tags after a thought in <think> tags",
+        of="vlm",
     )
 
     curriculum: Literal["paper", "paced", "online"] | None = setting(
@@ -429,6 +440,27 @@ class GrpoConfig(VlmStageConfig):
     def prompts_at_once(self) -> int:
         """Prompts that a device answers at once in sampling."""
         return self.rollout_batch or self.batch_size * self.accumulate
+
+
+def check_of_reader(config: GrpoConfig) -> None:
+    """Refuses settings of a vision-language model beside a reader, where they differ from what they are by default.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    known = declared(GrpoConfig)
+    of_vlms = declared(VlmStageConfig).keys() - declared(StageConfig).keys()
+    for name, item in known.items():
+        if (name in of_vlms or "vlm" in item.about.of) and getattr(config, name) != item.default:
+            raise UsageError(
+                f"setting {name} has no meaning for a reader, whose answers are no text; leave it "
+                "out"
+            )
+    if config.accelerator not in ("auto", "cpu"):
+        raise UsageError(
+            f"setting accelerator: {config.accelerator} is no CPU, on which a reader is trained; "
+            "set accelerator=cpu"
+        )
 
 
 def _check_packing(config: SftConfig | GrpoConfig) -> None:

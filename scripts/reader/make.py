@@ -9,14 +9,17 @@ bits of sums; `reader.json` says what they were.
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from material import HERE, Piece, read_pieces
+from safetensors.torch import load_file, save
 from synthesis import Concepts, Maker, Shown, fits, nearest_shown
 from torch import Tensor
 from train import Calibration, Row, TrainingPlan, calibrate, rows_of, train_network
@@ -24,9 +27,11 @@ from vectors import VectorFolder
 
 from ffr.embedding import SentenceEncoder, load_encoder
 from ffr.embedding.tagger import load_tagger
+from ffr.files import replaced_file
 from ffr.reader.likeness import Background
 from ffr.reader.model import Reader
-from ffr.reader.network import NetworkShape
+from ffr.reader.network import NetworkShape, ReaderNetwork
+from ffr.reader.query import QueryMap, fit_query_map, plain_words
 from ffr.reader.settings import ReaderSettings
 
 LINE_PREFIX, QUERY_PREFIX = "passage: ", "query: "
@@ -41,43 +46,51 @@ HELD_OUT_KINDS = {"goal": 4.0, "human": 4.0, "cross": 2.0, "topic": 1.0}
 NUM_HELD_OUT_QUERIES = 3000
 WRONGLY_EMPTY = 0.03
 
-WORDINGS = {
-    "en": (
-        "{}",
-        "the part about {}",
-        "where we talk about {}",
-        "messages and pictures about {}",
-        "what was said about {}",
-        "when did anybody bring up {}?",
-        "show me everything on {}",
-        "{}: which lines are these?",
-        "a picture of {} and the talk around it",
-    ),
-    "zh": (
-        "{}",
-        "关于{}的聊天",
-        "聊{}的那一段",
-        "说到{}的句子和照片",
-        "大家谈{}的内容",
-        "有谁提起过{}？",
-        "帮我把{}那部分翻出来",
-        "{}是在哪儿说的",
-        "和{}相关的图片和话",
-    ),
-}
+RIDGE = 3.0
+"""Of the query map, for about 11,000 wordings."""
 
 
-def concept_queries() -> list[list[str]]:
-    """For each concept of `concepts.tsv`, its wordings in both languages."""
+def read_wordings() -> dict[str, list[str]]:
+    """The ways of asking of `wordings.txt` by language, the bare name first."""
+    found: dict[str, list[str]] = {"en": [], "zh": []}
+    for row in (HERE / "wordings.txt").read_text(encoding="utf-8").splitlines():
+        language, _, wording = row.partition(" ")
+        if language in found:
+            found[language].append(wording)
+    return found
+
+
+def concept_queries() -> list[dict[str, list[str]]]:
+    """For each concept of `concepts.tsv`, its wordings in either language, the bare name first."""
+    wordings = read_wordings()
     rows = (HERE / "concepts.tsv").read_text(encoding="utf-8").splitlines()[1:]
     return [
-        [
-            wording.format(name)
-            for language, name in zip(WORDINGS, row.split("\t"), strict=True)
-            for wording in WORDINGS[language]
-        ]
+        {
+            language: [wording.format(name) for wording in wordings[language]]
+            for language, name in zip(("en", "zh"), row.split("\t"), strict=True)
+        }
         for row in rows
     ]
+
+
+def query_map_of(vectors: dict[str, Tensor]) -> QueryMap:
+    """The map from concepts in any wording to their bare names."""
+    asked, bare = [], []
+    for concept in concept_queries():
+        for named, *others in concept.values():
+            asked += [vectors[QUERY_PREFIX + text] for text in others]
+            bare += [vectors[QUERY_PREFIX + named]] * len(others)
+    return fit_query_map(torch.stack(asked).float(), torch.stack(bare).float(), ridge=RIDGE)
+
+
+def refined(
+    vectors: dict[str, Tensor], pieces: list[Piece], query_map: QueryMap
+) -> dict[str, Tensor]:
+    """The vectors with those of queries as the reader makes them: of their plain words, mapped."""
+    texts = sorted(all_queries(pieces))
+    plain = torch.stack([vectors[QUERY_PREFIX + plain_words(text)] for text in texts]).float()
+    names = [QUERY_PREFIX + text for text in texts]
+    return vectors | dict(zip(names, query_map(plain).half(), strict=True))
 
 
 def trimmed(pieces: list[Piece]) -> list[Piece]:
@@ -94,24 +107,36 @@ def class_texts() -> list[str]:
     return [f"a photo of {name}" for name in load_tagger().names]
 
 
+def all_queries(pieces: list[Piece]) -> set[str]:
+    """Every query that may be asked."""
+    asked = {text for concept in concept_queries() for some in concept.values() for text in some}
+    return asked | {text for piece in pieces for some in piece.queries.values() for text in some}
+
+
 def all_texts(pieces: list[Piece]) -> list[str]:
     """Every text whose vector the training needs."""
     lines = {LINE_PREFIX + text for piece in pieces for _, text in piece.lines}
     shown = {LINE_PREFIX + text for text in class_texts()}
-    asked = {QUERY_PREFIX + text for some in concept_queries() for text in some}
-    asked |= {
-        QUERY_PREFIX + text for piece in pieces for some in piece.queries.values() for text in some
+    plain = {QUERY_PREFIX + plain_words(text) for text in all_queries(pieces)}
+    # the query map is fitted on concepts as they are asked for
+    asked = {
+        QUERY_PREFIX + text
+        for concept in concept_queries()
+        for some in concept.values()
+        for text in some
     }
-    return [*lines, *shown, *asked]
+    return [*lines, *shown, *plain, *asked]
 
 
 def maker_of(
     pieces: list[Piece], vectors: dict[str, Tensor], encoder: str, **options: Any
 ) -> Maker:
     """Makes dialogues of these pieces."""
-    wordings = concept_queries()
-    named = torch.stack([vectors[QUERY_PREFIX + text] for some in wordings for text in some])
-    places = [number for number, some in enumerate(wordings) for _ in some]
+    concepts = concept_queries()
+    wordings = [[text for some in concept.values() for text in some] for concept in concepts]
+    bare = [some[0] for concept in concepts for some in concept.values()]
+    named = torch.stack([vectors[QUERY_PREFIX + text] for text in bare])
+    places = [number for number, concept in enumerate(concepts) for _ in concept]
     shown = torch.stack([vectors[LINE_PREFIX + text] for text in class_texts()]).float()
     return Maker(
         pieces,
@@ -166,9 +191,29 @@ def fingerprint(folder: Path) -> str:
         folder / "dialogues.jsonl.gz",
         HERE / "everyday.txt",
         HERE / "concepts.tsv",
+        HERE / "wordings.txt",
     ):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def plan_name(plan: TrainingPlan, shape: NetworkShape) -> str:
+    """Eight digits that name how a network is trained."""
+    return hashlib.sha256(repr((plan, shape)).encode()).hexdigest()[:8]
+
+
+def kept_network(
+    path: Path, shape: NetworkShape, train: Callable[[], ReaderNetwork]
+) -> ReaderNetwork:
+    """A network that was trained before, or is now."""
+    if path.is_file():
+        network = ReaderNetwork(shape).eval()
+        network.load_state_dict(load_file(path))
+        return network
+    network = train()
+    with replaced_file(path) as write:
+        write(save(network.state_dict()))
+    return network
 
 
 def reader_of(
@@ -176,6 +221,7 @@ def reader_of(
     background: Background,
     calibration: Calibration,
     encoder: SentenceEncoder,
+    query_map: QueryMap,
     notes: dict[str, Any],
 ) -> Reader:
     """The reader of these parts."""
@@ -189,7 +235,7 @@ def reader_of(
         **asdict(calibration),
         notes=notes,
     )
-    return Reader(networks, background, settings)
+    return Reader(networks, background, settings, query_map)
 
 
 def main() -> None:
@@ -208,6 +254,8 @@ def main() -> None:
     pieces = trimmed(read_pieces(arguments.data))
     vectors = VectorFolder(arguments.cache, encoder).of(all_texts(pieces), say=print)
     digest = encoder.weights_digest
+    query_map = query_map_of(vectors)
+    vectors = refined(vectors, pieces, query_map)
     kept = [piece for piece in pieces if not piece.is_held_out]
     held_out = [piece for piece in pieces if piece.is_held_out]
     print(f"{len(kept)} pieces to train on, {len(held_out)} held out")
@@ -215,19 +263,25 @@ def main() -> None:
     maker = maker_of(kept, vectors, digest)
     plan = TrainingPlan(epochs=arguments.epochs)
     shape = NetworkShape()
+    data = fingerprint(arguments.data)
     networks = [
-        train_network(maker, background, shape, plan, seed=seed) for seed in arguments.seeds
+        kept_network(
+            arguments.cache / f"network-{data}-{plan_name(plan, shape)}-{seed}.safetensors",
+            shape,
+            functools.partial(train_network, maker, background, shape, plan, seed=seed),
+        )
+        for seed in arguments.seeds
     ]
     other = maker_of(held_out, vectors, digest, kinds=HELD_OUT_KINDS, noise=0.0)
     rows = held_out_rows(other, background)
     calibration = calibrate(networks, rows, wrongly_empty=WRONGLY_EMPTY)
     notes = {
-        "data": fingerprint(arguments.data),
+        "data": data,
         "seeds": arguments.seeds,
         "plan": asdict(plan),
         "num_pieces": len(kept),
     }
-    reader_of(networks, background, calibration, encoder, notes).save(arguments.out)
+    reader_of(networks, background, calibration, encoder, query_map, notes).save(arguments.out)
     print(f"{arguments.out} is written")
 
 

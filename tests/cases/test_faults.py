@@ -26,8 +26,8 @@ import pytest
 from click.testing import CliRunner
 from faults import Outcome, at_every_call, counting, empty
 
-from ffr import files
 from ffr.cli.main import ffr
+from ffr.files import scratch
 
 TRAINING = (
     "-o max_steps=2 -o batch_size=2 -o val_examples=1 -o val_every_steps=1 -o max_new_tokens=8 "
@@ -158,7 +158,7 @@ REMEMBERED = (
 
 def call(words: str) -> tuple[int, str]:
     """As a process of its own would: nothing is remembered of folders that were looked into."""
-    files._looked_at.clear()
+    scratch._looked_at.clear()
     done = CliRunner().invoke(ffr, words.split())
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         return 1, f"{done.output}\nTraceback: {done.exception!r}"

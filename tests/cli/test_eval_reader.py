@@ -68,6 +68,12 @@ def test_the_newest_run_may_be_a_readers(data: Path, reader: Path) -> None:
     assert "--constrained has no meaning beside a reader" in text
 
 
+def test_data_is_checked_for_it(data: Path, reader: Path) -> None:
+    words = ["data", "check", str(data), "--model", str(reader)]
+    done = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
 def test_from_python(data: Path, reader: Path) -> None:
     model = ffr.load_model(reader)
     found = model.retrieve([("Ann", "the bus is late"), ("Bob", "too bad")], ["bus", "tram"])

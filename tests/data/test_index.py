@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffr.data import index as index_module
+from ffr.data import offsets
 from ffr.data.index import RecordFile, parse_record
 from ffr.errors import DataError, UsageError
 
@@ -62,7 +63,7 @@ def test_lists_are_read_as_json_reads_them(
         + json.dumps(values, indent=indent, ensure_ascii=ascii_only)
     )
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_module, "_CHUNK_BYTES", window)
+        patch.setattr(offsets, "CHUNK_BYTES", window)
         path = Path(folder, "a.json")
         path.write_text(text, encoding="utf-8", newline="")
         records = RecordFile(path)
@@ -127,7 +128,7 @@ def test_damaged_lists(
     message: str,
     window: int,
 ) -> None:
-    monkeypatch.setattr(index_module, "_CHUNK_BYTES", window)
+    monkeypatch.setattr(offsets, "CHUNK_BYTES", window)
     (tmp_path / "a.json").write_text(text)
     records = RecordFile(tmp_path / "a.json")
     assert len(records) == num_records
@@ -218,8 +219,9 @@ def test_many_brackets_side_by_side_are_no_nesting() -> None:
 def test_records_without_end_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    monkeypatch.setattr(offsets, "MAX_RECORD_BYTES", 10_000)
     monkeypatch.setattr(index_module, "MAX_RECORD_BYTES", 10_000)
-    monkeypatch.setattr(index_module, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(offsets, "CHUNK_BYTES", 1000)
     good, long = json.dumps({"a": 1}), json.dumps({"a": "x" * 50_000})
     text = f"[{good}, {long}, {good}]" if name == "a.json" else f"{good}\n{long}\n{good}\n"
     (tmp_path / name).write_text(text)

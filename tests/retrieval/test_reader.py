@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -70,13 +71,39 @@ def test_a_dialogue_is_embedded_once_and_queries_on_it_are_answered_together() -
     assert encoder.seen.count("the bus") == 1
 
 
+class Tags:
+    """Words of a picture are its file's name."""
+
+    tagger, digest = object(), "t" * 64
+
+    def words(self, pictures: Sequence[Any]) -> list[str]:
+        return [f"a photo of {Path(picture).stem}" for picture in pictures]
+
+
+def test_a_picture_is_read_by_its_words(tmp_path: Path) -> None:
+    """The words of the picture that is shown, which in the control is another one's."""
+    encoder, tags = Letters(), Tags()
+    chosen: Any = encoder
+    retriever = ReaderRetriever(a_reader(), chosen, name="mine", tagger=cast(Any, tags))
+    assert retriever.takes_images
+    assert retriever.identity["tagger"] == "t" * 64
+    right = Example(CHAT, "bus", image_root=tmp_path)
+    lines = [("a", "the bus"), ("b", ["look", Image("cat.png")]), ("a", "tea"), ("b", "")]
+    wrong = Example(Dialogue.of(lines), "bus", image_root=tmp_path)
+    assert retriever.plan([right, wrong, right]) == [[0, 2], [1]]
+    first, second, third = retriever.answer([right, wrong, right])
+    assert {"a photo of bus", "a photo of cat"} <= set(encoder.seen)
+    assert encoder.seen.count("a photo of bus") == 1
+    assert first.extra == third.extra != second.extra
+
+
 def test_the_identity_names_reader_and_encoder() -> None:
     reader = a_reader()
     encoder: Any = Letters()
     identity = ReaderRetriever(reader, encoder, name="mine").identity
     assert identity == {
         "kind": "reader", "name": "mine", "fingerprint": reader.fingerprint, "encoder": "letters",
-        "encoder_weights": "letters-1", "encoder_fingerprint": "f" * 64,
+        "encoder_weights": "letters-1", "encoder_fingerprint": "f" * 64, "takes_images": False, "tagger": None,
     }  # fmt: skip
     other = a_reader(seed=1)
     assert len({reader.fingerprint, other.fingerprint, a_reader(scale=2.0).fingerprint}) == 3

@@ -22,7 +22,8 @@ class RoomyCache(DynamicCache):  # type: ignore[misc]
     >>> from transformers import Qwen2Config
     >>> cache = RoomyCache(Qwen2Config(num_hidden_layers=1))
     >>> for number in range(3):
-    ...     keys, values = cache.update(torch.full((1, 2, 1, 4), float(number)), torch.zeros(1, 2, 1, 4), 0)
+    ...     new = torch.full((1, 2, 1, 4), float(number))
+    ...     keys, values = cache.update(new, torch.zeros(1, 2, 1, 4), 0)
     >>> keys[0, 0, :, 0].tolist(), cache.get_seq_length()
     ([0.0, 1.0, 2.0], 3)
     """

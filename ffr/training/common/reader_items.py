@@ -16,6 +16,7 @@ from torch import Tensor
 from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Dialogue, Example
 from ffr.embedding import Encoder
+from ffr.embedding.tagger import TaggerIfInstalled
 from ffr.errors import DataError
 from ffr.progress import Say
 from ffr.reader.likeness import likenesses
@@ -53,6 +54,14 @@ class ReaderItem:
     def num_tokens(self) -> int:
         """Its units."""
         return len(self.labels)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of its tensors."""
+        return sum(
+            value.numel() * value.element_size()
+            for value in (self.features, self.summaries, self.between, self.speakers, self.labels)
+        )
 
 
 def item_of(reader: Reader, units: Units, query: Tensor, labels: Tensor) -> ReaderItem:
@@ -129,12 +138,20 @@ class UnitTable:
         reader: Says how texts are embedded.
         encoder: Makes the vectors.
         data: The examples.
+        tagger: Gives their pictures words; None for none.
     """
 
-    def __init__(self, reader: Reader, encoder: Encoder, data: ExampleDataset) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        encoder: Encoder,
+        data: ExampleDataset,
+        tagger: TaggerIfInstalled | None = None,
+    ) -> None:
         self.reader = reader
         self.data = data
         self._encoder = cast(TextEncoder, encoder)
+        self._tagger = tagger
         self._units: dict[str, Units] = {}
         self._queries: dict[str, Tensor] = {}
 
@@ -148,9 +165,9 @@ class UnitTable:
         """
         told = _by_fifths(say, what)
         for number, index in enumerate(indices, start=1):
-            dialogue = self.data[index].dialogue
-            if dialogue.fingerprint not in self._units:
-                self._units[dialogue.fingerprint] = self.reader.units(dialogue, self._encoder)
+            example = self.data[index]
+            if example.dialogue.fingerprint not in self._units:
+                self._units[example.dialogue.fingerprint] = self._units_of(example)
             told(number, len(indices))
         queries = list(dict.fromkeys(self.data[index].query for index in indices))
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
@@ -158,12 +175,28 @@ class UnitTable:
             vectors = self.reader.query_vectors(part, self._encoder)
             self._queries |= zip(part, vectors, strict=True)
 
+    def find(self, example: Example) -> tuple[Units, Tensor]:
+        """The units of an example's dialogue and (D,) the vector of its query, embedded if need be."""
+        units = self._units.get(example.dialogue.fingerprint)
+        query = self._queries.get(example.query)
+        if units is None:
+            units = self._units_of(example)
+        if query is None:
+            query = self.reader.query_vectors([example.query], self._encoder)[0]
+        return units, query
+
+    def _units_of(self, example: Example) -> Units:
+        words = (
+            None if self._tagger is None else self._tagger.words(list(example.image_locations()))
+        )
+        return self.reader.units(example.dialogue, self._encoder, words)
+
     def units(self, index: int) -> Units:
         """The units of an example's dialogue, filled before."""
         return self._units[self.data[index].dialogue.fingerprint]
 
     def query(self, index: int) -> Tensor:
-        """(D,) the vector of an example's query."""
+        """(D,) the vector of an example's query, filled before."""
         return self._queries[self.data[index].query]
 
     def labels(self, index: int) -> Tensor:

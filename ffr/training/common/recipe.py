@@ -108,8 +108,10 @@ def model_name(source: ModelSource) -> str:
     """
     if source.label == SCRATCH:
         return SCRATCH
-    fitting = None if source.is_reader else _recipe_of_hub_id(source.location)
-    if fitting is None and source.has_files and not source.is_reader:
+    if source.is_reader:
+        return READER
+    fitting = _recipe_of_hub_id(source.location)
+    if fitting is None and source.has_files:
         fitting = _recipe_of_shape(_shape_of(read_config(source.location)))
     if fitting is not None:
         return fitting

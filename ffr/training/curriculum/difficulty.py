@@ -12,7 +12,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ffr.progress import Progress
 from ffr.provenance import versions
 from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE, ask_all, open_answer_log
 from ffr.retrieval.interface import Retriever
+from ffr.retrieval.reader import ENTROPY
 from ffr.retrieval.vlm import VlmRetriever
 from ffr.text import one_line
 from ffr.training.curriculum.order import Difficulty, assign_levels, kept_items
@@ -242,13 +243,18 @@ def score_dataset(
                 Difficulty(0.0, 0.0, example.fragment is not None and example.fragment.is_empty)
             )
             continue
+        assert example.fragment is not None
+        if ENTROPY in prediction.extra:
+            found = difficulty_of(prediction.response, example.fragment, ())
+            entropy = _entropy_of(prediction.extra[ENTROPY], f"{path}:{number}")
+            difficulties.append(replace(found, entropy=entropy))
+            continue
         if prediction.logprobs is None:
             raise DataError(
                 "the answer has no log-probabilities, of which entropy is made; let the retriever "
                 "give them",
                 where=f"{path}:{number}",
             )
-        assert example.fragment is not None
         difficulties.append(
             difficulty_of(prediction.response, example.fragment, prediction.logprobs)
         )
@@ -256,6 +262,20 @@ def score_dataset(
     write_difficulties(scored.table, examples, difficulties)
     write_checksums(out, [PREDICTIONS_FILE, DIFFICULTY_FILE])
     return scored
+
+
+def _entropy_of(value: Any, where: str) -> float:
+    """What a reader's answer says of its decisions.
+
+    Raises:
+        DataError: where it is none.
+    """
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise DataError(
+            f"{ENTROPY} is {one_line(repr(value), 40)}, no entropy; score the data anew",
+            where=where,
+        )
+    return float(value)
 
 
 def write_difficulties(

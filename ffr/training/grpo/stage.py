@@ -21,7 +21,8 @@ from ffr.training.curriculum.callback import CurriculumCallback, CurriculumPlots
 from ffr.training.grpo.data import GrpoData, prompts_per_step
 from ffr.training.grpo.data_order import choose_order
 from ffr.training.grpo.module import GrpoModule
-from ffr.training.grpo.policy import Prompt
+from ffr.training.grpo.policy import Policy, Prompt
+from ffr.training.grpo.reader_policy import open_reader_policy
 from ffr.training.grpo.rollout import Sampler, columns_of
 from ffr.training.grpo.samples import SampleLog
 from ffr.training.grpo.vlm_policy import open_vlm_policy
@@ -43,12 +44,15 @@ class GrpoStage(Stage[GrpoConfig]):
         run = newest_sft_run(root)
         return dataclasses.replace(config, model=str(run)), resolve_model(str(run))
 
-    def rules(self, config: GrpoConfig, source: ModelSource) -> ModelRules:
+    def rules(self, config: GrpoConfig, source: ModelSource) -> ModelRules | None:
         """What neither the model nor the encoder of the order reward could take.
 
         Raises:
             ModelError: where their files cannot be used.
         """
+        if source.is_reader:
+            # what is too long for it is found when the training is built
+            return None
         of_model = model_rules(config, source.location)
         if not config.order_weight or config.encoder == "policy":
             return of_model
@@ -56,7 +60,10 @@ class GrpoStage(Stage[GrpoConfig]):
 
     def build(self, start: Start[GrpoConfig], job: Job) -> Built:
         config = start.config
-        policy = open_vlm_policy(config, start.source)
+        is_reader = start.source.is_reader
+        policy: Policy = (
+            open_reader_policy(start, job) if is_reader else open_vlm_policy(config, start.source)
+        )
         chosen = choose_order(start, policy, job)
         policy.free()
         data = GrpoData(

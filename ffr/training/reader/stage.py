@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from ffr.embedding import CachedEncoder
+from ffr.embedding.tagger import TaggerIfInstalled
 from ffr.errors import UsageError
 from ffr.reader.likeness import Background
 from ffr.reader.model import Reader
@@ -42,13 +43,14 @@ class ReaderStage(Stage[ReaderConfig]):
         config = start.config
         reader, encoder = _opened(start, job)
         check_lengths(start.train_data, config.max_units, range(len(start.train_data)))
-        table = UnitTable(reader, encoder, start.train_data)
+        tagger = TaggerIfInstalled()
+        table = UnitTable(reader, encoder, start.train_data, tagger)
         data = ReaderData(config, start.train_data, table)
         validation = None
         if start.val_data is not None:
             validated = range(min(config.val_examples, len(start.val_data)))
             check_lengths(start.val_data, config.max_units, validated)
-            validation = UnitTable(reader, encoder, start.val_data)
+            validation = UnitTable(reader, encoder, start.val_data, tagger)
         if not job.is_dry:
             table.fill(range(len(start.train_data)), job.say, "training data")
             if validation is not None:
@@ -63,7 +65,11 @@ class ReaderStage(Stage[ReaderConfig]):
             reader,
             config,
             num_steps=data.plan.num_steps,
-            fingerprints={**start.fingerprints, "model": _fingerprint(start, reader)},
+            fingerprints={
+                **start.fingerprints,
+                "model": _fingerprint(start, reader),
+                "image tagger": str(tagger.digest),
+            },
         )
         # a reader is read to be asked, with nothing dropped
         module.model.train()

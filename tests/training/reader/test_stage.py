@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,13 @@ def weights(folder: Path) -> tuple[bytes, Any]:
     return (folder / "reader/reader.safetensors").read_bytes(), settings
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Vectors are kept from one test to the next, as they are in a user's cache."""
-    home = tmp_path_factory.getbasetemp() / "home" / "data"
-    monkeypatch.setenv("FFR_DATA_HOME", str(home))
-    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+@pytest.fixture(autouse=True, scope="module")
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache of vectors and tables for all tests here, as a user has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FFR_DATA_HOME", str(tmp_path_factory.mktemp("home") / "data"))
+        patch.chdir(tmp_path_factory.mktemp("here"))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,8 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     last_step: int,
 ) -> None:
     folder = tmp_path / "run"
-    words = ["train", "reader", *words_of(data, bert), "--out", str(folder)]
+    cache = f"encoder_cache_dir={tmp_path / 'vectors'}"
+    words = ["train", "reader", *words_of(data, bert), "-o", cache, "--out", str(folder)]
     assert run_signalled(words, event, number) == (-9 if number == signal.SIGKILL else 130)
     done = run("--resume", folder)
     assert done.exit_code == 0, done.output
