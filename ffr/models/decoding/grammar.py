@@ -61,6 +61,7 @@ class GrammarGuide:
                     "--constrained",
                     self._name,
                 )
+            # the rest of the row stays −∞
             found[row, ids] = logits[row, ids]
         return found
 
