@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.terminal": {"ffr.text"},
     "ffr.text": set(),
     "ffr.notebook": {"ffr.text"},
+    "ffr.hub": {"ffr.errors", "ffr.text"},
     "ffr.parts": {"ffr.images", "ffr.text"},
     "ffr.model_files": {"ffr.errors", "ffr.files", "ffr.text"},
     "ffr.run_log": {"ffr.files"},
@@ -183,6 +184,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.evaluation",
         "ffr.files",
         "ffr.images",
+        "ffr.markup",
         "ffr.metrics",
         "ffr.notebook",
         "ffr.provenance",
@@ -461,7 +463,7 @@ def test_the_guard_sees_a_path_that_is_not_here() -> None:
 
 HELP_PAGES = [
     [], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
-    ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
+    ["compare"], ["gate"], ["report"], ["show"], ["card"], ["push"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["runs"], ["runs", "list"], ["runs", "show"], ["runs", "clean"], ["data"],
     *(["data", name] for name in ("check", "example", "import", "stats", "convert", "build", "sample", "download")),

@@ -24,7 +24,7 @@ from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import ScoreTable, malformed_note
 from ffr.files import replaced_file
 from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
-from ffr.provenance import command, now, versions
+from ffr.provenance import command, git_hash, now, versions
 from ffr.retrieval.answer_log import FAILURE
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
 from ffr.text import counted
@@ -169,6 +169,7 @@ def score_predictions(
             "started_at": started,
             "finished_at": now(),
             "versions": versions(),
+            "git_hash": git_hash(),
         },
         intervals=interval_table(rows, seed=seed),
     )
