@@ -226,8 +226,10 @@ class PrefixSharing:
         draw = torch.Generator().manual_seed(0)
         special = set(vlm.tokenizer.all_special_ids) | set(vlm.placeholder_ids)
         size = min(len(vlm.tokenizer), vlm.base.get_input_embeddings().weight.shape[0])
+        # no id may mean a picture or an end; some tables have more rows than the tokenizer has ids
         usable = [item for item in range(size) if item not in special]
         ids = [usable[item] for item in torch.randint(len(usable), (28,), generator=draw).tolist()]
+        # two prompts of different lengths, so that one is padded, and branches of different ones
         prompts = [Encoded(ids[:9]), Encoded(ids[9:14])]
         branches = [[ids[14:17], ids[17:19], ids[19:23]], [ids[23:24], ids[24:28]]]
         counts = [[len(branch) for branch in group] for group in branches]

@@ -176,7 +176,6 @@ class Vlm(nn.Module):
             image, tokens = self.tower.encode(location, where, is_among_several=len(images) > 1)
             encoded_images.append(image)
             text += tokens + piece
-        # behind the rendered text, so that the prompt's own ids stay those of the processor
         thought_ids = self._chat.closed_thought_ids() if closes_thought else []
         ids = self._chat.prompt_ids(text) + thought_ids
         answer_ids = [] if answer is None else self._chat.answer_ids(answer)
@@ -205,7 +204,6 @@ class Vlm(nn.Module):
         )
         device = self.device
         inputs = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
-        # row by row, as their places follow each other in the ids
         features = [self.tower.features(image) for row in rows for image in row.images]
         types = token_types(self, ids, attention)
         inputs |= {name: value.to(device) for name, value in types.items()}
@@ -218,9 +216,8 @@ class Vlm(nn.Module):
             logits (N, V), the answer's token ids (N,), and the row of each (N,).
         """
         hidden = self.core(**batch.inputs, use_cache=False).last_hidden_state
-        predicts = batch.answer_mask[:, 1:]  # the token before an answer's token predicts it
+        predicts = batch.answer_mask[:, 1:]  # (B, L − 1): a token predicts the one behind it
         logits = self.base.get_output_embeddings()(hidden[:, :-1][predicts])
-        # `predicts` is (B, L − 1): shifted alike, the ids are the tokens that are predicted
         return logits, batch.inputs["input_ids"][:, 1:][predicts], predicts.nonzero()[:, 0]
 
     # -- training ---------------------------------------------------------------------------------

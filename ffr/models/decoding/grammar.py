@@ -68,6 +68,7 @@ class GrammarGuide:
     def note(self, token: torch.Tensor) -> None:
         """Takes the token (rows,) that each answer goes on with."""
         pieces = self._pieces
+        # one copy from the device for all rows
         for row, item in enumerate(token.tolist()):
             if not self._closed[row]:
                 piece = pieces.get(item)
