@@ -82,7 +82,8 @@ def run(
         found = found.limited_to(limit)
     rows = found.rows_of(only)
     say(
-        f"Suite {found.name}: {counted(len(rows), 'row')} on {counted(len(found.datasets), 'data set')}; results folder "
+        f"Suite {found.name}: {counted(len(rows), 'row')} on "
+        f"{counted(len(found.datasets), 'data set')}; results folder "
         f"{folder}"
     )
     for line in _servers(found, only):

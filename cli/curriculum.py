@@ -151,7 +151,8 @@ def score(
     PlainConsole().print(_level_table(scored.difficulties))
     if scored.num_failed:
         say(
-            f"{counted(scored.num_failed, 'item')} could not be answered, scored as wrong; the same command "
+            f"{counted(scored.num_failed, 'item')} could not be answered, scored as wrong; the "
+            "same command "
             "asks again"
         )
     say(f"Table: {scored.folder / DIFFICULTY_FILE}  ·  picture: {scored.folder / 'scatter.png'}")

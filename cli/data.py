@@ -1,4 +1,4 @@
-"""`ffr data`: its commands check, example, stats, sample and download; the others are in `data_files`."""
+"""`ffr data`: check, example, stats, sample, download; the others are in `data_files`."""
 
 from __future__ import annotations
 
@@ -280,7 +280,8 @@ def download(
             progress=progress,
         )
     say(
-        f"{result.folder}: {counted(result.num_files, 'file')} from {counted(result.num_bytes, 'byte')}"
+        f"{result.folder}: {counted(result.num_files, 'file')} from "
+        f"{counted(result.num_bytes, 'byte')}"
     )
     say(f"SHA-256 {result.sha256} ({'as required' if sha256 else 'recorded; none was required'})")
     for split in NAMED_SETS[name].splits:

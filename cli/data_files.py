@@ -264,7 +264,8 @@ def build(
     )
     count = _write(target, made, "ms-swift", template, query_position, False)
     say(
-        f"{target}: {counted(count, 'example')} from {counted(len(short), 'short dialogue')} (seed {seed})"
+        f"{target}: {counted(count, 'example')} from {counted(len(short), 'short dialogue')} "
+        f"(seed {seed})"
     )
     has_images = any(line.images for item in short for line in item.utterances)
     _note_outside_pictures(target, examples.image_root, has_images)
@@ -329,7 +330,8 @@ def _note_outside_pictures(target: Path, image_root: Path, has_images: bool) -> 
     """Says where the pictures of a new file lie, if not below its folder."""
     if has_images and not image_root.resolve().is_relative_to(target.parent.resolve()):
         say(
-            f"Note: its pictures stay in {image_root}, outside the folder of {target.name}; pages and "
+            f"Note: its pictures stay in {image_root}, outside the folder of {target.name}; "
+            "pages and "
             "servers are given such pictures with --outside-pictures alone"
         )
 

@@ -96,7 +96,7 @@ def _score_file(call: EvalCall, file: Path, say: Say) -> None:
 
 
 def _evaluate_file(call: EvalCall, file: Path, say: Say) -> tuple[Results, Path]:
-    """Scores the answers of a file against the data that is named, and tells where the results lie."""
+    """Scores the answers of a file against the named data; tells where the results lie."""
     from ffr.data.catalog import load_dataset
     from ffr.retrieval.submitted import SubmittedRetriever
 

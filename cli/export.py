@@ -21,14 +21,17 @@ def export() -> None:
     "--model",
     required=True,
     metavar="MODEL",
-    help="A run, a folder, a hub id, or `tiny`; for encoders also `tiny-clip`.",
+    help="A run, a folder, a hub id, or `tiny`; for encoders also `tiny-clip`; for --part reader "
+    "`reader` or a reader's run.",
 )
 @click.option(
     "--part",
-    type=click.Choice(["vision", "text", "image", "fragment", "all"]),
+    type=click.Choice(["vision", "text", "image", "fragment", "reader", "all"]),
     required=True,
     help="vision: the tower of an image-text model; text, image: those of an encoder (text alone "
-    "for sentence encoders); fragment: both in one graph; all: what the model has, each in a folder "
+    "for sentence encoders); fragment: both in one graph; reader: a reader's networks, from its "
+    "encoder's vectors on; all: what the model has, each in a "
+    "folder "
     "of its name.",
 )
 @click.option(
@@ -82,7 +85,7 @@ def onnx(
     from ffr.errors import UsageError
     from ffr.exports.onnx import DEFAULT_OPSET, DType, export_all, export_onnx
     from ffr.exports.plans import Part
-    from ffr.runs import resolve_model
+    from ffr.runs import is_reader, resolve_model
 
     if model.startswith(tuple(VLM_PREFIXES)):
         raise UsageError(
@@ -103,6 +106,16 @@ def onnx(
         "opset": DEFAULT_OPSET if opset is None else opset,
         "replace": replace,
     }
+    if part == "reader" or is_reader(model):
+        if part != "reader" or not is_reader(model):
+            raise UsageError(
+                f"{model} has no part {part}: a reader has the part reader, and no other model has"
+            )
+        _tell(
+            out,
+            export_onnx(resolve_model(model).location, "reader", out, adapter=adapter, **settings),
+        )
+        return
     if part == "all":
         if adapter is not None:
             raise UsageError("--adapter goes with --part vision")
@@ -112,7 +125,8 @@ def onnx(
         for each, content in found.items():
             _tell(out / each, content)
         say(
-            f"{out}: {', '.join(found)}  ·  next: ffr export bench {quote(str(out / next(iter(found))))}"
+            f"{out}: {', '.join(found)}  ·  next: ffr export bench "
+            f"{quote(str(out / next(iter(found))))}"
         )
         return
     location = resolve_model(model).location if part == "vision" else model
@@ -187,11 +201,17 @@ def bench(
     out: Path | None,
 ) -> None:
     """Measure an export beside the model it came from, in turns."""
+    from ffr.errors import UsageError
     from ffr.exports.benchmark import Load, as_table, run_bench
     from ffr.exports.runtime import check_folder
     from ffr.runs import resolve_model
 
     info = check_folder(folder)
+    if info.part == "reader":
+        raise UsageError(
+            f"{folder} is the head of a reader, whose time is its encoder's; measure the export of "
+            "that (--part text)"
+        )
     source = model or str(info.content["source"]["model"])
     if info.part == "vision":
         source = resolve_model(source).location

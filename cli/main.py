@@ -36,6 +36,8 @@ _COMMANDS = {
     "report": ("ffr.cli.report", "report", "Write an evaluation as a web page to look at."),
     "show": ("ffr.cli.show", "show", "Print a dialogue with what is true and what was found."),
     "runs": ("ffr.cli.runs", "runs", "List training runs, look at one, clear away what failed."),
+    "card": ("ffr.cli.card", "card", "Write figures into a model's card, or check every digit."),
+    "push": ("ffr.cli.push", "push", "Upload a run's model with its card to the hub."),
     "export": ("ffr.cli.export", "export", "Write a tower or an encoder as ONNX, and measure it."),
     "data": ("ffr.cli.data", "data", "Check, count, convert, build and download dialogue files."),
     "doctor": ("ffr.cli.doctor", "doctor", "Show versions, devices and data, and what is missing."),

@@ -1,4 +1,4 @@
-"""Encoders and vision towers as ONNX, and exports at work: `ffr.exports.load(folder).embed(texts=…)`."""
+"""Encoders and vision towers as ONNX, and at work: `ffr.exports.load(folder).embed(texts=…)`."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

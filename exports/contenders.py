@@ -143,7 +143,8 @@ def prepare(name: str, load: Load) -> Contender:
         return Contender(lambda calls: [of(**call).pooler_output for call in calls], about)
     core, run = _torch_call(info.part, load)
     if info.dtype == "fp16":
-        core.half()  # bytes have no counterpart in eager torch; an int8 export stands beside float32
+        # bytes have no counterpart in eager torch; an int8 export stands beside float32
+        core.half()
     if name == "compile":
         run = torch.compile(run, dynamic=True)
 

@@ -1,6 +1,7 @@
 """Exported encoders at work without torch and transformers: texts and pictures in, arrays out.
 
-What it takes beside ffr is `onnxruntime`, `numpy`, `tokenizers` for texts and `pillow` for pictures.
+What it takes beside ffr is `onnxruntime`, `numpy`, `tokenizers` for texts and `pillow` for
+pictures.
 Shapes: n texts, pictures or fragments; H the width of the encoder's space.
 """
 

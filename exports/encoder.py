@@ -1,4 +1,4 @@
-"""Exported parts of an encoder at work, with the same preparation of texts and pictures as transformers' model gets."""
+"""Exported parts of an encoder at work, with the preparation that transformers' model gets."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def encoder_parts(model: str | Path) -> tuple[str, ...]:
 
 
 class OnnxTowers:
-    """Stands where `ffr.embedding.DualEncoder` holds transformers' model, so that texts and pictures are prepared by the very same code.
+    """Stands where `ffr.embedding.DualEncoder` holds transformers' model.
+
+    So texts and pictures are prepared by the very same code.
 
     Args:
         parts: The exported parts, by name; one may be missing.
@@ -96,6 +98,7 @@ class OnnxTowers:
                 "other"
             )
         arrays = {name: value.numpy() for name, value in inputs.items()}
+        # all inputs have a row for each text or image
         size = len(next(iter(arrays.values())))
         rows = [
             self.parts[part].run(
@@ -103,6 +106,7 @@ class OnnxTowers:
             )
             for start in range(0, size, self.batch_size)
         ]
+        # the last piece may be smaller: the graph takes any number of rows
         joined = np.concatenate([row["embeddings"] for row in rows])
         return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(joined))
 
@@ -148,6 +152,7 @@ class OnnxEncoder(DualEncoder):
 
     def _inputs(self, model: OnnxModel, parts: Parts) -> Arrays:
         """A fragment's inputs, without rows for a kind that it lacks."""
+        # a sum knows no order, so the kinds may be taken apart
         texts = [part for part in parts if isinstance(part, str)]
         images = [part for part in parts if not isinstance(part, str)]
         given: dict[str, Tensor] = {}

@@ -1,4 +1,6 @@
-"""Exports a vision tower or an encoder to ONNX, checks it against torch, and only then puts it in its place.
+"""Exports a vision tower or an encoder to ONNX.
+
+It is checked against torch, and only then put in its place.
 
 The steps: load the model (adapters merged), put the part into a module of ours
 (`ffr.exports.plans`), trace it with sizes left open, save it beside
@@ -50,6 +52,7 @@ from ffr.exports.plans import (
     plan_sentence_encoder,
     plan_vision,
 )
+from ffr.exports.reader_head import plan_reader
 from ffr.exports.readme import PROCESSORS, readme_of
 from ffr.exports.reference import write_reference
 from ffr.exports.runtime import FORMAT, GRAPH_FILE, INFO_FILE, file_digest, open_session
@@ -57,12 +60,13 @@ from ffr.exports.vision_towers import QwenTower
 from ffr.files import remove, replaced_folder, temporary_folder, write_json, write_text
 from ffr.models.loading import load_vlm
 from ffr.models.vlm import Vlm
+from ffr.reader.model import Reader
 
 DType = Literal["fp32", "fp16", "int8"]
 
 DEFAULT_OPSET = 20
 OPSETS = range(18, 24)
-"""Versions of the standard operators that torch's exporter writes and that these graphs were tried with."""
+"""Versions of the standard operators that torch's exporter writes, tried with these graphs."""
 
 MAX_INLINE_BYTES = 1_900_000_000
 """Weights beyond this lie beside the graph: a protocol buffer ends at 2 GB."""
@@ -79,11 +83,14 @@ def export_onnx(
     opset: int = DEFAULT_OPSET,
     replace: bool = False,
 ) -> dict[str, Any]:
-    """Exports a part of a model into a folder, which appears whole, or not at all where the graph is not right.
+    """Exports a part of a model into a folder.
+
+    It appears whole, or not at all where the graph is not right.
 
     Args:
-        model: A folder or a hub id; for `vision` also `tiny`, for the others `tiny-clip`.
-        part: vision, text, image or fragment.
+        model: A folder or a hub id; for `vision` also `tiny`, for encoders `tiny-clip`; for
+            `reader` the folder of one.
+        part: vision, text, image, fragment or reader.
         out: The folder to write.
         adapter: Folder of a peft adapter, merged into the model first; for `vision`.
         dtype: fp32; fp16 (weights and arithmetic); int8 (weights, and activations call by call).
@@ -101,6 +108,10 @@ def export_onnx(
             written.
     """
     _check_call(out, dtype, opset, replace)
+    if part == "reader":
+        return _export_reader(
+            str(model), out, adapter, dtype, device=device, opset=opset, replace=replace
+        )
     if part == "vision":
         vlm = load_vlm(model, adapter=adapter)
         if adapter is not None:
@@ -121,6 +132,18 @@ def export_onnx(
         dual = load_dual(model, part=part)
         plan = plan_fragment(dual) if part == "fragment" else plan_encoder(dual, "image")
     return export_plan(plan, out, dtype=dtype, device=device, opset=opset, replace=replace)
+
+
+def _export_reader(
+    model: str, out: Path, adapter: Path | None, dtype: DType, **options: Any
+) -> dict[str, Any]:
+    """Exports the head of a reader's folder."""
+    if adapter is not None or dtype != "fp32":
+        raise UsageError(
+            "the reader part, a small network, is exported in fp32 and has no adapter; leave "
+            "--adapter and --dtype out (its encoder is exported with --part text --dtype int8)"
+        )
+    return export_plan(plan_reader(Reader.load(model), model), out, dtype=dtype, **options)
 
 
 def export_all(
@@ -247,7 +270,7 @@ def _put_in_place(out: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's progress, and without its remarks on operators of packages that are not here."""
+    """Without the exporter's progress and its remarks on operators of packages not here."""
     names = ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:

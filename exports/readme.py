@@ -48,9 +48,13 @@ def readme_of(plan: Plan, content: dict[str, Any], folder: Path, plain: str | No
     a_call = {
         "vision": "A call takes one image.",
         "fragment": "A call takes the texts and images of one fragment; one kind may have no rows.",
+        "reader": "A call takes the vectors of a dialogue and of any number of queries on it.",
     }.get(plan.part, "A call takes any number of items.")
     without_ffr = (
-        "Without ffr its inputs are made by the model's own preparation in transformers, whose files "
+        "Its inputs are vectors of the encoder that it names, whose text part is an export of its own."
+        if plan.part == "reader"
+        else "Without ffr its inputs are made by the model's own preparation in transformers, whose "
+        "files "
         "lie here."
         if plain is None
         else f"""Without ffr it needs `onnxruntime`, `numpy`, and `tokenizers` for texts, `pillow` for pictures:
@@ -100,7 +104,7 @@ Processors: {content["processors"]}. On a processor where it is opened for the f
 refuses the export where its outputs are not those that lie there (allowed: difference {content["reference"]["max_difference"]:.2g}, cosine
 {content["reference"]["min_cosine"]:.5f}).
 
-Measure its speed with `ffr export bench` on this folder. Versions and checksums stand in `{INFO_FILE}`.
+{"" if plan.part == "reader" else "Measure its speed with `ffr export bench` on this folder. "}Versions and checksums stand in `{INFO_FILE}`.
 """
 
 

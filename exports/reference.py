@@ -1,4 +1,6 @@
-"""The call that an export brings with it, and its comparison on every processor that the export meets for the first time.
+"""The call that an export brings with it.
+
+It is compared on every processor that the export meets for the first time.
 
 What an export gives where it was made is known to be right. Sums are made by other instructions on
 another processor, and one that makes them wrong says nothing of it; so one call and its outputs lie

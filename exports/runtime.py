@@ -269,13 +269,13 @@ class OnnxModel:
         return found
 
     def warm_up(self) -> Arrays:
-        """Runs a small input, so that the first call is not the one that allocates and, on a GPU, compiles."""
+        """Runs a small input, so that no later call has to allocate and, on a GPU, compile."""
         return self.run({name: example_array(entry) for name, entry in self.info.warm_up.items()})
 
     # -- vision towers -----------------------------------------------------------------------------
 
     def image_features(self, inputs: Mapping[str, Any]) -> list[Arrays]:
-        """The features of each image, from what the model's image processor gives for one or several.
+        """The features of each image, from what the image processor gives for one or several.
 
         Args:
             inputs: The processor's output, as tensors or arrays.
@@ -295,7 +295,7 @@ def example_array(entry: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Arrays]:
-    """Cuts an image processor's output into calls of one image each, with what else the graph takes.
+    """Cuts an image processor's output into calls of one image, with what else the graph takes.
 
     Args:
         kind: The model's architecture, by transformers' name.
@@ -310,6 +310,7 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
     calls: list[Arrays] = []
     if "image_grid_thw" in inputs:
         grids = np.asarray(inputs["image_grid_thw"])
+        # the patches of all images lie one after the other, as many of each as its grid has
         ends = np.cumsum(grids.prod(-1))
         if (grids < 1).any() or ends[-1] != len(pixels):
             raise ModelError(
@@ -328,6 +329,7 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
             if "num_patches" in inputs
             else np.ones(len(pixels), np.int64)
         )
+        # likewise the tiles
         ends = np.cumsum(counts)
         calls = [
             {"pixel_values": pixels[end - count : end]}
@@ -352,6 +354,7 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
     else:
         masks = inputs.get("pixel_attention_mask")
         for number, image in enumerate(pixels):
+            # tiles of nothing but zeros fill the batch up; of a black picture the first stays
             kept = image.reshape(len(image), -1).any(-1)
             kept[0] |= not kept.any()
             if masks is not None and not np.asarray(masks)[number][kept].all():
@@ -369,6 +372,7 @@ def num_tiles(image_size: tuple[int, int], settings: TileSettings) -> int:
     height, width = (
         int(length) for length in select_best_resolution(image_size, settings.pinpoints)
     )
+    # rounded up
     return -(-height // settings.tile_pixels) * -(-width // settings.tile_pixels) + 1
 
 
@@ -379,7 +383,9 @@ def load_onnx(
     num_threads: int | None = None,
     warm_up: bool = True,
 ) -> OnnxModel:
-    """Opens an exported folder, and on a processor that it meets for the first time looks whether it is right there.
+    """Opens an exported folder.
+
+    On a processor that it meets for the first time it looks whether it is right there.
 
     Args:
         folder: What `ffr export onnx` wrote.

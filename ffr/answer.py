@@ -230,7 +230,8 @@ def parse_lenient(
         num_utterances: Number of utterances of the dialogue; None to leave ids unchecked.
         num_images: Number of images of the dialogue; None to leave ids unchecked.
 
-    >>> answer = parse_lenient("Sure: <|utt_ids_start|>[3, 3, 99<|img_ids_start|>[0]", num_utterances=5)
+    >>> said = "Sure: <|utt_ids_start|>[3, 3, 99<|img_ids_start|>[0]"
+    >>> answer = parse_lenient(said, num_utterances=5)
     >>> answer.fragment
     Fragment(utterance_ids=(3,), image_ids=(0,))
     >>> answer.problems
@@ -257,7 +258,7 @@ def parse_lenient(
 
 
 def _read_whole(text: str) -> Fragment | None:
-    """The answer in a response that is nothing else but perhaps a thought before it, of any style."""
+    """The answer in a response that is nothing else but perhaps a thought before it."""
     said = text.lstrip()
     opened = next((start for start, _ in THOUGHT_TAGS if said.startswith(start)), None)
     said = text if opened is None else said.removeprefix(opened)
@@ -326,7 +327,7 @@ class AnswerGrammar:
     True
     >>> grammar.allows("<|utt_ids_start|>[1, 0"), grammar.allows("<|utt_ids_start|>[12")
     (False, False)
-    >>> grammar.is_complete("<|utt_ids_start|>[1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    >>> grammar.is_complete(format_answer(Fragment((1,))))
     True
     """
 
@@ -415,7 +416,7 @@ def read_response(response: str) -> LenientAnswer:
     wrong one does, and what is no id at all as a number that no dialogue has; they are wrong, not
     malformed (`LenientAnswer.within` names them).
 
-    >>> read = read_response("<|utt_ids_start|>[3, 3, 99]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>")
+    >>> read = read_response(format_answer(Fragment((3, 99))).replace("3", "3, 3"))
     >>> read.fragment, read.is_well_formed
     (Fragment(utterance_ids=(3, 99), image_ids=()), False)
     """
@@ -455,7 +456,7 @@ def parse(text: str, *, strict: bool = False) -> Fragment:
     >>> parse("lines 0 and 3", strict=True)
     Traceback (most recent call last):
         ...
-    ValueError: 'lines 0 and 3' is no well-formed answer: not in the answer format, no utterance ids, no image ids
+    ValueError: 'lines 0 and 3' is no well-formed answer: not in the answer format, ...
     """
     if not isinstance(text, str):
         raise ValueError(f"{described(text)} is no answer; give the text that a model has written")

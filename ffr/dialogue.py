@@ -106,7 +106,8 @@ class Dialogue:
 
     In a notebook it shows itself as a table.
 
-    >>> chat = Dialogue("d1", (Utterance("user1", ("hi",)), Utterance("user2", (Image("a.png"), Image("b.png")))))
+    >>> pictures = Utterance("user2", (Image("a.png"), Image("b.png")))
+    >>> chat = Dialogue("d1", (Utterance("user1", ("hi",)), pictures))
     >>> len(chat.utterances), len(chat.images), chat.image_utterance_ids
     (2, 2, (1, 1))
     """
@@ -410,7 +411,8 @@ class Example:
         A picture stands behind the words of its utterance. Utterances without words give no text,
         and ids that the dialogue does not have give nothing.
 
-        >>> chat = Dialogue("d", (Utterance("a", ("look", Image("cat.png"))), Utterance("b", ("nice",))))
+        >>> look = Utterance("a", ("look", Image("cat.png")))
+        >>> chat = Dialogue("d", (look, Utterance("b", ("nice",))))
         >>> [str(part) for part in Example(chat, "cat").parts(Fragment((1, 0), (0,)))]
         ['look', 'cat.png', 'nice']
         """

@@ -1,4 +1,4 @@
-"""How dialogues, data and results show themselves in a notebook: small tables, all words escaped."""
+"""How dialogues, data and results show themselves in a notebook: tables, all words escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands for texts, pictures and fragments that become vectors: read in one place, without torch."""
+"""What stands for texts, pictures and fragments that become vectors; read without torch."""
 
 from __future__ import annotations
 

@@ -95,7 +95,8 @@ def render_dialogue(dialogue: Dialogue) -> str:
 
     A line is `<|utt_id_start|>0<|utt_id_end|> speaker: text`.
 
-    >>> print(render_dialogue(Dialogue("d", (Utterance("User1", ("hi",)), Utterance("B", (Image("a.png"),))))), end="")
+    >>> lines = (Utterance("User1", ("hi",)), Utterance("B", (Image("a.png"),)))
+    >>> print(render_dialogue(Dialogue("d", lines)), end="")
     <|utt_id_start|>0<|utt_id_end|> user1: hi
     <|utt_id_start|>1<|utt_id_end|> b: <|img_id_start|>0<|img_id_end|><image>
     """
@@ -275,13 +276,15 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
             other than of images, …
 
     >>> chat = Dialogue("d", (Utterance("user1", ("hi ", Image("a.png"))),))
-    >>> parse_user_prompt(render(chat, "a picture").user, chat.images) == ("a picture", chat.utterances)
+    >>> read = parse_user_prompt(render(chat, "a picture").user, chat.images)
+    >>> read == ("a picture", chat.utterances)
     True
     """
     queries = list(_QUERY_SPAN.finditer(user))
     if len(queries) != 1:
         raise DataError(
-            f"the prompt has {counted(len(queries), 'query')} between {QUERY_START} and {QUERY_END}; it "
+            f"the prompt has {counted(len(queries), 'query')} between {QUERY_START} and "
+            f"{QUERY_END}; it "
             "needs one"
         )
     query = queries[0]
@@ -357,7 +360,8 @@ def parse_user_prompt(user: str, images: tuple[Image, ...]) -> tuple[str, tuple[
         utterances.append(utterance)
     if image_id != len(images):
         raise DataError(
-            f"the prompt has {image_id} {IMAGE_MARK} but the record has {counted(len(images), 'image')}; "
+            f"the prompt has {image_id} {IMAGE_MARK} but the record has "
+            f"{counted(len(images), 'image')}; "
             "correct one of the two"
         )
     if user.count(IMAGE_MARK) != image_id:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,6 +17,8 @@ PACKAGES = (
     "tokenizers", "safetensors", "numpy", "pillow",
 )  # fmt: skip
 """The packages whose versions can change a result."""
+
+_GIT_SECONDS = 5
 
 
 def versions() -> dict[str, str]:
@@ -41,6 +44,24 @@ def _versions() -> tuple[tuple[str, str], ...]:
 def command() -> list[str]:
     """The command line of this process, its first word without the folder."""
     return [sys.argv[0].replace("\\", "/").rpartition("/")[2], *sys.argv[1:]]
+
+
+@functools.cache
+def git_hash() -> str | None:
+    """The commit of the working folder's repository; None where there is none, or no git."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            capture_output=True,
+            encoding="ascii",
+            errors="replace",
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = done.stdout.strip()
+    return found if done.returncode == 0 and found.isalnum() else None
 
 
 def now() -> str:

@@ -15,7 +15,7 @@ from ffr.runs import READER, RECORD_FILE, RunRecord, is_unbegun
 Seen = Literal["running", "stopped", "interrupted", "failed", "finished", "unbegun", "unreadable"]
 """As a run's own status, but `stopped` where no process works on what says that it is running."""
 _BEST = (("val_joint_f1", max), ("val_utterance_f1", max), ("reward", max), ("loss", min))
-"""What a run is judged by: the first of these figures that it has, and which end of it is better."""
+"""What a run is judged by: the first of these that it has, and which end of it is better."""
 _KEPT = ("adapter", "merged", READER, "eval")
 """Folders of a run that somebody may still want."""
 

@@ -171,7 +171,8 @@ def is_url(location: str | Path) -> bool:
 
     Addresses are those of the web, `file:`, and a picture in itself, `data:`.
 
-    >>> [is_url(text) for text in ("https://example.org/a.png", "data:image/png;base64,aa", "images/a.png", "C:/a.png")]
+    >>> locations = ("https://example.org/a.png", "data:image/png;base64,aa", "a/b.png", "C:/a.png")
+    >>> [is_url(text) for text in locations]
     [True, True, False, False]
     """
     return _ADDRESS.match(str(location)) is not None

@@ -1,4 +1,4 @@
-"""The numbers in a list of ids as models write it: ids, and what is written like one and is none."""
+"""The numbers in a list of ids as models write it: ids, and what looks like one and is none."""
 
 from __future__ import annotations
 

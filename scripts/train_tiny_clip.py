@@ -41,8 +41,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from ffr.data.dataset import open_dataset
 from ffr.data.sample.generate import SAMPLE_NAMES, write_sample
-from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS, Topic
-from ffr.data.sample.pictures import draw
+from ffr.world.lexicon import LANGUAGES, TOPICS, WORDINGS, Topic
+from ffr.world.pictures import draw
 
 END, PAD, START = "<|end|>", "<|pad|>", "<|start|>"
 CONTEXT, IMAGE_SIDE, PATCH = 77, 56, 14

@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.terminal": {"ffr.text"},
     "ffr.text": set(),
     "ffr.notebook": {"ffr.text"},
+    "ffr.hub": {"ffr.errors", "ffr.text"},
     "ffr.parts": {"ffr.images", "ffr.text"},
     "ffr.model_files": {"ffr.errors", "ffr.files", "ffr.text"},
     "ffr.run_log": {"ffr.files"},
@@ -62,8 +63,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.run_summary": {"ffr.errors", "ffr.files", "ffr.run_log", "ffr.runs"},
     "ffr.settings": {"ffr.errors", "ffr.runs", "ffr.shipped", "ffr.text"},
     "ffr.shipped": set(),
+    "ffr.world": set(),
     "ffr.metrics": {"ffr.answer", "ffr.dialogue", "ffr.text"},
-    "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook"},
+    "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook", "ffr.world"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
     | {
@@ -85,6 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.models",
         "ffr.parts",
         "ffr.provenance",
+        "ffr.reader",
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
     "ffr.reader": _DOORS | {"ffr.files", "ffr.model_files"},
@@ -181,6 +184,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.evaluation",
         "ffr.files",
         "ffr.images",
+        "ffr.markup",
         "ffr.metrics",
         "ffr.notebook",
         "ffr.provenance",
@@ -459,7 +463,7 @@ def test_the_guard_sees_a_path_that_is_not_here() -> None:
 
 HELP_PAGES = [
     [], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
-    ["compare"], ["gate"], ["report"], ["show"], ["export"], ["export", "onnx"], ["export", "bench"],
+    ["compare"], ["gate"], ["report"], ["show"], ["card"], ["push"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["runs"], ["runs", "list"], ["runs", "show"], ["runs", "clean"], ["data"],
     *(["data", name] for name in ("check", "example", "import", "stats", "convert", "build", "sample", "download")),

@@ -97,7 +97,8 @@ def build_long(
         DataError: where there are too few topics.
 
     >>> lines = lambda word: (Utterance("a", (word,)), Utterance("b", (word,)))
-    >>> short = [ShortDialogue(topic, lines(topic), (f"about {topic}",)) for topic in ("tea", "cars", "rain")]
+    >>> topics = ("tea", "cars", "rain")
+    >>> short = [ShortDialogue(topic, lines(topic), (f"about {topic}",)) for topic in topics]
     >>> examples = list(build_long(short, num_topics=3, interleaved_share=0, absent_share=0))
     >>> len(examples), [example.fragment.utterance_ids for example in examples]
     (3, [(0, 1), (2, 3), (4, 5)])
@@ -106,7 +107,8 @@ def build_long(
     needed = num_topics + (1 if absent_share > 0 else 0)
     if len(topics) < needed:
         raise DataError(
-            f"the short dialogues have {counted(len(topics), 'topic')}; {needed} are needed to join "
+            f"the short dialogues have {counted(len(topics), 'topic')}; {needed} are needed to "
+            "join "
             f"{num_topics}" + (" and ask for an absent one" if absent_share > 0 else "")
         )
     chance = random.Random(seed)

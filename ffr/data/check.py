@@ -64,7 +64,7 @@ class CheckReport:
         return not self.errors
 
     def alike_errors(self) -> list[list[Fault]]:
-        """The faults in groups of those that differ in names and numbers only, in order of the first."""
+        """The faults in groups that differ in names and numbers only, in order of the first."""
         groups: dict[str, list[Fault]] = {}
         for fault in self.errors:
             key = f"{fault.kind} {_NAME_OR_NUMBER.sub('', fault.message)}"
@@ -213,7 +213,8 @@ class _Names:
                 place = self._records.where(first)
                 yield self._warning(
                     "pair-renamed",
-                    f'the same dialogue with the same query stands at {place} as "{name}", and counts twice; remove one',
+                    f'the same dialogue with the same query stands at {place} as "{name}", and '
+                    "counts twice; remove one",
                 )
 
     @staticmethod

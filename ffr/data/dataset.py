@@ -320,7 +320,8 @@ def data_fingerprint(examples: Iterable[Example]) -> str:
 
     >>> from ffr.dialogue import Dialogue, Utterance
     >>> chat = Dialogue("d", (Utterance("a", ("hi",)),))
-    >>> data_fingerprint([Example(chat, "greeting")]) == data_fingerprint([Example(chat, "farewell")])
+    >>> one, other = ([Example(chat, query)] for query in ("greeting", "farewell"))
+    >>> data_fingerprint(one) == data_fingerprint(other)
     False
     """
     return data_identity(examples).fingerprint

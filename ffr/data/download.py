@@ -177,7 +177,8 @@ def fetch(
         failures = 1 if got > had else failures + 1
         if failures > num_retries:
             raise DataError(
-                f"the download failed at {counted(got, 'byte')} ({reason}); run the command again to go on "
+                f"the download failed at {counted(got, 'byte')} ({reason}); run the command "
+                "again to go on "
                 "from there",
                 where=_shown_url(url),
             )
@@ -212,7 +213,8 @@ def _fetch_once(url: str, part: Path, max_bytes: int, progress: Progress | None)
         begin, total = _extent(response, have)
         if total is not None and total > max_bytes:
             raise DataError(
-                f"the archive has {counted(total, 'byte')}, more than the {max_bytes:,} allowed; raise "
+                f"the archive has {counted(total, 'byte')}, more than the {max_bytes:,} allowed; "
+                "raise "
                 "--max-gigabytes",
                 where=_shown_url(url),
             )
@@ -417,7 +419,8 @@ class _Header(tarfile.TarInfo):
         header = super().frombuf(buf, encoding, errors)
         if header.type in _NAME_TYPES and header.size > MAX_NAME_BYTES:
             raise _HeaderError(
-                f"the archive holds a name of {counted(header.size, 'byte')}; it is not unpacked, is it the "
+                f"the archive holds a name of {counted(header.size, 'byte')}; it is not "
+                "unpacked, is it the "
                 "right one?"
             )
         return header

@@ -63,9 +63,8 @@ def _read_tables(paths: Sequence[Path], choices: ImportChoices) -> Imported:
         words = ", ".join(f"{shown(given)} for {wanted}" for wanted, given in columns.items())
         notes.append(f"{name}: took the column {words}")
     if summary.num_unasked:
-        notes.append(
-            f"{counted(summary.num_unasked, 'dialogue has no query, and is', 'dialogues have no query, and are')} left out"
-        )
+        one, many = "dialogue has no query, and is", "dialogues have no query, and are"
+        notes.append(f"{counted(summary.num_unasked, one, many)} left out")
     if summary.kept:
         notes.append(f"kept beside them, but not used: {', '.join(summary.kept)}")
     return Imported(examples, notes)

@@ -112,7 +112,8 @@ def dataset_stats(examples: Iterable[Example]) -> DatasetStats:
 
     >>> from ffr.dialogue import Fragment, Utterance
     >>> chat = Dialogue("d", tuple(Utterance(name, ("a word",)) for name in "abab"))
-    >>> stats = dataset_stats([Example(chat, "one", Fragment((1, 2))), Example(chat, "none", Fragment())])
+    >>> answered = {"one": Fragment((1, 2)), "none": Fragment()}
+    >>> stats = dataset_stats([Example(chat, *item) for item in answered.items()])
     >>> stats.num_dialogues, stats.num_empty_answers, stats.density.mean, stats.languages
     (1, 1, 0.5, {'en': 1})
     """

@@ -68,7 +68,8 @@ def load_weights(name: str, *, device: str, unused: str | None = None, **options
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # its table of weights that are not used; a line of ours stands for it
+    # its table of weights that are not used; a line of ours stands for it
+    transformers_logging.set_verbosity_error()
     try:
         model, report = AutoModel.from_pretrained(
             name,
@@ -148,7 +149,7 @@ def fingerprint_of(model: Any, tokenizer: Any, settings: Mapping[str, Any]) -> s
 
 
 def weights_digest_of(model: Any) -> str:
-    """SHA-256 over the names, shapes and bytes of weights alone: the same with any library's version.
+    """SHA-256 over names, shapes and bytes of weights alone, whatever the library's version.
 
     Args:
         model: Weights by `state_dict()`.

@@ -18,6 +18,7 @@ from torch import Tensor
 from ffr.dialogue import FilePrompt
 from ffr.embedding.interface import check_parts
 from ffr.errors import DataError, ModelError, UsageError
+from ffr.models.chat import template_of
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 from ffr.parts import (
@@ -71,7 +72,7 @@ class PooledEncoder:
     def fingerprint(self) -> str:
         """SHA-256 over the model's fingerprints, tokenizer, template, types, pooling and device."""
         vlm = self._vlm
-        template = getattr(vlm.processor, "chat_template", None) or vlm.tokenizer.chat_template
+        template = template_of(vlm.processor, vlm.tokenizer)
         settings = [
             vlm.fingerprint,
             vlm.tower.fingerprint,
@@ -155,7 +156,8 @@ class PooledEncoder:
         limit = self._vlm.max_context
         if limit is not None and row.num_tokens > limit:
             raise DataError(
-                f"a text or fragment makes {counted(row.num_tokens, 'token')}, more than the {limit} of "
+                f"a text or fragment makes {counted(row.num_tokens, 'token')}, more than the "
+                f"{limit} of "
                 f"{self.name}; "
                 "cut it, or take a model with a longer context"
             )

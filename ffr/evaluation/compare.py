@@ -204,7 +204,10 @@ def check_comparable(first: Results, second: Results, names: tuple[str, str]) ->
 
 
 def _have_same_texts(first: Results, second: Results) -> bool:
-    """Whether texts and answers are the same, and it cannot be told whether the pictures are (a file of predictions alone)."""
+    """Whether texts and answers are the same, and of the pictures it cannot be told.
+
+    As of a file of predictions alone.
+    """
     texts = [results.data.get("text_fingerprint") for results in (first, second)]
     is_unknown = any(results.data.get("num_unread_images") for results in (first, second))
     return is_unknown and isinstance(texts[0], str) and texts[0] == texts[1]
@@ -213,7 +216,8 @@ def _have_same_texts(first: Results, second: Results) -> bool:
 def _data_words(results: Results) -> str:
     data = results.data
     part = f" {data['split']}" if data.get("split") else ""
-    return f"{data.get('dataset')}{part}, {counted(data.get('num_examples', 0), 'query')}, fingerprint {str(data['fingerprint'])[:12]}"
+    queries = counted(data.get("num_examples", 0), "query")
+    return f"{data.get('dataset')}{part}, {queries}, fingerprint {str(data['fingerprint'])[:12]}"
 
 
 def p_value(differences: npt.NDArray[np.float64]) -> float:

@@ -72,8 +72,10 @@ class Outcome:
             )
         change = self.value - self.baseline
         if self.is_passed:
-            return f"{shown}, {change:+.4f} against the baseline's {self.baseline:.4f}; a drop of {self.rule.bound:g} is allowed"
-        return f"{shown}, {-change:.4f} below the baseline's {self.baseline:.4f}; only {self.rule.bound:g} is allowed"
+            allowed = f"a drop of {self.rule.bound:g} is allowed"
+            return f"{shown}, {change:+.4f} against the baseline's {self.baseline:.4f}; {allowed}"
+        allowed = f"only {self.rule.bound:g} is allowed"
+        return f"{shown}, {-change:.4f} below the baseline's {self.baseline:.4f}; {allowed}"
 
 
 def parse_rule(kind: RuleKind, text: str) -> Rule:

@@ -24,7 +24,7 @@ from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import ScoreTable, malformed_note
 from ffr.files import replaced_file
 from ffr.prompt import IMG_ID_END, IMG_ID_START, UTT_ID_END, UTT_ID_START
-from ffr.provenance import command, now, versions
+from ffr.provenance import command, git_hash, now, versions
 from ffr.retrieval.answer_log import FAILURE
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
 from ffr.text import counted
@@ -169,6 +169,7 @@ def score_predictions(
             "started_at": started,
             "finished_at": now(),
             "versions": versions(),
+            "git_hash": git_hash(),
         },
         intervals=interval_table(rows, seed=seed),
     )
@@ -189,7 +190,8 @@ def read_truth(
         example: Its dialogue; None where that cannot be read: then the markers in its prompt tell
             the size, if there are any.
 
-    >>> read_truth({"labels": "<|utt_ids_start|>[3-7]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"}, None)[1]
+    >>> said = "<|utt_ids_start|>[3-7]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+    >>> read_truth({"labels": said}, None)[1]
     'no readable answer under "labels" (not in the answer format)'
     """
     given = {key: record[key] for key in ("labels", "solution") if record.get(key) is not None}
@@ -207,7 +209,8 @@ def read_truth(
             if size is not None and max(ids, default=-1) >= size:
                 return (
                     None,
-                    f'no readable answer under "{key}" ({word} {max(ids)} is none of the dialogue\'s {size})',
+                    f'no readable answer under "{key}" ({word} {max(ids)} is none of the '
+                    f"dialogue's {size})",
                 )
         found.append(Fragment.of(fragment.utterance_ids, fragment.image_ids))
     if found[0] != found[-1]:

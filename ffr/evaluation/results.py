@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ffr.errors import DataError
 from ffr.evaluation.figures import EXACT_MATCH, FIGURE_NAMES, SCORE_NAMES
+from ffr.evaluation.harness import HARNESS_KEYS, harness_keys
 from ffr.evaluation.scoring import SLICES
 from ffr.files import replaced_file
 from ffr.progress import Say
@@ -38,7 +39,7 @@ class Results:
         baselines: The figures of each trivial baseline on the same data.
         notes: What a reader must know beside the figures, in sentences.
         provenance: Versions, command and times; the only part that two runs of the same command
-            differ in.
+            differ in (and what `harness_keys` repeats of it).
         intervals: How sure the figures are, as `ffr.evaluation.bootstrap.interval_table` gives it;
             empty where none were computed.
         schema: Version of this form.
@@ -85,7 +86,8 @@ class Results:
         Raises:
             DataError: where a number is; such a result says nothing.
         """
-        return sealed_json(asdict(self))
+        content = asdict(self)
+        return sealed_json(content | harness_keys(content))
 
     def save(self, folder: Path) -> Path:
         """Writes `results.json` into a folder, whole or not at all, and tells where.
@@ -131,9 +133,8 @@ class Results:
                 where=str(path),
             )
         try:
-            _Form.model_validate(
-                {name: value for name, value in content.items() if name != "schema"}
-            )
+            ours = {name: value for name, value in content.items() if name not in HARNESS_KEYS}
+            _Form.model_validate({name: value for name, value in ours.items() if name != "schema"})
         except ValidationError as error:
             raise DataError(_fault_words(error), where=str(path)) from None
         has_broken_seal = is_seal_broken(data, content)
@@ -143,7 +144,7 @@ class Results:
                 f"is not what was written (its {_SEAL} says so); restore it, or evaluate again",
                 where=str(path),
             )
-        return cls(**content)
+        return cls(**ours)
 
 
 # -- the seal -----------------------------------------------------------------------------------
@@ -177,7 +178,8 @@ def sealed_json(content: dict[str, Any]) -> str:
         text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     except ValueError as error:
         raise DataError(
-            f"a figure is no finite number ({one_line(error)}); look for NaN in the model's weights or "
+            f"a figure is no finite number ({one_line(error)}); look for NaN in the model's "
+            "weights or "
             "the encoder's vectors"
         ) from error
     seal = _seal_of(text.encode("utf-8", "backslashreplace"), _NO_SEAL)
@@ -216,15 +218,15 @@ def results_meant(path: Path, say: Say) -> Path:
     Returns:
         The folder of that evaluation; the path as it is where it is no run, or one with several.
     """
-    found = [] if (path / RESULTS_FILE).exists() else _evaluations_of(path)
+    found = [] if (path / RESULTS_FILE).exists() else evaluations_of(path)
     if len(found) != 1:
         return path
     say(f"{path} has one evaluation, which is taken: {found[0]}")
     return found[0]
 
 
-def _evaluations_of(folder: Path) -> list[Path]:
-    """Where the results of a run are."""
+def evaluations_of(folder: Path) -> list[Path]:
+    """The folders of a run's evaluations."""
     try:
         return sorted(path.parent for path in folder.glob(f"eval/*/{RESULTS_FILE}"))
     except OSError:
@@ -233,7 +235,7 @@ def _evaluations_of(folder: Path) -> list[Path]:
 
 def _where_else(path: Path) -> str:
     """Where the results of a run are, or what writes them."""
-    found = _evaluations_of(path)
+    found = evaluations_of(path)
     if found:
         more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
         return (
@@ -366,6 +368,7 @@ class _Provenance(_Whole):
     started_at: Any = None
     finished_at: Any = None
     seconds: Any = None
+    git_hash: Any = None
     num_answers_resumed: Any = None
     versions: Any = None
     data_path: Any = None

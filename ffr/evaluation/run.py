@@ -24,7 +24,7 @@ from ffr.evaluation.per_query import QueryName, write_per_query
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import ScoreTable, malformed_note
 from ffr.progress import Progress
-from ffr.provenance import command, now, versions
+from ffr.provenance import command, git_hash, now, versions
 from ffr.retrieval.answer_log import FAILURE, ask_all, open_answer_log
 from ffr.retrieval.interface import Retriever, add_usage
 from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
@@ -155,6 +155,7 @@ def evaluate(
             "seconds": round(time.monotonic() - clock, 3),
             "num_answers_resumed": num_resumed,
             "versions": versions(),
+            "git_hash": git_hash(),
             **_places(dataset, examples),
         },
         intervals=interval_table(rows, seed=seed),
@@ -212,12 +213,14 @@ def _notes(
         )
     if answers["num_without_truth"]:
         notes.append(
-            f"{counted(answers['num_without_truth'], 'query has', 'queries have')} no true answer; answered, "
+            f"{counted(answers['num_without_truth'], 'query has', 'queries have')} no true "
+            "answer; answered, "
             "not scored."
         )
     if answers["num_cut_off"]:
         notes.append(
-            f"{counted(answers['num_cut_off'], 'answer was', 'answers were')} cut off at the longest length; raise "
+            f"{counted(answers['num_cut_off'], 'answer was', 'answers were')} cut off at the "
+            "longest length; raise "
             "--max-new-tokens, or see --constrained."
         )
     return notes

@@ -354,7 +354,8 @@ def malformed_note(table: ScoreTable) -> list[str]:
     """A sentence with an example where not one answer is in the answer format; else nothing.
 
     >>> table = ScoreTable()
-    >>> read = table.add("Lines 2 and 3.", Fragment((2,)), num_utterances=4, num_images=0, dialogue="d")
+    >>> sizes = {"num_utterances": 4, "num_images": 0}
+    >>> read = table.add("Lines 2 and 3.", Fragment((2,)), dialogue="d", **sizes)
     >>> malformed_note(table)[0][:70]
     "Not one answer is in the answer format; the first: 'Lines 2 and 3.'. A"
     """
@@ -362,7 +363,8 @@ def malformed_note(table: ScoreTable) -> list[str]:
         return []
     return [
         f"Not one answer is in the answer format; the first: "
-        f"{one_line(table.malformed_example, _MAX_SHOWN)!r}. A model on this machine writes nothing "
+        f"{one_line(table.malformed_example, _MAX_SHOWN)!r}. A model on this machine writes "
+        "nothing "
         "else with --constrained; for another, try --template en or zh, or train it first."
     ]
 

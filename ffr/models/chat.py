@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from jinja2 import TemplateError
@@ -14,6 +15,32 @@ from ffr.models.rendering import RenderingError, render
 from ffr.prompt import IMAGE_MARK
 from ffr.text import one_line
 from ffr.thoughts import closed_thought, opened_thought
+
+
+def template_of(processor: Any, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The text of a model's chat template; the processor's goes before the tokenizer's."""
+    found = getattr(processor, "chat_template", None) or tokenizer.chat_template
+    return None if found is None else str(found)
+
+
+def preparation_digests(vlm: Any) -> dict[str, str]:
+    """SHA-256 of what decides a model's answers besides its weights and the prompt.
+
+    Args:
+        vlm: The model (`ffr.models.Vlm`).
+
+    Returns:
+        `chat_template_sha`, of the template's text; `preparation`, of the template, the tokenizer
+        and how pictures are prepared.
+    """
+    template = template_of(vlm.processor, vlm.tokenizer) or ""
+    words = vlm.tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass")
+    whole = hashlib.sha256(f"{template}\0{vlm.tower.fingerprint}\0".encode())
+    whole.update(words)
+    return {
+        "chat_template_sha": hashlib.sha256(template.encode()).hexdigest(),
+        "preparation": whole.hexdigest(),
+    }
 
 
 class ChatTemplate:

@@ -96,7 +96,8 @@ def load_vlm(
         if missing := sorted(report["missing_keys"]):
             # transformers would go on with random numbers in their place
             raise ModelError(
-                f"lacks {counted(len(missing), 'weight')}, such as {missing[0]}; fetch its files again",
+                f"lacks {counted(len(missing), 'weight')}, such as {missing[0]}; fetch its files "
+                "again",
                 name,
             )
         if not load_in_4bit:

@@ -49,7 +49,8 @@ def next_positions(positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     Returns:
         (B,).
 
-    >>> next_positions(torch.tensor([[0, 1, 2], [0, 1, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])).tolist()
+    >>> attended = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    >>> next_positions(torch.tensor([[0, 1, 2], [0, 1, 0]]), attended).tolist()
     [3, 2]
     """
     # by the largest, not the last: a picture's width may count further than what follows it

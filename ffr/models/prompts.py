@@ -65,7 +65,7 @@ class PromptBuilder:
         )
 
     def opened_prompt(self, example: Example) -> str:
-        """The words that an example is asked with, and those of the answer that the template opens."""
+        """The words that an example is asked with, and what the template opens of the answer."""
         return self.prompt(example).user + self.vlm.opened_thought
 
     def __call__(

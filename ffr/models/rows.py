@@ -82,7 +82,8 @@ def padded(
     Returns:
         (B, L) ids; (B, L) int64, 1 on tokens and 0 on padding; (B, L) bool, True on answer tokens.
 
-    >>> ids, attention, answer = padded([Encoded([5, 6, 7], 1), Encoded([8])], 0, padding_side="left")
+    >>> rows = [Encoded([5, 6, 7], 1), Encoded([8])]
+    >>> ids, attention, answer = padded(rows, 0, padding_side="left")
     >>> ids.tolist(), attention.tolist(), answer[0].tolist()
     ([[5, 6, 7], [0, 0, 8]], [[1, 1, 1], [0, 0, 1]], [False, False, True])
     """

@@ -53,7 +53,8 @@ class VlmRules:
         reason = self._builder.vlm.tower.refusal(width, height)
         if not reason:
             return ""
-        return f"is a strip of {width}×{height} pixels, which the model cannot take ({reason}); cut it to a wider one"
+        strip = f"is a strip of {width}×{height} pixels"
+        return f"{strip}, which the model cannot take ({reason}); cut it to a wider one"
 
     def example(self, example: Example, sizes: Mapping[str, tuple[int, int]]) -> str:
         """What keeps the model from taking a whole example; empty for nothing.

@@ -110,17 +110,48 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
             f"{units.vectors.shape[1]}; give both from one encoder"
         )
     group = background.group_of(units.vectors)
-    lines, strangers = background.lines[group], background.queries[group]
-    words = units.has_words.float()
-    centred, centred_queries = _centred(units, queries, lines.mean(0), words)
+    seen = seen_of(
+        units.vectors,
+        units.is_picture,
+        units.num_chars,
+        queries,
+        background.lines[group],
+        background.queries[group],
+    )
+    return Likenesses(*seen)
+
+
+def seen_of(
+    vectors: Tensor,
+    is_picture: Tensor,
+    num_chars: Tensor,
+    queries: Tensor,
+    lines: Tensor,
+    strangers: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, summaries and likenesses between units, of tensors alone: it can be exported.
+
+    Args:
+        vectors: (N, D) of the units.
+        is_picture: (N,) bool.
+        num_chars: (N,) int64; 0 without words.
+        queries: (Q, D).
+        lines: (M, D) of the background, of the units' language.
+        strangers: (K, D) queries of the background.
+
+    Returns:
+        (Q, N, F), (Q, H) and (N, N) float32, as `Likenesses` has them.
+    """
+    words = (num_chars > 0).float()
+    centred, centred_queries = _centred(vectors, queries, lines.mean(0), words)
     between = centred @ centred.T
-    raw = queries @ units.vectors.T * words
+    raw = queries @ vectors.T * words
     own = centred_queries @ centred.T
     # how a query lies to lines that it does not mean, and a line to queries that do not mean it
     usual = queries @ lines.T
     usual_mean, usual_std = usual.mean(1, keepdim=True), usual.std(1, keepdim=True) + _LEAST
     usual_tail = usual.quantile(_TAIL, dim=1, keepdim=True)
-    asked = units.vectors @ strangers.T
+    asked = vectors @ strangers.T
     beside_queries = (raw - asked.mean(1)) / (asked.std(1) + _LEAST) * words / 2
     beside_lines = (raw - usual_mean) / usual_std * words / 2
     mutual = beside_queries + beside_lines
@@ -136,15 +167,17 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
     by_best = weight @ between
     rank = _rank(mutual, words)
     count = words.sum().clamp(min=1.0)
-    width = len(units)
+    width = vectors.shape[0]
+    place = torch.arange(width - 1)
+    next_to = between[place, place + 1]  # each unit to the one behind it
     beside = torch.stack(
         [
-            functional.pad(torch.diagonal(between, 1), (0, 1)),
-            functional.pad(torch.diagonal(between, 1), (1, 0)),
-            units.is_picture.float(),
+            functional.pad(next_to, (0, 1)),
+            functional.pad(next_to, (1, 0)),
+            is_picture.float(),
             words,
-            words * units.is_picture.float(),
-            torch.log1p(units.num_chars.float()) / 3,
+            words * is_picture.float(),
+            torch.log1p(num_chars.float()) / 3,
         ],
         dim=-1,
     )
@@ -161,7 +194,7 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
             _smooth(z_own, words, 2),
             _smooth(z_mutual, words, 1),
             _smooth(z_mutual, words, 4),
-            functional.max_pool1d(z_mutual[:, None], 3, 1, 1)[:, 0],
+            _best_of_three(z_mutual),
             (raw - best) * 10 * words,
             (raw - 0.8) * 10 * words,
             own * 3,
@@ -177,11 +210,11 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
             everywhere(deviation * 20),
             everywhere((best - usual_mean) / usual_std / 2),
             everywhere((best - mean) * 15),
-            everywhere(torch.log1p(count).expand(len(queries), 1) / 4),
+            everywhere(torch.log1p(count).expand(queries.shape[0], 1) / 4),
         ],
         dim=-1,
     )
-    features = torch.cat([of_query, beside[None].expand(len(queries), -1, -1)], dim=-1)
+    features = torch.cat([of_query, beside[None].expand(queries.shape[0], -1, -1)], dim=-1)
     smooth = _smooth(raw, words, 1)
     summaries = torch.cat(
         [
@@ -199,7 +232,7 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
         ],
         dim=1,
     )
-    return Likenesses(features, summaries, between)
+    return features, summaries, between
 
 
 def check_queries(queries: Tensor, *, width: int) -> None:
@@ -217,11 +250,11 @@ def check_queries(queries: Tensor, *, width: int) -> None:
 
 
 def _centred(
-    units: Units, queries: Tensor, language: Tensor, words: Tensor
+    vectors: Tensor, queries: Tensor, language: Tensor, words: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Unit vectors less what all of this dialogue and language share; queries less the latter."""
-    own = units.vectors.sum(0) / words.sum().clamp(min=1.0)
-    moved = units.vectors - _OWN_SHARE * own - (1 - _OWN_SHARE) * language
+    own = vectors.sum(0) / words.sum().clamp(min=1.0)
+    moved = vectors - _OWN_SHARE * own - (1 - _OWN_SHARE) * language
     return (
         functional.normalize(moved, dim=-1, eps=_LEAST) * words[:, None],
         functional.normalize(queries - language, dim=-1, eps=_LEAST),
@@ -244,15 +277,26 @@ def _rarity(values: Tensor, usual: Tensor) -> Tensor:
         usual: (R, m) of strangers.
     """
     num_usual = usual.shape[1]
-    below = torch.searchsorted(usual.sort(1).values, values.contiguous(), right=False)
+    if torch.compiler.is_exporting():
+        # the same number: ONNX has no search in what is sorted
+        below = (usual[:, None] < values[:, :, None]).sum(-1)
+    else:
+        below = torch.searchsorted(usual.sort(1).values, values.contiguous(), right=False)
     return -torch.log((num_usual - below + 1.0) / (num_usual + 1.0)) / 4
 
 
 def _best(values: Tensor, words: Tensor) -> Tensor:
     """(Q, 1) the largest value of a unit with words; 0 where there is none."""
-    if not bool(words.any()):
-        return torch.zeros(len(values), 1)
-    return values.masked_fill(words == 0, -1e4).amax(1, keepdim=True)
+    best = values.masked_fill(words == 0, -1e4).amax(1, keepdim=True)
+    return torch.where((words > 0).any(), best, 0.0)
+
+
+def _best_of_three(values: Tensor) -> Tensor:
+    """(Q, N) the largest of a unit's value and its two neighbours'."""
+    nothing = -torch.inf
+    before = functional.pad(values[:, :-1], (1, 0), value=nothing)
+    behind = functional.pad(values[:, 1:], (0, 1), value=nothing)
+    return torch.maximum(values, torch.maximum(before, behind))
 
 
 def _smooth(values: Tensor, words: Tensor, reach: int) -> Tensor:
@@ -270,5 +314,5 @@ def _rank(values: Tensor, words: Tensor) -> Tensor:
     """(Q, N) the share of units with words that lie below, from -½ to ½; 0 without words."""
     below = values.masked_fill(words == 0, -1e4).argsort(1).argsort(1).float()
     count = words.sum().clamp(min=2.0)
-    without = len(words) - words.sum()
+    without = words.shape[0] - words.sum()
     return ((below - without) / (count - 1) - 0.5) * words

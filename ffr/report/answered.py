@@ -153,7 +153,8 @@ class Evaluation:
         self._image_root = image_root
         if examples is not None and len(examples) != len(self._records):
             raise DataError(
-                f"has {counted(len(self._records), 'answer')} but the data {counted(len(examples), 'query')}; name the "
+                f"has {counted(len(self._records), 'answer')} but the data "
+                f"{counted(len(examples), 'query')}; name the "
                 "data it belongs to",
                 where=str(predictions),
             )

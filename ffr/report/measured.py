@@ -80,7 +80,8 @@ class Measured:
         num = self.results.num_scored
         said = "nothing was scored"
         if num:
-            said = f"{name} {percent(self.results.summary['scores'][name])} % over {counted(num, 'query')}"
+            value = percent(self.results.summary["scores"][name])
+            said = f"{name} {value} % over {counted(num, 'query')}"
         return f"<{self.results.label}: {said}; .table() shows all>"
 
     def _repr_html_(self) -> str:

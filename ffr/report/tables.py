@@ -205,7 +205,8 @@ def report_lines(results: Results) -> list[str]:
     answers, scores, strict = summary["answers"], summary["scores"], summary["strict_scores"]
     if not results.num_scored:
         return [
-            f"Nothing was scored: the true answer of {counted(answers['num_answers'], 'query')} is unknown."
+            f"Nothing was scored: the true answer of {counted(answers['num_answers'], 'query')} "
+            "is unknown."
         ]
     errors = summary["standard_errors"]
 
@@ -214,7 +215,8 @@ def report_lines(results: Results) -> list[str]:
         return percent(scores[name]) + (f" ± {percent(error)}" if error is not None else "")
 
     lines = [
-        f"Mean over {counted(answers['num_scored'], 'query')} on {counted(answers['num_dialogues'], 'dialogue')} (± "
+        f"Mean over {counted(answers['num_scored'], 'query')} on "
+        f"{counted(answers['num_dialogues'], 'dialogue')} (± "
         "standard error, clustered by "
         f"dialogue): F1 {mean('sample_utterance_f1')} utterances, {mean('sample_image_f1')} "
         "images; "
@@ -222,7 +224,8 @@ def report_lines(results: Results) -> list[str]:
         f"Malformed answers: {answers['num_malformed']} ({percent(answers['malformed_share'])} %); "
         "read strictly, joint F1 is "
         f"{percent(strict['joint_f1'])} instead of {percent(scores['joint_f1'])}",
-        f"Empty: {counted(answers['num_empty_truths'], 'truth')}, {counted(answers['num_empty_answers'], 'answer')}, "
+        f"Empty: {counted(answers['num_empty_truths'], 'truth')}, "
+        f"{counted(answers['num_empty_answers'], 'answer')}, "
         f"both {answers['num_both_empty']}",
     ]
     if "published" in results.summary:
@@ -288,7 +291,8 @@ def selection_line(model: dict[str, Any]) -> str | None:
     if fit is not None:
         part = f" ({fit['split']})" if fit["split"] else ""
         origin = (
-            f"fitted on {fit['dataset']}{part}, {counted(fit['num_queries'], 'query')}, fingerprint "
+            f"fitted on {fit['dataset']}{part}, {counted(fit['num_queries'], 'query')}, "
+            "fingerprint "
             f"{fit['fingerprint'][:16]}: "
             f"mean F1 {100 * fit['utterance_f1']:.2f} utterances, {100 * fit['image_f1']:.2f} "
             "images there"
@@ -300,7 +304,8 @@ def _published_lines(published: dict[str, Any]) -> list[str]:
     """The figures of the published reading, one modality a line, and what it skipped."""
     scores = published["scores"] or {}
     lines = [
-        f"Published reading ({counted(published['num_scored'], 'answer')}, {published['num_skipped']} "
+        f"Published reading ({counted(published['num_scored'], 'answer')}, "
+        f"{published['num_skipped']} "
         "skipped, "
         f"{counted(published['num_unmarked'], 'prompt')} without markers taken for 21 utterances):"
     ]

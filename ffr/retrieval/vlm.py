@@ -78,10 +78,13 @@ class VlmRetriever:
 
     @property
     def identity(self) -> dict[str, Any]:
+        from ffr.models.chat import preparation_digests
+
         return {
             "kind": "vlm",
             "name": self._name,
             "fingerprint": self.vlm.fingerprint,
+            **preparation_digests(self.vlm),
             "dtype": str(next(self.vlm.parameters()).dtype).removeprefix("torch."),
             "device": self.vlm.device.type,
             "max_image_pixels": self.vlm.tower.max_image_pixels,

@@ -157,7 +157,8 @@ def read_column(values: Any, name: str, num_completions: int | None) -> Sequence
         raise ValueError(f"{name}: {found}; give a list with one entry a completion")
     if num_completions is not None and len(values) != num_completions:
         raise ValueError(
-            f"{name} has {counted(len(values), 'entry')} for {num_completions} completions; give one each"
+            f"{name} has {counted(len(values), 'entry')} for {num_completions} completions; give "
+            "one each"
         )
     if name in _OF_LISTS:
         for number, entry in enumerate(values):

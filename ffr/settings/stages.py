@@ -114,7 +114,8 @@ class ReaderConfig(StageConfig):
 
     model: str = setting(
         SCRATCH,
-        "reader to start from: `reader` (the one that comes with ffr), a run, a folder; `scratch` = "
+        "reader to start from: `reader` (the one that comes with ffr), a run, a folder; "
+        "`scratch` = "
         "random weights",
         unit="MODEL",
         flag="--from",
@@ -168,7 +169,8 @@ class ReaderConfig(StageConfig):
     )
     absent_share: float = setting(
         0.15,
-        "share of the new dialogues that are asked a query of another one, which means nothing there",
+        "share of the new dialogues that are asked a query of another one, which means nothing "
+        "there",
         low=0,
         high=1,
     )
@@ -185,7 +187,8 @@ class ReaderConfig(StageConfig):
         given = [name for name in sizes if getattr(self, name) is not None]
         if given and self.model != SCRATCH:
             raise UsageError(
-                f"setting {given[0]}: a reader that is trained further keeps its own; leave it out, "
+                f"setting {given[0]}: a reader that is trained further keeps its own; leave it "
+                "out, "
                 f"or train one from {SCRATCH}"
             )
 

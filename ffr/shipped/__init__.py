@@ -6,7 +6,7 @@ from importlib.resources.abc import Traversable
 
 
 def purposes(folder: Traversable) -> dict[str, str]:
-    """The YAML files of a folder by name, each with its first line, a comment that says what it is for."""
+    """The YAML files of a folder by name, with the comment of its first line: what it is for."""
     found: dict[str, str] = {}
     for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if item.name.endswith(".yaml"):

@@ -284,8 +284,9 @@ def check_file(document: Document, answers: type[AnswerConfig]) -> SuiteFile:
         return TypeAdapter(SuiteFile).validate_python(document.value, context={_ANSWERS: answers})
     except ValidationError as error:
         # a wrong key first: it is why a right one is missing
+        # a list whose entries are wrong is none that is too short
         errors = sorted(
-            error.errors(),
+            (one for one in error.errors() if one["type"] != "too_short" or not one["input"]),
             key=lambda details: (not _is_unknown(details), document.line(*details["loc"])),
         )
         loc = errors[0]["loc"]

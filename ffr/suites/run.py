@@ -49,7 +49,8 @@ from ffr.retrieval.opening import (
 from ffr.settings import AnswerConfig, declared, settings_of_data
 from ffr.suites.file import SuiteDataset
 from ffr.suites.suite import Suite, SuiteRow
-from ffr.suites.table import Bench, Cell, bench_json, csv_table, latex_table, markdown_table
+from ffr.suites.table import Bench, Cell
+from ffr.suites.written import bench_json, csv_table, latex_table, markdown_table
 from ffr.text import one_line
 
 CELLS_FOLDER = "cells"

@@ -78,7 +78,8 @@ def confusion_counts(
     if len(set(given)) != 1:
         of_sizes = f", {given[2]} and {given[3]} dialogue sizes" if sizes else ""
         raise ValueError(
-            f"{counted(given[0], 'prediction')}, {counted(given[1], 'target')}{of_sizes}: their numbers must be equal"
+            f"{counted(given[0], 'prediction')}, {counted(given[1], 'target')}{of_sizes}: their "
+            "numbers must be equal"
         )
     rows: list[list[list[int]]] = []
     for number, (pred, target) in enumerate(zip(predicted, true, strict=True)):

@@ -15,8 +15,8 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-from ffr.data.sample.lexicon import TOPICS, WORDINGS
 from ffr.prompt import TEMPLATES
+from ffr.world.lexicon import TOPICS, WORDINGS
 
 PAD, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = (

@@ -17,7 +17,7 @@ from build import IM_END, IM_START, IMAGE_PAD, MARKERS, NUM_NUMBERS, VISION_END,
 from stages import Stage
 from transformers import PreTrainedTokenizerFast
 
-from ffr.data.sample.lexicon import TOPICS, WORDINGS
+from ffr.world.lexicon import TOPICS, WORDINGS
 
 MAX_ID = 100
 MAX_IMAGE_ID = 24

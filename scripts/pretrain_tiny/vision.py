@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from build import image_processor_config
 from dialogues import World
 
-from ffr.data.sample.lexicon import TOPICS
-from ffr.data.sample.pictures import draw
+from ffr.world.lexicon import TOPICS
+from ffr.world.pictures import draw
 
 NUM_STEPS, BATCH, LEARNING_RATE = 4_200, 96, 2e-3
 PATCHES = 16

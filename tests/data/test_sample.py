@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import random
 import statistics
 from pathlib import Path
 
@@ -16,9 +15,8 @@ import pytest
 from ffr.data.catalog import load_dataset
 from ffr.data.dataset import open_dataset
 from ffr.data.sample import write_sample
-from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS
-from ffr.data.sample.pictures import PICTURE_KEYS, draw
 from ffr.errors import UsageError
+from ffr.world.lexicon import LANGUAGES
 
 
 def _digest(folder: Path) -> str:
@@ -81,33 +79,6 @@ def test_parts_share_no_dialogue_and_no_picture(sample_home: Path) -> None:
     }
     for one, other in itertools.combinations(parts, 2):
         assert not pictures[one] & pictures[other]
-
-
-def test_wordings_of_different_uses_differ() -> None:
-    for language in LANGUAGES:
-        uses = [WORDINGS[use, language] for use in ("base", "sample", "wechat")]
-        for kind in ("lines", "queries"):
-            texts = [text for wording in uses for text in getattr(wording, kind)]
-            assert len(texts) == len(set(texts))
-        names = [name for wording in uses for name in wording.names]
-        assert len(names) == len(set(names))
-
-
-def test_no_word_belongs_to_two_topics() -> None:
-    for words in (
-        [w for t in TOPICS for w in (*t.zh_names, *t.zh_words)],
-        [w for t in TOPICS for w in (*t.en_names, *t.en_words)],
-    ):
-        assert len(words) == len(set(words))
-
-
-def test_drawings_differ_and_keep_their_size() -> None:
-    assert set(PICTURE_KEYS) == {topic.key for topic in TOPICS}
-    chance = random.Random(0)
-    drawn = [draw(key, chance, width=90, height=84) for key in PICTURE_KEYS for _ in range(5)]
-    assert {picture.size for picture in drawn} == {(90, 84)}
-    assert len({picture.tobytes() for picture in drawn}) == len(drawn)
-    assert draw("cars", random.Random(1)).tobytes() == draw("cars", random.Random(1)).tobytes()
 
 
 def test_another_name_is_a_sentence(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from ffr.evaluation.run import evaluate
 
 def outcome(folder):
     results = json.loads((folder / "results.json").read_text())
-    results.pop("provenance")
+    for name in ("provenance", "date", "total_evaluation_time_seconds"):
+        results.pop(name)
     return (folder / "predictions.jsonl").read_bytes(), results
 
 

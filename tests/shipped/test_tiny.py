@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from ffr.answer import format_answer
 from ffr.data.catalog import load_dataset
-from ffr.data.sample.lexicon import TOPICS
 from ffr.dialogue import Fragment
 from ffr.models.loading import load_vlm
 from ffr.models.vlm import Vlm
 from ffr.prompt import TEMPLATES
 from ffr.retrieval.asking import load_model
 from ffr.shipped.tiny import TINY_FOLDER
+from ffr.world.lexicon import TOPICS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MARKERS = [

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from ffr.data.dataset import open_dataset
-from ffr.data.sample.lexicon import TOPICS
 from ffr.dialogue import Example
 from ffr.embedding import Encoder, load_encoder
 from ffr.metrics.functional import fragment_order_coherence
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.shipped.tiny_clip import TINY_CLIP_FOLDER
+from ffr.world.lexicon import TOPICS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

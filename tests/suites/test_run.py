@@ -20,16 +20,8 @@ from ffr.retrieval.opening import OpenRetriever
 from ffr.suites import run as bench_module
 from ffr.suites.run import TABLE_FILES, cell_folder, run_suite
 from ffr.suites.suite import read_suite
-from ffr.suites.table import (
-    Bench,
-    Cell,
-    bench_json,
-    columns,
-    csv_table,
-    latex_table,
-    markdown_table,
-    notes,
-)
+from ffr.suites.table import Bench, Cell, columns, notes
+from ffr.suites.written import bench_json, csv_table, latex_table, markdown_table
 
 # -- tables -----------------------------------------------------------------------------------------------------------------
 

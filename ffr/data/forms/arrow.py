@@ -100,7 +100,7 @@ def _with_bytes(value: Any) -> Any:
 
 
 def _features(said: dict[str, Any], path: Path) -> Any:
-    """The types that the library `datasets` wrote beside the columns: what is JSON, what a picture."""
+    """The types that the library `datasets` wrote beside the columns: JSON, pictures."""
     import datasets
 
     try:

@@ -32,7 +32,8 @@ def read_record(
     Returns:
         The examples (none where a finding is an error) and the findings.
 
-    >>> examples, findings = read_record({"dialogue": [{"speaker": "a", "utterance": "hi"}], "query_text": "greeting"})
+    >>> lines = [{"speaker": "a", "utterance": "hi"}]
+    >>> examples, findings = read_record({"dialogue": lines, "query_text": "greeting"})
     >>> examples[0].query, [finding.kind for finding in findings]
     ('greeting', ['missing-id'])
     """

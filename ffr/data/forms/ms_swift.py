@@ -52,7 +52,8 @@ def read_ms_swift(
     elif not isinstance(captions, list) or len(captions) != len(sources) or not all_texts(captions):
         findings.error(
             "wrong-type",
-            f"meta {CAPTIONS} is not a list of {counted(len(sources), 'text')}, one an image; correct it",
+            f"meta {CAPTIONS} is not a list of {counted(len(sources), 'text')}, one an image; "
+            "correct it",
         )
         raise FaultyError
     images = tuple(map(Image, sources, captions))

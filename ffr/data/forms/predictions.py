@@ -55,7 +55,9 @@ def prediction_from_json(record: Mapping[str, Any], where: str) -> PredictionRec
     Raises:
         DataError: with what is wrong in it.
 
-    >>> prediction_from_json({"dialogue_id": "d", "response": "[0]", "logprobs": {"content": [{"logprob": -0.5}]}}, "p:1").logprobs
+    >>> logprobs = {"content": [{"logprob": -0.5}]}
+    >>> record = {"dialogue_id": "d", "response": "[0]", "logprobs": logprobs}
+    >>> prediction_from_json(record, "p:1").logprobs
     (-0.5,)
     """
     findings = Findings()

@@ -163,14 +163,16 @@ def _read_raw_queries(
     if len(turns) != len(queries):
         findings.error(
             "gt-turns",
-            f'"gt_turns" has {counted(len(turns), "list")} but "query_text" {counted(len(queries), "query")}; write one list a query',
+            f'"gt_turns" has {counted(len(turns), "list")} but "query_text" '
+            f"{counted(len(queries), 'query')}; write one list a query",
         )
         raise FaultyError
     for ids in turns:
         if not isinstance(ids, list) or not all(type(item) is int and item >= 0 for item in ids):
             findings.error(
                 "gt-turns",
-                f'"gt_turns" holds {shown(ids)}; write lists of utterance ids, whole numbers from 0',
+                f'"gt_turns" holds {shown(ids)}; write lists of utterance ids, whole numbers '
+                "from 0",
             )
             raise FaultyError
     return queries, turns
@@ -211,7 +213,8 @@ def examples_to_raw_record(
             raise DataError(
                 f"the answer to {shown(example.query)} has images "
                 f"{list(example.fragment.image_ids)} but its turns carry "
-                f"{on_turns}; the raw form cannot say that, write the ms-swift form (--to ms-swift)",
+                f"{on_turns}; the raw form cannot say that, write the ms-swift form (--to "
+                "ms-swift)",
                 where=where,
             )
         answers.append(list(example.fragment.utterance_ids))

@@ -134,7 +134,8 @@ def _csv_rows(file: BinaryIO, name: str, encoding: str) -> Iterator[Row]:
             elif cells:
                 if len(cells) != len(columns):
                     raise DataError(
-                        f"has {counted(len(cells), 'cell')} where the header has {counted(len(columns), 'column')}; see "
+                        f"has {counted(len(cells), 'cell')} where the header has "
+                        f"{counted(len(columns), 'column')}; see "
                         "whether a separator or a quote is missing or one too many",
                         where=where,
                     )
@@ -169,7 +170,7 @@ def _header(columns: list[str], where: str) -> list[str]:
 
 
 def _text_lines(file: BinaryIO, encoding: str, name: str) -> Iterator[str]:
-    """The lines of a file, each with its line break; decoded one by one, so that a fault has one."""
+    """The lines of a file with their line breaks; decoded one by one, so that a fault has one."""
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     number, waiting = 0, ""
     while True:

@@ -205,7 +205,8 @@ class _Lines:
         name = _id_of(row, "utterance_id", LINE_COLUMNS) if has_name else ""
         if self.utterances and has_name != bool(self.positions):
             raise DataError(
-                "of this dialogue some lines have an utterance_id and some have none; give all one, "
+                "of this dialogue some lines have an utterance_id and some have none; give all "
+                "one, "
                 "or none",
                 where=row.where,
             )
@@ -330,7 +331,8 @@ def _role(first: Row, name: str) -> Role:
                 where=name,
             )
     raise DataError(
-        f"has the columns {shown(list(given))}; a table of lines has {', '.join(LINE_COLUMNS[:4])}, "
+        f"has the columns {shown(list(given))}; a table of lines has "
+        f"{', '.join(LINE_COLUMNS[:4])}, "
         f"one of queries {', '.join(QUERY_COLUMNS)}",
         where=name,
     )

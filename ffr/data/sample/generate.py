@@ -16,11 +16,11 @@ from pathlib import Path
 
 from ffr.data.build import ShortDialogue, build_long
 from ffr.data.forms.formats import write_examples
-from ffr.data.sample.lexicon import LANGUAGES, TOPICS, WORDINGS, Topic
-from ffr.data.sample.pictures import draw
 from ffr.dialogue import Example, Image, Utterance
 from ffr.errors import UsageError
 from ffr.files import dump_record, make_folder, replace_text
+from ffr.world.lexicon import LANGUAGES, TOPICS, WORDINGS, Topic
+from ffr.world.pictures import draw
 
 
 @dataclass(frozen=True)

@@ -137,18 +137,24 @@ def _text_of(name: str) -> str:
 def _notes(evaluation: Evaluation, data: ReportData) -> Iterator[str]:
     num_prompts = sum("p" in dialogue for dialogue in data.dialogues)
     if num_prompts:
-        yield f"{counted(num_prompts, 'prompt cannot be read as a dialogue and is shown as it is.', 'prompts cannot be read as dialogues and are shown as they are.')}"
+        yield counted(
+            num_prompts,
+            "prompt cannot be read as a dialogue and is shown as it is.",
+            "prompts cannot be read as dialogues and are shown as they are.",
+        )
     num_lost = data.num_unopened - data.num_outside
     if data.num_outside:
         yield (
-            f"{counted(data.num_outside, 'picture lies', 'pictures lie')} outside the data's folder, with a placeholder instead; "
+            f"{counted(data.num_outside, 'picture lies', 'pictures lie')} outside the data's "
+            "folder, with a placeholder instead; "
             "--outside-pictures shows them, for data you trust."
         )
     if num_lost:
         shown = " · ".join(data.faults[:_MAX_SHOWN_FAULTS])
         more = f" (the first {_MAX_SHOWN_FAULTS})" if num_lost > _MAX_SHOWN_FAULTS else ""
         yield (
-            f"{counted(num_lost, 'picture')} could not be opened, with a placeholder instead; --image-root names "
+            f"{counted(num_lost, 'picture')} could not be opened, with a placeholder instead; "
+            "--image-root names "
             f"their folder. Why{more}: {shown}"
         )
     stated = evaluation.results.summary["scores"]

@@ -55,6 +55,14 @@ class ReaderItem:
         """Its units."""
         return len(self.labels)
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of its tensors."""
+        return sum(
+            value.numel() * value.element_size()
+            for value in (self.features, self.summaries, self.between, self.speakers, self.labels)
+        )
+
 
 def item_of(reader: Reader, units: Units, query: Tensor, labels: Tensor) -> ReaderItem:
     """What a network takes of a query on a dialogue, with its truth.

@@ -14,6 +14,7 @@ import torch
 from ffr.dialogue import Example
 from ffr.errors import DataError
 from ffr.reader.likeness import Background
+from ffr.reader.query import plain_words
 from ffr.reader.units import TextEncoder
 
 MAX_LINES, MAX_QUERIES = 3_000, 500
@@ -53,7 +54,8 @@ def chosen_texts(examples: Sequence[Example], seed: int) -> list[tuple[list[str]
             if line.text.strip()
         )
     )
-    queries = list(dict.fromkeys(example.query for example in examples))
+    # as a reader takes them: without the words that only ask
+    queries = list(dict.fromkeys(plain_words(example.query) for example in examples))
     groups = [
         ([text for text in lines if is_han(text) == han], [t for t in queries if is_han(t) == han])
         for han in (False, True)

@@ -13,6 +13,9 @@ from ffr.training.common.plan import TrainPlan
 from ffr.training.common.reader_items import ReaderItem, UnitTable, num_units
 from ffr.training.reader.rejoined import Rejoined
 
+MAX_KEPT_BYTES = 512 * 2**20
+"""Of items: making one takes longer than a step on it."""
+
 
 class ReaderData(L.LightningDataModule):
     """Items by their numbers: those of the data first, then the rejoined ones.
@@ -28,6 +31,8 @@ class ReaderData(L.LightningDataModule):
         self._table = table
         self._config = config
         self._rejoined: Rejoined | None = None
+        self._kept: dict[int, ReaderItem] = {}
+        self._kept_bytes = 0
         lengths = [num_units(example.dialogue) for example in examples]
         self.num_rejoined = round(config.rejoined * len(lengths))
         # how long one will be is not known before it is made: they are grouped among themselves
@@ -63,7 +68,17 @@ class ReaderData(L.LightningDataModule):
         return self._loader
 
     def item(self, number: int) -> ReaderItem:
-        """The item of a number; called in threads."""
+        """The item of a number, kept for the next epoch while there is room; called in threads."""
+        found = self._kept.get(number)
+        if found is None:
+            found = self._made(number)
+            # two threads never make the same one: an epoch takes each number once
+            if self._kept_bytes < MAX_KEPT_BYTES:
+                self._kept[number] = found
+                self._kept_bytes += found.num_bytes
+        return found
+
+    def _made(self, number: int) -> ReaderItem:
         num_examples = len(self._table.data)
         if number < num_examples:
             return self._table.item(number)
