@@ -223,7 +223,7 @@ def resolve_model(spec: str) -> ModelSource:
         if not (merged / "config.json").is_file():
             status = RunRecord.load(path).status
             raise UsageError(
-                f"{spec}: this run is {status} and has no merged model yet; finish it with `ffr "
+                f"{spec}: this run is {status} and has no model yet; finish it with `ffr "
                 f"train … --resume {spec}`"
             )
         return ModelSource(str(merged), path.name, path)
