@@ -53,8 +53,10 @@ class Fragments(nn.Module):
 
     def _sum(self, tower: nn.Module, first: Tensor, *others: Tensor | None) -> Tensor:
         """Sum of a tower's vectors over its rows, (1, H)."""
+        # a fragment may have no text, or no image
         if not len(first):
             return torch.zeros(1, self.width, device=first.device)
+        # (rows, H) → (1, H)
         found: Tensor = tower(first, *(item for item in others if item is not None))[0].sum(
             0, keepdim=True
         )
@@ -129,6 +131,7 @@ def _summed_if_any(graph: Any, name: str, width: int) -> list[Any]:
     )
     rows, nothing, is_any = f"{name}/rows", f"{name}/nothing", f"{name}/is_any"
     return [
+        # the first axis alone: the number of rows
         helper.make_node("Shape", [graph.input[0].name], [rows], start=0, end=1),
         helper.make_node("Constant", [], [nothing], value_ints=[0]),
         helper.make_node("Greater", [rows, nothing], [is_any]),

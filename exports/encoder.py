@@ -98,6 +98,7 @@ class OnnxTowers:
                 "other"
             )
         arrays = {name: value.numpy() for name, value in inputs.items()}
+        # all inputs have a row for each text or image
         size = len(next(iter(arrays.values())))
         rows = [
             self.parts[part].run(
@@ -105,6 +106,7 @@ class OnnxTowers:
             )
             for start in range(0, size, self.batch_size)
         ]
+        # the last piece may be smaller: the graph takes any number of rows
         joined = np.concatenate([row["embeddings"] for row in rows])
         return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(joined))
 
@@ -150,6 +152,7 @@ class OnnxEncoder(DualEncoder):
 
     def _inputs(self, model: OnnxModel, parts: Parts) -> Arrays:
         """A fragment's inputs, without rows for a kind that it lacks."""
+        # a sum knows no order, so the kinds may be taken apart
         texts = [part for part in parts if isinstance(part, str)]
         images = [part for part in parts if not isinstance(part, str)]
         given: dict[str, Tensor] = {}

@@ -38,6 +38,7 @@ def largest_pair(weights: NDArray[Any]) -> int:
     wide = weights.astype(np.int32)
     found = 0
     for one_sign in (wide.clip(min=0), (-wide).clip(min=0)):
+        # a row of zeros behind, so that a lone last one has a neighbour too
         rows = np.concatenate([one_sign, np.zeros_like(one_sign[..., :1, :])], axis=-2)
         # which neighbours meet depends on how the weights are packed, so all are looked at
         found = max(found, int((rows[..., 1:, :] + rows[..., :-1, :]).max(initial=0)))
@@ -126,8 +127,10 @@ def store_as_bytes(model: Any, names: Sequence[str]) -> int:
             continue
         if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) != 2:
             continue
+        # MatMul has its outputs along the second axis, Gemm with transB along the first
         is_turned = any(item.name == "transB" and item.i for item in node.attribute)
         weights, output_axis = numpy_helper.to_array(tensor), 0 if is_turned else 1
+        # over all inputs of an output
         largest = np.abs(weights).max(axis=1 - output_axis, keepdims=True)
         scales = (np.maximum(largest, np.float32(1e-12)) / 127).astype(np.float32)
         graph.initializer.remove(tensor)

@@ -135,10 +135,13 @@ def compare(
             if not (np.isfinite(got).all() and np.isfinite(want).all()):
                 is_finite = False
                 continue
+            # over the largest value of the whole output: small ones are rounded as coarsely
             scale = max(float(np.abs(want).max()), 1e-12)
             difference = max(difference, float(np.abs(got - want).max()) / scale)
+            # an item's output as one vector, however many axes it has
             rows = 1 if one_item else len(want)
             left, other = got.reshape(rows, -1), want.reshape(rows, -1)
+            # of two vectors of zeros the cosine is then 0, no NaN
             lengths = np.maximum(
                 np.linalg.norm(left, axis=-1) * np.linalg.norm(other, axis=-1), 1e-300
             )
@@ -271,6 +274,7 @@ def draw_picture(path: Path, width: int, height: int, *, seed: int) -> Path:
     slope = np.linspace(0, 200, width)[None, :, None] * np.array([1.0, 0.5, 0.2])
     slope = slope + np.linspace(0, 55, height)[:, None, None]
     noise = rng.integers(0, 255, (height, width, 3))
+    # stripes of 16 columns, even and noisy in turn
     pixels = np.where(np.arange(width)[None, :, None] % 32 < 16, slope, noise)
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
     return path

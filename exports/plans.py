@@ -116,6 +116,7 @@ def plan_vision(vlm: Vlm) -> Plan:
         module: nn.Module = QwenTower(core.visual)
         merged = int(core.visual.spatial_merge_size) ** 2
         open_axes: dict[str, dict[int, Any]] = {
+            # patches come in blocks that are merged, so their number is a multiple
             "pixel_values": {0: merged * torch.export.Dim("merged_patches", min=1, max=1 << 20)},
             "image_grid_thw": {},
         }
@@ -145,11 +146,13 @@ def plan_vision(vlm: Vlm) -> Plan:
         for path in paths:
             image = vlm.encode(FilePrompt("<image>"), [path]).images[0]
             assert image.inputs is not None
+            # what the language model is given is what the graph must give
             features = vlm.tower.features(image)
             layers = {
                 f"deepstack.{number}": layer for number, layer in enumerate(features.deepstack)
             }
             expected = {"pooled": features.pooled, **layers}
+            # one picture makes one call
             (inputs,) = split_images(kind, image.inputs, settings)
             found.append(
                 Call(

@@ -310,6 +310,7 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
     calls: list[Arrays] = []
     if "image_grid_thw" in inputs:
         grids = np.asarray(inputs["image_grid_thw"])
+        # the patches of all images lie one after the other, as many of each as its grid has
         ends = np.cumsum(grids.prod(-1))
         if (grids < 1).any() or ends[-1] != len(pixels):
             raise ModelError(
@@ -328,6 +329,7 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
             if "num_patches" in inputs
             else np.ones(len(pixels), np.int64)
         )
+        # likewise the tiles
         ends = np.cumsum(counts)
         calls = [
             {"pixel_values": pixels[end - count : end]}
@@ -352,6 +354,7 @@ def split_images(kind: str, inputs: Mapping[str, Any], settings: Mapping[str, An
     else:
         masks = inputs.get("pixel_attention_mask")
         for number, image in enumerate(pixels):
+            # tiles of nothing but zeros fill the batch up; of a black picture the first stays
             kept = image.reshape(len(image), -1).any(-1)
             kept[0] |= not kept.any()
             if masks is not None and not np.asarray(masks)[number][kept].all():
@@ -369,6 +372,7 @@ def num_tiles(image_size: tuple[int, int], settings: TileSettings) -> int:
     height, width = (
         int(length) for length in select_best_resolution(image_size, settings.pinpoints)
     )
+    # rounded up
     return -(-height // settings.tile_pixels) * -(-width // settings.tile_pixels) + 1
 
 

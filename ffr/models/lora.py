@@ -15,6 +15,7 @@ from ffr.models.vlm import Vlm
 
 def language_model_linears(vlm: Vlm) -> list[str]:
     """Full names of all linear layers of the language model, in order."""
+    # by what they are, since the language model knows them by other names than the whole
     inside = {id(module) for module in vlm.language_model.modules()}
     return [
         name
@@ -37,6 +38,7 @@ def add_lora(vlm: Vlm, *, r: int = 8, alpha: float = 32.0, dropout: float = 0.0)
         r=r,
         lora_alpha=alpha,  # type: ignore[arg-type]
         lora_dropout=dropout,
+        # a pattern of whole names: an end alone would meet the tower's layers too
         target_modules="|".join(re.escape(name) for name in names),
         task_type="CAUSAL_LM",
     )

@@ -135,6 +135,7 @@ class PrefixSharing:
         device = inputs["input_ids"].device
         prompt_mask = inputs.pop("attention_mask").bool()
         positions = token_positions(vlm, {**inputs, "attention_mask": prompt_mask})
+        # of the longest prompt: the branches of all rows begin behind this column
         width = prompt_mask.shape[1]
         if block is None:
             hidden_size = vlm.base.config.get_text_config().hidden_size
@@ -157,6 +158,7 @@ class PrefixSharing:
             use_cache=False,
         ).last_hidden_state
         predictors = _predictors(branches, counts, packed.starts, prompt_mask.sum(1), width)
+        # one pair of row and column for each scored token, in the order of the targets
         at_row = [row for row, places in predictors for _ in places]
         at_place = [place for _, places in predictors for place in places]
         # the output embedding sees these alone: logits of all tokens would not fit in memory
@@ -183,6 +185,7 @@ class PrefixSharing:
         ]
         batch = self._vlm.collate(rows, padding_side="right")
         hidden = self._vlm.core(**batch.inputs, use_cache=False).last_hidden_state
+        # the token before each one that is scored predicts it
         chosen = hidden[:, :-1][batch.answer_mask[:, 1:]]
         targets = _scored_tokens(branches, counts, chosen.device)
         lengths = list(itertools.chain.from_iterable(counts))
@@ -223,8 +226,10 @@ class PrefixSharing:
         draw = torch.Generator().manual_seed(0)
         special = set(vlm.tokenizer.all_special_ids) | set(vlm.placeholder_ids)
         size = min(len(vlm.tokenizer), vlm.base.get_input_embeddings().weight.shape[0])
+        # no id may mean a picture or an end; some tables have more rows than the tokenizer has ids
         usable = [item for item in range(size) if item not in special]
         ids = [usable[item] for item in torch.randint(len(usable), (28,), generator=draw).tolist()]
+        # two prompts of different lengths, so that one is padded, and branches of different ones
         prompts = [Encoded(ids[:9]), Encoded(ids[9:14])]
         branches = [[ids[14:17], ids[17:19], ids[19:23]], [ids[23:24], ids[24:28]]]
         counts = [[len(branch) for branch in group] for group in branches]

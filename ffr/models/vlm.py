@@ -216,7 +216,7 @@ class Vlm(nn.Module):
             logits (N, V), the answer's token ids (N,), and the row of each (N,).
         """
         hidden = self.core(**batch.inputs, use_cache=False).last_hidden_state
-        predicts = batch.answer_mask[:, 1:]  # the token before an answer's token predicts it
+        predicts = batch.answer_mask[:, 1:]  # (B, L − 1): a token predicts the one behind it
         logits = self.base.get_output_embeddings()(hidden[:, :-1][predicts])
         return logits, batch.inputs["input_ids"][:, 1:][predicts], predicts.nonzero()[:, 0]
 

@@ -6,11 +6,12 @@ Shapes: n texts, D width of the encoder's vectors.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ffr.files import replaced_file
@@ -20,12 +21,16 @@ from ffr.reader.units import TextEncoder
 PART = 2048
 """Texts that are embedded between two writes."""
 
+_KEY_BYTES = 16
+
 
 class VectorFolder:
     """Vectors by text, of one encoder, in half precision.
 
+    A part holds keys (n, 16), the beginnings of the texts' SHA-256, and vectors (n, D).
+
     Args:
-        folder: Where they are kept; its files are named by what is in them.
+        folder: Where they are kept, under the encoder's digest.
         encoder: Makes those that are missing.
     """
 
@@ -43,30 +48,28 @@ class VectorFolder:
         Raises:
             DataError: where the folder cannot be written.
         """
+        kept: dict[bytes, Tensor] = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            part = load_file(path)
+            keys = [bytes(key.tolist()) for key in part["keys"]]
+            kept |= zip(keys, part["vectors"], strict=True)
         different = sorted(set(texts))
-        found: dict[str, Tensor] = {}
-        num_parts = -(-len(different) // PART)
-        for number in range(num_parts):
-            part = different[number * PART : (number + 1) * PART]
-            found |= zip(part, self._part(part), strict=True)
-            say(f"vectors of {len(found)} of {len(different)} texts")
-        return found
+        missing = [text for text in different if _key(text) not in kept]
+        for start in range(0, len(missing), PART):
+            some = missing[start : start + PART]
+            vectors = self.encoder.embed_texts(some).half()
+            self.add(some, vectors)
+            kept |= zip(map(_key, some), vectors, strict=True)
+            say(f"vectors of {start + len(some)} of {len(missing)} new texts")
+        return {text: kept[_key(text)] for text in different}
 
-    def _part(self, texts: list[str]) -> Tensor:
-        """(n, D) float16, read or made."""
-        digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
-        path = self.folder / f"{digest[:32]}.npy"
-        if path.is_file():
-            return torch.from_numpy(np.load(path, allow_pickle=False))
-        made = self.encoder.embed_texts(texts).half()
+    def add(self, texts: Sequence[str], vectors: Tensor) -> None:
+        """Keeps vectors (n, D) float16 of texts that were embedded elsewhere."""
+        keys = torch.tensor([list(_key(text)) for text in texts], dtype=torch.uint8)
+        path = self.folder / f"{os.urandom(8).hex()}.safetensors"
         with replaced_file(path) as write:
-            write(_npy(made.numpy()))
-        return made
+            write(save({"keys": keys, "vectors": vectors.contiguous()}))
 
 
-def _npy(rows: np.ndarray) -> bytes:
-    from io import BytesIO
-
-    buffer = BytesIO()
-    np.save(buffer, rows, allow_pickle=False)
-    return buffer.getvalue()
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_KEY_BYTES]

@@ -77,10 +77,12 @@ def _appended(
     """
     length = used.shape[-2] if used.numel() else 0
     total = length + new.shape[-2]
+    # the same beginning is not enough: a choice of rows may begin there and have fewer
     is_in_room = (
         length and used.data_ptr() == room.data_ptr() and used.shape[:-2] == room.shape[:-2]
     )
     if not is_in_room or total > room.shape[-2]:
+        # a part of what is there, so that copies become rarer as the text grows
         room = new.new_empty((*new.shape[:-2], total + total // 4, new.shape[-1]))
         if length:
             room[..., :length, :] = used

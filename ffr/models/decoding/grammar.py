@@ -61,12 +61,14 @@ class GrammarGuide:
                     "--constrained",
                     self._name,
                 )
+            # the rest of the row stays −∞
             found[row, ids] = logits[row, ids]
         return found
 
     def note(self, token: torch.Tensor) -> None:
         """Takes the token (rows,) that each answer goes on with."""
         pieces = self._pieces
+        # one copy from the device for all rows
         for row, item in enumerate(token.tolist()):
             if not self._closed[row]:
                 piece = pieces.get(item)

@@ -48,6 +48,7 @@ class Greedy:
             token = self._guide.allowed(logits).argmax(1)
             self._guide.note(token)
         if self._is_normalised_last:
+            # (rows, V) → the chosen column of each row
             return token, logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
         return token, logits.log_softmax(1).gather(1, token[:, None])[:, 0]
 
@@ -114,4 +115,5 @@ def answer_neighbours(
         decoder = NeighbourDecoder(vlm, parts)
         choose = Greedy(vlm, guide, is_normalised_last=True)
         answers = iter(decode(vlm, decoder, choose, max_new_tokens=max_new_tokens))
+    # the decoder has them part after part
     return [[next(answers) for _ in part] for part in parts]

@@ -104,13 +104,17 @@ def decode(vlm: Vlm, decoder: Decoder, choose: Choose, *, max_new_tokens: int) -
     logprobs: list[torch.Tensor] = []
     for step in range(max_new_tokens):
         token, logprob = choose(logits, rows)
+        # an answer that the decoder has let go of has 0 in this column, behind its end, where
+        # nothing is read
         tokens.append(token.new_zeros(num_answers).index_copy(0, rows, token))
         logprobs.append(logprob.new_zeros(num_answers).index_copy(0, rows, logprob))
+        # what has ended stays so, whatever its row still predicts
         is_open = is_open & ~torch.isin(token, stops)
         if step + 1 == max_new_tokens or not is_open.any():
             break
         kept = decoder.drop_finished(is_open)
         if kept is not None:
+            # `rows` keeps the numbers among all R, by which the columns are filled
             rows, is_open, token = rows[kept], is_open[kept], token[kept]
         logits = decoder.step(token)
     ids, values = torch.stack(tokens, dim=1).tolist(), torch.stack(logprobs, dim=1).tolist()
@@ -124,6 +128,7 @@ def _answer_of(vlm: Vlm, ids: list[int], logprobs: list[float]) -> Generated:
     text: str = vlm.tokenizer.decode(
         ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
+    # the end of the turn is a token that was chosen, with a log-probability, and no text
     return Generated(text, tuple(ids[: end + 1]), tuple(logprobs[: end + 1]))
 
 

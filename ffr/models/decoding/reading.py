@@ -41,6 +41,7 @@ class Reader:
         """(B,) position of the token that comes after each prompt."""
         if padding_side == "right":
             del inputs["attention_mask"]
+        # the last column alone: the others would be kept for nothing
         self.last_hidden: torch.Tensor = vlm.core(
             **inputs, position_ids=positions, past_key_values=self.cache, use_cache=True
         ).last_hidden_state[:, -1:]
@@ -78,4 +79,5 @@ def own_tokens(num_answers: int, num_steps: int, device: torch.device) -> torch.
     >>> own_tokens(2, 2, torch.device("cpu")).int().tolist()
     [[1, 0, 1, 0], [0, 1, 0, 1]]
     """
+    # an answer is one column of each step: the identity, once a step
     return torch.eye(num_answers, dtype=torch.bool, device=device).repeat(1, num_steps)
