@@ -446,7 +446,7 @@ class GrpoConfig(VlmStageConfig):
 
 
 def check_of_reader(config: GrpoConfig) -> None:
-    """Refuses settings of a vision-language model beside a reader, where they differ from what they are by default.
+    """Refuses settings of a vision-language model beside a reader, where they are not the default.
 
     Raises:
         UsageError: naming the first.
