@@ -667,8 +667,9 @@ def test_browser_opens_a_long_dialogue_at_its_first_mark(tmp_path, chromium):
     assert chromium("document.querySelector('.here').dataset.line") == "150"
 
 
-def test_browser_plots_are_one_stop_of_the_tab_key(report, chromium):
-    chromium.open(report)
+def test_browser_plots_are_one_stop_of_the_tab_key(tmp_path, chromium):
+    path = synthetic(tmp_path / "data", num_dialogues=6, num_pictures=3, side=20)
+    chromium.open(write_report(open_evaluation(path), tmp_path / "report.html").pages[0])
     stops = "[...document.querySelectorAll('svg')].map((svg) => svg.querySelectorAll('[tabindex=\"0\"]').length)"
     assert set(chromium(stops)) <= {0, 1}
     assert 1 in chromium(stops)
