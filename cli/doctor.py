@@ -62,6 +62,7 @@ def _packages() -> list[Finding]:
     for name, extra, purpose in (
         ("bitsandbytes", "quantization", "4-bit loading"),
         ("wandb", "wandb", "logging to Weights & Biases"),
+        ("trackio", "trackio", "logging to trackio"),
     ):
         if util.find_spec(name) is None:
             lines.append(

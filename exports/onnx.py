@@ -365,7 +365,8 @@ def _quantize(path: Path, whole_weights: Sequence[str]) -> None:
     is_large = data.is_file()
     with _quiet():
         quantize_dynamic(
-            str(whole), str(path), weight_type=QuantType.QInt8, reduce_range=True, per_channel=True, use_external_data_format=is_large,
+            str(whole), str(path), weight_type=QuantType.QInt8, reduce_range=True, per_channel=True,
+            use_external_data_format=is_large,
             op_types_to_quantize=["MatMul", "Gemm"], nodes_to_exclude=left_alone,
         )  # fmt: skip
     remove(whole)

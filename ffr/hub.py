@@ -1,4 +1,4 @@
-"""A folder of ours handed to a hub of models, by huggingface_hub: the only thing that is ever sent there."""
+"""A folder of ours handed to a hub of models, by huggingface_hub: all that is ever sent there."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 PACKAGES = (
-    "ffr-vlm", "torch", "lightning", "transformers", "peft", "torchmetrics", "trl", "onnxruntime-gpu", "onnxruntime",
+    "ffr-vlm", "torch", "lightning", "transformers", "peft", "torchmetrics", "trl",
+    "onnxruntime-gpu", "onnxruntime",
     "tokenizers", "safetensors", "numpy", "pillow",
 )  # fmt: skip
 """The packages whose versions can change a result."""

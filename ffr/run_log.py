@@ -99,48 +99,63 @@ def reward_figures(rows: Sequence[Mapping[str, float]]) -> list[str]:
     return [*(["reward"] if "reward" in names else []), *terms]
 
 
+_VALIDATION_F1 = ("val_utterance_f1", "val_image_f1")
+
+
+def points_of(rows: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
+    """A figure over the steps at which it stands.
+
+    >>> points_of([{"step": 1, "loss": 2.0}, {"step": 2}], "loss")
+    [(1, 2.0)]
+    """
+    return [(row["step"], row[name]) for row in rows if name in row]
+
+
 def draw_curve(
     metrics: Path, target: Path, *, title: str, curves: Mapping[str, str], label: str
 ) -> None:
-    """Draws curves over steps (left axis) with validation F1 (right axis) as a PNG.
+    """Draws curves over steps as a PNG, and validation F1 in a panel of its own below them.
 
     Args:
         metrics: The run's `metrics.csv`.
         target: The PNG to write.
         title: Title of the plot.
-        curves: Figures of the left axis, each with its line style; those that the file lacks are
+        curves: Figures of the upper panel, each with its line style; those that the file lacks are
             left out.
-        label: What the left axis shows.
+        label: What the upper panel shows.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     rows = read_metrics(metrics)
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    left = figure.subplots()
-    for name, style in curves.items():
-        points = [(row["step"], row[name]) for row in rows if name in row]
-        if points:
-            left.plot(*zip(*points, strict=True), style, label=name, linewidth=1, markersize=4)
-    left.set(xlabel="optimizer step", ylabel=label, title=title)
-    right = left.twinx()
-    right.set(ylabel="validation F1", ylim=(0, 1))
-    for name, color in (("val_utterance_f1", "tab:green"), ("val_image_f1", "tab:red")):
-        points = [(row["step"], row[name]) for row in rows if name in row]
-        if points:
-            right.plot(
-                *zip(*points, strict=True),
-                "s--",
-                color=color,
-                label=name,
-                linewidth=1,
-                markersize=4,
-            )
-    lines, labels = left.get_legend_handles_labels()
-    more_lines, more_labels = right.get_legend_handles_labels()
-    if lines or more_lines:
-        left.legend(lines + more_lines, labels + more_labels, loc="center right")
+    validation = [
+        (name, "s--", points) for name in _VALIDATION_F1 if (points := points_of(rows, name))
+    ]
+    panels = [
+        (label, [(name, style, points_of(rows, name)) for name, style in curves.items()]),
+        *([("validation F1", validation)] if validation else []),
+    ]
+    figure = Figure(figsize=(8, 3.2 + 2.2 * (len(panels) - 1)), layout="constrained")
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    colour = 0  # goes on from panel to panel, so that none means two things
+    for axis, (words, drawn) in zip(axes, panels, strict=True):
+        axis.set(ylabel=words)
+        axis.grid(linewidth=0.3)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for name, style, points in drawn:
+            if points:
+                x, y = zip(*points, strict=True)
+                axis.plot(x, y, style, color=f"C{colour}", label=name, linewidth=1, markersize=4)
+                colour += 1
+        if axis.get_legend_handles_labels()[1]:
+            # beside the panel: nothing is hidden
+            axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small")
+    if validation:
+        axes[-1].set(ylim=(0, 1))
+    axes[0].set(title=title)
+    axes[-1].set(xlabel="optimizer step")
     with replaced_path(target) as scratch:
         figure.savefig(scratch, dpi=120)

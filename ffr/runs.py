@@ -95,8 +95,8 @@ def new_run_folder(root: Path, stage: str, model: str) -> Path:
 def is_unbegun(run: Path) -> bool:
     """Whether a folder holds nothing of a run but what comes before its record (locks, scratch).
 
-    Such a run was stopped before it began, and the command that started it may start it anew. Hidden
-    files of another hand, such as `.git`, make it a folder of somebody's own.
+    Such a run was stopped before it began, and the command that started it may start it anew.
+    Hidden files of another hand, such as `.git`, make it a folder of somebody's own.
 
     >>> from ffr.files import temporary_folder
     >>> with temporary_folder() as folder:
@@ -223,7 +223,7 @@ def resolve_model(spec: str) -> ModelSource:
         if not (merged / "config.json").is_file():
             status = RunRecord.load(path).status
             raise UsageError(
-                f"{spec}: this run is {status} and has no merged model yet; finish it with `ffr "
+                f"{spec}: this run is {status} and has no model yet; finish it with `ffr "
                 f"train … --resume {spec}`"
             )
         return ModelSource(str(merged), path.name, path)

@@ -82,18 +82,23 @@ def test_a_curve_of_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         label="nats",
     )
     with PIL.Image.open(tmp_path / "c.png") as image:
-        assert image.size == (960, 540)
+        assert image.size == (960, 648)
     left, right = drawn[0].axes
     assert (left.get_title(), left.get_ylabel(), right.get_ylim()) == ("t", "nats", (0, 1))
+    # no colour means two things, and each scale has a panel of its own
+    colours = [line.get_color() for panel in (left, right) for line in panel.lines]
+    assert len(set(colours)) == len(colours)
+    assert not left.bbox.overlaps(right.bbox)
     assert [(line.get_label(), line.get_xydata().tolist()) for line in left.lines] == [
         ("loss", [[1, 2], [2, 1], [3, 0.5]])
     ]
     assert [(line.get_label(), line.get_xydata().tolist()) for line in right.lines] == [
         ("val_utterance_f1", [[2, 0.25], [3, 0.75]])
     ]
-    legend = left.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["loss", "val_utterance_f1"]
+    for panel, name in ((left, "loss"), (right, "val_utterance_f1")):
+        legend = panel.get_legend()
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()] == [name]
 
 
 def test_a_curve_of_nothing_has_no_legend(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_damaged_record_is_a_sentence(tmp_path: Path, content: str) -> None:
 
 def test_what_a_model_may_be(tmp_path: Path) -> None:
     run = _record(tmp_path / "run", "running", None)
-    with pytest.raises(UsageError, match="has no merged model yet"):
+    with pytest.raises(UsageError, match="has no model yet"):
         resolve_model(str(run))
     (run / "merged").mkdir()
     (run / "merged" / "config.json").write_text("{}", encoding="utf-8")

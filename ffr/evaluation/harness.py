@@ -12,8 +12,10 @@ from typing import Any
 from ffr.evaluation.figures import SCORE_NAMES
 
 HARNESS_KEYS = (
-    "results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "config",
-    "git_hash", "date", "transformers_version", "total_evaluation_time_seconds", "model_name", "model_source",
+    "results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples",
+    "config",
+    "git_hash", "date", "transformers_version", "total_evaluation_time_seconds", "model_name",
+    "model_source",
     "chat_template_sha", "task_hashes",
 )  # fmt: skip
 """At the top of the file, in the order in which they are written."""

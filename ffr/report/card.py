@@ -49,7 +49,7 @@ class CheckedFigures:
 
 
 def write_figures(run: Path) -> list[Path]:
-    """Writes the figures of a run's evaluations into the cards of its model, in the place of older ones.
+    """Writes the figures of a run's evaluations into the cards of its model, for older ones.
 
     Args:
         run: Folder of a training run.
@@ -241,4 +241,5 @@ def verdict(checked: Sequence[CheckedFigures]) -> str:
     num_figures = sum(item.num_figures for item in checked)
     if not num_faults:
         return f"all {counted(num_figures, 'figure')} hold"
-    return f"{num_faults} of {counted(num_figures, 'figure')} {'differs' if num_faults == 1 else 'differ'}"
+    verb = "differs" if num_faults == 1 else "differ"
+    return f"{num_faults} of {counted(num_figures, 'figure')} {verb}"

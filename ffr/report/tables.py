@@ -52,16 +52,21 @@ def headline_figure(results: Results) -> str:
 
 
 def headline(results: Results, next_command: str) -> str:
-    """The last line of `ffr eval`: figure, interval, the best baseline, and what to do next.
+    """The last line of `ffr eval`: the verdict, and what to do next.
 
     Args:
         results: What was measured.
         next_command: What the reader may call now.
     """
+    return f"{verdict(results)} · next: {next_command}"
+
+
+def verdict(results: Results) -> str:
+    """What came out, in a line: the figure that counts, its interval, and the best baseline."""
     name = headline_figure(results)
     value = results.summary["scores"][name]
     if value is None:
-        return f"nothing was scored · next: {next_command}"
+        return "nothing was scored"
     words = f"{figure_words(name)} {percent(value, 1)}"
     interval = results.interval("scores", name)
     if interval is not None:
@@ -73,7 +78,7 @@ def headline(results: Results, next_command: str) -> str:
         is_above, is_below = value > measured[best], value < measured[best]
         relation = "above" if is_above else "below" if is_below else "equal to"
         words += f", {relation} the best baseline {_short_label(best)} {percent(measured[best], 1)}"
-    return f"{words} · next: {next_command}"
+    return words
 
 
 def _short_label(label: str) -> str:

@@ -11,8 +11,8 @@ from ffr.runs import is_reader
 from ffr.settings.declaration import CONFIG, Settings, declared, setting
 
 ModelKind = Literal["vlm", "api", "reader", "embedding", "baseline", "fusion"]
-"""What answers: a vision-language model here, a server, a reader, an encoder, a trivial baseline, words
-and an encoder together."""
+"""What answers: a vision-language model here, a server, a reader, an encoder, a trivial baseline,
+words and an encoder together."""
 
 COHERENCE_ENCODER = "coherence-encoder"
 """Stands among the kinds of a setting that the encoder of `ffr eval --coherence` has too."""

@@ -94,11 +94,14 @@ class StageConfig(Settings):
     num_workers: int = setting(
         2, "threads that read and encode ahead of training", low=0, decides_result=False
     )
-    wandb_project: str | None = setting(
-        None,
-        "also log to this Weights & Biases project (extra `wandb`)",
-        unset="do not",
+    report_to: Literal["none", "wandb", "trackio"] = setting(
+        "none",
+        "also log figures, and GRPO's answers as tables, to Weights & Biases or trackio (extras "
+        "`wandb`, `trackio`)",
         decides_result=False,
+    )
+    report_project: str | None = setting(
+        None, "its project there", unset="ffr", decides_result=False
     )
 
 
@@ -443,7 +446,7 @@ class GrpoConfig(VlmStageConfig):
 
 
 def check_of_reader(config: GrpoConfig) -> None:
-    """Refuses settings of a vision-language model beside a reader, where they differ from what they are by default.
+    """Refuses settings of a vision-language model beside a reader, where they are not the default.
 
     Raises:
         UsageError: naming the first.

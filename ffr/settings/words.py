@@ -44,7 +44,7 @@ _SYNONYMS = {
     "num_gpus": "devices",
     "nproc_per_node": "devices",
     "dataloader_num_workers": "num_workers",
-    "report_to": "wandb_project",
+    "wandb_project": "report_project",
     "beta": "kl_coefficient",
     "epsilon": "clip_low",
     "epsilon_high": "clip_high",

@@ -157,7 +157,8 @@ def _latex_cell(value: Value | None, in_place: str, mark: str) -> str:
 # -- CSV and JSON ----------------------------------------------------------------------------------
 
 CSV_HEADER = (
-    "group", "label", "setting", "model", "dataset", "split", "slice", "figure", "value", "low", "high", "num_answers", "is_best",
+    "group", "label", "setting", "model", "dataset", "split", "slice", "figure", "value",
+    "low", "high", "num_answers", "is_best",
     "status", "reason", "data_fingerprint", "num_failed",
 )  # fmt: skip
 
@@ -183,7 +184,9 @@ def csv_table(bench: Bench) -> str:
                     None if value is None else repr(value.share), low, high,
                     None if value is None else value.num_answers,
                     int(value is not None and value.is_best), cell.status, csv_cell(cell.reason),
-                    None if cell.results is None else csv_cell(str(cell.results.data["fingerprint"])),
+                    None
+                    if cell.results is None
+                    else csv_cell(str(cell.results.data["fingerprint"])),
                     None if cell.results is None else num_failed_of(cell),
                 ]
             )  # fmt: skip

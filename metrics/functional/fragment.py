@@ -43,8 +43,8 @@ def fragment_counts(
         int64 of shape (N, 2, 4).
 
     Raises:
-        ValueError: where the four differ in length, or something is no fragment, id or size (floats,
-            truth values and masks are none).
+        ValueError: where the four differ in length, or something is no fragment, id or size
+            (floats, truth values and masks are none).
 
     >>> fragment_counts([((0, 1), ())], [((1, 2), (0,))], [5], [1])
     tensor([[[1, 1, 1, 2],

@@ -149,7 +149,9 @@ COMMANDS = {
 SPEEDS = {
     "tokens_per_second", "peak_memory_mb", "seconds_rollout", "seconds_reference", "seconds_update",
 }  # fmt: skip
-TIMES = SPEEDS | {"provenance", "started_at", "finished_at", "time", "command", "error"}
+TIMES = SPEEDS | {
+    "provenance", "started_at", "finished_at", "time", "command", "error", "date", "total_evaluation_time_seconds",
+}  # fmt: skip
 REMEMBERED = (
     "tensorboard", "pictures.sqlite3", "torchinductor", "tmp/.ses", "checkpoints/SHA256SUMS",
 )  # fmt: skip

@@ -219,7 +219,7 @@ def test_whole_numbers_are_read_as_people_write_them() -> None:
 DECIDES_NOTHING = {
     "feature_cache_mb": 1, "feature_cache_dir": "elsewhere", "feature_cache_dir_mb": 9,
     "checkpoint_every_steps": 7, "keep_checkpoints": 9, "num_threads": 3, "num_workers": 0,
-    "wandb_project": "p", "encoder_cache_dir": "there", "encoder_cache_mb": 5,
+    "report_to": "trackio", "report_project": "p", "encoder_cache_dir": "there", "encoder_cache_mb": 5,
 }  # fmt: skip
 
 

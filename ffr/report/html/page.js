@@ -154,7 +154,12 @@
     byId("list").scrollTop = 0;
     numRows = 0;
     addRows(ROWS_AT_ONCE);
-    if (!shown.length) byId("list").append(make("li", "empty", "No query fits these filters."));
+    if (!shown.length) {
+      const none = make("li", "empty", "No query fits these filters.");
+      none.setAttribute("role", "option");
+      none.setAttribute("aria-disabled", "true");
+      byId("list").append(none);
+    }
     if (shown.length && !shown.includes(current)) {
       if (byId("dialogues").hidden) current = null;
       else select(shown[0], false);
@@ -168,6 +173,9 @@
     for (; numRows < Math.min(until, shown.length); numRows += 1) {
       const query = shown[numRows];
       const row = make("li", "item");
+      row.setAttribute("role", "option");
+      row.setAttribute("aria-selected", "false");
+      row.id = `row-${numRows}`;
       row.dataset.row = numRows;
       row.append(make("span", `score ${grade(query.joint)}`, query.joint === null ? "–" : percent(query.joint)));
       row.append(words("span", "words", query.q || "(no dialogue could be read)"));
@@ -190,12 +198,14 @@
     if (row) select(shown[Number(row.dataset.row)], true);
   });
   const markRow = () => {
-    for (const row of byId("list").querySelectorAll('[aria-selected="true"]')) row.removeAttribute("aria-selected");
+    for (const row of byId("list").querySelectorAll('[aria-selected="true"]')) row.setAttribute("aria-selected", "false");
+    byId("list").removeAttribute("aria-activedescendant");
     const place = shown.indexOf(current);
     if (place < 0) return;
     if (place >= numRows) addRows(place + ROWS_AT_ONCE);
     const row = byId("list").children[place];
     row.setAttribute("aria-selected", "true");
+    byId("list").setAttribute("aria-activedescendant", row.id);
     row.scrollIntoView({ block: "nearest" });
   };
 
@@ -221,14 +231,14 @@
     holder.append(start, more);
     return holder;
   };
-  const picture = (number, caption, id, kind) => {
+  const picture = (number, caption, id, kind, beside) => {
     const box = make("span", `picture ${kind || ""}`);
     const [source, width, height] = data.pictures[number];
     if (width) {
       const img = make("img");
       img.width = width;
       img.height = height;
-      img.alt = caption || `image ${id}`;
+      img.alt = caption || (beside ? `image ${id}, sent with: ${beside.slice(0, 120)}` : `image ${id}`);
       img.decoding = "async";
       img.src = source;
       box.append(img);
@@ -259,9 +269,10 @@
     if (kind) who.append(mark(kind));
     const bubble = words("div", "bubble");
     let image = firstImage;
+    const beside = parts.filter((part) => typeof part === "string").join(" ").trim();
     for (const part of parts) {
       if (typeof part === "string") bubble.append(longText(part));
-      else { bubble.append(picture(part[0], part[1], image, marks[1].get(image))); image += 1; }
+      else { bubble.append(picture(part[0], part[1], image, marks[1].get(image), beside)); image += 1; }
     }
     if (!parts.length) bubble.append(make("span", "meta", "(nothing)"));
     said.append(who, bubble);
@@ -334,6 +345,14 @@
     goTo(Number(rows[at < 0 ? (step > 0 ? 0 : rows.length - 1) : (at + step + rows.length) % rows.length].dataset.line));
   };
 
+  // a long dialogue opens where something is to be seen, and not at its first line
+  const showFirstMark = () => {
+    const first = [...byId("reader").querySelectorAll(".line")].find((row) => row.querySelector(".mark"));
+    if (!first) return;
+    const { bottom } = first.getBoundingClientRect();
+    if (bottom > window.innerHeight) goTo(Number(first.dataset.line));
+  };
+
   const read = (query) => {
     const marks = allMarks(query);
     const dialogue = data.dialogues[query.d];
@@ -389,7 +408,7 @@
     button("↑", "the query before (k, ←)", () => step(-1));
     button("↓", "the next query (j, →)", () => step(1));
     button("next mark", "the next line with a mark (n; p for the one before)", () => goToMark(1));
-    const only = button("marked lines only", "hide lines without a mark (m)", () => { onlyMarked = !onlyMarked; read(query); });
+    const only = button("around the marks", "only lines with a mark and their neighbours (m)", () => { onlyMarked = !onlyMarked; read(query); });
     only.setAttribute("aria-pressed", String(onlyMarked));
     if (onlyMarked) only.textContent = "all lines";
     tools.append(make("span", "gap"));
@@ -402,6 +421,7 @@
     current = query;
     read(query);
     byId("reader").scrollTop = 0;
+    showFirstMark();
     markRow();
     if (isChosen) { document.body.classList.add("reading"); note(`q${query.n}`); }
   };
@@ -412,12 +432,14 @@
   };
 
   // ---- keys
+  const DOT_STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.closest("input, select, textarea");
     if (event.key === "Escape") { if (typing) event.target.blur(); else document.body.classList.remove("reading"); return; }
     if (typing) return;
     if (event.target.matches(".dot") && (event.key === "Enter" || event.key === " ")) { chooseCell(event.target); event.preventDefault(); return; }
+    if (event.target.matches(".dot") && DOT_STEPS[event.key]) { stepDot(event.target, DOT_STEPS[event.key]); event.preventDefault(); return; }
     if (event.key === "t") { nextTheme(); return; }
     if (event.key === "/") { showTab("dialogues"); document.body.classList.remove("reading"); byId("text").focus(); event.preventDefault(); return; }
     if (byId("dialogues").hidden) { if (event.key === "j" || event.key === "k") showTab("dialogues"); return; }
@@ -436,6 +458,14 @@
     showTab("dialogues");
   };
   for (const dot of document.querySelectorAll(".dot")) dot.addEventListener("click", () => chooseCell(dot));
+  // one stop of the tab key for a plot; within it the arrows go from circle to circle
+  const stepDot = (dot, by) => {
+    const dots = [...dot.closest("svg").querySelectorAll(".dot")];
+    const next = dots[(dots.indexOf(dot) + by + dots.length) % dots.length];
+    dot.setAttribute("tabindex", "-1");
+    next.setAttribute("tabindex", "0");
+    next.focus();
+  };
 
   // ---- begin
   // hidden, so that no dialogue is chosen and scrolled to before one is asked for

@@ -28,7 +28,7 @@ from ffr.provenance import versions
 from ffr.report.answered import Evaluation
 from ffr.report.html.data import SCATTER_CELLS, ReportData, gather, parts_of, to_json
 from ffr.report.html.plots import bar_chart, line_chart, scatter, share_chart
-from ffr.report.tables import interval_text, percent, report_lines, slice_label
+from ffr.report.tables import interval_text, percent, report_lines, slice_label, verdict
 from ffr.run_log import METRICS_FILE, read_metrics, reward_figures
 from ffr.text import counted
 
@@ -195,6 +195,8 @@ def _frame(evaluation: Evaluation, data: ReportData, notes: Sequence[str]) -> di
         "modalities": MODALITIES,
         "figures": FIGURES,
         "names": figure_names(),
+        "verdict": verdict(results),
+        "best": _best(results),
         "summaries": [(results.label, results.summary), *results.baselines.items()],
         "slices": [
             (table, name, slice_label(table, name), own)
@@ -208,6 +210,17 @@ def _frame(evaluation: Evaluation, data: ReportData, notes: Sequence[str]) -> di
             name: json.dumps(value, ensure_ascii=False, indent=2) for name, value in sources.items()
         },
     }
+
+
+def _best(results: Results) -> dict[str, float]:
+    """The largest value of each column of figures, the model's and the baselines'."""
+    rows = [results.summary["scores"], *(its["scores"] for its in results.baselines.values())]
+    found = {}
+    for name in figure_names():
+        values = [row[name] for row in rows if row[name] is not None]
+        if values:
+            found[name] = max(values)
+    return found
 
 
 def _hash(text: str) -> str:
@@ -249,7 +262,8 @@ def _plots(evaluation: Evaluation, data: ReportData) -> Iterator[_Plot]:
         ),
     ):
         rows = _filled_slices(results, table)
-        if not rows:
+        # of one group the tiles on top say all
+        if len(rows) < 2:
             continue
         figures = {modality: f"{modality}_f1" for modality in MODALITIES}
         svg = bar_chart(

@@ -141,13 +141,14 @@ def _colour(kind: str, number: int) -> str:
     return f"{kind}{number % _NUM_COLOURS}"
 
 
-def _svg(content: Sequence[str], title: str) -> Markup:
+def _svg(content: Sequence[str], title: str, role: str = "img") -> Markup:
+    """A plot; `group` where parts of it can be chosen, for nothing within an `img` is ever told."""
     return _tag(
         "svg",
         _tag("title", title),
         *content,
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-        role="img",
+        role=role,
         aria_label=title,
     )
 
@@ -213,7 +214,10 @@ def scatter(
         _text(frame.x(value), _HEIGHT - _BOTTOM + 14, f"{value:.4g}") for value in ticks(0, 1)
     ]
     most = max(counts.values(), default=1)
-    for (precision, recall), num in sorted(counts.items(), key=lambda item: -item[1]):
+    # the largest first, so that none hides another
+    for place, ((precision, recall), num) in enumerate(
+        sorted(counts.items(), key=lambda item: -item[1])
+    ):
         radius = max(2.5, 16 * math.sqrt(num / most))
         words = f"precision {precision / num_steps:.2f}, recall {recall / num_steps:.2f}: {num}"
         parts.append(
@@ -221,7 +225,7 @@ def scatter(
                 "circle",
                 _tag("title", words),
                 kind="dot",
-                tabindex="0",
+                tabindex="-1" if place else "0",
                 role="button",
                 data_cell=f"{modality} {precision} {recall}",
                 aria_label=words,
@@ -230,7 +234,7 @@ def scatter(
                 r=_at(radius),
             )
         )
-    return _svg(parts, title)
+    return _svg(parts, title, role="group")
 
 
 def thinned(points: Points, max_points: int = _MAX_POINTS) -> list[tuple[float, float]]:

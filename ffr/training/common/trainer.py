@@ -19,6 +19,7 @@ from ffr.errors import UsageError
 from ffr.settings import StageConfig
 from ffr.text import one_line
 from ffr.training.common.checkpoints import CheckpointFiles
+from ffr.training.common.reporting import outside_loggers
 from ffr.training.common.setup import precision_of
 
 
@@ -137,17 +138,4 @@ def _loggers(config: StageConfig, run: Path, last_step: int) -> list[Logger]:
     )
     # into its hparams.yaml; `log_hyperparams` would write at once, and a figure that is none
     tensorboard.hparams.update(asdict(config))
-    loggers: list[Logger] = [tensorboard]
-    if config.wandb_project:
-        try:
-            from lightning.pytorch.loggers import WandbLogger
-
-            loggers.append(
-                WandbLogger(project=config.wandb_project, name=run.name, save_dir=str(run))
-            )
-        except ModuleNotFoundError:
-            raise UsageError(
-                "wandb_project is set but wandb is not installed; pip install 'ffr-vlm[wandb]' or "
-                "leave it out"
-            ) from None
-    return loggers
+    return [tensorboard, *outside_loggers(config, run)]

@@ -40,7 +40,20 @@ def write_completions(
     import pyarrow
     import pyarrow.parquet
 
-    rows = [
+    rows = completion_rows(step, samples, prompts)
+    packed = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), packed)
+    path = _path(run, step)
+    with replaced_file(path) as write:
+        write(packed.getvalue())
+    return path
+
+
+def completion_rows(
+    step: int, samples: Sequence[Mapping[str, Any]], prompts: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A row an answer, with the columns of TRL's completion logs; arguments as of `write_completions`."""
+    return [
         {
             "step": step,
             "dialogue_id": sample["dialogue_id"],
@@ -55,12 +68,6 @@ def write_completions(
         for sample, prompt in zip(samples, prompts, strict=True)
         for answer in sample["answers"]
     ]
-    packed = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), packed)
-    path = _path(run, step)
-    with replaced_file(path) as write:
-        write(packed.getvalue())
-    return path
 
 
 def drop_completions(run: Path, last_step: int) -> None:

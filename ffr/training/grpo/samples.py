@@ -10,7 +10,8 @@ import lightning as L
 
 from ffr.files import append, dump_record, replaced_file
 from ffr.progress import Say
-from ffr.training.grpo.completions import drop_completions, write_completions
+from ffr.training.common.reporting import report_table
+from ffr.training.grpo.completions import completion_rows, drop_completions, write_completions
 from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.rollout import Rollout
 
@@ -65,6 +66,8 @@ class SampleLog(L.Callback):
             self._show(lines[0])
             prompts = [pl_module.sampler.columns(index)["prompt"] for index in rollout.indices]
             write_completions(Path(trainer.default_root_dir), step, lines, prompts)
+            rows = completion_rows(step, lines, prompts)
+            report_table(trainer.loggers, "completions", rows, step)
         append(
             _samples_file(trainer),
             b"".join(

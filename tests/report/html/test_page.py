@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import random
 import re
 import xml.etree.ElementTree as ElementTree
@@ -167,7 +168,7 @@ def test_nothing_is_fetched_and_only_the_pages_own_script_runs(report):
         assert tag not in ("iframe", "object", "embed", "base")
         assert not any(name.startswith("on") or name == "style" for name in attrs), (tag, attrs)
         assert attrs.get("src") is None
-        assert attrs.get("href") in (None, "data:,")
+        assert attrs.get("href") in (None, "data:,") or attrs["href"].startswith("#")
     assert not re.search(r"https?://", parts.texts["script"][1] + "".join(parts.texts["style"]))
 
 
@@ -268,7 +269,7 @@ def test_a_large_report_is_split_into_linked_pages(evaluated, tmp_path):
         links = [
             attrs["href"]
             for tag, attrs in Parts(page.read_text(encoding="utf-8")).tags
-            if tag == "a"
+            if tag == "a" and not attrs["href"].startswith("#")
         ]
         assert len(links) == len(written.pages) - 1
         assert all(link.startswith("a%20b") for link in links)
@@ -649,6 +650,56 @@ def test_browser_narrow_shows_one_thing_at_a_time(report, chromium):
     assert chromium(visible) == ["side"]
     chromium.resize(1280, 900)
     assert chromium.faults == []
+
+
+def test_browser_opens_a_long_dialogue_at_its_first_mark(tmp_path, chromium):
+    lines = tuple(Utterance("ann", (f"line {number}",)) for number in range(200))
+    record = prediction_to_json(
+        prediction(
+            Dialogue("long", lines), "end", format_answer(Fragment((151,))), Fragment((150,))
+        )
+    )
+    write_records(tmp_path / "p.jsonl", [record])
+    write_report(open_evaluation(tmp_path / "p.jsonl"), tmp_path / "long.html")
+    chromium.open(tmp_path / "long.html", "#q0")
+    place = "document.querySelector('[data-line=\"150\"]').getBoundingClientRect()"
+    assert 0 < chromium(f"{place}.top") < chromium("innerHeight")
+    assert chromium("document.querySelector('.here').dataset.line") == "150"
+
+
+def test_browser_plots_are_one_stop_of_the_tab_key(tmp_path, chromium):
+    path = synthetic(tmp_path / "data", num_dialogues=6, num_pictures=3, side=20)
+    chromium.open(write_report(open_evaluation(path), tmp_path / "report.html").pages[0])
+    stops = "[...document.querySelectorAll('svg')].map((svg) => svg.querySelectorAll('[tabindex=\"0\"]').length)"
+    assert set(chromium(stops)) <= {0, 1}
+    assert 1 in chromium(stops)
+    chromium(
+        "[...document.querySelectorAll('svg')].find((svg) => svg.querySelectorAll('.dot').length > 1)"
+        ".querySelector('.dot[tabindex=\"0\"]').focus()"
+    )
+    first = chromium("document.activeElement.dataset.cell")
+    chromium.press("ArrowRight")
+    assert chromium("document.activeElement.dataset.cell") != first
+    assert set(chromium(stops)) <= {0, 1}
+    chromium.press("ArrowLeft")
+    assert chromium("document.activeElement.dataset.cell") == first
+
+
+def test_browser_axe_finds_nothing_serious(report, chromium):
+    """Rules of axe-core: roles, names, contrasts, what a screen reader and a keyboard meet."""
+    axe = os.environ.get("FFR_AXE")
+    if axe is None:
+        pytest.skip("FFR_AXE names no axe.min.js; npm install axe-core brings one")
+    for fragment in ("#overview", "#dialogues"):
+        chromium.open(report, fragment)
+        chromium(Path(axe).read_text(encoding="utf-8") + "; 1")
+        found = json.loads(
+            chromium(
+                "axe.run(document, {resultTypes: ['violations']}).then((found) => JSON.stringify("
+                "found.violations.map((it) => [it.impact, it.id, it.nodes[0].html])))"
+            )
+        )
+        assert [it for it in found if it[0] in ("serious", "critical")] == []
 
 
 def test_browser_hostile_texts_do_nothing(hostile, tmp_path, chromium):

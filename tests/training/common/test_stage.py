@@ -92,7 +92,7 @@ CASES: list[tuple[str, list[str], dict[str, Any], int, str]] = [
         "accelerator=gpu, devices=1, strategy=auto cannot be set up here: ",
     ),
     ("sft", [], {"strategy": "foo"}, 2, "strategy=foo cannot be set up here: "),
-    ("sft", [], {"wandb_project": "x"}, 2, "wandb is not installed"),
+    ("sft", [], {"report_to": "wandb"}, 2, "wandb is not installed"),
     ("sft", [], LACK_4BIT, 2, "bitsandbytes"),
     ("sft", [], {"pack_queries": True, "query_position": "first"}, 2, "set query_position=last"),
     ("sft", ["--model", "./nowhere"], {}, 2, "no such model folder or run"),

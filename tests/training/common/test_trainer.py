@@ -18,7 +18,8 @@ from ffr.training.common.trainer import make_trainer
         ({"strategy": "foo"}, "accelerator=cpu, devices=1, strategy=foo cannot be set up here: "),
         ({"strategy": "fsdp"}, "strategy=fsdp cannot be set up here: "),
         ({"strategy": "deepspeed_stage_2"}, "strategy=deepspeed_stage_2 cannot be set up here: "),
-        ({"wandb_project": "x"}, "wandb_project is set but wandb is not installed; pip install"),
+        ({"report_to": "wandb"}, "report_to=wandb, but wandb is not installed; pip install"),
+        ({"report_to": "trackio"}, "report_to=trackio, but trackio is not installed; pip install"),
     ],
 )
 def test_what_is_not_here_is_one_sentence(
