@@ -41,7 +41,7 @@ class TrainingPlan:
         averaged: Share of the old in the running mean of weights, which is what is kept.
     """
 
-    epochs: int = 8
+    epochs: int = 5
     queries_per_epoch: int = 9000
     batch_size: int = 48
     learning_rate: float = 1e-3

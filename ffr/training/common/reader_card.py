@@ -39,7 +39,8 @@ def reader_card(ended: Ended[Any], settings: ReaderSettings) -> str:
         "learning rate": f"{config.learning_rate:g}",
         "validation": _validation(dict(ended.figures)),
         "calibrated": f"logits × {settings.scale:.3g} {settings.shift:+.3g}; of nothing "
-        f"× {settings.nothing_scale:.3g} {settings.nothing_shift:+.3g}",
+        f"× {settings.nothing_scale:.3g} {settings.nothing_shift:+.3g}; empty from "
+        f"{settings.nothing_from:.3g}",
         "made with": ", ".join(
             f"{name} {record.versions[name]}"
             for name in ("ffr-vlm", "torch")

@@ -16,9 +16,9 @@ from ffr.dialogue import Fragment
 from ffr.files import replace_text
 from ffr.metrics import FragmentScores
 from ffr.models.saving import CARD_FILE
-from ffr.reader.decision import fit_temperature
 from ffr.reader.model import Reader
 from ffr.runs import READER
+from ffr.training.common.calibration import calibrate
 from ffr.training.common.module import StageModule
 from ffr.training.common.reader_card import reader_card
 from ffr.training.common.reader_items import ReaderItem, UnitTable, batch_of
@@ -110,48 +110,3 @@ class ReaderSubject:
         folder = ended.run / READER
         self._reader.save(folder)
         replace_text(folder / CARD_FILE, reader_card(ended, self._reader.settings))
-
-
-@torch.no_grad()
-def calibrate(reader: Reader, items: Sequence[ReaderItem]) -> None:
-    """Sets scale and shift of a reader's logits so that its probabilities are those that come true.
-
-    Of the units' logits on examples that have a fragment, of "nothing here" on all. Where all labels
-    of a kind are the same, which calibrates nothing, its numbers stay.
-
-    Args:
-        reader: The reader; its settings are replaced.
-        items: V examples with their truths.
-
-    Raises:
-        ValueError: where there are no examples.
-    """
-    if not items:
-        raise ValueError("there is no example to calibrate on; give some")
-    units, truths, nothing = [], [], []
-    for item in items:
-        inputs, labels = batch_of([item])
-        logits, absent = reader.logits(inputs)
-        nothing.append(absent[0])
-        if bool(item.labels.any()):
-            units.append(logits[0])
-            truths.append(labels[0])
-    settings = reader.settings
-    if units:
-        fitted = _fitted(torch.cat(units), torch.cat(truths), settings.scale, settings.shift)
-        settings = replace(settings, scale=fitted[0], shift=fitted[1])
-    is_empty = torch.tensor([not bool(item.labels.any()) for item in items])
-    fitted = _fitted(torch.stack(nothing), is_empty, settings.nothing_scale, settings.nothing_shift)
-    reader.settings = replace(settings, nothing_scale=fitted[0], nothing_shift=fitted[1])
-
-
-@torch.enable_grad()
-def _fitted(
-    logits: torch.Tensor, labels: torch.Tensor, scale: float, shift: float
-) -> tuple[float, float]:
-    """Scale and shift of raw logits, from logits that have some already."""
-    if bool(labels.all()) or not bool(labels.any()):
-        return scale, shift
-    factor, addend = fit_temperature(logits, labels)
-    # a (s z + t) + b = (a s) z + (a t + b)
-    return factor * scale, factor * shift + addend

@@ -11,8 +11,8 @@ from reader_builds import WIDTH, LetterEncoder
 from ffr.reader.likeness import NUM_FEATURES, NUM_SUMMARIES, Background
 from ffr.reader.model import Reader
 from ffr.reader.network import NetworkShape
+from ffr.training.common.calibration import best_gate, calibrate
 from ffr.training.common.reader_items import ReaderItem
-from ffr.training.common.reader_subject import calibrate
 
 
 class Fixed(torch.nn.Module):
@@ -69,6 +69,37 @@ def test_what_is_said_comes_true() -> None:
     calibrate(reader, ITEMS)
     assert reader.settings.scale == pytest.approx(settings.scale, rel=1e-2)
     assert reader.settings.shift == pytest.approx(settings.shift, abs=1e-2)
+
+
+def test_the_gate_takes_what_pays() -> None:
+    nothing = torch.tensor([0.05, 0.1, 0.2, 0.3, 0.6, 0.7])
+    is_empty = torch.tensor([False, False, False, False, True, True])
+    f1 = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.0, 0.0])
+    assert best_gate(nothing, is_empty, f1) == pytest.approx(0.45)
+    # an empty truth below all others is not worth them, and may not cost a twentieth of them
+    assert best_gate(nothing.flip(0), is_empty, f1) == 1.0
+    assert best_gate(nothing.flip(0), is_empty, torch.zeros(6)) == 1.0
+
+
+def test_the_gate_is_set_with_the_rest() -> None:
+    reader = a_reader()
+    reader.settings = replace(reader.settings, nothing_from=0.123)
+    calibrate(reader, ITEMS)
+    # of two examples at +2 one is empty, and to call both so costs a fifth of the others
+    assert reader.settings.nothing_from == 1.0
+    clear = [replace(item, summaries=item.summaries * 0 - 2) for item in ITEMS if item.labels.any()]
+    empty = [replace(ITEMS[4], summaries=ITEMS[4].summaries * 0 + 2)] * 2
+    calibrate(reader, [*clear, *empty])
+    assert 0.1 < reader.settings.nothing_from < 0.9
+
+
+@pytest.mark.parametrize(
+    ("truths", "sentence"),
+    [([True, True], "no gate follows"), ([True, False, True], "differ; give one each")],
+)
+def test_what_has_no_gate(truths: list[bool], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        best_gate(torch.tensor([0.1, 0.2]), torch.tensor(truths), torch.zeros(2))
 
 
 def test_where_all_are_the_same_nothing_is_fitted() -> None:
