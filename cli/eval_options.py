@@ -32,8 +32,9 @@ _BESIDE = {
     "fusion": "baseline:bm25+ENCODER, which reads no prompt and has nothing to fit",
 }
 _NOT = {
-    "api": "a model that is no api:URL#MODEL",
-    "embedding": "a model that is no embedding:ENCODER",
+    frozenset({"api"}): "a model that is no api:URL#MODEL",
+    frozenset({"embedding"}): "a model that is no embedding:ENCODER",
+    frozenset({"embedding", "fusion", "reader"}): "a model that asks no encoder",
 }
 _OF_DATA = {"dataset", "split", "image_root", "skip_bad", "limit"}
 _FOR_PREDICTIONS = {
@@ -206,7 +207,7 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
 def _missing(item: Declared, kind: ModelKind) -> str:
     """What a call lacks, or has, that an option has no meaning beside."""
     of = item.about.of - {COHERENCE_ENCODER}
-    words = _NOT.get("".join(of), _BESIDE[kind])
+    words = _NOT.get(frozenset(of), _BESIDE[kind])
     return words if of == item.about.of else f"{words}, but with --encoder"
 
 

@@ -1,6 +1,6 @@
-"""`ffr quickstart`: the main job end to end on the embedded default.
+"""`ffr quickstart`: the reader on two chats, then all of training on the embedded default.
 
-Sample → base → SFT → GRPO → evaluation beside the baselines.
+Questions on chats; sample → base → SFT → GRPO → evaluation beside the baselines.
 """
 
 from __future__ import annotations
@@ -59,6 +59,31 @@ class _Begun:
         remove(self._path)
 
 
+def read_chats() -> None:
+    """The reader that comes with ffr answers the queries on the chats that come with it."""
+    from ffr.data.catalog import load_dataset
+    from ffr.errors import FfrError
+    from ffr.retrieval.asking import load_model
+    from ffr.shipped.chats import CHATS_FILE
+
+    say("── 1/6  questions on two chats, answered by the reader that comes with ffr")
+    say(
+        "on this machine's CPU; nothing leaves it. The first time its encoder is laid out, which takes"
+    )
+    say("up to a minute.")
+    try:
+        model = load_model("reader")
+        for example in load_dataset(CHATS_FILE):
+            found = model.retrieve(example, example.query)
+            sure = "" if found.score is None else f"   (sure by {100 * found.score:.0f} %)"
+            say(f"\n“{example.query}”{sure}")
+            for line in found.text.splitlines() or ["nothing in this chat fits"]:
+                say(f"    {line}")
+    except FfrError as error:
+        # where its encoder is not to be had, training can be shown all the same
+        say(f"not shown: {error}")
+
+
 @click.command()
 @click.option(
     "--root",
@@ -89,10 +114,12 @@ def quickstart(
     grpo_overrides: tuple[str, ...],
     limit: int | None,
 ) -> None:
-    """Make the sample, train the tiny model on it, and measure it beside the baselines.
+    """Ask the reader three questions on two chats; then train the tiny model and measure it.
 
-    Where it was stopped, the same command goes on. It takes some minutes on two CPU cores. The tiny
-    model is for trying the tool; what it learns here says nothing about a real backbone.
+    The reader knows English and Chinese and is what comes with ffr for real chats. The tiny model is
+    for trying the tool: it shows the machinery of training, and what it learns here says nothing
+    about a real backbone. Where it was stopped, the same command goes on. It takes some minutes on two
+    CPU cores.
     """
     import time
     from dataclasses import replace
@@ -141,7 +168,8 @@ def quickstart(
             ctx.exit(130)
         return result.run
 
-    say("── 1/5  the sample sets, generated here")
+    read_chats()
+    say("\n── 2/6  training, shown on a toy: the sample sets, generated here")
     for name, split in (
         ("sample", "train"),
         ("sample", "grpo"),
@@ -150,30 +178,33 @@ def quickstart(
     ):
         path, _ = locate(name, split=split, echo=say)
         say(f"{name} {split}: {path}")
-    say("\n── 2/5  cold start (SFT) of the embedded base")
+    say("\n── 3/6  cold start (SFT) of the toy model tiny")
     first = trained(SftStage(), sft)
     size = sft.max_new_tokens
     folders = [
         measure(
-            "3/5  the base before training", "tiny", "sample", first / "eval" / "base-sample", size
+            "4/6  tiny before training", "tiny", "sample", first / "eval" / "base-sample", size
         ),
-        measure("3/5  after SFT", str(first), "sample", first / "eval" / "sample", size),
+        measure("4/6  after SFT", str(first), "sample", first / "eval" / "sample", size),
     ]
-    say("\n── 4/5  GRPO: the model trains on the rewards of its own answers")
+    say("\n── 5/6  GRPO: the model trains on the rewards of its own answers")
     if grpo.model == NEWEST:
         grpo = replace(grpo, model=str(first))
     second = trained(GrpoStage(), grpo)
-    wechat = "5/5  after SFT and GRPO, on other wordings and longer chats"
+    wechat = "6/6  after SFT and GRPO, on other wordings and longer chats"
     folders += [
-        measure("5/5  after SFT and GRPO", str(second), "sample", second / "eval" / "sample", size),
+        measure("6/6  after SFT and GRPO", str(second), "sample", second / "eval" / "sample", size),
         measure(wechat, str(second), "wechat-sample", second / "eval" / "wechat-sample", size),
     ]
     begun.forget()
     say(f"\ndone in {(time.monotonic() - started) / 60:.1f} minutes")
+    say("shown: the reader on real language (1), and each stage of training on a toy (2 to 6)")
     say(f"the runs, with settings, figures, curve.png, adapter and merged model: {first}, {second}")
     for folder in folders:
         say(f"results and answers: {folder}")
     say("\nnext:")
+    say("  ffr eval --model reader --dataset YOUR_FILE.jsonl        the reader on your own chats")
+    say("  ffr train reader --from reader --dataset YOUR_FILE.jsonl  and trained further on them")
     say(f"  ffr eval --model {second} --constrained   well-formed answers only")
     say("  ffr data check YOUR_FILE.jsonl              is your data sound?")
     say("  ffr train sft --dataset YOUR_FILE.jsonl     train on it")

@@ -115,7 +115,7 @@ def blocks() -> list[str]:
 def test_models_on_the_page_are_named_with_settings_that_they_have() -> None:
     (code,) = [text for text in blocks() if "load_model" in text]
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
-    assert len(calls) == 4
+    assert len(calls) == 5
     for call in calls:
         name = ast.literal_eval(call.args[0])
         for keyword in call.keywords:

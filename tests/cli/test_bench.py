@@ -41,7 +41,7 @@ def outcome(out: Path) -> dict[str, object]:
             if path.name == "results.json":
                 found[str(path.relative_to(out))] = {
                     **json.loads(path.read_text()),
-                    "provenance": None,
+                    **dict.fromkeys(("provenance", "date", "total_evaluation_time_seconds")),
                 }
     return found
 

@@ -430,7 +430,7 @@ def test_windows(data, model):
         (
             ["--model", "tiny", "--encoder-cache", "x"],
             2,
-            "no embedding:ENCODER, but with --encoder",
+            "a model that asks no encoder, but with --encoder",
         ),
         (
             ["--model", "tiny", "--select", "top-share"],

