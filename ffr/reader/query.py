@@ -57,14 +57,15 @@ def _alternatives(words: str) -> str:
     return "|".join(sorted(words.split(), key=len, reverse=True))
 
 
+# one word at an end at a time: a pattern of many would try all ways to cut a run of them
 _RULES = {
     "en": (
-        re.compile(rf"(?:(?:{_alternatives(_HEADS_EN)})\b{_MARKS}*)+", re.IGNORECASE),
-        re.compile(rf"(?:(?:\b(?:{_alternatives(_TAILS_EN)})\b|{_MARKS})\s*)+$", re.IGNORECASE),
+        re.compile(rf"(?:{_alternatives(_HEADS_EN)})\b{_MARKS}*", re.IGNORECASE),
+        re.compile(rf"(?:\b(?:{_alternatives(_TAILS_EN)})|{_MARKS})$", re.IGNORECASE),
     ),
     "zh": (
-        re.compile(rf"(?:(?:{_alternatives(_HEADS_ZH)}){_MARKS}*)+"),
-        re.compile(rf"(?:{_alternatives(_TAILS_ZH)}|{_MARKS})+$"),
+        re.compile(rf"(?:{_alternatives(_HEADS_ZH)}){_MARKS}*"),
+        re.compile(rf"(?:{_alternatives(_TAILS_ZH)}|{_MARKS})$"),
     ),
 }
 _QUOTED = re.compile(r"[\"“「『](.{6,})[\"”」』]")
@@ -73,6 +74,7 @@ _QUOTED = re.compile(r"[\"“「『](.{6,})[\"”」』]")
 _MAX_CHARS = 60
 """A longer query is a sentence of its own, of which all counts."""
 
+_MAX_QUOTE_CHARS = 1000
 _LEAST_CHARS = {"en": 3, "zh": 2}
 
 
@@ -88,14 +90,18 @@ def plain_words(query: str) -> str:
     ('won', 'Ann looks for a flat near the station')
     """
     text = " ".join(query.split())
-    if quoted := _QUOTED.search(text):
+    if quoted := _QUOTED.search(text[:_MAX_QUOTE_CHARS]):
         return quoted[1].strip()
     if len(text) > _MAX_CHARS:
         return text
     language = "zh" if 4 * len(_HAN.findall(text)) >= max(1, len(text)) else "en"
     head, tail = _RULES[language]
-    found = head.match(text)
-    rest = tail.sub("", text[found.end() :] if found else text).strip()
+    rest = text
+    while found := head.match(rest):
+        rest = rest[found.end() :]
+    while found := tail.search(rest):
+        rest = rest[: found.start()]
+    rest = rest.strip()
     return rest if len(rest) >= _LEAST_CHARS[language] else text
 
 
