@@ -22,6 +22,8 @@ class ReaderSettings:
         line_prefix: Stands before each line, as the encoder was trained.
         query_prefix: Likewise before each query.
         has_plain_queries: Whether words that only ask are left out of queries (`plain_words`).
+        has_picture_words: Whether it learned with words on pictures; one that did not would be misled
+            by them.
         shape: Of each network.
         num_networks: Whose logits are averaged.
         scale: Of the units' logits, for calibration.
@@ -42,6 +44,7 @@ class ReaderSettings:
     line_prefix: str = ""
     query_prefix: str = ""
     has_plain_queries: bool = True
+    has_picture_words: bool = True
     shape: NetworkShape = field(default_factory=NetworkShape)
     num_networks: int = 1
     scale: float = 1.0
@@ -57,8 +60,9 @@ class ReaderSettings:
         for name in ("encoder_name", "encoder", "line_prefix", "query_prefix"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give a text"[:160])
-        if type(self.has_plain_queries) is not bool:
-            raise ValueError(f"has_plain_queries is {self.has_plain_queries!r}; give true or false")
+        for name in ("has_plain_queries", "has_picture_words"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; give true or false"[:160])
         for name, least, most in (
             ("num_networks", 1, _MAX_NETWORKS),
             ("stretch", 8, 4096),

@@ -69,7 +69,7 @@ class ReaderRetriever:
         encoder: Makes the vectors: the one that the reader was trained with.
         name: What tables call it.
         tagger: Gives pictures words; None leaves them without, so that they are found by where
-            they stand.
+            they stand, as with a reader that never learned with words.
 
     Raises:
         ModelError: where it is another encoder.
@@ -95,7 +95,7 @@ class ReaderRetriever:
         # refuses another encoder before the first question
         reader.query_vectors([], self._texts)
         self._name = name
-        self._tagger = tagger
+        self._tagger = tagger if reader.settings.has_picture_words else None
         self._kept: OrderedDict[tuple[str, ...], Units] = OrderedDict()
 
     @property

@@ -97,6 +97,17 @@ def test_a_picture_is_read_by_its_words(tmp_path: Path) -> None:
     assert first.extra == third.extra != second.extra
 
 
+def test_a_reader_that_learned_without_words_is_asked_without(tmp_path: Path) -> None:
+    encoder, tags = Letters(), Tags()
+    chosen: Any = encoder
+    reader = a_reader(has_picture_words=False)
+    retriever = ReaderRetriever(reader, chosen, name="mine", tagger=cast(Any, tags))
+    assert not retriever.takes_images
+    assert retriever.identity["tagger"] is None
+    retriever.answer([Example(CHAT, "bus", image_root=tmp_path)])
+    assert "a photo of bus" not in encoder.seen
+
+
 def test_the_identity_names_reader_and_encoder() -> None:
     reader = a_reader()
     encoder: Any = Letters()

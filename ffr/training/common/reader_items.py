@@ -155,6 +155,11 @@ class UnitTable:
         self._units: dict[str, Units] = {}
         self._queries: dict[str, Tensor] = {}
 
+    @property
+    def has_picture_words(self) -> bool:
+        """Whether pictures have words."""
+        return self._tagger is not None and self._tagger.tagger is not None
+
     def fill(self, indices: Sequence[int], say: Say, what: str) -> None:
         """Embeds what some examples need; says how far it is where that takes long.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ffr.data.home import data_home
 from ffr.embedding import CachedEncoder, load_encoder
+from ffr.embedding.tagger import TaggerIfInstalled
 from ffr.errors import UsageError
 from ffr.reader.model import Reader
 from ffr.runs import ModelSource
@@ -27,6 +28,15 @@ def open_text_encoder(name: str, folder: str | None, megabytes: int) -> CachedEn
     """
     kept = Path(folder) if folder is not None else data_home().parent / "vectors"
     return CachedEncoder(load_encoder(name), kept, max_bytes=megabytes * 2**20)
+
+
+def tagger_for(reader: Reader) -> TaggerIfInstalled | None:
+    """What gives the pictures of a training words; None for a reader that never learned with any.
+
+    Args:
+        reader: The reader that training starts from.
+    """
+    return TaggerIfInstalled() if reader.settings.has_picture_words else None
 
 
 def open_reader(source: ModelSource) -> Reader:

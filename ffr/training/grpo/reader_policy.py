@@ -31,7 +31,11 @@ from ffr.reader.units import Units
 from ffr.retrieval.reader import ReaderRetriever
 from ffr.settings import GrpoConfig, check_of_reader
 from ffr.training.common.reader_items import ReaderItem, UnitTable, batch_of, check_lengths, item_of
-from ffr.training.common.reader_setup import open_reader, open_text_encoder
+from ffr.training.common.reader_setup import (
+    open_reader,
+    open_text_encoder,
+    tagger_for,
+)
 from ffr.training.common.reader_subject import ReaderSubject
 from ffr.training.common.stage import Job, Start
 from ffr.training.grpo.policy import Pass
@@ -81,7 +85,7 @@ def open_reader_policy(start: Start[GrpoConfig], job: Job) -> ReaderPolicy:
     encoder = open_text_encoder(
         reader.settings.encoder_name, config.encoder_cache_dir, config.encoder_cache_mb
     )
-    tagger = TaggerIfInstalled()
+    tagger = tagger_for(reader)
     check_lengths(start.train_data, MAX_UNITS, range(len(start.train_data)))
     train = UnitTable(reader, encoder, start.train_data, tagger)
     validation = None

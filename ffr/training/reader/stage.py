@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from ffr.embedding import CachedEncoder
-from ffr.embedding.tagger import TaggerIfInstalled
 from ffr.errors import UsageError
 from ffr.reader.likeness import Background
 from ffr.reader.model import Reader
@@ -15,7 +15,12 @@ from ffr.reader.network import NetworkShape
 from ffr.runs import ModelSource, resolve_model
 from ffr.settings import SCRATCH, ReaderConfig
 from ffr.training.common.reader_items import UnitTable, check_lengths, num_units
-from ffr.training.common.reader_setup import PREFIXES, open_reader, open_text_encoder
+from ffr.training.common.reader_setup import (
+    PREFIXES,
+    open_reader,
+    open_text_encoder,
+    tagger_for,
+)
 from ffr.training.common.reader_subject import ReaderSubject
 from ffr.training.common.stage import Built, Job, Stage, Start
 from ffr.training.reader.background import background_of, chosen_texts
@@ -43,7 +48,7 @@ class ReaderStage(Stage[ReaderConfig]):
         config = start.config
         reader, encoder = _opened(start, job)
         check_lengths(start.train_data, config.max_units, range(len(start.train_data)))
-        tagger = TaggerIfInstalled()
+        tagger = tagger_for(reader)
         table = UnitTable(reader, encoder, start.train_data, tagger)
         data = ReaderData(config, start.train_data, table)
         validation = None
@@ -68,9 +73,10 @@ class ReaderStage(Stage[ReaderConfig]):
             fingerprints={
                 **start.fingerprints,
                 "model": _fingerprint(start, reader),
-                "image tagger": str(tagger.digest),
+                "image tagger": str(tagger.digest if tagger else None),
             },
         )
+        reader.settings = replace(reader.settings, has_picture_words=table.has_picture_words)
         # a reader is read to be asked, with nothing dropped
         module.model.train()
         subject = ReaderSubject(
