@@ -76,7 +76,9 @@ def test_units_without_words_change_nothing_but_places(
 def test_a_query_is_seen_the_same_beside_others(
     units: Units, queries: torch.Tensor, background: Background
 ) -> None:
-    together = likenesses(units, queries, background)
+    # of many queries at once strangers are sorted, of few they are counted
+    together = likenesses(units, queries.repeat(5, 1), background)
+    assert torch.equal(together.features[:3], together.features[3:6])
     alone = likenesses(units, queries[1:2], background)
     assert torch.allclose(together.features[1:2], alone.features, atol=1e-5)
     assert torch.allclose(together.summaries[1:2], alone.summaries, atol=1e-4)
