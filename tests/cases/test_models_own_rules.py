@@ -57,7 +57,7 @@ def test_thoughts_of_other_families_are_trained_rewarded_and_read_alike(
     builder = PromptBuilder(vlm, answer_style=style)  # type: ignore[arg-type]
     trained = f"\n{end}\n\n{ANSWER}" if style == "bare" else f"{end}<answer>{ANSWER}</answer>"
     assert builder.answer_text(EXAMPLES[0]) == trained
-    prompt = columns_of(builder, EXAMPLES)(0)["prompt"]
+    prompt = columns_of(builder.opened_prompt, EXAMPLES)(0)["prompt"]
     assert prompt.endswith(f"{start}\n")
     written = f"line 0 and line 2{trained}"
     assert format_reward([prompt] * 2, [written, ANSWER], answer_style=[style] * 2) == [1.0, 0.0]

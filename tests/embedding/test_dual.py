@@ -179,7 +179,7 @@ def _with_another_shape(folder: Path) -> None:
         (_drop("preprocessor_config.json"), "cannot be loaded as a text–image encoder"),
         (_drop("tokenizer.json", "tokenizer_config.json"), "tokenizer|cannot be loaded"),
         (_only_a_pickle, "pytorch_model.bin, which can run code"),
-        (_without_a_weight, "lacks 1 weights, such as text_projection.weight"),
+        (_without_a_weight, "lacks 1 weight, such as text_projection.weight"),
         (_with_another_shape, "other shapes than its config.json says"),
         (_write("model.safetensors", b"\xff" * 64), "weights are damaged"),
         (_write("config.json", b"[1"), "cannot be loaded"),

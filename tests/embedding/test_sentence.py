@@ -208,7 +208,7 @@ def _without_a_weight(folder: Path) -> None:
             "a prompt before every text",
         ),
         (_write("tokenizer.json", "{}"), "cannot be loaded as a sentence encoder"),
-        (_without_a_weight, "lacks 1 weights, such as encoder.layer.0.output.dense.bias"),
+        (_without_a_weight, "lacks 1 weight, such as encoder.layer.0.output.dense.bias"),
     ],
 )
 def test_folders_that_are_no_sentence_encoder(

@@ -95,7 +95,7 @@ def test_what_lies_in_the_folder(text_export: Path) -> None:
     )
     assert content["versions"]["onnxscript"]
     assert len(content["parity"]) == 6
-    assert "embed_texts" in (text_export / "README.md").read_text(encoding="utf-8")
+    assert "embed(texts=" in (text_export / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in text_export.parent.iterdir()] == ["text"]
 
 

@@ -61,7 +61,7 @@ run("eval", "--model", "baseline:nothing", "--dataset", "data.jsonl", "--out", "
 run("report", "a")
 page = Path("a/report.html").read_text()
 assert page.count("<th>IoU</th>") == 3
-assert "<td>12.50<small>12.5–12.5</small></td></tr>" in page  # joint is last
+assert '<td class=\"best\">12.50<small>12.5–12.5</small></td></tr>' in page  # joint is last
 assert "utterance_iou" in run("compare", "b", "a", "--changed", "0")
 compared = json.loads(run("compare", "b", "a", "--json"))["comparisons"][0]["figures"]
 assert compared["strict_sample_image_iou"]["difference"] == 0

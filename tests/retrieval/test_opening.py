@@ -105,7 +105,6 @@ def test_names_of_each_kind(spec: str, kind: str, name: str, takes_images: bool 
         ("baseline:bm25+", "names no encoder; write baseline:bm25\\+ENCODER, as for --encoder"),
         ("baseline:all", "no baseline 'all'; there are everything, nothing, random-third, overlap"),
         ("api:localhost", "an endpoint is written api:URL#MODEL"),
-        ("reader", "the reader's weights do not come with this version; train a reader by"),
         ("./nowhere", "no such model folder or run"),
     ],
 )

@@ -52,7 +52,7 @@ def module() -> Any:
 
 @pytest.fixture
 def trainer(tmp_path: Path) -> Any:
-    return SimpleNamespace(is_global_zero=True, default_root_dir=str(tmp_path))
+    return SimpleNamespace(is_global_zero=True, default_root_dir=str(tmp_path), loggers=[])
 
 
 def written(trainer: Any) -> list[dict[str, Any]]:
