@@ -50,6 +50,7 @@ def owned_folder(folder: Path) -> Iterator[None]:
 def is_in_use(folder: Path) -> bool:
     """Whether another process has a folder through `owned_folder`.
 
+    >>> from ffr.files import temporary_folder
     >>> with temporary_folder() as folder:
     ...     is_in_use(folder)
     False
