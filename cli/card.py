@@ -27,7 +27,7 @@ def card(run: Path, is_check: bool, as_json: bool) -> None:
     RUN is the folder of a training run; with --check also that of an evaluation.
     """
     from ffr.errors import UsageError
-    from ffr.report.card import check_figures, verdict, write_figures
+    from ffr.report.card import MODEL_FOLDERS, check_figures, verdict, write_figures
 
     if as_json and not is_check:
         raise UsageError("--json has no meaning without --check; give both")
@@ -57,7 +57,11 @@ def card(run: Path, is_check: bool, as_json: bool) -> None:
                 say(f"  {line}")
             if len(item.faults) > _MAX_SHOWN:
                 say(f"  and {len(item.faults) - _MAX_SHOWN} more; --json lists all")
+        is_model = any((run / name).is_dir() for name in MODEL_FOLDERS)
+        comes = (
+            f"push {quote(str(run))} --to OWNER/NAME" if is_model else f"report {quote(str(run))}"
+        )
         last = verdict(checked)
-        say(last if num_faults else f"{last}  ·  next: ffr push {quote(str(run))} --to OWNER/NAME")
+        say(last if num_faults else f"{last}  ·  next: ffr {comes}")
     if num_faults:
         raise SystemExit(1)

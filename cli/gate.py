@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="FILE",
-    help="A results.json that was kept, on the same data.",
+    help="A results.json that was kept, on the same data; not needed beside --min alone.",
 )
 @click.option(
     "--max-drop",
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
 )
 def gate(
     results: Path,
-    baseline: Path,
+    baseline: Path | None,
     max_drop: tuple[str, ...],
     minimum: tuple[str, ...],
     junit: Path | None,
@@ -83,7 +82,12 @@ def gate(
     )
     from ffr.evaluation.results import Results
 
+    if baseline is None and (renew or max_drop or not minimum):
+        raise UsageError(
+            "--baseline FILE is missing, a results.json that was kept; without one there is --min alone"
+        )
     if renew:
+        assert baseline is not None
         if max_drop or minimum or junit or summary:
             raise UsageError("--renew compares nothing; leave rules and reports out")
         renew_baseline(Results.load(results), baseline, name=str(results))
@@ -93,12 +97,14 @@ def gate(
     rules = [parse_rule("max-drop", text) for text in drops] + [
         parse_rule("min", text) for text in minimum
     ]
-    found, kept = Results.load(results), Results.load(baseline)
+    found = Results.load(results)
+    kept = None if baseline is None else Results.load(baseline)
     outcomes = check_rules(found, kept, rules, (str(results), str(baseline)))
-    label, kept_label = found.label, kept.label
+    label, kept_label = found.label, None if kept is None else kept.label
     from ffr.terminal import PlainConsole
 
-    say(one_line(f"{label} ({results}) against {kept_label} ({baseline})", 500))
+    against = "" if kept is None else f" against {kept_label} ({baseline})"
+    say(one_line(f"{label} ({results}){against}", 500))
     PlainConsole().print(_table(outcomes))
     if junit is not None:
         _write(junit, junit_xml(outcomes, label=label))
@@ -129,8 +135,7 @@ def _table(outcomes: list[Outcome]) -> Table:
         cells = [
             f"{outcome.value:.4f}",
             interval,
-            f"{outcome.baseline:.4f}",
-            f"{outcome.value - outcome.baseline:+.4f}",
+            *outcome.against,
         ]
         verdict = "passed" if outcome.is_passed else "FELL"
         table.add_row(

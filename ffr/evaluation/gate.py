@@ -51,16 +51,23 @@ class Outcome:
     Args:
         rule: The rule.
         value: The figure in the result.
-        baseline: The figure in the baseline.
+        baseline: The figure in the baseline; None where there is none.
         interval: The figure's interval, where the result has one.
         is_passed: Whether the rule is kept.
     """
 
     rule: Rule
     value: float
-    baseline: float
+    baseline: float | None
     interval: tuple[float, float] | None
     is_passed: bool
+
+    @property
+    def against(self) -> tuple[str, str]:
+        """The baseline's figure and the change since, for tables; dashes where there is none."""
+        if self.baseline is None:
+            return "-", "-"
+        return f"{self.baseline:.4f}", f"{self.value - self.baseline:+.4f}"
 
     @property
     def sentence(self) -> str:
@@ -70,6 +77,7 @@ class Outcome:
             return (
                 f"{shown}, which is {'at least' if self.is_passed else 'under'} {self.rule.bound:g}"
             )
+        assert self.baseline is not None, "a drop is from something"
         change = self.value - self.baseline
         if self.is_passed:
             allowed = f"a drop of {self.rule.bound:g} is allowed"
@@ -109,13 +117,13 @@ def parse_rule(kind: RuleKind, text: str) -> Rule:
 
 
 def check_rules(
-    results: Results, baseline: Results, rules: Sequence[Rule], names: tuple[str, str]
+    results: Results, baseline: Results | None, rules: Sequence[Rule], names: tuple[str, str]
 ) -> list[Outcome]:
     """Holds a result against the rules.
 
     Args:
         results: The result.
-        baseline: What it must not fall behind.
+        baseline: What it must not fall behind; None where all rules are of the kind `min`.
         rules: The rules; one at least.
         names: What the user called result and baseline.
 
@@ -124,7 +132,10 @@ def check_rules(
             measured: what nobody knows neither passes nor falls.
         DataError: where either lacks a figure.
     """
-    check_comparable(results, baseline, names)
+    if baseline is not None:
+        check_comparable(results, baseline, names)
+    elif any(rule.kind == "max-drop" for rule in rules):
+        raise UsageError("--max-drop is held against a --baseline; name one")
     seen: set[tuple[str, str]] = set()
     for rule in rules:
         if (rule.kind, rule.figure) in seen:
@@ -133,8 +144,8 @@ def check_rules(
     outcomes = []
     for rule in rules:
         value = _figure(results, rule.figure, names[0])
-        base = _figure(baseline, rule.figure, names[1])
-        least = rule.bound if rule.kind == "min" else base - rule.bound
+        base = None if baseline is None else _figure(baseline, rule.figure, names[1])
+        least = rule.bound if rule.kind == "min" or base is None else base - rule.bound
         outcomes.append(
             Outcome(
                 rule,
@@ -196,10 +207,13 @@ def junit_xml(outcomes: Sequence[Outcome], *, label: str) -> bytes:
             "testcase",
             {
                 "classname": f"ffr.gate.{rule.kind}",
-                "name": f"{rule.figure}={rule.bound:g}",
+                # without the bound, so that a case keeps its history where that is changed
+                "name": rule.figure,
                 "time": "0",
             },
         )
+        bounds = ElementTree.SubElement(case, "properties")
+        ElementTree.SubElement(bounds, "property", {"name": "bound", "value": f"{rule.bound:g}"})
         if not outcome.is_passed:
             ElementTree.SubElement(
                 case, "failure", {"message": outcome.sentence, "type": rule.kind}
@@ -211,13 +225,13 @@ def junit_xml(outcomes: Sequence[Outcome], *, label: str) -> bytes:
     return content + b"\n"
 
 
-def markdown_summary(outcomes: Sequence[Outcome], *, label: str, baseline_label: str) -> str:
+def markdown_summary(outcomes: Sequence[Outcome], *, label: str, baseline_label: str | None) -> str:
     """The outcomes as GitHub shows them.
 
     Args:
         outcomes: The outcomes.
         label: What was measured.
-        baseline_label: What the baseline measured.
+        baseline_label: What the baseline measured; None where there is none.
     """
     num_fallen = sum(not outcome.is_passed for outcome in outcomes)
     verdict = (
@@ -228,7 +242,8 @@ def markdown_summary(outcomes: Sequence[Outcome], *, label: str, baseline_label:
     lines = [
         f"### ffr gate: {verdict}",
         "",
-        f"{markdown_text(label)} against {markdown_text(baseline_label)}",
+        markdown_text(label)
+        + ("" if baseline_label is None else f" against {markdown_text(baseline_label)}"),
         "",
         "| | rule | value | 95 % interval | baseline | change |",
         "|---|---|---:|---:|---:|---:|",
@@ -241,8 +256,7 @@ def markdown_summary(outcomes: Sequence[Outcome], *, label: str, baseline_label:
         )
         lines.append(
             f"| {'✅' if outcome.is_passed else '❌'} | `{outcome.rule}` | {outcome.value:.4f} | "
-            f"{interval} | "
-            f"{outcome.baseline:.4f} | {outcome.value - outcome.baseline:+.4f} |"
+            f"{interval} | {' | '.join(outcome.against)} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -157,7 +157,7 @@ def test_wrong_calls(evaluated, tmp_path):
     code, text = run("gate", evaluated / "overlap", "--baseline", tmp_path / "none.json")
     assert (code, "none.json: not found" in text) == (1, True), text
     code, text = run("gate", evaluated / "overlap")
-    assert (code, "Missing option '--baseline'" in text) == (2, True), text
+    assert (code, "--baseline FILE is missing" in text) == (2, True), text
     code, text = run("gate", evaluated / "overlap", "--baseline", keep, "--summary", tmp_path)
     assert (code, "cannot be written to" in text) == (1, True), text
 
@@ -218,3 +218,15 @@ def test_the_verdict_stands_whole_at_80_columns(evaluated, monkeypatch):
         assert "…" not in " ".join(line.split()[-4:])
     assert "=0.999 " in fell
     assert "=1 " in passed
+
+
+def test_least_values_alone(evaluated):
+    code, text = run("gate", evaluated / "everything", "--min", "utterance_recall=1")
+    assert code == 0, text
+    assert "Passed: 1 of 1 rules are kept" in text
+    code, text = run("gate", evaluated / "everything", "--min", "utterance_f1=0.99")
+    assert code == 1
+    for words in ([], ["--max-drop", "joint_f1=0.1"], ["--min", "joint_f1=0", "--renew"]):
+        code, text = run("gate", evaluated / "everything", *words)
+        assert code == 2
+        assert "--baseline FILE is missing" in " ".join(text.split())

@@ -121,7 +121,8 @@ def test_junit_and_markdown():
     assert root.attrib["tests"] == "2"
     assert root.attrib["failures"] == "1"
     cases = root.findall("testsuite/testcase")
-    assert [case.attrib["name"] for case in cases] == ["joint_f1=0.01", "image_recall=0.4"]
+    assert [case.attrib["name"] for case in cases] == ["joint_f1", "image_recall"]
+    assert [case.find("properties/property").attrib["value"] for case in cases] == ["0.01", "0.4"]
     assert cases[0].find("failure").attrib["message"] == outcomes[0].sentence
     assert cases[1].find("failure") is None
     assert root.find("testsuite").attrib["name"] == '<a> & "b" \ufffd|'
@@ -134,3 +135,15 @@ def test_junit_and_markdown():
     assert "| ✅ | `--min image_recall=0.4` | 0.5000 | - | 0.5000 | +0.0000 |" in text
     text = markdown_summary(outcomes[1:], label="a", baseline_label="b")
     assert text.startswith("### ffr gate: ✅ all 1 passed\n")
+
+
+def test_least_values_need_no_baseline():
+    rules = [Rule("min", "joint_f1", 0.5), Rule("min", "image_recall", 0.9)]
+    outcomes = check_rules(results(joint_f1=0.6), None, rules, NAMES)
+    assert [outcome.is_passed for outcome in outcomes] == [True, False]
+    assert [outcome.against for outcome in outcomes] == [("-", "-")] * 2
+    text = markdown_summary(outcomes, label="a", baseline_label=None)
+    assert "\na\n" in text
+    assert "| ✅ | `--min joint_f1=0.5` | 0.6000 | - | - | - |" in text
+    with pytest.raises(UsageError, match="--max-drop is held against a --baseline; name one"):
+        check_rules(results(), None, [Rule("max-drop", "joint_f1", 0.1)], NAMES)
