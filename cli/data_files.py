@@ -17,6 +17,7 @@ from ffr.cli.data_options import (
     refuse_existing,
     skip_bad_option,
     split_option,
+    target_option,
     template_option,
 )
 from ffr.cli.output import progress_bar, say, say_aside
@@ -31,13 +32,7 @@ if TYPE_CHECKING:
 
 @click.command("import")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PATH_TYPE)
-@click.option(
-    "--out",
-    "target",
-    type=PATH_TYPE,
-    required=True,
-    help="The file to write (.json or .jsonl, or .gz of them).",
-)
+@target_option
 @click.option(
     "--as",
     "form",
@@ -179,13 +174,7 @@ def convert(
 
 @click.command()
 @click.argument("source", metavar="FILE")
-@click.option(
-    "--out",
-    "target",
-    type=PATH_TYPE,
-    required=True,
-    help="The file to write (.json or .jsonl, or .gz of them).",
-)
+@target_option
 @click.option(
     "--topics",
     "num_topics",

@@ -20,6 +20,13 @@ image_root_option = click.option(
     type=PATH_TYPE,
     help="Folder that image paths are relative to.  [default: the file's own]",
 )
+target_option = click.option(
+    "--out",
+    "target",
+    type=PATH_TYPE,
+    required=True,
+    help="The file to write (.json or .jsonl, or .gz of them).",
+)
 skip_bad_option = click.option(
     "--skip-bad", is_flag=True, help="Leave out records that cannot be used, and say how many."
 )

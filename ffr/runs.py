@@ -193,11 +193,6 @@ def resolve_model(spec: str) -> ModelSource:
     if spec == READER:
         from ffr.shipped.reader import READER_FOLDER
 
-        if not (READER_FOLDER / READER_FILE).is_file():
-            raise UsageError(
-                "the reader's weights do not come with this version; train a reader by `ffr train "
-                "reader --dataset FILE`, and name its run"
-            )
         return ModelSource(str(READER_FOLDER), READER)
     if spec.startswith(("http://", "https://")):
         raise UsageError(

@@ -85,7 +85,6 @@ def harness_keys(results: Mapping[str, Any]) -> dict[str, Any]:
             },
             "batch_size": model.get("batch_tokens"),
             "device": model.get("device"),
-            "limit": None,
             "bootstrap_iters": results["intervals"].get("num_resamples"),
             "random_seed": results["settings"].get("seed"),
         },

@@ -19,6 +19,7 @@ class PromptBuilder:
         template: Prompt template; None = the model's own setting, else the file's prompt text.
         query_position: Query before or after the dialogue; None likewise.
         max_tokens: A longer input is an error; None = the model's own context.
+        answer_tokens: What an answer that is still to be written may take of that context.
         answer_style: `think` asks for a thought before the answer; None = the model's own setting,
             else `bare`.
         closes_thought: Whether a prompt to be answered closes the thought that the model's template
@@ -32,6 +33,7 @@ class PromptBuilder:
         template: str | None = None,
         query_position: QueryPosition | None = None,
         max_tokens: int | None = None,
+        answer_tokens: int = 0,
         answer_style: AnswerStyle | None = None,
         closes_thought: bool = False,
     ) -> None:
@@ -44,7 +46,9 @@ class PromptBuilder:
             answer_style or vlm.prompt_settings.get("answer_style") or "bare"
         )
         self.closes_thought = closes_thought
-        limits = [limit for limit in (max_tokens, vlm.max_context) if limit is not None]
+        self._answer_tokens = answer_tokens
+        room = None if vlm.max_context is None else vlm.max_context - answer_tokens
+        limits = [limit for limit in (max_tokens, room) if limit is not None]
         self.max_tokens = min(limits) if limits else None
 
     @property
@@ -97,6 +101,13 @@ class PromptBuilder:
 
     def too_long(self, example: Example, num_tokens: int) -> str:
         """The sentence that refuses an example of so many tokens."""
+        context = self.vlm.max_context
+        if context is not None and num_tokens <= context < num_tokens + self._answer_tokens:
+            return (
+                f"dialogue {example.dialogue.id!r} makes {counted(num_tokens, 'token')}, which "
+                f"leaves no room for {self._answer_tokens} of an answer in the model's context of "
+                f"{context}; lower max_new_tokens or max_image_pixels"
+            )
         return (
             f"dialogue {example.dialogue.id!r} makes {counted(num_tokens, 'token')}, more than the "
             f"{self.max_tokens} allowed; "

@@ -110,6 +110,16 @@ def test_an_input_that_is_too_long_is_known_before_the_first_step(folder: Path) 
     assert _run(*train, "--skip-bad").exit_code == 0
 
 
+def test_what_a_policy_will_write_has_to_fit_behind_its_prompt(folder: Path) -> None:
+    data = _write(folder / "a" / "d.jsonl", _record(0), _record(1))
+    train = ("train", "grpo", "--from", "tiny", "--dataset", data, "--no-progress", "--dry-run")
+    refused = _run(*train, "-o", "max_new_tokens=8180")
+    assert refused.exit_code == 1
+    assert "d.jsonl:1: dialogue 'd0' makes " in refused.output
+    assert "leaves no room for 8180 of an answer in the model's context of 8192" in refused.output
+    assert _run(*train, "-o", "max_new_tokens=64").exit_code == 0
+
+
 def test_a_prompt_without_room_is_known_before_a_model_is_asked(folder: Path) -> None:
     long = _record(1)
     long["messages"][1]["content"] = long["messages"][1]["content"].replace("line 1", "ab " * 9000)

@@ -83,13 +83,13 @@ def test_from_python(data: Path, reader: Path) -> None:
         ffr.load_model(reader, window=3)
 
 
-def test_the_one_that_comes_with_ffr_is_named_in_a_sentence_while_it_is_not_there(
+def test_a_damaged_install_is_one_sentence(
     data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("ffr.shipped.reader.READER_FOLDER", tmp_path / "none")
     code, text = run("--model", "reader", "--dataset", data)
-    assert code == 2
-    assert text.endswith("train a reader by `ffr train reader --dataset FILE`, and name its run")
+    assert code == 1
+    assert text.endswith("holds no reader.json; name the folder of a reader")
 
 
 def test_doctor_knows_the_reader(

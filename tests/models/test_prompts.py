@@ -99,6 +99,22 @@ def test_answers_are_worded_as_the_model_learns_them() -> None:
         builder(Recorder())(Example(CHAT, "q"), with_answer=True, where="a.jsonl:3")
 
 
+def test_an_answer_that_will_be_written_needs_room_in_the_context() -> None:
+    """Ten tokens of context, of which an answer may take four; `max_tokens` bounds inputs alone."""
+    model = Recorder(max_context=10)
+    held = builder(model, max_tokens=8, answer_tokens=4)
+    example = Example(CHAT, "q")
+    model.num_tokens = 6
+    held(example)
+    model.num_tokens = 7
+    with pytest.raises(DataError, match="7 tokens, which leaves no room for 4 of an answer in the"):
+        held(example)
+    model.num_tokens = 11
+    with pytest.raises(DataError, match="'d' makes 11 tokens, more than the 6 allowed"):
+        held(example)
+    assert builder(Recorder(), max_tokens=8, answer_tokens=4).max_tokens == 8
+
+
 @pytest.mark.parametrize(
     ("asked", "context", "limit"),
     [(None, None, None), (6, None, 6), (None, 4, 4), (6, 4, 4), (4, 6, 4)],

@@ -102,6 +102,8 @@ def make_prompt_builder(config: VlmStageConfig, vlm: Vlm) -> PromptBuilder:
         template=config.template,
         query_position=config.query_position,
         max_tokens=config.max_tokens,
+        # SFT counts the true answer; what GRPO's policy will write has to fit as well
+        answer_tokens=config.max_new_tokens if config.stage == "grpo" else 0,
         answer_style=getattr(config, "answer_style", None),
     )
 
