@@ -96,6 +96,8 @@ class _LazyGroup(click.Group):
                 return super().invoke(ctx)
         except FfrError as error:
             raise _Failure(error) from error
+        except KeyboardInterrupt:
+            raise _Stopped from None
         except OSError as error:
             if error.errno not in _OUTSIDE:
                 raise
@@ -126,6 +128,18 @@ class _Failure(click.ClickException):
     def __init__(self, error: FfrError) -> None:
         super().__init__(visible(str(error)))
         setattr(self, "exit_code", error.exit_code)  # noqa: B010 - click declares it on the class
+
+
+class _Stopped(click.ClickException):
+    """Ctrl-C where a command does not itself see to it, as trainings do between two steps."""
+
+    exit_code = 130  # 128 and the signal's number, as shells have it
+
+    def __init__(self) -> None:
+        super().__init__("stopped by Ctrl-C; what was written whole stays")
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"\n{self.message}", err=True)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

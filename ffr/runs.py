@@ -229,6 +229,7 @@ def resolve_model(spec: str) -> ModelSource:
     )
     if looks_like_path:
         raise UsageError(
-            f"{spec}: no such model folder or run; name one, a hub id (owner/name), or `tiny`"
+            f"{spec}: no such model folder or run; name one, a hub id (owner/name), "
+            "`reader`, or `tiny`"
         )
     return ModelSource(spec, spec)

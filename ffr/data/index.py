@@ -356,7 +356,8 @@ def parse_record(data: bytes, where: str) -> dict[str, Any]:
             else f"column {error.colno}"
         )
         hint = "one record a line in .jsonl, a list of records in .json"
-        raise DataError(f"not JSON ({error.msg} at {place}); {hint}", where=where) from error
+        said = error.msg.removesuffix(" at")  # some of Python's sentences end so
+        raise DataError(f"not JSON ({said} at {place}); {hint}", where=where) from error
     except _RefusedError as error:
         raise DataError(str(error), where=where) from error
     except ValueError as error:

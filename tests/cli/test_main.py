@@ -132,3 +132,15 @@ def test_doctor_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 1
     missing = [finding for finding in json.loads(result.output) if finding["status"] == "missing"]
     assert any("tiny" in finding["text"] and finding["remedy"] for finding in missing)
+
+
+def test_ctrl_c_is_a_sentence_and_not_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ffr.run_summary.all_runs", stop)
+    done = CliRunner().invoke(ffr, ["runs", "list", "--root", str(tmp_path)])
+    assert done.exit_code == 130
+    assert done.output == "\nstopped by Ctrl-C; what was written whole stays\n"

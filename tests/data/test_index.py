@@ -349,3 +349,8 @@ def test_memory_is_the_index_alone(tmp_path: Path) -> None:
         tracemalloc.stop()
         assert len(records) == 20_000
         assert peak < 6_000_000  # the file has 20 MB
+
+
+def test_pythons_words_are_not_said_twice() -> None:
+    with pytest.raises(DataError, match=r"not JSON \(Unterminated string starting at column 7\)"):
+        parse_record(b'{"a": "b', "x.jsonl:1")
