@@ -16,7 +16,7 @@ from ffr.evaluation.published import add_published
 from ffr.evaluation.results import RESULTS_FILE, Results, evaluations_of
 from ffr.files import replace_text
 from ffr.markup import markdown_text
-from ffr.report.tables import interval_text, percent
+from ffr.report.tables import headline_figure, interval_text, percent
 from ffr.retrieval.answer_log import PREDICTIONS_FILE
 from ffr.text import counted, one_line
 
@@ -135,6 +135,9 @@ In percent, with 95 % intervals by bootstrap over dialogues (`ffr eval`).
 
 
 def _figure_cell(results: Results, figure: str) -> str:
+    # where no truth has pictures, figures of pictures measure nothing
+    if figure != "utterance_f1" and headline_figure(results) == "utterance_f1":
+        return "-"
     value = percent(results.summary["scores"][figure], 1)
     interval = results.interval("scores", figure)
     return value if interval is None else f"{value} ({interval_text(interval)})"

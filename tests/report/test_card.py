@@ -71,6 +71,7 @@ def test_figures_are_written_behind_the_card_and_once(run: Path) -> None:
     low, high = (100 * end for end in results.intervals["scores"]["utterance_f1"])
     assert f"| 8 | {value:.1f} ({low:.1f}–{high:.1f}) |" in row
     assert results.data["fingerprint"][:16] in row
+    assert row.endswith("| - | - | 0.0 |")  # no picture is in the data
     write_figures(run)
     assert card.read_text(encoding="utf-8") == text
     # what people write behind them stays, and another evaluation gets a row of its own
