@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from ffr import __version__
+from ffr.cli.output import say_aside
 from ffr.errors import FfrError
 from ffr.text import visible
 
@@ -139,7 +140,7 @@ class _Stopped(click.ClickException):
         super().__init__("stopped by Ctrl-C; what was written whole stays")
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"\n{self.message}", err=True)
+        say_aside(f"\n{self.message}")
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
