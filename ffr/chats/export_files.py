@@ -123,8 +123,7 @@ class ExportFiles:
         where = self.where(name)
         try:
             if self._archive is None:
-                path = self.path / name if self.path.is_dir() else self.path
-                with path.open("rb") as file:
+                with self._path_of(name).open("rb") as file:
                     yield file
                 return
             member = self._members[name]
@@ -196,9 +195,10 @@ class ExportFiles:
 
     def media_path(self, name: str) -> Path | None:
         """Where an attachment lies on the disk; None where it lies in an archive."""
-        if self._archive is not None:
-            return None
-        return self.path / name if self.path.is_dir() else self.path.with_name(name)
+        return None if self._archive is not None else self._path_of(name)
+
+    def _path_of(self, name: str) -> Path:
+        return self.path / name if self.path.is_dir() else self.path.parent / name
 
     def find(self, named: str, beside: str = "") -> str | None:
         """The file that a message means by a path or a name; None where there is none.
@@ -285,9 +285,9 @@ class ExportFiles:
         """What is wrong with the files themselves, a sentence each."""
         if not self.refused:
             return []
-        verb = counted(len(self.refused), "file leads", "files lead")
+        what = counted(len(self.refused), "file")
         return [
-            f"{verb} out of the export or has the name of another, and is left out: "
+            f"left out {what} whose name leads out of the export or is another's: "
             f"{one_line(self.refused[0], 80)}"
         ]
 

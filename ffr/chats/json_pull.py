@@ -19,6 +19,8 @@ from ffr.text import one_line
 _CHUNK = 1 << 18
 _MAX_VALUE_CHARS = 256 << 20
 _SPACE = " \t\r\n"
+# what may go on a number; "" is the end of the window
+_NUMBER = ("", *"0123456789.eE+-")
 
 
 class JsonPull:
@@ -113,8 +115,9 @@ class JsonPull:
                     where=self._where,
                 ) from None
             else:
-                # a number may go on where the window ends
-                if end < len(self._text) or self._is_whole or not isinstance(found, (int, float)):
+                # a number may go on where the window ends: 1 is the beginning of 1.5e3
+                is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
+                if self._is_whole or not is_number or self._text[end : end + 1] not in _NUMBER:
                     self._at = end
                     return found
             self._more(at_least=len(self._text) - self._at)
@@ -221,7 +224,8 @@ def _fill(pull: JsonPull, found: dict[str, Any]) -> None:
         found[key] = []
         for number in pull.elements():
             if number == 0 and pull.kind() == "{":
-                found[key].append(element := {})
+                element: dict[str, Any] = {}
+                found[key].append(element)
                 _fill(pull, element)
             elif number == 0:
                 found[key].append(pull.value())
