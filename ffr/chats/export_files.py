@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -58,10 +58,11 @@ class ExportFiles:
         self._outlines: dict[str, dict[str, Any] | None] = {}
         try:
             if self.path.is_dir():
-                self.names = tuple(sorted(self._walk()))
+                self.names = tuple(sorted(_walk(self.path, self.refused)))
             elif zipfile.is_zipfile(self.path):
                 self._archive = zipfile.ZipFile(self.path)
-                self.names = tuple(self._listed(self._archive))
+                self._members = _members(self._archive, self.refused)
+                self.names = tuple(self._members)
             else:
                 self.path.open("rb").close()
                 self.names = (self.path.name,)
@@ -213,72 +214,15 @@ class ExportFiles:
         wanted = named.replace("\\", "/").strip().removeprefix("./")
         if not wanted or _leads_out(wanted):
             return None
-        folder = PurePosixPath(beside).parent.as_posix()
-        places = [wanted] if folder == "." else [f"{folder}/{wanted}", wanted]
-        known = self._known
-        for place in places:
-            if place in known:
-                return place
-        if not self.is_archive and not self.path.is_dir():
-            path = self.path.with_name(wanted) if "/" not in wanted else self.path.parent / wanted
-            is_inside = path.resolve().is_relative_to(self.path.parent.resolve())
-            return wanted if is_inside and path.is_file() else None
-        for place in places:
-            if place.lower() in self._by_lower:
-                return self._by_lower[place.lower()]
-        # a name that only one file has is that file, wherever it lies
-        return self._by_name.get(PurePosixPath(wanted).name.lower())
+        if self.is_archive or self.path.is_dir():
+            return self._by_name.find(wanted, PurePosixPath(beside).parent.as_posix())
+        path = self.path.parent / wanted
+        is_inside = path.resolve().is_relative_to(self.path.parent.resolve())
+        return wanted if is_inside and path.is_file() else None
 
     @cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(self.names)
-
-    @cached_property
-    def _by_lower(self) -> dict[str, str]:
-        return {name.lower(): name for name in self.names}
-
-    @cached_property
-    def _by_name(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        twice: set[str] = set()
-        for name in self.names:
-            last = PurePosixPath(name).name.lower()
-            twice |= {last} & found.keys()
-            found[last] = name
-        return {last: name for last, name in found.items() if last not in twice}
-
-    def _walk(self) -> Iterator[str]:
-        """Files below the folder; links that lead out of it are refused."""
-        root = self.path.resolve()
-        count = 0
-        for folder, folders, files in os.walk(self.path):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in files:
-                path = Path(folder, name)
-                if name.startswith(".") or not path.is_file():
-                    continue
-                if path.is_symlink() and not path.resolve().is_relative_to(root):
-                    self.refused.append(path.relative_to(self.path).as_posix())
-                    continue
-                count += 1
-                if count > MAX_FILES:
-                    raise ValueError(f"it holds more than {counted(MAX_FILES, 'file')}")
-                yield path.relative_to(self.path).as_posix()
-
-    def _listed(self, archive: zipfile.ZipFile) -> Iterator[str]:
-        """Members of an archive under names that stay inside it."""
-        infos = archive.infolist()
-        if len(infos) > MAX_FILES:
-            raise ValueError(f"it holds more than {counted(MAX_FILES, 'file')}")
-        for info in infos:
-            name = info.filename.replace("\\", "/")
-            if info.is_dir() or name.startswith("__MACOSX/"):
-                continue
-            if _leads_out(name) or name in self._members:
-                self.refused.append(name)
-                continue
-            self._members[name] = info
-            yield name
+    def _by_name(self) -> _Names:
+        return _Names(self.names)
 
     @property
     def faults(self) -> list[str]:
@@ -290,6 +234,69 @@ class ExportFiles:
             f"left out {what} whose name leads out of the export or is another's: "
             f"{one_line(self.refused[0], 80)}"
         ]
+
+
+class _Names:
+    """Names of files, to be found by what messages call them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._known = frozenset(names)
+        self._by_lower = {name.lower(): name for name in self._known}
+        self._by_last: dict[str, str] = {}
+        twice: set[str] = set()
+        for name in self._known:
+            last = PurePosixPath(name).name.lower()
+            twice |= {last} & self._by_last.keys()
+            self._by_last[last] = name
+        for last in twice:
+            del self._by_last[last]
+
+    def find(self, wanted: str, folder: str) -> str | None:
+        """The file of this name: from this folder, from the root, or the only one called so."""
+        places = [wanted] if folder == "." else [f"{folder}/{wanted}", wanted]
+        for place in places:
+            if place in self._known:
+                return place
+        for place in places:
+            if place.lower() in self._by_lower:
+                return self._by_lower[place.lower()]
+        return self._by_last.get(PurePosixPath(wanted).name.lower())
+
+
+def _walk(top: Path, refused: list[str]) -> Iterator[str]:
+    """Files below a folder; links that lead out of it are refused."""
+    root = top.resolve()
+    count = 0
+    for folder, folders, files in os.walk(top):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(folder, name)
+            if name.startswith(".") or not path.is_file():
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                refused.append(path.relative_to(top).as_posix())
+                continue
+            count += 1
+            if count > MAX_FILES:
+                raise ValueError(f"it holds more than {counted(MAX_FILES, 'file')}")
+            yield path.relative_to(top).as_posix()
+
+
+def _members(archive: zipfile.ZipFile, refused: list[str]) -> dict[str, zipfile.ZipInfo]:
+    """Members of an archive under names that stay inside it."""
+    infos = archive.infolist()
+    if len(infos) > MAX_FILES:
+        raise ValueError(f"it holds more than {counted(MAX_FILES, 'file')}")
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        name = info.filename.replace("\\", "/")
+        if info.is_dir() or name.startswith("__MACOSX/"):
+            continue
+        if _leads_out(name) or name in members:
+            refused.append(name)
+        else:
+            members[name] = info
+    return members
 
 
 def _leads_out(name: str) -> bool:
