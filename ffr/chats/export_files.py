@@ -29,6 +29,8 @@ _MAX_MEDIA_BYTES = 512 << 20
 # text of chats packs 5 to 20 times; what packs more than this beyond a few MB is no chat
 _MAX_RATIO = 300
 _MAX_FREE_BYTES = 64 << 20
+# UTF-16 is no app's default, and is read whole
+_MAX_WIDE_BYTES = 256 << 20
 _TEXT_SUFFIXES = frozenset({".txt", ".json", ".jsonl", ".csv", ".js", ""})
 
 
@@ -147,7 +149,7 @@ class ExportFiles:
             encoding = "utf-16"
         with self.open(name) as file:
             if encoding == "utf-16":
-                yield from self._wide_lines(file, account)
+                yield from _wide_lines(file, account)
                 return
             number = 0
             while line := file.readline(MAX_LINE_BYTES):
@@ -167,12 +169,6 @@ class ExportFiles:
                     account.num_undecodable += 1
                     text = line.decode("utf-8", "replace")
                 yield number, text.rstrip("\r\n")
-
-    def _wide_lines(self, file: IO[bytes], account: Account) -> Iterator[tuple[int, str]]:
-        text = file.read(_MAX_FREE_BYTES * 4).decode("utf-16", "replace")
-        for number, line in enumerate(text.split("\n"), 1):
-            account.num_undecodable += "\N{REPLACEMENT CHARACTER}" in line
-            yield number, line.rstrip("\r")
 
     @contextmanager
     def json(self, name: str, account: Account) -> Iterator[JsonPull]:
@@ -297,6 +293,13 @@ def _members(archive: zipfile.ZipFile, refused: list[str]) -> dict[str, zipfile.
         else:
             members[name] = info
     return members
+
+
+def _wide_lines(file: IO[bytes], account: Account) -> Iterator[tuple[int, str]]:
+    text = file.read(_MAX_WIDE_BYTES).decode("utf-16", "replace")
+    for number, line in enumerate(text.split("\n"), 1):
+        account.num_undecodable += "\N{REPLACEMENT CHARACTER}" in line
+        yield number, line.rstrip("\r")
 
 
 def _leads_out(name: str) -> bool:
