@@ -8,10 +8,11 @@ from pathlib import Path
 from ffr.chats.chat import Chat
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
+from ffr.chats.whatsapp import FORMAT as WHATSAPP
 from ffr.errors import DataError, UsageError
 from ffr.text import counted, one_line
 
-FORMATS: tuple[ChatFormat, ...] = ()
+FORMATS: tuple[ChatFormat, ...] = (WHATSAPP,)
 """All forms; the first that finds a chat in an export is taken."""
 
 MAX_NAMED = 12
