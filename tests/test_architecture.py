@@ -114,6 +114,19 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.runs",
         "ffr.settings",
     },
+    "ffr.corpus": _DOORS
+    | {
+        "ffr.chats",
+        "ffr.data.catalog",
+        "ffr.data.home",
+        "ffr.embedding",
+        "ffr.files",
+        "ffr.images",
+        "ffr.parts",
+        "ffr.reader",
+        "ffr.retrieval",
+        "ffr.settings",
+    },
     "ffr.evaluation": _DOORS
     | {
         "ffr.data",

@@ -152,7 +152,7 @@ class Archive:
         return Found(
             query,
             tuple(ordered[:top]),
-            len(lines.chats),
+            lines.num_messages,
             sum(chat.num_messages for chat in chats.values()),
             self._num_not_understood(list(chats)),
             len(ordered[top:]),
@@ -242,13 +242,15 @@ class _Lines:
 
 
 def _in_order(hits: Sequence[Hit]) -> list[Hit]:
-    """Hits, the best first: by the model's score, and by whether the words themselves stand there.
+    """Hits, the best first, given in the order of their recall.
 
-    Both are ranks that are fused, so that neither a weak likeness nor a common word wins alone.
+    The model's score, which knows one dialogue alone, the order of recall, which compares all, and
+    whether the words themselves stand there, are ranks that are fused: none wins alone.
     """
     by_score = [hit.score for hit in hits]
+    by_recall = [-float(number) for number in range(len(hits))]
     by_words = [1.0 if "words" in hit.found_by else None for hit in hits]
-    earned = reciprocal_ranks([by_score, by_words]) if hits else []
+    earned = reciprocal_ranks([by_score, by_recall, by_words]) if hits else []
     order = sorted(range(len(hits)), key=lambda number: -earned[number])
     return [hits[number] for number in order]
 

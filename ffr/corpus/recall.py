@@ -46,14 +46,16 @@ class Recalled:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The lines of a store that may be found, with the rows of their vectors.
+    """The lines of a store that may be found, with the rows of their vectors; n with the pictures.
 
     Args:
+        num_messages: How many messages they are of.
         chats: (n,) int64.
         dialogues: (n,) int64, within their chats.
         places: (n,) int64, rows of the matrix; -1 where a line has no vector.
     """
 
+    num_messages: int
     chats: NDArray[np.int64]
     dialogues: NDArray[np.int64]
     places: NDArray[np.int64]
@@ -90,8 +92,9 @@ def candidates(store: Store, filters: Filters, encoder: str | None) -> Candidate
     )
     pictured = store.database.cursor().execute(shown, [encoder or "", *values, *more])
     pictured.row_factory = None
-    table = np.array([*rows.fetchall(), *pictured.fetchall()], np.int64).reshape(-1, 3)
-    return Candidates(table[:, 0], table[:, 1], table[:, 2])
+    messages = rows.fetchall()
+    table = np.array([*messages, *pictured.fetchall()], np.int64).reshape(-1, 3)
+    return Candidates(len(messages), table[:, 0], table[:, 1], table[:, 2])
 
 
 def recall(
