@@ -122,7 +122,7 @@ class Plan:
     dialogues: int = 140
     sft_steps: int = 240
     grpo_steps: int = 120
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-3
     num_generations: int = 16
     resample_attempts: int = 1
 
