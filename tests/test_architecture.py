@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.report.measured",
         "ffr.retrieval.asking",
     },
+    "ffr.chats": {"ffr.errors", "ffr.text"},
     "ffr.collator": _DOORS | {"ffr.data.exchange", "ffr.models", "ffr.runs"},
     "ffr.errors": set(),
     "ffr.dialogue": {"ffr.notebook", "ffr.text"},

@@ -1,0 +1,125 @@
+"""An export → its chats: which form it is of is found by what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ffr.chats.chat import Chat
+from ffr.chats.export_files import ExportFiles
+from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
+from ffr.errors import DataError, UsageError
+from ffr.text import counted, one_line
+
+FORMATS: tuple[ChatFormat, ...] = ()
+"""All forms; the first that finds a chat in an export is taken."""
+
+MAX_NAMED = 12
+
+
+def format_of(
+    export: ExportFiles, form: str | None = None
+) -> tuple[ChatFormat, list[tuple[str, ...]]] | None:
+    """The form of an export, and the files of each of its chats; None where it is of none.
+
+    Args:
+        export: The export.
+        form: Its form, where it was told.
+
+    Raises:
+        UsageError: where there is no such form.
+    """
+    known = {item.name: item for item in FORMATS}
+    if form is not None and form not in known:
+        raise UsageError(f"there is no form of chats called {form}; there are {', '.join(known)}")
+    for item in FORMATS if form is None else [known[form]]:
+        found = item.find(export)
+        if found:
+            return item, found
+    return None
+
+
+def chat_streams(
+    path: str | Path, *, form: str | None = None, choices: ReadChoices | None = None
+) -> Iterator[ChatStream]:
+    """The chats of an export, each to be read before the next.
+
+    Args:
+        path: A file, a folder or a zip archive.
+        form: One of the names of `FORMATS`; None to find it by what is there.
+        choices: What the export does not say itself.
+
+    Raises:
+        DataError: where there is no chat in it.
+        UsageError: where there is no such form.
+    """
+    export = ExportFiles(path)
+    found = format_of(export, form)
+    if found is None:
+        what = "no chat" if form is None else f"no chat of the form {form}"
+        known = ", ".join(item.words for item in FORMATS)
+        raise DataError(f"holds {what} that can be read; known are {known}", where=str(path))
+    item, parts = found
+    for names in parts:
+        for stream in item.read(export, names, choices or ReadChoices()):
+            for fault in export.faults:
+                stream.account.fault(fault)
+            yield stream
+
+
+def read_chats(
+    path: str | Path, *, form: str | None = None, choices: ReadChoices | None = None
+) -> list[Chat]:
+    """All chats of an export.
+
+    Args:
+        path: As in `chat_streams`.
+        form: Likewise.
+        choices: Likewise.
+
+    Raises:
+        DataError: where there is no chat in it.
+    """
+    return [stream.collect() for stream in chat_streams(path, form=form, choices=choices)]
+
+
+def read_chat(
+    path: str | Path,
+    chat: str | None = None,
+    *,
+    form: str | None = None,
+    choices: ReadChoices | None = None,
+) -> Chat:
+    """The chat of an export.
+
+    Args:
+        path: As in `chat_streams`.
+        chat: Which one, where the export holds several: its title or id.
+        form: As in `chat_streams`.
+        choices: Likewise.
+
+    Raises:
+        DataError: where there is no chat in it, or several and none is named.
+    """
+    titles: list[str] = []
+    found: Chat | None = None
+    for stream in chat_streams(path, form=form, choices=choices):
+        titles.append(stream.title or stream.id)
+        if chat is None and len(titles) > 1:
+            continue
+        if chat is None or chat in (stream.title, stream.id):
+            if chat is not None and found is not None:
+                raise DataError(
+                    f"holds more than one chat called {one_line(chat, 60)}; name its id",
+                    where=str(path),
+                )
+            found = stream.collect()
+    if found is None or (chat is None and len(titles) > 1):
+        shown = ", ".join(one_line(title, 40) for title in titles[:MAX_NAMED])
+        more = ", …" if len(titles) > MAX_NAMED else ""
+        what = "none of them is named" if chat is None else f"none is called {one_line(chat, 60)}"
+        raise DataError(
+            f"holds {counted(len(titles), 'chat')}, and {what}; name one of {shown}{more}",
+            where=str(path),
+        )
+    return found
