@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.report.measured",
         "ffr.retrieval.asking",
     },
-    "ffr.chats": {"ffr.errors", "ffr.text"},
+    "ffr.chats": {"ffr.dialogue", "ffr.errors", "ffr.text"},
     "ffr.collator": _DOORS | {"ffr.data.exchange", "ffr.models", "ffr.runs"},
     "ffr.errors": set(),
     "ffr.dialogue": {"ffr.notebook", "ffr.text"},
@@ -112,6 +112,19 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.models",
         "ffr.reader",
         "ffr.runs",
+        "ffr.settings",
+    },
+    "ffr.corpus": _DOORS
+    | {
+        "ffr.chats",
+        "ffr.data.catalog",
+        "ffr.data.home",
+        "ffr.embedding",
+        "ffr.files",
+        "ffr.images",
+        "ffr.parts",
+        "ffr.reader",
+        "ffr.retrieval",
         "ffr.settings",
     },
     "ffr.evaluation": _DOORS
