@@ -193,6 +193,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.curriculum.order": {"ffr.errors", "ffr.dialogue"},
     "ffr.report": _DOORS
     | {
+        "ffr.chats",
+        "ffr.corpus",
         "ffr.data",
         "ffr.embedding",
         "ffr.evaluation",
