@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.shipped": set(),
     "ffr.world": set(),
     "ffr.metrics": {"ffr.answer", "ffr.dialogue", "ffr.text"},
-    "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook", "ffr.world"},
+    "ffr.data": _DOORS | {"ffr.chats", "ffr.files", "ffr.images", "ffr.notebook", "ffr.world"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
     | {

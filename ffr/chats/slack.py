@@ -20,6 +20,7 @@ from ffr.errors import DataError
 
 _USERS = ("users.json", "org_users.json")
 _CHANNELS = ("channels.json", "groups.json", "mpims.json", "dms.json")
+_STAMP = re.compile(r"\d{1,12}\.\d{1,9}")
 _DAY = re.compile(r"(?:^|/)\d{4}-\d{2}-\d{2}\.json$")
 # what is said, among the subtypes; all other subtypes are lines of the app itself
 _SPOKEN = ("bot_message", "me_message", "file_share", "file_comment", "thread_broadcast",
@@ -52,7 +53,9 @@ def _is_index(name: str) -> bool:
 
 def _is_day(export: ExportFiles, name: str) -> bool:
     record = export.outline(name) or {}
-    return "ts" in record and bool({"user", "text", "bot_id", "subtype"} & record.keys())
+    stamp = record.get("ts")
+    is_stamp = isinstance(stamp, str) and _STAMP.fullmatch(stamp) is not None
+    return is_stamp and bool({"user", "bot_id", "username", "subtype"} & record.keys())
 
 
 def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> Iterator[ChatStream]:
