@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.shipped": set(),
     "ffr.world": set(),
     "ffr.metrics": {"ffr.answer", "ffr.dialogue", "ffr.text"},
-    "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook", "ffr.world"},
+    "ffr.data": _DOORS | {"ffr.chats", "ffr.files", "ffr.images", "ffr.notebook", "ffr.world"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
     | {
@@ -194,6 +194,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.curriculum.order": {"ffr.errors", "ffr.dialogue"},
     "ffr.report": _DOORS
     | {
+        "ffr.chats",
+        "ffr.corpus",
         "ffr.data",
         "ffr.embedding",
         "ffr.evaluation",
@@ -477,7 +479,7 @@ def test_the_guard_sees_a_path_that_is_not_here() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
+    [], ["retrieve"], ["index"], ["index", "list"], ["index", "forget"], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
     ["compare"], ["gate"], ["report"], ["show"], ["card"], ["push"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["runs"], ["runs", "list"], ["runs", "show"], ["runs", "clean"], ["data"],

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ffr.chats import chatlab, discord, memotrace, messenger, slack, telegram, weflow
 from ffr.chats.chat import Chat
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.errors import DataError, UsageError
 from ffr.text import counted, one_line
 
-FORMATS: tuple[ChatFormat, ...] = ()
+FORMATS: tuple[ChatFormat, ...] = (
+    slack.FORMAT,
+    telegram.FORMAT,
+    messenger.FORMAT,
+    discord.FORMAT,
+    weflow.FORMAT,
+    memotrace.FORMAT,
+    chatlab.FORMAT,
+)
 """All forms; the first that finds a chat in an export is taken."""
 
 MAX_NAMED = 12
