@@ -104,21 +104,17 @@ class Message:
 
     @property
     def key(self) -> str:
-        """Names the message by its content, so that a later export of the chat brings it once.
+        """Names the message, so that a later export of the chat brings it once.
 
-        The export's own name has part in it, reactions and edits have not.
+        By the export's own name where it has one, else by its content, of which reactions and edits
+        are no part.
 
         >>> Message("Ann", "hi").key == Message("Ann", "hi", line=7).key
         True
         """
-        content = [
-            self.id,
-            self.sender,
-            None if self.time is None else self.time.isoformat(),
-            self.kind,
-            self.text,
-            [[item.kind, item.name] for item in self.media],
-        ]
+        time = None if self.time is None else self.time.isoformat()
+        media = [[item.kind, item.name] for item in self.media]
+        content = ["id", self.id] if self.id else [self.sender, time, self.kind, self.text, media]
         said = json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
         return hashlib.sha256(said).hexdigest()[:32]
 

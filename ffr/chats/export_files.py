@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,6 +25,9 @@ HEAD_BYTES = 1 << 20
 
 MAX_FILES = 2_000_000
 MAX_LINE_BYTES = 16 << 20
+_MAX_HEADS = 16
+_MAX_FOLDERS = 12
+_MAX_NAMESAKES = 1000
 _MAX_TEXT_BYTES = 16 << 30
 _MAX_MEDIA_BYTES = 512 << 20
 # text of chats packs 5 to 20 times; what packs more than this beyond a few MB is no chat
@@ -31,6 +35,14 @@ _MAX_RATIO = 300
 _MAX_FREE_BYTES = 64 << 20
 # UTF-16 is no app's default, and is read whole
 _MAX_WIDE_BYTES = 256 << 20
+_READ_ERRORS = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    RuntimeError,
+    NotImplementedError,
+    EOFError,
+)
 _TEXT_SUFFIXES = frozenset({".txt", ".json", ".jsonl", ".csv", ".js", ""})
 
 
@@ -104,8 +116,10 @@ class ExportFiles:
         return place if line is None else f"{place}:{line}"
 
     def head(self, name: str) -> bytes:
-        """The first `HEAD_BYTES` of a file; kept."""
+        """The first `HEAD_BYTES` of a file; those of a few files are kept."""
         if name not in self._heads:
+            while len(self._heads) >= _MAX_HEADS:
+                del self._heads[next(iter(self._heads))]
             with self.open(name) as file:
                 self._heads[name] = file.read(HEAD_BYTES)
         return self._heads[name]
@@ -133,7 +147,7 @@ class ExportFiles:
             _refuse_bomb(member, where)
             with self._archive.open(member) as packed:
                 yield packed
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except _READ_ERRORS as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             hint = "unpack it with its password" if "password" in reason else "export it again"
             raise DataError(f"cannot be read ({reason}); {hint}", where=where) from error
@@ -212,9 +226,7 @@ class ExportFiles:
             return None
         if self.is_archive or self.path.is_dir():
             return self._by_name.find(wanted, PurePosixPath(beside).parent.as_posix())
-        path = self.path.parent / wanted
-        is_inside = path.resolve().is_relative_to(self.path.parent.resolve())
-        return wanted if is_inside and path.is_file() else None
+        return _beside(self.path.parent, wanted)
 
     @cached_property
     def _by_name(self) -> _Names:
@@ -237,26 +249,46 @@ class _Names:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._known = frozenset(names)
-        self._by_lower = {name.lower(): name for name in self._known}
-        self._by_last: dict[str, str] = {}
-        twice: set[str] = set()
+        self._by_last: dict[str, list[str]] = {}
         for name in self._known:
-            last = PurePosixPath(name).name.lower()
-            twice |= {last} & self._by_last.keys()
-            self._by_last[last] = name
-        for last in twice:
-            del self._by_last[last]
+            self._by_last.setdefault(PurePosixPath(name).name.lower(), []).append(name)
 
     def find(self, wanted: str, folder: str) -> str | None:
-        """The file of this name: from this folder, from the root, or the only one called so."""
+        """The file of this name: from this folder, from the root, or the only one that fits.
+
+        One fits a path where the folders that both name are the same: an export may have been
+        put into a folder, and a part may have been taken out of it.
+        """
         places = [wanted] if folder == "." else [f"{folder}/{wanted}", wanted]
         for place in places:
             if place in self._known:
                 return place
-        for place in places:
-            if place.lower() in self._by_lower:
-                return self._by_lower[place.lower()]
-        return self._by_last.get(PurePosixPath(wanted).name.lower())
+        parts = PurePosixPath(wanted.lower()).parts
+        found = []
+        for name in self._by_last.get(parts[-1], [])[:_MAX_NAMESAKES] if parts else ():
+            own = PurePosixPath(name.lower()).parts
+            depth = min(len(own), len(parts))
+            if own[-depth:] == parts[-depth:]:
+                found.append(name)
+        beside = [name for name in found if name.startswith(f"{folder}/")]
+        for fitting in (found, beside):
+            if len(fitting) == 1:
+                return fitting[0]
+        return None
+
+
+def _beside(folder: Path, wanted: str) -> str | None:
+    """The file of a path in a folder that may itself be part of that path."""
+    root = folder.resolve()
+    parts = PurePosixPath(wanted).parts[-_MAX_FOLDERS:]
+    for first in range(len(parts)):
+        path = folder.joinpath(*parts[first:])
+        try:
+            if path.is_file() and path.resolve().is_relative_to(root):
+                return path.relative_to(folder).as_posix()
+        except (OSError, ValueError):
+            return None  # no name that a file can have
+    return None
 
 
 def _walk(top: Path, refused: list[str]) -> Iterator[str]:

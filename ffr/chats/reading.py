@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ffr.chats import chatlab, discord, memotrace, messenger, slack, telegram, weflow, whatsapp
 from ffr.chats.chat import Chat
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
-from ffr.chats.whatsapp import FORMAT as WHATSAPP
 from ffr.errors import DataError, UsageError
 from ffr.text import counted, one_line
 
-FORMATS: tuple[ChatFormat, ...] = (WHATSAPP,)
+FORMATS: tuple[ChatFormat, ...] = (
+    slack.FORMAT,
+    telegram.FORMAT,
+    messenger.FORMAT,
+    discord.FORMAT,
+    weflow.FORMAT,
+    memotrace.FORMAT,
+    chatlab.FORMAT,
+    whatsapp.FORMAT,
+)
 """All forms; the first that finds a chat in an export is taken."""
 
 MAX_NAMED = 12

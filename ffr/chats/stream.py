@@ -10,6 +10,9 @@ from ffr.chats.account import Account
 from ffr.chats.chat import Chat, Message, Person, seconds_of
 from ffr.chats.export_files import ExportFiles
 
+MAX_NAMES = 32
+"""How many further names of a person are kept; a bot may have one a message."""
+
 
 @dataclass(frozen=True)
 class ReadChoices:
@@ -23,6 +26,14 @@ class ReadChoices:
 
     date_order: str | None = None
     me: str | None = None
+
+    def is_me(self, *names: str) -> bool:
+        """Whether one of the names or keys of a person is the owner's.
+
+        >>> ReadChoices(me="Ann").is_me("7", "Ann"), ReadChoices().is_me("")
+        (True, False)
+        """
+        return bool(self.me) and self.me in names
 
 
 @dataclass
@@ -55,7 +66,12 @@ class ChatStream:
         known = self.people.get(key)
         if known is None:
             self.people[key] = Person(key, name or key, is_me=is_me)
-        elif name and name != known.name and name not in known.other_names:
+        elif (
+            name
+            and name != known.name
+            and len(known.other_names) < MAX_NAMES
+            and name not in known.other_names
+        ):
             self.people[key] = replace(known, other_names=(*known.other_names, name))
         if is_me and known is not None and not known.is_me:
             self.people[key] = replace(self.people[key], is_me=True)

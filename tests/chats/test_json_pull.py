@@ -66,7 +66,7 @@ def test_every_value_is_what_json_loads(value: Any, size: int, indent: int | Non
     ("text", "words"),
     [
         ('{"a": [1, 2', "f: ends in the middle, at line 1"),
-        ('{"a":\n "x', 'f: is no JSON at line 2: "x stands where a value should'),
+        ('{"a":\n "x', "f: ends in the middle, at line 2"),
         ("", "f: ends in the middle, at line 1"),
         ("{1: 2}", "f: is no JSON at line 1"),
         ('{"a" 1}', "stands where `:` should"),
@@ -88,7 +88,7 @@ def test_numbers_that_are_none_are_null_and_bytes_that_are_no_text_are_counted()
 
 
 def test_the_outline_shows_what_the_beginning_holds() -> None:
-    assert outline(b'[{"a": {"b": [1, 2]}}, {"a": 3}]') == {"a": {"b": [1, 2]}}
+    assert outline(b'[{"a": {"b": [1, 2]}}, {"a": 3}]') == {"a": {"b": [1]}}
     assert outline(b'{"k": "v"}\n{"k": "w"}') == {"k": "v"}
     assert outline(b"[1, 2]") is None
     assert outline(b"[12/31/23] hello") is None
