@@ -127,6 +127,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.retrieval",
         "ffr.settings",
     },
+    "ffr.page": _DOORS | {"ffr.chats", "ffr.corpus", "ffr.files", "ffr.images"},
     "ffr.evaluation": _DOORS
     | {
         "ffr.data",
