@@ -6,7 +6,7 @@ import collections
 from collections.abc import Iterator
 from pathlib import Path
 
-from ffr.chats import chatlab, discord, memotrace, messenger, slack, telegram, weflow
+from ffr.chats import chatlab, discord, memotrace, messenger, slack, telegram, weflow, whatsapp
 from ffr.chats.chat import Chat
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
@@ -21,6 +21,7 @@ FORMATS: tuple[ChatFormat, ...] = (
     weflow.FORMAT,
     memotrace.FORMAT,
     chatlab.FORMAT,
+    whatsapp.FORMAT,
 )
 """All forms; the first that finds a chat in an export is taken."""
 
