@@ -28,6 +28,8 @@ _COMMANDS = {
         "quickstart",
         "Make the sample, train on it, and measure, in one go.",
     ),
+    "retrieve": ("ffr.cli.retrieve", "retrieve", "Find the part of a chat that a question means."),
+    "index": ("ffr.cli.index", "index", "List the chats that were read, or forget them."),
     "train": ("ffr.cli.train", "train", "Train a model: sft, then grpo."),
     "curriculum": ("ffr.cli.curriculum", "curriculum", "Find out what is hard for a model."),
     "eval": ("ffr.cli.eval", "eval_command", "Measure a model, a baseline, or a prediction file."),

@@ -35,7 +35,9 @@ _DOORS = {
 MAY_IMPORT: dict[str, set[str]] = {
     "ffr": {
         "ffr.answer",
+        "ffr.chats.reading",
         "ffr.collator",
+        "ffr.corpus.index",
         "ffr.data.catalog",
         "ffr.report.measured",
         "ffr.retrieval.asking",
@@ -103,6 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "ffr.retrieval": _DOORS
     | {
+        "ffr.chats",
         "ffr.data",
         "ffr.embedding",
         "ffr.encoders",
@@ -127,6 +130,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.retrieval",
         "ffr.settings",
     },
+    "ffr.page": _DOORS | {"ffr.chats", "ffr.corpus", "ffr.files", "ffr.images"},
     "ffr.evaluation": _DOORS
     | {
         "ffr.data",
@@ -193,6 +197,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.curriculum.order": {"ffr.errors", "ffr.dialogue"},
     "ffr.report": _DOORS
     | {
+        "ffr.chats",
+        "ffr.corpus",
         "ffr.data",
         "ffr.embedding",
         "ffr.evaluation",
@@ -476,7 +482,7 @@ def test_the_guard_sees_a_path_that_is_not_here() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
+    [], ["retrieve"], ["index"], ["index", "list"], ["index", "forget"], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
     ["compare"], ["gate"], ["report"], ["show"], ["card"], ["push"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["runs"], ["runs", "list"], ["runs", "show"], ["runs", "clean"], ["data"],

@@ -115,9 +115,9 @@ def add_chat(
                 "INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?, ?)",
                 [
                     chat,
-                    person.key,
-                    person.name,
-                    json.dumps(person.other_names, ensure_ascii=False),
+                    _clean(person.key),
+                    _clean(person.name),
+                    _clean(json.dumps(person.other_names, ensure_ascii=False)),
                     person.is_me,
                 ],
             )
@@ -125,7 +125,7 @@ def add_chat(
             "UPDATE chats SET title = ?, decisions = ?, num_not_understood = ? WHERE id = ?",
             [
                 _clean(stream.title),
-                json.dumps(stream.account.decisions, ensure_ascii=False),
+                _clean(json.dumps(stream.account.decisions, ensure_ascii=False)),
                 stream.account.num_not_understood,
                 chat,
             ],

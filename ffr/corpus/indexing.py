@@ -6,12 +6,18 @@ Each batch is kept as soon as it is made: whoever is stopped goes on where they 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from ffr.corpus.adding import line_text
-from ffr.corpus.pictures import StoredTagger, lay_out_pictures, tag_pictures
-from ffr.corpus.store import Store, lines_in_order
+from ffr.corpus.adding import line_text, text_key
+from ffr.corpus.pictures import (
+    StoredTagger,
+    lay_out_pictures,
+    tag_pictures,
+    untagged_pictures,
+    waiting_pictures,
+)
+from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
 from ffr.progress import Progress, Say
 from ffr.text import counted
@@ -24,42 +30,63 @@ Bar = Callable[[str, int], AbstractContextManager[Progress]]
 
 def index_store(
     store: Store,
-    chats: Iterable[int],
+    chats: Sequence[int],
     encoder: StoredEncoder | None,
     tagger: StoredTagger | None,
     *,
     say: Say,
     bar: Bar,
 ) -> None:
-    """Makes what is missing.
+    """Makes what is missing; where nothing is, nobody who writes stands in the way.
 
     Args:
-        store: The store; this process must be the one that writes (`Store.writing`).
+        store: The store.
         chats: Whose lines become vectors.
         encoder: Makes the vectors; None makes none.
         tagger: Gives pictures words; None gives none.
         say: Gets a line where it takes long, and about what cannot be read.
         bar: Makes a bar of what is done and how often.
+
+    Raises:
+        UsageError: where something is missing and another process writes.
     """
-    with bar("pictures", 0) as progress:
-        faults = lay_out_pictures(store, progress)
-    if tagger is not None:
-        with bar("looking at pictures", 0) as progress:
+    faults: list[str] = []
+    if waiting_pictures(store):
+        with store.writing(), bar("pictures", 0) as progress:
+            faults += lay_out_pictures(store, progress)
+    if tagger is not None and untagged_pictures(store, tagger):
+        with store.writing(), bar("looking at pictures", 0) as progress:
             faults += tag_pictures(store, tagger, progress)
     for fault in faults:
         say(fault)
-    if encoder is not None:
-        waiting = encoder.missing(list(_texts(store, chats, tagger)))
-        _embed(encoder, waiting, say, bar)
+    if encoder is not None and (waiting := _waiting(store, chats, encoder, tagger)):
+        with store.writing():
+            _embed(encoder, waiting, say, bar)
 
 
-def _texts(store: Store, chats: Iterable[int], tagger: StoredTagger | None) -> Iterator[str]:
+def _waiting(
+    store: Store, chats: Sequence[int], encoder: StoredEncoder, tagger: StoredTagger | None
+) -> dict[bytes, str]:
+    """The texts that have no vector yet, by their digests: of lines, and of what pictures show."""
+    nothing = text_key("")
+    found: dict[bytes, str] = {}
     for chat in chats:
-        for line in lines_in_order(store, chat):
-            yield line_text(line.message)
+        rows = store.rows(
+            "SELECT min(id) AS id, text_key FROM messages WHERE chat = ? AND text_key != ? AND "
+            "text_key NOT IN (SELECT key FROM vectors WHERE encoder = ?) GROUP BY text_key",
+            [chat, nothing, encoder.key],
+        )
+        for line in store.lines_of([row["id"] for row in rows]):
+            text = line_text(line.message)
+            found[text_key(text)] = text
     if tagger is not None and tagger.digest is not None:
-        for row in store.rows("SELECT words FROM shown WHERE tagger = ?", [tagger.digest]):
-            yield row["words"]
+        rows = store.rows(
+            "SELECT DISTINCT words, words_key FROM shown WHERE tagger = ? AND words != '' AND "
+            "words_key NOT IN (SELECT key FROM vectors WHERE encoder = ?)",
+            [tagger.digest, encoder.key],
+        )
+        found |= {row["words_key"]: row["words"] for row in rows}
+    return found
 
 
 def _embed(encoder: StoredEncoder, waiting: dict[bytes, str], say: Say, bar: Bar) -> None:

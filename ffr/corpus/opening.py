@@ -59,7 +59,7 @@ def read_export(
     """Reads an export into a store, where it is not there as it is.
 
     Args:
-        store: The store; this process must be the one that writes.
+        store: The store.
         path: A chat export of any form, or an FFR data file, whose dialogues become chats.
         cutting: How chats are cut into dialogues; those of a data file are not.
         form: As in `chat_streams`.
@@ -69,6 +69,7 @@ def read_export(
 
     Raises:
         DataError: where there is no chat in it.
+        UsageError: where it must be read and another process writes.
     """
     source = Path(path)
     if not source.exists():
@@ -81,12 +82,16 @@ def read_export(
     )
     if known and all(row["state"] == state for row in known):
         chats = tuple(row["chat"] for row in known)
-        for chat in store.chats(chats):
-            if chat.app != _DATA and chat.cutting != cutting:
-                store.recut(chat.id, cutting)
+        changed = [
+            chat.id for chat in store.chats(chats) if chat.app != _DATA and chat.cutting != cutting
+        ]
+        if changed:
+            with store.writing():
+                for chat in changed:
+                    store.recut(chat, cutting)
         return ReadExport(source, (), chats)
     added: list[Added] = []
-    with bar(f"reading {one_line(source.name, 40)}", 0) as progress:
+    with store.writing(), bar(f"reading {one_line(source.name, 40)}", 0) as progress:
         for stream in _streams(source, form, choices):
             chosen = Cutting(0, 0) if stream.app == _DATA else cutting
             done = add_chat(
@@ -98,8 +103,8 @@ def read_export(
                 progress=lambda number: progress(number, None),
             )
             added.append(done)
-            (chat,) = store.chats([done.chat])
-            say(_summary(chat.title, chat.summary, stream, done))
+            (kept,) = store.chats([done.chat])
+            say(_summary(kept.title, kept.summary, stream, done))
             for line in stream.account.lines():
                 say(f"  {line}")
     return ReadExport(source, tuple(added), tuple(item.chat for item in added))
@@ -171,7 +176,7 @@ def open_archive(
     """The store with its model, indexed.
 
     Args:
-        store: The store; this process must be the one that writes.
+        store: The store.
         model: As `ffr eval --model` takes it.
         settings: How it is asked.
         chats: Those that are asked; none for all.

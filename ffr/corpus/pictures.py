@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -29,6 +30,27 @@ _BATCH = 16
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
+def waiting_pictures(store: Store) -> list[sqlite3.Row]:
+    """Source and file of every picture that was not looked for yet, with the path of its export."""
+    return store.rows(
+        "SELECT DISTINCT attached.source, attached.file, sources.path FROM attached "
+        "JOIN sources ON sources.id = attached.source "
+        "LEFT JOIN files ON files.source = attached.source AND files.file = attached.file "
+        "WHERE files.source IS NULL ORDER BY sources.path"
+    )
+
+
+def untagged_pictures(store: Store, tagger: StoredTagger) -> list[sqlite3.Row]:
+    """Digest and path of every picture that has no words yet; none where there is no tagger."""
+    if tagger.digest is None:
+        return []
+    return store.rows(
+        "SELECT digest, min(path) AS path FROM files WHERE digest IS NOT NULL AND digest NOT IN "
+        "(SELECT digest FROM shown WHERE tagger = ?) GROUP BY digest",
+        [tagger.digest],
+    )
+
+
 def lay_out_pictures(store: Store, progress: Progress | None = None) -> list[str]:
     """Finds or unpacks every picture of the store that was not seen yet.
 
@@ -39,12 +61,7 @@ def lay_out_pictures(store: Store, progress: Progress | None = None) -> list[str
     Returns:
         What is wrong with some, a line each.
     """
-    waiting = store.rows(
-        "SELECT DISTINCT attached.source, attached.file, sources.path FROM attached "
-        "JOIN sources ON sources.id = attached.source "
-        "LEFT JOIN files ON files.source = attached.source AND files.file = attached.file "
-        "WHERE files.source IS NULL ORDER BY sources.path"
-    )
+    waiting = waiting_pictures(store)
     exports: dict[str, ExportFiles] = {}
     num_lost, first = 0, ""
     for number, row in enumerate(waiting, 1):
@@ -140,11 +157,7 @@ def tag_pictures(store: Store, tagger: StoredTagger, progress: Progress | None =
     """
     if tagger.tagger is None:
         return []
-    waiting = store.rows(
-        "SELECT digest, min(path) AS path FROM files WHERE digest IS NOT NULL AND digest NOT IN "
-        "(SELECT digest FROM shown WHERE tagger = ?) GROUP BY digest",
-        [tagger.digest],
-    )
+    waiting = untagged_pictures(store, tagger)
     num_lost, first = 0, ""
     for start in range(0, len(waiting), _BATCH):
         batch = waiting[start : start + _BATCH]

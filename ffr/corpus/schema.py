@@ -122,7 +122,7 @@ def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
             make_private_file(path)
         if not path.is_file():
             raise DataError(
-                "is no store of chats; ask a chat first, and it is made", where=str(path)
+                'holds no chat yet; `ffr retrieve "…" CHAT` reads one', where=str(path.parent)
             )
         connection = sqlite3.connect(
             path, timeout=30, isolation_level=None, check_same_thread=False

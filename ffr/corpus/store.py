@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -221,6 +221,15 @@ class Store:
         """The messages of one dialogue of a chat, in order."""
         return self._lines("chat = ? AND dialogue = ? ORDER BY place", [chat, number])
 
+    def lines_of(self, ids: Sequence[int]) -> list[Line]:
+        """Messages by their numbers, ascending; those that are not there are left out."""
+        wanted = sorted(ids)
+        found: list[Line] = []
+        for start in range(0, len(wanted), _FEW):
+            part = wanted[start : start + _FEW]
+            found += self._lines(f"id IN ({','.join('?' * len(part))}) ORDER BY id", part)
+        return found
+
     def line(self, id: int) -> Line:  # noqa: A002 - the field
         """One message.
 
@@ -342,11 +351,3 @@ def _line(row: sqlite3.Row, people: dict[str, Person], paths: dict[int, str]) ->
         person is not None and person.is_me,
         tuple(paths.get(number) for number in range(len(media))),
     )
-
-
-def lines_in_order(store: Store, chat: int) -> Iterator[Line]:
-    """All messages of a chat, a few thousand in memory at a time."""
-    start = 0
-    while lines := store.lines(chat, start, start + 5000):
-        yield from lines
-        start += 5000

@@ -265,12 +265,6 @@ class StoredEncoder:
         """
         return self.encoder.embed_fragments(fragments)
 
-    def missing(self, texts: Sequence[str]) -> dict[bytes, str]:
-        """Of some lines, without their prefix, those that have no vector yet, by their digests."""
-        keyed = {text_key(text): text for text in texts if text}
-        known = self.vectors.places(list(keyed))
-        return {key: text for key, text in keyed.items() if key not in known}
-
     def store(self, lines: dict[bytes, str]) -> None:
         """Makes and keeps the vectors of lines, given without their prefix."""
         made = self.encoder.embed_texts([self._prefix + text for text in lines.values()])

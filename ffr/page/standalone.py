@@ -1,0 +1,81 @@
+"""What a search found as one HTML file that needs nothing beside itself and runs nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+
+import jinja2
+
+from ffr.corpus.archive import Found
+from ffr.corpus.store import Store
+from ffr.errors import DataError
+from ffr.page.content import shown_found, shown_name
+from ffr.page.pictures import small_picture
+
+_SIDE = 1024
+"""Pixels of the longer side of a picture in the file."""
+
+
+def fragment_page(found: Found, store: Store, *, title: str) -> str:
+    """The page of what was found: each hit as a conversation, with its pictures inside the file.
+
+    It has no script, and its policy lets it fetch nothing.
+
+    Args:
+        found: What was found.
+        store: The store that was asked; a picture that cannot be opened is a placeholder.
+        title: Of the page.
+    """
+    shown = shown_found(store, found)
+    style = asset("page.css")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    return template("fragment.html").render(
+        title=shown_name(title),
+        policy=policy,
+        style=style,
+        found=shown,
+        sources=_sources(found),
+        marked={(picture.line, picture.number) for hit in shown.hits for picture in hit.pictures},
+    )
+
+
+def asset(name: str) -> str:
+    """A text that comes with the page."""
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of the page; every value that goes into it is escaped."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
+    return environment.from_string(asset(name))
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _sources(found: Found) -> dict[tuple[int, int], str]:
+    """For each picture of the lines its address, with the picture itself in it."""
+    sources = {}
+    for line in (line for hit in found.hits for line in hit.lines):
+        for number, path in enumerate(line.pictures):
+            if path is None or (line.id, number) in sources:
+                continue
+            try:
+                code = base64.b64encode(small_picture(path, _SIDE)).decode("ascii")
+            except DataError:
+                continue
+            sources[line.id, number] = f"data:image/jpeg;base64,{code}"
+    return sources
