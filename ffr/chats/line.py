@@ -35,7 +35,9 @@ from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.text import counted, one_line
 
 _M = f"[{MARKS}]*"
-_S = f"[{SPACES.replace(chr(9), str())}]"  # a tab parts columns
+# a tab parts columns
+_BLANKS = SPACES.replace("\t", "")
+_S = f"[{_BLANKS}]"
 _SIGN = f"{_M}{_S}?(?:[./\\-年月년월]{_S}?|{_S}){_M}"
 # 2024/01/15(Mon)   2024.01.15 Monday   Mon, 01/15/2024   2024年1月15日 月曜日   T2, 15/01/2024
 _DAY = re.compile(
