@@ -27,8 +27,11 @@ index_option: Option = click.option(
     help="Folder that keeps what was read.  [default: ~/.cache/ffr/index]",
 )
 
+form_option: Option = click.option(
+    "--as", "form", metavar="FORM", help="The form of the exports, such as whatsapp."
+)
+
 reading_options: tuple[Option, ...] = (
-    click.option("--as", "form", metavar="FORM", help="The form of the exports, such as whatsapp."),
     click.option("--me", metavar="NAME", help="Whose export it is, where it does not tell."),
     click.option(
         "--date-order",
@@ -62,6 +65,7 @@ answering_options: tuple[Option, ...] = (
         metavar="NAME",
         help="What answers, as for `ffr eval`.",
     ),
+    form_option,
     *reading_options,
 )
 

@@ -35,7 +35,9 @@ _DOORS = {
 MAY_IMPORT: dict[str, set[str]] = {
     "ffr": {
         "ffr.answer",
+        "ffr.chats.reading",
         "ffr.collator",
+        "ffr.corpus.index",
         "ffr.data.catalog",
         "ffr.report.measured",
         "ffr.retrieval.asking",
@@ -103,6 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "ffr.retrieval": _DOORS
     | {
+        "ffr.chats",
         "ffr.data",
         "ffr.embedding",
         "ffr.encoders",

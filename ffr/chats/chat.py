@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, get_args
 
 from ffr.chats.account import Account
@@ -147,6 +148,7 @@ class Chat:
         messages: In the order of their times, as far as they have any.
         account: What became of every line of the file.
         id: The app's own name for the chat; "" where it has none.
+        folder: Where the files lie that `Media.file` names; None where they lie in an archive.
 
     >>> chat = Chat("line", "Trip", {"Ann": Person("Ann", "Ann")}, (Message("Ann", "hi"),))
     >>> len(chat), chat.name_of(chat.messages[0])
@@ -159,6 +161,7 @@ class Chat:
     messages: tuple[Message, ...]
     account: Account = field(default_factory=Account)
     id: str = ""
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.messages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ffr.chats.chat import Media, Message
+from ffr.chats.chat import Chat, Media, Message
 from ffr.dialogue import Dialogue, Image, Utterance
 
 _KIND_WORDS = {
@@ -77,3 +77,20 @@ def dialogue_of(
         if is_line(message)
     ]
     return Dialogue(id, tuple(lines))
+
+
+def dialogue_of_chat(chat: Chat) -> Dialogue:
+    """A whole chat as one dialogue, uncut; pictures that lie in an archive are named as missing.
+
+    >>> from ffr.chats.chat import Person
+    >>> chat = Chat("line", "Trip", {"a": Person("a", "Ann")}, (Message("a", "hi"),))
+    >>> dialogue_of_chat(chat).utterances[0]
+    Utterance(speaker='Ann', segments=('hi',))
+    """
+
+    def picture(media: Media) -> str | None:
+        if media.file is None or chat.folder is None:
+            return None
+        return str((chat.folder / media.file).absolute())
+
+    return dialogue_of(chat.messages, chat.name_of, picture, id=chat.title or chat.id or "chat")

@@ -158,31 +158,9 @@ class ExportFiles:
         UTF-8, or UTF-16 with its mark. Bytes that are no text are counted and shown as U+FFFD; a
         line of more than `MAX_LINE_BYTES` is cut off there, which is a fault of the account.
         """
-        encoding = "utf-8-sig"
-        if self.head(name)[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            encoding = "utf-16"
+        is_wide = self.head(name)[:2] in (b"\xff\xfe", b"\xfe\xff")
         with self.open(name) as file:
-            if encoding == "utf-16":
-                yield from _wide_lines(file, account)
-                return
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES):
-                number += 1
-                if not line.endswith(b"\n") and len(line) == MAX_LINE_BYTES:
-                    account.fault(
-                        f"{name}:{number} is longer than {MAX_LINE_BYTES >> 20} MB and is cut off "
-                        "there"
-                    )
-                    while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                        pass
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                try:
-                    text = line.decode("utf-8")
-                except UnicodeDecodeError:
-                    account.num_undecodable += 1
-                    text = line.decode("utf-8", "replace")
-                yield number, text.rstrip("\r\n")
+            yield from _wide_lines(file, account) if is_wide else _lines(file, name, account)
 
     @contextmanager
     def json(self, name: str, account: Account) -> Iterator[JsonPull]:
@@ -207,6 +185,13 @@ class ExportFiles:
     def media_path(self, name: str) -> Path | None:
         """Where an attachment lies on the disk; None where it lies in an archive."""
         return None if self._archive is not None else self._path_of(name)
+
+    @property
+    def media_folder(self) -> Path | None:
+        """The folder that names of files are relative to; None of an archive."""
+        if self._archive is not None:
+            return None
+        return self.path if self.path.is_dir() else self.path.parent
 
     def _path_of(self, name: str) -> Path:
         return self.path / name if self.path.is_dir() else self.path.parent / name
@@ -279,12 +264,11 @@ class _Names:
 
 def _beside(folder: Path, wanted: str) -> str | None:
     """The file of a path in a folder that may itself be part of that path."""
-    root = folder.resolve()
     parts = PurePosixPath(wanted).parts[-_MAX_FOLDERS:]
     for first in range(len(parts)):
         path = folder.joinpath(*parts[first:])
         try:
-            if path.is_file() and path.resolve().is_relative_to(root):
+            if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
                 return path.relative_to(folder).as_posix()
         except (OSError, ValueError):
             return None  # no name that a file can have
@@ -325,6 +309,26 @@ def _members(archive: zipfile.ZipFile, refused: list[str]) -> dict[str, zipfile.
         else:
             members[name] = info
     return members
+
+
+def _lines(file: IO[bytes], name: str, account: Account) -> Iterator[tuple[int, str]]:
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES):
+        number += 1
+        if not line.endswith(b"\n") and len(line) == MAX_LINE_BYTES:
+            account.fault(
+                f"{name}:{number} is longer than {MAX_LINE_BYTES >> 20} MB and is cut off there"
+            )
+            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            account.num_undecodable += 1
+            text = line.decode("utf-8", "replace")
+        yield number, text.rstrip("\r\n")
 
 
 def _wide_lines(file: IO[bytes], account: Account) -> Iterator[tuple[int, str]]:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator
 from pathlib import Path
 
-from ffr.chats import chatlab, discord, memotrace, messenger, slack, telegram, weflow
+from ffr.chats import (
+    chatlab,
+    discord,
+    line,
+    memotrace,
+    messenger,
+    slack,
+    telegram,
+    weflow,
+    whatsapp,
+)
 from ffr.chats.chat import Chat
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
@@ -20,6 +31,8 @@ FORMATS: tuple[ChatFormat, ...] = (
     weflow.FORMAT,
     memotrace.FORMAT,
     chatlab.FORMAT,
+    whatsapp.FORMAT,
+    line.FORMAT,
 )
 """All forms; the first that finds a chat in an export is taken."""
 
@@ -71,6 +84,7 @@ def chat_streams(
     item, parts = found
     for names in parts:
         for stream in item.read(export, names, choices or ReadChoices()):
+            stream.folder = export.media_folder
             for fault in export.faults:
                 stream.account.fault(fault)
             yield stream
@@ -109,14 +123,27 @@ def read_chat(
 
     Raises:
         DataError: where there is no chat in it, or several and none is named.
+
+    >>> import json, tempfile
+    >>> said = [{"id": 7, "type": "message", "date": "2023-05-12T18:02:00", "from": "Ann",
+    ...          "from_id": "user1", "text": "shall we fly to Lisbon?"}]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "result.json")
+    ...     _ = path.write_text(json.dumps({"name": "Trip", "type": "personal_chat", "id": 1,
+    ...                                     "messages": said}))
+    ...     chat = read_chat(path)
+    >>> chat.summary, chat.messages[0].text
+    ('1 message, 0 pictures, 1 person, 12 May 2023', 'shall we fly to Lisbon?')
     """
     titles: list[str] = []
     found: Chat | None = None
     for stream in chat_streams(path, form=form, choices=choices):
         titles.append(stream.title or stream.id)
-        if chat is None and len(titles) > 1:
-            continue
-        if chat is None or chat in (stream.title, stream.id):
+        is_meant = len(titles) == 1 if chat is None else chat in (stream.title, stream.id)
+        if not is_meant:
+            # a stream is read to its end before the next one begins
+            collections.deque(stream.messages, maxlen=0)
+        else:
             if chat is not None and found is not None:
                 raise DataError(
                     f"holds more than one chat called {one_line(chat, 60)}; name its id",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 
 from ffr.chats.account import Account
 from ffr.chats.chat import Chat, Message, Person, seconds_of
@@ -46,6 +47,7 @@ class ChatStream:
         account: Filled as messages come.
         id: As in `Chat`.
         people: Filled as messages come, by key.
+        folder: As in `Chat`.
         messages: In the order of the file.
     """
 
@@ -54,6 +56,7 @@ class ChatStream:
     account: Account = field(default_factory=Account)
     id: str = ""
     people: dict[str, Person] = field(default_factory=dict)
+    folder: Path | None = None
     messages: Iterator[Message] = field(default_factory=lambda: iter(()))
 
     def person(self, key: str, name: str, *, is_me: bool = False) -> str:
