@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from threading import Thread
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 import PIL.Image
 import uvicorn
@@ -111,7 +111,25 @@ def long_chat(num_lines: int, draw: random.Random) -> Iterator[Message]:
             yield said(sender, f"{number}: {words}", minutes)
 
 
-_WORDS = "the flat boat we tomorrow nice 公园 see you at eight cat dog train ticket ok haha".split()
+_WORDS = [
+    "the",
+    "flat",
+    "boat",
+    "we",
+    "tomorrow",
+    "nice",
+    "公园",
+    "see",
+    "you",
+    "at",
+    "eight",
+    "cat",
+    "dog",
+    "train",
+    "ticket",
+    "ok",
+    "haha",
+]
 
 
 @contextmanager
