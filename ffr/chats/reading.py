@@ -6,7 +6,17 @@ import collections
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ffr.chats import chatlab, discord, memotrace, messenger, slack, telegram, weflow, whatsapp
+from ffr.chats import (
+    chatlab,
+    discord,
+    line,
+    memotrace,
+    messenger,
+    slack,
+    telegram,
+    weflow,
+    whatsapp,
+)
 from ffr.chats.chat import Chat
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
@@ -22,6 +32,7 @@ FORMATS: tuple[ChatFormat, ...] = (
     memotrace.FORMAT,
     chatlab.FORMAT,
     whatsapp.FORMAT,
+    line.FORMAT,
 )
 """All forms; the first that finds a chat in an export is taken."""
 
