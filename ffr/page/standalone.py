@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from importlib import resources
-
-import jinja2
 
 from ffr.corpus.archive import Found
 from ffr.corpus.store import Store
 from ffr.errors import DataError
+from ffr.page.assets import asset, template
 from ffr.page.content import shown_found, shown_name
 from ffr.page.pictures import small_picture
 
@@ -29,7 +27,7 @@ def fragment_page(found: Found, store: Store, *, title: str) -> str:
         title: Of the page.
     """
     shown = shown_found(store, found)
-    style = asset("page.css")
+    style = asset("static/page.css")
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; base-uri 'none'; "
         "form-action 'none'"
@@ -42,24 +40,6 @@ def fragment_page(found: Found, store: Store, *, title: str) -> str:
         sources=_sources(found),
         marked={(picture.line, picture.number) for hit in shown.hits for picture in hit.pictures},
     )
-
-
-def asset(name: str) -> str:
-    """A text that comes with the page."""
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def template(name: str) -> jinja2.Template:
-    """A template of the page; every value that goes into it is escaped."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
-    return environment.from_string(asset(name))
 
 
 def _digest(text: str) -> str:
