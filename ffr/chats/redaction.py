@@ -119,7 +119,10 @@ class Redaction:
         self._phones: dict[str, str] = {}
         self._pattern = re.compile(f"{_LINK}|{_EMAIL}|{_PHONE}|{_HANDLE}")
         self._compile()
-        self.chats: tuple[Chat, ...] = tuple(map(self._chat, self._chats, self._keys))
+        self.chats: tuple[Chat, ...] = tuple(
+            _redacted_chat(chat, labels, self)
+            for chat, labels in zip(self._chats, self._keys, strict=True)
+        )
 
     def name(self, name: str) -> str:
         """The other name of a person; whoever is unknown gets the next.
@@ -256,55 +259,6 @@ class Redaction:
         found = self._pattern.sub(self._replaced, plain)
         return part if found == plain else found.replace(" ", "-").lower()
 
-    def _chat(self, chat: Chat, labels: dict[str, str]) -> Chat:
-        people: dict[str, Person] = {}
-        for key, person in chat.people.items():
-            is_me = person.is_me or (labels[key] in people and people[labels[key]].is_me)
-            people[labels[key]] = Person(labels[key], labels[key], is_me=is_me)
-        ids: dict[str, str] = {}
-        for message in chat.messages:
-            if message.id:
-                ids.setdefault(message.id, f"m{len(ids) + 1}")
-        messages = tuple(self._message(message, labels, ids) for message in chat.messages)
-        return replace(
-            chat,
-            title=self.text(chat.title),
-            people=people,
-            messages=messages,
-            account=self._redacted_account(chat.account),
-            id="",
-        )
-
-    def _message(self, message: Message, labels: dict[str, str], ids: dict[str, str]) -> Message:
-        origin = message.forwarded_from
-        return replace(
-            message,
-            sender=None if message.sender is None else labels[message.sender],
-            text=self.text(message.text),
-            media=tuple(
-                Media(item.kind, self.text(item.name), item.file) for item in message.media
-            ),
-            id=ids.get(message.id, ""),
-            reply_to=ids.get(message.reply_to, ""),
-            reactions=tuple(
-                Reaction(
-                    item.sign,
-                    tuple(labels.get(key) or self.name(key) for key in item.people),
-                    item.count,
-                )
-                for item in message.reactions
-            ),
-            forwarded_from=self.name(origin) if origin else "",
-        )
-
-    def _redacted_account(self, account: Account) -> Account:
-        return replace(
-            account,
-            examples=[self.text(said) for said in account.examples],
-            decisions=list(account.decisions),
-            faults=[self.text(said) for said in account.faults],
-        )
-
 
 def redacted(chat: Chat) -> Chat:
     """A chat with other names for people, numbers, addresses and accounts; see `Redaction`.
@@ -315,6 +269,58 @@ def redacted(chat: Chat) -> Chat:
     'Person 1'
     """
     return Redaction([chat]).chats[0]
+
+
+def _redacted_chat(chat: Chat, labels: dict[str, str], by: Redaction) -> Chat:
+    people: dict[str, Person] = {}
+    for key, person in chat.people.items():
+        is_me = person.is_me or (labels[key] in people and people[labels[key]].is_me)
+        people[labels[key]] = Person(labels[key], labels[key], is_me=is_me)
+    ids: dict[str, str] = {}
+    for message in chat.messages:
+        if message.id:
+            ids.setdefault(message.id, f"m{len(ids) + 1}")
+    messages = tuple(_redacted_message(message, labels, ids, by) for message in chat.messages)
+    return replace(
+        chat,
+        title=by.text(chat.title),
+        people=people,
+        messages=messages,
+        account=_redacted_account(chat.account, by),
+        id="",
+    )
+
+
+def _redacted_message(
+    message: Message, labels: dict[str, str], ids: dict[str, str], by: Redaction
+) -> Message:
+    origin = message.forwarded_from
+    return replace(
+        message,
+        sender=None if message.sender is None else labels[message.sender],
+        text=by.text(message.text),
+        media=tuple(Media(item.kind, by.text(item.name), item.file) for item in message.media),
+        id=ids.get(message.id, ""),
+        reply_to=ids.get(message.reply_to, ""),
+        reactions=tuple(
+            Reaction(
+                item.sign,
+                tuple(labels.get(key) or by.name(key) for key in item.people),
+                item.count,
+            )
+            for item in message.reactions
+        ),
+        forwarded_from=by.name(origin) if origin else "",
+    )
+
+
+def _redacted_account(account: Account, by: Redaction) -> Account:
+    return replace(
+        account,
+        examples=[by.text(said) for said in account.examples],
+        decisions=list(account.decisions),
+        faults=[by.text(said) for said in account.faults],
+    )
 
 
 def _folded(name: str) -> str:
