@@ -15,17 +15,19 @@ from ffr.chats.times import clock, zoned
 from ffr.chats.wechat_kinds import kind_of_word
 from ffr.chats.wechat_xml import card_of, parsed, without_tags
 
+_OF_SESSION = {"wxid", "displayName", "nickname"}
 _OWN = {"senderUsername", "senderDisplayName", "localType", "formattedTime", "platformMessageId"}
 
 
 def _is_chat(record: dict[str, Any]) -> bool:
-    messages = record.get("messages")
+    # an avatar may fill the beginning, before the messages come
+    messages = record.get("messages", [])
     if not isinstance(record.get("session"), dict) or not isinstance(messages, list):
         return False
     first = messages[0] if messages else None
     if isinstance(first, dict):
         return bool(_OWN & first.keys())
-    return bool({"wxid", "displayName", "nickname"} & record["session"].keys())
+    return "weflow" in record or bool(_OF_SESSION & record["session"].keys())
 
 
 def find(export: ExportFiles) -> list[tuple[str, ...]]:
