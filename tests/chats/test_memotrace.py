@@ -136,6 +136,28 @@ def test_every_kind(tmp_path: Path) -> None:
     assert chat.account.lines() == []
 
 
+def test_lines_of_the_app_in_xml(tmp_path: Path) -> None:
+    template = (
+        '<sysmsg type="sysmsgtemplate"><sysmsgtemplate><content_template><template>'
+        '<![CDATA["$username$"邀请"$names$"加入了群聊]]></template><link_list>'
+        '<link name="username"><memberlist><member><nickname>波</nickname></member></memberlist></link>'
+        '<link name="names"><memberlist><member><nickname>安</nickname></member>'
+        "<member><nickname>陈</nickname></member></memberlist></link>"
+        "</link_list></content_template></sysmsgtemplate></sysmsg>"
+    )
+    recalled = "<sysmsg><revokemsg><msgid>7</msgid><replacemsg><![CDATA[波 撤回]]></replacemsg></revokemsg></sysmsg>"
+    rows: list[dict[str, object]] = [
+        {"Type": kind, "StrContent": said}
+        for kind, said in ((10000, template), (10002, recalled), (10000, "<![CDATA[半个]]> <b>"))
+    ]
+    chat = _of(tmp_path, *rows)
+    assert [message.text for message in chat.messages] == [
+        '"波"邀请"安、陈"加入了群聊',
+        "波 撤回",
+        "半个",
+    ]
+
+
 def test_a_quote_finds_its_message_by_time_and_sender(tmp_path: Path) -> None:
     quote = (
         "<msg><appmsg><title>好的</title><type>57</type><refermsg><svrid>77</svrid>"
