@@ -3,8 +3,9 @@
     python benchmarks/chats.py [--messages 1000000] [--forms telegram weflow] [--out benchmarks/results/chats.json]
 
 Beside each stands what the standard library takes to read the same file whole: `json.load` of an object,
-`json.loads` of every line with all kept, `csv.reader` with all rows kept. The bounds (60 s, 1 GB) are for a
-million messages; it fails over one.
+`json.loads` of every line with all kept, `csv.reader` with all rows kept, the lines of a text. The bounds (60 s of CPU,
+since the clock of a shared machine runs for others too; 1 GB) are for a million messages; it fails over one.
+Forms that are not named keep what the result file has of them.
 """
 
 from __future__ import annotations
@@ -221,6 +222,30 @@ def write_memotrace(file: TextIO, count: int) -> None:
         )
 
 
+def write_whatsapp(file: TextIO, count: int) -> None:
+    for number, person, text, is_picture in messages(count):
+        moment = _clock(number)[1]
+        said = (
+            f"IMG-{moment:%Y%m%d}-WA{number % 10_000:04}.jpg (file attached)"
+            if is_picture
+            else text
+        )
+        file.write(f"{moment:%d/%m/%Y, %H:%M} - {_PEOPLE[person]}: {said}\n")
+        if number % 20 == 19:
+            file.write("and a second line\n")
+
+
+def write_line(file: TextIO, count: int) -> None:
+    file.write("[LINE] Chat history in Trip\nSaved on: 2024/01/15 10:30\n")
+    day = None
+    for number, person, text, is_picture in messages(count):
+        moment = _clock(number)[1]
+        if moment.date() != day:
+            day = moment.date()
+            file.write(f"\n{moment:%Y/%m/%d(%a)}\n")
+        file.write(f"{moment:%H:%M}\t{_PEOPLE[person]}\t{'[Photo]' if is_picture else text}\n")
+
+
 def _load(path: Path) -> object:
     with path.open(encoding="utf-8") as file:
         return json.load(file)
@@ -236,6 +261,10 @@ def _load_rows(path: Path) -> object:
         return list(csv.reader(file))
 
 
+def _load_text(path: Path) -> object:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
 Writer = Callable[[TextIO, int], None]
 Peer = Callable[[Path], object]
 FORMS: dict[str, tuple[str, Writer, str, Peer]] = {
@@ -244,6 +273,8 @@ FORMS: dict[str, tuple[str, Writer, str, Peer]] = {
     "chatlab": ("chat.jsonl", write_chatlab, "json.loads of every line", _load_lines),
     "discord": ("channel.json", write_discord, "json.load", _load),
     "messenger": ("message_1.json", write_messenger, "json.load", _load),
+    "whatsapp": ("_chat.txt", write_whatsapp, "str.splitlines", _load_text),
+    "line": ("chat.txt", write_line, "str.splitlines", _load_text),
     "memotrace": ("chat.csv", write_memotrace, "csv.reader", _load_rows),
 }
 """Of each form: the name of its file, what writes one, the peer's name and the peer."""
@@ -309,6 +340,10 @@ def main() -> None:
         return
 
     results: dict[str, Any] = {}
+    if options.out is not None and options.out.is_file():
+        before = json.loads(options.out.read_text(encoding="utf-8"))
+        if before["messages"] == options.messages:
+            results = before["forms"]
     is_kept = True
     share = options.messages / 1_000_000
     for form in options.forms:
@@ -323,7 +358,8 @@ def main() -> None:
         if ours["messages"] != options.messages:
             raise SystemExit(f"{form}: {ours['messages']} messages of {options.messages}")
         in_bounds = (
-            ours["seconds"] <= BOUND_SECONDS * share and ours["peak_megabytes"] <= BOUND_MEGABYTES
+            ours["cpu_seconds"] <= BOUND_SECONDS * share
+            and ours["peak_megabytes"] <= BOUND_MEGABYTES
         )
         is_kept &= in_bounds
         results[form] = {
@@ -331,13 +367,13 @@ def main() -> None:
             "stream": ours,
             "in_bounds": in_bounds,
             "peer": {"what": peer_name, **peer},
-            "seconds_over_peer": round(ours["seconds"] / max(peer["seconds"], 0.01), 2),
+            "cpu_over_peer": round(ours["cpu_seconds"] / max(peer["cpu_seconds"], 0.01), 2),
             "memory_over_peer": round(ours["peak_megabytes"] / peer["peak_megabytes"], 3),
         }
         print(form, json.dumps(results[form]), flush=True)
     content = {
         "messages": options.messages,
-        "bounds": {"seconds": BOUND_SECONDS, "megabytes": BOUND_MEGABYTES},
+        "bounds": {"cpu_seconds": BOUND_SECONDS, "megabytes": BOUND_MEGABYTES},
         "python": sys.version.split()[0],
         "cores": os.cpu_count(),
         "load_average_at_end": round(os.getloadavg()[0], 2),
