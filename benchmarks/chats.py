@@ -226,13 +226,11 @@ def write_whatsapp(file: TextIO, count: int) -> None:
     for number, person, text, is_picture in messages(count):
         moment = _clock(number)[1]
         said = (
-            f"IMG-{moment:%Y%m%d}-WA{number % 10_000:04}.jpg (file attached)"
-            if is_picture
-            else text
+            f"IMG-{moment:%Y%m%d}-WA{number % 10000:04}.jpg (file attached)" if is_picture else text
         )
-        file.write(f"{moment:%d/%m/%Y, %H:%M} - {_PEOPLE[person]}: {said}\n")
-        if number % 20 == 19:
-            file.write("and a second line\n")
+        # one message in ten goes on in a second line
+        more = "\nand more" if number % 10 == 9 else ""
+        file.write(f"{moment:%m/%d/%y, %I:%M %p} - {_PEOPLE[person]}: {said}{more}\n")
 
 
 def write_line(file: TextIO, count: int) -> None:
@@ -242,8 +240,9 @@ def write_line(file: TextIO, count: int) -> None:
         moment = _clock(number)[1]
         if moment.date() != day:
             day = moment.date()
-            file.write(f"\n{moment:%Y/%m/%d(%a)}\n")
-        file.write(f"{moment:%H:%M}\t{_PEOPLE[person]}\t{'[Photo]' if is_picture else text}\n")
+            file.write(f"\n{moment:%Y/%m/%d}\n")
+        said = "[Photo]" if is_picture else f'"{text}\nand more"' if number % 10 == 9 else text
+        file.write(f"{moment:%H:%M}\t{_PEOPLE[person]}\t{said}\n")
 
 
 def _load(path: Path) -> object:
@@ -256,13 +255,14 @@ def _load_lines(path: Path) -> object:
         return [json.loads(line) for line in file]
 
 
+def _load_text(path: Path) -> object:
+    with path.open(encoding="utf-8") as file:
+        return list(file)
+
+
 def _load_rows(path: Path) -> object:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
-
-
-def _load_text(path: Path) -> object:
-    return path.read_text(encoding="utf-8").splitlines()
 
 
 Writer = Callable[[TextIO, int], None]
@@ -273,9 +273,9 @@ FORMS: dict[str, tuple[str, Writer, str, Peer]] = {
     "chatlab": ("chat.jsonl", write_chatlab, "json.loads of every line", _load_lines),
     "discord": ("channel.json", write_discord, "json.load", _load),
     "messenger": ("message_1.json", write_messenger, "json.load", _load),
-    "whatsapp": ("_chat.txt", write_whatsapp, "str.splitlines", _load_text),
-    "line": ("chat.txt", write_line, "str.splitlines", _load_text),
     "memotrace": ("chat.csv", write_memotrace, "csv.reader", _load_rows),
+    "whatsapp": ("chat.txt", write_whatsapp, "list of the lines", _load_text),
+    "line": ("line.txt", write_line, "list of the lines", _load_text),
 }
 """Of each form: the name of its file, what writes one, the peer's name and the peer."""
 
