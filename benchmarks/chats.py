@@ -3,8 +3,9 @@
     python benchmarks/chats.py [--messages 1000000] [--forms telegram weflow] [--out benchmarks/results/chats.json]
 
 Beside each stands what the standard library takes to read the same file whole: `json.load` of an object,
-`json.loads` of every line with all kept, `csv.reader` with all rows kept. The bounds (60 s, 1 GB) are for a
-million messages; it fails over one.
+`json.loads` of every line with all kept, `csv.reader` with all rows kept, the lines of a text. The bounds (60 s of CPU,
+since the clock of a shared machine runs for others too; 1 GB) are for a million messages; it fails over one.
+Forms that are not named keep what the result file has of them.
 """
 
 from __future__ import annotations
@@ -221,6 +222,29 @@ def write_memotrace(file: TextIO, count: int) -> None:
         )
 
 
+def write_whatsapp(file: TextIO, count: int) -> None:
+    for number, person, text, is_picture in messages(count):
+        moment = _clock(number)[1]
+        said = (
+            f"IMG-{moment:%Y%m%d}-WA{number % 10000:04}.jpg (file attached)" if is_picture else text
+        )
+        # one message in ten goes on in a second line
+        more = "\nand more" if number % 10 == 9 else ""
+        file.write(f"{moment:%m/%d/%y, %I:%M %p} - {_PEOPLE[person]}: {said}{more}\n")
+
+
+def write_line(file: TextIO, count: int) -> None:
+    file.write("[LINE] Chat history in Trip\nSaved on: 2024/01/15 10:30\n")
+    day = None
+    for number, person, text, is_picture in messages(count):
+        moment = _clock(number)[1]
+        if moment.date() != day:
+            day = moment.date()
+            file.write(f"\n{moment:%Y/%m/%d}\n")
+        said = "[Photo]" if is_picture else f'"{text}\nand more"' if number % 10 == 9 else text
+        file.write(f"{moment:%H:%M}\t{_PEOPLE[person]}\t{said}\n")
+
+
 def _load(path: Path) -> object:
     with path.open(encoding="utf-8") as file:
         return json.load(file)
@@ -229,6 +253,11 @@ def _load(path: Path) -> object:
 def _load_lines(path: Path) -> object:
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def _load_text(path: Path) -> object:
+    with path.open(encoding="utf-8") as file:
+        return list(file)
 
 
 def _load_rows(path: Path) -> object:
@@ -245,6 +274,8 @@ FORMS: dict[str, tuple[str, Writer, str, Peer]] = {
     "discord": ("channel.json", write_discord, "json.load", _load),
     "messenger": ("message_1.json", write_messenger, "json.load", _load),
     "memotrace": ("chat.csv", write_memotrace, "csv.reader", _load_rows),
+    "whatsapp": ("chat.txt", write_whatsapp, "list of the lines", _load_text),
+    "line": ("line.txt", write_line, "list of the lines", _load_text),
 }
 """Of each form: the name of its file, what writes one, the peer's name and the peer."""
 
@@ -309,6 +340,10 @@ def main() -> None:
         return
 
     results: dict[str, Any] = {}
+    if options.out is not None and options.out.is_file():
+        before = json.loads(options.out.read_text(encoding="utf-8"))
+        if before["messages"] == options.messages:
+            results = before["forms"]
     is_kept = True
     share = options.messages / 1_000_000
     for form in options.forms:
@@ -323,7 +358,8 @@ def main() -> None:
         if ours["messages"] != options.messages:
             raise SystemExit(f"{form}: {ours['messages']} messages of {options.messages}")
         in_bounds = (
-            ours["seconds"] <= BOUND_SECONDS * share and ours["peak_megabytes"] <= BOUND_MEGABYTES
+            ours["cpu_seconds"] <= BOUND_SECONDS * share
+            and ours["peak_megabytes"] <= BOUND_MEGABYTES
         )
         is_kept &= in_bounds
         results[form] = {
@@ -331,13 +367,13 @@ def main() -> None:
             "stream": ours,
             "in_bounds": in_bounds,
             "peer": {"what": peer_name, **peer},
-            "seconds_over_peer": round(ours["seconds"] / max(peer["seconds"], 0.01), 2),
+            "cpu_over_peer": round(ours["cpu_seconds"] / max(peer["cpu_seconds"], 0.01), 2),
             "memory_over_peer": round(ours["peak_megabytes"] / peer["peak_megabytes"], 3),
         }
         print(form, json.dumps(results[form]), flush=True)
     content = {
         "messages": options.messages,
-        "bounds": {"seconds": BOUND_SECONDS, "megabytes": BOUND_MEGABYTES},
+        "bounds": {"cpu_seconds": BOUND_SECONDS, "megabytes": BOUND_MEGABYTES},
         "python": sys.version.split()[0],
         "cores": os.cpu_count(),
         "load_average_at_end": round(os.getloadavg()[0], 2),

@@ -19,7 +19,7 @@ from ffr.chats.export_files import ExportFiles
 from ffr.chats.media import FILE_KINDS, base_name, kind_of_file, media_in
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.chats.times import clock, zoned
-from ffr.chats.wechat_xml import Part, card_of, parsed, without_tags
+from ffr.chats.wechat_xml import Part, app_words, card_of, parsed
 from ffr.errors import DataError
 
 _COLUMNS = {"localid", "talkerid"}
@@ -139,7 +139,7 @@ class _Reader(EntryReader):
         elif kind in FILE_KINDS:
             text, media = self._attachment(row, FILE_KINDS[kind], content, root)
         elif kind == "system":
-            text = without_tags(content)
+            text = app_words(content)
         elif root is not None and kind != "text":
             text = _described(kind, root)
         # some versions have the server's id, by which quotes name their message

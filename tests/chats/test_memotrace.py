@@ -71,7 +71,7 @@ def test_a_chat(tmp_path: Path) -> None:
             ),
         )
         people = [(one.name, one.other_names, one.is_me) for one in chat.people.values()]
-        assert people == [("安", (), True), ("小波", (), False)]
+        assert people == [("安", (), True), ("小波", ("波",), False)]
         assert (chat.account.num_lines, chat.account.num_continuations) == (5, 1)
 
 
@@ -134,6 +134,28 @@ def test_every_kind(tmp_path: Path) -> None:
     ]
     assert chat.messages[8].reply_to == "77"
     assert chat.account.lines() == []
+
+
+def test_lines_of_the_app_in_xml(tmp_path: Path) -> None:
+    template = (
+        '<sysmsg type="sysmsgtemplate"><sysmsgtemplate><content_template><template>'
+        '<![CDATA["$username$"邀请"$names$"加入了群聊]]></template><link_list>'
+        '<link name="username"><memberlist><member><nickname>波</nickname></member></memberlist></link>'
+        '<link name="names"><memberlist><member><nickname>安</nickname></member>'
+        "<member><nickname>陈</nickname></member></memberlist></link>"
+        "</link_list></content_template></sysmsgtemplate></sysmsg>"
+    )
+    recalled = "<sysmsg><revokemsg><msgid>7</msgid><replacemsg><![CDATA[波 撤回]]></replacemsg></revokemsg></sysmsg>"
+    rows: list[dict[str, object]] = [
+        {"Type": kind, "StrContent": said}
+        for kind, said in ((10000, template), (10002, recalled), (10000, "<![CDATA[半个]]> <b>"))
+    ]
+    chat = _of(tmp_path, *rows)
+    assert [message.text for message in chat.messages] == [
+        '"波"邀请"安、陈"加入了群聊',
+        "波 撤回",
+        "半个",
+    ]
 
 
 def test_a_quote_finds_its_message_by_time_and_sender(tmp_path: Path) -> None:
