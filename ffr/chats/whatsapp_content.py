@@ -28,7 +28,7 @@ from ffr.chats.whatsapp_words import (
 )
 
 _MARK = "\u200e"
-_M = f"[{MARKS}]*"
+_M = f"[{MARKS}]{{0,6}}"
 # as phones name files: 00000019-PHOTO-2024-03-15-21-15-48.jpg, IMG-20231231-WA0012.jpg
 _OWN_NAME = re.compile(
     r"(?:\d{6,10}-[^/\\\n]{1,200}|[A-Z]{3,4}-\d{8}-WA\d{3,8}[^/\\\n]{0,20})\.\w{1,8}$",
