@@ -17,9 +17,11 @@ from ffr.chats.whatsapp_words import (
     ATTACHED,
     DELETED,
     EDITED,
+    LIVE_PLACES,
     MAX_PHRASE_CHARS,
     OMITTED,
     is_call,
+    is_once,
     may_be_of_app,
     phrase,
     stem_kind,
@@ -177,7 +179,9 @@ def _said_by_app(first: str, more: str, is_by_app: bool) -> Content | None:
         return None
     if is_call(first, is_marked=is_by_app):
         return Content(_unmarked(first), "call")
-    if key in OMITTED or (is_by_app and _is_left_out(key)):
+    if key in LIVE_PLACES:
+        return Content(_unmarked(first), "place")
+    if key in OMITTED or (is_by_app and (_is_left_out(key) or is_once(key))):
         return _omitted(key, more.strip())
     # documents are named before they are left out: "plan.pdf • 2 pages document omitted"
     if "•" in first and _MARK in first:

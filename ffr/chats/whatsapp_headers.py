@@ -31,7 +31,7 @@ from ffr.chats.dates import (
 )
 from ffr.chats.stream import ReadChoices
 from ffr.chats.whatsapp_words import is_notice, language_of
-from ffr.text import one_line
+from ffr.text import counted, one_line
 
 _M = f"[{MARKS}]*"
 _S = f"[{SPACES}{MARKS}]"
@@ -122,6 +122,12 @@ class Style(NamedTuple):
         """Whether it is that of messages copied out of the app, which no export has."""
         is_short = self.is_bracketed and not self.has_seconds
         return self.form == _NO_YEAR or (self.form == _TIME_FIRST and is_short)
+
+    def is_like(self, other: Style) -> bool:
+        """Whether it is another with a word for the half of the day that is not known."""
+        bare = self._replace(words=other.words, half_place=other.half_place)
+        is_unknown = "?" in self.words and not self.half_place
+        return is_unknown and other.half_place != "" and bare == other
 
 
 class HeaderReader:
@@ -231,12 +237,14 @@ class Survey:
 
     Args:
         own: The styles that begin messages; others are quoted in one.
+        alike: Styles that differ from one of these by a word beside the time that is not known.
         num_foreign: Lines in other styles.
         has_marked_lines: Whether lines by the app begin with a mark, as iPhones write them today.
         notice: The group or person under whose name the first notice stands; "" for none.
     """
 
     own: dict[Style, tuple[Order, Calendar]] = field(default_factory=dict)
+    alike: dict[Style, Style] = field(default_factory=dict)
     num_foreign: int = 0
     first_foreign: int = 0
     has_marked_lines: bool = False
@@ -247,6 +255,10 @@ class Survey:
     _long_names: dict[str, str] = field(default_factory=dict)
     _plain_names: dict[str, str] = field(default_factory=dict)
     _days: dict[tuple[str, str, str], date | None] = field(default_factory=dict)
+
+    def is_own(self, header: Header) -> bool:
+        """Whether a header begins a message."""
+        return header.style in self.own or header.style in self.alike
 
     def looks_like_one(self, line: str) -> bool:
         """Whether a line without a header begins as one would."""
@@ -267,7 +279,8 @@ class Survey:
         return None if day is None or clock is None else datetime.combine(day, clock)
 
     def _day(self, header: Header) -> date | None:
-        order, calendar = self.own[header.style]
+        style = header.style
+        order, calendar = self.own[self.alike.get(style, style)]
         first, middle, last = header.numbers
         _, month, day = numbers_of((int(first), int(middle), int(last)), order)
         return day_of(first if order[0] == "y" else last, month, day, calendar)
@@ -429,19 +442,29 @@ def _choose(result: Survey, seen: dict[Style, _Seen]) -> None:
     if not seen:
         return
     total = sum(entry.count for entry in seen.values())
-    first = next(iter(seen))
     exported = [style for style in seen if not style.is_copied]
+    first = next(iter(seen))
+    # a file may be cut so that it begins within a message that quotes
+    if 10 * seen[first].count < total or (first.is_copied and seen[first].count == 1):
+        most = max(exported or seen, key=lambda style: seen[style].count)
+        first = most if seen[most].count > seen[first].count else first
     is_collection = len(exported) >= 4 and 2 * seen[first].count < total
     for style, entry in seen.items():
         is_long = entry.count >= 100 and 10 * entry.count >= total
         is_other = entry.opens_with_notice or is_long or is_collection
         if style is first or (is_other and not style.is_copied):
             result.own[style] = ("dmy", "gregorian")
-        else:
-            if not result.num_foreign:
-                result.first_foreign = entry.first_line
+    for style, entry in seen.items():
+        if style not in result.own and style.is_like(first):
+            result.alike[style] = first
+            word = one_line(entry.example, 40)
+            result.faults.append(
+                f"{counted(entry.count, 'line has', 'lines have')} a word beside the time that is "
+                f"not known ({word}); the hour is taken as it stands"
+            )
+        elif style not in result.own:
+            result.first_foreign = min(result.first_foreign or entry.first_line, entry.first_line)
             result.num_foreign += entry.count
-            result.first_foreign = min(result.first_foreign, entry.first_line)
     if len(result.own) > 1:
         result.decisions.append(f"{len(result.own)} styles of headers in one file")
 
