@@ -27,7 +27,6 @@ HEAD_BYTES = 1 << 20
 
 MAX_FILES = 2_000_000
 MAX_LINE_BYTES = 16 << 20
-_SAYS_UTF8 = 0x800
 _MAX_HEADS = 16
 _MAX_FOLDERS = 12
 _MAX_NAMESAKES = 1000
@@ -355,16 +354,6 @@ def _lines(file: IO[bytes], name: str, account: Account) -> Iterator[tuple[int, 
             account.num_undecodable += 1
             text = line.decode("utf-8", "replace")
         yield number, text.rstrip("\r\n")
-
-
-def _member_name(info: zipfile.ZipInfo) -> str:
-    """The name of a member; some programs write it in UTF-8 and do not say so."""
-    if info.filename.isascii() or info.flag_bits & _SAYS_UTF8:
-        return info.filename
-    try:
-        return info.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return info.filename
 
 
 def _wide_lines(file: IO[bytes], account: Account) -> Iterator[tuple[int, str]]:
