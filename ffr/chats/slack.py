@@ -12,7 +12,7 @@ from typing import Any
 
 from ffr.chats.account import Account
 from ffr.chats.chat import Kind, Media, MediaKind, Message, Reaction
-from ffr.chats.entry import Entry, EntryReader, list_messages
+from ffr.chats.entry import Entry, EntryReader, list_messages, whole
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.media import kind_of_file
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
@@ -63,7 +63,7 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
     root = PurePosixPath(names[0]).parent.parent.as_posix()
     workspace = _Workspace(export, root)
     for folder, days in groupby(names, key=lambda name: PurePosixPath(name).parent.name):
-        stream = ChatStream("slack", folder or export.path.stem)
+        stream = ChatStream("slack", whole(folder or export.path.stem))
         for fault in workspace.account.lines():
             stream.account.fault(fault)
         about = workspace.channels.get(folder)
