@@ -264,12 +264,11 @@ class _Names:
 
 def _beside(folder: Path, wanted: str) -> str | None:
     """The file of a path in a folder that may itself be part of that path."""
-    root = folder.resolve()
     parts = PurePosixPath(wanted).parts[-_MAX_FOLDERS:]
     for first in range(len(parts)):
         path = folder.joinpath(*parts[first:])
         try:
-            if path.is_file() and path.resolve().is_relative_to(root):
+            if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
                 return path.relative_to(folder).as_posix()
         except (OSError, ValueError):
             return None  # no name that a file can have

@@ -61,19 +61,6 @@ def _first_message(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return first if isinstance(first, dict) else {}
 
 
-_DATE = r"\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}"
-# 12/31/23, 8:03 PM - …   [14/02/2024, 09:15:03] …   [2023. 12. 31. 오후 11:58:02] …
-_WHATSAPP = re.compile(
-    rf"^[\u200e\u200f]?(?:\[{_DATE}[.,]? [^\]\n]{{4,24}}\] |{_DATE},? [^\n]{{4,16}} - )",
-    re.MULTILINE,
-)
-
-
-def _is_whatsapp(head: bytes) -> bool:
-    text = head.removeprefix(_BOM).decode("utf-8", "replace").replace("\u202f", " ")
-    return _WHATSAPP.match(text) is not None
-
-
 def _is_web_page(head: bytes) -> bool:
     return head.lstrip(_BOM + b" \t\r\n")[:15].lower().startswith((b"<!doctype html", b"<html"))
 
@@ -105,15 +92,6 @@ _IMPORT = "bring it in with `ffr data import FILE… --out DATA.jsonl`"
 # chats are known by `ffr/chats` alone, all others by what stands beside them here
 KINDS: tuple[Kind, ...] = (
     *(Kind(form.name, form.words, _CHAT) for form in FORMATS),
-    Kind(
-        "whatsapp",
-        "a chat export of WhatsApp",
-        _CHAT,
-        by_head=_is_whatsapp,
-        by_names=lambda names: any(
-            name == "_chat.txt" or name.startswith("WhatsApp Chat") for name in names
-        ),
-    ),
     Kind(
         "excel",
         "an Excel workbook",

@@ -39,13 +39,13 @@ SLACK = [{"type": "message", "user": "U1", "text": "hi", "ts": "1.0"}]
 
 
 def _zip(*names: str, **contents: object) -> bytes:
-    """An archive of files with nothing to read in them, and of some of JSON."""
+    """An archive of files with nothing to read in them, and of some of text or JSON."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in names:
             archive.writestr(name, "x")
         for name, content in contents.items():
-            archive.writestr(name, json.dumps(content))
+            archive.writestr(name, content if isinstance(content, str) else json.dumps(content))
     return packed.getvalue()
 
 
@@ -76,7 +76,10 @@ FILES: dict[str, tuple[bytes, str]] = {
     "WhatsApp, Android": (b"12/31/23, 8:03 PM - Ann: hi\n", "whatsapp"),
     "WhatsApp, iOS": ("\u200e[14/02/2024, 09:15:03] Ann: hi\n".encode(), "whatsapp"),
     "WhatsApp, Japan": ("[2023/12/31 23:55:40] 母: hi\n".encode(), "whatsapp"),
-    "zip of WhatsApp": (_zip("WhatsApp Chat with Ann.txt", "IMG-1.jpg"), "whatsapp"),
+    "zip of WhatsApp": (
+        _zip("IMG-1.jpg", **{"WhatsApp Chat with Ann.txt": "12/31/23, 8:03 PM - Ann: hi\n"}),
+        "whatsapp",
+    ),
     "zip of Slack": (
         _zip("photo.jpg", **{"channels.json": [], "users.json": [], "home/2024-05-01.json": SLACK}),
         "slack",
