@@ -68,8 +68,11 @@ def chat_streams(
     found = format_of(export, form)
     if found is None:
         what = "no chat" if form is None else f"no chat of the form {form}"
-        known = ", ".join(item.words for item in FORMATS)
-        raise DataError(f"holds {what} that can be read; known are {known}", where=str(path))
+        known = ", ".join(item.name for item in FORMATS)
+        raise DataError(
+            f"holds {what} that can be read; known are the exports of {known} (docs/chats.md)",
+            where=str(path),
+        )
     item, parts = found
     for names in parts:
         for stream in item.read(export, names, choices or ReadChoices()):

@@ -122,14 +122,19 @@ def _summary(title: str, summary: str, stream: ChatStream, done: Added) -> str:
 
 
 _DATA = "data"
+_PACKED = b"\x1f\x8b"
 
 
 def _streams(path: Path, form: str | None, choices: ReadChoices | None) -> Iterator[ChatStream]:
     """The chats of an export, or the dialogues of a data file as such."""
-    if form is None and path.is_file() and format_of(ExportFiles(path)) is None:
-        yield from _data_streams(path)
-    else:
-        yield from chat_streams(path, form=form, choices=choices)
+    if form is None and path.is_file():
+        export = ExportFiles(path)
+        head = b"" if export.is_archive else export.head(path.name)[:64]
+        begins = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if begins.startswith((b"{", b"[", _PACKED)) and format_of(export) is None:
+            yield from _data_streams(path)
+            return
+    yield from chat_streams(path, form=form, choices=choices)
 
 
 def _data_streams(path: Path) -> Iterator[ChatStream]:
