@@ -3,7 +3,7 @@
     python benchmarks/chats.py [--messages 1000000] [--forms telegram weflow] [--out benchmarks/results/chats.json]
 
 Beside each stands what the standard library takes to read the same file whole: `json.load` of an object,
-`json.loads` of every line with all kept, `csv.reader` with all rows kept. The bounds (60 s, 1 GB) are for a
+`json.loads` of every line with all kept, `csv.reader` with all rows kept, the lines of a text. The bounds (60 s, 1 GB) are for a
 million messages; it fails over one.
 """
 
@@ -221,6 +221,29 @@ def write_memotrace(file: TextIO, count: int) -> None:
         )
 
 
+def write_whatsapp(file: TextIO, count: int) -> None:
+    for number, person, text, is_picture in messages(count):
+        moment = _clock(number)[1]
+        said = (
+            f"IMG-{moment:%Y%m%d}-WA{number % 10000:04}.jpg (file attached)" if is_picture else text
+        )
+        # one message in ten goes on in a second line
+        more = "\nand more" if number % 10 == 9 else ""
+        file.write(f"{moment:%m/%d/%y, %I:%M %p} - {_PEOPLE[person]}: {said}{more}\n")
+
+
+def write_line(file: TextIO, count: int) -> None:
+    file.write("[LINE] Chat history in Trip\nSaved on: 2024/01/15 10:30\n")
+    day = None
+    for number, person, text, is_picture in messages(count):
+        moment = _clock(number)[1]
+        if moment.date() != day:
+            day = moment.date()
+            file.write(f"\n{moment:%Y/%m/%d}\n")
+        said = "[Photo]" if is_picture else f'"{text}\nand more"' if number % 10 == 9 else text
+        file.write(f"{moment:%H:%M}\t{_PEOPLE[person]}\t{said}\n")
+
+
 def _load(path: Path) -> object:
     with path.open(encoding="utf-8") as file:
         return json.load(file)
@@ -229,6 +252,11 @@ def _load(path: Path) -> object:
 def _load_lines(path: Path) -> object:
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def _load_text(path: Path) -> object:
+    with path.open(encoding="utf-8") as file:
+        return list(file)
 
 
 def _load_rows(path: Path) -> object:
@@ -245,6 +273,8 @@ FORMS: dict[str, tuple[str, Writer, str, Peer]] = {
     "discord": ("channel.json", write_discord, "json.load", _load),
     "messenger": ("message_1.json", write_messenger, "json.load", _load),
     "memotrace": ("chat.csv", write_memotrace, "csv.reader", _load_rows),
+    "whatsapp": ("chat.txt", write_whatsapp, "list of the lines", _load_text),
+    "line": ("line.txt", write_line, "list of the lines", _load_text),
 }
 """Of each form: the name of its file, what writes one, the peer's name and the peer."""
 

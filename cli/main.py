@@ -29,6 +29,7 @@ _COMMANDS = {
         "Make the sample, train on it, and measure, in one go.",
     ),
     "retrieve": ("ffr.cli.retrieve", "retrieve", "Find the part of a chat that a question means."),
+    "serve": ("ffr.cli.serve", "serve", "Search and read chats on a page in your browser."),
     "index": ("ffr.cli.index", "index", "List the chats that were read, or forget them."),
     "train": ("ffr.cli.train", "train", "Train a model: sft, then grpo."),
     "curriculum": ("ffr.cli.curriculum", "curriculum", "Find out what is hard for a model."),

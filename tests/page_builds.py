@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 import PIL.Image
+import uvicorn
 
 from ffr.chats.chat import Media, Message, Reaction
 from ffr.chats.cutting import Cutting
@@ -16,6 +19,9 @@ from ffr.corpus.adding import add_chat
 from ffr.corpus.archive import Archive
 from ffr.corpus.indexing import index_store
 from ffr.corpus.store import Store
+from ffr.page.access import Keys
+from ffr.page.app import make_app
+from ffr.page.serving import open_port
 from ffr.progress import Progress
 from ffr.retrieval.lexical import BaselineRetriever
 
@@ -90,3 +96,55 @@ def fill(folder: Path) -> Path:
 def asked(store: Store, baseline: str = "overlap") -> Archive:
     """The store with a retriever that needs no weights."""
     return Archive(store, BaselineRetriever(baseline), None, None)
+
+
+def long_chat(num_lines: int, draw: random.Random) -> Iterator[Message]:
+    """A chat of years: lines of one to forty words, some pictures, a pause each fifty."""
+    minutes = 0.0
+    for number in range(num_lines):
+        minutes += 600 if number % 50 == 0 else draw.uniform(0.2, 9)
+        sender = draw.choice(["Ann", "Bob", "Cem"])
+        if number % 97 == 5:
+            yield said(sender, "", minutes, **picture("flat.png"))
+        else:
+            words = " ".join(draw.choices(_WORDS, k=draw.choice([1, 4, 9, 40])))
+            yield said(sender, f"{number}: {words}", minutes)
+
+
+_WORDS = [
+    "the",
+    "flat",
+    "boat",
+    "we",
+    "tomorrow",
+    "nice",
+    "公园",
+    "see",
+    "you",
+    "at",
+    "eight",
+    "cat",
+    "dog",
+    "train",
+    "ticket",
+    "ok",
+    "haha",
+]
+
+
+@contextmanager
+def served(folder: Path, baseline: str = "overlap") -> Iterator[Keys]:
+    """A server on a store, in a thread, for a browser."""
+    listening = open_port(0)
+    keys = Keys(listening.getsockname()[1])
+    with Store(folder) as store, Store(folder) as reading:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(asked(store, baseline), reading, keys), log_level="error", lifespan="off"
+            )
+        )
+        thread = Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        yield keys
+        server.should_exit = True
+        thread.join(20)

@@ -35,7 +35,9 @@ _IN_LINES = ("header", "member", "message")
 
 
 def _is_object(record: dict[str, Any]) -> bool:
-    return isinstance(record.get("chatlab"), dict) and "messages" in record
+    # avatars of members may fill the beginning, before the messages come
+    is_whole = bool({"messages", "members", "meta"} & record.keys())
+    return isinstance(record.get("chatlab"), dict) and is_whole and "_type" not in record
 
 
 def _is_lines(record: dict[str, Any]) -> bool:

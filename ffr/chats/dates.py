@@ -287,8 +287,16 @@ class DayOrder:
     _telling: dict[Order, str] = field(default_factory=dict)
     _last: tuple[str, str, str] = ("", "", "")
 
-    def see(self, first: str, second: str, third: str) -> None:
-        """Takes a date into account, by its three numbers as they stand there."""
+    def see(self, first: str, second: str, third: str, weekday: str = "") -> None:
+        """Takes a date into account, by its three numbers as they stand there.
+
+        Args:
+            first: The first number.
+            second: The second.
+            third: The third.
+            weekday: A word that may name the day of the week; an order under which it is another
+                day is a wrong one.
+        """
         if (first, second, third) == self._last:
             return
         self._last = (first, second, third)
@@ -302,12 +310,15 @@ class DayOrder:
             self.trials = {order: _Trial() for order in orders}
         numbers = (int(first), int(second), int(third))
         shown, whole = f"{first}{self.separator}{second}", self.separator.join(self._last)
+        if weekday:
+            shown = f"{weekday} {shown}"
         for order, trial in self.trials.items():
             key = numbers_of(numbers, order)
             year, month, day = key
             is_short = len(self._last[order.index("y")]) <= 2
             # no chat app is older than 2009; 48 and more are the short years of Thailand
-            if not (1 <= month <= 12 and 1 <= day <= 31) or (is_short and year < 9):
+            is_wrong = not (1 <= month <= 12 and 1 <= day <= 31) or (is_short and year < 9)
+            if is_wrong or not _is_weekday(self._last[order.index("y")], month, day, weekday):
                 trial.num_bad += 1
                 self._telling.setdefault(order, shown if order[0] != "y" else whole)
             else:
@@ -371,6 +382,13 @@ class DayOrder:
             return _sentence(order, f"seen {self._telling[rival]}")
         place = self.trials[rival].first_back
         return _sentence(order, f"under {ORDER_WORDS[rival]} times run backwards at {place}")
+
+
+def _is_weekday(year: str, month: int, day: int, word: str) -> bool:
+    """Whether a day may be of that name; so is every day where the word names none."""
+    named = weekdays_of(word) if word else frozenset()
+    found = day_of(year, month, day, calendar_of(year)) if named else None
+    return found is None or found.weekday() in named
 
 
 def _sentence(order: Order, reason: str) -> str:

@@ -37,7 +37,9 @@ def find(export: ExportFiles) -> list[tuple[str, ...]]:
             id_of = record["channel"].get("id")
             folder = PurePosixPath(name).parent.as_posix()
             # without an id, every file is a channel of its own
-            found.setdefault((folder, id_of) if isinstance(id_of, str) else name, []).append(name)
+            found.setdefault((folder, id_of) if isinstance(id_of, (str, int)) else name, []).append(
+                name
+            )
     return [tuple(sorted(names, key=_part)) for names in found.values()]
 
 
@@ -143,7 +145,9 @@ class _Reader(EntryReader):
             sign = emoji.text("name", "code")
             if emoji.text("id"):
                 sign = f":{sign}:"  # a server's own picture, which is known by its name alone
-            people = tuple(self._author(user) for user in one.entries("users"))
+            people = tuple(
+                self._author(user) for user in one.entries("users") if user.text("id", "name")
+            )
             yield Reaction(sign, people, one.count("count", max(1, len(people))))
 
 

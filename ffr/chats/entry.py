@@ -73,7 +73,7 @@ class Entry:
     def flag(self, name: str) -> bool:
         """Whether a field is true."""
         value = self.values.get(name)
-        return value is True or (isinstance(value, int) and value == 1)
+        return value in (True, 1, "1", "true")
 
     def count(self, name: str, otherwise: int) -> int:
         """A number of things; `otherwise` where there is none."""

@@ -6,6 +6,7 @@ whole, and what one file may hold is bounded.
 
 from __future__ import annotations
 
+import copy
 import os
 import zipfile
 import zlib
@@ -105,6 +106,14 @@ class ExportFiles:
         return tuple(
             name for name in self.names if PurePosixPath(name).suffix.lower() in _TEXT_SUFFIXES
         )
+
+    def only(self, names: tuple[str, ...]) -> ExportFiles:
+        """The same export with these of its files alone."""
+        part = copy.copy(self)
+        part.names = names
+        for kept in ("text_names", "_by_name"):
+            part.__dict__.pop(kept, None)
+        return part
 
     def where(self, name: str, line: int | None = None) -> str:
         """How a file, or a line of it, is named in a sentence."""

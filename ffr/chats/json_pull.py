@@ -22,6 +22,7 @@ _CHUNK = 1 << 18
 _MAX_VALUE_CHARS = 256 << 20
 _MAX_DIGITS = 100
 _MAX_DEPTH = 6
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SPACE = " \t\r\n"
 # what may go on a number; "" is the end of the window
 _NUMBER = ("", *"0123456789.eE+-")
@@ -40,7 +41,7 @@ class JsonPull:
     Every member and element must be taken: by `value`, `skip`, `members` or `elements`.
 
     Args:
-        file: Bytes in UTF-8, with or without a mark.
+        file: Bytes in UTF-8, with or without a mark, or in UTF-16 with one.
         where: What the file is called in errors.
         account: Counts bytes that are no text.
 
@@ -61,7 +62,8 @@ class JsonPull:
         self._file = file
         self._where = where
         self._account = account
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("strict")
+        self._encoding = ""
+        self._decoder: codecs.IncrementalDecoder | None = None
         # raw line breaks in texts are no JSON, and some exports have them
         self._json = json.JSONDecoder(parse_constant=_null, strict=False)
         self._text = ""
@@ -191,14 +193,21 @@ class JsonPull:
             ) from error
         self._is_whole = not data
         self._lines_before += self._text.count("\n", 0, self._at)
+        self._text = self._text[self._at :] + self._decoded(data)
+        self._at = 0
+
+    def _decoded(self, data: bytes) -> str:
+        if self._decoder is None:
+            self._encoding = "utf-16" if data[:2] in _WIDE_MARKS else "utf-8-sig"
+            self._decoder = codecs.getincrementaldecoder(self._encoding)("strict")
+        before = self._decoder.getstate()
         try:
-            new = self._decoder.decode(data, final=self._is_whole)
+            return self._decoder.decode(data, final=self._is_whole)
         except UnicodeDecodeError:
             self._account.num_undecodable += 1
-            self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            new = self._decoder.decode(data, final=self._is_whole)
-        self._text = self._text[self._at :] + new
-        self._at = 0
+            self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
+            self._decoder.setstate(before)
+            return self._decoder.decode(data, final=self._is_whole)
 
     def _fault(self, wanted: str, at: int | None = None) -> DataError:
         place = self._at if at is None else at
@@ -229,7 +238,8 @@ def outline(head: bytes) -> dict[str, Any] | None:
     """
     import io
 
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] not in (b"{", b"["):
+    start = head[2:8].replace(b"\0", b"") if head[:2] in _WIDE_MARKS else head
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] not in (b"{", b"["):
         return None
     pull = JsonPull(io.BytesIO(head), "", Account())
     found: dict[str, Any] = {}

@@ -19,7 +19,7 @@ from ffr.chats.export_files import ExportFiles
 from ffr.chats.media import FILE_KINDS, base_name, kind_of_file, media_in
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.chats.times import clock, zoned
-from ffr.chats.wechat_xml import Part, card_of, parsed, without_tags
+from ffr.chats.wechat_xml import Part, app_words, card_of, parsed
 from ffr.errors import DataError
 
 _COLUMNS = {"localid", "talkerid"}
@@ -57,6 +57,7 @@ _SUBTYPES: dict[str, Kind] = {
 _TITLE = re.compile(r"<title>(?:<!\[CDATA\[)?([^<\]]{1,4000})")
 _MAX_RECORD_CHARS = 4 << 20
 _MAX_OPEN_RECORDS = 20
+_MAX_MARKS = 500
 
 
 def _header(line: str) -> list[str]:
@@ -138,23 +139,25 @@ class _Reader(EntryReader):
         elif kind in FILE_KINDS:
             text, media = self._attachment(row, FILE_KINDS[kind], content, root)
         elif kind == "system":
-            text = without_tags(content)
+            text = app_words(content)
         elif root is not None and kind != "text":
             text = _described(kind, root)
+        # some versions have the server's id, by which quotes name their message
+        id_of = row.text("msgsvrid", "localid")
         sender = None
         if kind != "system":
             is_me = row.text("issender") == "1"
             name, own = row.text("remark"), row.text("nickname")
             sender = self.person(row.text("sender"), name, own, is_me=is_me)
             key = hash((row.text("createtime"), row.text("sender")))
-            self._sent[key] = "" if key in self._sent else row.text("localid")
+            self._sent[key] = "" if key in self._sent else id_of
         return Message(
             sender,
             text,
             zoned(row.moment("createtime"), row.read(clock, "strtime")),
             kind,
             () if media is None else (media,),
-            row.text("localid"),
+            id_of,
             reply_to,
             line=row.line,
         )
@@ -201,10 +204,14 @@ class _Reader(EntryReader):
 
 
 def _marks(root: Part) -> list[str]:
-    """What may name a file among the attributes of a message's XML: sums and names."""
-    return [
-        value.lower() for part in (root, *root.parts) for value in part.attributes.values() if value
-    ]
+    """What may name a file in a message's XML: sums and names."""
+    found: list[str] = []
+    waiting = [root]
+    while waiting and len(found) < _MAX_MARKS:
+        part = waiting.pop()
+        found += [value.strip().lower() for value in (*part.attributes.values(), part.text)]
+        waiting += part.parts
+    return [value for value in found if value]
 
 
 def _described(kind: Kind, root: Part) -> str:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ffr.chats import chatlab, discord, memotrace, messenger, slack, telegram, weflow, whatsapp
+from ffr.chats import (
+    chatlab,
+    discord,
+    line,
+    memotrace,
+    messenger,
+    slack,
+    telegram,
+    weflow,
+    whatsapp,
+)
 from ffr.chats.chat import Chat
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
@@ -22,10 +32,13 @@ FORMATS: tuple[ChatFormat, ...] = (
     memotrace.FORMAT,
     chatlab.FORMAT,
     whatsapp.FORMAT,
+    line.FORMAT,
 )
 """All forms; the first that finds a chat in an export is taken."""
 
 MAX_NAMED = 12
+# of a folder with more files than this, those that are left are not looked into
+_MAX_LEFT = 300
 
 
 def format_of(
@@ -69,17 +82,34 @@ def chat_streams(
     if found is None:
         what = "no chat" if form is None else f"no chat of the form {form}"
         known = ", ".join(item.name for item in FORMATS)
+        pages = any(name.lower().endswith((".html", ".htm")) for name in export.names)
+        hint = "; export it again as JSON or text, not as web pages" if pages else ""
         raise DataError(
-            f"holds {what} that can be read; known are the exports of {known} (docs/chats.md)",
+            f"holds {what} that can be read; known are the exports of {known} (docs/chats.md){hint}",
             where=str(path),
         )
     item, parts = found
+    faults = [*export.faults, *_others(export, item, parts)]
     for names in parts:
         for stream in item.read(export, names, choices or ReadChoices()):
             stream.folder = export.media_folder
-            for fault in export.faults:
+            for fault in faults:
                 stream.account.fault(fault)
             yield stream
+
+
+def _others(
+    export: ExportFiles, form: ChatFormat, parts: Sequence[tuple[str, ...]]
+) -> Iterator[str]:
+    """A sentence where the files that are left hold chats of another form."""
+    taken = {name for names in parts for name in names}
+    left = tuple(name for name in export.text_names if name not in taken)
+    if not left or len(left) > _MAX_LEFT:
+        return
+    found = format_of(export.only(left))
+    if found is not None and found[0] is not form:
+        name = found[1][0][0]
+        yield f"{one_line(name, 80)} is {found[0].words}, and is left out; name it to read it"
 
 
 def read_chats(

@@ -165,7 +165,7 @@ class _Reader(EntryReader):
             id_of,
             thread if thread != id_of else "",
             tuple(self._reactions(entry)) if entry.values.get("reactions") else (),
-            "",
+            self._forwarded_from(entry) if entry.values.get("attachments") else "",
             entry.values.get("edited") is not None,
             is_deleted,
             line=entry.line,
@@ -192,6 +192,11 @@ class _Reader(EntryReader):
         if not any(parts):
             _gather(entry.values.get("blocks"), parts)
         return self._plain("\n".join(part for part in parts if part))
+
+    def _forwarded_from(self, entry: Entry) -> str:
+        """Who wrote a message that is handed on."""
+        shared = (card for card in entry.entries("attachments") if card.flag("is_share"))
+        return next((card.text("author_name", "author_id") for card in shared), "")
 
     def _plain(self, text: str) -> str:
         """A text of Slack's markup with people, channels and links as one reads them."""

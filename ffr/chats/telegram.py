@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ffr.chats.chat import Kind, Media, MediaKind, Message, Reaction
@@ -42,7 +43,11 @@ def _is_chat(record: dict[str, Any]) -> bool:
 
 def _has_chats(record: dict[str, Any]) -> bool:
     inner = [record.get(name) for name in _LISTS]
-    return any(isinstance(chats, dict) and isinstance(chats.get("list"), list) for chats in inner)
+    is_seen = any(isinstance(one, dict) and isinstance(one.get("list"), list) for one in inner)
+    # contacts and pictures may fill the beginning, before the chats come
+    return is_seen or (
+        "messages" not in record and {"about", "personal_information"} <= record.keys()
+    )
 
 
 def find(export: ExportFiles) -> list[tuple[str, ...]]:
@@ -112,7 +117,7 @@ def _one(
     owner: str,
 ) -> Iterator[ChatStream]:
     """The chat whose object comes; what its reader leaves of it is passed over."""
-    reader = _Reader(export, file, stream, choices, f"user{owner}" if owner else "")
+    reader = _Reader(export, file, stream, choices, owner)
     members = pull.members()
     head: dict[str, Any] = {}
 
@@ -164,6 +169,11 @@ class _Reader(EntryReader):
 
     owner: str = ""
 
+    @cached_property
+    def owners(self) -> tuple[str, ...]:
+        """The keys that may be the owner's: older versions write the number alone."""
+        return (f"user{self.owner}", self.owner) if self.owner else ()
+
     def message(self, entry: Entry) -> Message | None:
         """The message of an entry; None where it is of no type that is known."""
         kind_of_entry = entry.text("type")
@@ -194,7 +204,8 @@ class _Reader(EntryReader):
             kind,
             media,
             entry.text("id"),
-            entry.text("reply_to_message_id"),
+            # an answer to a message of another chat names that one's number
+            "" if entry.values.get("reply_to_peer_id") else entry.text("reply_to_message_id"),
             reactions,
             entry.text("forwarded_from", "forwarded_from_id", "saved_from"),
             self._is_edited(entry),
@@ -236,7 +247,7 @@ class _Reader(EntryReader):
         key = entry.text(f"{name}_id") or said
         if not key:
             return ""
-        return self.person(key, said, is_me=key == self.owner)
+        return self.person(key, said, is_me=key in self.owners)
 
     def _time(self, entry: Entry) -> Any:
         return zoned(entry.moment("date_unixtime"), entry.read(clock, "date"))

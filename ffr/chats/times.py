@@ -6,10 +6,12 @@ What is no moment of a chat (a word, a year before 1970 or beyond 9999) is None.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
-from functools import lru_cache
 
-_QUARTER = 15 * 60
-_FARTHEST = 15 * 60 * 60
+_NONE = timedelta()
+_QUARTER = timedelta(minutes=15)
+_FARTHEST = timedelta(hours=15)
+# those that were seen: at most one a quarter of an hour
+_ZONES: dict[timedelta, timezone] = {}
 # seconds of the year 5138: a larger number counts thousandths, or millionths, of a second
 _MOST_SECONDS = 100_000_000_000
 _MOST_CHARS = 40
@@ -68,12 +70,9 @@ def zoned(at: datetime | None, shown: datetime | None) -> datetime | None:
     """
     if at is None or shown is None or shown.tzinfo is not None:
         return shown if at is None else at
-    seconds = round((shown - at.replace(tzinfo=None)).total_seconds())
-    if seconds % _QUARTER or abs(seconds) > _FARTHEST:
-        return at
-    return shown.replace(tzinfo=_zone(seconds))
-
-
-@lru_cache(maxsize=256)
-def _zone(seconds: int) -> timezone:
-    return timezone(timedelta(seconds=seconds))
+    # a count may have thousandths that the clock does not show
+    ahead = shown - at.replace(tzinfo=None, microsecond=shown.microsecond)
+    zone = _ZONES.get(ahead)
+    if zone is None and ahead % _QUARTER == _NONE and abs(ahead) <= _FARTHEST:
+        zone = _ZONES.setdefault(ahead, timezone(ahead))
+    return at if zone is None else shown.replace(tzinfo=zone)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ffr.chats.chat import Kind
 
 _KINDS: tuple[tuple[str, Kind], ...] = (
@@ -28,6 +30,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
 )
 
 
+@lru_cache(maxsize=256)
 def kind_of_word(word: str) -> Kind:
     """The kind of a message by what it is called in Chinese; text where nothing else fits.
 

@@ -15,6 +15,15 @@ from ffr.chats.chat import Kind
 MAX_CHARS = 1 << 20
 _MAX_DEPTH = 40
 _MAX_PARTS = 20_000
+_MAX_LINKS = 20
+_APP_WORDS = (
+    "revokemsg/replacemsg",
+    "revokemsg/content",
+    "pat/template",
+    "sysmsgtemplate/content_template/template",
+    "sysmsgtemplate/content_template/plain",
+)
+_UNMARKED = re.compile(r"<!\[CDATA\[([^\]]*)\]\]>")
 _TAGS = re.compile(r"<[^<>]{0,2000}>")
 
 
@@ -174,10 +183,29 @@ def _lines(*parts: str) -> str:
     return "\n".join(dict.fromkeys(part for part in parts if part))
 
 
-def without_tags(text: str) -> str:
-    """The words of a line of the app, whose markup is not always whole.
+def app_words(text: str) -> str:
+    """The words of a line of the app: plain, with markup that is not always whole, or XML.
 
-    >>> without_tags('"Ann" recalled <a href="x">a message</a>')
+    >>> app_words('"Ann" recalled <a href="x">a message</a>')
     '"Ann" recalled a message'
+    >>> app_words("<sysmsg><revokemsg><msgid>7</msgid><replacemsg><![CDATA[Ann recalled]]>"
+    ...           "</replacemsg></revokemsg></sysmsg>")
+    'Ann recalled'
     """
+    root = parsed(text) if "<" in text else None
+    if root is not None:
+        for path in _APP_WORDS:
+            said = root.said(path)
+            if said:
+                return _filled(said, root.first("sysmsgtemplate/content_template/link_list"))
+    text = _UNMARKED.sub(lambda match: match[1], text)
     return " ".join(_TAGS.sub("", text).split())
+
+
+def _filled(template: str, links: Part) -> str:
+    """A line in which `$name$` stands for people that are listed beside it."""
+    for link in links.parts[:_MAX_LINKS]:
+        names = [part.said("nickname") for part in link.first("memberlist").parts]
+        said = "、".join(name for name in names if name) or link.said("plain") or link.said("title")
+        template = template.replace(f"${link.attributes.get('name', '')}$", said)
+    return template

@@ -13,19 +13,21 @@ from ffr.chats.media import FILE_KINDS, media_in
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.chats.times import clock, zoned
 from ffr.chats.wechat_kinds import kind_of_word
-from ffr.chats.wechat_xml import card_of, parsed, without_tags
+from ffr.chats.wechat_xml import app_words, card_of, parsed
 
+_OF_SESSION = {"wxid", "displayName", "nickname"}
 _OWN = {"senderUsername", "senderDisplayName", "localType", "formattedTime", "platformMessageId"}
 
 
 def _is_chat(record: dict[str, Any]) -> bool:
-    messages = record.get("messages")
+    # an avatar may fill the beginning, before the messages come
+    messages = record.get("messages", [])
     if not isinstance(record.get("session"), dict) or not isinstance(messages, list):
         return False
     first = messages[0] if messages else None
     if isinstance(first, dict):
         return bool(_OWN & first.keys())
-    return bool({"wxid", "displayName", "nickname"} & record["session"].keys())
+    return "weflow" in record or bool(_OF_SESSION & record["session"].keys())
 
 
 def find(export: ExportFiles) -> list[tuple[str, ...]]:
@@ -57,36 +59,42 @@ class _Reader(EntryReader):
         content = entry.text("content")
         if not (word or key or name or content or time):
             return None
-        message = self._said(entry, kind_of_word(word), content)
+        kind, text, media, reply_to = self._said(entry, kind_of_word(word), content)
         sender = None
-        if message.kind != "system":
+        if kind != "system":
             sender = self.person(key, name, is_me=entry.flag("isSend"))
-        return replace(
-            message,
-            sender=sender,
-            time=time,
-            id=entry.text("platformMessageId", "localId"),
-            reply_to=message.reply_to or entry.text("replyToMessageId", "quotedMessageId"),
+        return Message(
+            sender,
+            text,
+            time,
+            kind,
+            media,
+            entry.text("platformMessageId", "localId"),
+            reply_to or entry.text("replyToMessageId", "quotedMessageId"),
             line=entry.line,
         )
 
-    def _said(self, entry: Entry, kind: Kind, content: str) -> Message:
-        """What a message says, without who said it when."""
+    def _said(
+        self, entry: Entry, kind: Kind, content: str
+    ) -> tuple[Kind, str, tuple[Media, ...], str]:
+        """What a message is, its words, its files, and what it answers."""
         if content.lstrip()[:1] == "<" and (root := parsed(content)) is not None:
             if root.name == "appmsg" or root.first("appmsg").parts:
                 card = card_of(root)
                 media = (Media(card.kind, card.file),) if card.kind in ("file", "sticker") else ()
-                return Message(None, card.text, None, card.kind, media, reply_to=card.reply_to)
-            if kind in ("text", "system"):
-                return Message(None, without_tags(content), kind=kind)
+                return card.kind, card.text, media, card.reply_to
+            if kind == "system":
+                return kind, app_words(content), (), ""
+            if kind == "text":
+                return kind, content, (), ""  # someone's own words, for all that they are XML
             content = ""
         file_kind = FILE_KINDS.get(kind)
         if file_kind is None:
-            return Message(None, content, kind=kind)
+            return kind, content, (), ""
         text, item = media_in(self.export, self.file, file_kind, content)
         if not item.name:
             item = replace(item, name=entry.text("fileName"))
-        return Message(None, text, kind=kind, media=(item,))
+        return kind, text, (item,), ""
 
 
 FORMAT = ChatFormat("weflow", "a chat export of WeChat (WeFlow)", find, read)

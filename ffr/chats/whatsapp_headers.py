@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from ffr.chats.dates import (
@@ -80,6 +81,7 @@ _NOISE_WORDS = """
 _NOISE = frozenset(_NOISE_WORDS.split())
 _MAX_SENDER_CHARS = 150
 _MAX_STYLES = 64
+_MAX_SECOND_NAME_CHARS = 40
 _MIN_NAMED = 3
 _QUOTES = re.compile('["“”„«»「」『』]')
 
@@ -198,6 +200,14 @@ def _style(
     return style, before or after
 
 
+@dataclass(slots=True)
+class _Name:
+    """What stands before the first colon of lines, and behind it to a second one in all of them."""
+
+    count: int
+    more: str
+
+
 @dataclass
 class _Seen:
     """What was seen of one style."""
@@ -210,8 +220,8 @@ class _Seen:
     halves: set[str] = field(default_factory=set)
     has_zeros: bool = False
     opens_with_notice: bool = False
-    names: dict[str, list[str | None]] = field(default_factory=dict)
-    name_counts: dict[str, int] = field(default_factory=dict)
+    names: dict[str, _Name] = field(default_factory=dict)
+    last_numbers: tuple[str, str, str] = ("", "", "")
     example: str = ""
 
 
@@ -271,9 +281,7 @@ class Survey:
         if long is not None and text.startswith(long):
             sender, text = f"{sender}: {long[:-2]}", text[len(long) :]
         plain = self._plain_names.get(sender)
-        if plain is None:
-            plain = unmarked(sender)
-        return plain, text
+        return plain or unmarked(sender), text
 
 
 def split_sender(rest: str) -> tuple[str | None, str]:
@@ -289,9 +297,14 @@ def split_sender(rest: str) -> tuple[str | None, str]:
     if at <= 0:
         return None, rest
     sender = rest[:at]
-    if len(_QUOTES.findall(sender)) % 2:  # what is quoted goes on behind the colon
+    if _has_open_quote(sender):  # what is quoted goes on behind the colon
         return None, rest
     return sender, rest[at + 2 :]
+
+
+@lru_cache(maxsize=4096)
+def _has_open_quote(sender: str) -> bool:
+    return len(_QUOTES.findall(sender)) % 2 == 1
 
 
 def first_header(lines: Iterable[str]) -> Header | None:
@@ -365,31 +378,45 @@ def survey(lines: Iterator[tuple[int, str]], choices: ReadChoices) -> Survey:
 def _note(entry: _Seen, found: Header, line: str, is_thai: bool) -> None:
     """Takes a header into account."""
     numbers = found.numbers
-    if found.style.form != _NAMED and numbers[2] and not found.era:
-        if not entry.count:
-            entry.order.separator = found.style.signs[0]
-        entry.order.see(*numbers)
-    if numbers[2]:
-        year = numbers[0] if found.style.long_year == "first" else numbers[2]
-        calendar = calendar_of(year, found.era, is_thai=is_thai)
-        entry.calendars[calendar] = entry.calendars.get(calendar, 0) + 1
+    # a day has many messages, and tells once
+    if numbers != entry.last_numbers:
+        entry.last_numbers = numbers
+        _note_day(entry, found, is_thai)
     entry.count += 1
-    hour = int(found.clock[0])
-    entry.latest_hour = max(entry.latest_hour, hour)
-    entry.has_zeros = entry.has_zeros or (numbers[0][0] == "0" or numbers[1][0] == "0")
+    if "?" in found.style.words:
+        entry.latest_hour = max(entry.latest_hour, int(found.clock[0]))
     if entry.count < 50 and found.clock[3]:
         entry.halves.add("upper" if re.search("AM|PM", line[: found.end]) else "other")
     sender, text = split_sender(line[found.end :])
     if sender is None:
         return
-    count = entry.name_counts.get(sender, 0)
-    entry.name_counts[sender] = count + 1
-    at = text.find(": ", 0, 40)
-    more = text[: at + 2] if at > 0 else None
-    if not count:
-        entry.names[sender] = [more]
-    elif entry.names[sender][0] != more:
-        entry.names[sender][0] = None
+    name = entry.names.get(sender)
+    if name is None:
+        entry.names[sender] = _Name(1, _second_name(text))
+        return
+    name.count += 1
+    if name.more and not text.startswith(name.more):
+        name.more = ""
+
+
+def _note_day(entry: _Seen, found: Header, is_thai: bool) -> None:
+    numbers = found.numbers
+    if not numbers[2]:
+        return
+    if found.style.form != _NAMED and not found.era:
+        if not entry.order.trials:
+            entry.order.separator = found.style.signs[0]
+        entry.order.see(*numbers)
+    year = numbers[0] if found.style.long_year == "first" else numbers[2]
+    calendar = calendar_of(year, found.era, is_thai=is_thai)
+    entry.calendars[calendar] = entry.calendars.get(calendar, 0) + 1
+    entry.has_zeros = entry.has_zeros or (numbers[0][0] == "0" or numbers[1][0] == "0")
+
+
+def _second_name(text: str) -> str:
+    """What may be the rest of a name with a colon in it."""
+    at = text.find(": ", 0, _MAX_SECOND_NAME_CHARS)
+    return text[: at + 2] if at > 0 else ""
 
 
 def _choose(result: Survey, seen: dict[Style, _Seen]) -> None:
@@ -443,11 +470,11 @@ def _settle(
             f"a word beside the time is not known ({one_line(entry.example, 40)}); if it names a "
             "half of the day, hours from noon on are 12 too early"
         )
-    for name, (more,) in entry.names.items():
-        if more is not None and entry.name_counts[name] >= _MIN_NAMED:
-            result._long_names[name] = more
-    plain = {unmarked(name) for name in entry.name_counts}
-    for name in entry.name_counts:
+    for name, seen in entry.names.items():
+        if seen.more and seen.count >= _MIN_NAMED:
+            result._long_names[name] = seen.more
+    plain = {unmarked(name) for name in entry.names}
+    for name in entry.names:
         said = unmarked(name)
         if said.startswith("~"):
             bare = said[1:].strip()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import PIL.Image
 
+from ffr.corpus.forgetting import THUMBNAIL_FOLDER
 from ffr.corpus.store import Store
 from ffr.errors import DataError
 from ffr.files import make_private_folder, replaced_file
@@ -16,7 +17,6 @@ from ffr.images import open_image, open_thumbnail
 _log = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 480
-THUMBNAIL_FOLDER = "thumbnails"
 MAX_PIXELS = 24_000_000
 """Pixels of the largest picture that is handed out; a larger one is scaled down to it."""
 

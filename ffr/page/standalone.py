@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from importlib import resources
-
-import jinja2
+from collections.abc import Iterable
 
 from ffr.corpus.archive import Found
-from ffr.corpus.store import Store
+from ffr.corpus.store import Line, Store
 from ffr.errors import DataError
-from ffr.page.content import shown_found, shown_name
+from ffr.page.assets import asset, template
+from ffr.page.content import lines_around, shown_found, shown_lines, shown_name
 from ffr.page.pictures import small_picture
 
 _SIDE = 1024
 """Pixels of the longer side of a picture in the file."""
 
+_NUM_AROUND = 2
+"""Messages that are shown before and behind what was found."""
+
 
 def fragment_page(found: Found, store: Store, *, title: str) -> str:
-    """The page of what was found: each hit as a conversation, with its pictures inside the file.
+    """The page of what was found: each hit in its conversation, with its pictures inside the file.
 
     It has no script, and its policy lets it fetch nothing.
 
@@ -29,7 +31,8 @@ def fragment_page(found: Found, store: Store, *, title: str) -> str:
         title: Of the page.
     """
     shown = shown_found(store, found)
-    style = asset("page.css")
+    conversations = [lines_around(store, hit, _NUM_AROUND) for hit in found.hits]
+    style = asset("static/page.css")
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; base-uri 'none'; "
         "form-action 'none'"
@@ -39,37 +42,20 @@ def fragment_page(found: Found, store: Store, *, title: str) -> str:
         policy=policy,
         style=style,
         found=shown,
-        sources=_sources(found),
+        conversations=[shown_lines(store, lines) for lines in conversations],
+        sources=_sources([line for lines in conversations for line in lines]),
         marked={(picture.line, picture.number) for hit in shown.hits for picture in hit.pictures},
     )
-
-
-def asset(name: str) -> str:
-    """A text that comes with the page."""
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def template(name: str) -> jinja2.Template:
-    """A template of the page; every value that goes into it is escaped."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
-    return environment.from_string(asset(name))
 
 
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _sources(found: Found) -> dict[tuple[int, int], str]:
+def _sources(lines: Iterable[Line]) -> dict[tuple[int, int], str]:
     """For each picture of the lines its address, with the picture itself in it."""
-    sources = {}
-    for line in (line for hit in found.hits for line in hit.lines):
+    sources: dict[tuple[int, int], str] = {}
+    for line in lines:
         for number, path in enumerate(line.pictures):
             if path is None or (line.id, number) in sources:
                 continue

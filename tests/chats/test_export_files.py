@@ -119,3 +119,32 @@ def test_what_is_no_export_is_an_error_in_words(tmp_path: Path, content: bytes) 
     assert export.names == ("x.zip",)
     with pytest.raises(DataError, match="no-such-file: cannot be read"):
         ExportFiles(tmp_path / "no-such-file")
+
+
+def test_a_path_fits_where_the_folders_that_both_name_are_the_same(tmp_path: Path) -> None:
+    for name in ("inbox/ann/photos/1.jpg", "inbox/bo/photos/1.jpg", "inbox/bo/photos/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    export = ExportFiles(tmp_path)
+    found = {
+        named: export.find(named, "inbox/ann/message_1.json")
+        for named in (
+            "messages/inbox/bo/photos/1.jpg",
+            "photos/1.jpg",
+            "bo/photos/2.jpg",
+            "messages/inbox/ann/photos/2.jpg",
+            "files/1.jpg",
+        )
+    }
+    assert list(found.values()) == [
+        "inbox/bo/photos/1.jpg",
+        "inbox/ann/photos/1.jpg",
+        "inbox/bo/photos/2.jpg",
+        None,  # of another folder than is named
+        None,
+    ]
+    (tmp_path / "inbox" / "ann" / "message_1.json").write_text("{}")
+    alone = ExportFiles(tmp_path / "inbox" / "ann" / "message_1.json")
+    assert alone.find("messages/inbox/ann/photos/1.jpg") == "photos/1.jpg"
+    assert alone.find("messages/inbox/ann/photos/9.jpg") is None
+    assert alone.find("a" * 5000 + ".jpg") is None

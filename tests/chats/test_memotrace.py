@@ -136,6 +136,28 @@ def test_every_kind(tmp_path: Path) -> None:
     assert chat.account.lines() == []
 
 
+def test_lines_of_the_app_in_xml(tmp_path: Path) -> None:
+    template = (
+        '<sysmsg type="sysmsgtemplate"><sysmsgtemplate><content_template><template>'
+        '<![CDATA["$username$"邀请"$names$"加入了群聊]]></template><link_list>'
+        '<link name="username"><memberlist><member><nickname>波</nickname></member></memberlist></link>'
+        '<link name="names"><memberlist><member><nickname>安</nickname></member>'
+        "<member><nickname>陈</nickname></member></memberlist></link>"
+        "</link_list></content_template></sysmsgtemplate></sysmsg>"
+    )
+    recalled = "<sysmsg><revokemsg><msgid>7</msgid><replacemsg><![CDATA[波 撤回]]></replacemsg></revokemsg></sysmsg>"
+    rows: list[dict[str, object]] = [
+        {"Type": kind, "StrContent": said}
+        for kind, said in ((10000, template), (10002, recalled), (10000, "<![CDATA[半个]]> <b>"))
+    ]
+    chat = _of(tmp_path, *rows)
+    assert [message.text for message in chat.messages] == [
+        '"波"邀请"安、陈"加入了群聊',
+        "波 撤回",
+        "半个",
+    ]
+
+
 def test_a_quote_finds_its_message_by_time_and_sender(tmp_path: Path) -> None:
     quote = (
         "<msg><appmsg><title>好的</title><type>57</type><refermsg><svrid>77</svrid>"
@@ -182,3 +204,21 @@ def test_cells_and_records_are_those_of_the_csv_module() -> None:
     csv.writer(written, lineterminator="\n").writerows(rows)
     lines = enumerate(written.getvalue().splitlines(), 1)
     assert [cells(record) for _, record in records(iter(lines), Account(), "f")] == rows
+
+
+def test_a_quote_finds_its_message_by_the_id_of_the_server(tmp_path: Path) -> None:
+    quote = "<msg><appmsg><title>好</title><type>57</type><refermsg><svrid>77</svrid></refermsg></appmsg></msg>"
+    text = (
+        "localId,TalkerId,Type,SubType,IsSender,CreateTime,StrContent,Sender,MsgSvrID\n"
+        f"1,9,1,0,0,1714550400,去,a,77\n2,9,49,57,1,1714550460,{quote},b,78\n"
+    )
+    (tmp_path / "x.csv").write_text(text)
+    one, two = read_chat(tmp_path / "x.csv").messages
+    assert (one.id, two.id, two.reply_to) == ("77", "78", "77")
+
+
+def test_a_picture_is_found_by_a_name_anywhere_in_its_xml(tmp_path: Path) -> None:
+    _picture(tmp_path, "image/IMG_7.png")
+    xml = "<msg><img length='9'/><extra><name>IMG_7.png</name></extra></msg>"
+    chat = _of(tmp_path, {"Type": 3, "StrContent": xml})
+    assert chat.messages[0].media == (Media("picture", "IMG_7.png", "image/IMG_7.png"),)

@@ -186,3 +186,9 @@ def test_the_example_at_hand(shared_dir: Path) -> None:
         "Example in general",
     ]
     assert [message.kind for message in chats["example-channel"].messages] == ["system", "text"]
+
+
+def test_a_message_that_is_handed_on(tmp_path: Path) -> None:
+    card = {"is_share": True, "author_name": "Cy", "text": "the <https://x.org|plan>"}
+    message = _said(tmp_path, text="", attachments=[card])
+    assert (message.text, message.forwarded_from) == ("the plan (https://x.org)", "Cy")

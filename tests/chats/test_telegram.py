@@ -203,3 +203,31 @@ def test_the_example_at_hand(shared_dir: Path) -> None:
     assert chat.messages[0].time == datetime(
         2023, 8, 23, 13, 11, 23, tzinfo=timezone(timedelta(hours=-7))
     )
+
+
+def test_older_and_newer_versions(tmp_path: Path) -> None:
+    value = {
+        "personal_information": {"user_id": 12},
+        "chats": {"list": [{**TELEGRAM, "messages": [
+            {"id": 1, "type": "message", "date": "2019-05-01T10:00:00",
+             "edited": "1970-01-01T01:00:00", "from": "Bo", "from_id": 12, "text": "old"},
+            {"id": 2, "type": "message", "date": "2024-05-01T10:00:00", "from": "Ann",
+             "from_id": "user11", "text": "", "text_entities": [{"type": "plain", "text": "new"}],
+             "reply_to_message_id": 1, "reply_to_peer_id": "channel9"},
+        ]}]},
+    }  # fmt: skip
+    chat = read_chat(_write(tmp_path / "result.json", value))
+    assert [
+        (chat.name_of(one), one.text, one.reply_to, one.is_edited) for one in chat.messages
+    ] == [
+        ("Bo", "old", "", False),
+        ("Ann", "new", "", False),  # the number is one of another chat
+    ]
+    assert [person.name for person in chat.people.values() if person.is_me] == ["Bo"]
+
+
+def test_keys_in_another_order(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(TELEGRAM, sort_keys=True))
+    chat = read_chat(path)
+    assert (chat.title, chat.id, len(chat)) == ("Ausflug 🚲", "4021", 3)

@@ -76,6 +76,11 @@ FILES: dict[str, tuple[bytes, str]] = {
     "WhatsApp, Android": (b"12/31/23, 8:03 PM - Ann: hi\n", "whatsapp"),
     "WhatsApp, iOS": ("\u200e[14/02/2024, 09:15:03] Ann: hi\n".encode(), "whatsapp"),
     "WhatsApp, Japan": ("[2023/12/31 23:55:40] 母: hi\n".encode(), "whatsapp"),
+    "LINE": (
+        b"[LINE] Chat history with Ann\nSaved on: 2024/01/15 10:30\n\n2024/01/15(Mon)\n"
+        b"10:00\tAnn\thi\n",
+        "line",
+    ),
     "zip of WhatsApp": (
         _zip("IMG-1.jpg", **{"WhatsApp Chat with Ann.txt": "12/31/23, 8:03 PM - Ann: hi\n"}),
         "whatsapp",

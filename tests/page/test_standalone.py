@@ -69,6 +69,16 @@ def test_the_file_needs_nothing_beside_itself(store: Store) -> None:
     assert str(policy).startswith("default-src 'none'")
 
 
+def test_what_stands_around_is_shown_as_such(store: Store) -> None:
+    hit = asked(store, "nothing").ask("dentist").hits[0]
+    assert [line.place for line in hit.lines] == [6]
+    page = fragment_page(asked(store, "nothing").ask("dentist"), store, title="dentist")
+    kinds = [its["class"] for tag, its in Parts(page).tags if tag == "li" and "class" in its]
+    assert kinds == ["line around me", "line around app", "line found me", "line around",
+                     "line around on"]  # fmt: skip
+    assert page.count('class="badge"') == 1
+
+
 def test_hostile_words_stay_words(store: Store) -> None:
     found = asked(store, "everything").ask("turned round", top=9)
     page = fragment_page(found, store, title=HOSTILE)
@@ -93,7 +103,7 @@ def test_a_browser_finds_no_fault(store: Store, tmp_path: Path) -> None:
     with Page(tmp_path / "profile", width=400) as page:
         page.open(tmp_path / "page.html")
         assert page("window.pwned") is None
-        assert page("document.querySelectorAll('.line').length") == 13
+        assert page("document.querySelectorAll('.line').length") == 17
         assert page("document.documentElement.scrollWidth <= innerWidth")
         right = "document.querySelector('.line.me .bubble').getBoundingClientRect().right"
         left = "document.querySelector('.line:not(.me) .bubble').getBoundingClientRect().left"
