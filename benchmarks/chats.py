@@ -3,8 +3,9 @@
     python benchmarks/chats.py [--messages 1000000] [--forms telegram weflow] [--out benchmarks/results/chats.json]
 
 Beside each stands what the standard library takes to read the same file whole: `json.load` of an object,
-`json.loads` of every line with all kept, `csv.reader` with all rows kept, the lines of a text. The bounds (60 s, 1 GB) are for a
-million messages; it fails over one.
+`json.loads` of every line with all kept, `csv.reader` with all rows kept, the lines of a text. The bounds (60 s of CPU,
+since the clock of a shared machine runs for others too; 1 GB) are for a million messages; it fails over one.
+Forms that are not named keep what the result file has of them.
 """
 
 from __future__ import annotations
@@ -339,6 +340,10 @@ def main() -> None:
         return
 
     results: dict[str, Any] = {}
+    if options.out is not None and options.out.is_file():
+        before = json.loads(options.out.read_text(encoding="utf-8"))
+        if before["messages"] == options.messages:
+            results = before["forms"]
     is_kept = True
     share = options.messages / 1_000_000
     for form in options.forms:
@@ -353,7 +358,8 @@ def main() -> None:
         if ours["messages"] != options.messages:
             raise SystemExit(f"{form}: {ours['messages']} messages of {options.messages}")
         in_bounds = (
-            ours["seconds"] <= BOUND_SECONDS * share and ours["peak_megabytes"] <= BOUND_MEGABYTES
+            ours["cpu_seconds"] <= BOUND_SECONDS * share
+            and ours["peak_megabytes"] <= BOUND_MEGABYTES
         )
         is_kept &= in_bounds
         results[form] = {
@@ -361,13 +367,13 @@ def main() -> None:
             "stream": ours,
             "in_bounds": in_bounds,
             "peer": {"what": peer_name, **peer},
-            "seconds_over_peer": round(ours["seconds"] / max(peer["seconds"], 0.01), 2),
+            "cpu_over_peer": round(ours["cpu_seconds"] / max(peer["cpu_seconds"], 0.01), 2),
             "memory_over_peer": round(ours["peak_megabytes"] / peer["peak_megabytes"], 3),
         }
         print(form, json.dumps(results[form]), flush=True)
     content = {
         "messages": options.messages,
-        "bounds": {"seconds": BOUND_SECONDS, "megabytes": BOUND_MEGABYTES},
+        "bounds": {"cpu_seconds": BOUND_SECONDS, "megabytes": BOUND_MEGABYTES},
         "python": sys.version.split()[0],
         "cores": os.cpu_count(),
         "load_average_at_end": round(os.getloadavg()[0], 2),

@@ -149,7 +149,7 @@ CHATLAB: dict[str, Any] = {
     "chatlab": {"version": "0.0.2", "exportedAt": 1714600000, "generator": "x"},
     "meta": {"name": "Choir", "platform": "qq", "type": "group", "groupId": "g1", "ownerId": "2"},
     "members": [
-        {"platformId": "1", "accountName": "ann_77", "groupNickname": "Ann"},
+        {"platformId": "1", "accountName": "ann_77", "groupNickname": "Ann", "aliases": ["Annie"]},
         {"platformId": "2", "accountName": "Bo"},
     ],
     "messages": [

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from ffr.text import counted, described, one_line
 
+MAX_FAULTS = 50
+"""How many faults of an export are shown."""
+
 MAX_EXAMPLES = 3
 """How many lines that were not understood are shown."""
 
@@ -29,6 +32,7 @@ class Account:
         num_undecodable: Lines with bytes that are no text in the file's encoding.
         decisions: What had to be decided to read it, such as the order of day and month.
         faults: What is wrong with the export beyond single lines.
+        num_more_faults: How many of those are counted alone.
 
     >>> account = Account()
     >>> account.not_understood("chat.txt", 4, "???")
@@ -48,6 +52,7 @@ class Account:
     num_undecodable: int = 0
     decisions: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    num_more_faults: int = 0
 
     @property
     def num_lines(self) -> int:
@@ -74,13 +79,19 @@ class Account:
             self.damaged_examples.append(f"{file}:{line}: {part} is {described(said)}")
 
     def fault(self, sentence: str) -> None:
-        """Notes a fault of the export, once."""
-        if sentence not in self.faults:
+        """Notes a fault of the export, once; of very many the first, and how many more."""
+        if len(self.faults) >= MAX_FAULTS:
+            self.num_more_faults += sentence not in self.faults
+        elif sentence not in self.faults:
             self.faults.append(sentence)
 
     def lines(self) -> list[str]:
         """What a reader of the chat must know, a line each; nothing where all was understood."""
         said = list(self.faults)
+        if self.num_more_faults:
+            said.append(
+                f"and {counted(self.num_more_faults, 'more fault', 'more faults')} like these"
+            )
         if self.num_not_understood:
             verb = counted(self.num_not_understood, "line is", "lines are")
             said.append(f"{verb} not understood, the first is {self.examples[0]}")

@@ -89,7 +89,7 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
 class _Reader(EntryReader):
     """Makes messages of the entries of one file."""
 
-    names: dict[str, str] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
     owner: str = ""
 
     def heading(self, key: str, value: Any) -> None:
@@ -105,7 +105,8 @@ class _Reader(EntryReader):
                 self._member(member)
 
     def _member(self, member: Entry) -> None:
-        self.names[member.text("platformId")] = member.text("groupNickname", "accountName")
+        names = [member.text("groupNickname"), member.text("accountName")]
+        self.names[member.text("platformId")] = [*names, *member.texts("aliases")]
 
     def lines(self) -> Iterator[Message]:
         """The messages of a file of JSON lines, each line counted."""
@@ -147,10 +148,10 @@ class _Reader(EntryReader):
                 entry.damaged("type", type_of)
             type_of = 0
         key = entry.text("sender")
-        name = self.names.get(key) or entry.text("groupNickname", "accountName")
+        names = self.names.get(key) or [entry.text("groupNickname", "accountName")]
         time = entry.moment("timestamp")
         text = entry.text("content")
-        if not (key or name or time or text):
+        if not (key or any(names) or time or text):
             return None
         kind = _KINDS.get(type_of, "text")
         if type_of not in _KINDS and type_of not in _SPOKEN:
@@ -161,7 +162,7 @@ class _Reader(EntryReader):
             media = (item,)
         sender = None
         if type_of != _SYSTEM:
-            sender = self.person(key, name, is_me=key != "" and key == self.owner)
+            sender = self.person(key, *names, is_me=key != "" and key == self.owner)
         return Message(
             sender,
             text,

@@ -191,12 +191,18 @@ class EntryReader:
 
         Args:
             key: The app's own id; "" where it has none.
-            names: What they are called, the first of them shown.
+            names: What they are called: the first is shown, all are kept at first sight.
             is_me: Whether the export says that it is its owner.
         """
         name = next((name for name in names if name), "")
         is_me = is_me or self.choices.is_me(key, *names)
-        return self.stream.person(key or name or "?", name, is_me=is_me)
+        key = key or name or "?"
+        is_new = key not in self.stream.people
+        self.stream.person(key, name, is_me=is_me)
+        if is_new:
+            for other in names:
+                self.stream.person(key, other)
+        return key
 
 
 def file_messages(

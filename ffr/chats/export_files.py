@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -245,7 +246,7 @@ class _Names:
         self._known = frozenset(names)
         self._by_last: dict[str, list[str]] = {}
         for name in self._known:
-            self._by_last.setdefault(PurePosixPath(name).name.lower(), []).append(name)
+            self._by_last.setdefault(_folded(PurePosixPath(name).name), []).append(name)
 
     def find(self, wanted: str, folder: str) -> str | None:
         """The file of this name: from this folder, from the root, or the only one that fits.
@@ -257,10 +258,10 @@ class _Names:
         for place in places:
             if place in self._known:
                 return place
-        parts = PurePosixPath(wanted.lower()).parts
+        parts = PurePosixPath(_folded(wanted)).parts
         found = []
         for name in self._by_last.get(parts[-1], [])[:_MAX_NAMESAKES] if parts else ():
-            own = PurePosixPath(name.lower()).parts
+            own = PurePosixPath(_folded(name)).parts
             depth = min(len(own), len(parts))
             if own[-depth:] == parts[-depth:]:
                 found.append(name)
@@ -269,6 +270,11 @@ class _Names:
             if len(fitting) == 1:
                 return fitting[0]
         return None
+
+
+def _folded(name: str) -> str:
+    """A name as it is compared: some systems write `ü` as two characters."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _beside(folder: Path, wanted: str) -> str | None:
@@ -310,7 +316,7 @@ def _members(archive: zipfile.ZipFile, refused: list[str]) -> dict[str, zipfile.
         raise ValueError(f"it holds more than {counted(MAX_FILES, 'file')}")
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        name = info.filename.replace("\\", "/")
+        name = _member_name(info).replace("\\", "/")
         if info.is_dir() or name.startswith("__MACOSX/"):
             continue
         if _leads_out(name) or name in members:
@@ -318,6 +324,16 @@ def _members(archive: zipfile.ZipFile, refused: list[str]) -> dict[str, zipfile.
         else:
             members[name] = info
     return members
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member; many programs write UTF-8 and do not say so."""
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _lines(file: IO[bytes], name: str, account: Account) -> Iterator[tuple[int, str]]:

@@ -20,6 +20,7 @@ from ffr.text import one_line
 
 _CHUNK = 1 << 18
 _MAX_VALUE_CHARS = 256 << 20
+_NEAR_END = 64
 _MAX_DIGITS = 100
 _MAX_DEPTH = 6
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -118,10 +119,12 @@ class JsonPull:
             try:
                 found, end = self._json.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if self._is_whole:
-                    # a text that nothing closes goes on to the end
-                    is_cut = error.msg.startswith("Unterminated string")
-                    place = len(self._text) if is_cut else error.pos
+                # a text that nothing closes goes on to the end; what is wrong far from the end of
+                # the window is wrong, whatever may follow
+                is_open = error.msg.startswith("Unterminated string")
+                is_near = is_open or len(self._text) - error.pos < _NEAR_END
+                if self._is_whole or not is_near:
+                    place = len(self._text) if is_open else error.pos
                     raise self._fault("a value", place) from None
             except ValueError:
                 if self._is_bounded:

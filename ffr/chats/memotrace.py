@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from ffr.chats.account import Account
 from ffr.chats.chat import Kind, Media, MediaKind, Message
-from ffr.chats.entry import Entry, EntryReader, entry_message
+from ffr.chats.entry import Entry, EntryReader, entry_message, whole
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.media import FILE_KINDS, base_name, kind_of_file, media_in
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
@@ -77,7 +77,7 @@ def find(export: ExportFiles) -> list[tuple[str, ...]]:
 def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> Iterator[ChatStream]:
     """The one chat of a file."""
     (file,) = names
-    stream = ChatStream("memotrace", PurePosixPath(file).stem)
+    stream = ChatStream("memotrace", whole(PurePosixPath(file).stem))
     stream.messages = _Reader(export, file, stream, choices).messages()
     yield stream
 
@@ -200,7 +200,7 @@ class _Reader(EntryReader):
             # two pictures of one second may be either
             found = at if self._num_at[row.text("type"), seconds] == 1 else None
         said = root.first("voicetrans").attributes.get("transtext", "") if root is not None else ""
-        return said or text, Media(kind, base_name(found) if found else "", found)
+        return said or text, Media(kind, whole(base_name(found)) if found else "", found)
 
 
 def _marks(root: Part) -> list[str]:

@@ -19,13 +19,14 @@ from ffr.chats.media import carried, kind_of_file
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 
 _NUMBERED = re.compile(r"(?:^|/)message_(\d{1,9})\.json$")
+# None: by the ending of each file
 _MEDIA: tuple[tuple[str, MediaKind | None], ...] = (
     ("photos", "picture"),
     ("videos", "video"),
     ("audio_files", "voice"),
-    ("gifs", "picture"),
+    ("gifs", None),
     ("files", "file"),
-    ("media", None),  # of the newer form: by the ending of each
+    ("media", None),
 )
 _SYSTEM = ("Subscribe", "Unsubscribe", "Plan", "JoinedGroup", "LeftGroup")
 # a character of UTF-8, its bytes written as characters
@@ -139,6 +140,7 @@ class _Reader(EntryReader):
         if not (name or text or media or time):
             return None
         kind: Kind = media[0].kind if media else "text"
+        author = ""
         share = entry.inner("share")
         if share.values:
             parts = [text, repaired(share.text("share_text"))]
@@ -147,6 +149,7 @@ class _Reader(EntryReader):
                 parts.append(link)
             text = "\n".join(part for part in parts if part)
             kind = kind if media or not (link or type_of == "Share") else "link"
+            author = repaired(share.text("original_content_owner"))
         if type_of == "Call" or entry.values.get("call_duration") is not None:
             kind = "call"
         elif type_of in _SYSTEM:
@@ -160,6 +163,7 @@ class _Reader(EntryReader):
             kind,
             media,
             reactions=tuple(self._reactions(entry)) if entry.values.get("reactions") else (),
+            forwarded_from=author,
             is_deleted=entry.flag("is_unsent") or entry.flag("isUnsent"),
             line=entry.line,
         )

@@ -13,28 +13,17 @@ where they are written as names: behind an @, or with a capital.
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import unquote
 
 from ffr.chats.account import Account
 from ffr.chats.chat import Chat, Media, Message, Person, Reaction
 from ffr.chats.dates import unmarked
+from ffr.chats.redaction_names import NAME_BEGINS, NameForm, name_forms, pattern_of, untitled
 
-# scripts that part no words: a name stands in the middle of others
-_UNPARTED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u303f\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af"
-    "\uf900-\ufaff"
-)
-_BEFORE = rf"(?<![^\W{_UNPARTED}])"
-_AFTER = rf"(?![^\W{_UNPARTED}])"
-_IS_UNPARTED = re.compile(f"[{_UNPARTED}]")
-_HAN = re.compile(r"[\u3400-\u9fff]+")
-_HANGUL = re.compile(r"[\uac00-\ud7af]+")
-_WORDS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _LINK = r"(?P<link>(?:https?://|www\.)[^\s<>\"）】」]+)"
-_EMAIL = rf"(?P<email>{_BEFORE}[A-Za-z0-9._%+-]{{1,64}}@[A-Za-z0-9-]{{1,63}}(?:\.[A-Za-z0-9-]{{1,63}}){{1,5}})"
+_EMAIL = rf"(?P<email>{NAME_BEGINS}[A-Za-z0-9._%+-]{{1,64}}@[A-Za-z0-9-]{{1,63}}(?:\.[A-Za-z0-9-]{{1,63}}){{1,5}})"
 _PHONE = r"(?P<phone>(?<![\w.,/-])(?:\+|00)?\(?\d(?:[\s().\u00a0\u2011/-]{0,2}\d){6,16}(?![\w]))"
 _HANDLE = r"(?P<handle>(?<![\w.])@[\u2066-\u2069]?[\w.]{2,40})"
 _DATE = re.compile(
@@ -46,25 +35,6 @@ _MIN_KEY_CHARS = 5
 _SAME_DIGITS = 9
 """Numbers that end alike in so many digits are one, with and without the country's."""
 
-# parts of names that name nobody
-_TITLES_SAID = """
-    the of and von van de da do del la el le der den bin ibn al dr mr mrs ms prof sir mum mom mama dad
-    papa aunt uncle tía tío oma opa grandma grandpa granny work home office team family group school
-    boss mobile new old my me you job shop taxi doctor bank club class
-"""
-_TITLES = frozenset(_TITLES_SAID.split())
-# words that are names too: they count where they are written with a capital
-_WORDS_TOO_SAID = """
-    may will mark rose hope grace jack bill rob sue art pat dan don faith joy june april august summer
-    dawn iris ivy lily daisy violet ruby pearl amber olive sky star sunny rich frank max guy dean earl
-    king long young wood hill lake bush rock stone miles chance chase drew grant lance nick pierce ray
-    reed wade ward penny ginger sandy misty crystal jade melody harmony gene jean norm sol mar luz paz
-    an so no in on he she we it is be to do at or us
-"""
-_WORDS_TOO = frozenset(_WORDS_TOO_SAID.split())
-_CHINESE_TITLES = (
-    "总|總|哥|姐|老师|老師|先生|女士|小姐|经理|經理|医生|醫生|叔|阿姨|さん|くん|ちゃん|様"
-)
 _HOSTS = re.compile(
     r"(?:^|\.)(?:facebook|fb|instagram|twitter|x|t|wa|linkedin|tiktok|youtube|github|gitlab|weibo|zhihu|vk|"
     r"threads|line|m|snapchat|reddit|medium|pinterest|bsky|telegram|xing|twitch|soundcloud|flickr|"
@@ -160,23 +130,21 @@ class Redaction:
     def _compile(self) -> None:
         """Puts all names, and the parts of them, into one pattern, the longest first."""
         owners: dict[str, dict[str, None]] = {}
-        patterns: dict[str, str] = {}
+        forms: set[NameForm] = set()
         for folded, label in self._labels.items():
             digits = _digits(folded)
             if len(digits) >= _MIN_PHONE_DIGITS and not any(char.isalpha() for char in folded):
                 self._phones[digits[-_SAME_DIGITS:]] = label
                 continue
-            for word, pattern in _forms(folded):
-                owners.setdefault(word, {})[label] = None
-                patterns.setdefault(word, pattern)
-            # a whole name is its owner's, whoever else has it as a part
-            owners[folded] = {label: None}
+            for form in name_forms(folded):
+                owners.setdefault(form.word, {})[label] = None
+                forms.add(form)
+        # a whole name is its owner's, whoever else has it as a part
+        owners |= {folded: {label: None} for folded, label in self._labels.items()}
         self._words = {word: tuple(labels) for word, labels in owners.items()}
-        ordered = sorted(patterns, key=lambda word: (-len(word), word))
         parts = [_LINK, _EMAIL, _PHONE]
-        if ordered:
-            names = "|".join(patterns[word] for word in ordered)
-            parts.append(f"(?P<name>@?\u2068?(?:{names})\u2069?)")
+        if forms:
+            parts.append(f"(?P<name>@?\u2068?(?:{pattern_of(forms)})\u2069?)")
         self._pattern = re.compile("|".join([*parts, _HANDLE]))
 
     def _replaced(self, match: re.Match[str]) -> str:
@@ -197,7 +165,7 @@ class Redaction:
 
     def _owner(self, said: str) -> str | None:
         """Whose name it is; both, where two people share a part of it."""
-        labels = self._words.get(_folded(said)) or self._words.get(_titled(_folded(said)))
+        labels = self._words.get(_folded(said)) or self._words.get(untitled(_folded(said)))
         if labels is None:
             return None
         first, *more = labels
@@ -327,63 +295,8 @@ def _folded(name: str) -> str:
     return " ".join(unmarked(name).lower().lstrip("~@").split())
 
 
-def _titled(folded: str) -> str:
-    """A Chinese name without what it is addressed by: 王总 → 王."""
-    return re.sub(rf"^[小阿老大](?=.$)|(?:{_CHINESE_TITLES})$", "", folded)
-
-
 def _digits(text: str) -> str:
     return "".join(char for char in text if char.isdigit())
-
-
-def _plain(text: str) -> str:
-    """Without accents: Zoë → Zoe."""
-    parts = unicodedata.normalize("NFD", text)
-    return "".join(char for char in parts if not unicodedata.combining(char))
-
-
-def _forms(folded: str) -> Iterator[tuple[str, str]]:
-    """All forms in which a name is looked for: what it is known by, and a pattern for it."""
-    words = _WORDS.findall(folded)
-    if not words and not any(char.isalnum() for char in folded):
-        return  # a name of signs alone would take them out of all texts
-    if len(folded) > 1 and not (len(words) == 1 and words[0] == folded):
-        yield folded, _pattern(folded)
-    for word in words:
-        if _IS_UNPARTED.search(word) is not None:
-            yield from _unparted_forms(word)
-        elif len(word) >= 2 and (word not in _TITLES or len(words) == 1):
-            yield word, _pattern(word)
-            plain = _plain(word)
-            if plain != word and len(plain) >= 2:
-                yield plain, _pattern(plain)
-
-
-def _unparted_forms(word: str) -> Iterator[tuple[str, str]]:
-    if len(word) > 1:
-        yield word, re.escape(word)
-    if _HAN.fullmatch(word) is not None:
-        surname = word[: 2 if len(word) >= 4 else 1]
-        given = word[len(surname) :]
-        if len(given) >= 2:
-            yield given, re.escape(given)
-        if len(surname) == 2:
-            yield surname, re.escape(surname)
-        if len(word) >= 2:
-            yield surname, rf"{surname}(?:{_CHINESE_TITLES})" if len(surname) == 1 else surname
-            yield word[-1], rf"[小阿老]{word[-1]}"
-    elif _HANGUL.fullmatch(word) is not None and len(word) in (3, 4):
-        yield word[-2:], re.escape(word[-2:])
-
-
-def _pattern(word: str) -> str:
-    """A pattern for a name as a whole word; with a capital where it is a word too."""
-    said = r"\s+".join(re.escape(part) for part in word.split())
-    before = _BEFORE if word[0].isalnum() else ""
-    after = _AFTER if word[-1].isalnum() else ""
-    if word in _WORDS_TOO:
-        return f"{before}(?:{re.escape(word.capitalize())}|{re.escape(word.upper())}){after}"
-    return f"{before}(?i:{said}){after}"
 
 
 def _split_query(rest: str) -> tuple[str, str, str]:

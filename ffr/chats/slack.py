@@ -12,7 +12,7 @@ from typing import Any
 
 from ffr.chats.account import Account
 from ffr.chats.chat import Kind, Media, MediaKind, Message, Reaction
-from ffr.chats.entry import Entry, EntryReader, list_messages
+from ffr.chats.entry import Entry, EntryReader, list_messages, whole
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.media import kind_of_file
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
@@ -63,7 +63,7 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
     root = PurePosixPath(names[0]).parent.parent.as_posix()
     workspace = _Workspace(export, root)
     for folder, days in groupby(names, key=lambda name: PurePosixPath(name).parent.name):
-        stream = ChatStream("slack", folder or export.path.stem)
+        stream = ChatStream("slack", whole(folder or export.path.stem))
         for fault in workspace.account.lines():
             stream.account.fault(fault)
         about = workspace.channels.get(folder)
@@ -105,11 +105,14 @@ class _Workspace:
         self._root = "" if root == "." else f"{root}/"
         self.account = Account()
         self.names: dict[str, str] = {}
+        self.other_names: dict[str, list[str]] = {}
         self.channels: dict[str, Entry] = {}
         self.channel_names: dict[str, str] = {}
         for file in _USERS:
             for user in self._entries(file):
-                self.names[user.text("id")] = _name(user)
+                names = _names(user)
+                self.names[user.text("id")] = next(filter(None, names), "")
+                self.other_names[user.text("id")] = names
         for file in _CHANNELS:
             for channel in self._entries(file):
                 key, name = channel.text("id"), channel.text("name")
@@ -131,9 +134,10 @@ class _Workspace:
         yield from Entry({"list": value}, self.account, name, 1).entries("list")
 
 
-def _name(user: Entry) -> str:
+def _names(user: Entry) -> list[str]:
     profile = user.inner("profile")
-    return profile.text("display_name", "real_name") or user.text("real_name", "name")
+    names = [profile.text(name) for name in ("display_name", "real_name")]
+    return [*names, user.text("real_name"), user.text("name")]
 
 
 @dataclass
@@ -178,7 +182,7 @@ class _Reader(EntryReader):
             name = entry.inner("user_profile").text("display_name", "real_name", "name")
         if not name and isinstance(entry.values.get("bot_profile"), dict):
             name = entry.inner("bot_profile").text("name")
-        return self.person(key, name)
+        return self.person(key, name, *self.workspace.other_names.get(key, ()))
 
     def _words(self, entry: Entry) -> str:
         text = self._plain(entry.text("text"))

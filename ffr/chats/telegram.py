@@ -299,6 +299,8 @@ def _text(entry: Entry, name: str = "text") -> str:
         value = entry.values.get("text_entities") or value
     if isinstance(value, str):
         return value if value.isascii() else whole(value)
+    if isinstance(value, dict):
+        value = [value]
     if not isinstance(value, list):
         return entry.text(name)
     parts = []

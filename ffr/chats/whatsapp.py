@@ -116,6 +116,7 @@ class _Reading:
         self._export = export
         self._name = name
         self._stream = stream
+        self._me = None if choices.me is None else unmarked(choices.me)
         self._choices = choices
         self._account = stream.account
         self._num_timeless = self._first_timeless = 0
@@ -136,7 +137,7 @@ class _Reading:
         begun: _Begun | None = None
         for number, line in self._export.lines(self._name, account):
             header = found.reader.header(line)
-            if header is not None and header.style in found.own:
+            if header is not None and found.is_own(header):
                 if begun is not None:
                     yield self._message(begun)
                 begun = self._begin(header, number, line)
@@ -183,7 +184,7 @@ class _Reading:
         self._account.num_messages += 1
         sender = begun.sender
         if sender not in self._stream.people:
-            self._stream.person(sender, sender, is_me=sender == self._choices.me)
+            self._stream.person(sender, sender, is_me=sender == self._me)
         return Message(
             sender,
             content.text,
@@ -233,7 +234,7 @@ class _Reading:
                 f"{lines} like a broken header and {verb} kept with the message before{first}: "
                 f"{self._name}:{self._first_broken}"
             )
-        me = self._choices.me
+        me = self._me
         if me is not None and me not in self._stream.people:
             account.fault(f"nobody here is called {one_line(me, 60)}, so nobody is marked as me")
 

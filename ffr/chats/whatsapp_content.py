@@ -17,16 +17,18 @@ from ffr.chats.whatsapp_words import (
     ATTACHED,
     DELETED,
     EDITED,
+    LIVE_PLACES,
     MAX_PHRASE_CHARS,
     OMITTED,
     is_call,
+    is_once,
     may_be_of_app,
     phrase,
     stem_kind,
 )
 
 _MARK = "\u200e"
-_M = f"[{MARKS}]*"
+_M = f"[{MARKS}]{{0,6}}"
 # as phones name files: 00000019-PHOTO-2024-03-15-21-15-48.jpg, IMG-20231231-WA0012.jpg
 _OWN_NAME = re.compile(
     r"(?:\d{6,10}-[^/\\\n]{1,200}|[A-Z]{3,4}-\d{8}-WA\d{3,8}[^/\\\n]{0,20})\.\w{1,8}$",
@@ -177,7 +179,9 @@ def _said_by_app(first: str, more: str, is_by_app: bool) -> Content | None:
         return None
     if is_call(first, is_marked=is_by_app):
         return Content(_unmarked(first), "call")
-    if key in OMITTED or (is_by_app and _is_left_out(key)):
+    if key in LIVE_PLACES:
+        return Content(_unmarked(first), "place")
+    if key in OMITTED or (is_by_app and (_is_left_out(key) or is_once(key))):
         return _omitted(key, more.strip())
     # documents are named before they are left out: "plan.pdf • 2 pages document omitted"
     if "•" in first and _MARK in first:

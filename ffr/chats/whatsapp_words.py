@@ -190,6 +190,32 @@ hr Ova je poruka uređena
 ca S'ha editat aquest missatge
 """
 
+# a place that goes on to be shown, without an address
+_LIVE_PLACES = """
+en Live location shared | Live location ended
+de Live-Standort geteilt | Live-Standort wird geteilt
+es Ubicación en tiempo real compartida | Se compartió la ubicación en tiempo real
+pt Localização em tempo real partilhada | Localização em tempo real compartilhada
+fr Localisation en direct partagée | Position en direct partagée
+it Posizione in tempo reale condivisa | Posizione attuale condivisa
+nl Live locatie gedeeld
+ru Трансляция геоданных | Передача геоданных
+tr Canlı konum paylaşıldı
+ar تمت مشاركة الموقع المباشر
+he מיקום חי שותף
+id Lokasi terkini dibagikan
+zh 已分享实时位置 | 已共享实时位置 | 已分享即時位置
+ja ライブ位置情報を共有しました
+ko 실시간 위치 공유됨
+"""
+
+# what may be opened once, beside a word for what it was
+_ONCE = (
+    "view once", "einmal", "una sola vez", "visualização única", "vue unique", "visualizza una volta",
+    "eenmalig", "однократн", "tek seferlik", "عرض لمرة واحدة", "sekali lihat", "一次性", "查看一次", "檢視一次",
+    "1回限り", "1回のみ", "한 번 보기", "한 번만",
+)  # fmt: skip
+
 # calls: a line of the app that begins so
 _CALLS = """
 en Missed voice call | Missed video call | Missed group voice call | Missed group video call | Voice call | Video call | Silenced voice call | Silenced video call | Missed call | Group call | Declined voice call
@@ -329,13 +355,16 @@ OMITTED = _table(_OMITTED)
 ATTACHED = _table(_ATTACHED)
 DELETED = _table(_DELETED)
 EDITED = _table(_EDITED)
+LIVE_PLACES = _table(_LIVE_PLACES)
 _CALL_TABLE = _table(_CALLS)
 _NOTICE_TABLE = _table(_NOTICES)
 _BEGINS_CALL = tuple(_CALL_TABLE)
 _BEGINS_NOTICE = tuple(_NOTICE_TABLE)
 _NUM_TOLD = 3
 _NOTICE_STARTS = frozenset(item[:_NUM_TOLD] for item in _NOTICE_TABLE)
-_STARTS = frozenset(item[:_NUM_TOLD] for table in (OMITTED, DELETED, _CALL_TABLE) for item in table)
+_STARTS = frozenset(
+    item[:_NUM_TOLD] for table in (OMITTED, DELETED, LIVE_PLACES, _CALL_TABLE) for item in table
+)
 MAX_PHRASE_CHARS = 90
 
 
@@ -351,6 +380,15 @@ def is_call(text: str, *, is_marked: bool) -> bool:
     """
     key = phrase(text[: 2 * MAX_PHRASE_CHARS])
     return key in _CALL_TABLE or (is_marked and key.startswith(_BEGINS_CALL))
+
+
+def is_once(key: str) -> bool:
+    """Whether words of the app tell of something that could be opened once.
+
+    Args:
+        key: The words, as `phrase` gives them.
+    """
+    return any(said in key for said in _ONCE)
 
 
 def is_notice(text: str) -> bool:

@@ -50,6 +50,7 @@ def test_a_group(tmp_path: Path, text: str) -> None:
         ("Ann", False),
         ("Bo", True),
     ]
+    assert chat.people["1"].other_names == ("ann_77", "Annie")
     assert chat.account.num_lines == (4 if first == 1 else 9)
 
 

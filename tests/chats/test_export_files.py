@@ -148,3 +148,17 @@ def test_a_path_fits_where_the_folders_that_both_name_are_the_same(tmp_path: Pat
     assert alone.find("messages/inbox/ann/photos/1.jpg") == "photos/1.jpg"
     assert alone.find("messages/inbox/ann/photos/9.jpg") is None
     assert alone.find("a" * 5000 + ".jpg") is None
+
+
+def test_names_in_an_archive_that_are_utf_8_and_do_not_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "e.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Zoë 你.txt", "hi")
+        archive.writestr("plain.txt", "hi")
+    data = path.read_bytes()
+    # bit 11 of the flags says UTF-8, once in front of the member and once in the directory
+    assert data.count(b"\x00\x08\x00\x00") >= 2
+    path.write_bytes(data.replace(b"\x14\x00\x00\x08\x00\x00", b"\x14\x00\x00\x00\x00\x00"))
+    export = ExportFiles(path)
+    assert export.names == ("Zoë 你.txt", "plain.txt")
+    assert list(export.lines("Zoë 你.txt", Account())) == [(1, "hi")]

@@ -6,6 +6,7 @@ import copy
 import csv
 import io
 import json
+import os
 import time
 import zipfile
 from collections.abc import Callable
@@ -267,6 +268,17 @@ def test_nothing_outside_is_found(tmp_path: Path) -> None:
     for path in (folder, folder / "result.json"):
         (chat,) = read_chats(path)
         assert [message.media[0].file for message in chat.messages] == [None] * 5
+
+
+def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
+    sum_of = "0123456789abcdef0123456789abcdef"
+    image = tmp_path / "image"
+    image.mkdir()
+    (tmp_path / os.fsdecode(b"\xff.csv")).write_text(MEMOTRACE, encoding="utf-8")
+    (image / os.fsdecode(b"\xfe_" + sum_of.encode() + b".jpg")).write_bytes(b"x")
+    (chat,) = _read(tmp_path)
+    assert chat.title == "\ufffd"
+    assert chat.messages[1].media[0].name == f"\ufffd_{sum_of}.jpg"
 
 
 def test_absurd_dates_are_counted(tmp_path: Path) -> None:

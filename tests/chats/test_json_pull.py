@@ -107,6 +107,13 @@ def test_broken_bytes_cost_themselves_alone() -> None:
     assert account.num_undecodable == 3
 
 
+def test_what_is_wrong_early_is_told_before_the_rest_is_read() -> None:
+    data = io.BytesIO(b'[{"a": 1}, {"a": x}, ' + b'{"a": 1}, ' * 1_000_000 + b"{}]")
+    with pytest.raises(DataError, match="is no JSON at line 1: x}, "):
+        _all(JsonPull(data, "f", Account()))
+    assert data.tell() < 1 << 20
+
+
 def test_numbers_that_are_too_long_are_null_and_the_rest_is_read() -> None:
     data = b'{"a": ' + b"9" * 5000 + b', "b": 7, "c": "raw\nbreak"}'
     assert _taken(JsonPull(io.BytesIO(data), "f", Account())) == {

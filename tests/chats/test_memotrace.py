@@ -71,7 +71,7 @@ def test_a_chat(tmp_path: Path) -> None:
             ),
         )
         people = [(one.name, one.other_names, one.is_me) for one in chat.people.values()]
-        assert people == [("安", (), True), ("小波", (), False)]
+        assert people == [("安", (), True), ("小波", ("波",), False)]
         assert (chat.account.num_lines, chat.account.num_continuations) == (5, 1)
 
 

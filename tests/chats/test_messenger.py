@@ -103,12 +103,20 @@ def test_every_kind(tmp_path: Path) -> None:
     path = _thread(
         tmp_path,
         messages=[
-            {**common, "content": "a", "share": {"link": "http://x.org", "share_text": "b"}},
+            {
+                **common,
+                "content": "a",
+                "share": {
+                    "link": "http://x.org",
+                    "share_text": "b",
+                    "original_content_owner": "zoë",
+                },
+            },
             {**common, "share": {"link": "http://x.org"}, "content": "see http://x.org"},
             {**common, "sticker": {"uri": "messages/stickers_used/1.png", "ai_stickers": []}},
             {**common, "audio_files": [{"uri": "x/a.mp4"}]},
             {**common, "videos": [{"uri": "x/v.mp4"}], "content": "film"},
-            {**common, "gifs": [{"uri": "x/g.gif"}]},
+            {**common, "gifs": [{"uri": "x/g.gif"}, {"uri": "x/g.mp4"}]},
             {**common, "files": [{"uri": "x/f.pdf"}]},
             {**common, "content": "Bo called you.", "call_duration": 61, "type": "Call"},
             {**common, "content": "Bo added Cy.", "type": "Subscribe", "users": [{"name": "Cy"}]},
@@ -122,7 +130,7 @@ def test_every_kind(tmp_path: Path) -> None:
         ("sticker", "", (Media("sticker", "1.png"),)),
         ("voice", "", (Media("voice", "a.mp4"),)),
         ("video", "film", (Media("video", "v.mp4"),)),
-        ("picture", "", (Media("picture", "g.gif"),)),
+        ("picture", "", (Media("picture", "g.gif"), Media("video", "g.mp4"))),
         ("file", "", (Media("file", "f.pdf"),)),
         ("call", "Bo called you.", ()),
         ("system", "Bo added Cy.", ()),
@@ -130,6 +138,7 @@ def test_every_kind(tmp_path: Path) -> None:
     ]
     assert [message.is_deleted for message in messages] == [False] * 9 + [True]
     assert messages[8].sender is None
+    assert [message.forwarded_from for message in messages[:2]] == ["zoë", ""]
 
 
 def test_the_form_of_encrypted_chats(tmp_path: Path) -> None:

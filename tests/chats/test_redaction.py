@@ -136,6 +136,29 @@ def test_a_later_export_gives_the_same_names() -> None:
     assert later.messages[2].text == "Phone 2, Email 1"
 
 
+def test_a_whole_name_is_its_owners() -> None:
+    shown = Redaction([a_chat(names=["Ann Smith", "Ann"])])
+
+    assert shown.text("Ann and Ann Smith") == "Person 2 and Person 1"
+
+
+def test_many_and_strange_names_take_no_time() -> None:
+    names = [f"Name{number} Of{number % 7}" for number in range(3000)]
+    strange = ["a" * length for length in range(1, 300)] + [
+        ".*",
+        "(",
+        "[a-z]",
+        "\\",
+        "\n",
+        " ",
+        "\u202e",
+    ]
+    shown = Redaction([], [*names, *strange])
+
+    assert shown.text("to name2999 of3 and (.*)") == "to Person 3000 and (.*)"
+    assert shown.text("aaaa") == "Person 3004"
+
+
 @given(
     st.lists(
         st.one_of(st.sampled_from([*NAMES, "小明", "ann", "SMITH"]), st.sampled_from(" ,.!?:\n")),

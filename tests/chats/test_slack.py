@@ -53,6 +53,7 @@ def test_a_workspace_as_folder_and_as_archive(tmp_path: Path) -> None:
                 line=2,
             ),
         )
+        assert general.people["U1"].other_names == ("Ann A.", "ann")
         assert general.account.lines() == []
 
 

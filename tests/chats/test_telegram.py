@@ -119,6 +119,7 @@ def test_every_kind(tmp_path: Path) -> None:
         },
         {"type": "service", "action": "phone_call", "actor": "Ann", "actor_id": "user1",
          "duration_seconds": 35, "discard_reason": "hangup"},
+        {"text": {"type": "bold", "text": "alone"}},
         {"forwarded_from": "Dee", "text": [{"type": "text_link", "text": "here", "href": "http://x.org"}]},
     )  # fmt: skip
     assert [(message.kind, message.text, message.media) for message in chat.messages] == [
@@ -134,11 +135,12 @@ def test_every_kind(tmp_path: Path) -> None:
         ("contact", "Cy +1 2", ()),
         ("place", "Café\n52.5, 13.4", ()),
         ("call", "phone call, 35 s, hangup", ()),
+        ("text", "alone", ()),
         ("text", "here (http://x.org)", ()),
     ]
     assert chat.messages[-1].forwarded_from == "Dee"
     assert chat.messages[0].time == datetime(2024, 5, 1, 10, 0)  # no zone where none is told
-    assert chat.summary.startswith("13 messages, 2 pictures (2 missing), 1 person")
+    assert chat.summary.startswith("14 messages, 2 pictures (2 missing), 1 person")
 
 
 def test_times_and_people_as_told(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ffr.chats.chat import Chat, Message
 from ffr.chats.reading import read_chat, read_chats
 from ffr.chats.stream import ReadChoices
-from ffr.errors import FfrError, UsageError
+from ffr.errors import DataError, FfrError, UsageError
 
 NEW_YEARS_EVE = datetime(2023, 12, 31, 21, 15)
 
@@ -74,6 +74,9 @@ HEADERS = [
     "2023-12-31 9:15 em - Ann: hi",
     "31.12.2023, 9:15 odp. - Ann: hi",
     "[31/12/2023, 9:15:00\u202fPM] ~\u202fAnn: hi",
+    "[١٨\u200f/٦\u200f/١٤٤٥ هـ، ٩:١٥:٠٠ م] Ann: hi",
+    "[21:15:00, 31/12/2023] Ann: hi",
+    "2023年12月31日 星期日 21:15 - Ann: hi",
     "\u200e[31/12/2023, 21:15:00] \u202aAnn\u202c: hi",
     "\ufeff[31/12/2023, 21:15:00] \u2068Ann\u2069: hi",
 ]
@@ -156,6 +159,29 @@ def test_a_told_order_is_kept_and_a_wrong_one_refused(tmp_path: Path) -> None:
         read(tmp_path, "1/2/24, 15:04 - A: x", date_order="md")
 
 
+def test_a_told_order_that_cannot_be_is_named(tmp_path: Path) -> None:
+    chat = read(tmp_path, "14/2/2024, 15:04 - A: x", date_order="ymd")
+
+    assert chat.account.decisions == [
+        "day/month order d/m (seen 14/2); y/m/d was told, and the years stand elsewhere"
+    ]
+
+
+def test_old_phones_leave_out_the_year_they_are_in(tmp_path: Path) -> None:
+    chat = read(
+        tmp_path,
+        "Dec 31, 2013, 9:15 PM - Ann: one",
+        "Jan 2, 9:15 PM - Ann: two",
+        "Jan 3, 9:15 PM - Bob: three",
+    )
+
+    assert [m.text for m in chat.messages] == ["one", "two", "three"]
+    assert [m.time for m in chat.messages] == [datetime(2013, 12, 31, 21, 15), None, None]
+    assert chat.account.faults == [
+        "2 lines have a date without a year (Jan 2, 9:15 PM - Ann: two); no time is kept"
+    ]
+
+
 def test_a_quoted_chat_belongs_to_the_message_that_quotes_it(tmp_path: Path) -> None:
     chat = read(
         tmp_path,
@@ -171,6 +197,48 @@ def test_a_quoted_chat_belongs_to_the_message_that_quotes_it(tmp_path: Path) -> 
         "2 lines begin like a header of another style and are kept with the message before, the "
         "first is chat.txt:2"
     ]
+
+
+def test_a_file_that_begins_within_a_quote(tmp_path: Path) -> None:
+    chat = read(
+        tmp_path,
+        "[21:15, 30/12/2023] Bob: the end of a quote",
+        *(f"31/12/2023, 21:{minute:02} - Ann: hi" for minute in range(12)),
+    )
+
+    assert len(chat) == 12
+    assert chat.account.examples == ["chat.txt:1: [21:15, 30/12/2023] Bob: the end of a quote"]
+
+
+def test_a_half_of_the_day_that_is_not_known_hides_no_message(tmp_path: Path) -> None:
+    chat = read(
+        tmp_path,
+        "2023/12/31 下午9:15 - Ann: one",
+        "2024/1/1 子时1:15 - Ann: two",
+        "2024/1/1 上午9:15 - Ann: three",
+    )
+
+    assert [m.text for m in chat.messages] == ["one", "two", "three"]
+    assert chat.account.faults == [
+        "1 line has a word beside the time that is not known (2024/1/1 子时1:15 - Ann: two); the "
+        "hour is taken as it stands"
+    ]
+
+
+def test_names_of_files_are_compared_as_people_see_them(tmp_path: Path) -> None:
+    (tmp_path / "U\u0308bung.pdf").write_bytes(b"pdf")
+    text = "31/12/2023, 21:15 - Ann: \u00dcbung.pdf (Datei angehängt)\n"
+    (tmp_path / "_chat.txt").write_text(text, encoding="utf-8")
+
+    assert read_chat(tmp_path).messages[0].media[0].file == "U\u0308bung.pdf"
+
+
+def test_a_folder_of_archives_says_what_to_do(tmp_path: Path) -> None:
+    for name in ("a.zip", "b.zip"):
+        (tmp_path / name).write_bytes(b"")
+
+    with pytest.raises(DataError, match="it holds 2 zip archives: name each by itself"):
+        read_chat(tmp_path)
 
 
 def test_two_exports_in_one_file_are_both_read(tmp_path: Path) -> None:
@@ -273,6 +341,10 @@ def test_media_of_android(tmp_path: Path, text: str, kind: str, name: str) -> No
         ("gambar zzz", "picture"),
         ("audio omitted", "voice"),
         ("GIF omitted", "video"),
+        (
+            "You received a view once photo. For added privacy, you can open it on your phone",
+            "picture",
+        ),
         ("Contact card omitted", "contact"),
         ("plan.pdf • \u200e2 pages \u200edocument omitted", "file"),
     ],
@@ -387,14 +459,17 @@ def test_hostile_texts_do_no_harm(tmp_path: Path) -> None:
         header + b"\x1b[31mBob\xe2\x80\xae: <b>hi</b>",
         b"[" * 100_000,
         b"1/" * 100_000,
+        "\u200e".encode() * 1_000_000,
+        b"[" + "\u200f".encode() * 1_000_000,
+        header + b"Ann: " + "\u200e".encode() * 1_000_000 + b"<a: b",
         b"31/12/2023, " + b" " * 100_000 + b"21:15 - Ann: x",
     ]
     (tmp_path / "chat.txt").write_bytes(b"\n".join(lines))
     chat = read_chat(tmp_path / "chat.txt")
 
     assert chat.account.num_undecodable == 1
-    assert (chat.account.num_messages, chat.account.num_system) == (4, 1)
-    assert chat.account.num_continuations == 3
+    assert (chat.account.num_messages, chat.account.num_system) == (5, 1)
+    assert chat.account.num_continuations == 5
 
 
 PIECES = st.sampled_from(

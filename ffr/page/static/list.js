@@ -84,8 +84,10 @@ export class ChatList {
     const block = Math.floor(wanted / BLOCK);
     if (!this.heights || !this.shown.size || block < this.first || block >= this.last) this.layOut(block - ROOM / BLOCK / 2);
     const turn = (this.turn = (this.turn || 0) + 1);
-    await this.messages(block);
+    const lines = await this.messages(block);
     if (turn !== this.turn) return; // somebody went elsewhere meanwhile
+    const waiting = this.shown.get(block);
+    if (waiting && waiting.classList.contains("waiting")) this.fill(waiting, lines);
     const height = this.scroll.clientHeight;
     this.anchor = { place: wanted, at: Math.round(height * 0.35) };
     this.render([block]);
@@ -184,7 +186,7 @@ export class ChatList {
         if (this.shown.get(block) !== element) return;
         try {
           const lines = await this.messages(block);
-          if (this.shown.get(block) === element) { this.catchUp(); this.fill(element, lines); this.measure([{ target: element }]); }
+          if (this.shown.get(block) === element && element.classList.contains("waiting")) { this.catchUp(); this.fill(element, lines); this.measure([{ target: element }]); }
         } catch (error) {
           if (this.shown.get(block) === element) element.replaceChildren(make("p", "fault", error.message));
         }
@@ -194,6 +196,7 @@ export class ChatList {
   }
 
   fill(element, lines) {
+    const hadFocus = element.contains(document.activeElement);
     element.classList.remove("waiting");
     element.style.height = "";
     element.replaceChildren(...lines.map((line) => {
@@ -203,6 +206,7 @@ export class ChatList {
       bubble.tabIndex = line.place === this.current ? 0 : -1;
       return bubble;
     }));
+    if (hadFocus) element.querySelector(`[data-place="${this.current}"]`)?.focus({ preventScroll: true });
     const isDone = ![...this.shown.values()].some((its) => its.classList.contains("waiting"));
     this.room.setAttribute("aria-busy", String(!isDone));
   }
