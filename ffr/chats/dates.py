@@ -344,6 +344,9 @@ class DayOrder:
         for order in ORDERS:
             if order == told and order in possible:
                 return order, _sentence(order, "as told")
+        if told is not None:
+            order, words = self.decide(None, hint)
+            return order, f"{words}; {ORDER_WORDS[told]} was told, and the years stand elsewhere"
         fewest = min(trial.num_bad for trial in possible.values())
         left = {order: trial for order, trial in possible.items() if trial.num_bad == fewest}
         if "ymd" in left and "dmy" not in possible:

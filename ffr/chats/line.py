@@ -34,7 +34,7 @@ from ffr.chats.line_words import content_of, is_system, title_of
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.text import counted, one_line
 
-_M = f"[{MARKS}]*"
+_M = f"[{MARKS}]{{0,6}}"
 # a tab parts columns
 _BLANKS = SPACES.replace("\t", "")
 _S = f"[{_BLANKS}]"
@@ -43,7 +43,7 @@ _SIGN = f"{_M}{_S}?(?:[./\\-年月년월]{_S}?|{_S}){_M}"
 _DAY = re.compile(
     rf"^{_M}(?P<before>[^\d\t:]{{0,24}}?|T[2-7],? |CN,? ){_S}?"
     rf"(?P<first>\d{{1,4}})(?P<sign>{_SIGN})(?P<middle>\d{{1,2}})(?P<sign2>{_SIGN})(?P<last>\d{{1,4}})"
-    rf"[.日일]?{_S}?(?P<after>[^\d\t:]{{0,24}}?){_M}{_S}*$"
+    rf"[.日일]?{_S}?(?P<after>[^\d\t:]{{0,24}}?){_M}{_S}{{0,4}}$"
 )
 # Monday, January 15, 2024   15 January 2024
 _NAMED_DAY = re.compile(

@@ -28,16 +28,18 @@ from ffr.chats.dates import (
     month_of,
     numbers_of,
     unmarked,
+    weekdays_of,
 )
 from ffr.chats.stream import ReadChoices
 from ffr.chats.whatsapp_words import is_notice, language_of
 from ffr.text import counted, one_line
 
-_M = f"[{MARKS}]*"
+# bounded, so that a line of a million marks is not gone through a million times
+_M = f"[{MARKS}]{{0,6}}"
 _S = f"[{SPACES}{MARKS}]"
-_SIGN = f"(?:{_S}*[./\\-\u2010-\u2015\u2044年月년월]{_S}*|{_S}+)"
+_SIGN = f"(?:{_S}{{0,4}}[./\\-\u2010-\u2015\u2044年月년월]{_S}{{0,4}}|{_S}{{1,4}})"
 _BETWEEN = r"[^\d\[\]]{1,24}?"
-_OPEN = rf"^{_M}(?P<open>\[)?{_S}*"
+_OPEN = rf"^{_M}(?P<open>\[)?{_S}{{0,4}}"
 _CLOSE = (
     rf"(?P<after>[^\d\[\]]{{0,24}}?)(?P<close>(?(open)\][ \u00a0]{{0,2}}|(?:{_S}[-–—]{_S}|:{_S})))"
 )
@@ -52,7 +54,7 @@ _DATE = (
 _MONTH = r"[^\W\d_][^\d\[\]:/]{1,13}?"
 _NAMED_DATE = (
     rf"(?:(?P<day>\d{{1,2}})[. ]*(?:de )?(?P<month>{_MONTH})|(?P<month2>{_MONTH})(?P<day2>\d{{1,2}}))"
-    rf",? ?(?:de )?(?P<year>\d{{4}})"
+    rf"(?:,? ?(?:de )?(?P<year>\d{{4}}))?"
 )
 _FORMS: tuple[re.Pattern[str], ...] = (
     re.compile(f"{_OPEN}{_DATE}(?P<join>{_BETWEEN}){_TIME}{_CLOSE}"),
@@ -124,9 +126,12 @@ class Style(NamedTuple):
         return self.form == _NO_YEAR or (self.form == _TIME_FIRST and is_short)
 
     def is_like(self, other: Style) -> bool:
-        """Whether it is another with a word for the half of the day that is not known."""
+        """Whether it is another with an unknown word for the half of the day, or without a year."""
         bare = self._replace(words=other.words, half_place=other.half_place)
         is_unknown = "?" in self.words and not self.half_place
+        if self.form == _NAMED and not self.long_year:
+            # old phones left the year out of the dates of the year they were in
+            return self._replace(long_year=other.long_year) == other
         return is_unknown and other.half_place != "" and bare == other
 
 
@@ -161,7 +166,8 @@ class HeaderReader:
             if number is None:
                 return None
             day = match["day"] or match["day2"] or ""
-            era, signs, numbers = "", ("month", ""), (day, str(number), match["year"])
+            era, signs = "", ("month", "")
+            numbers = (day, str(number), match["year"] or "")
         elif form == _NO_YEAR:
             era, signs = "", (match["sign"], "")
             numbers = (match["first"], match["middle"], "")
@@ -189,7 +195,9 @@ def _style(
     after, words_after = half_of(match["after"])
     said = [word for word in f"{words} {words_after}".split() if word not in "-–—"]
     # unknown words count as one, so that the two halves of an unknown clock are of one style
-    noise = " ".join(word if word in _NOISE else "?" for word in said)
+    noise = " ".join(
+        word if word in _NOISE else "" if weekdays_of(word) else "?" for word in said
+    ).strip()
     plain = (_STRIP.sub("", signs[0]), _STRIP.sub("", signs[1]))
     place = "before" if before else "after" if after else ""
     style = Style(
@@ -288,8 +296,8 @@ class Survey:
     def split(self, rest: str) -> tuple[str | None, str]:
         """Who speaks, and what is said; None where the app speaks."""
         sender, text = split_sender(rest)
-        if sender is None:
-            return None, text
+        if sender is None or is_notice(rest):
+            return None, rest
         long = self._long_names.get(sender)
         if long is not None and text.startswith(long):
             sender, text = f"{sender}: {long[:-2]}", text[len(long) :]
@@ -457,16 +465,24 @@ def _choose(result: Survey, seen: dict[Style, _Seen]) -> None:
     for style, entry in seen.items():
         if style not in result.own and style.is_like(first):
             result.alike[style] = first
-            word = one_line(entry.example, 40)
-            result.faults.append(
-                f"{counted(entry.count, 'line has', 'lines have')} a word beside the time that is "
-                f"not known ({word}); the hour is taken as it stands"
-            )
+            result.faults.append(_without(style, entry))
         elif style not in result.own:
             result.first_foreign = min(result.first_foreign or entry.first_line, entry.first_line)
             result.num_foreign += entry.count
     if len(result.own) > 1:
         result.decisions.append(f"{len(result.own)} styles of headers in one file")
+
+
+def _without(style: Style, entry: _Seen) -> str:
+    """What is missing in the dates of a style, as a fault."""
+    example = one_line(entry.example, 40)
+    lines = counted(entry.count, "line has", "lines have")
+    if "?" in style.words:
+        return (
+            f"{lines} a word beside the time that is not known ({example}); the hour is taken as it "
+            "stands"
+        )
+    return f"{lines} a date without a year ({example}); no time is kept"
 
 
 def _settle(
@@ -486,8 +502,8 @@ def _settle(
     if calendar in CALENDAR_WORDS:
         result.decisions.append(CALENDAR_WORDS[calendar])
     result.own[style] = (order, calendar)
-    if style.form == _NO_YEAR:
-        result.faults.append("dates have no year, as in messages that were copied; no time is kept")
+    if style.form == _NO_YEAR or (style.form == _NAMED and not style.long_year):
+        result.faults.append(_without(style, entry))
     if "?" in style.words and entry.latest_hour <= 12 and not style.half_place:
         result.faults.append(
             f"a word beside the time is not known ({one_line(entry.example, 40)}); if it names a "

@@ -76,6 +76,7 @@ HEADERS = [
     "[31/12/2023, 9:15:00\u202fPM] ~\u202fAnn: hi",
     "[١٨\u200f/٦\u200f/١٤٤٥ هـ، ٩:١٥:٠٠ م] Ann: hi",
     "[21:15:00, 31/12/2023] Ann: hi",
+    "2023年12月31日 星期日 21:15 - Ann: hi",
     "\u200e[31/12/2023, 21:15:00] \u202aAnn\u202c: hi",
     "\ufeff[31/12/2023, 21:15:00] \u2068Ann\u2069: hi",
 ]
@@ -156,6 +157,29 @@ def test_a_told_order_is_kept_and_a_wrong_one_refused(tmp_path: Path) -> None:
     assert told.account.decisions == ["day/month order m/d (as told)"]
     with pytest.raises(UsageError, match="no order of dates is called md"):
         read(tmp_path, "1/2/24, 15:04 - A: x", date_order="md")
+
+
+def test_a_told_order_that_cannot_be_is_named(tmp_path: Path) -> None:
+    chat = read(tmp_path, "14/2/2024, 15:04 - A: x", date_order="ymd")
+
+    assert chat.account.decisions == [
+        "day/month order d/m (seen 14/2); y/m/d was told, and the years stand elsewhere"
+    ]
+
+
+def test_old_phones_leave_out_the_year_they_are_in(tmp_path: Path) -> None:
+    chat = read(
+        tmp_path,
+        "Dec 31, 2013, 9:15 PM - Ann: one",
+        "Jan 2, 9:15 PM - Ann: two",
+        "Jan 3, 9:15 PM - Bob: three",
+    )
+
+    assert [m.text for m in chat.messages] == ["one", "two", "three"]
+    assert [m.time for m in chat.messages] == [datetime(2013, 12, 31, 21, 15), None, None]
+    assert chat.account.faults == [
+        "2 lines have a date without a year (Jan 2, 9:15 PM - Ann: two); no time is kept"
+    ]
 
 
 def test_a_quoted_chat_belongs_to_the_message_that_quotes_it(tmp_path: Path) -> None:
@@ -357,6 +381,21 @@ def test_what_is_no_plain_message(tmp_path: Path) -> None:
     assert messages[4].sender is None
 
 
+def test_nothing_is_lost_behind_words_that_the_app_says_too(tmp_path: Path) -> None:
+    messages = android(
+        tmp_path,
+        "This message was deleted\nso it says",
+        "Missed voice call\nfrom you?",
+        "  indented\n\tcode",
+    )
+
+    assert [(m.kind, m.text, m.is_deleted) for m in messages] == [
+        ("text", "This message was deleted\nso it says", False),
+        ("text", "Missed voice call\nfrom you?", False),
+        ("text", "  indented\n\tcode", False),
+    ]
+
+
 def test_edited_and_deleted(tmp_path: Path) -> None:
     messages = android(
         tmp_path,
@@ -435,14 +474,17 @@ def test_hostile_texts_do_no_harm(tmp_path: Path) -> None:
         header + b"\x1b[31mBob\xe2\x80\xae: <b>hi</b>",
         b"[" * 100_000,
         b"1/" * 100_000,
+        "\u200e".encode() * 1_000_000,
+        b"[" + "\u200f".encode() * 1_000_000,
+        header + b"Ann: " + "\u200e".encode() * 1_000_000 + b"<a: b",
         b"31/12/2023, " + b" " * 100_000 + b"21:15 - Ann: x",
     ]
     (tmp_path / "chat.txt").write_bytes(b"\n".join(lines))
     chat = read_chat(tmp_path / "chat.txt")
 
     assert chat.account.num_undecodable == 1
-    assert (chat.account.num_messages, chat.account.num_system) == (4, 1)
-    assert chat.account.num_continuations == 3
+    assert (chat.account.num_messages, chat.account.num_system) == (5, 1)
+    assert chat.account.num_continuations == 5
 
 
 PIECES = st.sampled_from(
