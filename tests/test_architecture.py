@@ -128,6 +128,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.parts",
         "ffr.reader",
         "ffr.retrieval",
+        "ffr.runs",
         "ffr.settings",
     },
     "ffr.page": _DOORS | {"ffr.chats", "ffr.corpus", "ffr.files", "ffr.images"},

@@ -81,13 +81,16 @@ def chat_streams(
     found = format_of(export, form)
     if found is None:
         what = "no chat" if form is None else f"no chat of the form {form}"
-        known = ", ".join(item.words for item in FORMATS)
+        known = ", ".join(item.name for item in FORMATS)
         pages = any(name.lower().endswith((".html", ".htm")) for name in export.names)
         hint = "; export it again as JSON or text, not as web pages" if pages else ""
         archives = sum(name.lower().endswith(".zip") for name in export.names)
         if archives and not export.is_archive and len(export.names) > 1:
             hint = f"; it holds {counted(archives, 'zip archive')}: name each by itself"
-        raise DataError(f"holds {what} that can be read; known are {known}{hint}", where=str(path))
+        raise DataError(
+            f"holds {what} that can be read; known are the exports of {known} (docs/chats.md){hint}",
+            where=str(path),
+        )
     item, parts = found
     faults = [*export.faults, *_others(export, item, parts)]
     for names in parts:

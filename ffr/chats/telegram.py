@@ -15,6 +15,7 @@ from ffr.chats.media import base_name, kind_of_file
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.chats.times import clock, zoned
 from ffr.errors import DataError
+from ffr.text import counted
 
 _LISTS = ("chats", "left_chats")
 _TYPES = ("saved_messages", "replies", "verification_codes", "personal_chat", "bot_chat",
@@ -69,10 +70,11 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
     stream = ChatStream("telegram", "")
     with export.json(file, stream.account) as pull:
         if not _has_chats(outline):
-            _head(stream, outline)
+            _head(stream, file, outline)
             yield from _one(export, file, pull, stream, choices, "")
             return
         owner = ""
+        strays = 0
         try:
             for key in pull.members():
                 if key == "personal_information":
@@ -88,6 +90,7 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
                         for _ in pull.elements():
                             if pull.kind() != "{":
                                 pull.skip()
+                                strays += 1
                                 continue
                             stream = ChatStream("telegram", "")
                             yield from _one(export, file, pull, stream, choices, owner)
@@ -97,11 +100,14 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
             if not stream.title and not stream.id:
                 raise
             stream.account.fault(f"{file} {error.message}")
+        if strays:
+            verb = counted(strays, "entry is", "entries are")
+            stream.account.fault(f"{file}: {verb} no chat, among its chats")
 
 
-def _head(stream: ChatStream, values: dict[str, Any]) -> None:
+def _head(stream: ChatStream, file: str, values: dict[str, Any]) -> None:
     """Takes what an object says of its chat."""
-    about = Entry(values, stream.account, "", 0)
+    about = Entry(values, stream.account, file, 0)
     stream.title = stream.title or about.text("name")
     stream.id = stream.id or about.text("id")
     if not stream.title and about.text("type") == "saved_messages":
@@ -133,7 +139,7 @@ def _one(
         except DataError as error:
             pull.is_broken = True
             stream.account.fault(f"{file} {error.message}")
-        _head(stream, head)
+        _head(stream, file, head)
 
     try:
         for key in members:
@@ -144,7 +150,8 @@ def _one(
     except DataError as error:
         pull.is_broken = True
         stream.account.fault(f"{file} {error.message}")
-    _head(stream, head)
+    _head(stream, file, head)
+    head.clear()
     yield stream
     for _ in stream.messages:
         pass

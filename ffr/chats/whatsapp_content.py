@@ -177,9 +177,10 @@ def _said_by_app(first: str, more: str, is_by_app: bool) -> Content | None:
     key = phrase(first) if len(first) <= 2 * MAX_PHRASE_CHARS else ""
     if not key:
         return None
-    if is_call(first, is_marked=is_by_app):
+    is_alone = not more.strip()
+    if is_alone and is_call(first, is_marked=is_by_app):
         return Content(_unmarked(first), "call")
-    if key in LIVE_PLACES:
+    if is_alone and key in LIVE_PLACES:
         return Content(_unmarked(first), "place")
     if key in OMITTED or (is_by_app and (_is_left_out(key) or is_once(key))):
         return _omitted(key, more.strip())
@@ -190,7 +191,7 @@ def _said_by_app(first: str, more: str, is_by_app: bool) -> Content | None:
             named = first[: -len(said)].replace(_MARK, "").strip()
             name = named.partition("•")[0].strip()
             return Content(more.strip(), "file", (Media("file", name),))
-    if key in DELETED or key.startswith(_BY_ADMIN):
+    if is_alone and (key in DELETED or key.startswith(_BY_ADMIN)):
         return Content("", is_deleted=True)
     if _IN_ANGLES.match(first) is not None and phrase(first) not in EDITED and _is_several(key):
         return _omitted(key, more.strip())
@@ -240,7 +241,6 @@ def _plain(text: str, more: str) -> Content:
     """A message of words."""
     if more and len(text) <= 1 << 16 and _is_poll(text.partition("\n")[0], more):
         return Content(_unmarked(text), "poll")
-    text = text.strip()
     if text.startswith(_MARK):
         text = text.lstrip(_MARK)
     if len(text) <= 2000 and not more and ("://" in text or text.startswith("www.")):

@@ -296,8 +296,8 @@ class Survey:
     def split(self, rest: str) -> tuple[str | None, str]:
         """Who speaks, and what is said; None where the app speaks."""
         sender, text = split_sender(rest)
-        if sender is None:
-            return None, text
+        if sender is None or is_notice(rest):
+            return None, rest
         long = self._long_names.get(sender)
         if long is not None and text.startswith(long):
             sender, text = f"{sender}: {long[:-2]}", text[len(long) :]

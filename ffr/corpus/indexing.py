@@ -62,6 +62,7 @@ def index_store(
     if encoder is not None and (waiting := _waiting(store, chats, encoder, tagger)):
         with store.writing():
             _embed(encoder, waiting, say, bar)
+            encoder.remember_weights()
 
 
 def _waiting(

@@ -20,12 +20,14 @@ from ffr.corpus.indexing import Bar, index_store
 from ffr.corpus.pictures import StoredTagger
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
+from ffr.embedding.interface import Encoder
 from ffr.errors import DataError
 from ffr.progress import Say
 from ffr.reader.model import Reader
-from ffr.retrieval.opening import AskedData, choose_model, open_encoder_of, open_model
+from ffr.retrieval.interface import Retriever
 from ffr.retrieval.reader import ReaderRetriever
-from ffr.settings import AnswerConfig
+from ffr.runs import resolve_model
+from ffr.settings import AnswerConfig, kind_of
 from ffr.text import address_hint, counted, one_line
 
 DEFAULT_MODEL = "reader"
@@ -120,14 +122,19 @@ def _summary(title: str, summary: str, stream: ChatStream, done: Added) -> str:
 
 
 _DATA = "data"
+_PACKED = b"\x1f\x8b"
 
 
 def _streams(path: Path, form: str | None, choices: ReadChoices | None) -> Iterator[ChatStream]:
     """The chats of an export, or the dialogues of a data file as such."""
-    if form is None and path.is_file() and format_of(ExportFiles(path)) is None:
-        yield from _data_streams(path)
-    else:
-        yield from chat_streams(path, form=form, choices=choices)
+    if form is None and path.is_file():
+        export = ExportFiles(path)
+        head = b"" if export.is_archive else export.head(path.name)[:64]
+        begins = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if begins.startswith((b"{", b"[", _PACKED)) and format_of(export) is None:
+            yield from _data_streams(path)
+            return
+    yield from chat_streams(path, form=form, choices=choices)
 
 
 def _data_streams(path: Path) -> Iterator[ChatStream]:
@@ -188,41 +195,46 @@ def open_archive(
         UsageError: where there is no such model.
         ModelError: where it cannot be loaded.
     """
-    choice = choose_model(model)
     wanted = [chat.id for chat in store.chats(chats or None)]
     tagger = StoredTagger(store)
-    if choice.kind == "reader" and choice.source is not None:
-        reader = Reader.load(choice.source.location)
-        encoder = _stored(store, reader, settings)
-        index_store(store, wanted, encoder, tagger, say=say, bar=bar)
-        asked = ReaderRetriever(reader, encoder, name=choice.name, tagger=tagger)
-        return Archive(
-            store, asked, encoder, lambda queries: reader.query_vectors(queries, encoder)
-        )
-    opened = open_model(choice, settings, name=choice.name)
-    asked_data = AskedData((), "the chats", None)
-    retriever = opened.retriever(
-        asked_data, settings, say=say, progress=lambda n: bar("fitting", n)
-    )
-    if choice.kind == "baseline":
+    kind = kind_of(model)
+    if kind == "baseline":
         index_store(store, wanted, None, None, say=say, bar=bar)
-        return Archive(store, retriever, None, None)
+        return Archive(store, _other(model, settings, say, bar), None, None)
     # dialogues are recalled by the reader's encoder, whatever answers inside them
-    source = choose_model(DEFAULT_MODEL).source
-    assert source is not None
-    reader = Reader.load(source.location)
+    reader = Reader.load(resolve_model(model if kind == "reader" else DEFAULT_MODEL).location)
     encoder = _stored(store, reader, settings)
     index_store(store, wanted, encoder, tagger, say=say, bar=bar)
-    return Archive(
-        store, retriever, encoder, lambda queries: reader.query_vectors(queries, encoder)
-    )
+    asked: Retriever
+    if kind == "reader":
+        asked = ReaderRetriever(reader, encoder, name=model, tagger=tagger)
+    else:
+        asked = _other(model, settings, say, bar)
+    return Archive(store, asked, encoder, lambda queries: reader.query_vectors(queries, encoder))
+
+
+def _other(model: str, settings: AnswerConfig, say: Say, bar: Bar) -> Retriever:
+    """What answers where that is no reader."""
+    # with it comes transformers, which the reader does without
+    from ffr.retrieval.opening import AskedData, choose_model, open_model
+
+    choice = choose_model(model)
+    opened = open_model(choice, settings, name=choice.name)
+    asked = AskedData((), "the chats", None)
+    return opened.retriever(asked, settings, say=say, progress=lambda size: bar("fitting", size))
 
 
 def _stored(store: Store, reader: Reader, settings: AnswerConfig) -> StoredEncoder:
     chosen = reader.settings
+
+    def load() -> Encoder:
+        from ffr.retrieval.opening import open_encoder_of
+
+        return open_encoder_of(chosen.encoder_name, settings)
+
     return StoredEncoder(
         store,
-        lambda: open_encoder_of(chosen.encoder_name, settings),
+        load,
         name=chosen.encoder_name,
         weights_digest=chosen.encoder,
         line_prefix=chosen.line_prefix,

@@ -16,7 +16,7 @@ from ffr.chats.export_files import ExportFiles
 from ffr.corpus.adding import text_key
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
-from ffr.embedding.tagger import TaggerIfInstalled
+from ffr.embedding.tagger import TaggerIfInstalled, installed_tagger
 from ffr.errors import DataError, FfrError
 from ffr.files import make_private_folder, replaced_file
 from ffr.images import Location
@@ -112,6 +112,11 @@ class StoredTagger(TaggerIfInstalled):
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    @property
+    def digest(self) -> str | None:
+        """Names the weights, which are loaded for a picture alone that has no words yet."""
+        return installed_tagger()
 
     def words(self, pictures: Sequence[Location]) -> list[str]:
         """As `ImageTagger.words`; "" where there is no tagger, or a picture cannot be opened."""

@@ -41,6 +41,7 @@ class StoredChat:
         title: As in `Chat`.
         num_messages: Lines of people.
         num_pictures: Pictures that they carry.
+        num_missing: Those of them that the export does not hold.
         num_people: Who speak.
         first: The first time that its clock showed; None where it has none.
         last: The last one.
@@ -53,6 +54,7 @@ class StoredChat:
     title: str
     num_messages: int
     num_pictures: int
+    num_missing: int
     num_people: int
     first: datetime | None
     last: datetime | None
@@ -62,9 +64,10 @@ class StoredChat:
     @property
     def summary(self) -> str:
         """What it holds, in one line."""
+        missing = f" ({self.num_missing:,} missing)" if self.num_missing else ""
         parts = [
             counted(self.num_messages, "message"),
-            counted(self.num_pictures, "picture"),
+            counted(self.num_pictures, "picture") + missing,
             counted(self.num_people, "person", "people"),
         ]
         if self.first is not None and self.last is not None:
@@ -164,11 +167,13 @@ class Store:
                 "WHERE chat = ? AND kind != 'system'",
                 [row["id"]],
             )
-            (pictures,) = self.rows(
-                "SELECT count(*) AS n FROM attached JOIN messages ON messages.id = message "
-                "WHERE chat = ?",
-                [row["id"]],
-            )
+            media = [
+                json.loads(found["media"])
+                for found in self.rows(
+                    "SELECT media FROM messages WHERE chat = ? AND media != '[]'", [row["id"]]
+                )
+            ]
+            pictures = [item for items in media for item in items if item[0] == "picture"]
             (people,) = self.rows("SELECT count(*) AS n FROM people WHERE chat = ?", [row["id"]])
             sources = self.rows("SELECT path FROM sources WHERE chat = ? ORDER BY id", [row["id"]])
             found.append(
@@ -177,7 +182,8 @@ class Store:
                     row["app"],
                     row["title"],
                     counts["messages"],
-                    pictures["n"],
+                    len(pictures),
+                    sum(item[2] is None for item in pictures),
                     people["n"],
                     _clock(counts["first"]),
                     _clock(counts["last"]),

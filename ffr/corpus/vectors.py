@@ -21,13 +21,17 @@ from torch import Tensor
 from ffr.corpus.adding import text_key
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
-from ffr.embedding import Encoder
+from ffr.embedding.interface import Encoder
+from ffr.embedding.packaged import laid_out_folder
+from ffr.embedding.question import QuestionEncoder, weights_state
 from ffr.errors import DataError, ModelError
 from ffr.files import make_private_file, open_from, remove, write_through
 from ffr.parts import FragmentParts, Pictures, Texts, as_texts
 
 _FEW = 400
 _KEPT_QUERIES = 256
+# more than this at once is no question
+_FEW_QUESTIONS = 8
 _ON_DISK = np.dtype("<f4")
 
 
@@ -155,6 +159,7 @@ class StoredEncoder:
         self._store = store
         self._load = load
         self._loaded: Encoder | None = None
+        self._light: QuestionEncoder | None = None
         self._vectors: StoredVectors | None = None
         self._prefix = line_prefix
         self._name = name
@@ -194,6 +199,33 @@ class StoredEncoder:
             self._loaded = loaded
         return self._loaded
 
+    def _few(self, texts: list[str]) -> Tensor:
+        """(n, D) vectors of texts that are not kept: of a few, without loading the encoder whole.
+
+        That is done where the encoder's file is the very one that was loaded whole before.
+        """
+        folder = laid_out_folder(self._name)
+        state = "" if folder is None else weights_state(folder)
+        if self._loaded is None and folder is not None and len(texts) <= _FEW_QUESTIONS:
+            seen = self._store.rows(
+                "SELECT 1 FROM seen_weights WHERE encoder = ? AND state = ?", [self._digest, state]
+            )
+            if seen:
+                if self._light is None:
+                    self._light = QuestionEncoder(folder)
+                return self._light.embed_texts(texts)
+        return self.encoder.embed_texts(texts).float().cpu()
+
+    def remember_weights(self) -> None:
+        """Notes the file of the encoder that was loaded whole, by which it is known again."""
+        folder = laid_out_folder(self._name)
+        if folder is not None and self._loaded is not None:
+            with whole(self._store.database):
+                self._store.database.execute(
+                    "INSERT OR REPLACE INTO seen_weights VALUES (?, ?)",
+                    [self._digest, weights_state(folder)],
+                )
+
     @property
     def vectors(self) -> StoredVectors:
         """The rows of the store."""
@@ -226,11 +258,7 @@ class StoredEncoder:
         missing = list(
             dict.fromkeys(text for text, vector in zip(read, found, strict=True) if vector is None)
         )
-        made = (
-            dict(zip(missing, self.encoder.embed_texts(missing).float().cpu(), strict=True))
-            if missing
-            else {}
-        )
+        made = dict(zip(missing, self._few(missing), strict=True)) if missing else {}
         for text, vector in made.items():
             self._remember(text, vector.clone())
         if not read:

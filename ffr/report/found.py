@@ -45,11 +45,15 @@ def print_found(
     shows_pictures = picture_protocol(environment) if console.is_terminal else None
     for number, hit in enumerate(found.hits, 1):
         console.print(Text(f"{number}  {hit_title(hit)}", style="bold"), soft_wrap=True)
+        day = ""
         for line in shown_lines(hit, store):
             if line is None:
                 console.print(Text("   …", style="dim"))
-            else:
-                _print_line(line, hit, console, shows_pictures)
+                continue
+            if line.message.time is not None and day_words(line.message.time) != day:
+                day = day_words(line.message.time)
+                console.print(Text(f"   {day}", style="dim"))
+            _print_line(line, hit, console, shows_pictures)
         console.print()
     console.print(f"{counted(len(found.hits), 'fragment')}; {found.searched}")
 
