@@ -110,9 +110,7 @@ class Reader:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over weights, background and settings: all that decides what it says."""
-        return parts_digest(
-            self.networks, self.background, self.settings, self.query_map, self.gate
-        )
+        return parts_digest(*_parts(self))
 
     def units(
         self,
@@ -243,9 +241,7 @@ class Reader:
             OSError: where it cannot be written.
         """
         with replaced_folder(Path(folder)) as scratch:
-            write_parts(
-                scratch, self.networks, self.background, self.settings, self.query_map, self.gate
-            )
+            write_parts(scratch, *_parts(self))
 
     @classmethod
     def load(cls, folder: str | Path) -> Reader:
@@ -255,6 +251,13 @@ class Reader:
             ModelError: where files are missing, damaged, or hold anything else.
         """
         return cls(*read_parts(Path(folder)))
+
+
+def _parts(
+    reader: Reader,
+) -> tuple[list[ReaderNetwork], Background, ReaderSettings, QueryMap | None, Gate | None]:
+    """What a reader's folder holds."""
+    return reader.networks, reader.background, reader.settings, reader.query_map, reader.gate
 
 
 def _calibrated(reader: Reader, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:
