@@ -117,8 +117,8 @@ def test_a_link_leads_to_its_line(page: Page, keys: Keys) -> None:
     page.wait_for(f"{FOCUSED} === '0'")
     assert page("location.hash") == "#line-1"
     page("location.hash = '#line-999'")
-    page.wait_for("document.querySelector('#said.fault') !== null")
-    assert page("document.getElementById('said').textContent") == "there is no message 999"
+    page.wait_for("document.querySelector('#note.fault') !== null")
+    assert page("document.getElementById('note').textContent") == "there is no message 999"
 
 
 def test_a_day_and_a_person(page: Page, keys: Keys) -> None:
