@@ -62,6 +62,8 @@ _SUFFIXES: dict[str, MediaKind] = {
     **dict.fromkeys(("opus", "ogg", "oga", "m4a", "mp3", "aac", "amr", "wav", "caf"), "voice"),
 }
 _MEDIA_KINDS = get_args(MediaKind)
+# without one of these nothing below finds anything but words
+_SPECIAL = re.compile(r"[<(（•\u200e]|://|-wa\d|^www\.", re.IGNORECASE)
 _MAX_APP_CHARS = 400
 
 Find = Callable[[str], str | None]
@@ -93,6 +95,9 @@ def content_of(text: str, find: Find, *, is_by_app: bool = False) -> Content:
     >>> shown.kind, shown.text, shown.media[0].file
     ('picture', 'us!', 'IMG-20231231-WA0012.jpg')
     """
+    # most messages are words alone
+    if not is_by_app and _SPECIAL.search(text) is None and not may_be_of_app(text):
+        return Content(text)
     is_edited = False
     if text.endswith((">", ">" + _MARK)) and (match := _edit_mark(text)) is not None:
         text, is_edited = text[: match.start()], True

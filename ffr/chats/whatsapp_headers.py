@@ -515,10 +515,9 @@ def _settle(
     plain = {unmarked(name) for name in entry.names}
     for name in entry.names:
         said = unmarked(name)
-        if said.startswith("~"):
-            bare = said[1:].strip()
-            # a stranger may bear the name of someone known
-            result._plain_names[name] = bare if bare and bare not in plain else said
+        bare = said[1:].strip() if said.startswith("~") else ""
+        # a stranger may bear the name of someone known
+        result._plain_names[name] = bare if bare and bare not in plain else said
 
 
 def _hint(style: Style, entry: _Seen, languages: dict[str, int]) -> tuple[Order, str] | None:
