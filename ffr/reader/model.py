@@ -199,7 +199,8 @@ class Reader:
             empty = torch.zeros(0)
             return [ReaderPrediction(empty, 1.0, (), (), 1.0) for _ in range(len(queries))]
         for network in self.networks:
-            network.eval()
+            if network.training:  # to say it again costs as much as to look at a few lines
+                network.eval()
         probabilities = torch.zeros(len(queries), len(units))
         nothing = torch.ones(len(queries))
         stretches = _stretches(len(units), self.settings.stretch, self.settings.overlap)
