@@ -30,7 +30,7 @@ from ffr.chats.dates import (
     weekdays_of,
 )
 from ffr.chats.export_files import ExportFiles
-from ffr.chats.line_words import content_of, is_system, title_of
+from ffr.chats.line_words import content_of, is_system, is_unsent, title_of
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.text import counted, one_line
 
@@ -147,7 +147,7 @@ class _Survey:
         return self._parted(clock, rest)
 
     def _parted(self, clock: time | None, rest: str) -> _Spoken | None:
-        if is_system(rest):
+        if is_system(rest) or (" " not in rest and is_unsent(rest)):
             return _Spoken(clock, None, rest)
         for name in self.names:
             if rest.startswith(name) and rest[len(name) : len(name) + 1] in ("", " ", "\u3000"):
@@ -274,7 +274,7 @@ class _Reading:
             if spoken is not None:
                 begun = (number, spoken, [spoken.text])
                 if spoken.text.startswith('"'):
-                    quoted = self._quoted(spoken.text, source)
+                    quoted = self._quoted(spoken, source)
                     if quoted is not None:
                         yield self._message(number, spoken, quoted)
                         begun = None
@@ -301,14 +301,14 @@ class _Reading:
     def _next(self, source: Iterator[tuple[int, str]]) -> tuple[int, str] | None:
         return self._waiting.popleft() if self._waiting else next(source, None)
 
-    def _quoted(self, text: str, source: Iterator[tuple[int, str]]) -> list[str] | None:
+    def _quoted(self, spoken: _Spoken, source: Iterator[tuple[int, str]]) -> list[str] | None:
         """The lines of a message that stands in quotes; None where the quote is one of its words.
 
         Within, quotes are doubled; the one that ends it stands at the end of a line.
         """
-        if _closes(text[1:]) is not None:
+        if _closes(spoken.text[1:]) is not None:
             return None  # closed on the line itself: not quoted for having several
-        lines = [text[1:]]
+        lines = [spoken.text[1:]]
         taken: list[tuple[int, str]] = []
         size = 0
         closed: bool | None = None
@@ -322,6 +322,11 @@ class _Reading:
             if closed is not None:
                 break
             lines.append(item[1])
+        if closed:
+            # somebody's inches: what is quoted was said before
+            last = self._survey.spoken(taken[-1][1])
+            if last is not None and last.clock is not None and spoken.clock is not None:
+                closed = last.clock < spoken.clock
         if not closed:
             self._waiting.extendleft(reversed(taken))
             return None

@@ -134,6 +134,15 @@ def is_system(text: str) -> bool:
     return len(text) <= 300 and _SYSTEM.match(text) is not None
 
 
+def is_unsent(text: str) -> bool:
+    """Whether a line says that a message was taken back.
+
+    >>> is_unsent("You unsent a message."), is_unsent("小明已收回訊息")
+    (True, True)
+    """
+    return len(text) <= 80 and _UNSENT.fullmatch(text) is not None
+
+
 def content_of(text: str, *, is_bare: bool = False) -> Content:
     """What a person's message is.
 
@@ -148,7 +157,7 @@ def content_of(text: str, *, is_bare: bool = False) -> Content:
     """
     if text[:1] in "☎📞" and text:
         return Content(text, "call")
-    if len(text) <= 80 and _UNSENT.fullmatch(text) is not None:
+    if is_unsent(text):
         return Content("", is_deleted=True)
     match = _BRACKETED.match(text) if text[:1] in "[［【" and text else None
     word = "" if match is None else match["word"].strip().lower()

@@ -70,8 +70,9 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
         if about is not None:
             stream.id = about.text("id")
             members = [workspace.names.get(key, key) for key in about.texts("members")]
-            # a talk of two is called by its id alone
-            stream.title = about.text("name") or ", ".join(members) or folder
+            # a talk of two is called by its id alone, one of several by their accounts
+            is_talk = not about.text("name") or folder.startswith("mpdm-")
+            stream.title = (", ".join(members) if is_talk else about.text("name")) or folder
         stream.messages = _messages(
             export, [*days], _Reader(export, "", stream, choices, workspace)
         )

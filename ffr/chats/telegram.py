@@ -10,11 +10,12 @@ from typing import Any
 from ffr.chats.chat import Kind, Media, MediaKind, Message, Reaction
 from ffr.chats.entry import Entry, EntryReader, list_messages, whole
 from ffr.chats.export_files import ExportFiles
-from ffr.chats.json_pull import JsonPull
+from ffr.chats.json_pull import JsonPull, first_of
 from ffr.chats.media import base_name, kind_of_file
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.chats.times import clock, zoned
 from ffr.errors import DataError
+from ffr.text import counted
 
 _LISTS = ("chats", "left_chats")
 _TYPES = ("saved_messages", "replies", "verification_codes", "personal_chat", "bot_chat",
@@ -33,12 +34,10 @@ _DETAILS = ("title", "new_title", "emoticon", "game_name", "reason_domain", "tex
 
 
 def _is_chat(record: dict[str, Any]) -> bool:
-    messages = record.get("messages")
-    first = messages[0] if isinstance(messages, list) and messages else None
-    if isinstance(first, dict):
+    first = first_of(record, "messages")
+    if first:
         return "date" in first and bool({"from", "from_id", "type", "actor"} & first.keys())
-    kind = record.get("type")
-    return isinstance(messages, list) and isinstance(kind, str) and kind in _TYPES
+    return isinstance(record.get("messages"), list) and record.get("type") in _TYPES
 
 
 def _has_chats(record: dict[str, Any]) -> bool:
@@ -69,10 +68,11 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
     stream = ChatStream("telegram", "")
     with export.json(file, stream.account) as pull:
         if not _has_chats(outline):
-            _head(stream, outline)
+            _head(stream, file, outline)
             yield from _one(export, file, pull, stream, choices, "")
             return
         owner = ""
+        strays = 0
         try:
             for key in pull.members():
                 if key == "personal_information":
@@ -88,6 +88,7 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
                         for _ in pull.elements():
                             if pull.kind() != "{":
                                 pull.skip()
+                                strays += 1
                                 continue
                             stream = ChatStream("telegram", "")
                             yield from _one(export, file, pull, stream, choices, owner)
@@ -97,11 +98,14 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
             if not stream.title and not stream.id:
                 raise
             stream.account.fault(f"{file} {error.message}")
+        if strays:
+            verb = counted(strays, "entry is", "entries are")
+            stream.account.fault(f"{file}: {verb} no chat, among its chats")
 
 
-def _head(stream: ChatStream, values: dict[str, Any]) -> None:
+def _head(stream: ChatStream, file: str, values: dict[str, Any]) -> None:
     """Takes what an object says of its chat."""
-    about = Entry(values, stream.account, "", 0)
+    about = Entry(values, stream.account, file, 0)
     stream.title = stream.title or about.text("name")
     stream.id = stream.id or about.text("id")
     if not stream.title and about.text("type") == "saved_messages":
@@ -133,7 +137,7 @@ def _one(
         except DataError as error:
             pull.is_broken = True
             stream.account.fault(f"{file} {error.message}")
-        _head(stream, head)
+        _head(stream, file, head)
 
     try:
         for key in members:
@@ -144,7 +148,8 @@ def _one(
     except DataError as error:
         pull.is_broken = True
         stream.account.fault(f"{file} {error.message}")
-    _head(stream, head)
+    _head(stream, file, head)
+    head.clear()
     yield stream
     for _ in stream.messages:
         pass

@@ -62,6 +62,8 @@ _SUFFIXES: dict[str, MediaKind] = {
     **dict.fromkeys(("opus", "ogg", "oga", "m4a", "mp3", "aac", "amr", "wav", "caf"), "voice"),
 }
 _MEDIA_KINDS = get_args(MediaKind)
+# without one of these nothing below finds anything but words
+_SPECIAL = re.compile(r"[<(（•\u200e]|://|-wa\d|^www\.", re.IGNORECASE)
 _MAX_APP_CHARS = 400
 
 Find = Callable[[str], str | None]
@@ -93,6 +95,9 @@ def content_of(text: str, find: Find, *, is_by_app: bool = False) -> Content:
     >>> shown.kind, shown.text, shown.media[0].file
     ('picture', 'us!', 'IMG-20231231-WA0012.jpg')
     """
+    # most messages are words alone
+    if not is_by_app and _SPECIAL.search(text) is None and not may_be_of_app(text):
+        return Content(text)
     is_edited = False
     if text.endswith((">", ">" + _MARK)) and (match := _edit_mark(text)) is not None:
         text, is_edited = text[: match.start()], True
@@ -177,9 +182,10 @@ def _said_by_app(first: str, more: str, is_by_app: bool) -> Content | None:
     key = phrase(first) if len(first) <= 2 * MAX_PHRASE_CHARS else ""
     if not key:
         return None
-    if is_call(first, is_marked=is_by_app):
+    is_alone = not more.strip()
+    if is_alone and is_call(first, is_marked=is_by_app):
         return Content(_unmarked(first), "call")
-    if key in LIVE_PLACES:
+    if is_alone and key in LIVE_PLACES:
         return Content(_unmarked(first), "place")
     if key in OMITTED or (is_by_app and (_is_left_out(key) or is_once(key))):
         return _omitted(key, more.strip())
@@ -190,7 +196,7 @@ def _said_by_app(first: str, more: str, is_by_app: bool) -> Content | None:
             named = first[: -len(said)].replace(_MARK, "").strip()
             name = named.partition("•")[0].strip()
             return Content(more.strip(), "file", (Media("file", name),))
-    if key in DELETED or key.startswith(_BY_ADMIN):
+    if is_alone and (key in DELETED or key.startswith(_BY_ADMIN)):
         return Content("", is_deleted=True)
     if _IN_ANGLES.match(first) is not None and phrase(first) not in EDITED and _is_several(key):
         return _omitted(key, more.strip())
@@ -240,7 +246,6 @@ def _plain(text: str, more: str) -> Content:
     """A message of words."""
     if more and len(text) <= 1 << 16 and _is_poll(text.partition("\n")[0], more):
         return Content(_unmarked(text), "poll")
-    text = text.strip()
     if text.startswith(_MARK):
         text = text.lstrip(_MARK)
     if len(text) <= 2000 and not more and ("://" in text or text.startswith("www.")):

@@ -296,8 +296,8 @@ class Survey:
     def split(self, rest: str) -> tuple[str | None, str]:
         """Who speaks, and what is said; None where the app speaks."""
         sender, text = split_sender(rest)
-        if sender is None:
-            return None, text
+        if sender is None or is_notice(rest):
+            return None, rest
         long = self._long_names.get(sender)
         if long is not None and text.startswith(long):
             sender, text = f"{sender}: {long[:-2]}", text[len(long) :]
@@ -515,10 +515,9 @@ def _settle(
     plain = {unmarked(name) for name in entry.names}
     for name in entry.names:
         said = unmarked(name)
-        if said.startswith("~"):
-            bare = said[1:].strip()
-            # a stranger may bear the name of someone known
-            result._plain_names[name] = bare if bare and bare not in plain else said
+        bare = said[1:].strip() if said.startswith("~") else ""
+        # a stranger may bear the name of someone known
+        result._plain_names[name] = bare if bare and bare not in plain else said
 
 
 def _hint(style: Style, entry: _Seen, languages: dict[str, int]) -> tuple[Order, str] | None:

@@ -148,11 +148,12 @@ def _data_streams(path: Path) -> Iterator[ChatStream]:
             continue
         seen.add(dialogue.fingerprint)
         stream = ChatStream(_DATA, dialogue.id, id=dialogue.fingerprint)
-        locations = iter([str(place) for place in example.image_locations()])
+        # an export's pictures are looked for beside it, wherever one stands
+        locations = iter([Path(str(place)).absolute() for place in example.image_locations()])
         messages = []
         for number, line in enumerate(dialogue.utterances, 1):
             media = tuple(
-                Media("picture", place, place)
+                Media("picture", place.name, str(place))
                 for place, _ in zip(
                     [next(locations) for _ in line.images], line.images, strict=True
                 )

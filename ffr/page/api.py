@@ -13,7 +13,7 @@ from typing import Any
 
 from ffr.corpus.archive import Archive
 from ffr.corpus.filters import Filters
-from ffr.corpus.store import Line, Store, StoredChat
+from ffr.corpus.store import Line, Store
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.page.asked import (
     Asked,
@@ -184,15 +184,15 @@ class Api:
             )
             if len({line.chat for line in lines}) > 1:
                 raise UsageError("the messages are of several chats; take those of one along")
-            chat = self._chat(lines[0].chat)
+            title = self._chat(lines[0].chat)
             shown = shown_lines(self._store, lines)
         if asked.form == "zip":
             with self._decoding:
-                data = fragment_archive(chat.title, lines, shown)
+                data = fragment_archive(title, lines, shown)
             return File(data, "application/zip", "fragment.zip")
         make = fragment_text if asked.form == "txt" else fragment_json
         kind = "text/plain" if asked.form == "txt" else "application/json"
-        data = make(chat.title, shown).encode("utf-8", "replace")
+        data = make(title, shown).encode("utf-8", "replace")
         return File(data, f"{kind}; charset=utf-8", f"fragment.{asked.form}")
 
     def picture(self, asked: PictureAsked) -> File:
@@ -216,11 +216,13 @@ class Api:
     def _version_asked(self) -> Any:
         return self._archive.store.rows("PRAGMA data_version")[0][0]
 
-    def _chat(self, id_: int) -> StoredChat:
-        found = [] if self._served and id_ not in self._served else self._store.chats([id_])
-        if not found:
+    def _chat(self, id_: int) -> str:
+        """The title of a chat that is served; `Store.chats` would count all of its messages."""
+        is_served = not self._served or id_ in self._served
+        rows = self._store.rows("SELECT title FROM chats WHERE id = ?", [id_]) if is_served else []
+        if not rows:
             raise NotThereError(f"there is no chat {id_}")
-        return found[0]
+        return str(rows[0]["title"])
 
     def _line(self, id_: int) -> Line:
         try:

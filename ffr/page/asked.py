@@ -23,7 +23,7 @@ _DAY = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"
 MAX_LINES = 200
 """Messages of a chat that are handed out at once."""
 
-MAX_FRAGMENT = 500
+MAX_FRAGMENT = 4000
 """Messages that can be taken along at once."""
 
 Number = Annotated[int, Field(ge=0, le=_LARGEST)]

@@ -178,6 +178,7 @@ class ShownChat:
         app: The app that it comes from.
         summary: What it holds, in words.
         num_lines: Lines that it is shown with, those of the app itself counted.
+        has_times: Whether any of them has a time.
         people: Who speaks.
     """
 
@@ -186,6 +187,7 @@ class ShownChat:
     app: str
     summary: str
     num_lines: int
+    has_times: bool
     people: tuple[ShownPerson, ...]
 
 
@@ -361,6 +363,7 @@ def shown_chat(store: Store, chat: StoredChat) -> ShownChat:
         app=shown_name(chat.app),
         summary=chat.summary,
         num_lines=row["n"],
+        has_times=chat.first is not None,
         people=tuple(
             ShownPerson(person.key, shown_name(person.name), person.is_me)
             for person in store.people(chat.id).values()

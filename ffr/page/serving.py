@@ -67,6 +67,7 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
         access_log=False,
         log_level="error",
         server_header=False,
+        proxy_headers=False,
         ws="none",
         lifespan="off",
         timeout_graceful_shutdown=_SECONDS_TO_END,

@@ -174,6 +174,19 @@ def test_lines_of_the_app(tmp_path: Path) -> None:
     assert chat.people["花子"].is_me
 
 
+def test_a_quote_is_not_closed_by_the_inches_of_others(tmp_path: Path) -> None:
+    chat = read(
+        tmp_path,
+        "[LINE] x",
+        "2024/01/15(Mon)",
+        '10:00\tAnn\t"never closed',
+        "10:01\tBob\thow wide?",
+        '10:02\tAnn\t27"',
+    )
+
+    assert [m.text for m in chat.messages] == ['"never closed', "how wide?", '27"']
+
+
 def test_columns_parted_by_blanks(tmp_path: Path) -> None:
     chat = read(
         tmp_path,
@@ -184,6 +197,7 @@ def test_columns_parted_by_blanks(tmp_path: Path) -> None:
         "09:07 花子 おはよう",
         "09:08 Mary Ann good night",
         "09:09 花子 joined the group.",
+        "09:09 花子が送信を取り消しました",
         "2024.01.16 Tuesday",
         "09:10 Bob Stickers",
     )
@@ -194,6 +208,7 @@ def test_columns_parted_by_blanks(tmp_path: Path) -> None:
         ("花子", "おはよう", "text"),
         ("Mary Ann", "good night", "text"),
         (None, "花子 joined the group.", "system"),
+        (None, "花子が送信を取り消しました", "system"),
         ("Bob", "", "sticker"),
     ]
     assert "parted from words by blanks" in chat.account.decisions[1]

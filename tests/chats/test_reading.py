@@ -10,6 +10,7 @@ import pytest
 from chat_samples import CHATLAB, DISCORD, MESSENGER, TELEGRAM, WEFLOW
 
 from ffr.chats.reading import read_chat, read_chats
+from ffr.chats.stream import ReadChoices
 from ffr.errors import DataError, UsageError
 
 
@@ -55,6 +56,31 @@ def test_text_in_utf_16_is_the_same_chat(tmp_path: Path, value: Any) -> None:
     one, two = read_chat(tmp_path / "a.json"), read_chat(tmp_path / "b.json")
     assert one.messages == two.messages
     assert one.people == two.people
+
+
+@pytest.mark.parametrize("value", [TELEGRAM, DISCORD, MESSENGER, WEFLOW])
+@pytest.mark.parametrize("junk", [None, 7, "x", []])
+def test_a_head_without_any_sense_hides_no_messages(tmp_path: Path, value: Any, junk: Any) -> None:
+    whole = read_chat(_write(tmp_path / "x.json", value))
+    changed = {key: part if key == "messages" else junk for key, part in value.items()}
+    chat = read_chat(_write(tmp_path / "y.json", changed))
+    assert chat.messages == whole.messages
+
+
+@pytest.mark.parametrize(
+    ("value", "me", "key"),
+    [
+        (TELEGRAM, "Bo", "user12"),
+        (DISCORD, "ann", "4"),  # the account's name, where another is shown
+        (DISCORD, "Ann", "4"),
+        (MESSENGER, "Zoë", "Zoë"),
+        (WEFLOW, "wxid_bo", "wxid_bo"),
+        (CHATLAB, "Annie", "1"),
+    ],
+)
+def test_the_owner_is_who_is_told(tmp_path: Path, value: Any, me: str, key: str) -> None:
+    chat = read_chat(_write(tmp_path / "x.json", value), choices=ReadChoices(me=me))
+    assert chat.people[key].is_me
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,16 @@ def test_the_example_at_hand(shared_dir: Path) -> None:
     assert [message.kind for message in chats["example-channel"].messages] == ["system", "text"]
 
 
+def test_a_talk_of_several_is_called_by_their_names(tmp_path: Path) -> None:
+    folder = write_slack(tmp_path / "export")
+    name = "mpdm-ann--bo-1"
+    talk = {"id": "G1", "name": name, "members": ["U1", "U2", "U5"]}
+    (folder / "mpims.json").write_text(json.dumps([talk]))
+    (folder / name).mkdir()
+    (folder / name / "2024-05-01.json").write_text(json.dumps(SLACK_DAY))
+    assert read_chat(folder, "G1").title == "Ann, Bo B., U5"
+
+
 def test_a_message_that_is_handed_on(tmp_path: Path) -> None:
     card = {"is_share": True, "author_name": "Cy", "text": "the <https://x.org|plan>"}
     message = _said(tmp_path, text="", attachments=[card])

@@ -188,6 +188,12 @@ def test_an_account_cut_in_its_second_chat(tmp_path: Path) -> None:
     assert two.account.lines() == ["r.json ends in the middle, at line 1; export it again"]
 
 
+def test_what_is_no_chat_among_chats_is_counted(tmp_path: Path) -> None:
+    value = {"chats": {"list": [7, TELEGRAM, None]}, "left_chats": {"list": "x"}}
+    (chat,) = read_chats(_write(tmp_path / "r.json", value))
+    assert chat.account.lines() == ["r.json: 2 entries are no chat, among its chats"]
+
+
 def test_what_is_no_message_is_counted(tmp_path: Path) -> None:
     value = {**TELEGRAM, "messages": [*TELEGRAM["messages"], 7, None, {"type": "unsupported"}, {}]}
     chat = read_chat(_write(tmp_path / "r.json", value))

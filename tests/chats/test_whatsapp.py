@@ -381,6 +381,21 @@ def test_what_is_no_plain_message(tmp_path: Path) -> None:
     assert messages[4].sender is None
 
 
+def test_nothing_is_lost_behind_words_that_the_app_says_too(tmp_path: Path) -> None:
+    messages = android(
+        tmp_path,
+        "This message was deleted\nso it says",
+        "Missed voice call\nfrom you?",
+        "  indented\n\tcode",
+    )
+
+    assert [(m.kind, m.text, m.is_deleted) for m in messages] == [
+        ("text", "This message was deleted\nso it says", False),
+        ("text", "Missed voice call\nfrom you?", False),
+        ("text", "  indented\n\tcode", False),
+    ]
+
+
 def test_edited_and_deleted(tmp_path: Path) -> None:
     messages = android(
         tmp_path,

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from ffr.cli.main import ffr
 from ffr.page import serving
+from ffr.shipped.chats import CHATS_FILE
 
 EXPORT = """[12.05.23, 18:00:00] Ann: shall we fly to Lisbon?
 [12.05.23, 18:01:00] Bob: I found a flat in Alfama
@@ -108,6 +109,29 @@ def test_only_the_chats_that_are_named(
     call(other, "--open", asked=asked)
     call("--open", asked=asked)
     assert shown == [["Cem"], ["Bob", "Cem"]]
+
+
+def test_a_data_file_brings_its_pictures_from_wherever_one_stands(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.chdir(CHATS_FILE.parent.parent)
+    answers = []
+
+    def asked(client: TestClient) -> None:
+        client.get(opened[0])
+        lines = client.get("/api/chats/1/lines").json()["lines"]
+        (first, *_) = [line for line in lines if line["media"]]
+        answers.append(first["media"][0])
+        answers.append(client.get(f"/thumbnails/{first['id']}/0").headers["content-type"])
+
+    done = call(CHATS_FILE.relative_to(Path.cwd()), "--open", asked=asked)
+    assert done.exit_code == 0, done.output
+    assert answers == [
+        {"number": 0, "kind": "picture", "name": "lake.jpg", "is_picture": True},
+        "image/jpeg",
+    ]
 
 
 def test_what_cannot_be_served_is_a_sentence(call: Call, tmp_path: Path) -> None:

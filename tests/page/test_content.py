@@ -71,7 +71,7 @@ def test_hits_and_chats(store: Store) -> None:
     assert {line.day for line in hit.lines} == {"2023-05-12"}
     assert found.searched == "searched 13 of 13 messages"
     chat = shown_chat(store, store.chats([1])[0])
-    assert chat.num_lines == 10
+    assert (chat.num_lines, chat.has_times) == (10, True)
     assert [(person.name, person.is_me) for person in chat.people] == [
         ("Ann", True),
         ("Bob", False),

@@ -37,7 +37,15 @@ const flash = (place) => {
   setTimeout(() => element.classList.remove("here"), 2500);
 };
 
-const fault = (error) => say(error.message, true);
+// what is told about the chat stands above it: on a telephone the side is not seen
+let noteEnd = 0;
+const note = (text, isFault = false) => {
+  byId("note").textContent = text;
+  byId("note").classList.toggle("fault", isFault);
+  clearTimeout(noteEnd);
+  noteEnd = setTimeout(() => { byId("note").textContent = ""; }, 8000);
+};
+const fault = (error) => { if (list.chat) note(error.message, true); else say(error.message, true); };
 
 const openChat = async (chat, place) => {
   byId("all").classList.add("reading");
@@ -49,6 +57,7 @@ const openChat = async (chat, place) => {
     byId("title").replaceChildren(words("bdi", "", chat.title));
     byId("person").replaceChildren(...chat.people.map((person) => { const it = make("option", "", person.is_me ? `${person.name} (me)` : person.name); it.value = person.key; return it; }));
     for (const element of byId("chats").querySelectorAll("button")) element.setAttribute("aria-current", String(Number(element.dataset.chat) === chat.id));
+    byId("date").disabled = !chat.has_times;
     document.title = `${chat.title} – ffr`;
     await list.open(chat, place);
   } else await list.go(place, false);
@@ -157,7 +166,7 @@ const search = async () => {
   say("Searching …");
   const values = { q, chat: byId("of-chat").value, by: byId("by").value, since: byId("since").value, until: byId("until").value, has: byId("has").value, top: byId("top-hits").value };
   let found;
-  try { found = await ask("/api/search", values); } catch (error) { if (mine === turn) fault(error); return; }
+  try { found = await ask("/api/search", values); } catch (error) { if (mine === turn) say(error.message, true); return; }
   if (mine !== turn) return; // a later search was begun
   hits = found.hits;
   byId("hits").replaceChildren(...hits.map(cardOf));
@@ -195,9 +204,8 @@ const start = async () => {
 
 const calendar = new Calendar((day) => goTo(day.place).catch(fault));
 const openCalendar = async () => {
-  if (!list.chat) return;
+  if (!list.chat || !list.chat.has_times) return;
   const { days } = await ask(`/api/chats/${list.chat.id}/days`);
-  if (!days.length) { say("This chat has no times.", true); return; }
   const place = list.current === null ? list.anchor.place : list.current;
   calendar.open(days, ([...days].filter((day) => day.place <= place).pop() || days[0]).day);
 };
@@ -206,7 +214,7 @@ byId("date").addEventListener("click", () => openCalendar().catch(fault));
 const stepPerson = async (back) => {
   const from = list.current === null ? list.anchor.place : list.current;
   const { place } = await ask(`/api/chats/${list.chat.id}/next`, { place: from, person: byId("person").value, back });
-  if (place === null) say(back ? "Nothing of theirs before this." : "Nothing of theirs after this.");
+  if (place === null) note(back ? "Nothing of theirs before this." : "Nothing of theirs after this.");
   else await goTo(place);
 };
 byId("person-back").addEventListener("click", () => stepPerson(true).catch(fault));
