@@ -206,9 +206,9 @@ class Reader:
         if not len(units):
             empty = torch.zeros(0)
             return [ReaderPrediction(empty, 1.0, (), (), 1.0) for _ in range(len(queries))]
-        for network in self.networks:
-            if network.training:  # to say it again costs as much as to look at a few lines
-                network.eval()
+        # to say it again costs as much as to look at a few lines
+        for network in (item for item in self.networks if item.training):
+            network.eval()
         probabilities = torch.zeros(len(queries), len(units))
         nothing = torch.ones(len(queries))
         stretches = _stretches(len(units), self.settings.stretch, self.settings.overlap)
