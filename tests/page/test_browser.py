@@ -13,9 +13,11 @@ import pytest
 from browser import Page, find_chromium
 from page_builds import add, fill, long_chat, no_bar, served
 
+import ffr.page.app as page_app
 from ffr.corpus.indexing import index_store
 from ffr.corpus.store import Store
 from ffr.page.access import Keys
+from ffr.page.assets import asset
 
 # the places of the messages that reach into the window
 SEEN = """(() => {
@@ -271,6 +273,44 @@ def test_axe_finds_nothing(page: Page, keys: Keys) -> None:
         assert violations() == []
     finally:
         page.resize(1280, 900)
+
+
+@pytest.mark.slow
+def test_more_lines_than_a_browser_has_pixels_for(
+    page: Page, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as if a browser had room for 3,000 lines alone
+    monkeypatch.setattr(
+        page_app,
+        "asset",
+        lambda name: asset(name).replace("const ROOM = 150000;", "const ROOM = 3000;"),
+    )
+    folder = tmp_path_factory.mktemp("longer")
+    stored = fill(folder)
+    with Store(stored) as store:
+        add(store, long_chat(6_000, random.Random(0)), "Years", folder / "export.txt")
+    with served(stored) as keys:
+        opened(page, keys)
+        open_chat(page, 2)
+        assert page(SEEN)[-1] == 5_999
+        assert page("document.getElementById('lines').offsetHeight") < 3_000 * 100
+        # on to the beginning, a window at a time, through all that is laid out meanwhile
+        passed = page("""(async () => {
+          const scroll = document.getElementById("scroll"), seen = new Set();
+          for (let turn = 0; turn < 2000 && !seen.has(0); turn++) {
+            for (const line of document.querySelectorAll("#lines .line")) seen.add(Number(line.dataset.place));
+            scroll.scrollTop -= 600;
+            await new Promise((done) => setTimeout(done, 16));
+            while (document.querySelector(".waiting")) await new Promise((done) => setTimeout(done, 10));
+          }
+          return [seen.size, seen.has(0)];
+        })()""")
+        assert passed == [6_000, True]
+        page("document.querySelector('#lines .line').focus()")
+        for key, place in (("End", 5_999), ("Home", 0)):
+            page.press(key)
+            page.wait_for(f"{FOCUSED} === '{place}' && {SEEN}.includes({place})")
+        assert page.faults == []
 
 
 @pytest.mark.slow

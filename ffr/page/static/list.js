@@ -142,10 +142,10 @@ export class ChatList {
   moveRoom(block) {
     const num = Math.ceil(this.total / BLOCK);
     if ((block - this.first < 20 && this.first > 0) || (this.last - block < 20 && this.last < num)) {
-      const anchor = this.anchor;
+      const hadFocus = this.room.contains(document.activeElement);
       this.layOut(block - ROOM / BLOCK / 2);
-      this.anchor = anchor;
-      this.wish();
+      this.settle();
+      if (hadFocus) (this.lineElement(this.current) || this.scroll).focus({ preventScroll: true });
     }
   }
 
