@@ -20,8 +20,8 @@ from ffr.corpus.vectors import StoredEncoder
 from ffr.reader.query import plain_words
 from ffr.retrieval.fusion import reciprocal_ranks
 
-MAX_BY_MEANING = 16
-MAX_BY_WORDS = 12
+MAX_BY_MEANING = 12
+MAX_BY_WORDS = 8
 """Dialogues that each way of recall hands on."""
 
 _MAX_LINES = 400

@@ -206,8 +206,8 @@ class Reader:
         if not len(units):
             empty = torch.zeros(0)
             return [ReaderPrediction(empty, 1.0, (), (), 1.0) for _ in range(len(queries))]
-        for network in self.networks:
-            network.eval()
+        for network in (item for item in self.networks if item.training):
+            network.eval()  # which costs as much as to look at a few lines
         probabilities = torch.zeros(len(queries), len(units))
         nothing = torch.ones(len(queries))
         stretches = _stretches(len(units), self.settings.stretch, self.settings.overlap)
