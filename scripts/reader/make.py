@@ -241,15 +241,20 @@ def reader_of(
     return Reader(networks, background, settings, query_map, gate)
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
+    """What is asked on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--epochs", type=int, default=TrainingPlan.epochs)
+    parser.add_argument("--epochs", type=int, default=TrainingPlan().epochs)
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = options().parse_args()
     torch.set_num_threads(arguments.threads)
     encoder = load_encoder("e5")
     assert isinstance(encoder, SentenceEncoder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import importlib.util
 import json
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+from ffr.shipped.reader import READER_FOLDER
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "reader"
 
 
@@ -22,7 +25,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "reader"
 def scripts() -> Iterator[dict[str, ModuleType]]:
     """The scripts as modules; they import each other by name, as scripts of one folder do."""
     found = {}
-    names = ("material", "synthesis", "train")
+    names = ("material", "synthesis", "train", "vectors", "make")
     before = {name: sys.modules.pop(name, None) for name in names}
     for name in names:
         spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
@@ -215,3 +218,12 @@ def test_training_lowers_the_loss_and_is_seeded(scripts: dict[str, ModuleType]) 
     chances = torch.sigmoid(gate(seen) * found.nothing_scale + found.nothing_shift)
     there = torch.stack([row[4].any() for row in held])
     assert float((chances[there] >= found.nothing_from).float().mean()) <= 0.12
+
+
+def test_bare_options_are_the_plan_of_the_weights_that_ship(scripts: dict[str, ModuleType]) -> None:
+    """What `reader.json` tells of them is what the script does when it is told nothing."""
+    asked = scripts["make"].options().parse_args(["--data", "d", "--cache", "c", "--out", "o"])
+    plan = scripts["train"].TrainingPlan(epochs=asked.epochs)
+    notes = json.loads((READER_FOLDER / "reader.json").read_text(encoding="utf-8"))["notes"]
+    assert dataclasses.asdict(plan) == notes["plan"]
+    assert asked.seeds == notes["seeds"]
