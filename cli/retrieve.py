@@ -11,7 +11,7 @@ import click
 
 from ffr.cli.chat_options import ChatCall, answering_options
 from ffr.cli.model_options import with_options
-from ffr.cli.output import print_json, say
+from ffr.cli.output import print_json, say, say_aside
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +65,12 @@ def _parts(written: str) -> list[str]:
     help="What it carries.",
 )
 @with_options(*answering_options)
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what was found as one page.",
+)
 @click.option("--json", "is_json", is_flag=True, help="Print what was found as JSON.")
 @click.option("--interactive", is_flag=True, help="Ask on, one question a line.")
 @click.option("--plain", is_flag=True, help="No colours, no pictures.")
@@ -77,6 +83,7 @@ def retrieve(
     since: tuple[date, date] | None,
     until: tuple[date, date] | None,
     has: str | None,
+    html: Path | None,
     is_json: bool,
     interactive: bool,
     plain: bool,
@@ -94,6 +101,8 @@ def retrieve(
     from ffr.corpus.filters import Filters
     from ffr.corpus.store import Store
 
+    if html is not None and html.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--html {html} is no page; let its name end in .html")
     if interactive and is_json:
         raise UsageError("--interactive and --json are two ways to be answered; choose one")
     named = ChatCall(chats, **call)
@@ -109,7 +118,7 @@ def retrieve(
             has or "",
         )
         archive = named.open(store, read)
-        _answer(archive, query, filters, top, is_json=is_json, plain=plain)
+        _answer(archive, query, filters, top, html=html, is_json=is_json, plain=plain)
         while interactive:
             try:
                 query = click.prompt("", prompt_suffix="? ", default="", show_default=False)
@@ -118,7 +127,7 @@ def retrieve(
                 return
             if not query.strip():
                 return
-            _answer(archive, query, filters, top, is_json=False, plain=plain)
+            _answer(archive, query, filters, top, html=html, is_json=False, plain=plain)
 
 
 def _answer(
@@ -127,6 +136,7 @@ def _answer(
     filters: Filters,
     top: int,
     *,
+    html: Path | None,
     is_json: bool,
     plain: bool,
 ) -> None:
@@ -140,3 +150,12 @@ def _answer(
         environment = {} if plain else os.environ
         console = PlainConsole(is_coloured=not plain)
         print_found(found, archive.store, console, environment=environment)
+    if html is not None:
+        from ffr.files import replace_text
+        from ffr.page.standalone import fragment_page
+        from ffr.text import counted
+
+        replace_text(html, fragment_page(found, archive.store, title=query))
+        say_aside(
+            f"{html}: {counted(len(found.hits), 'fragment')}, in one file; open it in a browser"
+        )

@@ -163,3 +163,16 @@ def test_it_works_without_any_network(export: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "I found a flat in Alfama" in done.stdout
+
+
+def test_a_page_of_what_was_found(export: Path, tmp_path: Path) -> None:
+    page = tmp_path / "found.html"
+    done = _ask("Alfama", export, tmp_path / "kept", "--html", page)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.endswith(f"{page}: 1 fragment, in one file; open it in a browser\n")
+    written = page.read_text(encoding="utf-8")
+    assert "I found a flat in Alfama" in written
+    assert "data:image/jpeg;base64," in written
+    refused = _ask("Alfama", export, tmp_path / "kept", "--html", tmp_path / "found.pdf")
+    assert refused.exit_code == 2
+    assert "let its name end in .html" in refused.stderr
