@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     help="Of chats: what is asked of each dialogue, or several.",
 )
 @click.option("--chat", "title", metavar="TITLE", help="Of chats: only this one.")
+@click.option("--redact", is_flag=True, help="Of chats: give people and numbers other names.")
 @with_options(*reading_options)
 @click.option(
     "--column",
@@ -79,6 +80,7 @@ def import_command(
     target_form: str | None,
     queries: tuple[str, ...],
     title: str | None,
+    redact: bool,
     me: str | None,
     date_order: str | None,
     pause_hours: float,
@@ -114,12 +116,15 @@ def import_command(
             ReadChoices(date_order, me),
             Cutting(pause_hours, max_messages),
             title,
+            redact,
             target.parent / f"{target.name.partition('.')[0]}-media",
         )
         _import_chats(paths, target, said, queries, target_form, template, query_position)
         return
-    if queries or title is not None or target_form == "lines":
-        raise UsageError("--query, --chat and --to lines are for chats, and these files are none")
+    if queries or title is not None or redact or target_form == "lines":
+        raise UsageError(
+            "--query, --chat, --redact and --to lines are for chats, and these files are none"
+        )
     root = paths[0].parent if image_root is None else image_root
     choices = ImportChoices(_column_names(columns), encoding, root)
     imported = import_files(paths, form=form, choices=choices)
@@ -159,7 +164,7 @@ def _import_chats(
         examples = [example for cut in chats for example in asked_examples(cut, queries)]
         _write(target, examples, target_form or "raw", template, query_position, False)
         rest = f"{counted(len(examples), 'query', 'queries')}"
-        onward = f"ffr eval --dataset {target} --model reader"
+        onward = 'write true answers into it ("gt_turns"), then ffr eval --dataset'
     else:
         rest = counted(
             write_records(target, (row for cut in chats for row in line_rows(cut))), "line"

@@ -31,6 +31,7 @@ _KINDS: dict[int, Kind] = {
 _FORWARD, _SYSTEM, _RECALLED = 26, 80, 81
 # of these there are words alone
 _SPOKEN = (20, 21, 22, 25, _FORWARD, _RECALLED, 99)
+_IN_DIGITS = frozenset(str(number) for number in (*_KINDS, *_SPOKEN))
 _IN_LINES = ("header", "member", "message")
 
 
@@ -143,6 +144,8 @@ class _Reader(EntryReader):
     def message(self, entry: Entry) -> Message | None:
         """The message of an entry; None where nothing in it is known."""
         type_of = entry.values.get("type")
+        if isinstance(type_of, str) and type_of in _IN_DIGITS:
+            type_of = int(type_of)
         if not isinstance(type_of, int) or isinstance(type_of, bool):
             if type_of is not None:
                 entry.damaged("type", type_of)

@@ -10,6 +10,7 @@ from typing import Any
 from ffr.chats.chat import Kind, Media, Message, Reaction
 from ffr.chats.entry import Entry, EntryReader, file_messages
 from ffr.chats.export_files import ExportFiles
+from ffr.chats.json_pull import first_of
 from ffr.chats.media import carried, kind_of_file
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.chats.times import clock
@@ -25,7 +26,11 @@ _MAX_EMBEDS = 10
 
 
 def _is_channel(record: dict[str, Any]) -> bool:
-    return {"guild", "channel", "messages"} <= record.keys() and isinstance(record["channel"], dict)
+    is_named = {"guild", "channel", "messages"} <= record.keys()
+    return is_named and (
+        isinstance(record["channel"], dict)
+        or {"author", "timestamp", "content"} <= first_of(record, "messages").keys()
+    )
 
 
 def find(export: ExportFiles) -> list[tuple[str, ...]]:
@@ -34,7 +39,8 @@ def find(export: ExportFiles) -> list[tuple[str, ...]]:
     for name in export.text_names:
         record = export.outline(name)
         if record and _is_channel(record):
-            id_of = record["channel"].get("id")
+            channel = record["channel"]
+            id_of = channel.get("id") if isinstance(channel, dict) else None
             folder = PurePosixPath(name).parent.as_posix()
             # without an id, every file is a channel of its own
             found.setdefault((folder, id_of) if isinstance(id_of, (str, int)) else name, []).append(

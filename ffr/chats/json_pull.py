@@ -256,6 +256,17 @@ def outline(head: bytes) -> dict[str, Any] | None:
     return found
 
 
+def first_of(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """The first object of a list in an outline; an empty one where there is none.
+
+    >>> first_of({"messages": [{"id": 1}]}, "messages"), first_of({"messages": 3}, "messages")
+    ({'id': 1}, {})
+    """
+    values = record.get(name)
+    first = values[0] if isinstance(values, list) and values else None
+    return first if isinstance(first, dict) else {}
+
+
 def _fill(pull: JsonPull, found: dict[str, Any], depth: int = 0) -> None:
     """Takes an object's members into `found`, as far as they come."""
     for key in pull.members():

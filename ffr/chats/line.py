@@ -413,17 +413,24 @@ def _head(export: ExportFiles, name: str) -> Iterable[str]:
 
 
 def _is_line(lines: Iterable[str]) -> bool:
-    """Whether lines begin a chat: LINE's mark, or a day and a message of it."""
-    has_day = False
+    """Whether lines begin a chat: with LINE's mark, or a day and a message of it.
+
+    A diary has days and times too: where only blanks part the columns, the day has its name.
+    """
+    day: _Day | None = None
+    is_first = True
     for line in lines:
         line = line.rstrip("\r")
         if not line.strip():
             continue
-        if _FIRST_LINE.match(line) is not None:
+        if is_first and _FIRST_LINE.match(line) is not None:
             return True
-        if has_day and (_clocked(_TABBED.match(line)) or _clocked(_BLANKED.match(line))):
+        is_first = False
+        if day is not None and _clocked(_TABBED.match(line)) is not None:
             return True
-        has_day = has_day or _day_line(line) is not None
+        if day is not None and day.weekday and _clocked(_BLANKED.match(line)) is not None:
+            return True
+        day = day or _day_line(line)
     return False
 
 

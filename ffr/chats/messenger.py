@@ -15,6 +15,7 @@ from typing import Any
 from ffr.chats.chat import Kind, Media, MediaKind, Message, Reaction, seconds_of
 from ffr.chats.entry import Entry, EntryReader, file_messages, whole
 from ffr.chats.export_files import ExportFiles
+from ffr.chats.json_pull import first_of
 from ffr.chats.media import carried, kind_of_file
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 
@@ -55,11 +56,12 @@ def _whole_character(match: re.Match[str]) -> str:
 
 
 def _is_thread(record: dict[str, Any]) -> bool:
-    messages = record.get("messages")
-    if not isinstance(record.get("participants"), list) or not isinstance(messages, list):
+    first = first_of(record, "messages")
+    if {"sender_name", "timestamp_ms"} <= first.keys():
+        return True
+    if not isinstance(record.get("participants"), list) or "messages" not in record:
         return False
-    first = messages[0] if messages else None
-    if isinstance(first, dict):
+    if first:
         return bool({"sender_name", "senderName", "timestamp_ms"} & first.keys())
     return bool({"thread_path", "threadName", "is_still_participant"} & record.keys())
 

@@ -109,6 +109,9 @@ class Redaction:
     def text(self, text: str) -> str:
         """A text with other names, numbers, addresses and accounts.
 
+        Numbers, addresses and accounts are counted as they come: where only a part is shown, they
+        are the same each time if all texts were given in their order before.
+
         >>> Redaction([], ["Ann"]).text("Ann: +49 170 1234567, https://t.me/ann")
         'Person 1: Phone 1, https://t.me/user1'
         """

@@ -10,7 +10,7 @@ from typing import Any
 from ffr.chats.chat import Kind, Media, MediaKind, Message, Reaction
 from ffr.chats.entry import Entry, EntryReader, list_messages, whole
 from ffr.chats.export_files import ExportFiles
-from ffr.chats.json_pull import JsonPull
+from ffr.chats.json_pull import JsonPull, first_of
 from ffr.chats.media import base_name, kind_of_file
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.chats.times import clock, zoned
@@ -34,12 +34,10 @@ _DETAILS = ("title", "new_title", "emoticon", "game_name", "reason_domain", "tex
 
 
 def _is_chat(record: dict[str, Any]) -> bool:
-    messages = record.get("messages")
-    first = messages[0] if isinstance(messages, list) and messages else None
-    if isinstance(first, dict):
+    first = first_of(record, "messages")
+    if first:
         return "date" in first and bool({"from", "from_id", "type", "actor"} & first.keys())
-    kind = record.get("type")
-    return isinstance(messages, list) and isinstance(kind, str) and kind in _TYPES
+    return isinstance(record.get("messages"), list) and record.get("type") in _TYPES
 
 
 def _has_chats(record: dict[str, Any]) -> bool:

@@ -9,17 +9,21 @@ from typing import Any
 from ffr.chats.chat import Kind, Media, Message
 from ffr.chats.entry import Entry, EntryReader, file_messages
 from ffr.chats.export_files import ExportFiles
+from ffr.chats.json_pull import first_of
 from ffr.chats.media import FILE_KINDS, media_in
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.chats.times import clock, zoned
 from ffr.chats.wechat_kinds import kind_of_word
 from ffr.chats.wechat_xml import app_words, card_of, parsed
 
+_SURE = {"senderUsername", "createTime", "localType"}
 _OF_SESSION = {"wxid", "displayName", "nickname"}
 _OWN = {"senderUsername", "senderDisplayName", "localType", "formattedTime", "platformMessageId"}
 
 
 def _is_chat(record: dict[str, Any]) -> bool:
+    if first_of(record, "messages").keys() >= _SURE:
+        return True
     # an avatar may fill the beginning, before the messages come
     messages = record.get("messages", [])
     if not isinstance(record.get("session"), dict) or not isinstance(messages, list):

@@ -85,6 +85,7 @@ _MAX_SENDER_CHARS = 150
 _MAX_STYLES = 64
 _MAX_SECOND_NAME_CHARS = 40
 _MIN_NAMED = 3
+_LOG = re.compile(r"\W{0,3}(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL)(?:\s*[:|\]]| - )")
 _QUOTES = re.compile('["“”„«»「」『』]')
 
 
@@ -331,18 +332,29 @@ def _has_open_quote(sender: str) -> bool:
 def first_header(lines: Iterable[str]) -> Header | None:
     """The first header among lines; None where they are of no chat.
 
-    A header of one line alone is taken where a name follows it, or where it is the first line.
+    Where other lines stand before it, as in a chat that was cut, one line in four from there on
+    must have a header of its style and a name: a chat may be quoted in anything. Logs of programs
+    are no chats.
     """
     reader = HeaderReader()
-    is_first = True
+    first: Header | None = None
+    num_lines = num_headers = 0
     for line in lines:
         if not line.strip():
             continue
         found = reader.header(line)
-        if found is not None and (is_first or split_sender(line[found.end :])[0] is not None):
+        num_lines += 1
+        if found is None:
+            continue
+        if first is None and _LOG.match(line[found.end : found.end + 40]) is not None:
+            return None
+        has_name = split_sender(line[found.end :])[0] is not None
+        if num_lines == 1 and not num_headers:
             return found
-        is_first = False
-    return None
+        if first is None and has_name:
+            first, num_lines = found, 1
+        num_headers += first is not None and found.style == first.style and has_name
+    return first if 4 * num_headers >= num_lines else None
 
 
 def survey(lines: Iterator[tuple[int, str]], choices: ReadChoices) -> Survey:

@@ -30,7 +30,7 @@ from ffr.retrieval.fusion import reciprocal_ranks
 from ffr.retrieval.interface import Answer, Retriever
 from ffr.text import counted
 
-_FEW_DIALOGUES = 24
+_FEW_DIALOGUES = 20
 """Where a search has no more dialogues than this, each is asked."""
 
 
@@ -119,6 +119,11 @@ class Archive:
         self._candidates.clear()
         if self._encoder is not None:
             self._encoder.refresh()
+
+    def forget_questions(self) -> None:
+        """Lets go of the vectors of questions that were asked: each is computed anew."""
+        if self._encoder is not None:
+            self._encoder.forget_questions()
 
     def ask(self, query: str, filters: Filters | None = None, *, top: int = 3) -> Found:
         """Finds the fragments that a query means.

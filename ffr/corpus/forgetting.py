@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ffr.corpus.adding import forget_words
-from ffr.corpus.pictures import MEDIA_FOLDER
+from ffr.corpus.pictures import MEDIA_FOLDER, forget_unseen
 from ffr.corpus.schema import whole
 from ffr.corpus.store import DATABASE, Store
 from ffr.corpus.vectors import compact
@@ -35,7 +35,8 @@ def forget_chats(store: Store, ids: Iterable[int]) -> None:
         _forget_pictures(store)
         database = store.database
         # full text keeps deleted words until its pieces are merged, and the log what was overwritten
-        database.execute("INSERT INTO words(words) VALUES ('optimize')")
+        for table in ("words", "shown_words"):
+            database.execute(f"INSERT INTO {table}({table}) VALUES ('optimize')")
         database.execute("VACUUM")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -59,9 +60,7 @@ def _forget(store: Store, chat: int) -> None:
 def _forget_pictures(store: Store) -> None:
     """Takes what pictures show, and their copies, off the disk where no chat has them any more."""
     with whole(store.database):
-        store.database.execute(
-            "DELETE FROM shown WHERE digest NOT IN (SELECT digest FROM files WHERE digest NOT NULL)"
-        )
+        forget_unseen(store)
     kept = {
         row["digest"].hex()
         for row in store.rows("SELECT DISTINCT digest FROM files WHERE digest IS NOT NULL")

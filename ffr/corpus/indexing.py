@@ -82,7 +82,7 @@ def _waiting(
             found[text_key(text)] = text
     if tagger is not None and tagger.digest is not None:
         rows = store.rows(
-            "SELECT DISTINCT words, words_key FROM shown WHERE tagger = ? AND words != '' AND "
+            "SELECT DISTINCT words, words_key FROM shown WHERE looker = ? AND words != '' AND "
             "words_key NOT IN (SELECT key FROM vectors WHERE encoder = ?)",
             [tagger.digest, encoder.key],
         )

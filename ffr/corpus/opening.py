@@ -203,7 +203,7 @@ def open_archive(
         return Archive(store, _other(model, settings, say, bar), None, None)
     # dialogues are recalled by the reader's encoder, whatever answers inside them
     reader = Reader.load(resolve_model(model if kind == "reader" else DEFAULT_MODEL).location)
-    encoder = _stored(store, reader, settings)
+    encoder = reader_encoder(store, settings, reader)
     index_store(store, wanted, encoder, tagger, say=say, bar=bar)
     asked: Retriever
     if kind == "reader":
@@ -224,7 +224,18 @@ def _other(model: str, settings: AnswerConfig, say: Say, bar: Bar) -> Retriever:
     return opened.retriever(asked, settings, say=say, progress=lambda size: bar("fitting", size))
 
 
-def _stored(store: Store, reader: Reader, settings: AnswerConfig) -> StoredEncoder:
+def reader_encoder(
+    store: Store, settings: AnswerConfig, reader: Reader | None = None
+) -> StoredEncoder:
+    """The encoder of a reader, whose vectors a store keeps.
+
+    Args:
+        store: The store.
+        settings: Device and cache of the encoder.
+        reader: The reader; None for the one that comes with ffr.
+    """
+    if reader is None:
+        reader = Reader.load(resolve_model(DEFAULT_MODEL).location)
     chosen = reader.settings
 
     def load() -> Encoder:

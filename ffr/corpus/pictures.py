@@ -16,12 +16,14 @@ from ffr.chats.export_files import ExportFiles
 from ffr.corpus.adding import text_key
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
+from ffr.corpus.terms import terms_of
+from ffr.embedding.ocr import OcrIfInstalled
 from ffr.embedding.tagger import TaggerIfInstalled, installed_tagger
 from ffr.errors import DataError, FfrError
 from ffr.files import make_private_folder, replaced_file
 from ffr.images import Location
 from ffr.progress import Progress
-from ffr.text import counted
+from ffr.text import counted, one_line
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ def untagged_pictures(store: Store, tagger: StoredTagger) -> list[sqlite3.Row]:
         return []
     return store.rows(
         "SELECT digest, min(path) AS path FROM files WHERE digest IS NOT NULL AND digest NOT IN "
-        "(SELECT digest FROM shown WHERE tagger = ?) GROUP BY digest",
+        "(SELECT digest FROM shown WHERE looker = ?) GROUP BY digest",
         [tagger.digest],
     )
 
@@ -104,7 +106,10 @@ def _laid_out(store: Store, export: ExportFiles, file: str) -> tuple[str, bytes]
 
 
 class StoredTagger(TaggerIfInstalled):
-    """The image tagger, whose words for a store's pictures are kept there by the pictures' bytes.
+    """Words for a store's pictures, kept there by the pictures' bytes: what they show, and their text.
+
+    The image tagger says what a picture shows; where `rapidocr` is installed too, the text in it
+    stands behind that, and is found by its words.
 
     Args:
         store: The store.
@@ -112,14 +117,15 @@ class StoredTagger(TaggerIfInstalled):
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._ocr = OcrIfInstalled()
 
     @property
     def digest(self) -> str | None:
-        """Names the weights, which are loaded for a picture alone that has no words yet."""
-        return installed_tagger()
+        """Names what looks at pictures, which is loaded for one alone that has no words yet."""
+        return " ".join(filter(None, [installed_tagger(), self._ocr.digest])) or None
 
     def words(self, pictures: Sequence[Location]) -> list[str]:
-        """As `ImageTagger.words`; "" where there is no tagger, or a picture cannot be opened."""
+        """For each picture its words; "" where nothing looks, or it cannot be opened."""
         if not pictures or self.digest is None:
             return [""] * len(pictures)
         found: dict[str, str] = {}
@@ -131,7 +137,7 @@ class StoredTagger(TaggerIfInstalled):
                 row["path"]: row["words"]
                 for row in self._store.rows(
                     "SELECT path, words FROM files JOIN shown USING (digest) "
-                    f"WHERE tagger = ? AND path IN ({marks})",
+                    f"WHERE looker = ? AND path IN ({marks})",
                     [self.digest, *part],
                 )
             }
@@ -142,11 +148,20 @@ class StoredTagger(TaggerIfInstalled):
 
     def _looked_at(self, location: Location) -> str:
         try:
-            (words,) = super().words([location])
+            return self.look(location)[0]
         except DataError as error:
             _log.warning("%s; it is found by where it stands", error)
             return ""
-        return words
+
+    def look(self, location: Location) -> tuple[str, str]:
+        """A picture's words, and the text in it alone.
+
+        Raises:
+            DataError: where it cannot be opened.
+        """
+        shows = "" if installed_tagger() is None else super().words([location])[0]
+        text = self._ocr.text(location)
+        return (f"{shows}: {one_line(text, 400)}" if shows and text else shows or text), text
 
 
 def tag_pictures(store: Store, tagger: StoredTagger, progress: Progress | None = None) -> list[str]:
@@ -160,30 +175,47 @@ def tag_pictures(store: Store, tagger: StoredTagger, progress: Progress | None =
     Returns:
         What is wrong with some, a line each.
     """
-    if tagger.tagger is None:
-        return []
     waiting = untagged_pictures(store, tagger)
     num_lost, first = 0, ""
     for start in range(0, len(waiting), _BATCH):
         batch = waiting[start : start + _BATCH]
-        words = []
+        seen: list[tuple[str, str]] = []
         for row in batch:
             try:
-                words += tagger.tagger.words([Path(row["path"])])
+                seen.append(tagger.look(Path(row["path"])))
             except DataError as error:
                 num_lost += 1
                 first = first or str(error)
-                words.append("")
+                seen.append(("", ""))
         with whole(store.database):
-            store.database.executemany(
-                "INSERT OR REPLACE INTO shown VALUES (?, ?, ?, ?)",
-                [
-                    (row["digest"], tagger.digest, text, text_key(text))
-                    for row, text in zip(batch, words, strict=True)
-                ],
-            )
+            for row, (words, text) in zip(batch, seen, strict=True):
+                done = store.database.execute(
+                    "INSERT INTO shown(digest, looker, words, words_key, text) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    [row["digest"], tagger.digest, words, text_key(words), text],
+                )
+                if text:
+                    store.database.execute(
+                        "INSERT INTO shown_words(rowid, terms) VALUES (?, ?)",
+                        [done.lastrowid, " ".join(terms_of(text))],
+                    )
         if progress is not None:
             progress(min(start + _BATCH, len(waiting)), len(waiting))
     if not num_lost:
         return []
     return [f"{counted(num_lost, 'picture')} cannot be looked at, the first is {first}"]
+
+
+def forget_unseen(store: Store) -> None:
+    """Takes what pictures show out of the database that no chat has any more."""
+    for row in store.rows(
+        "SELECT id, text FROM shown WHERE digest NOT IN "
+        "(SELECT digest FROM files WHERE digest IS NOT NULL)"
+    ):
+        if row["text"]:
+            # full text must be told the words that it is to forget
+            store.database.execute(
+                "INSERT INTO shown_words(shown_words, rowid, terms) VALUES ('delete', ?, ?)",
+                [row["id"], " ".join(terms_of(row["text"]))],
+            )
+        store.database.execute("DELETE FROM shown WHERE id = ?", [row["id"]])

@@ -20,12 +20,20 @@ from ffr.corpus.vectors import StoredEncoder
 from ffr.reader.query import plain_words
 from ffr.retrieval.fusion import reciprocal_ranks
 
-MAX_BY_MEANING = 16
-MAX_BY_WORDS = 12
+MAX_BY_MEANING = 12
+MAX_BY_WORDS = 8
 """Dialogues that each way of recall hands on."""
 
 _MAX_LINES = 400
 _BLOCK = 65_536
+
+# full text of messages, and of what stands in their pictures
+_FULL_TEXT = {
+    "words": "words JOIN messages ON messages.id = words.rowid",
+    "shown_words": "shown_words JOIN shown ON shown.id = shown_words.rowid "
+    "JOIN files ON files.digest = shown.digest JOIN attached ON attached.source = files.source "
+    "AND attached.file = files.file JOIN messages ON messages.id = attached.message",
+}
 
 Where = tuple[int, int]
 """A dialogue: the number of its chat, and its own in it."""
@@ -162,13 +170,16 @@ def _by_words(
     where = " AND ".join(filter(None, [condition, of_dialogue]))
 
     def asked(joined: str, limit: int) -> list[tuple[int, int, int, float]]:
-        cursor = store.database.cursor().execute(
-            "SELECT id, chat, dialogue, bm25(words) FROM words JOIN messages ON id = words.rowid "
-            f"WHERE words MATCH ? AND {where} ORDER BY bm25(words) LIMIT ?",
-            [joined, *values, *more, limit],
-        )
-        cursor.row_factory = None
-        return cursor.fetchall()
+        found: list[tuple[int, int, int, float]] = []
+        for table, source in _FULL_TEXT.items():
+            cursor = store.database.cursor().execute(
+                f"SELECT messages.id, chat, dialogue, bm25({table}) FROM {source} "
+                f"WHERE {table} MATCH ? AND {where} ORDER BY bm25({table}) LIMIT ?",
+                [joined, *values, *more, limit],
+            )
+            cursor.row_factory = None
+            found += cursor.fetchall()
+        return sorted(found, key=lambda row: row[3])
 
     quoted = [f'"{term}"' for term in terms]
     scores: dict[Where, float] = {}

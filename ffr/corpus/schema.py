@@ -82,12 +82,14 @@ CREATE TABLE IF NOT EXISTS files(
     PRIMARY KEY(source, file)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS shown(
+    id INTEGER PRIMARY KEY,
     digest BLOB NOT NULL,
-    tagger TEXT NOT NULL,
+    looker TEXT NOT NULL,
     words TEXT NOT NULL,
     words_key BLOB NOT NULL,
-    PRIMARY KEY(digest, tagger)
-) WITHOUT ROWID;
+    text TEXT NOT NULL,
+    UNIQUE(digest, looker)
+);
 CREATE TABLE IF NOT EXISTS matrices(
     encoder TEXT PRIMARY KEY,
     file TEXT NOT NULL,
@@ -105,6 +107,9 @@ CREATE TABLE IF NOT EXISTS vectors(
     PRIMARY KEY(encoder, key)
 ) WITHOUT ROWID;
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(
+    terms, content='', tokenize="unicode61 remove_diacritics 2 categories 'L* M* N* Co So'"
+);
+CREATE VIRTUAL TABLE IF NOT EXISTS shown_words USING fts5(
     terms, content='', tokenize="unicode61 remove_diacritics 2 categories 'L* M* N* Co So'"
 );
 """

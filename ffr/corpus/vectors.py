@@ -235,6 +235,10 @@ class StoredEncoder:
             self._vectors = StoredVectors(self._store, self.key, width)
         return self._vectors
 
+    def forget_questions(self) -> None:
+        """Lets go of the vectors of texts that are not kept on the disk."""
+        self._kept.clear()
+
     def refresh(self) -> None:
         """Looks anew at what the disk has."""
         self._vectors = None

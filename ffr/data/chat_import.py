@@ -14,6 +14,7 @@ from ffr.chats.cutting import Cutting, cut_messages
 from ffr.chats.dialogues import is_line, utterance_of
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.reading import format_of, read_chats
+from ffr.chats.redaction import redacted
 from ffr.chats.stream import ReadChoices
 from ffr.dialogue import Dialogue, Example, Utterance
 from ffr.errors import DataError, UsageError
@@ -32,6 +33,7 @@ class ChatChoices:
         reading: Likewise.
         cutting: How chats are cut into dialogues.
         title: The one chat that is meant, by its title or id; None for all.
+        is_redacted: Whether people and numbers get other names.
         media_folder: Where pictures out of archives go.
     """
 
@@ -39,6 +41,7 @@ class ChatChoices:
     reading: ReadChoices = field(default_factory=ReadChoices)
     cutting: Cutting = field(default_factory=Cutting)
     title: str | None = None
+    is_redacted: bool = False
     media_folder: Path = Path("media")
 
 
@@ -86,7 +89,7 @@ def cut_chats(path: Path, choices: ChatChoices) -> Iterator[CutChat]:
             f"{path} has no chat called {one_line(choices.title, 60)}; there are {titles}"
         )
     for chat in wanted:
-        yield _cut(chat, export, path, choices)
+        yield _cut(redacted(chat) if choices.is_redacted else chat, export, path, choices)
 
 
 def _cut(chat: Chat, export: ExportFiles, path: Path, choices: ChatChoices) -> CutChat:

@@ -65,7 +65,7 @@ def test_lines_that_fit_nothing_are_counted(tmp_path: Path) -> None:
 
 
 def test_every_type(tmp_path: Path) -> None:
-    types = [2, 3, 4, 5, 7, 8, 20, 21, 22, 23, 24, 26, 27, 81, 99, 1234, "text"]
+    types = [2, 3, 4, 5, 7, 8, 20, 21, 22, 23, 24, 26, 27, 81, 99, 1234, "text", "1"]
     messages = [
         {"sender": "1", "timestamp": 1714550400, "type": number, "content": f"{number}"}
         for number in types
@@ -73,7 +73,7 @@ def test_every_type(tmp_path: Path) -> None:
     chat = read_chat(_write(tmp_path, json.dumps({**CHATLAB, "messages": messages})))
     assert [message.kind for message in chat.messages] == [
         "voice", "video", "file", "sticker", "link", "place", "text", "text", "text", "call",
-        "link", "text", "contact", "text", "text", "text", "text",
+        "link", "text", "contact", "text", "text", "text", "text", "picture",
     ]  # fmt: skip
     assert [message.text for message in chat.messages if message.is_deleted] == ["81"]
     assert chat.account.lines() == [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ffr.chats.chat import Chat
 from ffr.chats.reading import read_chat
 from ffr.chats.stream import ReadChoices
-from ffr.errors import FfrError
+from ffr.errors import DataError, FfrError
 
 
 def read(folder: Path, *lines: str, name: str = "line.txt", **choices: str) -> Chat:
@@ -237,6 +237,17 @@ def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
         "3 lines have no time that can be told, the first is line.txt:6",
         "nobody here is called Bob, so nobody is marked as me",
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024-01-15\n10:00 breakfast\n", "see\n[LINE] Chat history with Ann\n", "10:00\tAnn\thi\n"],
+)
+def test_what_is_no_chat(tmp_path: Path, text: str) -> None:
+    (tmp_path / "notes.txt").write_text(text, encoding="utf-8")
+
+    with pytest.raises(DataError, match="no chat of the form line"):
+        read_chat(tmp_path / "notes.txt", form="line")
 
 
 PIECES = st.sampled_from(

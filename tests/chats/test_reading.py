@@ -58,6 +58,15 @@ def test_text_in_utf_16_is_the_same_chat(tmp_path: Path, value: Any) -> None:
     assert one.people == two.people
 
 
+@pytest.mark.parametrize("value", [TELEGRAM, DISCORD, MESSENGER, WEFLOW])
+@pytest.mark.parametrize("junk", [None, 7, "x", []])
+def test_a_head_without_any_sense_hides_no_messages(tmp_path: Path, value: Any, junk: Any) -> None:
+    whole = read_chat(_write(tmp_path / "x.json", value))
+    changed = {key: part if key == "messages" else junk for key, part in value.items()}
+    chat = read_chat(_write(tmp_path / "y.json", changed))
+    assert chat.messages == whole.messages
+
+
 @pytest.mark.parametrize(
     ("value", "me", "key"),
     [

@@ -455,6 +455,22 @@ def test_titles(tmp_path: Path, name: str, title: str) -> None:
     assert read(tmp_path, "31/12/2023, 21:15 - Ann: hi", name=name).title == title
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2023-12-31 21:15:03 - INFO - root: started\n2023-12-31 21:15:04 - INFO - root: done\n",
+        "[2024-01-15 10:00:00] ERROR: disk full\n",
+        'EXPORT = """\n31/12/2023, 21:15 - Ann: hi\n"""\n' + "assert read(EXPORT)\n" * 9,
+        "date,time,text\n2024-01-15,10:00,hi: you\n",
+    ],
+)
+def test_what_is_no_chat(tmp_path: Path, text: str) -> None:
+    (tmp_path / "notes.txt").write_text(text, encoding="utf-8")
+
+    with pytest.raises(DataError, match="no chat of the form whatsapp"):
+        read_chat(tmp_path / "notes.txt", form="whatsapp")
+
+
 def test_several_chats_of_a_folder(tmp_path: Path) -> None:
     for name in ("Ann", "Bob"):
         text = f"31/12/2023, 21:15 - {name}: hi\n"
