@@ -255,8 +255,9 @@ def test_what_another_process_reads_is_found(tmp_path: Path) -> None:
     with Store(folder) as other:
         add(other, [said("Ann", "a zebra!")], "Zoo", tmp_path / "zoo.txt")
         index_store(other, [3], None, None, say=print, bar=no_bar)
-    (hit,) = client.json("/api/search?q=zebra")["hits"]
-    assert hit["title"] == "Zoo"
+    found = client.json("/api/search?q=zebra")
+    assert [hit["title"] for hit in found["hits"]] == ["Zoo"]
+    assert found["searched"] == "searched 14 of 14 messages"
     client.close()
 
 

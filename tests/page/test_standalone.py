@@ -12,8 +12,10 @@ from pathlib import Path
 import PIL.Image
 import pytest
 from browser import Page, find_chromium
-from page_builds import HOSTILE, asked, fill
+from page_builds import HOSTILE, add, asked, fill, no_bar, said
 
+from ffr.chats.chat import Media
+from ffr.corpus.indexing import index_store
 from ffr.corpus.store import Store
 from ffr.page.standalone import fragment_page
 
@@ -77,6 +79,26 @@ def test_what_stands_around_is_shown_as_such(store: Store) -> None:
     assert kinds == ["line around me", "line around app", "line found me", "line around",
                      "line around on"]  # fmt: skip
     assert page.count('class="badge"') == 1
+
+
+def test_each_file_of_a_message_is_what_it_is(tmp_path: Path) -> None:
+    with Store(fill(tmp_path)) as store:
+        media = (
+            Media("file", "plan.pdf"),
+            Media("picture", "flat.png", "flat.png"),
+            Media("picture", "odd.png", "odd'\"><b>.png"),
+        )
+        add(store, [said("Bob", "the plan", media=media)], "Plan", tmp_path / "export.txt")
+        index_store(store, [3], None, None, say=print, bar=no_bar)
+        page = fragment_page(asked(store).ask("plan", top=1), store, title="plan")
+    parts = Parts(page)
+    sources = [str(its["src"]) for tag, its in parts.tags if tag == "img"]
+    sizes = [
+        PIL.Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).size
+        for source in sources
+    ]
+    assert sizes == [(1024, 768), (30, 20)]
+    assert "file plan.pdf" in parts.text
 
 
 def test_hostile_words_stay_words(store: Store) -> None:

@@ -10,6 +10,12 @@ const ROOM = 150000;
 const MAX_KEPT = 80;
 const GUESSED = 58;
 
+// of all messages one is a stop of the tab key, and what is inside it
+const setStop = (line, isCurrent) => {
+  line.tabIndex = isCurrent ? 0 : -1;
+  for (const inside of line.querySelectorAll("a, button")) inside.tabIndex = isCurrent ? 0 : -1;
+};
+
 export class ChatList {
   constructor(scroll, room, bubble, changed) {
     Object.assign(this, { scroll, room, bubble, changed });
@@ -203,7 +209,7 @@ export class ChatList {
       const bubble = this.bubble(line);
       bubble.setAttribute("aria-posinset", line.place + 1);
       bubble.setAttribute("aria-setsize", this.total);
-      bubble.tabIndex = line.place === this.current ? 0 : -1;
+      setStop(bubble, line.place === this.current);
       return bubble;
     }));
     if (hadFocus) element.querySelector(`[data-place="${this.current}"]`)?.focus({ preventScroll: true });
@@ -254,11 +260,11 @@ export class ChatList {
   /** The message that keys begin from. */
   setCurrent(place, takesFocus) {
     const before = this.current === null ? null : this.lineElement(this.current);
-    if (before) { before.tabIndex = -1; before.classList.remove("here"); }
+    if (before) { setStop(before, false); before.classList.remove("here"); }
     this.current = place;
     const element = this.lineElement(place);
     if (!element) return;
-    element.tabIndex = 0;
+    setStop(element, true);
     if (takesFocus) element.focus({ preventScroll: true });
   }
 

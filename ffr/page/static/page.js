@@ -13,7 +13,12 @@ let hits = [];
 let open = null; // the hit whose lines are marked
 let marks = new Map(); // number of a message: its found pictures
 
-const chatOf = (id) => chats.find((chat) => chat.id === id);
+const chatOf = async (id) => {
+  const find = () => chats.find((chat) => chat.id === id);
+  // one that was read after the page was opened
+  if (!find()) await loadChats();
+  return find();
+};
 const foundOf = (line) => (marks.has(line.id) ? { isMarked: true, pictures: marks.get(line.id) } : NOTHING);
 
 // ---- the chat
@@ -72,7 +77,7 @@ const goTo = async (place, id) => {
 const openLine = async (id) => {
   try {
     const line = await ask(`/api/lines/${id}`);
-    await openChat(chatOf(line.chat), line.place);
+    await openChat(await chatOf(line.chat), line.place);
     await goTo(line.place);
   } catch (error) { fault(error); }
 };
@@ -97,7 +102,7 @@ const mark = (hit) => {
 const openHit = async (hit) => {
   mark(hit);
   try {
-    await openChat(chatOf(hit.chat), hit.lines[0].place);
+    await openChat(await chatOf(hit.chat), hit.lines[0].place);
     list.redraw();
     await goTo(hit.lines[0].place, hit.lines[0].id);
   } catch (error) { fault(error); }
@@ -117,6 +122,8 @@ const linesOfHit = (hit, most) => {
   for (const line of hit.lines.slice(0, most)) {
     const found = new Set(hit.pictures.filter((it) => it.line === line.id).map((it) => it.number));
     const element = bubbleOf(line, { isMarked: false, pictures: found }, { show: showPicture, go: (place) => openHit(hit).then(() => goTo(place)) }, "li");
+    // the way into the chat for keys is the button below
+    element.querySelector(".meta a").tabIndex = -1;
     if (line.num_skipped) element.prepend(make("p", "gap", `${counted(line.num_skipped, "message")} between`));
     lines.append(element);
   }
@@ -187,7 +194,7 @@ const fillPeople = () => {
 };
 byId("of-chat").addEventListener("change", fillPeople);
 
-const start = async () => {
+const loadChats = async () => {
   chats = (await ask("/api/chats")).chats;
   byId("chats").replaceChildren(...chats.map((chat) => {
     const element = button("", () => openChat(chat, chat.num_lines - 1).catch(fault), "chat-button");
@@ -195,9 +202,9 @@ const start = async () => {
     element.append(words("b", "", chat.title), make("span", "soft", `${chat.app}: ${chat.summary}`));
     return make("li", "", element);
   }));
-  for (const chat of chats) { const it = make("option", "", chat.title); it.value = chat.id; byId("of-chat").append(it); }
+  const options = chats.map((chat) => { const it = make("option", "", chat.title); it.value = chat.id; return it; });
+  byId("of-chat").replaceChildren(byId("of-chat").options[0], ...options);
   fillPeople();
-  followLink();
 };
 
 // ---- the bar
@@ -257,4 +264,4 @@ addEventListener("keydown", (event) => {
   Promise.resolve(acts[event.key]()).catch(fault);
 });
 
-start().catch(fault);
+loadChats().then(followLink).catch(fault);
