@@ -113,10 +113,12 @@ class Archive:
         self._encoder = encoder
         self._query_vectors = query_vectors
         self._candidates: dict[Filters, Candidates] = {}
+        self._chats: dict[int, StoredChat] = {}
 
     def refresh(self) -> None:
         """Looks anew at what the store holds."""
         self._candidates.clear()
+        self._chats.clear()
         if self._encoder is not None:
             self._encoder.refresh()
 
@@ -147,7 +149,13 @@ class Archive:
         recalled = recall(self.store, query, lines, chosen, self._encoder, vector)
         if len(lines.wheres) <= _FEW_DIALOGUES:
             recalled = all_of(lines, recalled)
-        chats = {chat.id: chat for chat in self.store.chats(chosen.chats or None)}
+        if not self._chats:
+            self._chats = {chat.id: chat for chat in self.store.chats()}
+        chats = {
+            number: chat
+            for number, chat in self._chats.items()
+            if not chosen.chats or number in chosen.chats
+        }
         hits = [
             hit
             for item in recalled
