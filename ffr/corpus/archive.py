@@ -5,6 +5,7 @@ query ─► recall: dialogues ─► retriever: a fragment of each, or nothing 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ from ffr.retrieval.fusion import reciprocal_ranks
 from ffr.retrieval.interface import Answer, Retriever
 from ffr.text import counted
 
+_KEPT_FILTERS = 4
 _FEW_DIALOGUES = 20
 """Where a search has no more dialogues than this, each is asked."""
 
@@ -112,7 +114,7 @@ class Archive:
         self.retriever = retriever
         self._encoder = encoder
         self._query_vectors = query_vectors
-        self._candidates: dict[Filters, Candidates] = {}
+        self._candidates: OrderedDict[Filters, Candidates] = OrderedDict()
         self._chats: dict[int, StoredChat] = {}
 
     def refresh(self) -> None:
@@ -175,6 +177,9 @@ class Archive:
         if filters not in self._candidates:
             key = None if self._encoder is None else self._encoder.key
             self._candidates[filters] = candidates(self.store, filters, key)
+            if len(self._candidates) > _KEPT_FILTERS:
+                self._candidates.popitem(last=False)
+        self._candidates.move_to_end(filters)
         return self._candidates[filters]
 
     def _num_not_understood(self, chats: Sequence[int]) -> int:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from ffr.chats.chat import Media, Message, Person, Reaction, day_words
 from ffr.chats.cutting import Cutting, cut_seconds
@@ -147,6 +148,19 @@ class Store:
         """
         try:
             return self.database.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise broken(self.folder / DATABASE, error) from error
+
+    def tuples(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """As `rows`, without names, which are dear where there are many.
+
+        Raises:
+            DataError: where it cannot be read.
+        """
+        try:
+            cursor = self.database.cursor()
+            cursor.row_factory = None
+            return cursor.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise broken(self.folder / DATABASE, error) from error
 
