@@ -19,6 +19,7 @@ import csv
 import gzip
 import json
 import os
+import random
 import re
 import statistics
 import sys
@@ -37,8 +38,9 @@ import numpy.typing as npt
 from ffr_command import ffr
 from reader_rewards import FOLDER
 
+from ffr.answer import format_answer
 from ffr.data.catalog import load_dataset
-from ffr.dialogue import Example
+from ffr.dialogue import Example, Fragment
 from ffr.embedding.tagger import load_tagger
 from ffr.evaluation.bootstrap import (
     ALL,
@@ -61,6 +63,9 @@ RESULTS = HERE / "results"
 NAME = "reader_ablation"
 FIGURES = ("sample_utterance_f1", "sample_image_f1", "joint_f1")
 NUM_HELD_OUT = 60
+ABSENT_SHARE = 1 / 6
+NOTHING = format_answer(Fragment())
+_QUERY = re.compile(r"(<\|query_start\|>).*?(<\|query_end\|>)", re.DOTALL)
 BATCH = 32
 
 
@@ -73,7 +78,8 @@ class Arm:
         words: In the table.
         settings: KEY=VALUE beside those that all of the stage have.
         start: The arm whose run of the same seed it begins with; None for random weights.
-        data: File of the data folder, without its ending; `kept` is what the paper's curriculum keeps.
+        data: File of the data folder, without its ending; `kept` is what the paper's curriculum keeps,
+            `absent` has queries of other dialogues too.
     """
 
     stage: str
@@ -94,6 +100,7 @@ ARMS = {
     "grpo-paper": Arm("grpo", "GRPO, all rewards, the paper's curriculum", (*ALL_REWARDS, "curriculum=paper"), "sft"),
     "grpo-paced": Arm("grpo", "GRPO, all rewards, paced curriculum", (*ALL_REWARDS, "curriculum=paced"), "sft"),
     "grpo-kept": Arm("grpo", "GRPO, all rewards, what the paper's curriculum keeps, shuffled", ALL_REWARDS, "sft", "kept"),
+    "grpo-absent": Arm("grpo", "GRPO, F1 reward alone, one query in six of another dialogue", F1_ALONE, "sft", "absent"),
 }  # fmt: skip
 """In the order in which they are trained: what the paper's curriculum keeps is known after `grpo-paper`."""
 
@@ -103,6 +110,7 @@ COMPARISONS = (
     ("grpo-paper", "sft"), ("grpo-paper", "sft-longer"), ("grpo-paper", "grpo-all"), ("grpo-paper", "grpo-kept"),
     ("grpo-paced", "sft-longer"), ("grpo-paced", "grpo-all"), ("grpo-kept", "grpo-all"),
     ("sft-longer", "sft"), ("sft-further", "sft"),
+    ("grpo-absent", "sft"), ("grpo-absent", "sft-longer"), ("grpo-absent", "sft-further"), ("grpo-absent", "grpo-f1"),
 )  # fmt: skip
 
 
@@ -190,6 +198,58 @@ def divided(
         [place for name in free[:num_dialogues] for place in places[name]],
         [place for name in held_out for place in places[name]],
     )
+
+
+def absent_queries(
+    records: Sequence[Mapping[str, Any]], share: float = ABSENT_SHARE, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Records that ask a dialogue for what another one is about: nothing answers them.
+
+    The query is of the dialogue's language, and of no source and no concept that the dialogue is asked for.
+
+    Args:
+        records: With `meta.base_dialogue_id`, `lang`, `source_dialogue`, `concept` and `query_text`.
+        share: Of all queries, those of the records among them.
+        seed: Of what is drawn.
+    """
+    keys = ("source_dialogue", "concept", "query_text")
+    asked: dict[str, set[Any]] = {}
+    for record in records:
+        meta = record["meta"]
+        asked.setdefault(meta["base_dialogue_id"], set()).update(
+            (key, meta.get(key)) for key in keys
+        )
+    answered = [record for record in records if record["solution"] != NOTHING]
+    draws, found = random.Random(seed), []
+    for number in range(round(len(records) * share / (1 - share))):
+        place = draws.choice(records)
+        meta = place["meta"]
+        others = [
+            record["meta"]["query_text"] for record in answered
+            if record["meta"]["lang"] == meta["lang"]
+            and not asked[meta["base_dialogue_id"]] & {
+                (key, record["meta"][key]) for key in keys if record["meta"].get(key)
+            }
+        ]  # fmt: skip
+        query = draws.choice(others)
+        said = {
+            "user": lambda text, query=query: _QUERY.sub(
+                lambda marks: marks[1] + query + marks[2], text, 1
+            ),
+            "assistant": lambda text: NOTHING,
+        }
+        messages = [
+            {**message, "content": said.get(message["role"], str)(message["content"])}
+            for message in place["messages"]
+        ]
+        found.append({
+            **place,
+            "dialogue_id": f"{place['dialogue_id']}_absent{number}",
+            "messages": messages,
+            "solution": NOTHING,
+            "meta": {"base_dialogue_id": meta["base_dialogue_id"], "lang": meta["lang"], "query_text": query},
+        })  # fmt: skip
+    return found
 
 
 def write_data(out: Path, dialogues: Path, num_dialogues: int) -> None:
@@ -286,6 +346,8 @@ class Ablation:
         train = self.out / "data" / "train.jsonl"
         if ARMS[name].data == "train":
             return train
+        if ARMS[name].data == "absent":
+            return self.with_absent(train, self.out / "data" / "absent.jsonl")
         kept = self.out / "data" / f"kept-{seed}.jsonl"
         if not kept.is_file():
             said = (self.out / "logs" / f"grpo-paper-{seed}.log").read_text(encoding="utf-8")
@@ -295,6 +357,15 @@ class Ablation:
             lines = train.read_text(encoding="utf-8").splitlines(keepends=True)
             write_lines(kept, kept_lines(lines, Path(tables[-1])))
         return kept
+
+    def with_absent(self, train: Path, target: Path) -> Path:
+        """The training data and queries of other dialogues, made where they are not there."""
+        if not target.is_file():
+            lines = train.read_text(encoding="utf-8").splitlines(keepends=True)
+            added = absent_queries([json.loads(line) for line in lines])
+            more = [json.dumps(record, ensure_ascii=False) + "\n" for record in added]
+            write_lines(target, [*lines, *more])
+        return target
 
     def do(self, name: str, seed: int) -> dict[str, Any]:
         """The result of a seed and an arm, made where it is not there."""

@@ -61,6 +61,41 @@ def test_what_shares_a_source_with_the_held_out_is_not_trained_on(bench: ModuleT
     assert bench.divided(records, 1, num_held_out=2) == ([0, 2], [4, 5])
 
 
+def _asked(dialogue: str, query: str, source: str, concept: str | None = None) -> dict[str, Any]:
+    content = f"about<|query_start|>{query}<|query_end|>in {dialogue}"
+    answer = format_answer(Fragment.of([0], []))
+    return {
+        "dialogue_id": f"{dialogue}_q",
+        "messages": [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": content},
+            {"role": "assistant", "content": answer},
+        ],
+        "solution": answer,
+        "meta": {
+            "base_dialogue_id": dialogue, "lang": "en", "query_text": query,
+            "source_dialogue": source, "concept": concept,
+        },
+    }  # fmt: skip
+
+
+def test_an_absent_query_is_of_another_dialogue(bench: ModuleType) -> None:
+    records = [_asked("a", "tea", "s1", "drink"), _asked("b", "cats", "s2"), _asked("c", "cocoa", "s3", "drink")]  # fmt: skip
+    found = bench.absent_queries(records, share=0.9)
+    assert len(found) == 27
+    for record in found:
+        assert record["solution"] == bench.NOTHING == record["messages"][2]["content"]
+        query, place = record["meta"]["query_text"], record["meta"]["base_dialogue_id"]
+        # tea and cocoa are both drinks, so neither is asked of the other's dialogue
+        assert (place, query) in {("a", "cats"), ("b", "tea"), ("b", "cocoa"), ("c", "cats")}
+        assert record["messages"][1]["content"] == (
+            f"about<|query_start|>{query}<|query_end|>in {place}"
+        )
+    assert len({record["dialogue_id"] for record in found}) == 27
+    assert bench.absent_queries(records, share=0.9) == found
+    assert bench.absent_queries(records, share=0.9, seed=1) != found
+
+
 def test_the_kept_lines_are_those_of_the_table(bench: ModuleType, tmp_path: Path) -> None:
     table = tmp_path / "difficulty.csv"
     with table.open("w", encoding="utf-8", newline="") as file:
