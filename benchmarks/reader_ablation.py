@@ -45,6 +45,7 @@ from ffr.embedding.tagger import load_tagger
 from ffr.evaluation.bootstrap import (
     ALL,
     NUM_RESAMPLES,
+    Slice,
     draw_dialogues,
     percentile_interval,
     resample_figures,
@@ -62,6 +63,13 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 NAME = "reader_ablation"
 FIGURES = ("sample_utterance_f1", "sample_image_f1", "joint_f1")
+MEASURED: dict[str, tuple[Slice, str]] = {
+    "utterance_f1": (ALL, "sample_utterance_f1"),
+    "utterance_f1_where_answered": (("by_truth", "not empty"), "sample_utterance_f1"),
+    "image_f1": (ALL, "sample_image_f1"),
+    "joint_f1": (ALL, "joint_f1"),
+}
+"""Figures of the summary: of which queries, and the name that `ffr eval` has for them."""
 NUM_HELD_OUT = 60
 ABSENT_SHARE = 1 / 6
 NOTHING = format_answer(Fragment())
@@ -94,12 +102,12 @@ ALL_REWARDS = ("f1_weight=1", "format_weight=0.3", "rewards=reader_rewards:order
 ARMS = {
     "sft": Arm("reader", "SFT"),
     "sft-longer": Arm("reader", "SFT from random weights, as many steps as SFT and GRPO together"),
-    "sft-further": Arm("reader", "SFT, then SFT at GRPO's rate and steps", start="sft"),
     "grpo-f1": Arm("grpo", "GRPO, F1 reward alone", F1_ALONE, "sft"),
     "grpo-all": Arm("grpo", "GRPO, all rewards", ALL_REWARDS, "sft"),
     "grpo-paper": Arm("grpo", "GRPO, all rewards, the paper's curriculum", (*ALL_REWARDS, "curriculum=paper"), "sft"),
     "grpo-paced": Arm("grpo", "GRPO, all rewards, paced curriculum", (*ALL_REWARDS, "curriculum=paced"), "sft"),
     "grpo-kept": Arm("grpo", "GRPO, all rewards, what the paper's curriculum keeps, shuffled", ALL_REWARDS, "sft", "kept"),
+    "sft-further": Arm("reader", "SFT, then SFT at GRPO's rate and steps", start="sft"),
     "grpo-absent": Arm("grpo", "GRPO, F1 reward alone, one query in six of another dialogue", F1_ALONE, "sft", "absent"),
 }  # fmt: skip
 """In the order in which they are trained: what the paper's curriculum keeps is known after `grpo-paper`."""
@@ -447,12 +455,35 @@ def rows_of(examples: Sequence[Example], responses: Sequence[str]) -> ScoredRows
     return table.rows()
 
 
-def resampled(rows: ScoredRows, figure: str, num: int) -> npt.NDArray[np.float64]:
-    """(R,) a figure in every resample of the dialogues."""
-    found: npt.NDArray[np.float64] = resample_figures(rows, num_resamples=num)[ALL][
-        :, FIGURE_NAMES.index(figure)
-    ]
-    return found
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What one run answered.
+
+    Args:
+        points: Figure of `MEASURED` → its value.
+        drawn: Figure → (R,) in every resample of the dialogues, which are the same for all runs.
+        empties: Queries without an answer that were left unanswered, and others, wrongly.
+    """
+
+    points: dict[str, float]
+    drawn: dict[str, npt.NDArray[np.float64]]
+    empties: tuple[int, int]
+
+
+def answered(rows: ScoredRows, num: int = NUM_RESAMPLES) -> Answered:
+    """The figures of one run.
+
+    Args:
+        rows: Its scored answers.
+        num: Resamples.
+    """
+    found = resample_figures(rows, num_resamples=num)
+    points, drawn = {}, {}
+    for name, (part, figure) in MEASURED.items():
+        of_part = rows if part == ALL else rows.of(*part)
+        points[name] = of_part.all_scores()[figure]
+        drawn[name] = found[part][:, FIGURE_NAMES.index(figure)]
+    return Answered(points, drawn, empties(rows))
 
 
 def interval_over_seeds(
@@ -480,21 +511,18 @@ def interval_over_seeds(
 
 
 def difference(
-    first: Sequence[ScoredRows], second: Sequence[ScoredRows], figure: str, num: int = NUM_RESAMPLES
+    first: Mapping[int, Answered], second: Mapping[int, Answered], figure: str
 ) -> dict[str, Any]:
     """A figure of the first arm less that of the second, seed by seed and dialogue by dialogue.
 
     Args:
-        first: One a seed.
-        second: Likewise, of the same seeds on the same data.
-        figure: Of `FIGURE_NAMES`.
-        num: Resamples.
+        first: Seed → what was answered.
+        second: Likewise; the seeds that both have count.
+        figure: Of `MEASURED`.
     """
-    each = [
-        one.all_scores()[figure] - two.all_scores()[figure]
-        for one, two in zip(first, second, strict=True)
-    ]  # type: ignore[operator]
-    gaps = np.stack([resampled(one, figure, num) - resampled(two, figure, num) for one, two in zip(first, second, strict=True)])  # fmt: skip
+    seeds = sorted(first.keys() & second.keys())
+    each = [first[seed].points[figure] - second[seed].points[figure] for seed in seeds]
+    gaps = np.stack([first[seed].drawn[figure] - second[seed].drawn[figure] for seed in seeds])
     low, high = interval_over_seeds(gaps)
     return {
         "mean": round(statistics.fmean(each), 4),
@@ -502,6 +530,7 @@ def difference(
         "95_dialogues_alone": [
             round(end, 4) for end in interval_over_seeds(gaps, draw_seeds=False)
         ],
+        "seeds": seeds,
         "each_seed": [round(value, 4) for value in each],
         "beyond_error": not low <= 0 <= high,
     }
@@ -516,92 +545,107 @@ def empties(rows: ScoredRows) -> tuple[int, int]:
 
 def summary(
     examples: Sequence[Example],
-    results: Mapping[str, Sequence[Mapping[str, Any]]],
+    results: Mapping[str, Mapping[int, Mapping[str, Any]]],
     num: int = NUM_RESAMPLES,
 ) -> dict[str, Any]:
     """Figures of all arms and their paired differences.
 
     Args:
         examples: What was measured on.
-        results: Arm → the results of its seeds, in the same order for all.
+        results: Arm → seed → its result.
         num: Resamples.
     """
-    rows = {name: [rows_of(examples, item["responses"]) for item in found] for name, found in results.items()}  # fmt: skip
+    runs = {
+        name: {
+            seed: answered(rows_of(examples, item["responses"]), num)
+            for seed, item in sorted(found.items())
+        }
+        for name, found in results.items()
+    }
     arms = {}
-    for name, its_rows in rows.items():
-        found: dict[str, Any] = {}
-        for figure in FIGURES:
-            each = [item.all_scores()[figure] for item in its_rows]
-            drawn = np.stack([resampled(item, figure, num) for item in its_rows])
+    for name, its_runs in runs.items():
+        found: dict[str, Any] = {"seeds": list(its_runs)}
+        for figure in MEASURED:
+            each = [run.points[figure] for run in its_runs.values()]
+            drawn = np.stack([run.drawn[figure] for run in its_runs.values()])
             found[figure] = {
-                "mean": round(statistics.fmean(each), 4),  # type: ignore[type-var]
+                "mean": round(statistics.fmean(each), 4),
                 "95": [round(end, 4) for end in interval_over_seeds(drawn)],
-                "each_seed": [round(value, 4) for value in each],  # type: ignore[arg-type]
+                "each_seed": [round(value, 4) for value in each],
             }
-        left = [empties(item) for item in its_rows]
-        found["absent_left_unanswered"] = [pair[0] for pair in left]
-        found["wrongly_unanswered"] = [pair[1] for pair in left]
-        found["training"] = [item["training"] for item in results[name]]
-        found["seconds_with_start"] = [item["seconds_with_start"] for item in results[name]]
+        found["absent_left_unanswered"] = [run.empties[0] for run in its_runs.values()]
+        found["wrongly_unanswered"] = [run.empties[1] for run in its_runs.values()]
+        for key in ("training", "seconds_with_start"):
+            found[key] = [results[name][seed][key] for seed in its_runs]
         arms[name] = found
     return {
         "arms": arms,
         "differences": {
-            f"{first} - {second}": {figure: difference(rows[first], rows[second], figure, num) for figure in FIGURES}
+            f"{first} - {second}": {
+                figure: difference(runs[first], runs[second], figure) for figure in MEASURED
+            }
             for first, second in COMPARISONS
-            if first in rows and second in rows
+            if runs.get(first, {}).keys() & runs.get(second, {}).keys()
         },
-    }  # fmt: skip
+    }
 
 
 # -- table ----------------------------------------------------------------------------------------
 
 
+def percent(figure: Mapping[str, Any], form: str = ".1f") -> str:
+    """A figure and its interval in percent.
+
+    >>> percent({"mean": 0.02, "95": [-0.01, 0.05]}, "+.1f")
+    '+2.0 (-1.0 to +5.0)'
+    """
+    mean, low, high = (format(100 * value, form) for value in (figure["mean"], *figure["95"]))
+    return f"{mean} ({low} to {high})"
+
+
 def table(found: Mapping[str, Any]) -> str:
     """The summary as Markdown."""
-    num_absent, num_others = (
-        found["measured"]["absent"],
-        found["measured"]["queries"] - found["measured"]["absent"],
-    )
+    num_absent = found["measured"]["absent"]
+    num_others = found["measured"]["queries"] - num_absent
     lines = [
-        "| arm | utterance F1 (mean over queries) | image F1 | joint F1 | "
+        "Percent; in brackets 95 % intervals, dialogues and seeds drawn with replacement.",
+        "",
+        "| arm | seeds | utterance F1 | of it, queries with an answer | image F1 | joint F1 | "
         f"of {num_absent} absent queries left unanswered | of {num_others} others wrongly |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, arm in found["arms"].items():
-        cells = [
-            "{:.1f} ({:.1f} to {:.1f})".format(
-                *(100 * value for value in (arm[figure]["mean"], *arm[figure]["95"]))
-            )
-            for figure in FIGURES
-        ]
+        cells = [f"`{name}`: {ARMS[name].words}", ", ".join(map(str, arm["seeds"]))]
+        cells += [percent(arm[figure]) for figure in MEASURED]
         cells += [
             f"{statistics.fmean(arm[key]):.1f}"
             for key in ("absent_left_unanswered", "wrongly_unanswered")
         ]
-        lines.append(f"| {ARMS[name].words} | " + " | ".join(cells) + " |")
-    lines += ["", "| difference | utterance F1 | each seed | image F1 | joint F1 | utterances beyond the error |", "|---|---|---|---|---|---|"]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| difference | utterance F1 | each seed | of it, queries with an answer | image F1 | joint F1 |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, gaps in found["differences"].items():
-        cells = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value for value in (gaps[figure]["mean"], *gaps[figure]["95"]))) for figure in FIGURES]  # fmt: skip
-        each = ", ".join(f"{100 * value:+.1f}" for value in gaps[FIGURES[0]]["each_seed"])
-        said = "yes" if gaps[FIGURES[0]]["beyond_error"] else "no"
-        lines.append(f"| {name} | {cells[0]} | {each} | {cells[1]} | {cells[2]} | {said} |")
-    lines += ["", verdict(found["differences"])]
+        cells = [percent(gaps[figure], "+.1f") for figure in MEASURED]
+        each = ", ".join(f"{100 * value:+.1f}" for value in gaps["utterance_f1"]["each_seed"])
+        lines.append("| " + " | ".join([name, cells[0], each, *cells[1:]]) + " |")
+    for figure in MEASURED:
+        lines += ["", verdict(found["differences"], figure)]
     return "\n".join(lines) + "\n"
 
 
-def verdict(differences: Mapping[str, Any]) -> str:
-    """What is beyond the error and what is not, in a sentence each."""
+def verdict(differences: Mapping[str, Any], figure: str) -> str:
+    """Which differences of a figure are beyond the error, and which are not."""
     beyond = {
-        name: gaps[FIGURES[0]]
-        for name, gaps in differences.items()
-        if gaps[FIGURES[0]]["beyond_error"]
+        name: gaps[figure] for name, gaps in differences.items() if gaps[figure]["beyond_error"]
     }
-    others = [name for name in differences if name not in beyond]
     said = [f"{name} ({100 * gap['mean']:+.1f})" for name, gap in beyond.items()]
+    others = [name for name in differences if name not in beyond]
     return (
-        f"Utterance F1, beyond the error: {', '.join(said) or 'nothing'}. "
-        f"Not beyond it: {', '.join(others) or 'nothing'}."
+        f"{figure.replace('_', ' ').replace('f1', 'F1')}, beyond the error: "
+        f"{', '.join(said) or 'nothing'}. Not beyond it: {', '.join(others) or 'nothing'}."
     )
 
 
@@ -632,24 +676,21 @@ def main() -> None:
     write_data(out, ablation.dialogues, plan.dialogues)
     names = [name for name in ARMS if name in options.arms]
     done: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in names}
-    # seed by seed: a seed that is whole is a result
-    for seed in options.seeds:
-        for name in names:
+    # arm by arm, so that what is stopped has the first arms with all seeds
+    for name in names:
+        for seed in options.seeds:
             if options.summary_only and not ablation.result(name, seed).is_file():
                 continue
             done[name][seed] = ablation.do(name, seed)
             scores = done[name][seed]["scores"]
-            print(
-                f"{name} {seed}: " + ", ".join(f"{key} {scores[key]:.4f}" for key in FIGURES),
-                flush=True,
-            )
-    whole = [seed for seed in options.seeds if all(seed in found for found in done.values())]
-    if not whole:
-        raise SystemExit("no seed has all of these arms yet")
+            said = ", ".join(f"{key} {scores[key]:.4f}" for key in FIGURES)
+            print(f"{name} {seed}: {said}", flush=True)
+    done = {name: found for name, found in done.items() if found}
+    if not done:
+        raise SystemExit("no arm has a result yet")
     data = load_dataset(ablation.asked(), image_root=ablation.dialogues)
     train = load_dataset(out / "data" / "train.jsonl", image_root=ablation.dialogues)
     found = {
-        "seeds": whole,
         "plan": asdict(plan),
         "trained_on": {
             "queries": len(train),
@@ -665,8 +706,8 @@ def main() -> None:
             ),
             "fingerprint": data.fingerprint,
         },
-        **summary(data, {name: [done[name][seed] for seed in whole] for name in names}),
-        "settings": {name: done[name][whole[0]]["settings"] for name in names},
+        **summary(data, done),
+        "settings": {name: next(iter(found.values()))["settings"] for name, found in done.items()},
         "versions": versions(),
     }
     text = table(found)
