@@ -23,7 +23,6 @@ import random
 import re
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -116,7 +115,7 @@ COMPARISONS = (
     ("grpo-f1", "sft"), ("grpo-f1", "sft-longer"), ("grpo-f1", "sft-further"),
     ("grpo-all", "sft"), ("grpo-all", "sft-longer"), ("grpo-all", "sft-further"), ("grpo-all", "grpo-f1"),
     ("grpo-paper", "sft"), ("grpo-paper", "sft-longer"), ("grpo-paper", "grpo-all"), ("grpo-paper", "grpo-kept"),
-    ("grpo-paced", "sft-longer"), ("grpo-paced", "grpo-all"), ("grpo-kept", "grpo-all"),
+    ("grpo-paced", "sft-longer"), ("grpo-paced", "grpo-all"), ("grpo-paced", "sft"), ("grpo-kept", "sft"), ("grpo-kept", "sft-longer"), ("grpo-kept", "grpo-all"),
     ("sft-longer", "sft"), ("sft-further", "sft"),
     ("grpo-absent", "sft"), ("grpo-absent", "sft-longer"), ("grpo-absent", "sft-further"), ("grpo-absent", "grpo-f1"),
 )  # fmt: skip
@@ -383,9 +382,7 @@ class Ablation:
             if found["plan"] != asdict(self.plan):
                 raise SystemExit(f"{target} is of another plan; take another --out")
             return found
-        begun = time.perf_counter()
         self.train(name, seed)
-        seconds = time.perf_counter() - begun
         run, folder = self.folder(name, seed), self.out / "eval" / self.measure / f"{name}-{seed}"
         words = [
             "--model",
@@ -407,7 +404,6 @@ class Ablation:
             "data": measured.results.data,
             "responses": list(measured.responses),
             "training": training_figures(read_metrics(run / "metrics.csv")),
-            "seconds_with_start": round(seconds, 1),
             "settings": {
                 key: value for key, value in settings.items()
                 if key not in ("model", "dataset", "image_root", "encoder_cache_dir", "seed")
@@ -532,7 +528,8 @@ def difference(
         ],
         "seeds": seeds,
         "each_seed": [round(value, 4) for value in each],
-        "beyond_error": not low <= 0 <= high,
+        # one seed does not tell how trainings differ
+        "beyond_error": None if len(seeds) < 2 else not low <= 0 <= high,
     }
 
 
@@ -575,8 +572,7 @@ def summary(
             }
         found["absent_left_unanswered"] = [run.empties[0] for run in its_runs.values()]
         found["wrongly_unanswered"] = [run.empties[1] for run in its_runs.values()]
-        for key in ("training", "seconds_with_start"):
-            found[key] = [results[name][seed][key] for seed in its_runs]
+        found["training"] = [results[name][seed]["training"] for seed in its_runs]
         arms[name] = found
     return {
         "arms": arms,
@@ -642,10 +638,12 @@ def verdict(differences: Mapping[str, Any], figure: str) -> str:
         name: gaps[figure] for name, gaps in differences.items() if gaps[figure]["beyond_error"]
     }
     said = [f"{name} ({100 * gap['mean']:+.1f})" for name, gap in beyond.items()]
-    others = [name for name in differences if name not in beyond]
+    single = [name for name, gaps in differences.items() if gaps[figure]["beyond_error"] is None]
+    others = [name for name in differences if name not in beyond and name not in single]
     return (
         f"{figure.replace('_', ' ').replace('f1', 'F1')}, beyond the error: "
         f"{', '.join(said) or 'nothing'}. Not beyond it: {', '.join(others) or 'nothing'}."
+        + (f" Of one seed, so not told: {', '.join(single)}." if single else "")
     )
 
 
