@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ffr.cli.chat_options import reading_options
 from ffr.cli.data_options import (
     PATH_TYPE,
     force_option,
@@ -20,11 +21,13 @@ from ffr.cli.data_options import (
     target_option,
     template_option,
 )
+from ffr.cli.model_options import with_options
 from ffr.cli.output import progress_bar, say, say_aside
 from ffr.errors import UsageError
 from ffr.text import counted
 
 if TYPE_CHECKING:
+    from ffr.data.chat_import import ChatChoices
     from ffr.data.dataset import ExampleDataset
     from ffr.dialogue import Example
     from ffr.progress import Progress
@@ -36,17 +39,26 @@ if TYPE_CHECKING:
 @click.option(
     "--as",
     "form",
-    type=click.Choice(["table"]),
-    help="What the files are.  [default: found by their content]",
+    metavar="FORM",
+    help="What the files are: table, or a form of chats.  [default: found by their content]",
 )
 @click.option(
     "--to",
     "target_form",
-    type=click.Choice(["raw", "ms-swift"]),
-    default="raw",
-    show_default=True,
-    help="The form to write.",
+    type=click.Choice(["raw", "ms-swift", "lines"]),
+    help="The form to write; lines: of chats, a table without queries.  [default: raw, or lines "
+    "of chats without --query]",
 )
+@click.option(
+    "--query",
+    "queries",
+    multiple=True,
+    metavar="TEXT",
+    help="Of chats: what is asked of each dialogue, or several.",
+)
+@click.option("--chat", "title", metavar="TITLE", help="Of chats: only this one.")
+@click.option("--redact", is_flag=True, help="Of chats: give people and numbers other names.")
+@with_options(*reading_options)
 @click.option(
     "--column",
     "columns",
@@ -65,7 +77,14 @@ def import_command(
     paths: tuple[Path, ...],
     target: Path,
     form: str | None,
-    target_form: str,
+    target_form: str | None,
+    queries: tuple[str, ...],
+    title: str | None,
+    redact: bool,
+    me: str | None,
+    date_order: str | None,
+    pause_hours: float,
+    max_messages: int,
     columns: tuple[str, ...],
     encoding: str | None,
     image_root: Path | None,
@@ -73,21 +92,43 @@ def import_command(
     query_position: str,
     force: bool,
 ) -> None:
-    """Bring tables of one's own in: PATH... becomes a data file, which is checked.
+    """Bring tables or chats of one's own in: PATH... becomes a data file, which is checked.
 
     PATH... are a table of lines (dialogue_id, speaker, text, picture) and one of queries
     (dialogue_id, query, utterance_ids, image_ids), as CSV, .jsonl or Parquet.
 
     Or one table whose rows are whole records.
+
+    Or chats as apps export them, files, folders or zip archives: with --query a data file that asks
+    each dialogue; without, a table of lines, to be brought in again beside one of queries.
     """
+    from ffr.data.chat_import import ChatChoices, is_chat
     from ffr.data.check import check_file
     from ffr.data.importing import ImportChoices, import_files
 
     refuse_existing(target, force)
+    if form != "table" and all(is_chat(path, form) for path in paths):
+        from ffr.chats.cutting import Cutting
+        from ffr.chats.stream import ReadChoices
+
+        said = ChatChoices(
+            form,
+            ReadChoices(date_order, me),
+            Cutting(pause_hours, max_messages),
+            title,
+            redact,
+            target.parent / f"{target.name.partition('.')[0]}-media",
+        )
+        _import_chats(paths, target, said, queries, target_form, template, query_position)
+        return
+    if queries or title is not None or redact or target_form == "lines":
+        raise UsageError(
+            "--query, --chat, --redact and --to lines are for chats, and these files are none"
+        )
     root = paths[0].parent if image_root is None else image_root
     choices = ImportChoices(_column_names(columns), encoding, root)
     imported = import_files(paths, form=form, choices=choices)
-    count = _write(target, imported.examples, target_form, template, query_position, False)
+    count = _write(target, imported.examples, target_form or "raw", template, query_position, False)
     for note in imported.notes:
         say(note)
     say(f"{target}: {counted(count, 'record')}, {counted(len(imported.examples), 'query')}")
@@ -97,6 +138,42 @@ def import_command(
     print_report(report, with_all=False)
     if not report.is_good:
         context.exit(1)
+
+
+def _import_chats(
+    paths: Sequence[Path],
+    target: Path,
+    said: ChatChoices,
+    queries: Sequence[str],
+    target_form: str | None,
+    template: str,
+    query_position: str,
+) -> None:
+    """Writes the dialogues of chats and says what was read."""
+    from ffr.data.chat_import import asked_examples, cut_chats, line_rows
+    from ffr.files import write_records
+
+    if target_form not in (None, "lines") and not queries:
+        raise UsageError(
+            f"--to {target_form} asks something of each dialogue; give --query TEXT, or --to lines "
+            "for a table of lines to which you add one of queries"
+        )
+    chats = [cut for path in paths for cut in cut_chats(path, said)]
+    num_dialogues = sum(len(cut.dialogues) for cut in chats)
+    if queries and target_form != "lines":
+        examples = [example for cut in chats for example in asked_examples(cut, queries)]
+        _write(target, examples, target_form or "raw", template, query_position, False)
+        rest = f"{counted(len(examples), 'query', 'queries')}"
+        onward = 'write true answers into it ("gt_turns"), then ffr eval --dataset'
+    else:
+        rest = counted(
+            write_records(target, (row for cut in chats for row in line_rows(cut))), "line"
+        )
+        onward = f'ffr retrieve "…" {" ".join(map(str, paths))}'
+    for cut in chats:
+        for note in cut.notes:
+            say(note)
+    say(f"{target}: {counted(num_dialogues, 'dialogue')}, {rest}; next: {onward}")
 
 
 def _column_names(given: Sequence[str]) -> dict[str, str]:

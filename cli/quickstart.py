@@ -203,6 +203,7 @@ def quickstart(
     for folder in folders:
         say(f"results and answers: {folder}")
     say("\nnext:")
+    say('  ffr retrieve "…" CHAT                       ask what your own app exported')
     say("  ffr eval --model reader --dataset YOUR_FILE.jsonl        the reader on your own chats")
     say("  ffr train reader --from reader --dataset YOUR_FILE.jsonl  and trained further on them")
     say(f"  ffr eval --model {second} --constrained   well-formed answers only")

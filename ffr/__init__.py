@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ffr.answer import parse
+    from ffr.chats.reading import read_chat
     from ffr.collator import Collator
+    from ffr.corpus.index import Index
     from ffr.data.catalog import load_dataset
     from ffr.report.measured import evaluate
     from ffr.retrieval.asking import load_model
@@ -23,13 +25,24 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Collator": "collator",
+    "Index": "corpus.index",
     "evaluate": "report.measured",
     "load_dataset": "data.catalog",
     "load_model": "retrieval.asking",
     "parse": "answer",
+    "read_chat": "chats.reading",
 }
 
-__all__ = ["Collator", "__version__", "evaluate", "load_dataset", "load_model", "parse"]
+__all__ = [
+    "Collator",
+    "Index",
+    "__version__",
+    "evaluate",
+    "load_dataset",
+    "load_model",
+    "parse",
+    "read_chat",
+]
 
 
 def __getattr__(name: str) -> Any:

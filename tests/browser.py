@@ -16,6 +16,7 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 TIMEOUT_SECONDS = 60
+_CODES = {"Escape": 27, "Enter": 13, "Tab": 9}
 
 
 def find_chromium() -> str:
@@ -89,16 +90,20 @@ class Page:
 
     def open(self, path: Path, fragment: str = "") -> None:
         """Opens a file and waits until it is loaded."""
+        self.open_address(path.resolve().as_uri(), fragment)
+
+    def open_address(self, address: str, fragment: str = "") -> None:
+        """Opens an address and waits until it is loaded."""
         self._call("Page.navigate", url="about:blank")
         self.faults.clear()
         self.requests.clear()
         self._is_loaded = False
-        self._call("Page.navigate", url=path.resolve().as_uri() + fragment)
+        self._call("Page.navigate", url=address + fragment)
         end = time.monotonic() + TIMEOUT_SECONDS
         while self("document.readyState") != "complete" or not self._is_loaded:
             assert time.monotonic() < end, "the page does not finish loading"
             time.sleep(0.05)
-        self.requests.remove(path.resolve().as_uri())
+        self.requests.remove(address)
 
     def __call__(self, expression: str) -> Any:
         """The value of an expression in the page."""
@@ -110,11 +115,21 @@ class Page:
 
     def press(self, key: str) -> None:
         """A key, such as `j` or `ArrowRight`, where the focus is."""
-        text = key if len(key) == 1 else ""
-        self._call(
-            "Input.dispatchKeyEvent", type="keyDown", key=key, **({"text": text} if text else {})
-        )
+        more: dict[str, Any] = {"text": key} if len(key) == 1 else {}
+        if key in _CODES:  # what the browser itself does with a key, it does by its number
+            more["windowsVirtualKeyCode"] = _CODES[key]
+        if key == "Enter":
+            more["text"] = "\r"
+        self._call("Input.dispatchKeyEvent", type="keyDown", key=key, **more)
         self._call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def wait_for(self, expression: str) -> Any:
+        """The value of an expression in the page, as soon as it is one that counts as true."""
+        end = time.monotonic() + TIMEOUT_SECONDS
+        while not (found := self(expression)):
+            assert time.monotonic() < end, f"never true: {expression}"
+            time.sleep(0.02)
+        return found
 
     def choose(self, selector: str, value: str) -> None:
         """Sets a field as a person would: its value, then the event."""

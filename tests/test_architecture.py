@@ -35,12 +35,14 @@ _DOORS = {
 MAY_IMPORT: dict[str, set[str]] = {
     "ffr": {
         "ffr.answer",
+        "ffr.chats.reading",
         "ffr.collator",
+        "ffr.corpus.index",
         "ffr.data.catalog",
         "ffr.report.measured",
         "ffr.retrieval.asking",
     },
-    "ffr.chats": {"ffr.errors", "ffr.text"},
+    "ffr.chats": {"ffr.dialogue", "ffr.errors", "ffr.text"},
     "ffr.collator": _DOORS | {"ffr.data.exchange", "ffr.models", "ffr.runs"},
     "ffr.errors": set(),
     "ffr.dialogue": {"ffr.notebook", "ffr.text"},
@@ -66,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.shipped": set(),
     "ffr.world": set(),
     "ffr.metrics": {"ffr.answer", "ffr.dialogue", "ffr.text"},
-    "ffr.data": _DOORS | {"ffr.files", "ffr.images", "ffr.notebook", "ffr.world"},
+    "ffr.data": _DOORS | {"ffr.chats", "ffr.files", "ffr.images", "ffr.notebook", "ffr.world"},
     "ffr.models": _DOORS | {"ffr.files", "ffr.images", "ffr.model_files", "ffr.shipped"},
     "ffr.embedding": _DOORS
     | {
@@ -103,6 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "ffr.retrieval": _DOORS
     | {
+        "ffr.chats",
         "ffr.data",
         "ffr.embedding",
         "ffr.encoders",
@@ -114,6 +117,21 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.runs",
         "ffr.settings",
     },
+    "ffr.corpus": _DOORS
+    | {
+        "ffr.chats",
+        "ffr.data.catalog",
+        "ffr.data.home",
+        "ffr.embedding",
+        "ffr.files",
+        "ffr.images",
+        "ffr.parts",
+        "ffr.reader",
+        "ffr.retrieval",
+        "ffr.runs",
+        "ffr.settings",
+    },
+    "ffr.page": _DOORS | {"ffr.chats", "ffr.corpus", "ffr.files", "ffr.images"},
     "ffr.evaluation": _DOORS
     | {
         "ffr.data",
@@ -180,6 +198,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.training.curriculum.order": {"ffr.errors", "ffr.dialogue"},
     "ffr.report": _DOORS
     | {
+        "ffr.chats",
+        "ffr.corpus",
         "ffr.data",
         "ffr.embedding",
         "ffr.evaluation",
@@ -463,7 +483,7 @@ def test_the_guard_sees_a_path_that_is_not_here() -> None:
 
 
 HELP_PAGES = [
-    [], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
+    [], ["retrieve"], ["serve"], ["index"], ["index", "list"], ["index", "forget"], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
     ["compare"], ["gate"], ["report"], ["show"], ["card"], ["push"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["runs"], ["runs", "list"], ["runs", "show"], ["runs", "clean"], ["data"],

@@ -22,7 +22,16 @@ from ffr.shipped.tiny import TINY_FOLDER
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "python.md"
-NAMES = ["Collator", "__version__", "evaluate", "load_dataset", "load_model", "parse"]
+NAMES = [
+    "Collator",
+    "Index",
+    "__version__",
+    "evaluate",
+    "load_dataset",
+    "load_model",
+    "parse",
+    "read_chat",
+]
 
 
 def fresh(code: str) -> Any:

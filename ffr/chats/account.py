@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ffr.text import counted, one_line
+from ffr.text import counted, described, one_line
+
+MAX_FAULTS = 50
+"""How many faults of an export are shown."""
 
 MAX_EXAMPLES = 3
 """How many lines that were not understood are shown."""
@@ -14,7 +17,7 @@ MAX_EXAMPLES = 3
 class Account:
     """Counts of lines or entries, kept while a chat is read.
 
-    Every line of a file, or entry of a list, is one of the first four.
+    Every line of a file, or entry of a list, is one of the first six.
 
     Args:
         num_messages: That begin a message of a person.
@@ -22,10 +25,14 @@ class Account:
         num_system: By which the app itself speaks.
         num_not_understood: That fit nothing known; they are not in the chat.
         num_blank: Without a character, outside messages.
+        num_heading: That tell of the chat itself: its title, its members, a day, a comment.
         examples: The first of those not understood: file and line, and what stands there.
+        num_damaged: Messages with a part that is not what it should be, and counts as not there.
+        damaged_examples: The first of those: file and line, the part and what stands there.
         num_undecodable: Lines with bytes that are no text in the file's encoding.
         decisions: What had to be decided to read it, such as the order of day and month.
         faults: What is wrong with the export beyond single lines.
+        num_more_faults: How many of those are counted alone.
 
     >>> account = Account()
     >>> account.not_understood("chat.txt", 4, "???")
@@ -38,10 +45,14 @@ class Account:
     num_system: int = 0
     num_not_understood: int = 0
     num_blank: int = 0
+    num_heading: int = 0
     examples: list[str] = field(default_factory=list)
+    num_damaged: int = 0
+    damaged_examples: list[str] = field(default_factory=list)
     num_undecodable: int = 0
     decisions: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    num_more_faults: int = 0
 
     @property
     def num_lines(self) -> int:
@@ -52,6 +63,7 @@ class Account:
             + self.num_system
             + self.num_not_understood
             + self.num_blank
+            + self.num_heading
         )
 
     def not_understood(self, file: str, line: int, said: object) -> None:
@@ -60,17 +72,35 @@ class Account:
         if len(self.examples) < MAX_EXAMPLES:
             self.examples.append(f"{file}:{line}: {one_line(said, 120)}")
 
+    def damaged(self, file: str, line: int, part: str, said: object) -> None:
+        """Counts a message with a part that is not what it should be, and keeps the first."""
+        self.num_damaged += 1
+        if len(self.damaged_examples) < MAX_EXAMPLES:
+            self.damaged_examples.append(f"{file}:{line}: {part} is {described(said)}")
+
     def fault(self, sentence: str) -> None:
-        """Notes a fault of the export, once."""
-        if sentence not in self.faults:
+        """Notes a fault of the export, once; of very many the first, and how many more."""
+        if len(self.faults) >= MAX_FAULTS:
+            self.num_more_faults += sentence not in self.faults
+        elif sentence not in self.faults:
             self.faults.append(sentence)
 
     def lines(self) -> list[str]:
         """What a reader of the chat must know, a line each; nothing where all was understood."""
         said = list(self.faults)
+        if self.num_more_faults:
+            said.append(
+                f"and {counted(self.num_more_faults, 'more fault', 'more faults')} like these"
+            )
         if self.num_not_understood:
             verb = counted(self.num_not_understood, "line is", "lines are")
             said.append(f"{verb} not understood, the first is {self.examples[0]}")
+        if self.num_damaged:
+            verb = counted(self.num_damaged, "message has", "messages have")
+            said.append(
+                f"{verb} a part that is not what it should be, the first is "
+                f"{self.damaged_examples[0]}"
+            )
         if self.num_undecodable:
             verb = counted(self.num_undecodable, "line has", "lines have")
             said.append(f"{verb} bytes that are no text; they show as \N{REPLACEMENT CHARACTER}")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, get_args
 
 from ffr.chats.account import Account
@@ -104,21 +105,17 @@ class Message:
 
     @property
     def key(self) -> str:
-        """Names the message by its content, so that a later export of the chat brings it once.
+        """Names the message, so that a later export of the chat brings it once.
 
-        The export's own name has part in it, reactions and edits have not.
+        By the export's own name where it has one, else by its content, of which reactions and edits
+        are no part.
 
         >>> Message("Ann", "hi").key == Message("Ann", "hi", line=7).key
         True
         """
-        content = [
-            self.id,
-            self.sender,
-            None if self.time is None else self.time.isoformat(),
-            self.kind,
-            self.text,
-            [[item.kind, item.name] for item in self.media],
-        ]
+        time = None if self.time is None else self.time.isoformat()
+        media = [[item.kind, item.name] for item in self.media]
+        content = ["id", self.id] if self.id else [self.sender, time, self.kind, self.text, media]
         said = json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
         return hashlib.sha256(said).hexdigest()[:32]
 
@@ -151,6 +148,7 @@ class Chat:
         messages: In the order of their times, as far as they have any.
         account: What became of every line of the file.
         id: The app's own name for the chat; "" where it has none.
+        folder: Where the files lie that `Media.file` names; None where they lie in an archive.
 
     >>> chat = Chat("line", "Trip", {"Ann": Person("Ann", "Ann")}, (Message("Ann", "hi"),))
     >>> len(chat), chat.name_of(chat.messages[0])
@@ -163,6 +161,7 @@ class Chat:
     messages: tuple[Message, ...]
     account: Account = field(default_factory=Account)
     id: str = ""
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.messages)

@@ -6,8 +6,11 @@ whole, and what one file may hold is bounded.
 
 from __future__ import annotations
 
+import copy
 import os
+import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,6 +27,9 @@ HEAD_BYTES = 1 << 20
 
 MAX_FILES = 2_000_000
 MAX_LINE_BYTES = 16 << 20
+_MAX_HEADS = 16
+_MAX_FOLDERS = 12
+_MAX_NAMESAKES = 1000
 _MAX_TEXT_BYTES = 16 << 30
 _MAX_MEDIA_BYTES = 512 << 20
 # text of chats packs 5 to 20 times; what packs more than this beyond a few MB is no chat
@@ -31,6 +37,14 @@ _MAX_RATIO = 300
 _MAX_FREE_BYTES = 64 << 20
 # UTF-16 is no app's default, and is read whole
 _MAX_WIDE_BYTES = 256 << 20
+_READ_ERRORS = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    RuntimeError,
+    NotImplementedError,
+    EOFError,
+)
 _TEXT_SUFFIXES = frozenset({".txt", ".json", ".jsonl", ".csv", ".js", ""})
 
 
@@ -94,6 +108,14 @@ class ExportFiles:
             name for name in self.names if PurePosixPath(name).suffix.lower() in _TEXT_SUFFIXES
         )
 
+    def only(self, names: tuple[str, ...]) -> ExportFiles:
+        """The same export with these of its files alone."""
+        part = copy.copy(self)
+        part.names = names
+        for kept in ("text_names", "_by_name"):
+            part.__dict__.pop(kept, None)
+        return part
+
     def where(self, name: str, line: int | None = None) -> str:
         """How a file, or a line of it, is named in a sentence."""
         place = str(self.path)
@@ -104,8 +126,10 @@ class ExportFiles:
         return place if line is None else f"{place}:{line}"
 
     def head(self, name: str) -> bytes:
-        """The first `HEAD_BYTES` of a file; kept."""
+        """The first `HEAD_BYTES` of a file; those of a few files are kept."""
         if name not in self._heads:
+            while len(self._heads) >= _MAX_HEADS:
+                del self._heads[next(iter(self._heads))]
             with self.open(name) as file:
                 self._heads[name] = file.read(HEAD_BYTES)
         return self._heads[name]
@@ -133,7 +157,7 @@ class ExportFiles:
             _refuse_bomb(member, where)
             with self._archive.open(member) as packed:
                 yield packed
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except _READ_ERRORS as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             hint = "unpack it with its password" if "password" in reason else "export it again"
             raise DataError(f"cannot be read ({reason}); {hint}", where=where) from error
@@ -144,31 +168,9 @@ class ExportFiles:
         UTF-8, or UTF-16 with its mark. Bytes that are no text are counted and shown as U+FFFD; a
         line of more than `MAX_LINE_BYTES` is cut off there, which is a fault of the account.
         """
-        encoding = "utf-8-sig"
-        if self.head(name)[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            encoding = "utf-16"
+        is_wide = self.head(name)[:2] in (b"\xff\xfe", b"\xfe\xff")
         with self.open(name) as file:
-            if encoding == "utf-16":
-                yield from _wide_lines(file, account)
-                return
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES):
-                number += 1
-                if not line.endswith(b"\n") and len(line) == MAX_LINE_BYTES:
-                    account.fault(
-                        f"{name}:{number} is longer than {MAX_LINE_BYTES >> 20} MB and is cut off "
-                        "there"
-                    )
-                    while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                        pass
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                try:
-                    text = line.decode("utf-8")
-                except UnicodeDecodeError:
-                    account.num_undecodable += 1
-                    text = line.decode("utf-8", "replace")
-                yield number, text.rstrip("\r\n")
+            yield from _wide_lines(file, account) if is_wide else _lines(file, name, account)
 
     @contextmanager
     def json(self, name: str, account: Account) -> Iterator[JsonPull]:
@@ -194,6 +196,13 @@ class ExportFiles:
         """Where an attachment lies on the disk; None where it lies in an archive."""
         return None if self._archive is not None else self._path_of(name)
 
+    @property
+    def media_folder(self) -> Path | None:
+        """The folder that names of files are relative to; None of an archive."""
+        if self._archive is not None:
+            return None
+        return self.path if self.path.is_dir() else self.path.parent
+
     def _path_of(self, name: str) -> Path:
         return self.path / name if self.path.is_dir() else self.path.parent / name
 
@@ -212,9 +221,7 @@ class ExportFiles:
             return None
         if self.is_archive or self.path.is_dir():
             return self._by_name.find(wanted, PurePosixPath(beside).parent.as_posix())
-        path = self.path.parent / wanted
-        is_inside = path.resolve().is_relative_to(self.path.parent.resolve())
-        return wanted if is_inside and path.is_file() else None
+        return _beside(self.path.parent, wanted)
 
     @cached_property
     def _by_name(self) -> _Names:
@@ -237,26 +244,50 @@ class _Names:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._known = frozenset(names)
-        self._by_lower = {name.lower(): name for name in self._known}
-        self._by_last: dict[str, str] = {}
-        twice: set[str] = set()
+        self._by_last: dict[str, list[str]] = {}
         for name in self._known:
-            last = PurePosixPath(name).name.lower()
-            twice |= {last} & self._by_last.keys()
-            self._by_last[last] = name
-        for last in twice:
-            del self._by_last[last]
+            self._by_last.setdefault(_folded(PurePosixPath(name).name), []).append(name)
 
     def find(self, wanted: str, folder: str) -> str | None:
-        """The file of this name: from this folder, from the root, or the only one called so."""
+        """The file of this name: from this folder, from the root, or the only one that fits.
+
+        One fits a path where the folders that both name are the same: an export may have been
+        put into a folder, and a part may have been taken out of it.
+        """
         places = [wanted] if folder == "." else [f"{folder}/{wanted}", wanted]
         for place in places:
             if place in self._known:
                 return place
-        for place in places:
-            if place.lower() in self._by_lower:
-                return self._by_lower[place.lower()]
-        return self._by_last.get(PurePosixPath(wanted).name.lower())
+        parts = PurePosixPath(_folded(wanted)).parts
+        found = []
+        for name in self._by_last.get(parts[-1], [])[:_MAX_NAMESAKES] if parts else ():
+            own = PurePosixPath(_folded(name)).parts
+            depth = min(len(own), len(parts))
+            if own[-depth:] == parts[-depth:]:
+                found.append(name)
+        beside = [name for name in found if name.startswith(f"{folder}/")]
+        for fitting in (found, beside):
+            if len(fitting) == 1:
+                return fitting[0]
+        return None
+
+
+def _folded(name: str) -> str:
+    """A name as it is compared: some systems write `ü` as two characters."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
+def _beside(folder: Path, wanted: str) -> str | None:
+    """The file of a path in a folder that may itself be part of that path."""
+    parts = PurePosixPath(wanted).parts[-_MAX_FOLDERS:]
+    for first in range(len(parts)):
+        path = folder.joinpath(*parts[first:])
+        try:
+            if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+                return path.relative_to(folder).as_posix()
+        except (OSError, ValueError):
+            return None  # no name that a file can have
+    return None
 
 
 def _walk(top: Path, refused: list[str]) -> Iterator[str]:
@@ -285,7 +316,7 @@ def _members(archive: zipfile.ZipFile, refused: list[str]) -> dict[str, zipfile.
         raise ValueError(f"it holds more than {counted(MAX_FILES, 'file')}")
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        name = info.filename.replace("\\", "/")
+        name = _member_name(info).replace("\\", "/")
         if info.is_dir() or name.startswith("__MACOSX/"):
             continue
         if _leads_out(name) or name in members:
@@ -293,6 +324,36 @@ def _members(archive: zipfile.ZipFile, refused: list[str]) -> dict[str, zipfile.
         else:
             members[name] = info
     return members
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member; many programs write UTF-8 and do not say so."""
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
+def _lines(file: IO[bytes], name: str, account: Account) -> Iterator[tuple[int, str]]:
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES):
+        number += 1
+        if not line.endswith(b"\n") and len(line) == MAX_LINE_BYTES:
+            account.fault(
+                f"{name}:{number} is longer than {MAX_LINE_BYTES >> 20} MB and is cut off there"
+            )
+            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            account.num_undecodable += 1
+            text = line.decode("utf-8", "replace")
+        yield number, text.rstrip("\r\n")
 
 
 def _wide_lines(file: IO[bytes], account: Account) -> Iterator[tuple[int, str]]:

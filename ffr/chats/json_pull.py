@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import codecs
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, Any
@@ -18,6 +20,10 @@ from ffr.text import one_line
 
 _CHUNK = 1 << 18
 _MAX_VALUE_CHARS = 256 << 20
+_NEAR_END = 64
+_MAX_DIGITS = 100
+_MAX_DEPTH = 6
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SPACE = " \t\r\n"
 # what may go on a number; "" is the end of the window
 _NUMBER = ("", *"0123456789.eE+-")
@@ -36,9 +42,11 @@ class JsonPull:
     Every member and element must be taken: by `value`, `skip`, `members` or `elements`.
 
     Args:
-        file: Bytes in UTF-8, with or without a mark.
+        file: Bytes in UTF-8, with or without a mark, or in UTF-16 with one.
         where: What the file is called in errors.
         account: Counts bytes that are no text.
+
+    `is_broken` is for who goes on after an error: from where it stands, nothing more can be read.
 
     Raises:
         DataError: where the text is no JSON, with line and what stands there; one that ends too
@@ -55,12 +63,16 @@ class JsonPull:
         self._file = file
         self._where = where
         self._account = account
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("strict")
-        self._json = json.JSONDecoder(parse_constant=_null)
+        self._encoding = ""
+        self._decoder: codecs.IncrementalDecoder | None = None
+        # raw line breaks in texts are no JSON, and some exports have them
+        self._json = json.JSONDecoder(parse_constant=_null, strict=False)
         self._text = ""
         self._at = 0
         self._lines_before = 0
         self._is_whole = False
+        self._is_bounded = False
+        self.is_broken = False
 
     @property
     def line(self) -> int:
@@ -107,8 +119,22 @@ class JsonPull:
             try:
                 found, end = self._json.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if self._is_whole:
-                    raise self._fault("a value", error.pos) from None
+                # a text that nothing closes goes on to the end; what is wrong far from the end of
+                # the window is wrong, whatever may follow
+                is_open = error.msg.startswith("Unterminated string")
+                is_near = is_open or len(self._text) - error.pos < _NEAR_END
+                if self._is_whole or not is_near:
+                    place = len(self._text) if is_open else error.pos
+                    raise self._fault("a value", place) from None
+            except ValueError:
+                if self._is_bounded:
+                    raise self._fault("a value") from None
+                self._is_bounded = True
+                # Python refuses numbers of thousands of digits; nothing means so many
+                self._json = json.JSONDecoder(
+                    parse_constant=_null, strict=False, parse_int=_bounded_int
+                )
+                continue
             except RecursionError:
                 raise DataError(
                     f"line {self.line} nests deeper than any chat; export it again",
@@ -160,17 +186,31 @@ class JsonPull:
                 "again",
                 where=self._where,
             )
-        data = self._file.read(max(_CHUNK, at_least))
+        try:
+            data = self._file.read(max(_CHUNK, at_least))
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            # whoever opened the file may be far away from who reads on
+            raise DataError(
+                f"cannot be read beyond line {self.line} ({one_line(error)}); export it again",
+                where=self._where,
+            ) from error
         self._is_whole = not data
         self._lines_before += self._text.count("\n", 0, self._at)
+        self._text = self._text[self._at :] + self._decoded(data)
+        self._at = 0
+
+    def _decoded(self, data: bytes) -> str:
+        if self._decoder is None:
+            self._encoding = "utf-16" if data[:2] in _WIDE_MARKS else "utf-8-sig"
+            self._decoder = codecs.getincrementaldecoder(self._encoding)("strict")
+        before = self._decoder.getstate()
         try:
-            new = self._decoder.decode(data, final=self._is_whole)
+            return self._decoder.decode(data, final=self._is_whole)
         except UnicodeDecodeError:
             self._account.num_undecodable += 1
-            self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            new = self._decoder.decode(data, final=self._is_whole)
-        self._text = self._text[self._at :] + new
-        self._at = 0
+            self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
+            self._decoder.setstate(before)
+            return self._decoder.decode(data, final=self._is_whole)
 
     def _fault(self, wanted: str, at: int | None = None) -> DataError:
         place = self._at if at is None else at
@@ -201,7 +241,8 @@ def outline(head: bytes) -> dict[str, Any] | None:
     """
     import io
 
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] not in (b"{", b"["):
+    start = head[2:8].replace(b"\0", b"") if head[:2] in _WIDE_MARKS else head
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] not in (b"{", b"["):
         return None
     pull = JsonPull(io.BytesIO(head), "", Account())
     found: dict[str, Any] = {}
@@ -215,22 +256,45 @@ def outline(head: bytes) -> dict[str, Any] | None:
     return found
 
 
-def _fill(pull: JsonPull, found: dict[str, Any]) -> None:
+def first_of(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """The first object of a list in an outline; an empty one where there is none.
+
+    >>> first_of({"messages": [{"id": 1}]}, "messages"), first_of({"messages": 3}, "messages")
+    ({'id': 1}, {})
+    """
+    values = record.get(name)
+    first = values[0] if isinstance(values, list) and values else None
+    return first if isinstance(first, dict) else {}
+
+
+def _fill(pull: JsonPull, found: dict[str, Any], depth: int = 0) -> None:
     """Takes an object's members into `found`, as far as they come."""
     for key in pull.members():
-        if pull.kind() != "[":
+        kind = pull.kind() if depth < _MAX_DEPTH else ""
+        if kind == "{":
+            found[key] = {}
+            _fill(pull, found[key], depth + 1)
+        elif kind == "[":
+            found[key] = []
+            _fill_list(pull, found[key], depth)
+        else:
             found[key] = pull.value()
-            continue
-        found[key] = []
-        for number in pull.elements():
-            if number == 0 and pull.kind() == "{":
-                element: dict[str, Any] = {}
-                found[key].append(element)
-                _fill(pull, element)
-            elif number == 0:
-                found[key].append(pull.value())
-            else:
-                pull.skip()
+
+
+def _fill_list(pull: JsonPull, found: list[Any], depth: int) -> None:
+    for number in pull.elements():
+        if number == 0 and pull.kind() == "{":
+            element: dict[str, Any] = {}
+            found.append(element)
+            _fill(pull, element, depth + 1)
+        elif number == 0:
+            found.append(pull.value())
+        else:
+            pull.skip()
+
+
+def _bounded_int(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MAX_DIGITS else None
 
 
 def _null(_: str) -> None:

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import collections
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ffr.chats import (
+    chatlab,
+    discord,
+    line,
+    memotrace,
+    messenger,
+    slack,
+    telegram,
+    weflow,
+    whatsapp,
+)
 from ffr.chats.chat import Chat
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.errors import DataError, UsageError
 from ffr.text import counted, one_line
 
-FORMATS: tuple[ChatFormat, ...] = ()
+FORMATS: tuple[ChatFormat, ...] = (
+    slack.FORMAT,
+    telegram.FORMAT,
+    messenger.FORMAT,
+    discord.FORMAT,
+    weflow.FORMAT,
+    memotrace.FORMAT,
+    chatlab.FORMAT,
+    whatsapp.FORMAT,
+    line.FORMAT,
+)
 """All forms; the first that finds a chat in an export is taken."""
 
 MAX_NAMED = 12
+# of a folder with more files than this, those that are left are not looked into
+_MAX_LEFT = 300
 
 
 def format_of(
@@ -57,14 +81,38 @@ def chat_streams(
     found = format_of(export, form)
     if found is None:
         what = "no chat" if form is None else f"no chat of the form {form}"
-        known = ", ".join(item.words for item in FORMATS)
-        raise DataError(f"holds {what} that can be read; known are {known}", where=str(path))
+        known = ", ".join(item.name for item in FORMATS)
+        pages = any(name.lower().endswith((".html", ".htm")) for name in export.names)
+        hint = "; export it again as JSON or text, not as web pages" if pages else ""
+        archives = sum(name.lower().endswith(".zip") for name in export.names)
+        if archives and not export.is_archive and len(export.names) > 1:
+            hint = f"; it holds {counted(archives, 'zip archive')}: name each by itself"
+        raise DataError(
+            f"holds {what} that can be read; known are the exports of {known} (docs/chats.md){hint}",
+            where=str(path),
+        )
     item, parts = found
+    faults = [*export.faults, *_others(export, item, parts)]
     for names in parts:
         for stream in item.read(export, names, choices or ReadChoices()):
-            for fault in export.faults:
+            stream.folder = export.media_folder
+            for fault in faults:
                 stream.account.fault(fault)
             yield stream
+
+
+def _others(
+    export: ExportFiles, form: ChatFormat, parts: Sequence[tuple[str, ...]]
+) -> Iterator[str]:
+    """A sentence where the files that are left hold chats of another form."""
+    taken = {name for names in parts for name in names}
+    left = tuple(name for name in export.text_names if name not in taken)
+    if not left or len(left) > _MAX_LEFT:
+        return
+    found = format_of(export.only(left))
+    if found is not None and found[0] is not form:
+        name = found[1][0][0]
+        yield f"{one_line(name, 80)} is {found[0].words}, and is left out; name it to read it"
 
 
 def read_chats(
@@ -100,14 +148,27 @@ def read_chat(
 
     Raises:
         DataError: where there is no chat in it, or several and none is named.
+
+    >>> import json, tempfile
+    >>> said = [{"id": 7, "type": "message", "date": "2023-05-12T18:02:00", "from": "Ann",
+    ...          "from_id": "user1", "text": "shall we fly to Lisbon?"}]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "result.json")
+    ...     _ = path.write_text(json.dumps({"name": "Trip", "type": "personal_chat", "id": 1,
+    ...                                     "messages": said}))
+    ...     chat = read_chat(path)
+    >>> chat.summary, chat.messages[0].text
+    ('1 message, 0 pictures, 1 person, 12 May 2023', 'shall we fly to Lisbon?')
     """
     titles: list[str] = []
     found: Chat | None = None
     for stream in chat_streams(path, form=form, choices=choices):
         titles.append(stream.title or stream.id)
-        if chat is None and len(titles) > 1:
-            continue
-        if chat is None or chat in (stream.title, stream.id):
+        is_meant = len(titles) == 1 if chat is None else chat in (stream.title, stream.id)
+        if not is_meant:
+            # a stream is read to its end before the next one begins
+            collections.deque(stream.messages, maxlen=0)
+        else:
             if chat is not None and found is not None:
                 raise DataError(
                     f"holds more than one chat called {one_line(chat, 60)}; name its id",

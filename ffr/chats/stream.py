@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 
 from ffr.chats.account import Account
 from ffr.chats.chat import Chat, Message, Person, seconds_of
 from ffr.chats.export_files import ExportFiles
+
+MAX_NAMES = 32
+"""How many further names of a person are kept; a bot may have one a message."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,14 @@ class ReadChoices:
     date_order: str | None = None
     me: str | None = None
 
+    def is_me(self, *names: str) -> bool:
+        """Whether one of the names or keys of a person is the owner's.
+
+        >>> ReadChoices(me="Ann").is_me("7", "Ann"), ReadChoices().is_me("")
+        (True, False)
+        """
+        return bool(self.me) and self.me in names
+
 
 @dataclass
 class ChatStream:
@@ -35,6 +47,7 @@ class ChatStream:
         account: Filled as messages come.
         id: As in `Chat`.
         people: Filled as messages come, by key.
+        folder: As in `Chat`.
         messages: In the order of the file.
     """
 
@@ -43,6 +56,7 @@ class ChatStream:
     account: Account = field(default_factory=Account)
     id: str = ""
     people: dict[str, Person] = field(default_factory=dict)
+    folder: Path | None = None
     messages: Iterator[Message] = field(default_factory=lambda: iter(()))
 
     def person(self, key: str, name: str, *, is_me: bool = False) -> str:
@@ -55,7 +69,12 @@ class ChatStream:
         known = self.people.get(key)
         if known is None:
             self.people[key] = Person(key, name or key, is_me=is_me)
-        elif name and name != known.name and name not in known.other_names:
+        elif (
+            name
+            and name != known.name
+            and len(known.other_names) < MAX_NAMES
+            and name not in known.other_names
+        ):
             self.people[key] = replace(known, other_names=(*known.other_names, name))
         if is_me and known is not None and not known.is_me:
             self.people[key] = replace(self.people[key], is_me=True)

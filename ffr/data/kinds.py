@@ -2,7 +2,7 @@
 
 One table, `KINDS`, which `ffr data check` names files by and `ffr data import` finds readers by. A
 kind is known by the first bytes of the file, by the names in a zip archive, or by the keys of a
-JSON object; the first that fits is taken.
+JSON object; the first that fits is taken. Chats are those of `ffr/chats`, and known as they are there.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ffr.chats.reading import FORMATS
+from ffr.chats.recognising import form_of_archive, form_of_head, form_of_record
+from ffr.chats.stream import ChatFormat
 from ffr.data.keys import COLUMNS
 
 HEAD_BYTES = 1 << 16
 """How much of a file's beginning is looked at."""
 _MAX_CELLS = 1000
+_RECORDS = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{|\[\s*[{\]])")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -57,26 +61,6 @@ def _first_message(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return first if isinstance(first, dict) else {}
 
 
-def _is_telegram(record: Mapping[str, Any]) -> bool:
-    first = _first_message(record)
-    is_one = "date" in first and ("from" in first or "type" in first)
-    chats = record.get("chats")
-    return is_one or (isinstance(chats, dict) and isinstance(chats.get("list"), list))
-
-
-_DATE = r"\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}"
-# 12/31/23, 8:03 PM - …   [14/02/2024, 09:15:03] …   [2023. 12. 31. 오후 11:58:02] …
-_WHATSAPP = re.compile(
-    rf"^[\u200e\u200f]?(?:\[{_DATE}[.,]? [^\]\n]{{4,24}}\] |{_DATE},? [^\n]{{4,16}} - )",
-    re.MULTILINE,
-)
-
-
-def _is_whatsapp(head: bytes) -> bool:
-    text = head.removeprefix(_BOM).decode("utf-8", "replace").replace("\u202f", " ")
-    return _WHATSAPP.match(text) is not None
-
-
 def _is_web_page(head: bytes) -> bool:
     return head.lstrip(_BOM + b" \t\r\n")[:15].lower().startswith((b"<!doctype html", b"<html"))
 
@@ -99,63 +83,15 @@ def _is_row(record: Mapping[str, Any]) -> bool:
     )
 
 
-_AS_TABLE = (
-    "a data file holds dialogues with queries: write its messages and your queries as two tables, "
-    "and bring these in with `ffr data import`"
+_CHAT = (
+    "bring it in with `ffr data import FILE --out DATA.jsonl`, or ask it with "
+    '`ffr retrieve "…" FILE`'
 )
 _UNPACK = "unpack it and name the data file in it"
 _IMPORT = "bring it in with `ffr data import FILE… --out DATA.jsonl`"
-# what a chat is called, and the keys of its export or the names in its archive
+# chats are known by `ffr/chats` alone, all others by what stands beside them here
 KINDS: tuple[Kind, ...] = (
-    Kind(
-        "telegram",
-        'a chat export of Telegram (one object with "messages")',
-        _AS_TABLE,
-        by_object=_is_telegram,
-        by_names=lambda names: "result.json" in names,
-    ),
-    Kind(
-        "whatsapp",
-        "a chat export of WhatsApp",
-        _AS_TABLE,
-        by_head=_is_whatsapp,
-        by_names=lambda names: any(
-            name == "_chat.txt" or name.startswith("WhatsApp Chat") for name in names
-        ),
-    ),
-    Kind(
-        "slack",
-        "a chat export of Slack",
-        _AS_TABLE,
-        by_object=lambda record: record.keys() >= {"ts", "user", "text"},
-        by_names=lambda names: {"channels.json", "users.json"} <= names,
-    ),
-    Kind(
-        "messenger",
-        "a chat export of Messenger or Instagram",
-        _AS_TABLE,
-        by_object=lambda record: (
-            "participants" in record and "sender_name" in _first_message(record)
-        ),
-    ),
-    Kind(
-        "discord",
-        "a chat export of Discord",
-        _AS_TABLE,
-        by_object=lambda record: record.keys() >= {"guild", "channel", "messages"},
-    ),
-    Kind(
-        "weflow",
-        "a chat export of WeChat (WeFlow)",
-        _AS_TABLE,
-        by_object=lambda record: "session" in record and "senderUsername" in _first_message(record),
-    ),
-    Kind(
-        "memotrace",
-        "a chat export of WeChat (MemoTrace)",
-        _AS_TABLE,
-        by_head=_begins(b"localId,TalkerId,", _BOM + b"localId,TalkerId,"),
-    ),
+    *(Kind(form.name, form.words, _CHAT) for form in FORMATS),
     Kind(
         "excel",
         "an Excel workbook",
@@ -222,12 +158,23 @@ def kind_of_head(head: bytes, path: Path | None = None) -> Kind | None:
     """
     if head.startswith(b"PK\x03\x04"):
         names: Set[str] = frozenset()
-        with suppress(OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-            if path is not None:
-                with zipfile.ZipFile(path) as archive:
-                    names = frozenset(archive.namelist())
+        if path is not None:
+            chat = _of_chat(form_of_archive(path))
+            if chat is not None:
+                return chat
+            faults = (OSError, zipfile.BadZipFile, ValueError, NotImplementedError)
+            with suppress(*faults), zipfile.ZipFile(path) as archive:
+                names = frozenset(archive.namelist())
         return next(kind for kind in KINDS if kind.by_names(names))
-    return next((kind for kind in KINDS if kind.by_head(head)), None)
+    of_bytes = next((kind for kind in KINDS if kind.by_head(head)), None)
+    # records are told apart by their keys, once one is read whole
+    if _RECORDS.match(head) or (of_bytes is not None and of_bytes.name != "csv"):
+        return of_bytes
+    return _of_chat(form_of_head(head)) or of_bytes
+
+
+def _of_chat(form: ChatFormat | None) -> Kind | None:
+    return None if form is None else next(kind for kind in KINDS if kind.name == form.name)
 
 
 def kind_of_object(record: Mapping[str, Any]) -> Kind | None:
@@ -238,4 +185,5 @@ def kind_of_object(record: Mapping[str, Any]) -> Kind | None:
     """
     if {"dialogue", "response"} & record.keys() or "role" in _first_message(record):
         return None
-    return next((kind for kind in KINDS if kind.by_object(record)), None)
+    chat = _of_chat(form_of_record(dict(record)))
+    return chat or next((kind for kind in KINDS if kind.by_object(record)), None)

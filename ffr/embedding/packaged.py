@@ -108,12 +108,28 @@ def packaged_file(
     return file_path
 
 
+def laid_out_folder(name: str) -> Path | None:
+    """Where an encoder was laid out before; None where that was not done, or it needs none.
+
+    Nothing is checked and nothing is made: `packaged_folder` does both.
+    """
+    package = PACKAGED.get(name)
+    if package is None or package.place is not _converted:
+        return None
+    folder = _converted_folder(package.sha256)
+    return folder if (folder / "modules.json").is_file() else None
+
+
 def _beside(weights: Path, digest: str) -> Path:
     return weights.parent
 
 
+def _converted_folder(digest: str) -> Path:
+    return data_home().parent / "encoders" / f"e5-{digest[:16]}"
+
+
 def _converted(weights: Path, digest: str) -> Path:
-    folder = data_home().parent / "encoders" / f"e5-{digest[:16]}"
+    folder = _converted_folder(digest)
     if not (folder / "modules.json").is_file():
         _log.warning("e5: its weights are laid out once, in %s", folder)
         with replaced_folder(folder, keep_existing=True) as scratch:

@@ -154,6 +154,18 @@ def load_tagger() -> ImageTagger:
     return ImageTagger(network, listed, _WEIGHTS[2])
 
 
+def installed_tagger() -> str | None:
+    """Names the weights of the tagger, without loading it; None where a package is not installed."""
+    from importlib import metadata
+
+    try:
+        for distribution, _, _ in (_WEIGHTS, _NAMES):
+            metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+    return _WEIGHTS[2]
+
+
 class TaggerIfInstalled:
     """The image tagger where its packages are here; else no words, which the log says once.
 

@@ -69,6 +69,18 @@ def make_folder(folder: Path) -> None:
     os.makedirs(folder, exist_ok=True)
 
 
+def make_private_folder(folder: Path) -> None:
+    """Makes a folder that only its owner can enter, and those above it where they are missing."""
+    os.makedirs(folder.parent, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+
+
+def make_private_file(path: Path) -> None:
+    """Makes an empty file that only its owner can read; nothing where it is there."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
 def make_new_folder(folder: Path) -> bool:
     """Makes a folder; False where it is there already: of two processes one gets it."""
     try:

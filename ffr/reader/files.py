@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ffr.errors import ModelError
 from ffr.files import write_bytes, write_checksums, write_json
 from ffr.model_files import check_checksums, check_weights_finite
+from ffr.reader.gate import Gate
 from ffr.reader.likeness import Background
 from ffr.reader.network import NetworkShape, ReaderNetwork
 from ffr.reader.query import QueryMap
@@ -35,6 +36,7 @@ MAX_WEIGHTS_BYTES = 256 * 2**20
 """Weights beyond this are not opened: a reader has some megabytes."""
 
 _MAX_SETTINGS_BYTES = 2**16
+_GATE = ("weights", "mean", "deviation")
 
 
 def write_parts(
@@ -43,6 +45,7 @@ def write_parts(
     background: Background,
     settings: ReaderSettings,
     query_map: QueryMap | None,
+    gate: Gate | None,
 ) -> None:
     """Writes a reader's files into a folder that appears whole by other means.
 
@@ -51,7 +54,7 @@ def write_parts(
     weights = {
         name: value.contiguous() for name, value in nn.ModuleList(networks).state_dict().items()
     }
-    weights |= _halves(background, query_map)
+    weights |= _halves(background, query_map) | _whole(gate)
     write_bytes(folder / WEIGHTS_FILE, save(weights))
     write_json(folder / SETTINGS_FILE, {"form": FORM, **asdict(settings)})
     write_checksums(folder, [WEIGHTS_FILE, SETTINGS_FILE])
@@ -65,11 +68,17 @@ def _halves(background: Background, query_map: QueryMap | None) -> dict[str, Ten
     return {name: value.half().contiguous() for name, value in kept.items()}
 
 
+def _whole(gate: Gate | None) -> dict[str, Tensor]:
+    """A gate's numbers by their names in a file."""
+    return {} if gate is None else {f"gate.{name}": getattr(gate, name) for name in _GATE}
+
+
 def parts_digest(
     networks: Sequence[ReaderNetwork],
     background: Background,
     settings: ReaderSettings,
     query_map: QueryMap | None,
+    gate: Gate | None,
 ) -> str:
     """SHA-256 over all of a reader that decides what it says.
 
@@ -78,11 +87,13 @@ def parts_digest(
         background: As a file keeps it, in half precision.
         settings: Its settings; the notes decide nothing.
         query_map: What its query vectors go through; likewise in half precision.
+        gate: What weighs whether a query means nothing.
     """
     told = {**asdict(settings), "notes": None}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     weights = [value for network in networks for value in network.state_dict().values()]
-    for value in [*weights, *_halves(background, query_map).values()]:
+    kept = _halves(background, query_map) | _whole(gate)
+    for value in [*weights, *kept.values()]:
         digest.update(str((value.dtype, tuple(value.shape))).encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -90,8 +101,8 @@ def parts_digest(
 
 def read_parts(
     folder: Path,
-) -> tuple[list[ReaderNetwork], Background, ReaderSettings, QueryMap | None]:
-    """Networks, background, settings and query map of a reader's folder.
+) -> tuple[list[ReaderNetwork], Background, ReaderSettings, QueryMap | None, Gate | None]:
+    """Networks, background, settings, query map and gate of a reader's folder.
 
     Raises:
         ModelError: where files are missing, damaged, or hold anything else.
@@ -108,6 +119,9 @@ def read_parts(
             query_map = QueryMap(found.pop("query_map.matrix"), found.pop("query_map.mean"))
             if len(query_map.mean) != background.lines.shape[2]:
                 raise ValueError("its query map has another width than its background")
+        gate = None
+        if "gate.weights" in found:
+            gate = Gate(*(found.pop(f"gate.{name}") for name in _GATE))
         # of no memory, until the file's weights take their place
         with torch.device("meta"):
             networks = [ReaderNetwork(settings.shape) for _ in range(settings.num_networks)]
@@ -124,7 +138,7 @@ def read_parts(
             "its background holds NaN or infinite numbers; fetch it again", str(folder)
         )
     joined.eval()
-    return networks, background, settings, query_map
+    return networks, background, settings, query_map, gate
 
 
 def _read_settings(path: Path) -> ReaderSettings:

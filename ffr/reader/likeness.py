@@ -18,7 +18,16 @@ from torch.nn import functional
 from ffr.reader.units import Units
 
 NUM_FEATURES = 30
-NUM_SUMMARIES = 11
+NUM_SUMMARIES = 14
+
+SEEN_SUMMARIES = 11
+"""So many of the summaries, the first, go into the networks."""
+
+GATE_SUMMARIES = (0, 2, 6, 11, 12, 13)
+"""Those that the gate weighs."""
+
+Z_RAW, OWN, HAS_WORDS = 0, 10, 27
+"""Where these stand among a unit's numbers."""
 
 _LEAST = 1e-4
 # the share of the dialogue's own mean that is taken out of its vectors, beside the language's
@@ -78,7 +87,7 @@ class Likenesses:
 
     Args:
         features: (Q, N, F) float32.
-        summaries: (Q, H) float32: of the best units against the background.
+        summaries: (Q, H) float32: of the best units against the background and its queries.
         between: (N, N) float32: cosines between centred units; 0 without words.
     """
 
@@ -103,7 +112,7 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
     >>> units = Units(vectors[:3], flags, numbers, numbers + 9, numbers, numbers - numbers - 1, "e")
     >>> seen = likenesses(units, vectors[3:], Background(vectors[None], vectors[None]))
     >>> tuple(seen.features.shape), tuple(seen.summaries.shape), tuple(seen.between.shape)
-    ((2, 3, 30), (2, 11), (3, 3))
+    ((2, 3, 30), (2, 14), (3, 3))
     """
     check_queries(queries, width=units.vectors.shape[1])
     if background.lines.shape[2] != units.vectors.shape[1]:
@@ -231,10 +240,37 @@ def seen_of(
             _best(rare_lines, words),
             _best(rare_queries, words),
             (_best(_smooth(mutual, words, 1), words) - mutual_mean) / 2,
+            *_beside_strangers(raw, asked.T * words, words),
+            torch.log1p(count).expand(queries.shape[0], 1) / 4,
         ],
         dim=1,
     )
     return features, summaries, between
+
+
+def _beside_strangers(raw: Tensor, strange: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+    """(Q, 1) each: how far the best unit stands out, set against how far it does for strangers.
+
+    One unit of many always stands out. What counts is whether one does more than for the queries of
+    other dialogues, put to this one; of single units, and of three in a row.
+
+    Args:
+        raw: (Q, N) of the queries.
+        strange: (K, N) of the background's.
+        words: (N,).
+    """
+    count = words.sum().clamp(min=1.0)
+
+    def leads(values: Tensor) -> tuple[Tensor, Tensor]:
+        lead = (values - values.sum(1, keepdim=True) / count) * words
+        return _best(lead, words), _best(_smooth(lead, words, 1), words)
+
+    found, usual = leads(raw), leads(strange)
+    alone, together = (
+        (one - other.mean()) / (other.std() + _LEAST) / 3
+        for one, other in zip(found, usual, strict=True)
+    )
+    return alone, together
 
 
 def check_queries(queries: Tensor, *, width: int) -> None:

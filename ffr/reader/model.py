@@ -19,6 +19,7 @@ from ffr.errors import ModelError
 from ffr.files import replaced_folder
 from ffr.reader.decision import best_set
 from ffr.reader.files import parts_digest, read_parts, write_parts
+from ffr.reader.gate import Gate, evidence
 from ffr.reader.likeness import Background, check_queries, likenesses
 from ffr.reader.network import NetworkInputs, ReaderNetwork
 from ffr.reader.query import QueryMap, plain_words
@@ -58,6 +59,7 @@ class Reader:
         background: Lines and queries of other dialogues, of the same encoder.
         settings: The rest.
         query_map: What query vectors go through; None leaves them as they are.
+        gate: Weighs what tells that a query means nothing; None goes by the networks alone.
 
     Raises:
         ValueError: where the networks are not those that the settings say.
@@ -69,6 +71,7 @@ class Reader:
         background: Background,
         settings: ReaderSettings,
         query_map: QueryMap | None = None,
+        gate: Gate | None = None,
     ) -> None:
         if len(networks) != settings.num_networks or any(
             network.shape != settings.shape for network in networks
@@ -81,6 +84,7 @@ class Reader:
         self.background = background
         self.settings = settings
         self.query_map = query_map
+        self.gate = gate
 
     @classmethod
     def untrained(
@@ -106,7 +110,7 @@ class Reader:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over weights, background and settings: all that decides what it says."""
-        return parts_digest(self.networks, self.background, self.settings, self.query_map)
+        return parts_digest(*_parts(self))
 
     def units(
         self,
@@ -165,16 +169,20 @@ class Reader:
     def logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
         """Calibrated logits of units (B, N), on the condition that there is anything, and of nothing (B,).
 
-        The networks' mean, with gradient; of no meaning where `inputs.mask` is False.
+        The networks' mean, through the gate where there is one, with gradient; of no meaning where
+        `inputs.mask` is False.
 
         Args:
             inputs: A batch of B queries.
         """
         settings = self.settings
-        units, nothing = zip(*(network(inputs) for network in self.networks), strict=True)
+        each = zip(*(network(inputs) for network in self.networks), strict=True)
+        units, nothing = (torch.stack(rows).mean(0) for rows in each)
+        if self.gate is not None:
+            nothing = self.gate(evidence(inputs, units, nothing))
         return (
-            torch.stack(units).mean(0) * settings.scale + settings.shift,
-            torch.stack(nothing).mean(0) * settings.nothing_scale + settings.nothing_shift,
+            units * settings.scale + settings.shift,
+            nothing * settings.nothing_scale + settings.nothing_shift,
         )
 
     @torch.no_grad()
@@ -198,8 +206,8 @@ class Reader:
         if not len(units):
             empty = torch.zeros(0)
             return [ReaderPrediction(empty, 1.0, (), (), 1.0) for _ in range(len(queries))]
-        for network in self.networks:
-            network.eval()
+        for network in (item for item in self.networks if item.training):
+            network.eval()  # which costs as much as to look at a few lines
         probabilities = torch.zeros(len(queries), len(units))
         nothing = torch.ones(len(queries))
         stretches = _stretches(len(units), self.settings.stretch, self.settings.overlap)
@@ -233,7 +241,7 @@ class Reader:
             OSError: where it cannot be written.
         """
         with replaced_folder(Path(folder)) as scratch:
-            write_parts(scratch, self.networks, self.background, self.settings, self.query_map)
+            write_parts(scratch, *_parts(self))
 
     @classmethod
     def load(cls, folder: str | Path) -> Reader:
@@ -242,8 +250,14 @@ class Reader:
         Raises:
             ModelError: where files are missing, damaged, or hold anything else.
         """
-        networks, background, settings, query_map = read_parts(Path(folder))
-        return cls(networks, background, settings, query_map)
+        return cls(*read_parts(Path(folder)))
+
+
+def _parts(
+    reader: Reader,
+) -> tuple[list[ReaderNetwork], Background, ReaderSettings, QueryMap | None, Gate | None]:
+    """What a reader's folder holds."""
+    return reader.networks, reader.background, reader.settings, reader.query_map, reader.gate
 
 
 def _calibrated(reader: Reader, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ffr.reader.likeness import NUM_FEATURES, NUM_SUMMARIES
+from ffr.reader.likeness import NUM_FEATURES, SEEN_SUMMARIES
 
 MAX_DISTANCE = 32
 """Units further from each other than this are equally far to the attention."""
@@ -82,8 +82,8 @@ class NetworkInputs:
         Raises:
             ValueError: where there is no row.
 
-        >>> row = (torch.ones(2, 30), torch.ones(11), torch.eye(2), torch.tensor([0, 1]))
-        >>> long = (torch.ones(3, 30), torch.ones(11), torch.eye(3), torch.tensor([0, 1, 0]))
+        >>> row = (torch.ones(2, 30), torch.ones(14), torch.eye(2), torch.tensor([0, 1]))
+        >>> long = (torch.ones(3, 30), torch.ones(14), torch.eye(3), torch.tensor([0, 1, 0]))
         >>> NetworkInputs.padded([row, long]).mask.tolist()
         [[True, True, False], [True, True, True]]
         """
@@ -151,7 +151,7 @@ class ReaderNetwork(nn.Module):
         shape: Its sizes.
 
     >>> network = ReaderNetwork(NetworkShape(width=16, num_heads=2, num_layers=1))
-    >>> row = (torch.ones(2, 30), torch.ones(11), torch.eye(2), torch.tensor([0, 1]))
+    >>> row = (torch.ones(2, 30), torch.ones(14), torch.eye(2), torch.tensor([0, 1]))
     >>> units, nothing = network(NetworkInputs.padded([row, row, row]))
     >>> tuple(units.shape), tuple(nothing.shape)
     ((3, 2), (3,))
@@ -166,7 +166,7 @@ class ReaderNetwork(nn.Module):
         self.last = nn.LayerNorm(shape.width)
         self.unit = nn.Linear(shape.width, 1)
         self.nothing = nn.Sequential(
-            nn.Linear(2 * shape.width + NUM_SUMMARIES, shape.width),
+            nn.Linear(2 * shape.width + SEEN_SUMMARIES, shape.width),
             nn.GELU(),
             nn.Linear(shape.width, 1),
         )
@@ -186,5 +186,6 @@ class ReaderNetwork(nn.Module):
         share = mask.float() / mask.sum(1, keepdim=True).clamp(min=1)
         # the likely units, and all of them
         pooled = [(states * rows[..., None]).sum(1) for rows in (weight, share)]
-        nothing: Tensor = self.nothing(torch.cat([*pooled, inputs.summaries], dim=1))[:, 0]
+        seen = inputs.summaries[:, :SEEN_SUMMARIES]
+        nothing: Tensor = self.nothing(torch.cat([*pooled, seen], dim=1))[:, 0]
         return units, nothing

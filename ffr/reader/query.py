@@ -46,8 +46,11 @@ _TAILS_ZH = """
 的 那 这 一 几 些 个 段 处 条 部分 地方 时候 话题 主题 内容 消息 信息 句子 句 对话 聊天 记录 发言 片段
 上下文 图片 照片 图文 图 话 讨论 交流 有关 相关 意见 经过 过程 情况 展开 交换 一起 起 都 全 找 列 翻 挑
 出来 出 来 事情 文字 给我 看看 看 和 及 与 跟 为 是 在哪里 在哪儿 哪里 哪儿 什么 说了 说 讲了 讲 聊了 聊 谈 怎么 时
-了 过 吗 呢 吧 谁 人
+了 过 吗 呢 吧 谁 的人
 """
+_HALVES_ZH = frozenset("看找翻查搜聊谈说讲对有是过话图句来出起时全都")
+"""Of these, what also begins or ends a word of two characters: 看病, 电话, 地图."""
+
 _MARKS = r"[\s?!.,;:，。！？、：；\"'“”…]"
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
@@ -75,7 +78,7 @@ _MAX_CHARS = 60
 """A longer query is a sentence of its own, of which all counts."""
 
 _MAX_QUOTE_CHARS = 1000
-_LEAST_CHARS = {"en": 3, "zh": 2}
+_LEAST_CHARS = {"en": 2, "zh": 1}
 
 
 def plain_words(query: str) -> str:
@@ -86,6 +89,8 @@ def plain_words(query: str) -> str:
 
     >>> plain_words("find the messages about swimming"), plain_words("聊到滑雪的那一段")
     ('swimming', '滑雪')
+    >>> plain_words("关于看病的对话和图片"), plain_words("聊到药的那一段")
+    ('看病', '药')
     >>> plain_words("Who won?"), plain_words("Ann looks for a flat near the station.")
     ('won', 'Ann looks for a flat near the station')
     """
@@ -96,13 +101,26 @@ def plain_words(query: str) -> str:
         return text
     language = "zh" if 4 * len(_HAN.findall(text)) >= max(1, len(text)) else "en"
     head, tail = _RULES[language]
-    rest = text
-    while found := head.match(rest):
-        rest = rest[found.end() :]
-    while found := tail.search(rest):
-        rest = rest[: found.start()]
+    rest = _less(text, head, tail)
     rest = rest.strip()
     return rest if len(rest) >= _LEAST_CHARS[language] else text
+
+
+def _less(text: str, head: re.Pattern[str], tail: re.Pattern[str]) -> str:
+    """The text less what the patterns find at its ends, one word at a time.
+
+    Characters that may be half of a word go last, and not where one other would be left.
+    """
+    rest = text
+    while True:
+        ends = [(found, rest[found.end() :]) for found in [head.match(rest)] if found]
+        ends += [(found, rest[: found.start()]) for found in [tail.search(rest)] if found]
+        sure = [left for found, left in ends if found[0] not in _HALVES_ZH]
+        if not sure and len(rest) > 2:
+            sure = [left for _, left in ends]
+        if not sure:
+            return rest
+        rest = sure[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

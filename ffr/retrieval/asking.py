@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, overload
 
 from ffr.answer import read_response
+from ffr.chats.chat import Chat
+from ffr.chats.dialogues import dialogue_of_chat
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import DataError, UsageError
 from ffr.progress import Progress
@@ -164,8 +166,8 @@ class Model:
         dialogue, the dialogue goes through the model once for all of them.
 
         Args:
-            dialogue: A `Dialogue`; an `Example`, for its dialogue and its pictures' folder; or a
-                list of pairs (speaker, text) as `Dialogue.of` takes it.
+            dialogue: A `Dialogue`; a `Chat`, uncut; an `Example`, for its dialogue and its
+                pictures' folder; or a list of pairs (speaker, text) as `Dialogue.of` takes it.
             query: What is looked for; a list for several.
             image_root: Folder that the pictures' paths are relative to; None for the example's,
                 else the working folder.
@@ -258,6 +260,8 @@ def _examples_of(
     if isinstance(dialogue, Example):
         root = dialogue.image_root if root is None else root
         dialogue = dialogue.dialogue
+    if isinstance(dialogue, Chat):
+        dialogue = dialogue_of_chat(dialogue)
     if not isinstance(dialogue, Dialogue):
         dialogue = Dialogue.of(dialogue)
     return [Example(dialogue, query, image_root=root) for query in queries]

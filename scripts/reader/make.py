@@ -28,6 +28,7 @@ from vectors import VectorFolder
 from ffr.embedding import SentenceEncoder, load_encoder
 from ffr.embedding.tagger import load_tagger
 from ffr.files import replaced_file
+from ffr.reader.gate import Gate
 from ffr.reader.likeness import Background
 from ffr.reader.model import Reader
 from ffr.reader.network import NetworkShape, ReaderNetwork
@@ -40,11 +41,12 @@ MAX_TOKENS = 64
 
 BACKGROUND_LINES, BACKGROUND_QUERIES = 1500, 750
 BACKGROUND_KINDS = ("goal", "topic", "human")
-HELD_OUT_KINDS = {"goal": 4.0, "human": 4.0, "cross": 2.0, "topic": 1.0}
-"""What is asked of held-out pieces, for the calibration: as people ask."""
+HELD_OUT_KINDS = {"goal": 4.0, "human": 4.0, "cross": 2.0, "topic": 1.0, "concept": 3.0}
+"""What is asked of held-out pieces, for gate and calibration: as people ask."""
 
-NUM_HELD_OUT_QUERIES = 3000
-WRONGLY_EMPTY = 0.03
+NUM_HELD_OUT_QUERIES = 5000
+WRONGLY_EMPTY = 0.05
+GATE_RIDGE = 0.3
 
 RIDGE = 3.0
 """Of the query map, for about 11,000 wordings."""
@@ -222,6 +224,7 @@ def reader_of(
     calibration: Calibration,
     encoder: SentenceEncoder,
     query_map: QueryMap,
+    gate: Gate,
     notes: dict[str, Any],
 ) -> Reader:
     """The reader of these parts."""
@@ -235,18 +238,23 @@ def reader_of(
         **asdict(calibration),
         notes=notes,
     )
-    return Reader(networks, background, settings, query_map)
+    return Reader(networks, background, settings, query_map, gate)
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
+    """What is asked on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--epochs", type=int, default=TrainingPlan.epochs)
+    parser.add_argument("--epochs", type=int, default=TrainingPlan().epochs)
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = options().parse_args()
     torch.set_num_threads(arguments.threads)
     encoder = load_encoder("e5")
     assert isinstance(encoder, SentenceEncoder)
@@ -274,14 +282,15 @@ def main() -> None:
     ]
     other = maker_of(held_out, vectors, digest, kinds=HELD_OUT_KINDS, noise=0.0)
     rows = held_out_rows(other, background)
-    calibration = calibrate(networks, rows, wrongly_empty=WRONGLY_EMPTY)
+    calibration, gate = calibrate(networks, rows, wrongly_empty=WRONGLY_EMPTY, ridge=GATE_RIDGE)
     notes = {
         "data": data,
         "seeds": arguments.seeds,
         "plan": asdict(plan),
         "num_pieces": len(kept),
     }
-    reader_of(networks, background, calibration, encoder, query_map, notes).save(arguments.out)
+    made = reader_of(networks, background, calibration, encoder, query_map, gate, notes)
+    made.save(arguments.out)
     print(f"{arguments.out} is written")
 
 

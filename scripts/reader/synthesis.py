@@ -33,6 +33,9 @@ seldom do."""
 
 _NUM_NEAREST = 30
 
+SURE_FIT = 3.5
+"""Deviations above other pieces from which a piece surely is about a concept."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Concepts:
@@ -68,11 +71,14 @@ class Made:
         units: Its units.
         queries: (Q, D) float32.
         labels: (Q, N) bool; no unit where a query means nothing here.
+        is_sure: (Q,) bool, whether it is beyond doubt if a query means anything here. A concept
+            that fits a piece better than its neighbours may still not be what that is about.
     """
 
     units: Units
     queries: Tensor
     labels: Tensor
+    is_sure: Tensor
 
 
 class Maker:
@@ -117,6 +123,9 @@ class Maker:
             self.by_language[piece.language].append(number)
             if piece.source == "everyday":
                 self.own[piece.language].append(number)
+        self.concept_of = {
+            text: concept for concept, some in enumerate(concepts.queries) for text in some
+        }
         self.all_queries = [
             text for piece in pieces for some in piece.queries.values() for text in some
         ]
@@ -129,7 +138,7 @@ class Maker:
         rows = self._with_pictures(rng, chosen, order)
         units = self._units(rows)
         owner = torch.tensor([row[0] for row in rows])
-        asked: list[tuple[str, str, Tensor]] = []
+        asked: list[tuple[str, str, Tensor, bool]] = []
         for place, number in enumerate(chosen):
             for _ in range(2):
                 found = self._query_on(rng, chosen, place)
@@ -140,15 +149,17 @@ class Maker:
                         for other, piece in enumerate(chosen)
                         if number == piece or self._is_asked(piece, text)
                     ]
-                    asked.append((kind, text, torch.isin(owner, torch.tensor(same))))
+                    is_sure = kind != "concept" or self._is_about(number, text)
+                    asked.append((kind, text, torch.isin(owner, torch.tensor(same)), is_sure))
         for _ in range(sum(rng.random() < 0.4 for _ in range(len(chosen)))):
             text = self._absent(rng, chosen, language)
             if text is not None:
-                asked.append(("absent", text, torch.zeros(len(owner), dtype=torch.bool)))
+                asked.append(("absent", text, torch.zeros(len(owner), dtype=torch.bool), True))
         if not asked:
             return self.make(rng)
-        queries = torch.stack([self._vector(rng, kind, text) for kind, text, _ in asked])
-        return Made(units, queries, torch.stack([labels for *_, labels in asked]))
+        queries = torch.stack([self._vector(rng, kind, text) for kind, text, *_ in asked])
+        labels = torch.stack([labels for _, _, labels, _ in asked])
+        return Made(units, queries, labels, torch.tensor([is_sure for *_, is_sure in asked]))
 
     # -- which pieces, in which order --------------------------------------------------------------
 
@@ -191,12 +202,12 @@ class Maker:
         return rows
 
     def _picture(self, rng: random.Random, number: int) -> Tensor:
-        """The words of a picture: a class that fits, three times in four, among others."""
+        """The words of a picture: a class that fits, nine times in ten, among others."""
         vectors = self.shown.vectors
-        classes = [rng.randrange(len(vectors)) for _ in range(rng.choice((0, 0, 1, 2, 3)))]
+        classes = [rng.randrange(len(vectors)) for _ in range(rng.choice((0, 0, 1, 1, 2)))]
         nearest = self.shown.nearest[number]
-        if rng.random() < 0.75 or not classes:
-            classes.append(int(nearest[min(int(rng.expovariate(0.12)), len(nearest) - 1)]))
+        if rng.random() < 0.9 or not classes:
+            classes.append(int(nearest[min(int(rng.expovariate(0.2)), len(nearest) - 1)]))
         return functional.normalize(vectors[classes].mean(0), dim=-1)
 
     def _no_words(self) -> Tensor:
@@ -265,6 +276,10 @@ class Maker:
             if not any(self._is_asked(number, text) for number in chosen):
                 return text
         return None
+
+    def _is_about(self, number: int, text: str) -> bool:
+        """Whether a piece surely is about the concept that is asked for."""
+        return bool(self.concepts.fit[number, self.concept_of[text]] >= SURE_FIT)
 
     def _is_asked(self, number: int, text: str) -> bool:
         return any(text in some for some in self.pieces[number].queries.values())

@@ -18,11 +18,13 @@ from torch.nn import functional
 
 from ffr.progress import Say
 from ffr.reader.decision import fit_temperature
+from ffr.reader.gate import Gate, evidence, fit_gate
 from ffr.reader.likeness import Background, likenesses
 from ffr.reader.network import NetworkInputs, NetworkShape, ReaderNetwork
 
-Row = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""Features (n, F), summaries (H,), between (n, n), speakers (n,), labels (n,) of one query."""
+Row = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Of one query: features (n, F), summaries (H,), between (n, n), speakers (n,), labels (n,), and ()
+whether it is beyond doubt that it means something, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,14 @@ def rows_of(made: Made, background: Background) -> list[Row]:
     """One row a query of a dialogue."""
     seen = likenesses(made.units, made.queries, background)
     return [
-        (seen.features[q], seen.summaries[q], seen.between, made.units.speakers, made.labels[q])
+        (
+            seen.features[q],
+            seen.summaries[q],
+            seen.between,
+            made.units.speakers,
+            made.labels[q],
+            made.is_sure[q],
+        )
         for q in range(len(made.queries))
     ]
 
@@ -142,7 +151,10 @@ def _loss(network: ReaderNetwork, rows: list[Row], plan: TrainingPlan) -> Tensor
     chances = torch.sigmoid(units) * mask
     hits = (chances * labels).sum(1)
     soft_f1 = ((2 * hits + 1) / (chances.sum(1) + labels.sum(1) + 1) * weight).sum()
-    absent = functional.binary_cross_entropy_with_logits(nothing, 1 - is_there)
+    is_sure = torch.stack([row[5] for row in rows]).float()
+    absent = functional.binary_cross_entropy_with_logits(
+        nothing, 1 - is_there, weight=is_sure / is_sure.sum().clamp(min=1), reduction="sum"
+    )
     return cross_entropy + 1 - soft_f1 + plan.nothing_weight * absent
 
 
@@ -170,20 +182,20 @@ def _average(kept: ReaderNetwork, network: ReaderNetwork, share: float) -> None:
 
 
 @torch.no_grad()
-def logits_of(
+def outputs_of(
     networks: list[ReaderNetwork], rows: list[Row], batch_size: int = 64
 ) -> tuple[list[Tensor], Tensor]:
-    """Mean logits of units, (n,) a row, and of nothing, one a row."""
+    """Mean logits of units, (n,) a row, and the evidence on "nothing here", (rows, E)."""
     units: list[Tensor] = []
-    nothing: list[Tensor] = []
+    seen: list[Tensor] = []
     for start in range(0, len(rows), batch_size):
         some = rows[start : start + batch_size]
         inputs = NetworkInputs.padded([row[:4] for row in some])
         found = [network(inputs) for network in networks]
-        mean = torch.stack([one for one, _ in found]).mean(0)
+        mean, nothing = (torch.stack(each).mean(0) for each in zip(*found, strict=True))
         units += [mean[place, : len(row[0])] for place, row in enumerate(some)]
-        nothing.append(torch.stack([one for _, one in found]).mean(0))
-    return units, torch.cat(nothing)
+        seen.append(evidence(inputs, mean, nothing))
+    return units, torch.cat(seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,22 +210,26 @@ class Calibration:
 
 
 def calibrate(
-    networks: list[ReaderNetwork], rows: list[Row], *, wrongly_empty: float
-) -> Calibration:
-    """Fits the calibration on held-out dialogues.
+    networks: list[ReaderNetwork], rows: list[Row], *, wrongly_empty: float, ridge: float
+) -> tuple[Calibration, Gate]:
+    """Fits gate and calibration on held-out dialogues.
 
     Args:
         networks: Whose logits are averaged.
-        rows: Queries, those that mean nothing among them.
+        rows: Queries, those that mean nothing among them. Doubtful ones count for nothing.
         wrongly_empty: Share of the others that may be answered with nothing.
+        ridge: Penalty on the gate's weights.
     """
-    units, nothing = logits_of(networks, rows)
+    rows = [row for row in rows if bool(row[5])]
+    units, seen = outputs_of(networks, rows)
     is_nothing = torch.stack([~row[4].any() for row in rows])
     there = [place for place in range(len(rows)) if not is_nothing[place]]
     scale, shift = fit_temperature(
         torch.cat([units[place] for place in there]), torch.cat([rows[place][4] for place in there])
     )
+    gate = fit_gate(seen, is_nothing, ridge=ridge)
+    nothing = gate(seen)
     nothing_scale, nothing_shift = fit_temperature(nothing, is_nothing)
     chances = torch.sigmoid(nothing * nothing_scale + nothing_shift)
     nothing_from = float(chances[~is_nothing].quantile(1 - wrongly_empty))
-    return Calibration(scale, shift, nothing_scale, nothing_shift, nothing_from)
+    return Calibration(scale, shift, nothing_scale, nothing_shift, nothing_from), gate

@@ -119,3 +119,46 @@ def test_what_is_no_export_is_an_error_in_words(tmp_path: Path, content: bytes) 
     assert export.names == ("x.zip",)
     with pytest.raises(DataError, match="no-such-file: cannot be read"):
         ExportFiles(tmp_path / "no-such-file")
+
+
+def test_a_path_fits_where_the_folders_that_both_name_are_the_same(tmp_path: Path) -> None:
+    for name in ("inbox/ann/photos/1.jpg", "inbox/bo/photos/1.jpg", "inbox/bo/photos/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    export = ExportFiles(tmp_path)
+    found = {
+        named: export.find(named, "inbox/ann/message_1.json")
+        for named in (
+            "messages/inbox/bo/photos/1.jpg",
+            "photos/1.jpg",
+            "bo/photos/2.jpg",
+            "messages/inbox/ann/photos/2.jpg",
+            "files/1.jpg",
+        )
+    }
+    assert list(found.values()) == [
+        "inbox/bo/photos/1.jpg",
+        "inbox/ann/photos/1.jpg",
+        "inbox/bo/photos/2.jpg",
+        None,  # of another folder than is named
+        None,
+    ]
+    (tmp_path / "inbox" / "ann" / "message_1.json").write_text("{}")
+    alone = ExportFiles(tmp_path / "inbox" / "ann" / "message_1.json")
+    assert alone.find("messages/inbox/ann/photos/1.jpg") == "photos/1.jpg"
+    assert alone.find("messages/inbox/ann/photos/9.jpg") is None
+    assert alone.find("a" * 5000 + ".jpg") is None
+
+
+def test_names_in_an_archive_that_are_utf_8_and_do_not_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "e.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Zoë 你.txt", "hi")
+        archive.writestr("plain.txt", "hi")
+    data = path.read_bytes()
+    # bit 11 of the flags says UTF-8, once in front of the member and once in the directory
+    assert data.count(b"\x00\x08\x00\x00") >= 2
+    path.write_bytes(data.replace(b"\x14\x00\x00\x08\x00\x00", b"\x14\x00\x00\x00\x00\x00"))
+    export = ExportFiles(path)
+    assert export.names == ("Zoë 你.txt", "plain.txt")
+    assert list(export.lines("Zoë 你.txt", Account())) == [(1, "hi")]

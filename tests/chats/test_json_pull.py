@@ -66,7 +66,7 @@ def test_every_value_is_what_json_loads(value: Any, size: int, indent: int | Non
     ("text", "words"),
     [
         ('{"a": [1, 2', "f: ends in the middle, at line 1"),
-        ('{"a":\n "x', 'f: is no JSON at line 2: "x stands where a value should'),
+        ('{"a":\n "x', "f: ends in the middle, at line 2"),
         ("", "f: ends in the middle, at line 1"),
         ("{1: 2}", "f: is no JSON at line 1"),
         ('{"a" 1}', "stands where `:` should"),
@@ -87,8 +87,42 @@ def test_numbers_that_are_none_are_null_and_bytes_that_are_no_text_are_counted()
     assert account.num_undecodable == 1
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("size", [2, 3, 1000])
+def test_text_with_a_mark_of_its_encoding(encoding: str, size: int) -> None:
+    value = {"a": "é 你 😀", "b": [1]}
+    data = json.dumps(value, ensure_ascii=False).encode(encoding)
+    data = b"\xfe\xff" + data if encoding == "utf-16-be" else data
+    account = Account()
+    assert _taken(JsonPull(_Drops(data, size), "f", account)) == value  # type: ignore[arg-type]
+    assert (account.num_undecodable, outline(data)) == (0, value)
+
+
+def test_broken_bytes_cost_themselves_alone() -> None:
+    account = Account()
+    data = b'{"a": "\xc3\xa9\xff\xe4\xbd\xa0", "b": "\xc3\xa9"}'
+    for size in (1, 4, 100):
+        pull = JsonPull(_Drops(data, size), "f", account)  # type: ignore[arg-type]
+        assert _taken(pull) == {"a": "é\ufffd你", "b": "é"}
+    assert account.num_undecodable == 3
+
+
+def test_what_is_wrong_early_is_told_before_the_rest_is_read() -> None:
+    data = io.BytesIO(b'[{"a": 1}, {"a": x}, ' + b'{"a": 1}, ' * 1_000_000 + b"{}]")
+    with pytest.raises(DataError, match="is no JSON at line 1: x}, "):
+        _all(JsonPull(data, "f", Account()))
+    assert data.tell() < 1 << 20
+
+
+def test_numbers_that_are_too_long_are_null_and_the_rest_is_read() -> None:
+    data = b'{"a": ' + b"9" * 5000 + b', "b": 7, "c": "raw\nbreak"}'
+    assert _taken(JsonPull(io.BytesIO(data), "f", Account())) == {
+        "a": None, "b": 7, "c": "raw\nbreak",
+    }  # fmt: skip
+
+
 def test_the_outline_shows_what_the_beginning_holds() -> None:
-    assert outline(b'[{"a": {"b": [1, 2]}}, {"a": 3}]') == {"a": {"b": [1, 2]}}
+    assert outline(b'[{"a": {"b": [1, 2]}}, {"a": 3}]') == {"a": {"b": [1]}}
     assert outline(b'{"k": "v"}\n{"k": "w"}') == {"k": "v"}
     assert outline(b"[1, 2]") is None
     assert outline(b"[12/31/23] hello") is None

@@ -47,3 +47,5 @@ def test_the_key_of_a_message_is_its_content() -> None:
         Message("a", "hi", datetime(2024, 1, 1), id="1"),
     ]
     assert len({first.key, *(other.key for other in others)}) == 6
+    # what its app calls it does not change when its words do
+    assert Message("a", "hi", id="1").key == Message("a", "hi!", id="1", is_edited=True).key

@@ -164,7 +164,10 @@ def test_columns_that_others_call_otherwise_are_taken_and_told(tables: Path) -> 
 def test_what_is_no_table(tmp_path: Path, content: bytes, sentence: str) -> None:
     path = tmp_path / "a"
     path.write_bytes(content)
-    result = CliRunner().invoke(ffr, ["data", "import", str(path), "--out", str(tmp_path / "b")])
+    other = tmp_path / "b.csv"  # a chat alone would be read as one
+    other.write_text("dialogue_id,speaker,text\n")
+    out = str(tmp_path / "c.jsonl")
+    result = CliRunner().invoke(ffr, ["data", "import", str(path), str(other), "--out", out])
     assert result.exit_code in (1, 2)
     assert sentence in result.output
 

@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from ffr.chats.reading import FORMATS
 from ffr.data.check import check_file
 from ffr.data.dataset import open_dataset
 from ffr.data.forms.formats import read_record
@@ -37,11 +38,14 @@ MESSENGER = {
 SLACK = [{"type": "message", "user": "U1", "text": "hi", "ts": "1.0"}]
 
 
-def _zip(*names: str) -> bytes:
+def _zip(*names: str, **contents: object) -> bytes:
+    """An archive of files with nothing to read in them, and of some of text or JSON."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in names:
             archive.writestr(name, "x")
+        for name, content in contents.items():
+            archive.writestr(name, content if isinstance(content, str) else json.dumps(content))
     return packed.getvalue()
 
 
@@ -72,9 +76,26 @@ FILES: dict[str, tuple[bytes, str]] = {
     "WhatsApp, Android": (b"12/31/23, 8:03 PM - Ann: hi\n", "whatsapp"),
     "WhatsApp, iOS": ("\u200e[14/02/2024, 09:15:03] Ann: hi\n".encode(), "whatsapp"),
     "WhatsApp, Japan": ("[2023/12/31 23:55:40] 母: hi\n".encode(), "whatsapp"),
-    "zip of WhatsApp": (_zip("WhatsApp Chat with Ann.txt", "IMG-1.jpg"), "whatsapp"),
-    "zip of Slack": (_zip("channels.json", "users.json"), "slack"),
-    "zip of Telegram": (_zip("result.json", "photos/1.jpg"), "telegram"),
+    "LINE": (
+        b"[LINE] Chat history with Ann\nSaved on: 2024/01/15 10:30\n\n2024/01/15(Mon)\n"
+        b"10:00\tAnn\thi\n",
+        "line",
+    ),
+    "zip of WhatsApp": (
+        _zip("IMG-1.jpg", **{"WhatsApp Chat with Ann.txt": "12/31/23, 8:03 PM - Ann: hi\n"}),
+        "whatsapp",
+    ),
+    "zip of Slack": (
+        _zip("photo.jpg", **{"channels.json": [], "users.json": [], "home/2024-05-01.json": SLACK}),
+        "slack",
+    ),
+    "zip of Telegram": (_zip("photos/1.jpg", **{"result.json": TELEGRAM}), "telegram"),
+    "zip with a folder of Messenger": (
+        _zip(**{"messages/inbox/ann_1/message_1.json": MESSENGER}),
+        "messenger",
+    ),
+    "ChatLab": (json.dumps({"chatlab": {}, "messages": []}, indent=1).encode(), "chatlab"),
+    "ChatLab, in lines": (b'{"_type": "header", "meta": {}}\n{"_type": "message"}\n', "chatlab"),
     "workbook": (_zip("xl/workbook.xml"), "excel"),
     "zip": (_zip("a.jsonl"), "zip"),
     "damaged zip": (b"PK\x03\x04" + bytes(range(128, 250)), "zip"),
@@ -100,6 +121,22 @@ def test_a_foreign_file_is_named_once(tmp_path: Path, name: str) -> None:
         with pytest.raises(DataError) as caught:
             open_it(path)
         assert str(caught.value) == f"a.jsonl: is {wanted.words}; {wanted.remedy}"
+
+
+def test_a_chat_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(TELEGRAM), encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        check_file(path)
+    assert str(caught.value) == (
+        "result.json: is a chat export of Telegram; bring it in with `ffr data import FILE --out "
+        'DATA.jsonl`, or ask it with `ffr retrieve "…" FILE`'
+    )
+
+
+def test_every_form_of_chat_is_a_kind() -> None:
+    words = {kind.name: kind.words for kind in KINDS}
+    assert {form.name: form.words for form in FORMATS}.items() <= words.items()
 
 
 def test_what_is_packed_with_gzip_is_named_too(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ffr.dialogue import Dialogue, Image
 from ffr.embedding import load_encoder
 from ffr.exports.reader_head import plan_reader
 from ffr.exports.runtime import open_session
+from ffr.reader.gate import NUM_EVIDENCE, Gate
 from ffr.reader.model import Reader
 from ffr.reader.query import QueryMap, plain_words
 
@@ -27,13 +28,16 @@ def export(*words: object) -> Result:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a query map, as the one that ships may have."""
+    """With a query map and a gate, as the one that ships has."""
     folder = tmp_path_factory.mktemp("readers")
     encoder = build_sentence_encoder("bert", folder / "bert")
     made = Reader.load(build_reader(folder / "plain", encoder))
     width = made.background.lines.shape[2]
     matrix = torch.randn(width, width, generator=torch.manual_seed(2)) / 20
     made.query_map = QueryMap(matrix, torch.full((width,), 0.01))
+    draw = torch.manual_seed(3)
+    weights, mean = torch.randn(2, NUM_EVIDENCE, generator=draw)
+    made.gate = Gate(weights, mean / 4, torch.rand(NUM_EVIDENCE, generator=draw) + 0.5)
     made.save(folder / "mapped")
     return folder / "mapped"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 
 import pytest
@@ -117,3 +118,26 @@ def test_other_widths_are_refused(units: Units, background: Background) -> None:
     narrow = functional.normalize(torch.ones(1, 4, 8), dim=-1)
     with pytest.raises(ValueError, match="background is 8 wide"):
         likenesses(units, torch.ones(1, WIDTH), Background(narrow, narrow))
+
+
+def test_a_query_stands_out_beside_strangers(encoder: LetterEncoder) -> None:
+    """The 12th and 13th summary: how far the best unit leads, beside how far it does for strangers."""
+    vectors = torch.nn.functional.normalize(
+        torch.randn(30, WIDTH, generator=torch.manual_seed(4)), dim=-1
+    )
+    chat = Dialogue.of([("a", text) for text in ("one", "two", "three", "four")])
+    units = dataclasses.replace(units_of(chat, encoder), vectors=vectors[:4])
+    strangers = vectors[4:]
+    queries = torch.stack([vectors[1], strangers[3]])
+    found = likenesses(units, queries, Background(vectors[None], strangers[None])).summaries
+
+    def lead(query: torch.Tensor) -> float:
+        cosines = vectors[:4] @ query
+        return float(cosines.max() - cosines.mean())
+
+    usual = torch.tensor([lead(stranger) for stranger in strangers])
+    for place, query in enumerate(queries):
+        expected = (lead(query) - usual.mean()) / (usual.std() + 1e-4) / 3
+        assert float(found[place, 11]) == pytest.approx(float(expected), abs=1e-4)
+    assert found[0, 11] > 1 > found[1, 11]
+    assert found[:, 13].tolist() == pytest.approx([math.log(5) / 4] * 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import importlib.util
 import json
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+from ffr.shipped.reader import READER_FOLDER
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "reader"
 
 
@@ -22,7 +25,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "reader"
 def scripts() -> Iterator[dict[str, ModuleType]]:
     """The scripts as modules; they import each other by name, as scripts of one folder do."""
     found = {}
-    names = ("material", "synthesis", "train")
+    names = ("material", "synthesis", "train", "vectors", "make")
     before = {name: sys.modules.pop(name, None) for name in names}
     for name in names:
         spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
@@ -139,6 +142,42 @@ def test_made_dialogues_have_the_labels_of_their_pieces(scripts: dict[str, Modul
     assert all(number > 5 for number in kinds.values()), kinds
 
 
+def test_a_concept_that_hardly_fits_is_doubtful(scripts: dict[str, ModuleType]) -> None:
+    """Its lines are learned, but not that the query means something here."""
+    maker = _maker(scripts, noise=0.0, kinds={"concept": 1.0})
+    for fit, is_sure in ((scripts["synthesis"].SURE_FIT + 0.1, True), (2.0, False)):
+        maker.concepts.fit[:] = -1.0
+        maker.concepts.fit[3] = fit
+        asked = [maker.make(random.Random(seed)) for seed in range(60)]
+        there = [
+            bool(sure)
+            for made in asked
+            for labels, sure in zip(made.labels, made.is_sure, strict=True)
+            if bool(labels.any())
+        ]
+        assert len(there) > 5
+        assert set(there) == {is_sure}
+
+
+def test_doubtful_queries_teach_nothing_of_nothing(scripts: dict[str, ModuleType]) -> None:
+    from ffr.reader.likeness import Background
+    from ffr.reader.network import NetworkShape, ReaderNetwork
+
+    train = scripts["train"]
+    maker = _maker(scripts, noise=0.0)
+    vectors = torch.stack([maker.vectors[text] for text in sorted(maker.vectors)])
+    background = Background(vectors[None, :30], vectors[None, 30:60])
+    rows = train.rows_of(maker.make(random.Random(1)), background)
+    network = ReaderNetwork(NetworkShape(width=16, num_heads=2, num_layers=1)).eval()
+    plan = train.TrainingPlan(jitter=0.0)
+    doubtful = [(*row[:5], torch.tensor(False)) for row in rows]
+    train._loss(network, doubtful, plan).backward()
+    assert all(float(value.grad.abs().sum()) == 0 for value in network.nothing.parameters())
+    assert float(network.unit.weight.grad.abs().sum()) > 0
+    train._loss(network, rows, plan).backward()
+    assert float(network.nothing[0].weight.grad.abs().sum()) > 0
+
+
 def test_a_piece_that_fits_a_name_stands_out(scripts: dict[str, ModuleType]) -> None:
     material, synthesis = scripts["material"], scripts["synthesis"]
     pieces = [
@@ -170,10 +209,21 @@ def test_training_lowers_the_loss_and_is_seeded(scripts: dict[str, ModuleType]) 
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     rng = random.Random(5)
     held = [row for _ in range(40) for row in train.rows_of(maker.make(rng), background)]
-    found = train.calibrate([one], held, wrongly_empty=0.1)
+    held = [(*row[:5], row[5] & torch.tensor(rng.random() < 0.9)) for row in held]
+    found, gate = train.calibrate([one], held, wrongly_empty=0.1, ridge=0.1)
     assert found.scale > 0
     assert 0 < found.nothing_from < 1
-    _, nothing = train.logits_of([one], held)
-    chances = torch.sigmoid(nothing * found.nothing_scale + found.nothing_shift)
+    held = [row for row in held if bool(row[5])]  # doubtful ones count for nothing
+    _, seen = train.outputs_of([one], held)
+    chances = torch.sigmoid(gate(seen) * found.nothing_scale + found.nothing_shift)
     there = torch.stack([row[4].any() for row in held])
     assert float((chances[there] >= found.nothing_from).float().mean()) <= 0.12
+
+
+def test_bare_options_are_the_plan_of_the_weights_that_ship(scripts: dict[str, ModuleType]) -> None:
+    """What `reader.json` tells of them is what the script does when it is told nothing."""
+    asked = scripts["make"].options().parse_args(["--data", "d", "--cache", "c", "--out", "o"])
+    plan = scripts["train"].TrainingPlan(epochs=asked.epochs)
+    notes = json.loads((READER_FOLDER / "reader.json").read_text(encoding="utf-8"))["notes"]
+    assert dataclasses.asdict(plan) == notes["plan"]
+    assert asked.seeds == notes["seeds"]

@@ -34,6 +34,12 @@ from ffr.reader.query import QueryMap, fit_query_map, plain_words
         ('where somebody says "the oven is still on"', "the oven is still on"),
         ("“烤箱是不是还开着”这句话在哪", "烤箱是不是还开着"),
         ("火车", "火车"),
+        ("关于看病的对话和图片", "看病"),  # 看 also asks
+        ("聊到电话的地方", "电话"),
+        ("泳池里的男人。", "泳池里的男人"),
+        ("聊到药的那一段对话", "药"),
+        ("找一下我们聊到地图的消息", "地图"),
+        ("find messages about TV", "TV"),
         ("聊天", "聊天"),  # nothing would be left
         ("what is this about?", "what is this about?"),
         ("Où est-ce qu'on parle du chien ?", "Où est-ce qu'on parle du chien"),

@@ -137,7 +137,8 @@ class ReaderPolicy:
         self._train = train
         self._tagger = tagger
         # the reference of the divergence
-        self._start = Reader(copy.deepcopy(reader.networks), reader.background, reader.settings)
+        networks = copy.deepcopy(reader.networks)
+        self._start = Reader(networks, reader.background, reader.settings, gate=reader.gate)
 
     def free(self) -> None:
         self.model.requires_grad_(True)

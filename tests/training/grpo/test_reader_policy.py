@@ -22,6 +22,7 @@ from ffr.data.dataset import open_dataset
 from ffr.data.forms.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment, Image
 from ffr.models.decoding.loop import Generated
+from ffr.reader.gate import NUM_EVIDENCE, Gate
 from ffr.reader.likeness import Background
 from ffr.reader.model import Reader
 from ffr.reader.network import NetworkShape
@@ -34,7 +35,7 @@ SHORT = Dialogue.of([("a", "a cat"), ("b", "a dog")])
 EXAMPLES = [Example(LONG, "bus", Fragment((0,))), Example(SHORT, "cat", Fragment((0,)))]
 
 
-def a_policy(**settings: Any) -> ReaderPolicy:
+def a_policy(gate: Gate | None = None, **settings: Any) -> ReaderPolicy:
     rows = torch.randn(2, 1, 40, WIDTH, generator=torch.manual_seed(3))
     rows = torch.nn.functional.normalize(rows, dim=-1)
     shape = NetworkShape(width=16, num_heads=2, num_layers=1, dropout=0.5)
@@ -42,6 +43,7 @@ def a_policy(**settings: Any) -> ReaderPolicy:
     reader = Reader.untrained(
         encoder, Background(rows[0], rows[1]), shape=shape, num_networks=2, scale=2.0, shift=0.3
     )
+    reader.gate = gate
     data: Any = EXAMPLES
     table = UnitTable(reader, encoder, data)
     return ReaderPolicy(
@@ -133,8 +135,10 @@ def test_sampling_has_the_probabilities_that_scoring_gives() -> None:
             assert torch.allclose(row[: len(sampled)], sampled, atol=1e-5)
 
 
-def test_the_reference_stays_where_training_started() -> None:
-    policy = a_policy(batch_size=2)
+@pytest.mark.parametrize("has_gate", [False, True])
+def test_the_reference_stays_where_training_started(has_gate: bool) -> None:
+    row = torch.full((NUM_EVIDENCE,), 0.5)
+    policy = a_policy(Gate(row, row, row) if has_gate else None, batch_size=2)
     policy.free()
     prompts = [policy.encode(example, "") for example in EXAMPLES]
     answers = [Generated("", (1, 0, 1), (0.0,) * 3)] * 6

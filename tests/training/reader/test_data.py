@@ -61,7 +61,7 @@ def test_an_item_is_made_once_while_there_is_room(
     first = made.item(0)
     assert made.item(0) is first
     assert made.item(20) is made.item(20)
-    by_hand = (4 * 30 + 11 + 4 * 4) * 4 + 4 * 8 + 4
+    by_hand = (4 * 30 + 14 + 4 * 4) * 4 + 4 * 8 + 4
     assert first.num_bytes == by_hand
     monkeypatch.setattr(data_module, "MAX_KEPT_BYTES", 0)
     again = made.item(1)

@@ -1,0 +1,1 @@
+"""Many chats: kept, found in, and asked. See `ffr/corpus/archive.py`."""

@@ -1,0 +1,334 @@
+"""A chat that is read → the store: what is new is added, what changed is changed, once."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffr.chats.chat import Message
+from ffr.chats.cutting import Cutting
+from ffr.chats.dialogues import is_line, utterance_of
+from ffr.chats.stream import ChatStream
+from ffr.corpus.schema import whole
+from ffr.corpus.store import Store, stored_time
+from ffr.corpus.terms import terms_of
+from ffr.files import dump_json
+
+_BATCH = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What came of adding a chat.
+
+    Args:
+        chat: Its number in the store.
+        num_new: Messages that were not there.
+        num_changed: That were there with other words or pictures.
+        num_known: That were there as they are.
+    """
+
+    chat: int
+    num_new: int
+    num_changed: int
+    num_known: int
+
+
+def text_key(text: str) -> bytes:
+    """Names a text, by which its vector is found."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def line_text(message: Message) -> str:
+    """The words of a message as a line of a dialogue has them; "" where it is none."""
+    if not is_line(message):
+        return ""
+    return utterance_of(message, "", [item.file for item in message.media]).text.strip()
+
+
+def words_of(message: Message) -> str:
+    """The terms by which full text finds a message: its words, and its files' names."""
+    names = " ".join(item.name for item in message.media)
+    return " ".join(terms_of(f"{message.text} {names}"))
+
+
+def state_of(path: Path) -> str:
+    """What tells that an export has not changed: sizes and times of its files."""
+    if not path.is_dir():
+        status = path.stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+    seen = hashlib.sha256()
+    for found in sorted(path.rglob("*")):
+        if found.is_file():
+            status = found.stat()
+            seen.update(f"{found} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace"))
+    return seen.hexdigest()
+
+
+def add_chat(
+    store: Store,
+    stream: ChatStream,
+    source: Path,
+    cutting: Cutting,
+    *,
+    state: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Added:
+    """Reads a chat into the store, whole or not at all.
+
+    It is the chat that is there already where app and name are the same and at least one message
+    is; then only what is new or changed is written.
+
+    Args:
+        store: The store.
+        stream: The chat; it is read to its end.
+        source: The export that it comes from.
+        cutting: How it is cut into dialogues.
+        state: Of the export, see `state_of`.
+        progress: Is told the number of messages read, now and then.
+
+    Raises:
+        DataError: where the export is torn so that nothing of it can be used.
+    """
+    messages = iter(stream.messages)
+    first = list(itertools.islice(messages, _BATCH))
+    database = store.database
+    with whole(database):
+        chat = _chat_of(store, stream, first)
+        if chat is None:
+            chat = _new_chat(store, stream, cutting)
+        source_id = _source_of(store, chat, str(source.absolute()), state)
+        writing = _Writing(store, chat, source_id)
+        for number, message in enumerate(itertools.chain(first, messages), 1):
+            writing.take(message)
+            if number % _BATCH == 0:
+                writing.flush()
+                progress(number)
+        writing.flush()
+        for person in stream.people.values():
+            database.execute(
+                "INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?, ?)",
+                [
+                    chat,
+                    _clean(person.key),
+                    _clean(person.name),
+                    _clean(json.dumps(person.other_names, ensure_ascii=False)),
+                    person.is_me,
+                ],
+            )
+        database.execute(
+            "UPDATE chats SET title = ?, decisions = ?, num_not_understood = ? WHERE id = ?",
+            [
+                _clean(stream.title),
+                _clean(json.dumps(stream.account.decisions, ensure_ascii=False)),
+                stream.account.num_not_understood,
+                chat,
+            ],
+        )
+    store.recut(chat, cutting)
+    return Added(chat, writing.num_new, writing.num_changed, writing.num_known)
+
+
+class _Writing:
+    """Messages on their way into the database, a batch at a time."""
+
+    def __init__(self, store: Store, chat: int, source: int) -> None:
+        self._store = store
+        self._database = store.database
+        self._chat = chat
+        self._source = source
+        self._seen: Counter[bytes] = Counter()
+        self._known = {
+            (row["key"], row["twin"]): (row["id"], row["content"])
+            for row in store.rows(
+                "SELECT id, key, twin, content FROM messages WHERE chat = ?", [chat]
+            )
+        }
+        self._place = len(self._known)
+        (last,) = store.rows("SELECT ifnull(max(id), 0) AS id FROM messages")
+        self._next_id = last["id"] + 1
+        self._new: list[tuple[object, ...]] = []
+        self._words: list[tuple[int, str]] = []
+        self._attached: list[tuple[int, int, int, str]] = []
+        self.num_new = self.num_changed = self.num_known = 0
+
+    def take(self, message: Message) -> None:
+        key = bytes.fromhex(message.key)
+        twin = self._seen[key]
+        self._seen[key] += 1
+        row = _row(message)
+        known = self._known.get((key, twin))
+        if known is not None and known[1] == row.content:
+            self.num_known += 1
+            return
+        if known is not None:
+            self.num_changed += 1
+            id_ = known[0]
+            self._unlink(id_)
+            self._database.execute(
+                f"UPDATE messages SET source = ?, {', '.join(f'{name} = ?' for name in _COLUMNS)} "
+                "WHERE id = ?",
+                [self._source, *row.values, id_],
+            )
+        else:
+            self.num_new += 1
+            id_ = self._next_id
+            self._next_id += 1
+            self._new.append(
+                (id_, self._chat, self._source, key, twin, self._place, 0, *row.values)
+            )
+            self._place += 1
+        if words := words_of(message):
+            self._words.append((id_, words))
+        self._attached += [
+            (id_, number, self._source, item.file)
+            for number, item in enumerate(message.media)
+            if item.kind == "picture" and item.file is not None
+        ]
+
+    def _unlink(self, id_: int) -> None:
+        """Takes the words and pictures of a message that changed out of the database."""
+        forget_words(self._store, [id_])
+        self._database.execute("DELETE FROM attached WHERE message = ?", [id_])
+
+    def flush(self) -> None:
+        marks = ",".join("?" * (7 + len(_COLUMNS)))
+        self._database.executemany(
+            "INSERT INTO messages(id, chat, source, key, twin, place, dialogue, "
+            f"{', '.join(_COLUMNS)}) VALUES ({marks})",
+            self._new,
+        )
+        self._database.executemany("INSERT INTO words(rowid, terms) VALUES (?, ?)", self._words)
+        self._database.executemany(
+            "INSERT OR REPLACE INTO attached VALUES (?, ?, ?, ?)", self._attached
+        )
+        self._new, self._words, self._attached = [], [], []
+
+
+_COLUMNS = (
+    "sender",
+    "seconds",
+    "zone",
+    "kind",
+    "text",
+    "text_key",
+    "content",
+    "media",
+    "app_id",
+    "reply_to",
+    "reactions",
+    "forwarded_from",
+    "is_edited",
+    "is_deleted",
+    "line",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    values: Sequence[object]
+    content: bytes
+
+
+def _row(message: Message) -> _Row:
+    seconds, zone = stored_time(message.time)
+    media = json.dumps(
+        [[item.kind, item.name, item.file] for item in message.media], ensure_ascii=False
+    )
+    reactions = json.dumps(
+        [[item.sign, item.people, item.count] for item in message.reactions], ensure_ascii=False
+    )
+    said = [
+        message.text,
+        media,
+        reactions,
+        message.reply_to,
+        message.is_edited,
+        message.is_deleted,
+        message.kind,
+    ]
+    content = hashlib.sha256(dump_json(said, where="a message")).digest()[:16]
+    values = (
+        message.sender if message.sender is None else _clean(message.sender),
+        seconds,
+        zone,
+        message.kind,
+        _clean(message.text),
+        text_key(line_text(message)),
+        content,
+        _clean(media),
+        _clean(message.id),
+        _clean(message.reply_to),
+        _clean(reactions),
+        _clean(message.forwarded_from),
+        message.is_edited,
+        message.is_deleted,
+        message.line,
+    )
+    return _Row(values, content)
+
+
+def _clean(text: str) -> str:
+    """A text that a database takes: half of a surrogate pair is no character."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def forget_words(store: Store, ids: Sequence[int]) -> None:
+    """Takes messages out of the full text, which must be told the words that it is to forget."""
+    for line in _messages(store, ids):
+        if words := words_of(line[1]):
+            store.database.execute(
+                "INSERT INTO words(words, rowid, terms) VALUES ('delete', ?, ?)", [line[0], words]
+            )
+
+
+def _messages(store: Store, ids: Sequence[int]) -> Iterator[tuple[int, Message]]:
+    for id_ in ids:
+        yield id_, store.line(id_).message
+
+
+def _chat_of(store: Store, stream: ChatStream, first: Sequence[Message]) -> int | None:
+    """The chat of the store that this one is a later export of; None where it is new."""
+    name = "app_id" if stream.id else "title"
+    rows = store.rows(
+        f"SELECT id FROM chats WHERE app = ? AND {name} = ?",
+        [stream.app, _clean(stream.id or stream.title)],
+    )
+    for row in rows:
+        for message in first:
+            if store.rows(
+                "SELECT 1 FROM messages WHERE chat = ? AND key = ?",
+                [row["id"], bytes.fromhex(message.key)],
+            ):
+                return int(row["id"])
+    return None
+
+
+def _new_chat(store: Store, stream: ChatStream, cutting: Cutting) -> int:
+    found = store.database.execute(
+        "INSERT INTO chats(app, title, app_id, decisions, num_not_understood, pause_hours, "
+        "max_messages) VALUES (?, ?, ?, '[]', 0, ?, ?)",
+        [
+            stream.app,
+            _clean(stream.title),
+            _clean(stream.id),
+            cutting.pause_hours,
+            cutting.max_messages,
+        ],
+    )
+    return int(found.lastrowid or 0)
+
+
+def _source_of(store: Store, chat: int, path: str, state: str) -> int:
+    store.database.execute(
+        "INSERT INTO sources(chat, path, state) VALUES (?, ?, ?) "
+        "ON CONFLICT(chat, path) DO UPDATE SET state = excluded.state",
+        [chat, path, state],
+    )
+    (row,) = store.rows("SELECT id FROM sources WHERE chat = ? AND path = ?", [chat, path])
+    return int(row["id"])

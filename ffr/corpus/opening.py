@@ -1,0 +1,252 @@
+"""From what is named on a command line to an archive that can be asked.
+
+Exports are read where they changed, what is missing is made, and the model is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffr.chats.chat import Message
+from ffr.chats.cutting import Cutting
+from ffr.chats.export_files import ExportFiles
+from ffr.chats.reading import chat_streams, format_of
+from ffr.chats.stream import ChatStream, ReadChoices
+from ffr.corpus.adding import Added, add_chat, state_of
+from ffr.corpus.archive import Archive
+from ffr.corpus.indexing import Bar, index_store
+from ffr.corpus.pictures import StoredTagger
+from ffr.corpus.store import Store
+from ffr.corpus.vectors import StoredEncoder
+from ffr.embedding.interface import Encoder
+from ffr.errors import DataError
+from ffr.progress import Say
+from ffr.reader.model import Reader
+from ffr.retrieval.interface import Retriever
+from ffr.retrieval.reader import ReaderRetriever
+from ffr.runs import resolve_model
+from ffr.settings import AnswerConfig, kind_of
+from ffr.text import address_hint, counted, one_line
+
+DEFAULT_MODEL = "reader"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadExport:
+    """What came of reading an export into a store.
+
+    Args:
+        path: The export.
+        added: For each of its chats, what is new; nothing where the export has not changed.
+        chats: The numbers of its chats.
+    """
+
+    path: Path
+    added: tuple[Added, ...]
+    chats: tuple[int, ...]
+
+
+def read_export(
+    store: Store,
+    path: str | Path,
+    cutting: Cutting,
+    *,
+    form: str | None = None,
+    choices: ReadChoices | None = None,
+    say: Say,
+    bar: Bar,
+) -> ReadExport:
+    """Reads an export into a store, where it is not there as it is.
+
+    Args:
+        store: The store.
+        path: A chat export of any form, or an FFR data file, whose dialogues become chats.
+        cutting: How chats are cut into dialogues; those of a data file are not.
+        form: As in `chat_streams`.
+        choices: Likewise.
+        say: Gets the summary of each chat, and what was not understood.
+        bar: Shows how far it is.
+
+    Raises:
+        DataError: where there is no chat in it.
+        UsageError: where it must be read and another process writes.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise DataError(
+            f"is not there{address_hint(source)}; check the path", where=one_line(source)
+        )
+    state = state_of(source)
+    known = store.rows(
+        "SELECT chat, state FROM sources WHERE path = ? ORDER BY chat", [str(source.absolute())]
+    )
+    if known and all(row["state"] == state for row in known):
+        chats = tuple(row["chat"] for row in known)
+        changed = [
+            chat.id for chat in store.chats(chats) if chat.app != _DATA and chat.cutting != cutting
+        ]
+        if changed:
+            with store.writing():
+                for chat in changed:
+                    store.recut(chat, cutting)
+        return ReadExport(source, (), chats)
+    added: list[Added] = []
+    with store.writing(), bar(f"reading {one_line(source.name, 40)}", 0) as progress:
+        for stream in _streams(source, form, choices):
+            chosen = Cutting(0, 0) if stream.app == _DATA else cutting
+            done = add_chat(
+                store,
+                stream,
+                source,
+                chosen,
+                state=state,
+                progress=lambda number: progress(number, None),
+            )
+            added.append(done)
+            (kept,) = store.chats([done.chat])
+            say(_summary(kept.title, kept.summary, stream, done))
+            for line in stream.account.lines():
+                say(f"  {line}")
+    return ReadExport(source, tuple(added), tuple(item.chat for item in added))
+
+
+def _summary(title: str, summary: str, stream: ChatStream, done: Added) -> str:
+    said = ", ".join([f"{one_line(title, 60)}: {summary}", *stream.account.decisions])
+    if done.num_known or done.num_changed:
+        said += f"; {counted(done.num_new, 'new message')}"
+        if done.num_changed:
+            said += f", {done.num_changed:,} changed"
+    return said
+
+
+_DATA = "data"
+_PACKED = b"\x1f\x8b"
+
+
+def _streams(path: Path, form: str | None, choices: ReadChoices | None) -> Iterator[ChatStream]:
+    """The chats of an export, or the dialogues of a data file as such."""
+    if form is None and path.is_file():
+        export = ExportFiles(path)
+        head = b"" if export.is_archive else export.head(path.name)[:64]
+        begins = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if begins.startswith((b"{", b"[", _PACKED)) and format_of(export) is None:
+            yield from _data_streams(path)
+            return
+    yield from chat_streams(path, form=form, choices=choices)
+
+
+def _data_streams(path: Path) -> Iterator[ChatStream]:
+    from ffr.chats.chat import Media
+    from ffr.data.catalog import load_dataset
+
+    seen: set[str] = set()
+    for example in load_dataset(path, require_images=False):
+        dialogue = example.dialogue
+        if dialogue.fingerprint in seen:
+            continue
+        seen.add(dialogue.fingerprint)
+        stream = ChatStream(_DATA, dialogue.id, id=dialogue.fingerprint)
+        # an export's pictures are looked for beside it, wherever one stands
+        locations = iter([Path(str(place)).absolute() for place in example.image_locations()])
+        messages = []
+        for number, line in enumerate(dialogue.utterances, 1):
+            media = tuple(
+                Media("picture", place.name, str(place))
+                for place, _ in zip(
+                    [next(locations) for _ in line.images], line.images, strict=True
+                )
+            )
+            messages.append(
+                Message(
+                    stream.person(line.speaker, line.speaker),
+                    line.text,
+                    kind="picture" if media else "text",
+                    media=media,
+                    id=str(number),
+                    line=number,
+                )
+            )
+        stream.messages = iter(messages)
+        yield stream
+
+
+def open_archive(
+    store: Store,
+    model: str,
+    settings: AnswerConfig,
+    *,
+    chats: Sequence[int] = (),
+    say: Say,
+    bar: Bar,
+) -> Archive:
+    """The store with its model, indexed.
+
+    Args:
+        store: The store.
+        model: As `ffr eval --model` takes it.
+        settings: How it is asked.
+        chats: Those that are asked; none for all.
+        say: Gets a line where it takes long.
+        bar: Shows how far it is.
+
+    Raises:
+        UsageError: where there is no such model.
+        ModelError: where it cannot be loaded.
+    """
+    wanted = [chat.id for chat in store.chats(chats or None)]
+    tagger = StoredTagger(store)
+    kind = kind_of(model)
+    if kind == "baseline":
+        index_store(store, wanted, None, None, say=say, bar=bar)
+        return Archive(store, _other(model, settings, say, bar), None, None)
+    # dialogues are recalled by the reader's encoder, whatever answers inside them
+    reader = Reader.load(resolve_model(model if kind == "reader" else DEFAULT_MODEL).location)
+    encoder = reader_encoder(store, settings, reader)
+    index_store(store, wanted, encoder, tagger, say=say, bar=bar)
+    asked: Retriever
+    if kind == "reader":
+        asked = ReaderRetriever(reader, encoder, name=model, tagger=tagger)
+    else:
+        asked = _other(model, settings, say, bar)
+    return Archive(store, asked, encoder, lambda queries: reader.query_vectors(queries, encoder))
+
+
+def _other(model: str, settings: AnswerConfig, say: Say, bar: Bar) -> Retriever:
+    """What answers where that is no reader."""
+    # with it comes transformers, which the reader does without
+    from ffr.retrieval.opening import AskedData, choose_model, open_model
+
+    choice = choose_model(model)
+    opened = open_model(choice, settings, name=choice.name)
+    asked = AskedData((), "the chats", None)
+    return opened.retriever(asked, settings, say=say, progress=lambda size: bar("fitting", size))
+
+
+def reader_encoder(
+    store: Store, settings: AnswerConfig, reader: Reader | None = None
+) -> StoredEncoder:
+    """The encoder of a reader, whose vectors a store keeps.
+
+    Args:
+        store: The store.
+        settings: Device and cache of the encoder.
+        reader: The reader; None for the one that comes with ffr.
+    """
+    if reader is None:
+        reader = Reader.load(resolve_model(DEFAULT_MODEL).location)
+    chosen = reader.settings
+
+    def load() -> Encoder:
+        from ffr.retrieval.opening import open_encoder_of
+
+        return open_encoder_of(chosen.encoder_name, settings)
+
+    return StoredEncoder(
+        store,
+        load,
+        name=chosen.encoder_name,
+        weights_digest=chosen.encoder,
+        line_prefix=chosen.line_prefix,
+    )

@@ -1,0 +1,178 @@
+"""The database of a store: its tables, and how it is opened. Only the owner can read it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ffr.errors import DataError
+from ffr.files import make_private_file, make_private_folder
+from ffr.text import one_line
+
+SCHEMA = 1
+"""Raised where a table changes; a store of another number is refused in words."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS chats(
+    id INTEGER PRIMARY KEY,
+    app TEXT NOT NULL,
+    title TEXT NOT NULL,
+    app_id TEXT NOT NULL,
+    decisions TEXT NOT NULL,
+    num_not_understood INTEGER NOT NULL,
+    pause_hours REAL NOT NULL,
+    max_messages INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS sources(
+    id INTEGER PRIMARY KEY,
+    chat INTEGER NOT NULL REFERENCES chats(id),
+    path TEXT NOT NULL,
+    state TEXT NOT NULL,
+    UNIQUE(chat, path)
+);
+CREATE TABLE IF NOT EXISTS people(
+    chat INTEGER NOT NULL REFERENCES chats(id),
+    key TEXT NOT NULL,
+    name TEXT NOT NULL,
+    other_names TEXT NOT NULL,
+    is_me INTEGER NOT NULL,
+    PRIMARY KEY(chat, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS messages(
+    id INTEGER PRIMARY KEY,
+    chat INTEGER NOT NULL REFERENCES chats(id),
+    source INTEGER NOT NULL REFERENCES sources(id),
+    key BLOB NOT NULL,
+    twin INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    dialogue INTEGER,
+    sender TEXT,
+    seconds REAL,
+    zone INTEGER,
+    kind TEXT NOT NULL,
+    text TEXT NOT NULL,
+    text_key BLOB NOT NULL,
+    content BLOB NOT NULL,
+    media TEXT NOT NULL,
+    app_id TEXT NOT NULL,
+    reply_to TEXT NOT NULL,
+    reactions TEXT NOT NULL,
+    forwarded_from TEXT NOT NULL,
+    is_edited INTEGER NOT NULL,
+    is_deleted INTEGER NOT NULL,
+    line INTEGER NOT NULL,
+    UNIQUE(chat, key, twin)
+);
+CREATE INDEX IF NOT EXISTS messages_in_order ON messages(chat, place);
+CREATE INDEX IF NOT EXISTS messages_of_dialogue ON messages(chat, dialogue);
+CREATE TABLE IF NOT EXISTS attached(
+    message INTEGER NOT NULL REFERENCES messages(id),
+    number INTEGER NOT NULL,
+    source INTEGER NOT NULL REFERENCES sources(id),
+    file TEXT NOT NULL,
+    PRIMARY KEY(message, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files(
+    source INTEGER NOT NULL REFERENCES sources(id),
+    file TEXT NOT NULL,
+    path TEXT,
+    digest BLOB,
+    PRIMARY KEY(source, file)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shown(
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL,
+    looker TEXT NOT NULL,
+    words TEXT NOT NULL,
+    words_key BLOB NOT NULL,
+    text TEXT NOT NULL,
+    UNIQUE(digest, looker)
+);
+CREATE TABLE IF NOT EXISTS matrices(
+    encoder TEXT PRIMARY KEY,
+    file TEXT NOT NULL,
+    width INTEGER NOT NULL,
+    num_rows INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen_weights(
+    encoder TEXT PRIMARY KEY,
+    state TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS vectors(
+    encoder TEXT NOT NULL,
+    key BLOB NOT NULL,
+    place INTEGER NOT NULL,
+    PRIMARY KEY(encoder, key)
+) WITHOUT ROWID;
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(
+    terms, content='', tokenize="unicode61 remove_diacritics 2 categories 'L* M* N* Co So'"
+);
+CREATE VIRTUAL TABLE IF NOT EXISTS shown_words USING fts5(
+    terms, content='', tokenize="unicode61 remove_diacritics 2 categories 'L* M* N* Co So'"
+);
+"""
+
+
+def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
+    """Opens the database of a store; what is deleted from it is overwritten.
+
+    Args:
+        path: Of the database.
+        is_new_allowed: Make it where it is missing.
+
+    Raises:
+        DataError: where it is missing, no such database, or of another version.
+    """
+    try:
+        if is_new_allowed and not path.exists():
+            make_private_folder(path.parent)
+            make_private_file(path)
+        if not path.is_file():
+            raise DataError(
+                'holds no chat yet; `ffr retrieve "…" CHAT` reads one', where=str(path.parent)
+            )
+        connection = sqlite3.connect(
+            path, timeout=30, isolation_level=None, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA foreign_keys = ON")
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version not in (0, SCHEMA):
+            raise DataError(
+                f"is a store of version {version}, and this ffr keeps version {SCHEMA}; name "
+                "another folder with --index, or forget it with `ffr index forget --all`",
+                where=str(path),
+            )
+        if version == 0:
+            connection.executescript(_TABLES)
+            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    except (sqlite3.Error, OSError) as error:
+        raise broken(path, error) from error
+    return connection
+
+
+def broken(path: Path, error: Exception) -> DataError:
+    """The sentence for a database that cannot be read or written."""
+    reason = getattr(error, "strerror", None) or one_line(error)
+    return DataError(
+        f"cannot be used as a store of chats ({reason}); see to its room and its rights, or name "
+        "another folder with --index",
+        where=str(path),
+    )
+
+
+@contextmanager
+def whole(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is done within is kept whole, or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

@@ -1,0 +1,359 @@
+"""One folder that keeps chats: who said what and when, full text, and where pictures lie.
+
+Everything of a chat is in the store's own database, readable by its owner alone, and nothing is
+written elsewhere. Vectors lie beside it (`ffr/corpus/vectors.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+from ffr.chats.chat import Media, Message, Person, Reaction, day_words
+from ffr.chats.cutting import Cutting, cut_seconds
+from ffr.corpus.schema import broken, connect, whole
+from ffr.data.home import data_home
+from ffr.errors import UsageError
+from ffr.files import owned_folder
+from ffr.text import counted, one_line
+
+DATABASE = "messages.sqlite3"
+_EPOCH = datetime(1970, 1, 1)
+
+
+def default_store() -> Path:
+    """Where chats are kept if nothing else is said: `index` in the user's cache of ffr."""
+    return data_home().parent / "index"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChat:
+    """A chat of a store.
+
+    Args:
+        id: Its number in the store.
+        app: As in `Chat`.
+        title: As in `Chat`.
+        num_messages: Lines of people.
+        num_pictures: Pictures that they carry.
+        num_missing: Those of them that the export does not hold.
+        num_people: Who speak.
+        first: The first time that its clock showed; None where it has none.
+        last: The last one.
+        cutting: How it is cut into dialogues.
+        sources: The exports that it was read from.
+    """
+
+    id: int
+    app: str
+    title: str
+    num_messages: int
+    num_pictures: int
+    num_missing: int
+    num_people: int
+    first: datetime | None
+    last: datetime | None
+    cutting: Cutting
+    sources: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """What it holds, in one line."""
+        missing = f" ({self.num_missing:,} missing)" if self.num_missing else ""
+        parts = [
+            counted(self.num_messages, "message"),
+            counted(self.num_pictures, "picture") + missing,
+            counted(self.num_people, "person", "people"),
+        ]
+        if self.first is not None and self.last is not None:
+            parts.append(" – ".join(dict.fromkeys([day_words(self.first), day_words(self.last)])))
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A message where it stands in a store.
+
+    Args:
+        id: Its number in the store.
+        chat: Of its chat.
+        place: Its place in the chat, from 0.
+        dialogue: The number of the dialogue that it belongs to, within its chat.
+        message: The message.
+        speaker: The name of its sender; "" where the app itself speaks.
+        is_me: Whether the owner of the export sent it.
+        pictures: For each of its media, where the file lies; None where that is no picture, or is
+            missing.
+    """
+
+    id: int
+    chat: int
+    place: int
+    dialogue: int
+    message: Message
+    speaker: str
+    is_me: bool
+    pictures: tuple[str | None, ...] = ()
+
+
+class Store:
+    """Chats in one folder.
+
+    Args:
+        folder: The folder; None for `default_store`.
+        is_new_allowed: Make it where it is missing.
+
+    Raises:
+        DataError: where it is missing, or no store of this version.
+
+    >>> from ffr.files import temporary_folder
+    >>> with temporary_folder() as folder, Store(folder / "s", is_new_allowed=True) as store:
+    ...     store.chats()
+    []
+    """
+
+    def __init__(self, folder: str | Path | None = None, *, is_new_allowed: bool = False) -> None:
+        self.folder = default_store() if folder is None else Path(folder)
+        self.database = connect(self.folder / DATABASE, is_new_allowed=is_new_allowed)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the database."""
+        self.database.close()
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Keeps other processes from writing into the store meanwhile; they still can read.
+
+        Raises:
+            UsageError: where another process writes.
+        """
+        return owned_folder(self.folder)
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """All rows of a question to the database.
+
+        Raises:
+            DataError: where it cannot be read.
+        """
+        try:
+            return self.database.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise broken(self.folder / DATABASE, error) from error
+
+    def chats(self, ids: Iterable[int] | None = None) -> list[StoredChat]:
+        """The chats, in the order in which they came.
+
+        Args:
+            ids: Some of them; None for all.
+        """
+        wanted = None if ids is None else set(ids)
+        found = []
+        for row in self.rows("SELECT * FROM chats ORDER BY id"):
+            if wanted is not None and row["id"] not in wanted:
+                continue
+            (counts,) = self.rows(
+                "SELECT count(*) AS messages, min(seconds + ifnull(zone, 0) * 60) AS first, "
+                "max(seconds + ifnull(zone, 0) * 60) AS last FROM messages "
+                "WHERE chat = ? AND kind != 'system'",
+                [row["id"]],
+            )
+            media = [
+                json.loads(found["media"])
+                for found in self.rows(
+                    "SELECT media FROM messages WHERE chat = ? AND media != '[]'", [row["id"]]
+                )
+            ]
+            pictures = [item for items in media for item in items if item[0] == "picture"]
+            (people,) = self.rows("SELECT count(*) AS n FROM people WHERE chat = ?", [row["id"]])
+            sources = self.rows("SELECT path FROM sources WHERE chat = ? ORDER BY id", [row["id"]])
+            found.append(
+                StoredChat(
+                    row["id"],
+                    row["app"],
+                    row["title"],
+                    counts["messages"],
+                    len(pictures),
+                    sum(item[2] is None for item in pictures),
+                    people["n"],
+                    _clock(counts["first"]),
+                    _clock(counts["last"]),
+                    Cutting(row["pause_hours"], row["max_messages"]),
+                    tuple(source["path"] for source in sources),
+                )
+            )
+        return found
+
+    def named(self, name: str) -> StoredChat:
+        """The chat of a title or number.
+
+        Raises:
+            UsageError: where there is none, or more than one.
+        """
+        found = [chat for chat in self.chats() if name in (chat.title, str(chat.id))]
+        if len(found) != 1:
+            what = "no chat" if not found else "more than one chat"
+            raise UsageError(
+                f"{self.folder} has {what} called {one_line(name, 60)}; `ffr index list` shows all "
+                "with their numbers"
+            )
+        return found[0]
+
+    def people(self, chat: int) -> dict[str, Person]:
+        """Who speaks in a chat, by key."""
+        return {
+            row["key"]: Person(
+                row["key"], row["name"], tuple(json.loads(row["other_names"])), bool(row["is_me"])
+            )
+            for row in self.rows("SELECT * FROM people WHERE chat = ?", [chat])
+        }
+
+    def lines(self, chat: int, start: int, stop: int) -> list[Line]:
+        """The messages of a chat from a place up to, without, another."""
+        return self._lines(
+            "chat = ? AND place >= ? AND place < ? ORDER BY place", [chat, start, stop]
+        )
+
+    def dialogue(self, chat: int, number: int) -> list[Line]:
+        """The messages of one dialogue of a chat, in order."""
+        return self._lines("chat = ? AND dialogue = ? ORDER BY place", [chat, number])
+
+    def lines_of(self, ids: Sequence[int]) -> list[Line]:
+        """Messages by their numbers, ascending; those that are not there are left out."""
+        wanted = sorted(ids)
+        found: list[Line] = []
+        for start in range(0, len(wanted), _FEW):
+            part = wanted[start : start + _FEW]
+            found += self._lines(f"id IN ({','.join('?' * len(part))}) ORDER BY id", part)
+        return found
+
+    def line(self, id: int) -> Line:  # noqa: A002 - the field
+        """One message.
+
+        Raises:
+            UsageError: where there is none of this number.
+        """
+        found = self._lines("id = ?", [id])
+        if not found:
+            raise UsageError(f"{self.folder} has no message {id}; it may have been forgotten")
+        return found[0]
+
+    def _lines(self, condition: str, values: Sequence[object]) -> list[Line]:
+        rows = self.rows(f"SELECT * FROM messages WHERE {condition}", values)
+        people = {chat: self.people(chat) for chat in {row["chat"] for row in rows}}
+        paths = self._picture_paths([row["id"] for row in rows if row["media"] != "[]"])
+        return [_line(row, people[row["chat"]], paths.get(row["id"], {})) for row in rows]
+
+    def _picture_paths(self, ids: Sequence[int]) -> dict[int, dict[int, str]]:
+        """Where the pictures of messages lie, by message and number of the medium."""
+        found: dict[int, dict[int, str]] = {}
+        for start in range(0, len(ids), _FEW):
+            part = ids[start : start + _FEW]
+            marks = ",".join("?" * len(part))
+            for row in self.rows(
+                "SELECT message, number, path FROM attached JOIN files USING (source, file) "
+                f"WHERE message IN ({marks}) AND path IS NOT NULL",
+                part,
+            ):
+                found.setdefault(row["message"], {})[row["number"]] = row["path"]
+        return found
+
+    def recut(self, chat: int, cutting: Cutting) -> None:
+        """Puts a chat's messages in the order of their times, and numbers its dialogues anew."""
+        rows = self.rows(
+            "SELECT id, seconds, place, dialogue FROM messages WHERE chat = ? ORDER BY place",
+            [chat],
+        )
+        previous = float("-inf")
+        keyed = []
+        for row in rows:
+            previous = previous if row["seconds"] is None else row["seconds"]
+            keyed.append((previous, row))
+        keyed.sort(key=lambda item: item[0])
+        ordered = [row for _, row in keyed]
+        sizes = cut_seconds((row["seconds"] for row in ordered), cutting)
+        numbers = [number for number, size in enumerate(sizes) for _ in range(size)]
+        changed = [
+            (place, number, row["id"])
+            for place, (row, number) in enumerate(zip(ordered, numbers, strict=True))
+            if (place, number) != (row["place"], row["dialogue"])
+        ]
+        with whole(self.database):
+            self.database.executemany(
+                "UPDATE messages SET place = ?, dialogue = ? WHERE id = ?", changed
+            )
+            self.database.execute(
+                "UPDATE chats SET pause_hours = ?, max_messages = ? WHERE id = ?",
+                [cutting.pause_hours, cutting.max_messages, chat],
+            )
+
+
+_FEW = 500
+
+
+def _clock(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _EPOCH + timedelta(seconds=seconds)
+
+
+def stored_time(time: datetime | None) -> tuple[float | None, int | None]:
+    """A time as the database holds it: seconds since 1970, and the zone's minutes if it has one.
+
+    >>> stored_time(datetime(1970, 1, 1, 1, 0, tzinfo=timezone(timedelta(hours=1))))
+    (0.0, 60)
+    """
+    if time is None:
+        return None, None
+    offset = time.utcoffset()
+    if offset is None:
+        return (time - _EPOCH).total_seconds(), None
+    return (time - _EPOCH.replace(tzinfo=UTC)).total_seconds(), round(offset.total_seconds() / 60)
+
+
+def _time(seconds: float | None, zone: int | None) -> datetime | None:
+    if seconds is None:
+        return None
+    clock = _EPOCH + timedelta(seconds=seconds)
+    if zone is None:
+        return clock
+    return clock.replace(tzinfo=UTC).astimezone(timezone(timedelta(minutes=zone)))
+
+
+def _line(row: sqlite3.Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
+    media = tuple(Media(*item) for item in json.loads(row["media"]))
+    message = Message(
+        row["sender"],
+        row["text"],
+        _time(row["seconds"], row["zone"]),
+        row["kind"],
+        media,
+        row["app_id"],
+        row["reply_to"],
+        tuple(
+            Reaction(sign, tuple(given), count)
+            for sign, given, count in json.loads(row["reactions"])
+        ),
+        row["forwarded_from"],
+        bool(row["is_edited"]),
+        bool(row["is_deleted"]),
+        row["line"],
+    )
+    person = people.get(row["sender"]) if row["sender"] is not None else None
+    return Line(
+        row["id"],
+        row["chat"],
+        row["place"],
+        row["dialogue"],
+        message,
+        "" if person is None else person.name,
+        person is not None and person.is_me,
+        tuple(paths.get(number) for number in range(len(media))),
+    )

@@ -1,0 +1,1 @@
+"""The local page: search chats, read one, see a fragment. See `ffr/page/app.py`."""

@@ -1,0 +1,64 @@
+"""What pictures show and the text in them, kept by their bytes and found by their words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from chat_builds import add, no_bar, said
+
+from ffr.chats.chat import Media
+from ffr.corpus.archive import Archive
+from ffr.corpus.forgetting import forget_chats
+from ffr.corpus.indexing import index_store
+from ffr.corpus.pictures import StoredTagger
+from ffr.corpus.store import Store
+from ffr.retrieval.lexical import BaselineRetriever
+
+
+class Looker(StoredTagger):
+    """Says of a red picture that it is a ticket; counts what it looked at."""
+
+    digest = "looker"  # type: ignore[assignment]
+    num_looked = 0
+
+    def look(self, location):  # type: ignore[no-untyped-def]
+        self.num_looked += 1
+        is_red = PIL.Image.open(location).convert("RGB").getpixel((0, 0)) == (255, 0, 0)
+        return ("a photo of a ticket: Gleis 9", "Gleis 9") if is_red else ("a photo of a cat", "")
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for name, colour in (("a.png", "red"), ("b.png", "blue"), ("copy.png", "red")):
+        PIL.Image.new("RGB", (8, 6), colour).save(folder / name)
+    return folder
+
+
+def test_text_in_a_picture_is_found(export: Path, tmp_path: Path) -> None:
+    names = ("a.png", "b.png", "copy.png")
+    messages = tuple(
+        said("Ann", "", number * 999, Media("picture", name, name))
+        for number, name in enumerate(names)
+    )
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        add(store, messages, source=export)
+        looker = Looker(store)
+        index_store(store, [1], None, looker, say=print, bar=no_bar)
+        # the copy has the same bytes
+        assert looker.num_looked == 2
+        paths = [str(export / name) for name in names]
+        assert looker.words(paths) == [
+            "a photo of a ticket: Gleis 9", "a photo of a cat", "a photo of a ticket: Gleis 9",
+        ]  # fmt: skip
+        assert looker.num_looked == 2
+        archive = Archive(store, BaselineRetriever("nothing"), None, None)
+        found = archive.ask("gleis 9")
+        assert sorted(line.id for hit in found.hits for line in hit.lines) == [1, 3]
+        assert archive.ask("ticket").hits == ()
+        forget_chats(store, [1])
+        assert store.rows("SELECT * FROM shown") == []
+        assert store.rows("SELECT rowid FROM shown_words WHERE shown_words MATCH 'gleis'") == []
