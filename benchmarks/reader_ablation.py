@@ -19,10 +19,10 @@ import csv
 import gzip
 import json
 import os
+import random
 import re
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,12 +37,14 @@ import numpy.typing as npt
 from ffr_command import ffr
 from reader_rewards import FOLDER
 
+from ffr.answer import format_answer
 from ffr.data.catalog import load_dataset
-from ffr.dialogue import Example
+from ffr.dialogue import Example, Fragment
 from ffr.embedding.tagger import load_tagger
 from ffr.evaluation.bootstrap import (
     ALL,
     NUM_RESAMPLES,
+    Slice,
     draw_dialogues,
     percentile_interval,
     resample_figures,
@@ -60,7 +62,17 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 NAME = "reader_ablation"
 FIGURES = ("sample_utterance_f1", "sample_image_f1", "joint_f1")
+MEASURED: dict[str, tuple[Slice, str]] = {
+    "utterance_f1": (ALL, "sample_utterance_f1"),
+    "utterance_f1_where_answered": (("by_truth", "not empty"), "sample_utterance_f1"),
+    "image_f1": (ALL, "sample_image_f1"),
+    "joint_f1": (ALL, "joint_f1"),
+}
+"""Figures of the summary: of which queries, and the name that `ffr eval` has for them."""
 NUM_HELD_OUT = 60
+ABSENT_SHARE = 1 / 6
+NOTHING = format_answer(Fragment())
+_QUERY = re.compile(r"(<\|query_start\|>).*?(<\|query_end\|>)", re.DOTALL)
 BATCH = 32
 
 
@@ -73,7 +85,8 @@ class Arm:
         words: In the table.
         settings: KEY=VALUE beside those that all of the stage have.
         start: The arm whose run of the same seed it begins with; None for random weights.
-        data: File of the data folder, without its ending; `kept` is what the paper's curriculum keeps.
+        data: File of the data folder, without its ending; `kept` is what the paper's curriculum keeps,
+            `absent` has queries of other dialogues too.
     """
 
     stage: str
@@ -88,12 +101,13 @@ ALL_REWARDS = ("f1_weight=1", "format_weight=0.3", "rewards=reader_rewards:order
 ARMS = {
     "sft": Arm("reader", "SFT"),
     "sft-longer": Arm("reader", "SFT from random weights, as many steps as SFT and GRPO together"),
-    "sft-further": Arm("reader", "SFT, then SFT at GRPO's rate and steps", start="sft"),
     "grpo-f1": Arm("grpo", "GRPO, F1 reward alone", F1_ALONE, "sft"),
     "grpo-all": Arm("grpo", "GRPO, all rewards", ALL_REWARDS, "sft"),
     "grpo-paper": Arm("grpo", "GRPO, all rewards, the paper's curriculum", (*ALL_REWARDS, "curriculum=paper"), "sft"),
     "grpo-paced": Arm("grpo", "GRPO, all rewards, paced curriculum", (*ALL_REWARDS, "curriculum=paced"), "sft"),
     "grpo-kept": Arm("grpo", "GRPO, all rewards, what the paper's curriculum keeps, shuffled", ALL_REWARDS, "sft", "kept"),
+    "sft-further": Arm("reader", "SFT, then SFT at GRPO's rate and steps", start="sft"),
+    "grpo-absent": Arm("grpo", "GRPO, F1 reward alone, one query in six of another dialogue", F1_ALONE, "sft", "absent"),
 }  # fmt: skip
 """In the order in which they are trained: what the paper's curriculum keeps is known after `grpo-paper`."""
 
@@ -101,8 +115,9 @@ COMPARISONS = (
     ("grpo-f1", "sft"), ("grpo-f1", "sft-longer"), ("grpo-f1", "sft-further"),
     ("grpo-all", "sft"), ("grpo-all", "sft-longer"), ("grpo-all", "sft-further"), ("grpo-all", "grpo-f1"),
     ("grpo-paper", "sft"), ("grpo-paper", "sft-longer"), ("grpo-paper", "grpo-all"), ("grpo-paper", "grpo-kept"),
-    ("grpo-paced", "sft-longer"), ("grpo-paced", "grpo-all"), ("grpo-kept", "grpo-all"),
+    ("grpo-paced", "sft-longer"), ("grpo-paced", "grpo-all"), ("grpo-paced", "sft"), ("grpo-kept", "sft"), ("grpo-kept", "sft-longer"), ("grpo-kept", "grpo-all"),
     ("sft-longer", "sft"), ("sft-further", "sft"),
+    ("grpo-absent", "sft"), ("grpo-absent", "sft-longer"), ("grpo-absent", "sft-further"), ("grpo-absent", "grpo-f1"),
 )  # fmt: skip
 
 
@@ -190,6 +205,58 @@ def divided(
         [place for name in free[:num_dialogues] for place in places[name]],
         [place for name in held_out for place in places[name]],
     )
+
+
+def absent_queries(
+    records: Sequence[Mapping[str, Any]], share: float = ABSENT_SHARE, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Records that ask a dialogue for what another one is about: nothing answers them.
+
+    The query is of the dialogue's language, and of no source and no concept that the dialogue is asked for.
+
+    Args:
+        records: With `meta.base_dialogue_id`, `lang`, `source_dialogue`, `concept` and `query_text`.
+        share: Of all queries, those of the records among them.
+        seed: Of what is drawn.
+    """
+    keys = ("source_dialogue", "concept", "query_text")
+    asked: dict[str, set[Any]] = {}
+    for record in records:
+        meta = record["meta"]
+        asked.setdefault(meta["base_dialogue_id"], set()).update(
+            (key, meta.get(key)) for key in keys
+        )
+    answered = [record for record in records if record["solution"] != NOTHING]
+    draws, found = random.Random(seed), []
+    for number in range(round(len(records) * share / (1 - share))):
+        place = draws.choice(records)
+        meta = place["meta"]
+        others = [
+            record["meta"]["query_text"] for record in answered
+            if record["meta"]["lang"] == meta["lang"]
+            and not asked[meta["base_dialogue_id"]] & {
+                (key, record["meta"][key]) for key in keys if record["meta"].get(key)
+            }
+        ]  # fmt: skip
+        query = draws.choice(others)
+        said = {
+            "user": lambda text, query=query: _QUERY.sub(
+                lambda marks: marks[1] + query + marks[2], text, 1
+            ),
+            "assistant": lambda text: NOTHING,
+        }
+        messages = [
+            {**message, "content": said.get(message["role"], str)(message["content"])}
+            for message in place["messages"]
+        ]
+        found.append({
+            **place,
+            "dialogue_id": f"{place['dialogue_id']}_absent{number}",
+            "messages": messages,
+            "solution": NOTHING,
+            "meta": {"base_dialogue_id": meta["base_dialogue_id"], "lang": meta["lang"], "query_text": query},
+        })  # fmt: skip
+    return found
 
 
 def write_data(out: Path, dialogues: Path, num_dialogues: int) -> None:
@@ -286,6 +353,8 @@ class Ablation:
         train = self.out / "data" / "train.jsonl"
         if ARMS[name].data == "train":
             return train
+        if ARMS[name].data == "absent":
+            return self.with_absent(train, self.out / "data" / "absent.jsonl")
         kept = self.out / "data" / f"kept-{seed}.jsonl"
         if not kept.is_file():
             said = (self.out / "logs" / f"grpo-paper-{seed}.log").read_text(encoding="utf-8")
@@ -296,6 +365,15 @@ class Ablation:
             write_lines(kept, kept_lines(lines, Path(tables[-1])))
         return kept
 
+    def with_absent(self, train: Path, target: Path) -> Path:
+        """The training data and queries of other dialogues, made where they are not there."""
+        if not target.is_file():
+            lines = train.read_text(encoding="utf-8").splitlines(keepends=True)
+            added = absent_queries([json.loads(line) for line in lines])
+            more = [json.dumps(record, ensure_ascii=False) + "\n" for record in added]
+            write_lines(target, [*lines, *more])
+        return target
+
     def do(self, name: str, seed: int) -> dict[str, Any]:
         """The result of a seed and an arm, made where it is not there."""
         target = self.result(name, seed)
@@ -304,9 +382,7 @@ class Ablation:
             if found["plan"] != asdict(self.plan):
                 raise SystemExit(f"{target} is of another plan; take another --out")
             return found
-        begun = time.perf_counter()
         self.train(name, seed)
-        seconds = time.perf_counter() - begun
         run, folder = self.folder(name, seed), self.out / "eval" / self.measure / f"{name}-{seed}"
         words = [
             "--model",
@@ -328,7 +404,6 @@ class Ablation:
             "data": measured.results.data,
             "responses": list(measured.responses),
             "training": training_figures(read_metrics(run / "metrics.csv")),
-            "seconds_with_start": round(seconds, 1),
             "settings": {
                 key: value for key, value in settings.items()
                 if key not in ("model", "dataset", "image_root", "encoder_cache_dir", "seed")
@@ -376,12 +451,35 @@ def rows_of(examples: Sequence[Example], responses: Sequence[str]) -> ScoredRows
     return table.rows()
 
 
-def resampled(rows: ScoredRows, figure: str, num: int) -> npt.NDArray[np.float64]:
-    """(R,) a figure in every resample of the dialogues."""
-    found: npt.NDArray[np.float64] = resample_figures(rows, num_resamples=num)[ALL][
-        :, FIGURE_NAMES.index(figure)
-    ]
-    return found
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What one run answered.
+
+    Args:
+        points: Figure of `MEASURED` → its value.
+        drawn: Figure → (R,) in every resample of the dialogues, which are the same for all runs.
+        empties: Queries without an answer that were left unanswered, and others, wrongly.
+    """
+
+    points: dict[str, float]
+    drawn: dict[str, npt.NDArray[np.float64]]
+    empties: tuple[int, int]
+
+
+def answered(rows: ScoredRows, num: int = NUM_RESAMPLES) -> Answered:
+    """The figures of one run.
+
+    Args:
+        rows: Its scored answers.
+        num: Resamples.
+    """
+    found = resample_figures(rows, num_resamples=num)
+    points, drawn = {}, {}
+    for name, (part, figure) in MEASURED.items():
+        of_part = rows if part == ALL else rows.of(*part)
+        points[name] = of_part.all_scores()[figure]
+        drawn[name] = found[part][:, FIGURE_NAMES.index(figure)]
+    return Answered(points, drawn, empties(rows))
 
 
 def interval_over_seeds(
@@ -409,21 +507,18 @@ def interval_over_seeds(
 
 
 def difference(
-    first: Sequence[ScoredRows], second: Sequence[ScoredRows], figure: str, num: int = NUM_RESAMPLES
+    first: Mapping[int, Answered], second: Mapping[int, Answered], figure: str
 ) -> dict[str, Any]:
     """A figure of the first arm less that of the second, seed by seed and dialogue by dialogue.
 
     Args:
-        first: One a seed.
-        second: Likewise, of the same seeds on the same data.
-        figure: Of `FIGURE_NAMES`.
-        num: Resamples.
+        first: Seed → what was answered.
+        second: Likewise; the seeds that both have count.
+        figure: Of `MEASURED`.
     """
-    each = [
-        one.all_scores()[figure] - two.all_scores()[figure]
-        for one, two in zip(first, second, strict=True)
-    ]  # type: ignore[operator]
-    gaps = np.stack([resampled(one, figure, num) - resampled(two, figure, num) for one, two in zip(first, second, strict=True)])  # fmt: skip
+    seeds = sorted(first.keys() & second.keys())
+    each = [first[seed].points[figure] - second[seed].points[figure] for seed in seeds]
+    gaps = np.stack([first[seed].drawn[figure] - second[seed].drawn[figure] for seed in seeds])
     low, high = interval_over_seeds(gaps)
     return {
         "mean": round(statistics.fmean(each), 4),
@@ -431,8 +526,10 @@ def difference(
         "95_dialogues_alone": [
             round(end, 4) for end in interval_over_seeds(gaps, draw_seeds=False)
         ],
+        "seeds": seeds,
         "each_seed": [round(value, 4) for value in each],
-        "beyond_error": not low <= 0 <= high,
+        # one seed does not tell how trainings differ
+        "beyond_error": None if len(seeds) < 2 else not low <= 0 <= high,
     }
 
 
@@ -445,92 +542,108 @@ def empties(rows: ScoredRows) -> tuple[int, int]:
 
 def summary(
     examples: Sequence[Example],
-    results: Mapping[str, Sequence[Mapping[str, Any]]],
+    results: Mapping[str, Mapping[int, Mapping[str, Any]]],
     num: int = NUM_RESAMPLES,
 ) -> dict[str, Any]:
     """Figures of all arms and their paired differences.
 
     Args:
         examples: What was measured on.
-        results: Arm → the results of its seeds, in the same order for all.
+        results: Arm → seed → its result.
         num: Resamples.
     """
-    rows = {name: [rows_of(examples, item["responses"]) for item in found] for name, found in results.items()}  # fmt: skip
+    runs = {
+        name: {
+            seed: answered(rows_of(examples, item["responses"]), num)
+            for seed, item in sorted(found.items())
+        }
+        for name, found in results.items()
+    }
     arms = {}
-    for name, its_rows in rows.items():
-        found: dict[str, Any] = {}
-        for figure in FIGURES:
-            each = [item.all_scores()[figure] for item in its_rows]
-            drawn = np.stack([resampled(item, figure, num) for item in its_rows])
+    for name, its_runs in runs.items():
+        found: dict[str, Any] = {"seeds": list(its_runs)}
+        for figure in MEASURED:
+            each = [run.points[figure] for run in its_runs.values()]
+            drawn = np.stack([run.drawn[figure] for run in its_runs.values()])
             found[figure] = {
-                "mean": round(statistics.fmean(each), 4),  # type: ignore[type-var]
+                "mean": round(statistics.fmean(each), 4),
                 "95": [round(end, 4) for end in interval_over_seeds(drawn)],
-                "each_seed": [round(value, 4) for value in each],  # type: ignore[arg-type]
+                "each_seed": [round(value, 4) for value in each],
             }
-        left = [empties(item) for item in its_rows]
-        found["absent_left_unanswered"] = [pair[0] for pair in left]
-        found["wrongly_unanswered"] = [pair[1] for pair in left]
-        found["training"] = [item["training"] for item in results[name]]
-        found["seconds_with_start"] = [item["seconds_with_start"] for item in results[name]]
+        found["absent_left_unanswered"] = [run.empties[0] for run in its_runs.values()]
+        found["wrongly_unanswered"] = [run.empties[1] for run in its_runs.values()]
+        found["training"] = [results[name][seed]["training"] for seed in its_runs]
         arms[name] = found
     return {
         "arms": arms,
         "differences": {
-            f"{first} - {second}": {figure: difference(rows[first], rows[second], figure, num) for figure in FIGURES}
+            f"{first} - {second}": {
+                figure: difference(runs[first], runs[second], figure) for figure in MEASURED
+            }
             for first, second in COMPARISONS
-            if first in rows and second in rows
+            if runs.get(first, {}).keys() & runs.get(second, {}).keys()
         },
-    }  # fmt: skip
+    }
 
 
 # -- table ----------------------------------------------------------------------------------------
 
 
+def percent(figure: Mapping[str, Any], form: str = ".1f") -> str:
+    """A figure and its interval in percent.
+
+    >>> percent({"mean": 0.02, "95": [-0.01, 0.05]}, "+.1f")
+    '+2.0 (-1.0 to +5.0)'
+    """
+    mean, low, high = (format(100 * value, form) for value in (figure["mean"], *figure["95"]))
+    return f"{mean} ({low} to {high})"
+
+
 def table(found: Mapping[str, Any]) -> str:
     """The summary as Markdown."""
-    num_absent, num_others = (
-        found["measured"]["absent"],
-        found["measured"]["queries"] - found["measured"]["absent"],
-    )
+    num_absent = found["measured"]["absent"]
+    num_others = found["measured"]["queries"] - num_absent
     lines = [
-        "| arm | utterance F1 (mean over queries) | image F1 | joint F1 | "
+        "Percent; in brackets 95 % intervals, dialogues and seeds drawn with replacement.",
+        "",
+        "| arm | seeds | utterance F1 | of it, queries with an answer | image F1 | joint F1 | "
         f"of {num_absent} absent queries left unanswered | of {num_others} others wrongly |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, arm in found["arms"].items():
-        cells = [
-            "{:.1f} ({:.1f} to {:.1f})".format(
-                *(100 * value for value in (arm[figure]["mean"], *arm[figure]["95"]))
-            )
-            for figure in FIGURES
-        ]
+        cells = [f"`{name}`: {ARMS[name].words}", ", ".join(map(str, arm["seeds"]))]
+        cells += [percent(arm[figure]) for figure in MEASURED]
         cells += [
             f"{statistics.fmean(arm[key]):.1f}"
             for key in ("absent_left_unanswered", "wrongly_unanswered")
         ]
-        lines.append(f"| {ARMS[name].words} | " + " | ".join(cells) + " |")
-    lines += ["", "| difference | utterance F1 | each seed | image F1 | joint F1 | utterances beyond the error |", "|---|---|---|---|---|---|"]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| difference | utterance F1 | each seed | of it, queries with an answer | image F1 | joint F1 |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, gaps in found["differences"].items():
-        cells = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value for value in (gaps[figure]["mean"], *gaps[figure]["95"]))) for figure in FIGURES]  # fmt: skip
-        each = ", ".join(f"{100 * value:+.1f}" for value in gaps[FIGURES[0]]["each_seed"])
-        said = "yes" if gaps[FIGURES[0]]["beyond_error"] else "no"
-        lines.append(f"| {name} | {cells[0]} | {each} | {cells[1]} | {cells[2]} | {said} |")
-    lines += ["", verdict(found["differences"])]
+        cells = [percent(gaps[figure], "+.1f") for figure in MEASURED]
+        each = ", ".join(f"{100 * value:+.1f}" for value in gaps["utterance_f1"]["each_seed"])
+        lines.append("| " + " | ".join([name, cells[0], each, *cells[1:]]) + " |")
+    for figure in MEASURED:
+        lines += ["", verdict(found["differences"], figure)]
     return "\n".join(lines) + "\n"
 
 
-def verdict(differences: Mapping[str, Any]) -> str:
-    """What is beyond the error and what is not, in a sentence each."""
+def verdict(differences: Mapping[str, Any], figure: str) -> str:
+    """Which differences of a figure are beyond the error, and which are not."""
     beyond = {
-        name: gaps[FIGURES[0]]
-        for name, gaps in differences.items()
-        if gaps[FIGURES[0]]["beyond_error"]
+        name: gaps[figure] for name, gaps in differences.items() if gaps[figure]["beyond_error"]
     }
-    others = [name for name in differences if name not in beyond]
     said = [f"{name} ({100 * gap['mean']:+.1f})" for name, gap in beyond.items()]
+    single = [name for name, gaps in differences.items() if gaps[figure]["beyond_error"] is None]
+    others = [name for name in differences if name not in beyond and name not in single]
     return (
-        f"Utterance F1, beyond the error: {', '.join(said) or 'nothing'}. "
-        f"Not beyond it: {', '.join(others) or 'nothing'}."
+        f"{figure.replace('_', ' ').replace('f1', 'F1')}, beyond the error: "
+        f"{', '.join(said) or 'nothing'}. Not beyond it: {', '.join(others) or 'nothing'}."
+        + (f" Of one seed, so not told: {', '.join(single)}." if single else "")
     )
 
 
@@ -561,24 +674,21 @@ def main() -> None:
     write_data(out, ablation.dialogues, plan.dialogues)
     names = [name for name in ARMS if name in options.arms]
     done: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in names}
-    # seed by seed: a seed that is whole is a result
-    for seed in options.seeds:
-        for name in names:
+    # arm by arm, so that what is stopped has the first arms with all seeds
+    for name in names:
+        for seed in options.seeds:
             if options.summary_only and not ablation.result(name, seed).is_file():
                 continue
             done[name][seed] = ablation.do(name, seed)
             scores = done[name][seed]["scores"]
-            print(
-                f"{name} {seed}: " + ", ".join(f"{key} {scores[key]:.4f}" for key in FIGURES),
-                flush=True,
-            )
-    whole = [seed for seed in options.seeds if all(seed in found for found in done.values())]
-    if not whole:
-        raise SystemExit("no seed has all of these arms yet")
+            said = ", ".join(f"{key} {scores[key]:.4f}" for key in FIGURES)
+            print(f"{name} {seed}: {said}", flush=True)
+    done = {name: found for name, found in done.items() if found}
+    if not done:
+        raise SystemExit("no arm has a result yet")
     data = load_dataset(ablation.asked(), image_root=ablation.dialogues)
     train = load_dataset(out / "data" / "train.jsonl", image_root=ablation.dialogues)
     found = {
-        "seeds": whole,
         "plan": asdict(plan),
         "trained_on": {
             "queries": len(train),
@@ -594,8 +704,8 @@ def main() -> None:
             ),
             "fingerprint": data.fingerprint,
         },
-        **summary(data, {name: [done[name][seed] for seed in whole] for name in names}),
-        "settings": {name: done[name][whole[0]]["settings"] for name in names},
+        **summary(data, done),
+        "settings": {name: next(iter(found.values()))["settings"] for name, found in done.items()},
         "versions": versions(),
     }
     text = table(found)

@@ -61,6 +61,41 @@ def test_what_shares_a_source_with_the_held_out_is_not_trained_on(bench: ModuleT
     assert bench.divided(records, 1, num_held_out=2) == ([0, 2], [4, 5])
 
 
+def _asked(dialogue: str, query: str, source: str, concept: str | None = None) -> dict[str, Any]:
+    content = f"about<|query_start|>{query}<|query_end|>in {dialogue}"
+    answer = format_answer(Fragment.of([0], []))
+    return {
+        "dialogue_id": f"{dialogue}_q",
+        "messages": [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": content},
+            {"role": "assistant", "content": answer},
+        ],
+        "solution": answer,
+        "meta": {
+            "base_dialogue_id": dialogue, "lang": "en", "query_text": query,
+            "source_dialogue": source, "concept": concept,
+        },
+    }  # fmt: skip
+
+
+def test_an_absent_query_is_of_another_dialogue(bench: ModuleType) -> None:
+    records = [_asked("a", "tea", "s1", "drink"), _asked("b", "cats", "s2"), _asked("c", "cocoa", "s3", "drink")]  # fmt: skip
+    found = bench.absent_queries(records, share=0.9)
+    assert len(found) == 27
+    for record in found:
+        assert record["solution"] == bench.NOTHING == record["messages"][2]["content"]
+        query, place = record["meta"]["query_text"], record["meta"]["base_dialogue_id"]
+        # tea and cocoa are both drinks, so neither is asked of the other's dialogue
+        assert (place, query) in {("a", "cats"), ("b", "tea"), ("b", "cocoa"), ("c", "cats")}
+        assert record["messages"][1]["content"] == (
+            f"about<|query_start|>{query}<|query_end|>in {place}"
+        )
+    assert len({record["dialogue_id"] for record in found}) == 27
+    assert bench.absent_queries(records, share=0.9) == found
+    assert bench.absent_queries(records, share=0.9, seed=1) != found
+
+
 def test_the_kept_lines_are_those_of_the_table(bench: ModuleType, tmp_path: Path) -> None:
     table = tmp_path / "difficulty.csv"
     with table.open("w", encoding="utf-8", newline="") as file:
@@ -121,16 +156,22 @@ def _answers(*ids: tuple[int, ...]) -> list[str]:
 
 def test_a_difference_is_paired(bench: ModuleType) -> None:
     examples = _examples()
-    good = bench.rows_of(examples, _answers((0, 1), (2,), (), (3,)))
+    rows = bench.rows_of(examples, _answers((0, 1), (2,), (), (3,)))
+    good = bench.answered(rows, 400)
     # half of the first answer is missing: F1 2/3 and not 1
-    less = bench.rows_of(examples, _answers((0,), (2,), (), (3,)))
-    gap = bench.difference([good, good], [less, good], "sample_utterance_f1", 400)
+    less = bench.answered(bench.rows_of(examples, _answers((0,), (2,), (), (3,))), 400)
+    gap = bench.difference({0: good, 1: good, 2: good}, {0: less, 1: good}, "utterance_f1")
+    assert gap["seeds"] == [0, 1]
     assert gap["each_seed"] == pytest.approx([1 / 12, 0], abs=1e-4)
     assert gap["mean"] == pytest.approx(1 / 24, abs=1e-4)
     # dialogues that both answer alike are no part of the gap: it is never below 0
     assert gap["95"][0] == 0
-    assert not gap["beyond_error"]
-    assert bench.difference([good], [good], "joint_f1", 50)["95"] == [0, 0]
+    assert gap["beyond_error"] is False
+    assert bench.difference({0: good}, {0: less}, "utterance_f1")["beyond_error"] is None
+    assert bench.difference({0: good}, {0: good}, "joint_f1")["95"] == [0, 0]
+    # three queries have an answer
+    assert less.points["utterance_f1_where_answered"] == pytest.approx(8 / 9)
+    assert less.points["utterance_f1"] == pytest.approx(11 / 12)
 
 
 def test_seeds_widen_an_interval(bench: ModuleType) -> None:
@@ -149,23 +190,35 @@ def test_empty_answers_are_counted_by_their_truth(bench: ModuleType) -> None:
 def test_the_table_says_what_is_beyond_the_error(bench: ModuleType) -> None:
     examples = _examples()
     results = {
-        name: [{"responses": _answers(first, (2,), (), last), "training": {}, "seconds_with_start": 1.0}]
-        for name, first, last in (("sft", (3,), (0,)), ("grpo-all", (0, 1), (3,)), ("grpo-f1", (0, 1), (3,)))
-    }  # fmt: skip
+        name: {
+            0: {
+                "responses": _answers(first, (2,), (), last),
+                "training": {},
+            }
+        }
+        for name, first, last in (
+            ("sft", (3,), (0,)),
+            ("grpo-all", (0, 1), (3,)),
+            ("grpo-f1", (0, 1), (3,)),
+        )
+    }
     found = bench.summary(examples, results, 200)
-    assert found["arms"]["sft"]["sample_utterance_f1"]["mean"] == 0.5
+    assert found["arms"]["sft"]["utterance_f1"]["mean"] == 0.5
+    assert found["arms"]["sft"]["utterance_f1_where_answered"]["mean"] == 0.3333
     assert found["arms"]["sft"]["absent_left_unanswered"] == [1]
     found["measured"] = {"queries": 4, "absent": 1}
     text = bench.table(found)
-    assert "| SFT | 50.0 (" in text
+    assert "| `sft`: SFT | 0 | 50.0 (" in text
     assert "| grpo-all - sft | +50.0 (" in text
-    assert text.endswith(bench.verdict(found["differences"]) + "\n")
     same = {"grpo-all - grpo-f1": found["differences"]["grpo-all - grpo-f1"]}
-    assert bench.verdict(same) == (
-        "Utterance F1, beyond the error: nothing. Not beyond it: grpo-all - grpo-f1."
+    said = (
+        "joint F1, beyond the error: nothing. Not beyond it: nothing. "
+        "Of one seed, so not told: grpo-all - grpo-f1."
     )
-    gap = {"sample_utterance_f1": {"mean": 0.021, "beyond_error": True}}
-    assert bench.verdict({"a - b": gap}).startswith("Utterance F1, beyond the error: a - b (+2.1).")
+    assert bench.verdict(same, "joint_f1") == said
+    gap = {"utterance_f1": {"mean": 0.021, "beyond_error": True}}
+    said = "utterance F1, beyond the error: a - b (+2.1). Not beyond it: nothing."
+    assert bench.verdict({"a - b": gap}, "utterance_f1") == said
 
 
 # -- going on --------------------------------------------------------------------------------------
