@@ -21,7 +21,8 @@ def index() -> None:
 def list_command(index_folder: Path | None) -> None:
     """List the chats that a store keeps, with what it takes on the disk."""
     from ffr.corpus.forgetting import size_of
-    from ffr.corpus.store import DATABASE, Store, default_store
+    from ffr.corpus.schema import DATABASE
+    from ffr.corpus.store import Store, default_store
     from ffr.text import counted, one_line
 
     folder = default_store() if index_folder is None else index_folder
