@@ -29,7 +29,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
     Exits with 1 if something needed is missing.
     """
-    findings = [*_packages(), *_devices(), *_providers(), *_data(), *_models()]
+    findings = [*_packages(), *_devices(), *_providers(), *_data(), *_chats(), *_models()]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -216,6 +216,42 @@ def _models() -> list[Finding]:
         )
     else:
         lines.append(Finding("model", "ok", f"newest finished run: {run}"))
+    return lines
+
+
+def _chats() -> list[Finding]:
+    """Chats that `ffr retrieve` keeps, full text, and what reads the text in pictures."""
+    import sqlite3
+    from contextlib import closing
+
+    from ffr.corpus.forgetting import size_of
+    from ffr.corpus.store import DATABASE, Store, default_store
+    from ffr.embedding.ocr import installed_ocr
+    from ffr.errors import FfrError
+    from ffr.text import counted
+
+    lines: list[Finding] = []
+    try:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.execute("CREATE VIRTUAL TABLE t USING fts5(x)")
+    except sqlite3.Error:
+        remedy = "install a Python whose sqlite3 has FTS5"
+        lines.append(Finding("chats", "missing", "sqlite3 without full text (FTS5)", remedy))
+    folder = default_store()
+    if not (folder / DATABASE).is_file():
+        lines.append(Finding("chats", "note", "none is kept", 'ffr retrieve "…" CHAT'))
+    else:
+        try:
+            with Store(folder) as store:
+                kept = f"{counted(len(store.chats()), 'chat')}, {size_of(store) / 1e6:,.1f} MB"
+                lines.append(Finding("chats", "ok", f"{kept} in {folder}"))
+        except FfrError as error:
+            lines.append(Finding("chats", "missing", str(error), "ffr index forget --all"))
+    if (engine := installed_ocr()) is not None:
+        lines.append(Finding("chats", "ok", f"text in pictures: {engine}"))
+    else:
+        remedy = "pip install 'ffr-vlm[ocr]'"
+        lines.append(Finding("chats", "note", "text in pictures is not read", remedy))
     return lines
 
 

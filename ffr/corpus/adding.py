@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffr.chats.chat import Message
-from ffr.chats.cutting import Cutting
+from ffr.chats.cutting import Cutting, cut_seconds
 from ffr.chats.dialogues import is_line, utterance_of
 from ffr.chats.stream import ChatStream
 from ffr.corpus.schema import whole
@@ -130,8 +130,38 @@ def add_chat(
                 chat,
             ],
         )
-    store.recut(chat, cutting)
+    recut(store, chat, cutting)
     return Added(chat, writing.num_new, writing.num_changed, writing.num_known)
+
+
+def recut(store: Store, chat: int, cutting: Cutting) -> None:
+    """Puts a chat's messages in the order of their times, and numbers its dialogues anew."""
+    rows = store.rows(
+        "SELECT id, seconds, place, dialogue FROM messages WHERE chat = ? ORDER BY place",
+        [chat],
+    )
+    previous = float("-inf")
+    keyed = []
+    for row in rows:
+        previous = previous if row["seconds"] is None else row["seconds"]
+        keyed.append((previous, row))
+    keyed.sort(key=lambda item: item[0])
+    ordered = [row for _, row in keyed]
+    sizes = cut_seconds((row["seconds"] for row in ordered), cutting)
+    numbers = [number for number, size in enumerate(sizes) for _ in range(size)]
+    changed = [
+        (place, number, row["id"])
+        for place, (row, number) in enumerate(zip(ordered, numbers, strict=True))
+        if (place, number) != (row["place"], row["dialogue"])
+    ]
+    with whole(store.database):
+        store.database.executemany(
+            "UPDATE messages SET place = ?, dialogue = ? WHERE id = ?", changed
+        )
+        store.database.execute(
+            "UPDATE chats SET pause_hours = ?, max_messages = ? WHERE id = ?",
+            [cutting.pause_hours, cutting.max_messages, chat],
+        )
 
 
 class _Writing:

@@ -5,6 +5,7 @@ query ─► recall: dialogues ─► retriever: a fragment of each, or nothing 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ from ffr.retrieval.fusion import reciprocal_ranks
 from ffr.retrieval.interface import Answer, Retriever
 from ffr.text import counted
 
+_KEPT_FILTERS = 4
 _FEW_DIALOGUES = 20
 """Where a search has no more dialogues than this, each is asked."""
 
@@ -112,11 +114,13 @@ class Archive:
         self.retriever = retriever
         self._encoder = encoder
         self._query_vectors = query_vectors
-        self._candidates: dict[Filters, Candidates] = {}
+        self._candidates: OrderedDict[Filters, Candidates] = OrderedDict()
+        self._chats: dict[int, StoredChat] = {}
 
     def refresh(self) -> None:
         """Looks anew at what the store holds."""
         self._candidates.clear()
+        self._chats.clear()
         if self._encoder is not None:
             self._encoder.refresh()
 
@@ -147,7 +151,13 @@ class Archive:
         recalled = recall(self.store, query, lines, chosen, self._encoder, vector)
         if len(lines.wheres) <= _FEW_DIALOGUES:
             recalled = all_of(lines, recalled)
-        chats = {chat.id: chat for chat in self.store.chats(chosen.chats or None)}
+        if not self._chats:
+            self._chats = {chat.id: chat for chat in self.store.chats()}
+        chats = {
+            number: chat
+            for number, chat in self._chats.items()
+            if not chosen.chats or number in chosen.chats
+        }
         hits = [
             hit
             for item in recalled
@@ -167,6 +177,9 @@ class Archive:
         if filters not in self._candidates:
             key = None if self._encoder is None else self._encoder.key
             self._candidates[filters] = candidates(self.store, filters, key)
+            if len(self._candidates) > _KEPT_FILTERS:
+                self._candidates.popitem(last=False)
+        self._candidates.move_to_end(filters)
         return self._candidates[filters]
 
     def _num_not_understood(self, chats: Sequence[int]) -> int:

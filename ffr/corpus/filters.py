@@ -104,18 +104,23 @@ def _seconds(day: date) -> float:
 def _people(store: Store, names: Sequence[str], chats: Sequence[int]) -> list[tuple[int, str]]:
     """Chat and key of everyone who goes by one of these names, whole or by its beginning."""
     everyone: list[tuple[int, str, list[str]]] = []
-    for chat in store.chats(chats or None):
-        for person in store.people(chat.id).values():
+    numbers = chats or [row["id"] for row in store.rows("SELECT id FROM chats ORDER BY id")]
+    for chat in numbers:
+        for person in store.people(chat).values():
             called = [person.name, *person.other_names, *(["me"] if person.is_me else [])]
-            everyone.append((chat.id, person.key, [name.casefold() for name in called]))
+            everyone.append((chat, person.key, called))
     found: list[tuple[int, str]] = []
     for name in names:
         wanted = name.strip().casefold()
-        exact = [(chat, key) for chat, key, called in everyone if wanted in called]
+        exact = [
+            (chat, key)
+            for chat, key, called in everyone
+            if any(item.casefold() == wanted for item in called)
+        ]
         begun = [
             (chat, key)
             for chat, key, called in everyone
-            if wanted and any(item.startswith(wanted) for item in called)
+            if wanted and any(item.casefold().startswith(wanted) for item in called)
         ]
         if not (exact or begun):
             known = list(dict.fromkeys(one_line(called[0], 30) for _, _, called in everyone))

@@ -14,7 +14,7 @@ from ffr.chats.cutting import Cutting
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.reading import chat_streams, format_of
 from ffr.chats.stream import ChatStream, ReadChoices
-from ffr.corpus.adding import Added, add_chat, state_of
+from ffr.corpus.adding import Added, add_chat, recut, state_of
 from ffr.corpus.archive import Archive
 from ffr.corpus.indexing import Bar, index_store
 from ffr.corpus.pictures import StoredTagger
@@ -90,7 +90,7 @@ def read_export(
         if changed:
             with store.writing():
                 for chat in changed:
-                    store.recut(chat, cutting)
+                    recut(store, chat, cutting)
         return ReadExport(source, (), chats)
     added: list[Added] = []
     with store.writing(), bar(f"reading {one_line(source.name, 40)}", 0) as progress:

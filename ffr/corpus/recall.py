@@ -90,18 +90,15 @@ def candidates(store: Store, filters: Filters, encoder: str | None) -> Candidate
         "SELECT chat, dialogue, ifnull(vectors.place, -1) FROM messages LEFT JOIN vectors "
         f"ON vectors.encoder = ? AND vectors.key = text_key WHERE {where}"
     )
-    rows = store.database.cursor().execute(sql, [encoder or "", *values, *more])
-    rows.row_factory = None
+    messages = store.tuples(sql, [encoder or "", *values, *more])
     shown = (
         "SELECT chat, dialogue, vectors.place FROM attached JOIN messages ON messages.id = message "
         "JOIN files ON files.source = attached.source AND files.file = attached.file "
         "JOIN shown ON shown.digest = files.digest "
         f"JOIN vectors ON vectors.encoder = ? AND vectors.key = words_key WHERE {where}"
     )
-    pictured = store.database.cursor().execute(shown, [encoder or "", *values, *more])
-    pictured.row_factory = None
-    messages = rows.fetchall()
-    table = np.array([*messages, *pictured.fetchall()], np.int64).reshape(-1, 3)
+    pictured = store.tuples(shown, [encoder or "", *values, *more])
+    table = np.array([*messages, *pictured], np.int64).reshape(-1, 3)
     return Candidates(len(messages), table[:, 0], table[:, 1], table[:, 2])
 
 
@@ -172,13 +169,11 @@ def _by_words(
     def asked(joined: str, limit: int) -> list[tuple[int, int, int, float]]:
         found: list[tuple[int, int, int, float]] = []
         for table, source in _FULL_TEXT.items():
-            cursor = store.database.cursor().execute(
+            found += store.tuples(
                 f"SELECT messages.id, chat, dialogue, bm25({table}) FROM {source} "
                 f"WHERE {table} MATCH ? AND {where} ORDER BY bm25({table}) LIMIT ?",
                 [joined, *values, *more, limit],
             )
-            cursor.row_factory = None
-            found += cursor.fetchall()
         return sorted(found, key=lambda row: row[3])
 
     quoted = [f'"{term}"' for term in terms]

@@ -13,10 +13,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from ffr.chats.chat import Media, Message, Person, Reaction, day_words
-from ffr.chats.cutting import Cutting, cut_seconds
-from ffr.corpus.schema import broken, connect, whole
+from ffr.chats.cutting import Cutting
+from ffr.corpus.schema import broken, connect
 from ffr.data.home import data_home
 from ffr.errors import UsageError
 from ffr.files import owned_folder
@@ -150,6 +151,19 @@ class Store:
         except sqlite3.Error as error:
             raise broken(self.folder / DATABASE, error) from error
 
+    def tuples(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """As `rows`, without names, which are dear where there are many.
+
+        Raises:
+            DataError: where it cannot be read.
+        """
+        try:
+            cursor = self.database.cursor()
+            cursor.row_factory = None
+            return cursor.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise broken(self.folder / DATABASE, error) from error
+
     def chats(self, ids: Iterable[int] | None = None) -> list[StoredChat]:
         """The chats, in the order in which they came.
 
@@ -266,35 +280,6 @@ class Store:
             ):
                 found.setdefault(row["message"], {})[row["number"]] = row["path"]
         return found
-
-    def recut(self, chat: int, cutting: Cutting) -> None:
-        """Puts a chat's messages in the order of their times, and numbers its dialogues anew."""
-        rows = self.rows(
-            "SELECT id, seconds, place, dialogue FROM messages WHERE chat = ? ORDER BY place",
-            [chat],
-        )
-        previous = float("-inf")
-        keyed = []
-        for row in rows:
-            previous = previous if row["seconds"] is None else row["seconds"]
-            keyed.append((previous, row))
-        keyed.sort(key=lambda item: item[0])
-        ordered = [row for _, row in keyed]
-        sizes = cut_seconds((row["seconds"] for row in ordered), cutting)
-        numbers = [number for number, size in enumerate(sizes) for _ in range(size)]
-        changed = [
-            (place, number, row["id"])
-            for place, (row, number) in enumerate(zip(ordered, numbers, strict=True))
-            if (place, number) != (row["place"], row["dialogue"])
-        ]
-        with whole(self.database):
-            self.database.executemany(
-                "UPDATE messages SET place = ?, dialogue = ? WHERE id = ?", changed
-            )
-            self.database.execute(
-                "UPDATE chats SET pause_hours = ?, max_messages = ? WHERE id = ?",
-                [cutting.pause_hours, cutting.max_messages, chat],
-            )
 
 
 _FEW = 500

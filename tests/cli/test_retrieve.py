@@ -99,7 +99,7 @@ def test_it_goes_on_asking(export: Path, tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["  ", "EXPORT"], 2, "the query is empty"),
-        (["x", "EXPORT", "--by", "Eve"], 2, "--by Eve: nobody is called so; there are ann, bob"),
+        (["x", "EXPORT", "--by", "Eve"], 2, "--by Eve: nobody is called so; there are Ann, Bob"),
         (["x", "EXPORT", "--since", "tomorrow"], 2, "tomorrow is no day; write 2023-05-12"),
         (["x", "EXPORT", "--since", "2024", "--until", "2023"], 2, "which leaves no day"),
         (["x", "EXPORT", "--chat", "Lake"], 2, "no chat called Lake"),

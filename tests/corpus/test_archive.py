@@ -105,7 +105,7 @@ def test_a_photo_is_asked_for(store: Store) -> None:
 
 def test_what_cannot_be_asked_is_refused(store: Store) -> None:
     archive = Archive(store, Nothing(), None, None)
-    with pytest.raises(UsageError, match="--by Eve: nobody is called so; there are ann, bob"):
+    with pytest.raises(UsageError, match="--by Eve: nobody is called so; there are Ann, Bob"):
         archive.ask("x", Filters(by=("Eve",)))
     with pytest.raises(UsageError, match="the query is empty"):
         archive.ask("  ")

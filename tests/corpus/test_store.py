@@ -12,7 +12,7 @@ from chat_builds import START, TRIP, add, said, stream
 
 from ffr.chats.chat import Message, Reaction
 from ffr.chats.cutting import Cutting
-from ffr.corpus.adding import add_chat
+from ffr.corpus.adding import add_chat, recut
 from ffr.corpus.store import Store
 from ffr.errors import DataError, UsageError
 
@@ -111,7 +111,7 @@ def test_an_export_that_breaks_leaves_nothing(tmp_path: Path) -> None:
 def test_cut_anew(tmp_path: Path) -> None:
     with Store(tmp_path / "s", is_new_allowed=True) as store:
         add(store)
-        store.recut(1, Cutting(0, 4))
+        recut(store, 1, Cutting(0, 4))
         assert [line.dialogue for line in store.lines(1, 0, 10)] == [0, 0, 0, 0, 1, 1]
         assert store.chats()[0].cutting == Cutting(0, 4)
 
