@@ -225,7 +225,8 @@ def _chats() -> list[Finding]:
     from contextlib import closing
 
     from ffr.corpus.forgetting import size_of
-    from ffr.corpus.store import DATABASE, Store, default_store
+    from ffr.corpus.schema import DATABASE
+    from ffr.corpus.store import Store, default_store
     from ffr.embedding.ocr import installed_ocr
     from ffr.errors import FfrError
     from ffr.text import counted

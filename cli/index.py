@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ffr.cli.chat_options import index_option
+from ffr.cli.chat_options import ChatCall, answering_options, index_option
+from ffr.cli.model_options import with_options
 from ffr.cli.output import say
 from ffr.errors import UsageError
 
 
 @click.group()
 def index() -> None:
-    """List the chats that were read, or forget them."""
+    """Read chats beforehand, list those that were read, or forget them."""
+
+
+@index.command()
+@click.argument(
+    "chats", nargs=-1, required=True, metavar="CHAT...", type=click.Path(path_type=Path)
+)
+@with_options(*answering_options)
+def add(chats: tuple[Path, ...], **call: Any) -> None:
+    """Read chats and make all that a question needs, without asking one.
+
+    CHAT is what `ffr retrieve` takes. What is there already as it is, is not read again.
+    """
+    from ffr.corpus.store import Store
+    from ffr.text import counted
+
+    named = ChatCall(chats, **call)
+    with Store(named.index_folder, is_new_allowed=True) as store:
+        read = named.read(store)
+        named.open(store, read)
+        say(f'{counted(len(read), "chat")} in {store.folder}; next: ffr retrieve "…"')
 
 
 @index.command("list")
@@ -21,7 +43,8 @@ def index() -> None:
 def list_command(index_folder: Path | None) -> None:
     """List the chats that a store keeps, with what it takes on the disk."""
     from ffr.corpus.forgetting import size_of
-    from ffr.corpus.store import DATABASE, Store, default_store
+    from ffr.corpus.schema import DATABASE
+    from ffr.corpus.store import Store, default_store
     from ffr.text import counted, one_line
 
     folder = default_store() if index_folder is None else index_folder

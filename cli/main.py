@@ -30,7 +30,7 @@ _COMMANDS = {
     ),
     "retrieve": ("ffr.cli.retrieve", "retrieve", "Find the part of a chat that a question means."),
     "serve": ("ffr.cli.serve", "serve", "Search and read chats on a page in your browser."),
-    "index": ("ffr.cli.index", "index", "List the chats that were read, or forget them."),
+    "index": ("ffr.cli.index", "index", "Read chats, list those that were read, forget them."),
     "train": ("ffr.cli.train", "train", "Train a model: sft, then grpo."),
     "curriculum": ("ffr.cli.curriculum", "curriculum", "Find out what is hard for a model."),
     "eval": ("ffr.cli.eval", "eval_command", "Measure a model, a baseline, or a prediction file."),

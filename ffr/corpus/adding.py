@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from ffr.chats.stream import ChatStream
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store, stored_time
 from ffr.corpus.terms import terms_of
+from ffr.errors import DataError
 from ffr.files import dump_json
+from ffr.text import one_line
 
 _BATCH = 2000
 
@@ -58,15 +62,30 @@ def words_of(message: Message) -> str:
 
 
 def state_of(path: Path) -> str:
-    """What tells that an export has not changed: sizes and times of its files."""
-    if not path.is_dir():
+    """What tells that an export has not changed: sizes and times of its files.
+
+    Raises:
+        DataError: where it cannot be looked at, or is neither a file nor a folder.
+    """
+    try:
         status = path.stat()
-        return f"{status.st_size} {status.st_mtime_ns}"
-    seen = hashlib.sha256()
-    for found in sorted(path.rglob("*")):
-        if found.is_file():
-            status = found.stat()
-            seen.update(f"{found} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace"))
+        if stat.S_ISREG(status.st_mode):
+            return f"{status.st_size} {status.st_mtime_ns}"
+        if not stat.S_ISDIR(status.st_mode):
+            raise DataError(
+                "is neither a file nor a folder; save it as a file first", where=one_line(path)
+            )
+        seen = hashlib.sha256()
+        for found in sorted(path.rglob("*")):
+            # what goes away meanwhile is not there
+            with suppress(FileNotFoundError):
+                if found.is_file():
+                    status = found.stat()
+                    line = f"{found} {status.st_size} {status.st_mtime_ns}\n"
+                    seen.update(line.encode(errors="replace"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise DataError(f"cannot be looked at ({reason})", where=one_line(path)) from error
     return seen.hexdigest()
 
 
@@ -77,32 +96,37 @@ def add_chat(
     cutting: Cutting,
     *,
     state: str,
+    is_corrected: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Added:
     """Reads a chat into the store, whole or not at all.
 
     It is the chat that is there already where app and name are the same and at least one message
-    is; then only what is new or changed is written.
+    is; then only what is new or changed is written. Pictures whose old export is gone are looked
+    for in this one.
 
     Args:
         store: The store.
         stream: The chat; it is read to its end.
         source: The export that it comes from.
         cutting: How it is cut into dialogues.
-        state: Of the export, see `state_of`.
+        state: Of the export: what tells that it need not be read again.
+        is_corrected: Whether the export was misread before, as in another order of day and month:
+            then what it brought takes the place of what it brought before.
         progress: Is told the number of messages read, now and then.
 
     Raises:
         DataError: where the export is torn so that nothing of it can be used.
     """
     messages = iter(stream.messages)
-    first = list(itertools.islice(messages, _BATCH))
+    path = path_text(source)
     database = store.database
     with whole(database):
-        chat = _chat_of(store, stream, first)
+        first: list[Message] = []
+        chat = _chat_of(store, stream, path if is_corrected else None, messages, first)
         if chat is None:
             chat = _new_chat(store, stream, cutting)
-        source_id = _source_of(store, chat, str(source.absolute()), state)
+        source_id = _source_of(store, chat, path, state)
         writing = _Writing(store, chat, source_id)
         for number, message in enumerate(itertools.chain(first, messages), 1):
             writing.take(message)
@@ -110,7 +134,13 @@ def add_chat(
                 writing.flush()
                 progress(number)
         writing.flush()
+        if is_corrected:
+            writing.drop_unseen()
+        known = store.people(chat)
+        # whose export it is was said before, where it is not said now
+        is_told = any(person.is_me for person in stream.people.values())
         for person in stream.people.values():
+            was_me = not is_told and person.key in known and known[person.key].is_me
             database.execute(
                 "INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?, ?)",
                 [
@@ -118,7 +148,7 @@ def add_chat(
                     _clean(person.key),
                     _clean(person.name),
                     _clean(json.dumps(person.other_names, ensure_ascii=False)),
-                    person.is_me,
+                    person.is_me or was_me,
                 ],
             )
         database.execute(
@@ -130,12 +160,17 @@ def add_chat(
                 chat,
             ],
         )
-    recut(store, chat, cutting)
+        _recut(store, chat, cutting)
     return Added(chat, writing.num_new, writing.num_changed, writing.num_known)
 
 
 def recut(store: Store, chat: int, cutting: Cutting) -> None:
     """Puts a chat's messages in the order of their times, and numbers its dialogues anew."""
+    with whole(store.database):
+        _recut(store, chat, cutting)
+
+
+def _recut(store: Store, chat: int, cutting: Cutting) -> None:
     rows = store.rows(
         "SELECT id, seconds, place, dialogue FROM messages WHERE chat = ? ORDER BY place",
         [chat],
@@ -154,14 +189,11 @@ def recut(store: Store, chat: int, cutting: Cutting) -> None:
         for place, (row, number) in enumerate(zip(ordered, numbers, strict=True))
         if (place, number) != (row["place"], row["dialogue"])
     ]
-    with whole(store.database):
-        store.database.executemany(
-            "UPDATE messages SET place = ?, dialogue = ? WHERE id = ?", changed
-        )
-        store.database.execute(
-            "UPDATE chats SET pause_hours = ?, max_messages = ? WHERE id = ?",
-            [cutting.pause_hours, cutting.max_messages, chat],
-        )
+    store.database.executemany("UPDATE messages SET place = ?, dialogue = ? WHERE id = ?", changed)
+    store.database.execute(
+        "UPDATE chats SET pause_hours = ?, max_messages = ? WHERE id = ?",
+        [cutting.pause_hours, cutting.max_messages, chat],
+    )
 
 
 class _Writing:
@@ -179,6 +211,15 @@ class _Writing:
                 "SELECT id, key, twin, content FROM messages WHERE chat = ?", [chat]
             )
         }
+        # messages that carry pictures of exports that lie no longer where they lay
+        self._lost = {
+            row["message"]
+            for other in store.rows(
+                "SELECT id, path FROM sources WHERE chat = ? AND id != ?", [chat, source]
+            )
+            if not Path(other["path"]).exists()
+            for row in store.rows("SELECT message FROM attached WHERE source = ?", [other["id"]])
+        }
         self._place = len(self._known)
         (last,) = store.rows("SELECT ifnull(max(id), 0) AS id FROM messages")
         self._next_id = last["id"] + 1
@@ -195,6 +236,8 @@ class _Writing:
         known = self._known.get((key, twin))
         if known is not None and known[1] == row.content:
             self.num_known += 1
+            if known[0] in self._lost:
+                self._attach(known[0], message)
             return
         if known is not None:
             self.num_changed += 1
@@ -215,11 +258,24 @@ class _Writing:
             self._place += 1
         if words := words_of(message):
             self._words.append((id_, words))
+        self._attach(id_, message)
+
+    def _attach(self, id_: int, message: Message) -> None:
         self._attached += [
-            (id_, number, self._source, item.file)
+            (id_, number, self._source, _clean(item.file))
             for number, item in enumerate(message.media)
             if item.kind == "picture" and item.file is not None
         ]
+
+    def drop_unseen(self) -> None:
+        """Takes out what this export brought before and does not bring now."""
+        rows = self._store.rows(
+            "SELECT id, key, twin FROM messages WHERE chat = ? AND source = ?",
+            [self._chat, self._source],
+        )
+        drop_messages(
+            self._store, [row["id"] for row in rows if row["twin"] >= self._seen[row["key"]]]
+        )
 
     def _unlink(self, id_: int) -> None:
         """Takes the words and pictures of a message that changed out of the database."""
@@ -289,7 +345,7 @@ def _row(message: Message) -> _Row:
         zone,
         message.kind,
         _clean(message.text),
-        text_key(line_text(message)),
+        text_key(_clean(line_text(message))),
         content,
         _clean(media),
         _clean(message.id),
@@ -317,25 +373,72 @@ def forget_words(store: Store, ids: Sequence[int]) -> None:
             )
 
 
+def drop_messages(store: Store, ids: Sequence[int]) -> None:
+    """Takes messages out of the database, with their words and what they carry."""
+    for start in range(0, len(ids), _BATCH):
+        part = ids[start : start + _BATCH]
+        forget_words(store, part)
+        marks = ",".join("?" * len(part))
+        store.database.execute(f"DELETE FROM attached WHERE message IN ({marks})", part)
+        store.database.execute(f"DELETE FROM messages WHERE id IN ({marks})", part)
+
+
+def path_text(path: Path) -> str:
+    """A path as the database has it: absolute.
+
+    Raises:
+        DataError: where it is no text that can be kept.
+    """
+    text = str(path.absolute())
+    if text != _clean(text):
+        raise DataError("has a name that is no UTF-8; give it another", where=one_line(text))
+    return text
+
+
 def _messages(store: Store, ids: Sequence[int]) -> Iterator[tuple[int, Message]]:
     for id_ in ids:
         yield id_, store.line(id_).message
 
 
-def _chat_of(store: Store, stream: ChatStream, first: Sequence[Message]) -> int | None:
-    """The chat of the store that this one is a later export of; None where it is new."""
-    name = "app_id" if stream.id else "title"
+def _chat_of(
+    store: Store,
+    stream: ChatStream,
+    path: str | None,
+    messages: Iterator[Message],
+    first: list[Message],
+) -> int | None:
+    """The chat of the store that this one is another export of; None where it is new.
+
+    Args:
+        store: The store.
+        stream: The chat.
+        path: Of an export that was misread before, whose messages may all be others now.
+        messages: Of the chat; read as far as must be.
+        first: Gets those that were read.
+    """
+    # id and title are known once the chat has begun
+    first += itertools.islice(messages, _BATCH)
     rows = store.rows(
-        f"SELECT id FROM chats WHERE app = ? AND {name} = ?",
+        f"SELECT id FROM chats WHERE app = ? AND {'app_id' if stream.id else 'title'} = ?",
         [stream.app, _clean(stream.id or stream.title)],
     )
-    for row in rows:
-        for message in first:
-            if store.rows(
-                "SELECT 1 FROM messages WHERE chat = ? AND key = ?",
-                [row["id"], bytes.fromhex(message.key)],
-            ):
-                return int(row["id"])
+    if path is not None:
+        of_path = store.rows("SELECT chat FROM sources WHERE path = ?", [path])
+        misread = [row["id"] for row in rows if row["id"] in {found["chat"] for found in of_path}]
+        if len(misread) == 1:
+            return int(misread[0])
+    seen = 0
+    # an older export may begin long before the one that is there
+    while rows and seen < len(first):
+        for message in first[seen:]:
+            for row in rows:
+                if store.rows(
+                    "SELECT 1 FROM messages WHERE chat = ? AND key = ?",
+                    [row["id"], bytes.fromhex(message.key)],
+                ):
+                    return int(row["id"])
+        seen = len(first)
+        first += itertools.islice(messages, _BATCH)
     return None
 
 
@@ -355,6 +458,11 @@ def _new_chat(store: Store, stream: ChatStream, cutting: Cutting) -> int:
 
 
 def _source_of(store: Store, chat: int, path: str, state: str) -> int:
+    # a picture may have changed with its export: it is looked at anew
+    store.database.execute(
+        "DELETE FROM files WHERE source IN (SELECT id FROM sources WHERE chat = ? AND path = ?)",
+        [chat, path],
+    )
     store.database.execute(
         "INSERT INTO sources(chat, path, state) VALUES (?, ?, ?) "
         "ON CONFLICT(chat, path) DO UPDATE SET state = excluded.state",

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ffr.corpus.adding import forget_words
+from ffr.corpus.adding import drop_messages
 from ffr.corpus.pictures import MEDIA_FOLDER, forget_unseen
-from ffr.corpus.schema import whole
-from ffr.corpus.store import DATABASE, Store
+from ffr.corpus.schema import DATABASE, whole
+from ffr.corpus.store import Store
 from ffr.corpus.vectors import compact
 from ffr.errors import UsageError
 from ffr.files import owned_folder, remove, remove_if_empty
 
 THUMBNAIL_FOLDER = "thumbnails"
 _OURS = ("*.sqlite3", "*.sqlite3-wal", "*.sqlite3-shm", "vectors-*.f32")
-_BATCH = 1000
 
 
 def forget_chats(store: Store, ids: Iterable[int]) -> None:
@@ -44,15 +43,11 @@ def forget_chats(store: Store, ids: Iterable[int]) -> None:
 def _forget(store: Store, chat: int) -> None:
     ids = [row["id"] for row in store.rows("SELECT id FROM messages WHERE chat = ?", [chat])]
     with whole(store.database):
-        for start in range(0, len(ids), _BATCH):
-            part = ids[start : start + _BATCH]
-            forget_words(store, part)
-            marks = ",".join("?" * len(part))
-            store.database.execute(f"DELETE FROM attached WHERE message IN ({marks})", part)
+        drop_messages(store, ids)
         store.database.execute(
             "DELETE FROM files WHERE source IN (SELECT id FROM sources WHERE chat = ?)", [chat]
         )
-        for table in ("messages", "sources", "people"):
+        for table in ("sources", "people"):
             store.database.execute(f"DELETE FROM {table} WHERE chat = ?", [chat])
         store.database.execute("DELETE FROM chats WHERE id = ?", [chat])
 

@@ -104,7 +104,7 @@ def _embed(encoder: StoredEncoder, waiting: dict[bytes, str], say: Say, bar: Bar
     with bar("indexing", len(keys)) as progress:
         for batch in batches:
             if begun is None:
-                encoder.embed_texts(["a"])  # what is done once does not count
+                _ = encoder.encoder  # to load it is done once, and does not count
                 begun = time.monotonic()
             encoder.store({key: waiting[key] for key in batch})
             if not num_done:

@@ -5,6 +5,8 @@ Exports are read where they changed, what is missing is made, and the model is o
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,11 @@ from ffr.chats.cutting import Cutting
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.reading import chat_streams, format_of
 from ffr.chats.stream import ChatStream, ReadChoices
-from ffr.corpus.adding import Added, add_chat, recut, state_of
+from ffr.corpus.adding import Added, add_chat, path_text, recut, state_of
 from ffr.corpus.archive import Archive
 from ffr.corpus.indexing import Bar, index_store
 from ffr.corpus.pictures import StoredTagger
+from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
 from ffr.embedding.interface import Encoder
@@ -74,16 +77,23 @@ def read_export(
         UsageError: where it must be read and another process writes.
     """
     source = Path(path)
-    if not source.exists():
+    if not _is_there(source):
         raise DataError(
             f"is not there{address_hint(source)}; check the path", where=one_line(source)
         )
-    state = state_of(source)
-    known = store.rows(
-        "SELECT chat, state FROM sources WHERE path = ? ORDER BY chat", [str(source.absolute())]
+    before = _known(store, source)
+    # what was said of an export before holds until something else is said; what was said last is
+    # where a reading was broken off
+    last = min(before.values(), key=lambda read: bool(read.files), default=_Read(""))
+    asked = choices or ReadChoices()
+    now = _Read(
+        state_of(source),
+        form or last.form,
+        asked.date_order or last.date_order,
+        asked.me or last.me,
     )
-    if known and all(row["state"] == state for row in known):
-        chats = tuple(row["chat"] for row in known)
+    if set(before.values()) == {now}:
+        chats = tuple(before)
         changed = [
             chat.id for chat in store.chats(chats) if chat.app != _DATA and chat.cutting != cutting
         ]
@@ -92,16 +102,19 @@ def read_export(
                 for chat in changed:
                     recut(store, chat, cutting)
         return ReadExport(source, (), chats)
+    # dates that were read another way name other messages
+    is_corrected = any(read.date_order != now.date_order for read in before.values())
     added: list[Added] = []
     with store.writing(), bar(f"reading {one_line(source.name, 40)}", 0) as progress:
-        for stream in _streams(source, form, choices):
+        for stream in _streams(source, now.form, ReadChoices(now.date_order, now.me)):
             chosen = Cutting(0, 0) if stream.app == _DATA else cutting
             done = add_chat(
                 store,
                 stream,
                 source,
                 chosen,
-                state=state,
+                state=dataclasses.replace(now, files="").state,
+                is_corrected=is_corrected,
                 progress=lambda number: progress(number, None),
             )
             added.append(done)
@@ -109,7 +122,69 @@ def read_export(
             say(_summary(kept.title, kept.summary, stream, done))
             for line in stream.account.lines():
                 say(f"  {line}")
+        if not added:
+            raise DataError("holds no chat that can be asked", where=one_line(source))
+        _remember(store, source, now, [item.chat for item in added])
     return ReadExport(source, tuple(added), tuple(item.chat for item in added))
+
+
+_LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """How an export was, and was read.
+
+    Args:
+        files: Sizes and times of its files; "" where it was not read to its end.
+        form: What was said of its form.
+        date_order: What was said of its days and months.
+        me: Whose it was said to be.
+    """
+
+    files: str
+    form: str | None = None
+    date_order: str | None = None
+    me: str | None = None
+
+    @property
+    def state(self) -> str:
+        """As the database keeps it."""
+        return json.dumps(dataclasses.astuple(self))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, or in a folder that may not be entered
+        return False
+
+
+def _known(store: Store, source: Path) -> dict[int, _Read]:
+    """How an export was read, by the numbers of its chats."""
+    rows = store.rows(
+        "SELECT chat, state FROM sources WHERE path = ? AND state != ? ORDER BY chat",
+        [path_text(source), _LEFT],
+    )
+    return {row["chat"]: _read_of(row["state"]) for row in rows}
+
+
+def _read_of(state: str) -> _Read:
+    try:
+        return _Read(*json.loads(state))
+    except (ValueError, TypeError):
+        return _Read("")  # kept by an earlier ffr
+
+
+def _remember(store: Store, source: Path, read: _Read, chats: Sequence[int]) -> None:
+    """Notes that an export was read to its end, and which chats it has no longer."""
+    path = path_text(source)
+    with whole(store.database):
+        store.database.execute("UPDATE sources SET state = ? WHERE path = ?", [_LEFT, path])
+        store.database.executemany(
+            "UPDATE sources SET state = ? WHERE path = ? AND chat = ?",
+            [(read.state, path, chat) for chat in chats],
+        )
 
 
 def _summary(title: str, summary: str, stream: ChatStream, done: Added) -> str:

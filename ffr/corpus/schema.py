@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ffr.errors import DataError
+from ffr.errors import DataError, FfrError, UsageError
 from ffr.files import make_private_file, make_private_folder
 from ffr.text import one_line
+
+DATABASE = "messages.sqlite3"
 
 SCHEMA = 1
 """Raised where a table changes; a store of another number is refused in words."""
@@ -156,8 +158,10 @@ def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
     return connection
 
 
-def broken(path: Path, error: Exception) -> DataError:
-    """The sentence for a database that cannot be read or written."""
+def broken(path: Path, error: Exception) -> FfrError:
+    """The sentence for a database that cannot be read or written, or that was closed before."""
+    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
+        return UsageError("the store of chats was closed; open it again")
     reason = getattr(error, "strerror", None) or one_line(error)
     return DataError(
         f"cannot be used as a store of chats ({reason}); see to its room and its rights, or name "
@@ -167,12 +171,42 @@ def broken(path: Path, error: Exception) -> DataError:
 
 
 @contextmanager
-def whole(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is done within is kept whole, or not at all."""
-    connection.execute("BEGIN IMMEDIATE")
+def in_words(connection: sqlite3.Connection) -> Iterator[None]:
+    """What the database says of a fault within becomes a sentence.
+
+    Raises:
+        DataError: where the database cannot be read or written: a full disk, no right to it, damage.
+        UsageError: where it is closed.
+    """
     try:
         yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise broken(_place(connection), error) from error
+
+
+@contextmanager
+def whole(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is done within is kept whole, or not at all.
+
+    Raises:
+        DataError: as `in_words`.
+        UsageError: likewise.
+    """
+    with in_words(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            # a full disk may have undone all already
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _place(connection: sqlite3.Connection) -> Path:
+    """Where a database lies."""
+    try:
+        return Path(connection.execute("PRAGMA database_list").fetchone()[2])
+    except sqlite3.Error:
+        return Path(DATABASE)

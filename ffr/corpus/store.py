@@ -17,13 +17,12 @@ from typing import Any
 
 from ffr.chats.chat import Media, Message, Person, Reaction, day_words
 from ffr.chats.cutting import Cutting
-from ffr.corpus.schema import broken, connect
+from ffr.corpus.schema import DATABASE, connect, in_words
 from ffr.data.home import data_home
 from ffr.errors import UsageError
 from ffr.files import owned_folder
 from ffr.text import counted, one_line
 
-DATABASE = "messages.sqlite3"
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -146,10 +145,8 @@ class Store:
         Raises:
             DataError: where it cannot be read.
         """
-        try:
+        with in_words(self.database):
             return self.database.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise broken(self.folder / DATABASE, error) from error
 
     def tuples(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """As `rows`, without names, which are dear where there are many.
@@ -157,12 +154,10 @@ class Store:
         Raises:
             DataError: where it cannot be read.
         """
-        try:
+        with in_words(self.database):
             cursor = self.database.cursor()
             cursor.row_factory = None
             return cursor.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise broken(self.folder / DATABASE, error) from error
 
     def chats(self, ids: Iterable[int] | None = None) -> list[StoredChat]:
         """The chats, in the order in which they came.
@@ -286,7 +281,12 @@ _FEW = 500
 
 
 def _clock(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _EPOCH + timedelta(seconds=seconds)
+    if seconds is None:
+        return None
+    try:
+        return _EPOCH + timedelta(seconds=seconds)
+    except OverflowError:  # the last thousandths of the year 9999, which a float rounds up
+        return datetime.max
 
 
 def stored_time(time: datetime | None) -> tuple[float | None, int | None]:
@@ -300,16 +300,16 @@ def stored_time(time: datetime | None) -> tuple[float | None, int | None]:
     offset = time.utcoffset()
     if offset is None:
         return (time - _EPOCH).total_seconds(), None
-    return (time - _EPOCH.replace(tzinfo=UTC)).total_seconds(), round(offset.total_seconds() / 60)
+    # towards 0: rounded up, 23:59:40 would be a day, which no zone is
+    return (time - _EPOCH.replace(tzinfo=UTC)).total_seconds(), int(offset.total_seconds() / 60)
 
 
 def _time(seconds: float | None, zone: int | None) -> datetime | None:
-    if seconds is None:
-        return None
-    clock = _EPOCH + timedelta(seconds=seconds)
-    if zone is None:
+    # by its own clock: the first day of the year 1 may begin in a year 0 elsewhere
+    clock = _clock(None if seconds is None else seconds + (zone or 0) * 60)
+    if clock is None or zone is None:
         return clock
-    return clock.replace(tzinfo=UTC).astimezone(timezone(timedelta(minutes=zone)))
+    return clock.replace(tzinfo=timezone(timedelta(minutes=zone)))
 
 
 def _line(row: sqlite3.Row, people: dict[str, Person], paths: dict[int, str]) -> Line:

@@ -125,6 +125,14 @@ def test_what_is_wrong_is_one_sentence(
     assert "Traceback" not in done.output
 
 
+def test_a_chat_is_read_beforehand(export: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    done = _run("index", "add", export, "--index", kept, "--model", "baseline:overlap")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f'1 chat in {kept}; next: ffr retrieve "…"\n'
+    assert _ask("Alfama", None, kept).stderr == ""
+
+
 def test_list_and_forget(export: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     assert "No chat is kept in" in _run("index", "list", "--index", kept).stdout

@@ -12,7 +12,7 @@ from chat_builds import START, TRIP, add, said, stream
 
 from ffr.chats.chat import Message, Reaction
 from ffr.chats.cutting import Cutting
-from ffr.corpus.adding import add_chat, recut
+from ffr.corpus.adding import add_chat, line_text, recut, text_key
 from ffr.corpus.store import Store
 from ffr.errors import DataError, UsageError
 
@@ -152,3 +152,43 @@ def test_odd_characters_are_kept_or_replaced(tmp_path: Path, text: str) -> None:
         add(store, (said("A\ud83dnn", text),))
         assert _texts(store) == [text.replace("\ud83d", "?")]
         assert add(store, (said("A\ud83dnn", text),)).num_known == 1
+
+
+def test_times_at_both_ends_of_the_calendar(tmp_path: Path) -> None:
+    ahead, odd = timezone(timedelta(hours=2)), timezone(timedelta(hours=23, minutes=59, seconds=40))
+    times = [
+        datetime(1, 1, 1, 0, 30, tzinfo=ahead),
+        datetime(2023, 1, 1, tzinfo=odd),
+        datetime.max.replace(tzinfo=UTC),
+    ]
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        add(store, [Message("Ann", "x", time) for time in times])
+        assert [line.message.time for line in store.lines(1, 0, 9)] == times
+        assert store.chats()[0].summary.endswith("1 Jan 1 – 31 Dec 9999")
+
+
+def test_an_older_and_longer_export_is_the_same_chat(tmp_path: Path) -> None:
+    older = [said("Ann", f"old {number}", number - 9000) for number in range(4100)]
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        add(store)
+        assert add(store, [*older, *TRIP], source=tmp_path / "b.txt").num_new == 4100
+        assert len(store.chats()) == 1
+
+
+def test_half_a_pair_does_not_make_a_line_wait_for_ever(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        add(store, (said("Ann", "half \ud83d"),))
+        (row,) = store.rows("SELECT text_key FROM messages")
+        assert row["text_key"] == text_key(line_text(store.line(1).message))
+
+
+def test_cutting_is_part_of_adding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr("ffr.corpus.adding.cut_seconds", broken)
+            with pytest.raises(KeyboardInterrupt):
+                add(store)
+        assert store.chats() == []
