@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     "--as",
     "form",
     metavar="FORM",
-    help="What the files are: table, or a form of chats.  [default: found by their content]",
+    help="What the files are: table, a benchmark (locomo, mem-gallery, longmemeval, qmsum), or a "
+    "form of chats.  [default: found by their content]",
 )
 @click.option(
     "--to",
@@ -97,17 +98,21 @@ def import_command(
     PATH... are a table of lines (dialogue_id, speaker, text, picture) and one of queries
     (dialogue_id, query, utterance_ids, image_ids), as CSV, .jsonl or Parquet.
 
-    Or one table whose rows are whole records.
+    Or one table whose rows are whole records, or the files of a benchmark (docs/memory.md).
 
     Or chats as apps export them, files, folders or zip archives: with --query a data file that asks
     each dialogue; without, a table of lines, to be brought in again beside one of queries.
     """
+    from ffr.chats.reading import FORMATS
     from ffr.data.chat_import import ChatChoices, is_chat
     from ffr.data.check import check_file
-    from ffr.data.importing import ImportChoices, import_files
+    from ffr.data.importing import READERS, ImportChoices, import_files
 
     refuse_existing(target, force)
-    if form != "table" and all(is_chat(path, form) for path in paths):
+    known = (*READERS, *(item.name for item in FORMATS))
+    if form is not None and form not in known:
+        raise UsageError(f"--as {form}: no such form; there are {', '.join(known)}")
+    if form not in READERS and all(is_chat(path, form) for path in paths):
         from ffr.chats.cutting import Cutting
         from ffr.chats.stream import ReadChoices
 

@@ -8,8 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from ffr.data.findings import shown
+from ffr.data.forms.benchmark import Account
+from ffr.data.forms.locomo import read_locomo
+from ffr.data.forms.longmemeval import read_longmemeval
+from ffr.data.forms.mem_gallery import read_mem_gallery
+from ffr.data.forms.qmsum import read_qmsum
 from ffr.data.forms.rows import is_json
 from ffr.data.forms.tables import read_tables
 from ffr.data.index import RecordFile, parse_record
@@ -70,7 +76,29 @@ def _read_tables(paths: Sequence[Path], choices: ImportChoices) -> Imported:
     return Imported(examples, notes)
 
 
-READERS: dict[str, Callable[[Sequence[Path], ImportChoices], Imported]] = {"table": _read_tables}
+class _Benchmark(Protocol):
+    """What reads the files of a benchmark."""
+
+    def __call__(
+        self, paths: Sequence[Path], *, image_root: Path | None = None
+    ) -> tuple[list[Example], Account]: ...
+
+
+def _of(read: _Benchmark) -> Callable[[Sequence[Path], ImportChoices], Imported]:
+    def reader(paths: Sequence[Path], choices: ImportChoices) -> Imported:
+        examples, account = read(paths, image_root=choices.image_root)
+        return Imported(examples, account.notes())
+
+    return reader
+
+
+READERS: dict[str, Callable[[Sequence[Path], ImportChoices], Imported]] = {
+    "table": _read_tables,
+    "locomo": _of(read_locomo),
+    "mem-gallery": _of(read_mem_gallery),
+    "longmemeval": _of(read_longmemeval),
+    "qmsum": _of(read_qmsum),
+}
 """For each form, what reads files of it, all of one import together."""
 
 
@@ -117,7 +145,7 @@ def _form_of(path: Path) -> str:
 
 
 def _kind_of_records(path: Path) -> Kind | None:
-    records = RecordFile(path)
+    records = RecordFile(path, may_be_one=True)
     if not len(records):
         raise records.tail_fault or DataError("holds no record", where=str(path))
     record = parse_record(records.read(0), records.where(0))

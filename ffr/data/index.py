@@ -50,6 +50,8 @@ class RecordFile:
     Args:
         path: A .json file with a list, or a .jsonl file with one object a line; either may be
             packed with gzip.
+        may_be_one: Take one object over several lines as the file's only record; data files of
+            ours never are one, files of others are.
 
     Attributes:
         path: The file as it was named.
@@ -70,7 +72,7 @@ class RecordFile:
     (2, b'{"a": 2}', 'a.json:2 (record 2)')
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, may_be_one: bool = False) -> None:
         self.path = Path(path)
         self._unpacked: _UnpackedFile | None = None
         self._offsets = Offsets(self.path.name)
@@ -95,7 +97,7 @@ class RecordFile:
                 _refuse_other_text(head, name)
                 file.seek(0)
                 self._offsets.read(file)
-                self._refuse_one_object(file)
+                self._judge_one_object(file, may_be_one)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(
@@ -110,19 +112,27 @@ class RecordFile:
         if kind is not None:
             raise DataError(f"is {kind.words}; {kind.remedy}", where=self.path.name)
 
-    def _refuse_one_object(self, file: BinaryIO) -> None:
-        """Raises DataError where the file is one object over several lines, as exports are."""
+    def _judge_one_object(self, file: BinaryIO, may_be_one: bool) -> None:
+        """Takes one object over several lines, as exports are, as the only record.
+
+        Raises DataError where that may not be.
+        """
         if self.layout == "list" or not self._offsets.begins or 0 in self._offsets.oversized:
             return
         if self._read(file, 0).rstrip(WHITE).endswith(b"}"):
             return
-        file.seek(self._offsets.begins[0])
+        begin = self._offsets.begins[0]
+        file.seek(begin)
         text = file.read(MAX_RECORD_BYTES).decode("utf-8", "replace")
         try:
             value, end = json.JSONDecoder().raw_decode(text)
         except (ValueError, RecursionError):
             return  # a damaged line, which is told when it is read
         if isinstance(value, dict) and "\n" in text[:end]:
+            length = os.fstat(file.fileno()).st_size - begin
+            if may_be_one and length <= MAX_RECORD_BYTES:
+                self._offsets.keep_one(length)
+                return
             self._refuse(kind_of_object(value))
             raise DataError(
                 "begins with a record over several lines; write each in one line (.jsonl), or all "

@@ -54,6 +54,10 @@ def _begins(*magics: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(magics)
 
 
+def _has(*keys: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda record: record.keys() >= set(keys)
+
+
 def _first_message(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """The first of an export's messages; nothing where it has none."""
     messages = record.get("messages")
@@ -81,6 +85,11 @@ def _is_row(record: Mapping[str, Any]) -> bool:
         or record.keys() >= {"dialogue_id", "text"}
         or record.keys() >= {"dialogue_id", "query"}
     )
+
+
+def _is_locomo(record: Mapping[str, Any]) -> bool:
+    talk = record.get("conversation", record)
+    return "qa" in record and isinstance(talk, dict) and talk.keys() >= {"speaker_a", "session_1"}
 
 
 _CHAT = (
@@ -142,6 +151,28 @@ KINDS: tuple[Kind, ...] = (
         by_head=_is_web_page,
     ),
     Kind("csv", "a table (CSV)", _IMPORT, "table", by_head=_is_table_of_text),
+    Kind("locomo", "LoCoMo", _IMPORT, "locomo", by_object=_is_locomo),
+    Kind(
+        "mem-gallery",
+        "Mem-Gallery",
+        _IMPORT,
+        "mem-gallery",
+        by_object=_has("multi_session_dialogues", "human-annotated QAs"),
+    ),
+    Kind(
+        "longmemeval",
+        "LongMemEval",
+        _IMPORT,
+        "longmemeval",
+        by_object=_has("question_id", "haystack_sessions"),
+    ),
+    Kind(
+        "qmsum",
+        "QMSum",
+        _IMPORT,
+        "qmsum",
+        by_object=_has("meeting_transcripts", "specific_query_list"),
+    ),
     Kind("rows", "a table (one row a record)", _IMPORT, "table", by_object=_is_row),
 )
 

@@ -58,6 +58,16 @@ class Offsets:
         else:
             self._index_lines(file, 3 if start >= 3 and self._has_bom else 0)
 
+    def keep_one(self, length: int) -> None:
+        """Makes one record of all from the first on.
+
+        Args:
+            length: Of that record, in bytes.
+        """
+        del self.begins[1:], self.lengths[1:], self.lines[1:]
+        self.lengths[0] = length
+        self.oversized.clear()
+
     def _first_byte(self, file: BinaryIO) -> int:
         """Offset of the first byte that is not white space (or of the end)."""
         head = file.read(4)

@@ -109,7 +109,7 @@ def test_other_names(export: Path, tmp_path: Path) -> None:
     [
         (["--to", "raw"], "--to raw asks something of each dialogue; give --query TEXT"),
         (["--chat", "Lake"], "has no chat called Lake; there are Trip"),
-        (["--as", "icq"], "there is no form of chats called icq"),
+        (["--as", "icq"], "--as icq: no such form; there are table, locomo"),
         (["--pause", "-1"], "-1"),
     ],
 )

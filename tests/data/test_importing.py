@@ -181,6 +181,23 @@ def test_a_form_that_is_named_is_not_looked_for(tables: Path) -> None:
     assert 'odd.csv:2: has no column "dialogue_id"' in said
 
 
+def test_a_benchmark_is_found_by_its_content(tables: Path) -> None:
+    meeting = {
+        "meeting_transcripts": [{"speaker": "Ann", "content": "hi"}],
+        "specific_query_list": [{"query": "q", "relevant_text_span": [["0", "0"]]}],
+    }
+    Path("m.json").write_text(json.dumps(meeting, indent=1))
+    for named in ((), ("--as", "qmsum")):
+        said = run("import", "m.json", "--out", "x.jsonl", *named, "--force")
+        assert said.startswith("1 dialogue of 1 turn\n1 of 1 question taken\n")
+        (example,) = open_dataset("x.jsonl")
+        assert (example.query, example.meta["half"]) == ("q", "odd")
+    assert "has no" in run("import", "m.json", "--as", "locomo", "--out", "y.jsonl", code=1)
+    Path("m.zip").write_bytes(b"PK\x03\x04")
+    said = run("import", "m.zip", "--as", "qmsum", "--out", "y.jsonl", code=1)
+    assert "m.zip: is a zip archive; unpack it and name the data file in it" in said
+
+
 def test_every_form_of_a_kind_has_its_reader() -> None:
     assert {kind.form for kind in KINDS} - {None} == set(READERS)
 

@@ -107,6 +107,20 @@ FILES: dict[str, tuple[bytes, str]] = {
     "CSV": (b"dialogue_id,speaker,text\nd1,ann,hi\n", "csv"),
     "CSV with a mark": (b'\xef\xbb\xbf"Speaker";"Text"\n', "csv"),
     "CSV in UTF-16": ("speaker\ttext\nann\thi\n".encode("utf-16"), "csv"),
+    "LoCoMo, published": (
+        b'[{"qa": [], "conversation": {"speaker_a": "x", "session_1": []}}]',
+        "locomo",
+    ),
+    "LoCoMo, one conversation": (
+        b'{\n"speaker_a": "x",\n"session_1": [],\n"qa": []}\n',
+        "locomo",
+    ),
+    "Mem-Gallery": (
+        b'{\n"multi_session_dialogues": [],\n"human-annotated QAs": []}\n',
+        "mem-gallery",
+    ),
+    "LongMemEval": (b'[{"question_id": "q", "haystack_sessions": []}]', "longmemeval"),
+    "QMSum": (b'{"meeting_transcripts": [], "specific_query_list": []}\n', "qmsum"),
     "rows": (b'{"dialogue_id": "d1", "speaker": "ann", "text": "hi"}\n', "rows"),
 }
 
