@@ -42,7 +42,7 @@ def add(chats: tuple[Path, ...], **call: Any) -> None:
 @index_option
 def list_command(index_folder: Path | None) -> None:
     """List the chats that a store keeps, with what it takes on the disk."""
-    from ffr.corpus.forgetting import size_of
+    from ffr.corpus.forgetting import finish_forgetting, size_of
     from ffr.corpus.schema import DATABASE
     from ffr.corpus.store import Store, default_store
     from ffr.text import counted, one_line
@@ -52,6 +52,7 @@ def list_command(index_folder: Path | None) -> None:
         say(f'No chat is kept in {folder}; `ffr retrieve "…" CHAT` reads one')
         return
     with Store(folder) as store:
+        finish_forgetting(store)
         chats = store.chats()
         for chat in chats:
             say(

@@ -31,6 +31,9 @@ from ffr.retrieval.fusion import reciprocal_ranks
 from ffr.retrieval.interface import Answer, Retriever
 from ffr.text import counted
 
+LEAST_SCORE, LEAST_SHARE = 0.5, 0.6
+"""Of several hits, those are weak whose score is below this, or below this share of the best."""
+
 _KEPT_FILTERS = 4
 _FEW_DIALOGUES = 20
 """Where a search has no more dialogues than this, each is asked."""
@@ -163,7 +166,7 @@ class Archive:
             for item in recalled
             if (hit := self._hit(query, item, chats[item.where[0]], chosen)) is not None
         ]
-        ordered = _in_order(hits)
+        ordered = _in_order(_strong(hits))
         return Found(
             query,
             tuple(ordered[:top]),
@@ -257,6 +260,21 @@ class _Lines:
             utterance_of(line.message, line.speaker, line.pictures) for line in self.lines
         ]
         self.dialogue = Dialogue(name, tuple(utterances))
+
+
+def _strong(hits: Sequence[Hit]) -> list[Hit]:
+    """Hits without those that are weak beside the others, in their order.
+
+    A score knows one dialogue alone, and among many some seem to hold anything: where a chat is one
+    dialogue nothing is left out. What was found by its words, or has no score, stays.
+    """
+    if len(hits) < 2:
+        return list(hits)
+    best = max(hit.score or 0.0 for hit in hits)
+    least = max(LEAST_SCORE, LEAST_SHARE * best)
+    return [
+        hit for hit in hits if hit.score is None or "words" in hit.found_by or hit.score >= least
+    ]
 
 
 def _in_order(hits: Sequence[Hit]) -> list[Hit]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ffr.corpus.adding import drop_messages
 from ffr.corpus.pictures import MEDIA_FOLDER, forget_unseen
-from ffr.corpus.schema import DATABASE, whole
+from ffr.corpus.schema import DATABASE, in_words, whole
 from ffr.corpus.store import Store
-from ffr.corpus.vectors import compact
-from ffr.errors import UsageError
+from ffr.corpus.vectors import VECTOR_FILES, compact
+from ffr.errors import DataError, UsageError
 from ffr.files import owned_folder, remove, remove_if_empty
 
 THUMBNAIL_FOLDER = "thumbnails"
-_OURS = ("*.sqlite3", "*.sqlite3-wal", "*.sqlite3-shm", "vectors-*.f32")
+# in the header of the database while bytes of what was forgotten may lie on the disk
+_UNFINISHED, _FINISHED = 0x0FF6E7, 0
 
 
 def forget_chats(store: Store, ids: Iterable[int]) -> None:
@@ -26,30 +28,55 @@ def forget_chats(store: Store, ids: Iterable[int]) -> None:
 
     Raises:
         UsageError: where another process writes.
+        DataError: where another process reads all the time, so that its log cannot be emptied.
     """
     with store.writing():
-        for chat in sorted(set(ids)):
-            _forget(store, chat)
-        compact(store)
-        _forget_pictures(store)
-        database = store.database
+        with whole(store.database):
+            for chat in sorted(set(ids)):
+                _forget(store, chat)
+            store.database.execute(f"PRAGMA application_id = {_UNFINISHED}")
+        _take_off_disk(store)
+
+
+def finish_forgetting(store: Store) -> None:
+    """Takes off the disk what a process that was killed while it forgot has left there.
+
+    Nothing where nothing is left, or where another process writes, which does so itself.
+    """
+    if store.rows("PRAGMA application_id")[0][0] != _UNFINISHED:
+        return
+    with suppress(UsageError, PermissionError), store.writing():
+        _take_off_disk(store)
+
+
+def _take_off_disk(store: Store) -> None:
+    compact(store)
+    _forget_pictures(store)
+    database = store.database
+    with in_words(database):
         # full text keeps deleted words until its pieces are merged, and the log what was overwritten
         for table in ("words", "shown_words"):
             database.execute(f"INSERT INTO {table}({table}) VALUES ('optimize')")
         database.execute("VACUUM")
+        if database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise DataError(
+                "the chats are forgotten, but another process reads, and their bytes stay in the "
+                "log meanwhile; end it, and `ffr index list` takes them off the disk",
+                where=str(store.folder),
+            )
+        database.execute(f"PRAGMA application_id = {_FINISHED}")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _forget(store: Store, chat: int) -> None:
     ids = [row["id"] for row in store.rows("SELECT id FROM messages WHERE chat = ?", [chat])]
-    with whole(store.database):
-        drop_messages(store, ids)
-        store.database.execute(
-            "DELETE FROM files WHERE source IN (SELECT id FROM sources WHERE chat = ?)", [chat]
-        )
-        for table in ("sources", "people"):
-            store.database.execute(f"DELETE FROM {table} WHERE chat = ?", [chat])
-        store.database.execute("DELETE FROM chats WHERE id = ?", [chat])
+    drop_messages(store, ids)
+    store.database.execute(
+        "DELETE FROM files WHERE source IN (SELECT id FROM sources WHERE chat = ?)", [chat]
+    )
+    for table in ("sources", "people"):
+        store.database.execute(f"DELETE FROM {table} WHERE chat = ?", [chat])
+    store.database.execute("DELETE FROM chats WHERE id = ?", [chat])
 
 
 def _forget_pictures(store: Store) -> None:
@@ -80,14 +107,21 @@ def forget_store(folder: Path) -> None:
     if not (folder / DATABASE).is_file():
         raise UsageError(f"{folder} is no store of chats, so nothing was deleted")
     with owned_folder(folder):
-        for pattern in _OURS:
-            for path in sorted(folder.glob(pattern)):
-                remove(path)
+        for path in sorted(folder.glob(VECTOR_FILES)):
+            remove(path)
         for name in (MEDIA_FOLDER, THUMBNAIL_FOLDER):
             remove(folder / name)
+        # the database last: by it a folder is known as a store, where this is killed before
+        for end in ("-wal", "-shm", ""):
+            remove(folder / f"{DATABASE}{end}")
     remove_if_empty(folder)
 
 
 def size_of(store: Store) -> int:
     """Bytes that a store takes on the disk."""
-    return sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
+    size = 0
+    for path in store.folder.rglob("*"):
+        # another process may take a file away meanwhile
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size if path.is_file() else 0
+    return size

@@ -61,7 +61,11 @@ def index_store(
         say(fault)
     if encoder is not None and (waiting := _waiting(store, chats, encoder, tagger)):
         with store.writing():
-            _embed(encoder, waiting, say, bar)
+            # another process may have written meanwhile
+            encoder.refresh()
+            known = encoder.vectors.places(list(waiting))
+            left = {key: text for key, text in waiting.items() if key not in known}
+            _embed(encoder, left, say, bar)
             encoder.remember_weights()
 
 

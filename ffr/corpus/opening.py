@@ -18,6 +18,7 @@ from ffr.chats.reading import chat_streams, format_of
 from ffr.chats.stream import ChatStream, ReadChoices
 from ffr.corpus.adding import Added, add_chat, path_text, recut, state_of
 from ffr.corpus.archive import Archive
+from ffr.corpus.forgetting import finish_forgetting
 from ffr.corpus.indexing import Bar, index_store
 from ffr.corpus.pictures import StoredTagger
 from ffr.corpus.schema import whole
@@ -270,6 +271,7 @@ def open_archive(
         UsageError: where there is no such model.
         ModelError: where it cannot be loaded.
     """
+    finish_forgetting(store)
     wanted = [chat.id for chat in store.chats(chats or None)]
     tagger = StoredTagger(store)
     kind = kind_of(model)

@@ -28,6 +28,7 @@ from ffr.errors import DataError, ModelError
 from ffr.files import make_private_file, open_from, remove, write_through
 from ffr.parts import FragmentParts, Pictures, Texts, as_texts
 
+VECTOR_FILES = "vectors-*.f32"
 _FEW = 400
 _KEPT_QUERIES = 256
 # more than this at once is no question
@@ -54,24 +55,23 @@ class StoredVectors:
         if not found:
             if width is None:
                 raise DataError("has no vectors of this encoder", where=str(store.folder))
-            name = f"vectors-{encoder[:16]}-0.f32"
-            make_private_file(store.folder / name)
-            with whole(store.database):
-                store.database.execute(
-                    "INSERT INTO matrices VALUES (?, ?, ?, 0)", [encoder, name, width]
-                )
-            found = store.rows("SELECT * FROM matrices WHERE encoder = ?", [encoder])
+            # nothing is written before there is a row
+            found = store.rows(
+                "SELECT ? AS file, ? AS width, 0 AS num_rows",
+                [f"vectors-{encoder[:16]}-0.f32", width],
+            )
         (row,) = found
         self._path: Path = store.folder / row["file"]
         self.width: int = row["width"]
         self._num_rows: int = row["num_rows"]
+        self._mapped: NDArray[np.float32] | None = None
         if width is not None and width != self.width:
             raise ModelError(
                 f"makes vectors of {width} numbers, and the store has {self.width} of it; name "
                 "another folder with --index",
                 encoder,
             )
-        if self._path.stat().st_size < self._num_rows * self._stride:
+        if self._num_rows and not _is_whole(self._path, self._num_rows * self._stride):
             raise DataError(
                 "is shorter than the store says; forget the store with `ffr index forget --all` "
                 "and ask again",
@@ -86,8 +86,13 @@ class StoredVectors:
         """(rows, D) all vectors, as the disk has them: nothing is read until it is used."""
         if not self._num_rows:
             return np.zeros((0, self.width), np.float32)
-        shape = (self._num_rows, self.width)
-        return cast(NDArray[np.float32], np.memmap(self._path, _ON_DISK, mode="r", shape=shape))
+        # once: whoever forgets a chat meanwhile puts another file in the place of this one
+        if self._mapped is None:
+            shape = (self._num_rows, self.width)
+            self._mapped = cast(
+                NDArray[np.float32], np.memmap(self._path, _ON_DISK, mode="r", shape=shape)
+            )
+        return self._mapped
 
     def places(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """The rows of texts, by their digests; those that have none are left out."""
@@ -116,6 +121,7 @@ class StoredVectors:
         if not bool(vectors.isfinite().all()):
             raise DataError("the encoder gave numbers that are not finite for a line of the chat")
         data = vectors.numpy().astype(_ON_DISK).tobytes()
+        make_private_file(self._path)
         with open_from(self._path, self._num_rows * self._stride) as file:
             file.write(data)
             write_through(file)
@@ -126,10 +132,11 @@ class StoredVectors:
                 [(self._encoder, key, first + number) for number, key in enumerate(keys)],
             )
             self._store.database.execute(
-                "UPDATE matrices SET num_rows = ? WHERE encoder = ?",
-                [first + len(keys), self._encoder],
+                "INSERT OR REPLACE INTO matrices VALUES (?, ?, ?, ?)",
+                [self._encoder, self._path.name, self.width, first + len(keys)],
             )
         self._num_rows = first + len(keys)
+        self._mapped = None
 
 
 class StoredEncoder:
@@ -303,8 +310,20 @@ class StoredEncoder:
         self.vectors.add(list(lines), made.float().cpu())
 
 
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether a file is there and has so many bytes at least."""
+    try:
+        return path.stat().st_size >= size
+    except FileNotFoundError:
+        return False
+
+
 def compact(store: Store) -> None:
-    """Takes the vectors of texts that no message has any more off the disk."""
+    """Takes the vectors of texts that no message has any more off the disk.
+
+    So are those whose file is torn, to be made anew, and files that are left of a process that was
+    killed here.
+    """
     for row in store.rows("SELECT * FROM matrices"):
         kept = store.rows(
             "SELECT key, place FROM vectors WHERE encoder = ? AND (key IN "
@@ -312,16 +331,19 @@ def compact(store: Store) -> None:
             "ORDER BY place",
             [row["encoder"]],
         )
-        if len(kept) == row["num_rows"]:
-            continue
         old = store.folder / row["file"]
+        if not _is_whole(old, row["num_rows"] * row["width"] * _ON_DISK.itemsize):
+            kept = []
+        elif len(kept) == row["num_rows"]:
+            continue
         stem, _, number = old.stem.rpartition("-")
         new = store.folder / f"{stem}-{int(number) + 1}.f32"
         shape = (row["num_rows"], row["width"])
-        matrix = np.memmap(old, _ON_DISK, mode="r", shape=shape)
         make_private_file(new)
         with open_from(new, 0) as file:
+            matrix = np.memmap(old, _ON_DISK, mode="r", shape=shape) if kept else None
             for start in range(0, len(kept), 4096):
+                assert matrix is not None
                 places = [item["place"] for item in kept[start : start + 4096]]
                 file.write(np.ascontiguousarray(matrix[places]).tobytes())
             write_through(file)
@@ -335,4 +357,7 @@ def compact(store: Store) -> None:
                 "UPDATE matrices SET file = ?, num_rows = ? WHERE encoder = ?",
                 [new.name, len(kept), row["encoder"]],
             )
-        remove(old)
+    known = {row["file"] for row in store.rows("SELECT file FROM matrices")}
+    for path in sorted(store.folder.glob(VECTOR_FILES)):
+        if path.name not in known:
+            remove(path)

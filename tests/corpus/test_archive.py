@@ -145,3 +145,31 @@ def test_what_is_added_is_found_once_it_is_refreshed(store: Store) -> None:
     add(store, (*TRIP, said("Ann", "a zebra!", 9999)))
     archive.refresh()
     assert [_texts(hit) for hit in archive.ask("zebra").hits] == [["a zebra!"]]
+
+
+def test_weak_hits_are_left_out_beside_strong_ones(store: Store) -> None:
+    class Sure(BaselineRetriever):
+        """As sure as the number in the first line says."""
+
+        def answer(self, examples: Sequence[Example]) -> list[Answer]:
+            return [
+                Answer(
+                    format_answer(Fragment((0,))),
+                    score=float(example.dialogue.utterances[0].text.split()[-1]),
+                )
+                for example in examples
+            ]
+
+    for number, score in enumerate((0.9, 0.6, 0.5, 0.3)):
+        add(store, (said("Zoe", f"about cats {score}", number),), f"chat {number}")
+    archive = Archive(store, Sure("nothing"), None, None)
+    ours = Filters(chats=(2, 3, 4, 5))
+    # .54 is .6 of the best; what has every word of the question stays
+    assert [hit.score for hit in archive.ask("dogs", ours).hits] == [0.9, 0.6]
+    assert [hit.score for hit in archive.ask("about cats", ours, top=9).hits] == [
+        0.9,
+        0.6,
+        0.5,
+        0.3,
+    ]
+    assert [hit.score for hit in archive.ask("dogs", Filters(chats=(5,))).hits] == [0.3]
