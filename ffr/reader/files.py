@@ -38,6 +38,8 @@ MAX_WEIGHTS_BYTES = 256 * 2**20
 _MAX_SETTINGS_BYTES = 2**16
 _GATE = ("weights", "mean", "deviation")
 
+_SMALL = 1 << 21
+
 
 def write_parts(
     folder: Path,
@@ -122,8 +124,11 @@ def read_parts(
         gate = None
         if "gate.weights" in found:
             gate = Gate(*(found.pop(f"gate.{name}") for name in _GATE))
-        # of no memory, until the file's weights take their place
-        with torch.device("meta"):
+        # large ones of no memory, until the file's weights take their place; but whoever fills that
+        # device imports torch's compiler, which takes a second
+        size = settings.shape.width**2 * settings.shape.num_layers * settings.num_networks
+        device = "cpu" if size < _SMALL else "meta"
+        with torch.random.fork_rng(devices=[]), torch.device(device):
             networks = [ReaderNetwork(settings.shape) for _ in range(settings.num_networks)]
         joined = nn.ModuleList(networks)
         joined.load_state_dict(found, strict=True, assign=True)
