@@ -197,3 +197,40 @@ def test_an_encoder_of_both_looks_at_pictures(export: Path, tmp_path: Path) -> N
         (row,) = store.rows("SELECT looker, words FROM shown")
     assert row["looker"].startswith("tiny-clip ")
     assert row["words"].startswith("a photo of ")
+
+
+@pytest.mark.parametrize("day", ["9999", "9999-12", "9999-12-31"])
+def test_the_last_day_that_there_is(export: Path, tmp_path: Path, day: str) -> None:
+    done = _ask("Alfama", export, tmp_path / "kept", "--until", day)
+    assert done.exit_code == 0, done.output
+    assert "searched 5 of 5 messages" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--max-messages", "9" * 30], "give numbers from 0"),
+        (["--pause", "inf"], "give numbers from 0"),
+        (["--by", ""], "nobody is called so; there are Ann, Bob"),
+    ],
+)
+def test_numbers_and_names_that_cannot_be(
+    export: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    done = _ask("Alfama", export, tmp_path / "kept", *arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_the_chat_that_is_named_with_its_export_is_of_that_export(
+    export: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other" / export.with_suffix(".txt").name
+    other.parent.mkdir()
+    other.write_text("01/02/2024, 10:00 - Zoe: quite another flat in Alfama\n")
+    kept = tmp_path / "kept"
+    assert _ask("Alfama", other, kept).exit_code == 0
+    found = json.loads(_ask("Alfama", export, kept, "--chat", "Trip", "--json").stdout)
+    assert [hit["chat_id"] for hit in found["hits"]] == [2]
+    assert _ask("Alfama", None, kept, "--chat", "Trip").exit_code == 2

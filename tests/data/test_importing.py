@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from mutators import mutated
 
 from ffr.cli.main import ffr
 from ffr.data.check import check_file
@@ -16,6 +17,7 @@ from ffr.data.dataset import open_dataset
 from ffr.data.example import example_examples
 from ffr.data.importing import READERS, import_files
 from ffr.data.kinds import KINDS
+from ffr.dialogue import Fragment
 from ffr.errors import FfrError
 
 
@@ -181,21 +183,80 @@ def test_a_form_that_is_named_is_not_looked_for(tables: Path) -> None:
     assert 'odd.csv:2: has no column "dialogue_id"' in said
 
 
-def test_a_benchmark_is_found_by_its_content(tables: Path) -> None:
-    meeting = {
+BENCHMARKS: dict[str, dict[str, Any]] = {
+    "locomo": {
+        "sample_id": "c",
+        "conversation": {
+            "speaker_a": "Ann",
+            "session_1": [
+                {"speaker": "Ann", "dia_id": "D1:1", "text": "hi", "img_url": ["http://a.b/c"]}
+            ],
+        },
+        "qa": [{"question": "q", "answer": 1, "evidence": ["D1:1"], "category": 4}],
+    },
+    "mem-gallery": {
+        "character_profile": {"name": "Ann"},
+        "multi_session_dialogues": [
+            {
+                "session_id": "D1",
+                "date": "2024-06-17",
+                "dialogues": [
+                    {"round": "D1:1", "user": "hi", "assistant": "ho", "input_image": ["a.png"]}
+                ],
+            }
+        ],
+        "human-annotated QAs": [{"point": "FR", "question": "q", "answer": "x", "clue": ["D1:1"]}],
+    },
+    "longmemeval": {
+        "question_id": "q1",
+        "question_type": "multi-session",
+        "question": "q",
+        "answer": "x",
+        "haystack_dates": ["today"],
+        "haystack_session_ids": ["s"],
+        "haystack_sessions": [[{"role": "user", "content": "hi", "has_answer": True}]],
+    },
+    "qmsum": {
         "meeting_transcripts": [{"speaker": "Ann", "content": "hi"}],
         "specific_query_list": [{"query": "q", "relevant_text_span": [["0", "0"]]}],
-    }
-    Path("m.json").write_text(json.dumps(meeting, indent=1))
-    for named in ((), ("--as", "qmsum")):
+    },
+}
+
+
+@pytest.mark.parametrize("form", BENCHMARKS)
+def test_a_benchmark_is_found_by_its_content(tables: Path, form: str) -> None:
+    Path("m.json").write_text(json.dumps(BENCHMARKS[form], indent=1))
+    for named in ((), ("--as", form)):
         said = run("import", "m.json", "--out", "x.jsonl", *named, "--force")
-        assert said.startswith("1 dialogue of 1 turn\n1 of 1 question taken\n")
+        assert "1 of 1 question taken\n" in said
         (example,) = open_dataset("x.jsonl")
         assert (example.query, example.meta["half"]) == ("q", "odd")
-    assert "has no" in run("import", "m.json", "--as", "locomo", "--out", "y.jsonl", code=1)
+        assert example.fragment == Fragment((0,), ())
+    other = "qmsum" if form == "locomo" else "locomo"
+    assert "has no" in run("import", "m.json", "--as", other, "--out", "y.jsonl", code=1)
+
+
+def test_an_archive_of_a_benchmark_is_to_be_unpacked(tables: Path) -> None:
     Path("m.zip").write_bytes(b"PK\x03\x04")
     said = run("import", "m.zip", "--as", "qmsum", "--out", "y.jsonl", code=1)
     assert "m.zip: is a zip archive; unpack it and name the data file in it" in said
+
+
+@pytest.mark.parametrize("form", BENCHMARKS)
+def test_changed_benchmarks_are_read_or_refused(tmp_path: Path, form: str) -> None:
+    chance = random.Random(form)
+    path = tmp_path / "m.json"
+    refused: list[str] = []
+    for _ in range(150):
+        path.write_text(json.dumps([mutated(BENCHMARKS[form], chance)]))
+        try:
+            found = import_files([path], form=form)
+        except FfrError as error:
+            refused.append(str(error))
+            continue
+        assert all(example.meta["truth"] in ("evidence", "nothing") for example in found.examples)
+    assert 30 < len(refused) < 150
+    assert all(sentence.startswith("m.json:1 (record 1): ") for sentence in refused)
 
 
 def test_every_form_of_a_kind_has_its_reader() -> None:
