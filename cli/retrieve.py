@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from datetime import date, timedelta
+from calendar import monthrange
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,12 @@ class _Days(click.ParamType):  # type: ignore[type-arg]
         year, month, day = (*(int(part) for part in _parts(str(value))), None, None)[:3]
         try:
             first = date(year or 0, month or 1, day or 1)
-            last_month = date(year or 0, month or 12, 1)
+            last_month = month or 12
         except ValueError:
             self.fail(f"{value} is no day; write 2023-05-12, 2023-05 or 2023", param, ctx)
         if day is not None:
             return first, first
-        return first, (last_month + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+        return first, date(first.year, last_month, monthrange(first.year, last_month)[1])
 
 
 def _parts(written: str) -> list[str]:
@@ -109,7 +110,7 @@ def retrieve(
     with Store(named.index_folder, is_new_allowed=bool(chats)) as store:
         read = named.read(store)
         if titles:
-            read = tuple(store.named(title).id for title in titles)
+            read = tuple(store.named(title, read).id for title in titles)
         filters = Filters(
             read,
             by,

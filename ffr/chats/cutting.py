@@ -6,14 +6,17 @@ a model can take is cut at its longest pause, and where there are no times, by l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ffr.chats.chat import Message, seconds_of
 from ffr.errors import UsageError
+from ffr.text import described
 
 DEFAULT_PAUSE_HOURS = 8.0
 DEFAULT_MAX_MESSAGES = 120
+_MOST_MESSAGES = 2**53
 # a cut for length leaves at least this share of the longest on either side
 _LEAST_SHARE = 0.5
 
@@ -27,7 +30,7 @@ class Cutting:
         max_messages: The most that a dialogue holds; 0 for no bound.
 
     Raises:
-        UsageError: where a number is below 0.
+        UsageError: where one is no number from 0.
 
     >>> Cutting(pause_hours=0, max_messages=0).is_whole
     True
@@ -37,10 +40,15 @@ class Cutting:
     max_messages: int = DEFAULT_MAX_MESSAGES
 
     def __post_init__(self) -> None:
-        if not self.pause_hours >= 0 or self.max_messages < 0:
+        if not (
+            isinstance(self.pause_hours, int | float)
+            and isinstance(self.max_messages, int)
+            and 0 <= self.pause_hours < math.inf
+            and 0 <= self.max_messages <= _MOST_MESSAGES
+        ):
             raise UsageError(
-                f"a chat cannot be cut at pauses of {self.pause_hours:g} hours and after "
-                f"{self.max_messages} messages; give numbers from 0"
+                f"a chat cannot be cut at pauses of {described(self.pause_hours)} hours and after "
+                f"{described(self.max_messages)} messages; give numbers from 0 that can be counted"
             )
 
     @property

@@ -5,6 +5,7 @@ query ─► recall: dialogues ─► retriever: a fragment of each, or nothing 
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 
 from ffr.answer import read_response
 from ffr.chats.dialogues import is_line, utterance_of
-from ffr.corpus.filters import HAS, Filters
+from ffr.corpus.filters import Filters, carries
 from ffr.corpus.recall import (
     Candidates,
     Recalled,
@@ -25,7 +26,7 @@ from ffr.corpus.recall import (
 from ffr.corpus.store import Line, Store, StoredChat
 from ffr.corpus.vectors import StoredEncoder
 from ffr.dialogue import Dialogue, Example
-from ffr.errors import UsageError
+from ffr.errors import DataError, UsageError
 from ffr.reader.query import plain_words
 from ffr.retrieval.fusion import reciprocal_ranks
 from ffr.retrieval.interface import Answer, Retriever
@@ -35,6 +36,8 @@ LEAST_SCORE, LEAST_SHARE = 0.5, 0.6
 """Of several hits, those are weak whose score is below this, or below this share of the best."""
 
 _KEPT_FILTERS = 4
+# how often others may pack the vectors anew between two looks at the store
+_MAX_PACKED = 9
 _FEW_DIALOGUES = 20
 """Where a search has no more dialogues than this, each is asked."""
 
@@ -119,6 +122,7 @@ class Archive:
         self._query_vectors = query_vectors
         self._candidates: OrderedDict[Filters, Candidates] = OrderedDict()
         self._chats: dict[int, StoredChat] = {}
+        self._version: int | None = None
 
     def refresh(self) -> None:
         """Looks anew at what the store holds."""
@@ -144,11 +148,31 @@ class Archive:
             UsageError: where the query is empty, or nobody has a name that is asked for.
             DataError: where the retriever cannot answer.
         """
+        # half a surrogate pair, as the bytes of a command line may give, is no character
+        query = query.encode("utf-8", "replace").decode("utf-8")
         if not query.strip():
             raise UsageError("the query is empty; say what is looked for")
         if top < 1:
             raise UsageError(f"--top {top} asks for nothing; give a number from 1")
-        chosen = filters or Filters()
+        num_packed = 0
+        while True:
+            # one state of the store, whoever reads or forgets chats meanwhile
+            with self.store.snapshot() as version:
+                if version != self._version:
+                    self.refresh()
+                    self._version = version
+                try:
+                    if self._encoder is not None:
+                        self._encoder.hold()
+                except DataError:
+                    if num_packed == _MAX_PACKED:
+                        raise
+                    num_packed += 1
+                    self._version = None
+                else:
+                    return self._asked(query, filters or Filters(), top)
+
+    def _asked(self, query: str, chosen: Filters, top: int) -> Found:
         lines = self._lines(chosen)
         vector = None if self._query_vectors is None else as_vector(self._query_vectors([query]))
         recalled = recall(self.store, query, lines, chosen, self._encoder, vector)
@@ -161,10 +185,12 @@ class Archive:
             for number, chat in self._chats.items()
             if not chosen.chats or number in chosen.chats
         }
+        is_allowed = self._allowing(chosen)
         hits = [
             hit
             for item in recalled
-            if (hit := self._hit(query, item, chats[item.where[0]], chosen)) is not None
+            if (hit := self._hit(query, item, chats[item.where[0]])) is not None
+            and is_allowed(hit.lines)
         ]
         ordered = _in_order(_strong(hits))
         return Found(
@@ -186,17 +212,15 @@ class Archive:
         return self._candidates[filters]
 
     def _num_not_understood(self, chats: Sequence[int]) -> int:
-        marks = ",".join("?" * len(chats))
         (row,) = self.store.rows(
-            f"SELECT ifnull(sum(num_not_understood), 0) AS n FROM chats WHERE id IN ({marks})",
-            chats,
+            "SELECT ifnull(sum(num_not_understood), 0) AS n FROM chats "
+            "WHERE id IN (SELECT value FROM json_each(?))",
+            [json.dumps(list(chats))],
         )
         return int(row["n"])
 
-    def _hit(
-        self, query: str, recalled: Recalled, chat: StoredChat, filters: Filters
-    ) -> Hit | None:
-        """What a query means in one dialogue; None for nothing, or nothing that filters allow."""
+    def _hit(self, query: str, recalled: Recalled, chat: StoredChat) -> Hit | None:
+        """What a query means in one dialogue; None for nothing."""
         dialogue = _Lines(self.store.dialogue(*recalled.where), f"{chat.title} {recalled.where[1]}")
         answer = self._answer(query, dialogue)
         read = read_response(answer.response).within(len(dialogue.lines), len(dialogue.pictured))
@@ -211,7 +235,7 @@ class Archive:
             if not chosen:
                 chosen = set(recalled.exact_lines)
         lines = tuple(line for line in dialogue.lines if line.id in chosen)
-        if not lines or not self._is_allowed(lines, filters):
+        if not lines:
             return None
         return Hit(chat, lines, frozenset(pictures), score, tuple(found_by))
 
@@ -221,22 +245,23 @@ class Archive:
         (answer,) = self.retriever.answer([Example(dialogue.dialogue, query)])
         return answer
 
-    def _is_allowed(self, lines: Sequence[Line], filters: Filters) -> bool:
-        """Whether a fragment is what the filters ask for: by whom, when, and what it carries."""
-        if not filters.is_narrow:
-            return True
-        if filters.has and not any(line.message.kind in HAS[filters.has] for line in lines):
-            return False
-        if not (filters.by or filters.since or filters.until):
-            return True
-        condition, values = filters.condition(self.store)
-        marks = ",".join("?" * len(lines))
-        return bool(
-            self.store.rows(
-                f"SELECT 1 FROM messages WHERE id IN ({marks}) AND {condition} LIMIT 1",
-                [*(line.id for line in lines), *values],
+    def _allowing(self, filters: Filters) -> Callable[[Sequence[Line]], bool]:
+        """Tells whether a fragment is what filters ask for: by whom, when, and what it carries."""
+        is_row_asked = bool(filters.by or filters.since or filters.until)
+        condition, values = filters.condition(self.store) if is_row_asked else ("", [])
+
+        def is_allowed(lines: Sequence[Line]) -> bool:
+            if filters.has and not any(carries(line.message, filters.has) for line in lines):
+                return False
+            return not is_row_asked or bool(
+                self.store.rows(
+                    "SELECT 1 FROM messages WHERE id IN (SELECT value FROM json_each(?)) "
+                    f"AND {condition} LIMIT 1",
+                    [json.dumps([line.id for line in lines]), *values],
+                )
             )
-        )
+
+        return is_allowed
 
 
 class _Lines:

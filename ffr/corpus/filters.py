@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
+from ffr.chats.chat import Message
 from ffr.corpus.store import Store
 from ffr.errors import UsageError
 from ffr.text import one_line
 
 HAS = {
-    "photo": ("picture",),
-    "video": ("video",),
-    "voice": ("voice",),
-    "file": ("file",),
-    "link": ("link",),
-    "sticker": ("sticker",),
+    "photo": "picture",
+    "video": "video",
+    "voice": "voice",
+    "file": "file",
+    "link": "link",
+    "sticker": "sticker",
 }
-"""What `--has` knows, and the kinds of messages that have it."""
+"""What `--has` knows, and the kinds of messages and files that are it."""
 
 _DAY_ZERO = datetime(1970, 1, 1)
+_A_DAY = 86_400.0
 _MAX_NAMED = 12
 
 
@@ -68,12 +71,16 @@ class Filters:
         """
         parts, values = ["kind != 'system'"], list[object]()
         if self.chats:
-            parts.append(f"chat IN ({','.join('?' * len(self.chats))})")
-            values += self.chats
+            # as one value: a data file may have more dialogues than a question has places
+            parts.append("chat IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps(self.chats))
         if self.by:
             people = _people(store, self.by, self.chats)
-            parts.append(f"(chat, sender) IN (VALUES {','.join(['(?, ?)'] * len(people))})")
-            values += [item for person in people for item in person]
+            parts.append(
+                "(chat, sender) IN (SELECT json_extract(value, '$[0]'), "
+                "json_extract(value, '$[1]') FROM json_each(?))"
+            )
+            values.append(json.dumps(people))
         # by the clock that the message itself shows
         clock = "seconds + ifnull(zone, 0) * 60"
         if self.since is not None:
@@ -81,20 +88,30 @@ class Filters:
             values.append(_seconds(self.since))
         if self.until is not None:
             parts.append(f"{clock} < ?")
-            values.append(_seconds(self.until + timedelta(days=1)))
+            values.append(_seconds(self.until) + _A_DAY)
         return " AND ".join(parts), values
 
     def dialogue_condition(self) -> tuple[str, list[object]]:
         """What a dialogue must hold, as SQL over `messages`; "" for anything."""
         if not self.has:
             return "", []
-        kinds = HAS[self.has]
-        marks = ",".join("?" * len(kinds))
+        kind = HAS[self.has]
+        # a message of several files is of the kind of its first
         return (
-            "(chat, dialogue) IN (SELECT DISTINCT chat, dialogue FROM messages WHERE kind IN "
-            f"({marks}))",
-            list(kinds),
+            "(chat, dialogue) IN (SELECT DISTINCT chat, dialogue FROM messages "
+            "WHERE kind = ? OR instr(media, ?))",
+            [kind, f'["{kind}", '],
         )
+
+
+def carries(message: Message, what: str) -> bool:
+    """Whether a message is, or holds a file that is, something of `HAS`.
+
+    >>> carries(Message("Ann", kind="picture"), "photo"), carries(Message("Ann"), "photo")
+    (True, False)
+    """
+    kind = HAS[what]
+    return message.kind == kind or any(item.kind == kind for item in message.media)
 
 
 def _seconds(day: date) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -49,6 +50,8 @@ class Index:
         self.store = Store(folder, is_new_allowed=True)
         self._model = model
         self._archive: Archive | None = None
+        # one connection cannot be in two questions at once
+        self._lock = threading.RLock()
 
     def __enter__(self) -> Index:
         return self
@@ -90,22 +93,24 @@ class Index:
         """
         from ffr.corpus.opening import read_export
 
-        numbers: list[int] = []
+        cutting = Cutting(pause_hours, max_messages)
         for path in paths:
             if not isinstance(path, str | Path):
                 raise ValueError(f"{described(path)} is no path; give that of a chat's export")
-            cutting = Cutting(pause_hours, max_messages)
-            read = read_export(self.store, path, cutting, say=_log.info, bar=_no_bar)
-            numbers += read.chats
-        self._archive = None
-        return self.store.chats(numbers)
+        numbers: list[int] = []
+        with self._lock:
+            self._archive = None
+            for path in paths:
+                read = read_export(self.store, path, cutting, say=_log.info, bar=_no_bar)
+                numbers += read.chats
+            return self.store.chats(numbers)
 
     def retrieve(
         self,
         query: str,
         *,
         top: int = 3,
-        chats: Sequence[str] = (),
+        chats: Sequence[str | int] = (),
         by: Sequence[str] = (),
         since: date | None = None,
         until: date | None = None,
@@ -133,23 +138,34 @@ class Index:
         for name, given in (("chats", chats), ("by", by)):
             if isinstance(given, str):
                 raise ValueError(f"{name} is a text; give a list of names, [{described(given)}]")
-        if not self.chats:
-            raise UsageError(f"{self.store.folder} holds no chat yet; add one")
-        if self._archive is None:
-            self._archive = open_archive(
-                self.store, self._model, AnswerConfig(), say=_log.info, bar=_no_bar
-            )
-        numbers = tuple(self.store.named(name).id for name in chats)
-        return self._archive.ask(query, Filters(numbers, tuple(by), since, until, has), top=top)
+        if not all(isinstance(name, str) for name in by):
+            raise ValueError(f"by is {described(list(by))}; give a list of names")
+        for name, day in (("since", since), ("until", until)):
+            # a `datetime` is a `date`, and cannot be compared with one
+            if day is not None and type(day) is not date:
+                raise ValueError(f"{name} is {described(day)}; give a `datetime.date`")
+        if not isinstance(top, int):
+            raise ValueError(f"top is {described(top)}; give a whole number from 1")
+        with self._lock:
+            if not self.chats:
+                raise UsageError(f"{self.store.folder} holds no chat yet; add one")
+            numbers = tuple(self.store.named(str(name)).id for name in chats)
+            filters = Filters(numbers, tuple(by), since, until, has)
+            if self._archive is None:
+                self._archive = open_archive(
+                    self.store, self._model, AnswerConfig(), say=_log.info, bar=_no_bar
+                )
+            return self._archive.ask(query, filters, top=top)
 
-    def forget(self, *chats: str) -> None:
+    def forget(self, *chats: str | int) -> None:
         """Takes chats off the disk, by their titles or numbers.
 
         Raises:
             UsageError: where there is no such chat, or another process writes.
         """
-        forget_chats(self.store, [self.store.named(name).id for name in chats])
-        self._archive = None
+        with self._lock:
+            self._archive = None
+            forget_chats(self.store, [self.store.named(str(name)).id for name in chats])
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -139,6 +139,22 @@ class Store:
         """
         return owned_folder(self.folder)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[int]:
+        """Shows the database within as it is now, whatever others write meanwhile.
+
+        Gives a number that changes with what others write.
+        """
+        with in_words(self.database):
+            self.database.execute("BEGIN")
+            try:
+                # what is read first decides what is seen
+                self.rows("SELECT count(*) FROM chats")
+                yield int(self.rows("PRAGMA data_version")[0][0])
+            finally:
+                if self.database.in_transaction:
+                    self.database.execute("ROLLBACK")
+
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         """All rows of a question to the database.
 
@@ -202,13 +218,18 @@ class Store:
             )
         return found
 
-    def named(self, name: str) -> StoredChat:
+    def named(self, name: str, chats: Sequence[int] = ()) -> StoredChat:
         """The chat of a title or number.
+
+        Args:
+            name: The title or number.
+            chats: Those that are meant first, where several have the title; none for all.
 
         Raises:
             UsageError: where there is none, or more than one.
         """
         found = [chat for chat in self.chats() if name in (chat.title, str(chat.id))]
+        found = [chat for chat in found if chat.id in chats] or found
         if len(found) != 1:
             what = "no chat" if not found else "more than one chat"
             raise UsageError(

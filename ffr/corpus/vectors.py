@@ -250,6 +250,17 @@ class StoredEncoder:
         """Looks anew at what the disk has."""
         self._vectors = None
 
+    def hold(self) -> None:
+        """Opens the rows as they are now, so that they stay when another process packs them anew.
+
+        Raises:
+            DataError: where they are not there, as where another process just did so.
+        """
+        try:
+            self.vectors.matrix()
+        except FileNotFoundError as error:
+            raise DataError("are not there", where=str(error.filename)) from None
+
     def embed_texts(self, texts: Texts) -> Tensor:
         """(n, D) float32, L2-normalised."""
         read = as_texts(texts)

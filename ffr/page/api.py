@@ -106,7 +106,6 @@ class Api:
         self._served = frozenset(chats)
         self._asking, self._reading = threading.Lock(), threading.Lock()
         self._decoding = threading.BoundedSemaphore(_MAX_DECODED_AT_ONCE)
-        self._version = self._version_asked()
 
     def chats(self, asked: NothingAsked) -> Chats:
         """All chats."""
@@ -169,10 +168,6 @@ class Api:
             asked.has,
         )
         with self._asking:
-            if (version := self._version_asked()) != self._version:
-                # another process has read or forgotten chats meanwhile
-                self._archive.refresh()
-                self._version = version
             found = self._archive.ask(asked.q, filters, top=asked.top)
             return shown_found(self._archive.store, found)
 
@@ -212,9 +207,6 @@ class Api:
         except DataError:
             # what is wrong names a path of this machine
             raise NotThereError("the picture cannot be opened") from None
-
-    def _version_asked(self) -> Any:
-        return self._archive.store.rows("PRAGMA data_version")[0][0]
 
     def _chat(self, id_: int) -> str:
         """The title of a chat that is served; `Store.chats` would count all of its messages."""

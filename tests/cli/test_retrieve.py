@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ffr.cli.main import ffr
+from ffr.corpus.store import Store
 
 TRIP = """\
 12/05/2023, 18:02 - Ann: shall we fly to Lisbon in May?
@@ -184,3 +185,52 @@ def test_a_page_of_what_was_found(export: Path, tmp_path: Path) -> None:
     refused = _ask("Alfama", export, tmp_path / "kept", "--html", tmp_path / "found.pdf")
     assert refused.exit_code == 2
     assert "let its name end in .html" in refused.stderr
+
+
+@pytest.mark.slow
+def test_an_encoder_of_both_looks_at_pictures(export: Path, tmp_path: Path) -> None:
+    done = _run(
+        "retrieve", "a flat", export, "--index", tmp_path / "kept", "--image-model", "tiny-clip", "--json"
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    with Store(tmp_path / "kept") as store:
+        (row,) = store.rows("SELECT looker, words FROM shown")
+    assert row["looker"].startswith("tiny-clip ")
+    assert row["words"].startswith("a photo of ")
+
+
+@pytest.mark.parametrize("day", ["9999", "9999-12", "9999-12-31"])
+def test_the_last_day_that_there_is(export: Path, tmp_path: Path, day: str) -> None:
+    done = _ask("Alfama", export, tmp_path / "kept", "--until", day)
+    assert done.exit_code == 0, done.output
+    assert "searched 5 of 5 messages" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--max-messages", "9" * 30], "give numbers from 0"),
+        (["--pause", "inf"], "give numbers from 0"),
+        (["--by", ""], "nobody is called so; there are Ann, Bob"),
+    ],
+)
+def test_numbers_and_names_that_cannot_be(
+    export: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    done = _ask("Alfama", export, tmp_path / "kept", *arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_the_chat_that_is_named_with_its_export_is_of_that_export(
+    export: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other" / export.with_suffix(".txt").name
+    other.parent.mkdir()
+    other.write_text("01/02/2024, 10:00 - Zoe: quite another flat in Alfama\n")
+    kept = tmp_path / "kept"
+    assert _ask("Alfama", other, kept).exit_code == 0
+    found = json.loads(_ask("Alfama", export, kept, "--chat", "Trip", "--json").stdout)
+    assert [hit["chat_id"] for hit in found["hits"]] == [2]
+    assert _ask("Alfama", None, kept, "--chat", "Trip").exit_code == 2

@@ -11,12 +11,15 @@ import pytest
 from chat_builds import TRIP, Letters, add, no_bar, said, stored_encoder
 
 from ffr.answer import format_answer
+from ffr.chats.chat import Media
 from ffr.corpus.archive import Archive
 from ffr.corpus.filters import Filters
+from ffr.corpus.forgetting import forget_chats
 from ffr.corpus.indexing import index_store
 from ffr.corpus.store import Store
+from ffr.corpus.vectors import compact
 from ffr.dialogue import Example, Fragment
-from ffr.errors import UsageError
+from ffr.errors import DataError, UsageError
 from ffr.retrieval.interface import Answer
 from ffr.retrieval.lexical import BaselineRetriever
 
@@ -173,3 +176,84 @@ def test_weak_hits_are_left_out_beside_strong_ones(store: Store) -> None:
         0.3,
     ]
     assert [hit.score for hit in archive.ask("dogs", Filters(chats=(5,))).hits] == [0.3]
+
+
+def test_what_another_process_adds_and_forgets_meanwhile(store: Store, tmp_path: Path) -> None:
+    encoder = stored_encoder(store, Letters())
+    index_store(store, [1], encoder, None, say=print, bar=no_bar)
+    archive = Archive(store, Asked(), encoder, lambda queries: encoder.embed_texts(queries))
+    assert archive.ask("Alfama").num_messages == 6
+    with Store(tmp_path / "s") as other:
+        add(other, (said("Zoe", "zebra crossing"),), "Zoo", source=tmp_path / "zoo.txt")
+        index_store(other, [2], stored_encoder(other, Letters()), None, say=print, bar=no_bar)
+        found = archive.ask("zebra")
+        assert (found.hits[0].chat.title, found.num_searched) == ("Zoo", 7)
+        forget_chats(other, [1])
+    found = archive.ask("zebra")
+    assert [_texts(hit) for hit in found.hits] == [["zebra crossing"]]
+    assert found.num_searched == found.num_messages == 1
+
+
+def test_vectors_that_are_packed_anew_between_two_looks(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = stored_encoder(store, Letters())
+    index_store(store, [1], encoder, None, say=print, bar=no_bar)
+    add(store, (said("Zoe", "zebra crossing"),), "Zoo", source=tmp_path / "zoo.txt")
+    index_store(store, [2], encoder, None, say=print, bar=no_bar)
+    archive = Archive(store, Asked(), encoder, lambda queries: encoder.embed_texts(queries))
+    hold, held = encoder.hold, list[int]()
+
+    def late() -> None:
+        if not held:
+            held.append(1)
+            with Store(tmp_path / "s") as other:
+                monkeypatch.setattr("ffr.corpus.forgetting._take_off_disk", compact)
+                forget_chats(other, [1])
+        hold()
+
+    monkeypatch.setattr(encoder, "hold", late)
+    assert [hit.chat.title for hit in archive.ask("zebra").hits] == ["Zoo"]
+    (path,) = (tmp_path / "s").glob("vectors-*")
+    path.unlink()
+    with Store(tmp_path / "s") as third:
+        fresh = stored_encoder(third, Letters())
+        broken = Archive(third, Asked(), fresh, lambda queries: fresh.embed_texts(queries))
+        with pytest.raises(DataError, match="is shorter than the store says"):
+            broken.ask("zebra")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "x" * 100_000,
+        " ".join(f"w{number}" for number in range(20_000)),
+        "!?…—()[]{}",
+        "🙈🙉🙊",
+        'flat" OR words MATCH "x*',
+        "NEAR(flat Alfama) AND NOT flat* ^a : -",
+        "\0\x1b[31m",
+        "half \udcff",
+    ],
+)
+def test_any_query_is_answered(store: Store, query: str) -> None:
+    found = Archive(store, Nothing(), None, None).ask(query)
+    assert found.num_searched == 6
+
+
+def test_filters_of_any_size(store: Store) -> None:
+    many = Filters(chats=tuple(range(1, 40_000)), by=("Ann",) * 40_000)
+    assert Archive(store, Nothing(), None, None).ask("Alfama", many).num_messages == 6
+    last = Filters(until=date.max, since=date.min)
+    assert Archive(store, Nothing(), None, None).ask("Alfama", last).num_searched == 6
+    with pytest.raises(UsageError, match="nobody is called so"):
+        Archive(store, Nothing(), None, None).ask("Alfama", Filters(by=("",)))
+
+
+def test_a_picture_that_is_not_the_first_of_its_message_is_one(
+    store: Store, tmp_path: Path
+) -> None:
+    both = (Media("file", "a.pdf"), Media("picture", "b.png"))
+    add(store, (said("Zoe", "tickets", 0, *both),), "Zoo", source=tmp_path / "export.txt")
+    found = Archive(store, Asked(), None, None).ask("tickets", Filters(has="photo", chats=(2,)))
+    assert found.num_searched == len(found.hits) == 1
