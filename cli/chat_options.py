@@ -65,6 +65,11 @@ answering_options: tuple[Option, ...] = (
         metavar="NAME",
         help="What answers, as for `ffr eval`.",
     ),
+    click.option(
+        "--image-model",
+        metavar="NAME",
+        help="What says what pictures show: a CLIP or SigLIP folder.  [default: the image tagger]",
+    ),
     form_option,
     *reading_options,
 )
@@ -77,7 +82,8 @@ class ChatCall:
     Args:
         chats: Exports, folders or data files; none for all that the store has.
         index_folder: The store; None for the default one.
-        model: What answers; None opens none.
+        model: What answers.
+        image_model: As in `open_archive`.
         form: As in `read_export`.
         me: Whose export it is.
         date_order: As in `ReadChoices`.
@@ -89,6 +95,7 @@ class ChatCall:
     chats: Sequence[Path]
     index_folder: Path | None
     model: str
+    image_model: str | None
     form: str | None
     me: str | None
     date_order: str | None
@@ -130,7 +137,13 @@ class ChatCall:
         from ffr.settings import AnswerConfig
 
         return open_archive(
-            store, self.model, AnswerConfig(), chats=chats, say=say_aside, bar=self.progress
+            store,
+            self.model,
+            AnswerConfig(),
+            chats=chats,
+            image_model=self.image_model,
+            say=say_aside,
+            bar=self.progress,
         )
 
     def progress(self, what: str, total: int) -> AbstractContextManager[Progress]:

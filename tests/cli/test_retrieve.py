@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ffr.cli.main import ffr
+from ffr.corpus.store import Store
 
 TRIP = """\
 12/05/2023, 18:02 - Ann: shall we fly to Lisbon in May?
@@ -184,6 +185,18 @@ def test_a_page_of_what_was_found(export: Path, tmp_path: Path) -> None:
     refused = _ask("Alfama", export, tmp_path / "kept", "--html", tmp_path / "found.pdf")
     assert refused.exit_code == 2
     assert "let its name end in .html" in refused.stderr
+
+
+@pytest.mark.slow
+def test_an_encoder_of_both_looks_at_pictures(export: Path, tmp_path: Path) -> None:
+    done = _run(
+        "retrieve", "a flat", export, "--index", tmp_path / "kept", "--image-model", "tiny-clip", "--json"
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    with Store(tmp_path / "kept") as store:
+        (row,) = store.rows("SELECT looker, words FROM shown")
+    assert row["looker"].startswith("tiny-clip ")
+    assert row["words"].startswith("a photo of ")
 
 
 @pytest.mark.parametrize("day", ["9999", "9999-12", "9999-12-31"])

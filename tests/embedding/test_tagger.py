@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import types
 from importlib import metadata
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ffr.embedding.tagger import (
     EfficientNetLite0,
     ImageTagger,
     TaggerIfInstalled,
+    ZeroShotTagger,
     load_tagger,
     shown_words,
 )
@@ -216,3 +218,29 @@ def test_the_real_one_knows_a_plain_picture(tmp_path: Path) -> None:
     path = tmp_path / "lamp.png"
     image.save(path)
     assert "traffic light" in made.words([path])[0]
+
+
+def test_an_encoder_of_both_gives_words(tmp_path: Path) -> None:
+    class Colours:
+        """An encoder to which red pictures are roses and blue ones skies."""
+
+        name = "colours"
+        takes_images = True
+
+        def embed_texts(self, texts: list[str]) -> torch.Tensor:
+            return torch.tensor([[float("rose" in text), float("sky" in text)] for text in texts])
+
+        def embed_images(self, images: list[Path]) -> torch.Tensor:
+            pixels = [PIL.Image.open(path).getpixel((0, 0)) for path in images]
+            return torch.tensor([[pixel[0] / 255, pixel[2] / 255] for pixel in pixels])
+
+    for name, colour in (("a.png", "red"), ("b.png", "blue")):
+        PIL.Image.new("RGB", (4, 4), colour).save(tmp_path / name)
+    tagger = ZeroShotTagger(Colours(), ["rose", "sky"])  # type: ignore[arg-type]
+    assert tagger.words([tmp_path / "a.png", tmp_path / "b.png"]) == [
+        "a photo of rose",
+        "a photo of sky",
+    ]
+    assert tagger.words([]) == []
+    with pytest.raises(ModelError, match="encodes no pictures"):
+        ZeroShotTagger(types.SimpleNamespace(takes_images=False, name="e5"), ["a"])  # type: ignore[arg-type]
