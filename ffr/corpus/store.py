@@ -255,7 +255,8 @@ class Store:
 
     def dialogue(self, chat: int, number: int) -> list[Line]:
         """The messages of one dialogue of a chat, in order."""
-        return self._lines("chat = ? AND dialogue = ? ORDER BY place", [chat, number])
+        # +: or the database goes through the whole chat, which lies in the order that is wanted
+        return self._lines("chat = ? AND dialogue = ? ORDER BY +place", [chat, number])
 
     def lines_of(self, ids: Sequence[int]) -> list[Line]:
         """Messages by their numbers, ascending; those that are not there are left out."""

@@ -192,3 +192,15 @@ def test_cutting_is_part_of_adding(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             with pytest.raises(KeyboardInterrupt):
                 add(store)
         assert store.chats() == []
+
+
+def test_a_dialogue_is_read_without_going_through_its_chat(tmp_path: Path) -> None:
+    asked: list[str] = []
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        add(store)
+        store.database.set_trace_callback(asked.append)
+        assert [line.place for line in store.dialogue(1, 1)] == [4, 5]
+        store.database.set_trace_callback(None)
+        (sql,) = [text for text in asked if "FROM messages" in text]
+        (plan, *_) = store.rows(f"EXPLAIN QUERY PLAN {sql}")
+        assert "messages_of_dialogue (chat=? AND dialogue=?)" in plan["detail"]
