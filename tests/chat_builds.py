@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -115,3 +117,27 @@ def stored_encoder(store: Store, encoder: Letters | None = None) -> StoredEncode
 def no_bar(what: str, total: int) -> Iterator[Progress]:
     """A bar that shows nothing."""
     yield lambda done, all_: None
+
+
+def killed_at(folder: Path, number: int, work: Callable[[Store], object]) -> bool:
+    """Works on a store in a child that is killed at its n-th statement; whether it was."""
+    child = os.fork()
+    if not child:
+        left = [number]
+
+        def count(_: str) -> None:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        code = 1
+        try:
+            with Store(folder) as store:
+                store.database.set_trace_callback(count)
+                work(store)
+            code = 0
+        finally:
+            os._exit(code)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0

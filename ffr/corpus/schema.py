@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from ffr.files import make_private_file, make_private_folder
 from ffr.text import one_line
 
 DATABASE = "messages.sqlite3"
+
+_PATIENCE = 30.0  # seconds
 
 SCHEMA = 1
 """Raised where a table changes; a store of another number is refused in words."""
@@ -136,10 +139,10 @@ def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
                 'holds no chat yet; `ffr retrieve "…" CHAT` reads one', where=str(path.parent)
             )
         connection = sqlite3.connect(
-            path, timeout=30, isolation_level=None, check_same_thread=False
+            path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
         )
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
+        _log_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -156,6 +159,21 @@ def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
     except (sqlite3.Error, OSError) as error:
         raise broken(path, error) from error
     return connection
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Has others read while one writes; of two who make a database, one waits for the other."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # this alone does not wait by itself
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def broken(path: Path, error: Exception) -> FfrError:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 
 import pytest
-from chat_builds import Letters, add, no_bar, said, stored_encoder
+from chat_builds import Letters, add, killed_at, no_bar, said, stored_encoder
 
 from ffr.corpus.forgetting import finish_forgetting, forget_chats, forget_store, size_of
 from ffr.corpus.indexing import index_store
@@ -39,30 +37,6 @@ def _vector() -> bytes:
     return Letters().embed_texts([f"p: {_SECRET}"]).numpy().tobytes()
 
 
-def _killed_at(folder: Path, number: int) -> bool:
-    """Forgets the first chat in a child that is killed at the n-th statement; whether it was."""
-    child = os.fork()
-    if not child:
-        left = [number]
-
-        def count(_: str) -> None:
-            left[0] -= 1
-            if not left[0]:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        code = 1
-        try:
-            with Store(folder) as store:
-                store.database.set_trace_callback(count)
-                forget_chats(store, [1])
-            code = 0
-        finally:
-            os._exit(code)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows forks no process")
 def test_whoever_is_killed_leaves_the_old_state_or_the_new(tmp_path: Path) -> None:
@@ -72,7 +46,7 @@ def test_whoever_is_killed_leaves_the_old_state_or_the_new(tmp_path: Path) -> No
     for number in range(1, 999):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(whole, folder)
-        if not _killed_at(folder, number):
+        if not killed_at(folder, number, lambda store: forget_chats(store, [1])):
             break
         with Store(folder) as store:
             finish_forgetting(store)

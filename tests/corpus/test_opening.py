@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import PIL.Image
 import pytest
-from chat_builds import no_bar
+from chat_builds import killed_at, no_bar
 
 from ffr.chats.cutting import Cutting
 from ffr.chats.stream import ReadChoices
@@ -171,3 +172,31 @@ def test_a_name_that_is_no_text_is_said(store: Store, tmp_path: Path) -> None:
     path.write_text(_LINES)
     with pytest.raises(DataError, match="has a name that is no UTF-8"):
         _read(store, path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows forks no process")
+def test_whoever_is_killed_while_reading_is_made_good_by_the_next(tmp_path: Path) -> None:
+    path, folder = tmp_path / "result.json", tmp_path / "s"
+    _account(path, "AB")
+    with Store(folder, is_new_allowed=True) as store:
+        _read(store, path)
+    _account(path, "ABC", "changed")
+    whole = tmp_path / "whole"
+    shutil.copytree(folder, whole)
+    num_killed = 0
+    for number in range(1, 999):
+        shutil.rmtree(folder)
+        shutil.copytree(whole, folder)
+        if not killed_at(folder, number, lambda store: _read(store, path)):
+            break
+        num_killed += 1
+        with Store(folder) as store:
+            for chat in store.chats():
+                assert [line.place for line in store.lines(chat.id, 0, 9)] == [0]
+            assert _read(store, path).chats == (1, 2, 3)
+            texts = [store.lines(chat, 0, 9)[0].message.text for chat in (1, 2, 3)]
+            assert texts == ["changed A", "changed B", "changed C"]
+            (words,) = store.rows("SELECT count(*) AS n FROM words WHERE words MATCH 'changed'")
+            assert words["n"] == 3
+    assert num_killed > 20

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 from chat_builds import TRIP, add, said
 
-from ffr.corpus.schema import whole
+from ffr.corpus.schema import DATABASE, whole
 from ffr.corpus.store import Store
 from ffr.errors import DataError, UsageError
 
@@ -42,3 +43,16 @@ def test_a_closed_store_is_said(tmp_path: Path) -> None:
         store.chats()
     with pytest.raises(UsageError, match="was closed; open it again"):
         add(store)
+
+
+def test_of_two_who_make_a_store_one_waits(tmp_path: Path) -> None:
+    path = tmp_path / DATABASE
+    path.write_bytes(b"")
+    other = sqlite3.connect(path, check_same_thread=False)
+    other.execute("CREATE TABLE made(x)")
+    other.execute("BEGIN EXCLUSIVE")
+    later = threading.Timer(0.3, other.close)
+    later.start()
+    with Store(tmp_path) as store:
+        assert not later.is_alive()
+        assert store.rows("PRAGMA journal_mode")[0][0] == "wal"
