@@ -354,3 +354,17 @@ def test_memory_is_the_index_alone(tmp_path: Path) -> None:
 def test_pythons_words_are_not_said_twice() -> None:
     with pytest.raises(DataError, match=r"not JSON \(Unterminated string starting at column 7\)"):
         parse_record(b'{"a": "b', "x.jsonl:1")
+
+
+@pytest.mark.parametrize("after", ["", "\n", "\n \n"])
+def test_one_object_over_lines_is_taken_where_it_may_be(tmp_path: Path, after: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{\n "a": 1\n}' + after)
+    records = RecordFile(path, may_be_one=True)
+    assert (len(records), records.where(0)) == (1, "a.json:1")
+    assert parse_record(records.read(0), "x") == {"a": 1}
+    path.write_text('{"a": 1}\n{"a": 2}\n')
+    assert len(RecordFile(path, may_be_one=True)) == 2
+    path.write_text('{\n "a": 1,\n}')
+    with pytest.raises(DataError, match="not JSON"):
+        parse_record(RecordFile(path, may_be_one=True).read(0), "x")
