@@ -145,6 +145,8 @@ def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
         _log_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA secure_delete = ON")
+        # what it sorts and packs is private too, and would lie in the system's folder for a while
+        connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA foreign_keys = ON")
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version not in (0, SCHEMA):
