@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Thread
@@ -19,10 +20,12 @@ from ffr.corpus.adding import add_chat
 from ffr.corpus.archive import Archive
 from ffr.corpus.indexing import index_store
 from ffr.corpus.store import Store
+from ffr.dialogue import Example
 from ffr.page.access import Keys
 from ffr.page.app import make_app
 from ffr.page.serving import open_port
 from ffr.progress import Progress
+from ffr.retrieval.interface import Answer
 from ffr.retrieval.lexical import BaselineRetriever
 
 START = datetime(2023, 5, 12, 18, 0)
@@ -94,8 +97,16 @@ def fill(folder: Path) -> Path:
 
 
 def asked(store: Store, baseline: str = "overlap") -> Archive:
-    """The store with a retriever that needs no weights."""
-    return Archive(store, BaselineRetriever(baseline), None, None)
+    """The store with a retriever that needs no weights; `everything` is sure of none and of all."""
+    kind = _Everything if baseline == "everything" else BaselineRetriever
+    return Archive(store, kind(baseline), None, None)
+
+
+class _Everything(BaselineRetriever):
+    """Without scores, by which hits are left out beside others."""
+
+    def answer(self, examples: Sequence[Example]) -> list[Answer]:
+        return [replace(answer, score=None) for answer in super().answer(examples)]
 
 
 def long_chat(num_lines: int, draw: random.Random) -> Iterator[Message]:
