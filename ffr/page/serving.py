@@ -73,3 +73,5 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
         timeout_graceful_shutdown=_SECONDS_TO_END,
     )
     uvicorn.Server(config).run(sockets=[listening])
+    # a signal alone ends it: one that this process was started to ignore is not raised again
+    raise KeyboardInterrupt
