@@ -31,6 +31,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Points links to them at their places in the site."""
     for source, target in PAGES.items():
         markdown = markdown.replace(f"](../{source}", f"]({target}")
+    if page.file.src_uri in PAGES.values():
+        # and their own links to pages, which stand beside them there
+        markdown = re.sub(r"\]\((?:\.\./)?docs/", "](", markdown)
     return markdown
 
 
