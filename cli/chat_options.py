@@ -125,7 +125,7 @@ class ChatCall:
                 bar=self.progress,
             )
             found += read.chats
-        if not self.chats and not store.chats():
+        if not self.chats and not store.numbers():
             raise UsageError(
                 f"{store.folder} has no chat yet; name an export: a file, a folder or a zip archive"
             )

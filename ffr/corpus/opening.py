@@ -274,7 +274,7 @@ def open_archive(
         ModelError: where it cannot be loaded.
     """
     finish_forgetting(store)
-    wanted = [chat.id for chat in store.chats(chats or None)]
+    wanted = list(chats) or store.numbers()
     tagger = StoredTagger(store, image_model)
     kind = kind_of(model)
     if kind == "baseline":

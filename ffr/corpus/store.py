@@ -175,6 +175,10 @@ class Store:
             cursor.row_factory = None
             return cursor.execute(sql, values).fetchall()
 
+    def numbers(self) -> list[int]:
+        """The numbers of the chats, in the order in which they came."""
+        return [row["id"] for row in self.rows("SELECT id FROM chats ORDER BY id")]
+
     def chats(self, ids: Iterable[int] | None = None) -> list[StoredChat]:
         """The chats, in the order in which they came.
 
