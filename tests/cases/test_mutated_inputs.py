@@ -487,7 +487,7 @@ def _hang(path: Path) -> None:
 
 
 def _swell(path: Path) -> None:
-    bytearray(1 << 29)
+    bytearray(1 << 33)  # more than a process that ran many tests gives back meanwhile
 
 
 def _break(path: Path) -> None:
