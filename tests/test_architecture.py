@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.report.measured",
         "ffr.retrieval.asking",
     },
-    "ffr.chats": {"ffr.dialogue", "ffr.errors", "ffr.text"},
+    "ffr.chats": {"ffr.dialogue", "ffr.errors", "ffr.files", "ffr.text"},
     "ffr.collator": _DOORS | {"ffr.data.exchange", "ffr.models", "ffr.runs"},
     "ffr.errors": set(),
     "ffr.dialogue": {"ffr.notebook", "ffr.text"},

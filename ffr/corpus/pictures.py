@@ -6,14 +6,14 @@ needs a path alone; those of a folder stay where they are.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sqlite3
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ffr.chats.export_files import ExportFiles
+from ffr.chats.unpacking import picture_file
 from ffr.corpus.adding import text_key
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
@@ -27,7 +27,6 @@ from ffr.embedding.tagger import (
     installed_tagger,
 )
 from ffr.errors import DataError, FfrError
-from ffr.files import make_private_folder, replaced_file
 from ffr.images import Location
 from ffr.progress import Progress
 from ffr.text import counted, one_line
@@ -36,7 +35,6 @@ _log = logging.getLogger(__name__)
 
 MEDIA_FOLDER = "media"
 _BATCH = 16
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
 def waiting_pictures(store: Store) -> list[sqlite3.Row]:
@@ -79,7 +77,10 @@ def lay_out_pictures(store: Store, progress: Progress | None = None) -> list[str
         try:
             if row["path"] not in exports:
                 exports = {row["path"]: ExportFiles(row["path"])}
-            path, digest = _laid_out(store, exports[row["path"]], row["file"])
+            found, digest = picture_file(
+                exports[row["path"]], row["file"], store.folder / MEDIA_FOLDER, is_private=True
+            )
+            path = str(found)
         except FfrError as error:
             num_lost += 1
             first = first or str(error)
@@ -92,24 +93,6 @@ def lay_out_pictures(store: Store, progress: Progress | None = None) -> list[str
     if not num_lost:
         return []
     return [f"{counted(num_lost, 'picture')} cannot be read, the first is {first}"]
-
-
-def _laid_out(store: Store, export: ExportFiles, file: str) -> tuple[str, bytes]:
-    """Where a picture lies, and the digest of its bytes."""
-    data = export.media(file)
-    digest = hashlib.sha256(data).digest()
-    path = export.media_path(file)
-    if path is None:
-        suffix = PurePosixPath(file).suffix.lower()
-        # a name out of an archive never decides what a file of ours is called
-        name = digest.hex() + (suffix if suffix in _SUFFIXES else "")
-        folder = store.folder / MEDIA_FOLDER
-        make_private_folder(folder)
-        path = folder / name
-        if not path.is_file():
-            with replaced_file(path, is_private=True) as write:
-                write(data)
-    return str(path.absolute()), digest
 
 
 class StoredTagger(TaggerIfInstalled):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ffr.chats.account import Account
@@ -16,12 +15,10 @@ from ffr.chats.export_files import ExportFiles
 from ffr.chats.reading import format_of, read_chats
 from ffr.chats.redaction import redacted
 from ffr.chats.stream import ReadChoices
+from ffr.chats.unpacking import picture_file
 from ffr.dialogue import Dialogue, Example, Utterance
 from ffr.errors import DataError, UsageError
-from ffr.files import make_folder, replaced_file
 from ffr.text import one_line
-
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
@@ -131,23 +128,11 @@ class _Pictures:
         """The absolute path of a picture; None where it is none, or is not there."""
         if media.kind != "picture" or media.file is None:
             return None
-        found = self._export.media_path(media.file)
-        if found is not None:
-            return str(found.absolute())
         try:
-            data = self._export.media(media.file)
+            return str(picture_file(self._export, media.file, self._folder)[0])
         except DataError as error:
             self.faults.append(f"  {error}")
             return None
-        suffix = PurePosixPath(media.file).suffix.lower()
-        # what an archive calls a file never decides where it is written
-        name = hashlib.sha256(data).hexdigest()[:32] + (suffix if suffix in _SUFFIXES else "")
-        target = self._folder / name
-        if not target.is_file():
-            make_folder(self._folder)
-            with replaced_file(target) as write:
-                write(data)
-        return str(target.absolute())
 
 
 def line_rows(cut: CutChat) -> Iterator[Mapping[str, Any]]:
