@@ -107,6 +107,7 @@ class Archive:
         encoder: Whose vectors recall dialogues; None recalls them by words alone.
         query_vectors: Makes the vectors by which queries are compared to lines; None where there is
             no encoder.
+        looker: Whose words for pictures count, by `StoredTagger.digest`; None for none.
     """
 
     def __init__(
@@ -115,11 +116,13 @@ class Archive:
         retriever: Retriever,
         encoder: StoredEncoder | None,
         query_vectors: Callable[[Sequence[str]], torch.Tensor] | None,
+        looker: str | None = None,
     ) -> None:
         self.store = store
         self.retriever = retriever
         self._encoder = encoder
         self._query_vectors = query_vectors
+        self._looker = looker
         self._candidates: OrderedDict[Filters, Candidates] = OrderedDict()
         self._chats: dict[int, StoredChat] = {}
         self._version: int | None = None
@@ -205,7 +208,7 @@ class Archive:
     def _lines(self, filters: Filters) -> Candidates:
         if filters not in self._candidates:
             key = None if self._encoder is None else self._encoder.key
-            self._candidates[filters] = candidates(self.store, filters, key)
+            self._candidates[filters] = candidates(self.store, filters, key, self._looker)
             if len(self._candidates) > _KEPT_FILTERS:
                 self._candidates.popitem(last=False)
         self._candidates.move_to_end(filters)
@@ -285,6 +288,24 @@ class _Lines:
             utterance_of(line.message, line.speaker, line.pictures) for line in self.lines
         ]
         self.dialogue = Dialogue(name, tuple(utterances))
+
+
+def lines_around(store: Store, hit: Hit, num_around: int, most: int | None = None) -> list[Line]:
+    """The lines of a hit, with so many before and behind each of them.
+
+    Args:
+        store: Where it is from.
+        hit: The hit.
+        num_around: How many on either side.
+        most: How many lines of the hit itself; None for all.
+    """
+    near = {
+        place
+        for line in hit.lines[:most]
+        for place in range(line.place - num_around, line.place + num_around + 1)
+    }
+    found = store.lines(hit.chat.id, max(0, min(near)), max(near) + 1)
+    return [line for line in found if line.place in near]
 
 
 def _strong(hits: Sequence[Hit]) -> list[Hit]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffr.chats.chat import Message
+from ffr.chats.chat import Media, Message
 from ffr.chats.cutting import Cutting
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.reading import chat_streams, format_of
@@ -214,7 +214,6 @@ def _streams(path: Path, form: str | None, choices: ReadChoices | None) -> Itera
 
 
 def _data_streams(path: Path) -> Iterator[ChatStream]:
-    from ffr.chats.chat import Media
     from ffr.data.catalog import load_dataset
 
     seen: set[str] = set()
@@ -228,12 +227,8 @@ def _data_streams(path: Path) -> Iterator[ChatStream]:
         locations = iter([Path(str(place)).absolute() for place in example.image_locations()])
         messages = []
         for number, line in enumerate(dialogue.utterances, 1):
-            media = tuple(
-                Media("picture", place.name, str(place))
-                for place, _ in zip(
-                    [next(locations) for _ in line.images], line.images, strict=True
-                )
-            )
+            places = [next(locations) for _ in line.images]
+            media = tuple(Media("picture", place.name, str(place)) for place in places)
             messages.append(
                 Message(
                     stream.person(line.speaker, line.speaker),
@@ -289,7 +284,13 @@ def open_archive(
         asked = ReaderRetriever(reader, encoder, name=model, tagger=tagger)
     else:
         asked = _other(model, settings, say, bar)
-    return Archive(store, asked, encoder, lambda queries: reader.query_vectors(queries, encoder))
+    return Archive(
+        store,
+        asked,
+        encoder,
+        lambda queries: reader.query_vectors(queries, encoder),
+        tagger.digest,
+    )
 
 
 def _other(model: str, settings: AnswerConfig, say: Say, bar: Bar) -> Retriever:

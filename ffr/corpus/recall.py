@@ -75,13 +75,16 @@ class Candidates:
         return [(int(chat), int(dialogue)) for chat, dialogue in pairs]
 
 
-def candidates(store: Store, filters: Filters, encoder: str | None) -> Candidates:
+def candidates(
+    store: Store, filters: Filters, encoder: str | None, looker: str | None
+) -> Candidates:
     """The lines that filters let through.
 
     Args:
         store: The store.
         filters: What narrows it down.
         encoder: The key of the vectors; None where meaning is not asked.
+        looker: Whose words for pictures count; None for none.
     """
     condition, values = filters.condition(store)
     of_dialogue, more = filters.dialogue_condition()
@@ -94,10 +97,10 @@ def candidates(store: Store, filters: Filters, encoder: str | None) -> Candidate
     shown = (
         "SELECT chat, dialogue, vectors.place FROM attached JOIN messages ON messages.id = message "
         "JOIN files ON files.source = attached.source AND files.file = attached.file "
-        "JOIN shown ON shown.digest = files.digest "
+        "JOIN shown ON shown.digest = files.digest AND looker = ? "
         f"JOIN vectors ON vectors.encoder = ? AND vectors.key = words_key WHERE {where}"
     )
-    pictured = store.tuples(shown, [encoder or "", *values, *more])
+    pictured = store.tuples(shown, [looker or "", encoder or "", *values, *more])
     table = np.array([*messages, *pictured], np.int64).reshape(-1, 3)
     return Candidates(len(messages), table[:, 0], table[:, 1], table[:, 2])
 
@@ -146,7 +149,7 @@ def _by_meaning(
     )
     of_line = np.where(lines.places >= 0, scores[lines.places] if len(scores) else 0.0, -2.0)
     found: dict[Where, float] = {}
-    # the best line alone says less than the best few; a dialogue is known by its closest
+    # a dialogue is known by the closest of its lines
     for number in np.argsort(-of_line, kind="stable"):
         if of_line[number] <= -2.0 or len(found) == MAX_BY_MEANING:
             break

@@ -321,18 +321,6 @@ def shown_hit(store: Store, hit: Hit) -> ShownHit:
     )
 
 
-def lines_around(store: Store, hit: Hit, num_around: int) -> list[Line]:
-    """The lines of a hit, with so many before and behind each that is one of them."""
-    first, last = hit.span
-    near = {
-        place
-        for line in hit.lines
-        for place in range(line.place - num_around, line.place + num_around + 1)
-    }
-    found = store.lines(hit.chat.id, max(0, first - num_around), last + num_around + 1)
-    return [line for line in found if line.place in near]
-
-
 def _when(lines: Sequence[Line]) -> str:
     times = [line.message.time for line in lines if line.message.time is not None]
     if not times:

@@ -6,11 +6,11 @@ import base64
 import hashlib
 from collections.abc import Iterable
 
-from ffr.corpus.archive import Found
+from ffr.corpus.archive import Found, lines_around
 from ffr.corpus.store import Line, Store
 from ffr.errors import DataError
 from ffr.page.assets import asset, template
-from ffr.page.content import lines_around, shown_found, shown_lines, shown_name
+from ffr.page.content import shown_found, shown_lines, shown_name
 from ffr.page.pictures import small_picture
 
 _SIDE = 1024

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ffr.chats.chat import day_words
 from ffr.chats.dialogues import is_line
-from ffr.corpus.archive import Found, Hit
+from ffr.corpus.archive import Found, Hit, lines_around
 from ffr.corpus.store import Line, Store
 from ffr.errors import DataError
 from ffr.images import open_thumbnail
@@ -97,21 +97,14 @@ def shown_lines(hit: Hit, store: Store, most: int | None = MOST_LINES) -> list[L
         store: Where it is from.
         most: The most lines of the fragment itself; None for all.
     """
-    chosen = [line.place for line in hit.lines][:most]
-    wanted: set[int] = set()
-    for place in chosen:
-        wanted.update(range(place - CONTEXT_LINES, place + CONTEXT_LINES + 1))
-    first, last = min(wanted), max(wanted)
     shown: list[Line | None] = []
     previous: int | None = None
-    for line in store.lines(hit.chat.id, max(0, first), last + 1):
-        if line.place not in wanted:
-            continue
+    for line in lines_around(store, hit, CONTEXT_LINES, most):
         if previous is not None and line.place > previous + 1:
             shown.append(None)
         shown.append(line)
         previous = line.place
-    if len(hit.lines) > len(chosen):
+    if most is not None and len(hit.lines) > most:
         shown.append(None)
     return shown
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from chat_builds import add, no_bar, said
+from chat_builds import add, no_bar, said, stored_encoder
 
 from ffr.chats.chat import Media
 from ffr.corpus.archive import Archive
+from ffr.corpus.filters import Filters
 from ffr.corpus.forgetting import forget_chats
 from ffr.corpus.indexing import index_store
 from ffr.corpus.pictures import StoredTagger
+from ffr.corpus.recall import candidates
 from ffr.corpus.store import Store
 from ffr.retrieval.lexical import BaselineRetriever
 
@@ -62,3 +64,24 @@ def test_text_in_a_picture_is_found(export: Path, tmp_path: Path) -> None:
         forget_chats(store, [1])
         assert store.rows("SELECT * FROM shown") == []
         assert store.rows("SELECT rowid FROM shown_words WHERE shown_words MATCH 'gleis'") == []
+
+
+def test_the_words_of_another_looker_do_not_count(export: Path, tmp_path: Path) -> None:
+    class Other(Looker):
+        """Sees a dog in everything."""
+
+        digest = "other"  # type: ignore[assignment]
+
+        def look(self, location):  # type: ignore[no-untyped-def]
+            return "a photo of a dog", ""
+
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        add(store, (said("Ann", "", 0, Media("picture", "b.png", "b.png")),), source=export)
+        encoder = stored_encoder(store)
+        for looker in (Looker(store), Other(store)):
+            index_store(store, [1], encoder, looker, say=print, bar=no_bar)
+        for looker in ("looker", "other"):
+            lines = candidates(store, Filters(), encoder.key, looker)
+            # the message itself, which has no words, and its picture once
+            assert (lines.num_messages, len(lines.places)) == (1, 2)
+        assert len(candidates(store, Filters(), encoder.key, None).places) == 1
