@@ -45,6 +45,7 @@ _READ_ERRORS = (
     NotImplementedError,
     EOFError,
 )
+_ZIP = b"PK\x03\x04"
 _TEXT_SUFFIXES = frozenset({".txt", ".json", ".jsonl", ".csv", ".js", ""})
 
 
@@ -80,7 +81,9 @@ class ExportFiles:
                 self._members = _members(self._archive, self.refused)
                 self.names = tuple(self._members)
             else:
-                self.path.open("rb").close()
+                with self.path.open("rb") as file:
+                    if file.read(len(_ZIP)) == _ZIP:  # its list of files, at its end, is not there
+                        raise zipfile.BadZipFile("it ends in the middle")
                 self.names = (self.path.name,)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
