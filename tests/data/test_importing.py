@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,13 @@ from ffr.data.importing import READERS, import_files
 from ffr.data.kinds import KINDS
 from ffr.dialogue import Fragment
 from ffr.errors import FfrError
+
+
+def zip_of(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, "nothing that is a chat")
+    return buffer.getvalue()
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -153,7 +162,8 @@ def test_columns_that_others_call_otherwise_are_taken_and_told(tables: Path) -> 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"PK\x03\x04", "is a zip archive; unpack it"),
+        (zip_of("notes.txt"), "is a zip archive; unpack it"),
+        (zip_of("notes.txt")[:40], "it ends in the middle); copy it again"),
         (
             b'{"name": "x",\n "messages": [{"date": "x", "from": "y"}]}',
             "is a chat export of Telegram",
