@@ -37,6 +37,18 @@ def bench() -> None:
     "--only", multiple=True, metavar="LABEL", help="Measure this model or row only; repeatable."
 )
 @click.option(
+    "--data",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Data of your own, for a suite that names none (memory); repeatable.",
+)
+@click.option(
+    "--fit",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="What models are fitted on for the --data of this name; repeatable.",
+)
+@click.option(
     "--limit",
     type=click.IntRange(1),
     metavar="N",
@@ -61,6 +73,8 @@ def run(
     suite: str,
     out: Path | None,
     only: tuple[str, ...],
+    data: tuple[str, ...],
+    fit: tuple[str, ...],
     limit: int | None,
     trust_remote_code: bool,
     outside_pictures: bool,
@@ -76,7 +90,7 @@ def run(
     from ffr.suites.run import TABLE_FILES, run_suite
     from ffr.suites.suite import load_suite
 
-    found = load_suite(suite)
+    found = load_suite(suite).with_data(data, fit)
     folder = out or Path("bench") / (found.name + (f"-first-{limit}" if limit is not None else ""))
     if limit is not None:
         found = found.limited_to(limit)

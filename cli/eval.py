@@ -121,7 +121,8 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
     from ffr.data.catalog import load_dataset, locate
     from ffr.evaluation.controls import WrongPictures
     from ffr.evaluation.room import with_room
-    from ffr.retrieval.opening import AskedData, choose_model, data_to_fit, open_model, rules_of
+    from ffr.retrieval.fitting import OR_A_THRESHOLD, AskedData, data_to_fit
+    from ffr.retrieval.opening import choose_model, open_model, rules_of
 
     choice = choose_model(call.model)
     if (
@@ -145,8 +146,9 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
 
     # data that is not here is found out before a model is loaded
     locate(call.dataset, split=call.split, echo=say)
-    if choice.kind == "embedding" and call.asking.threshold is None:
-        fitted_on = data_to_fit(call.asking, call.dataset, call.data_split)
+    if choice.kind in ("embedding", "lines") and call.asking.threshold is None:
+        or_else = OR_A_THRESHOLD if choice.kind == "embedding" else ""
+        fitted_on = data_to_fit(call.asking, call.dataset, call.data_split, or_else)
         locate(fitted_on, split=call.asking.fit_split, echo=say)
     model = opened() if choice.takes_images is None else None
     takes_images = choice.takes_images if model is None else model.takes_images

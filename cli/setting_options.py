@@ -11,7 +11,11 @@ import click
 from ffr.cli.model_options import Option
 from ffr.settings import Declared, Settings, declared
 
-_BEFORE_HELP = {frozenset({"api"}): "For api: ", frozenset({"embedding"}): "For embedding: "}
+_BEFORE_HELP = {
+    frozenset({"api"}): "For api: ",
+    frozenset({"embedding"}): "For embedding: ",
+    frozenset({"embedding", "lines"}): "For embedding: and lines: ",
+}
 
 
 def setting_options(

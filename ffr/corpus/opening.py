@@ -296,7 +296,8 @@ def open_archive(
 def _other(model: str, settings: AnswerConfig, say: Say, bar: Bar) -> Retriever:
     """What answers where that is no reader."""
     # with it comes transformers, which the reader does without
-    from ffr.retrieval.opening import AskedData, choose_model, open_model
+    from ffr.retrieval.fitting import AskedData
+    from ffr.retrieval.opening import choose_model, open_model
 
     choice = choose_model(model)
     opened = open_model(choice, settings, name=choice.name)

@@ -368,6 +368,7 @@ class _Provenance(_Whole):
     started_at: Any = None
     finished_at: Any = None
     seconds: Any = None
+    seconds_asking: Any = None
     git_hash: Any = None
     num_answers_resumed: Any = None
     versions: Any = None

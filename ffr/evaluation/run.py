@@ -91,6 +91,7 @@ def evaluate(
         ask_all(
             examples, examples if shown is None else shown, retriever, log, progress, max_failures
         )
+        asked = time.monotonic()
         table, num_cut_off = ScoreTable(), 0
         failures: list[str] = []
         names: list[QueryName] = []
@@ -153,6 +154,7 @@ def evaluate(
             "started_at": started,
             "finished_at": now(),
             "seconds": round(time.monotonic() - clock, 3),
+            "seconds_asking": round(asked - clock, 3),
             "num_answers_resumed": num_resumed,
             "versions": versions(),
             "git_hash": git_hash(),

@@ -1,6 +1,6 @@
 """From probabilities to an answer: the set of highest expected F1, and calibration.
 
-Shapes: n units that may be chosen.
+Shapes: n units that may be chosen, V queries.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ MAX_CANDIDATES = 256
 """Units of the highest probability that are looked at exactly; the others count as they stand on
 average."""
 
+MAX_LOST_SHARE = 0.05
+"""Share of the queries with a fragment that may be answered by nothing."""
 
-def best_set(probabilities: Tensor) -> tuple[list[int], float]:
+
+def best_set(probabilities: Tensor, *, may_be_empty: bool = True) -> tuple[list[int], float]:
     """The set of units with the highest expected F1, and what that is.
 
     With independent decisions the best set of k units is that of the k highest probabilities
@@ -29,6 +32,7 @@ def best_set(probabilities: Tensor) -> tuple[list[int], float]:
 
     Args:
         probabilities: (n,) from 0 to 1.
+        may_be_empty: Whether the empty set is compared too; else it is the answer of no units alone.
 
     Returns:
         Places of the chosen units, ascending, and their expected F1.
@@ -58,7 +62,7 @@ def best_set(probabilities: Tensor) -> tuple[list[int], float]:
     others[size, 0] = 1.0
     for k in range(size - 1, -1, -1):
         others[k] = _with_one_more(others[k + 1], sorted_values[k])
-    best_k, best = 0, float(others[0, 0] * np.exp(-rest))
+    best_k, best = 0, float(others[0, 0] * np.exp(-rest)) if may_be_empty else -1.0
     chosen = np.zeros(size + 1)
     chosen[0] = 1.0
     counts = np.arange(size + 1.0)
@@ -122,3 +126,42 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     scale, shift = parameters.detach().tolist()
     return float(np.exp(scale)), float(shift)
+
+
+def best_gate(nothing: Tensor, is_empty: Tensor, f1: Tensor) -> float:
+    """From which probability of nothing an answer is empty, so that answers earn most.
+
+    An empty answer earns 1 where the truth is empty and 0 elsewhere; another one earns its F1, and
+    0 where the truth is empty. No more than a twentieth of the others are lost to it.
+
+    Args:
+        nothing: (V,) probabilities of nothing.
+        is_empty: (V,) bool, whether the truth is empty.
+        f1: (V,) of the answers that are given else.
+
+    Returns:
+        The probability, halfway between two that occur; 1 where no gate pays.
+
+    Raises:
+        ValueError: where shapes differ, or truths are all empty or all not.
+
+    >>> is_empty = torch.tensor([False, False, True, True])
+    >>> nothing, f1 = torch.tensor([0.1, 0.2, 0.4, 0.3]), torch.tensor([1.0, 0.5, 0.0, 0.0])
+    >>> round(best_gate(nothing, is_empty, f1), 2)
+    0.25
+    """
+    if nothing.ndim != 1 or not nothing.shape == is_empty.shape == f1.shape:
+        raise ValueError(
+            f"probabilities {tuple(nothing.shape)}, truths {tuple(is_empty.shape)} and F1 "
+            f"{tuple(f1.shape)} differ; give one each"
+        )
+    if bool(is_empty.all()) or not bool(is_empty.any()):
+        raise ValueError("truths are all empty or all not, of which no gate follows")
+    values = torch.unique(nothing.double())
+    gates = torch.cat([(values[1:] + values[:-1]) / 2, torch.ones(1, dtype=torch.float64)])
+    empties = nothing.double() >= gates[:, None]  # (gates, V)
+    earned = torch.where(empties, is_empty.double(), f1.double() * ~is_empty).sum(1)
+    lost = (empties & ~is_empty).sum(1) / (~is_empty).sum()
+    earned = earned.masked_fill(lost > MAX_LOST_SHARE, -1.0)
+    # of equal ones the highest, which is the most careful
+    return float(gates[len(gates) - 1 - int(earned.flip(0).argmax())])

@@ -25,8 +25,9 @@ from ffr.report.answered import AnsweredQuery, Evaluation
 from ffr.report.tables import headline_figure, percent, print_report, report_lines
 from ffr.retrieval.answer_log import PREDICTIONS_FILE
 from ffr.retrieval.asking import Model, load_model
+from ffr.retrieval.fitting import AskedData
 from ffr.retrieval.lexical import BASELINES
-from ffr.retrieval.opening import AskedData, open_encoder_of
+from ffr.retrieval.opening import open_encoder_of
 from ffr.settings import AnswerConfig
 from ffr.terminal import PlainConsole
 from ffr.text import counted, described

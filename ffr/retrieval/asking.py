@@ -18,9 +18,9 @@ from ffr.chats.dialogues import dialogue_of_chat
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import DataError, UsageError
 from ffr.progress import Progress
+from ffr.retrieval.fitting import AskedData
 from ffr.retrieval.interface import Answer, Retriever, answers_of
 from ffr.retrieval.opening import (
-    AskedData,
     ModelChoice,
     OpenModel,
     choose_model,
@@ -203,7 +203,7 @@ def load_model(
 
     Args:
         name: `tiny`, a run's folder, a model's folder, a hub id, `api:URL#MODEL`,
-            `embedding:ENCODER`, or `baseline:NAME` (everything, nothing, random-third, overlap,
+            `embedding:ENCODER`, `lines`, or `baseline:NAME` (everything, nothing, random-third, overlap,
             bm25, bm25+ENCODER).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; of no matter for servers and baselines.
         seed: Seed of `baseline:random-third`.
@@ -230,6 +230,11 @@ def load_model(
         raise UsageError(
             f"{choice.label} must know what is similar enough; name data with true answers that it "
             'is fitted on, fit_dataset="train.jsonl" or "sample", or give threshold=0.3'
+        )
+    if choice.kind == "lines" and config.fit_dataset is None:
+        raise UsageError(
+            f"{choice.label} must be fitted; name data with true answers, fit_dataset="
+            '"train.jsonl" or "sample"'
         )
     opened = open_model(
         choice, config, name=choice.name, seed=seed, trust_remote_code=trust_remote_code

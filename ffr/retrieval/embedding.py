@@ -386,7 +386,11 @@ def _read_selection(content: Any, rule: Rule, has_images: bool) -> Selection:
 
 
 def check_fit_part(
-    examples: Sequence[Example], fit_examples: Sequence[Example], *, takes_images: bool
+    examples: Sequence[Example],
+    fit_examples: Sequence[Example],
+    *,
+    takes_images: bool,
+    or_else: str = ", or give --threshold",
 ) -> None:
     """Sees that no query on a dialogue is both fitted on and evaluated, and that there are pictures to fit on where some are evaluated.
 
@@ -394,6 +398,7 @@ def check_fit_part(
         examples: What is evaluated.
         fit_examples: What is fitted on.
         takes_images: Whether pictures have a number of their own.
+        or_else: What might be done in place of fitting, behind a comma.
 
     Raises:
         UsageError: with what to do.
@@ -403,8 +408,7 @@ def check_fit_part(
     if num_common:
         raise UsageError(
             f"{num_common} of the {len(fit_examples)} queries to fit on are evaluated too; name "
-            "another part with --fit-dataset or "
-            "--fit-split, or give --threshold"
+            f"another part with --fit-dataset or --fit-split{or_else}"
         )
     if takes_images and _has_pictures(examples) and not _has_pictures(fit_examples):
         raise UsageError(

@@ -16,7 +16,7 @@ from ffr.answer import format_answer
 from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
 from ffr.prompt import prompt_of
-from ffr.retrieval.interface import Answer
+from ffr.retrieval.interface import Answer, by_dialogue
 from ffr.retrieval.lexical import BASELINE_PREFIX, BM25_LINES, bm25_scores, with_followers
 
 FUSION_PREFIX = f"{BASELINE_PREFIX}bm25+"
@@ -26,8 +26,6 @@ RANK_CONSTANT = 60
 
 NEIGHBOURS = 1
 """Lines on either side that a line is joined with in the second ranking of each kind."""
-
-_BATCH = 32
 
 
 def reciprocal_ranks(rankings: Sequence[Sequence[float | None]]) -> list[float]:
@@ -68,7 +66,7 @@ def reciprocal_ranks(rankings: Sequence[Sequence[float | None]]) -> list[float]:
 
 
 class FusionRetriever:
-    """Answers with the ten lines that earn most of four rankings; wordless lines follow the line before.
+    """Answers with the lines that earn most of four rankings; wordless lines follow the line before.
 
     An answer's score is what its lines with words earn, at the mean, as a share of the most that
     can be earned: 1 for a single line that every ranking has first.
@@ -76,11 +74,13 @@ class FusionRetriever:
     Args:
         encoder: Makes the vectors of lines and queries.
         name: What tables call it.
+        num_lines: How many lines are taken.
     """
 
-    def __init__(self, encoder: Encoder, *, name: str) -> None:
+    def __init__(self, encoder: Encoder, *, name: str, num_lines: int = BM25_LINES) -> None:
         self._encoder = encoder
         self._name = name
+        self._num_lines = num_lines
 
     @property
     def name(self) -> str:
@@ -93,23 +93,20 @@ class FusionRetriever:
             "name": self._name,
             "fingerprint": self._encoder.fingerprint,
             "num_neighbours": NEIGHBOURS,
-            "num_lines": BM25_LINES,
+            "num_lines": self._num_lines,
             "rank_constant": RANK_CONSTANT,
         }
 
     def plan(self, examples: Sequence[Example]) -> list[list[int]]:
-        numbers = range(len(examples))
-        return [list(numbers[start : start + _BATCH]) for start in range(0, len(examples), _BATCH)]
+        # all questions on a dialogue together, however many: its lines are embedded once
+        return list(by_dialogue(examples).values())
 
     def prompt(self, example: Example) -> FilePrompt:
         return prompt_of(example)
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
-        by_dialogue: dict[str, list[int]] = {}
-        for index, example in enumerate(examples):
-            by_dialogue.setdefault(example.dialogue.fingerprint, []).append(index)
         found: dict[int, Answer] = {}
-        for indices in by_dialogue.values():
+        for indices in by_dialogue(examples).values():
             of_one = [examples[index] for index in indices]
             found |= zip(indices, self._answer_on_one(of_one), strict=True)
         return [found[index] for index in range(len(examples))]
@@ -136,12 +133,12 @@ class FusionRetriever:
                 for texts in (kept, joined)
             ]
             earned = reciprocal_ranks([*by_words, row[: len(kept)], row[len(kept) :]])
-            answers.append(_answer_of(example, earned))
+            answers.append(_answer_of(example, earned, self._num_lines))
         return answers
 
 
-def _answer_of(example: Example, earned: Sequence[float]) -> Answer:
-    best = heapq.nlargest(BM25_LINES, range(len(earned)), key=earned.__getitem__)
+def _answer_of(example: Example, earned: Sequence[float], num_lines: int) -> Answer:
+    best = heapq.nlargest(num_lines, range(len(earned)), key=earned.__getitem__)
     order = iter(range(len(earned)))
     chosen = frozenset(best)
     fragment = with_followers(example.dialogue, lambda _: next(order) in chosen)

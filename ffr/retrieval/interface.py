@@ -133,6 +133,20 @@ def answers_or_failures(
     return [found for example in examples for found in answers_or_failures(answer, [example])]
 
 
+def by_dialogue(examples: Sequence[Example]) -> dict[str, list[int]]:
+    """The indices of the examples on each dialogue, dialogues in the order in which they come.
+
+    >>> from ffr.dialogue import Dialogue
+    >>> one, two = Dialogue.of([("a", "tea")]), Dialogue.of([("a", "soup")])
+    >>> [*by_dialogue([Example(one, "x"), Example(two, "x"), Example(one, "y")]).values()]
+    [[0, 2], [1]]
+    """
+    found: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        found.setdefault(example.dialogue.fingerprint, []).append(index)
+    return found
+
+
 def add_usage(usages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Sums of what was used, name by name.
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import random
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from ffr.answer import format_answer
 from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment, Utterance
 from ffr.errors import UsageError
 from ffr.prompt import prompt_of
+from ffr.retrieval.bm25 import Bm25Index
 from ffr.retrieval.interface import Answer
+from ffr.text import one_line
 
 BASELINE_PREFIX = "baseline:"
 
@@ -88,50 +89,50 @@ def with_followers(dialogue: Dialogue, is_chosen: Callable[[Utterance], bool]) -
     return Fragment(tuple(sorted(chosen)), images)
 
 
-BM25_K1, BM25_B, BM25_LINES = 1.5, 0.75, 10
-"""Saturation of repeated terms, weight of a line's length, and how many lines are taken."""
+BM25_LINES = 10
+"""How many lines BM25 and its fusion take, where their name does not say it."""
 
 
 def bm25_scores(query: str, texts: Sequence[str]) -> list[float]:
-    """Okapi BM25 of texts for a query, the texts being the whole collection.
-
-        score(d) = Σ_t log(1 + (N − n_t + ½) / (n_t + ½)) · f (k1 + 1) / (f + k1 (1 − b + b |d| / m))
-
-    over the query's different terms t (`overlap_terms`), with f its number in d, n_t the texts that
-    hold it, N all texts and m their mean length, k1 = 1.5 and b = 0.75 (Robertson and Zaragoza,
-    2009; the logarithm is Lucene's, never below 0).
+    """BM25 of texts for a query, the texts being the whole collection (`Bm25Index`).
 
     Args:
         query: What is looked for.
         texts: The texts.
 
     Returns:
-        A score for each text; 0 where it shares no term.
+        A score for each text; 0 where it shares no term (`overlap_terms`).
 
     >>> [round(score, 3) for score in bm25_scores("bus", ["the bus", "a bus, a bus", "tea"])]
     [0.502, 0.546, 0.0]
     """
-    counts = [Counter(overlap_terms(text)) for text in texts]
-    lengths = [count.total() for count in counts]
-    mean_length = sum(lengths) / len(texts) if texts else 0.0
-    scores = [0.0] * len(texts)
-    for term in dict.fromkeys(overlap_terms(query)):
-        num_with = sum(term in count for count in counts)
-        weight = math.log1p((len(texts) - num_with + 0.5) / (num_with + 0.5))
-        for number, count in enumerate(counts):
-            if frequency := count[term]:
-                norm = 1 - BM25_B + BM25_B * lengths[number] / mean_length
-                gain = frequency * (BM25_K1 + 1) / (frequency + BM25_K1 * norm)
-                scores[number] += weight * gain
-    return scores
+    scores = _index_of(tuple(texts)).scores(overlap_terms(query))
+    return [float(score) for score in scores]
 
 
-def _bm25(example: Example, seed: int) -> Fragment:
+# all questions on a dialogue follow each other, and its lines are counted once
+@lru_cache(maxsize=8)
+def _index_of(texts: tuple[str, ...]) -> Bm25Index:
+    return Bm25Index([overlap_terms(text) for text in texts])
+
+
+def split_lines(name: str) -> tuple[str, int | None]:
+    """A name, and how many lines it says are taken; None where it does not.
+
+    >>> split_lines("bm25@3"), split_lines("bm25+e5")
+    (('bm25', 3), ('bm25+e5', None))
+    """
+    base, _, number = name.rpartition("@")
+    is_said = number.isascii() and number.isdecimal() and int(number[:9]) > 0 and len(number) < 9
+    return (base, int(number)) if base and is_said else (name, None)
+
+
+def _bm25(example: Example, seed: int, num_lines: int = BM25_LINES) -> Fragment:
     # a text that stands twice scores the same, and counts once among the lines that are taken
     texts = [line.text for line in example.dialogue.utterances if line.text.strip()]
     scores = dict(zip(texts, bm25_scores(example.query, texts), strict=True))
     ranked = sorted((text for text in scores if scores[text] > 0), key=lambda text: -scores[text])
-    best = set(ranked[:BM25_LINES])
+    best = set(ranked[:num_lines])
     return with_followers(example.dialogue, lambda line: line.text in best)
 
 
@@ -146,8 +147,27 @@ BASELINES: dict[str, Callable[[Example, int], Fragment]] = {
 
 A third of the utterances and of the images, drawn by seed and query. `overlap`: utterances that
 share a word or a pair of Chinese characters with the query, wordless lines going with the line
-before, and the images on them. `bm25`: likewise the ten texts of the highest BM25 above 0.
+before, and the images on them. `bm25`: likewise the ten texts of the highest BM25 above 0;
+`bm25@3`: the three.
 """
+
+
+def baseline_of(name: str) -> Callable[[Example, int], Fragment]:
+    """What a baseline's name means.
+
+    Args:
+        name: One of `BASELINES`, or `bm25@N` for another number of lines.
+
+    Raises:
+        UsageError: where there is no such baseline.
+    """
+    base, num_lines = split_lines(name)
+    if num_lines is not None and base == "bm25":
+        return partial(_bm25, num_lines=num_lines)
+    if name not in BASELINES:
+        known = ", ".join(BASELINES)
+        raise UsageError(f"no baseline {one_line(name)!r}; there are {known}, bm25@N")
+    return BASELINES[name]
 
 
 def shared_words(example: Example, fragment: Fragment) -> float:
@@ -170,7 +190,7 @@ class BaselineRetriever:
     """A trivial baseline by name; an answer's score is `shared_words`.
 
     Args:
-        name: One of `BASELINES`.
+        name: As `baseline_of` takes it.
         seed: Seed of the random one.
 
     Raises:
@@ -185,8 +205,7 @@ class BaselineRetriever:
     _BATCH = 256
 
     def __init__(self, name: str, *, seed: int = 0) -> None:
-        if name not in BASELINES:
-            raise UsageError(f"no baseline {name!r}; there are {', '.join(BASELINES)}")
+        self._choose = baseline_of(name)
         self._baseline = name
         self._seed = seed
 
@@ -209,7 +228,7 @@ class BaselineRetriever:
 
     def fragment(self, example: Example) -> Fragment:
         """The baseline's choice."""
-        return BASELINES[self._baseline](example, self._seed)
+        return self._choose(example, self._seed)
 
     def answer(self, examples: Sequence[Example]) -> list[Answer]:
         fragments = [self.fragment(example) for example in examples]

@@ -1,29 +1,24 @@
 """From what `--model` names to the retriever that answers.
 
-A name is a folder, a run, a hub id, `reader`, api:URL#MODEL, embedding:ENCODER, baseline:NAME or
-baseline:bm25+ENCODER.
+A name is a folder, a run, a hub id, `reader`, api:URL#MODEL, embedding:ENCODER, lines,
+baseline:NAME or baseline:bm25+ENCODER.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from ffr.data.catalog import NAMED_SETS, load_dataset
-from ffr.data.dataset import FirstExamples
 from ffr.data.judgement import ModelRules
-from ffr.dialogue import Example
 from ffr.embedding import CachedEncoder, Encoder
 from ffr.embedding.tagger import TaggerIfInstalled
 from ffr.encoders import open_encoder
 from ffr.errors import UsageError
-from ffr.progress import Progress, Say
+from ffr.progress import Say
 from ffr.reader.model import Reader
 from ffr.retrieval.api import API_PREFIX, DEFAULT_KEY_VARIABLE, ApiRetriever, split_name
 from ffr.retrieval.api_client import Limits
@@ -32,12 +27,19 @@ from ffr.retrieval.embedding import (
     EMBEDDING_PREFIX,
     EmbeddingRetriever,
     FragmentScorer,
-    check_fit_part,
     fitted_selection,
 )
+from ffr.retrieval.fitting import AskedData, Bar, data_fitted_on
 from ffr.retrieval.fusion import FUSION_PREFIX, FusionRetriever
 from ffr.retrieval.interface import Retriever
-from ffr.retrieval.lexical import BASELINE_PREFIX, BASELINES, BaselineRetriever
+from ffr.retrieval.lexical import (
+    BASELINE_PREFIX,
+    BM25_LINES,
+    BaselineRetriever,
+    baseline_of,
+    split_lines,
+)
+from ffr.retrieval.lines import LINES, LinesRetriever, fit_lines
 from ffr.retrieval.reader import ReaderRetriever
 from ffr.retrieval.rules import EncoderRules, ServerRules, vlm_rules
 from ffr.retrieval.selection import Selection
@@ -46,8 +48,6 @@ from ffr.retrieval.windows import WindowedRetriever
 from ffr.runs import RUNS_FOLDER, ModelSource, newest_finished_run, resolve_model
 from ffr.settings import AnswerConfig, ModelKind, kind_of, nearest
 from ffr.text import one_line
-
-Bar = Callable[[int], AbstractContextManager[Progress | None]]
 
 _CACHE_BYTES = 2**30
 _DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -75,31 +75,12 @@ class ModelChoice:
         """Whether it looks at pictures; None where that is known once it is loaded."""
         if self.kind in ("embedding", "reader"):
             return None
-        return self.kind not in ("baseline", "fusion")
+        return self.kind not in ("baseline", "fusion", "lines")
 
     @property
     def name(self) -> str:
         """What tables call it."""
         return self.label if self.source is None else self.source.label
-
-
-@dataclass(frozen=True)
-class AskedData:
-    """The data that is asked, as a retriever needs to know it that is fitted on other data.
-
-    Args:
-        examples: What is asked.
-        dataset: What the user called the data.
-        split: Part of a named set; None for a file.
-        image_root: Folder that its image paths are relative to.
-        skip_bad: Leave bad records out.
-    """
-
-    examples: Sequence[Example]
-    dataset: str
-    split: str | None
-    image_root: str | Path | None = None
-    skip_bad: bool = False
 
 
 class OpenModel(Protocol):
@@ -188,10 +169,12 @@ def choose_model(model: str | None) -> ModelChoice:
                 f"--model {model} names no encoder; write {FUSION_PREFIX}ENCODER, as for --encoder"
             )
         return ModelChoice(kind, model, model)
+    if kind == "lines":
+        if split_lines(model)[0] != LINES:
+            raise UsageError(f"no model {one_line(model)!r}; there are {LINES} and {LINES}@N")
+        return ModelChoice(kind, model, model)
     if kind == "baseline":
-        name = model.removeprefix(BASELINE_PREFIX)
-        if name not in BASELINES:
-            raise UsageError(f"no baseline {name!r}; there are {', '.join(BASELINES)}")
+        baseline_of(model.removeprefix(BASELINE_PREFIX))  # refuses a name that is none
         return ModelChoice(kind, model, model)
     return ModelChoice(kind, model, model, resolve_model(model))
 
@@ -210,7 +193,7 @@ def open_model(
         choice: What `choose_model` found.
         settings: How it is asked; those of other kinds of models change nothing.
         name: What tables call it; a baseline keeps its own name.
-        seed: Seed of the random baseline.
+        seed: Seed of the random baseline, and of what is drawn in fitting.
         trust_remote_code: Run code that comes with the model.
 
     Raises:
@@ -222,6 +205,8 @@ def open_model(
     if choice.kind == "embedding":
         encoder = open_encoder_of(choice.spec.removeprefix(EMBEDDING_PREFIX), settings)
         return OpenEmbedding(FragmentScorer(encoder, settings.neighbours), name=name)
+    if choice.kind == "lines":
+        return OpenLines(name=name, num_lines=split_lines(choice.spec)[1], seed=seed)
     if choice.kind == "reader":
         assert choice.source is not None
         asked = reader_retriever(choice.source, settings, name)
@@ -244,8 +229,9 @@ def open_model(
             label=name,
         )
     elif choice.kind == "fusion":
-        encoder = open_encoder_of(choice.spec.removeprefix(FUSION_PREFIX), settings)
-        retriever = FusionRetriever(encoder, name=name)
+        encoder_name, num_lines = split_lines(choice.spec.removeprefix(FUSION_PREFIX))
+        encoder = open_encoder_of(encoder_name, settings)
+        retriever = FusionRetriever(encoder, name=name, num_lines=num_lines or BM25_LINES)
     elif choice.source is None:
         retriever = BaselineRetriever(choice.spec.removeprefix(BASELINE_PREFIX), seed=seed)
     else:
@@ -263,30 +249,6 @@ def open_model(
             with_logprobs=settings.logprobs,
         )
     return OpenRetriever(retriever, takes_images=choice.takes_images is True)
-
-
-def data_to_fit(settings: AnswerConfig, dataset: str, split: str | None) -> str:
-    """The name of the data on which a rule is fitted that is not given.
-
-    Args:
-        settings: How an encoder is asked.
-        dataset: What the user called the data that is asked.
-        split: Part of a named set; None for a file.
-
-    Raises:
-        UsageError: where none is named, and the data that is asked is all there is.
-    """
-    if settings.fit_dataset is not None:
-        return settings.fit_dataset
-    if split is None:
-        why = "what is similar enough is fitted on data that is not evaluated"
-        remedy = "name some with --fit-dataset, or give --threshold"
-        raise UsageError(f"{why}, and {dataset} is all there is; {remedy}")
-    entry = NAMED_SETS.get(dataset)
-    if entry is not None and settings.fit_split not in entry.splits:
-        why = f"what is similar enough must be fitted, and the set {dataset} has no part {settings.fit_split}"
-        raise UsageError(f"{why}; name data with --fit-dataset, or give --threshold")
-    return dataset
 
 
 class OpenRetriever:
@@ -358,30 +320,44 @@ class OpenEmbedding:
                 settings.threshold if settings.image_threshold is None else settings.image_threshold
             )
             return Selection("threshold", settings.threshold, image if self.takes_images else None)
-        dataset = data_to_fit(settings, asked.dataset, asked.split)
-        own_root = (
-            settings.fit_image_root
-            if settings.fit_dataset is not None
-            else settings.fit_image_root or asked.image_root
+        rules = EncoderRules(self.encoder) if self.takes_images else None
+        fit, dataset, split = data_fitted_on(
+            asked, settings, settings.select, takes_images=self.takes_images, rules=rules, say=say
         )
-        data = load_dataset(
-            dataset,
-            split=settings.fit_split,
-            image_root=own_root,
-            skip_bad=asked.skip_bad,
-            require_images=self.takes_images,
-            rules=EncoderRules(self.encoder) if self.takes_images else None,
-            echo=say,
-        )
-        fit = data if settings.fit_limit is None else FirstExamples(data, settings.fit_limit)
-        check_fit_part(asked.examples, fit, takes_images=self.takes_images)
-        split = None if Path(dataset).is_file() else settings.fit_split
-        part = f" ({split})" if split is not None else ""
-        say(f"Fitting {settings.select} on {dataset}{part}, {len(fit)} queries")
         with progress(len(fit)) as advance:
             return fitted_selection(
                 self._scorer, fit, settings.select, dataset=dataset, split=split, progress=advance
             )
+
+
+class OpenLines:
+    """A network for single lines, fitted on other data: an `OpenModel`.
+
+    Args:
+        name: What tables call it.
+        num_lines: Names so many lines; None for those of the highest expected F1.
+        seed: Of what is drawn in fitting.
+    """
+
+    takes_images = False
+    encoder = None
+
+    def __init__(self, *, name: str, num_lines: int | None, seed: int) -> None:
+        self._name = name
+        self._num_lines = num_lines
+        self._seed = seed
+
+    def retriever(
+        self, asked: AskedData, settings: AnswerConfig, *, say: Say, progress: Bar
+    ) -> Retriever:
+        fit, dataset, split = data_fitted_on(
+            asked, settings, LINES, takes_images=False, rules=None, say=say, or_else=""
+        )
+        with progress(len(fit)) as advance:
+            networks, record = fit_lines(
+                fit, dataset=dataset, split=split, seed=self._seed, progress=advance
+            )
+        return LinesRetriever(networks, record, name=self._name, num_lines=self._num_lines)
 
 
 def open_encoder_of(name: str, settings: AnswerConfig, policy: Encoder | None = None) -> Encoder:

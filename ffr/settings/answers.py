@@ -10,14 +10,15 @@ from ffr.errors import UsageError
 from ffr.runs import is_reader
 from ffr.settings.declaration import CONFIG, Settings, declared, setting
 
-ModelKind = Literal["vlm", "api", "reader", "embedding", "baseline", "fusion"]
+ModelKind = Literal["vlm", "api", "reader", "embedding", "baseline", "fusion", "lines"]
 """What answers: a vision-language model here, a server, a reader, an encoder, a trivial baseline,
-words and an encoder together."""
+words and an encoder together, a network for single lines."""
 
 COHERENCE_ENCODER = "coherence-encoder"
 """Stands among the kinds of a setting that the encoder of `ffr eval --coherence` has too."""
 
 _WRITERS = ("vlm", "api")
+_FITTED = ("embedding", "lines")
 
 
 def kind_of(model: str) -> ModelKind:
@@ -25,9 +26,11 @@ def kind_of(model: str) -> ModelKind:
 
     >>> kind_of("baseline:overlap"), kind_of("runs/sft-tiny-001")
     ('baseline', 'vlm')
-    >>> kind_of("baseline:bm25+e5")
-    'fusion'
+    >>> kind_of("baseline:bm25+e5"), kind_of("lines@3")
+    ('fusion', 'lines')
     """
+    if model.partition("@")[0] == "lines":
+        return "lines"
     if model.startswith("baseline:bm25+"):
         return "fusion"
     if is_reader(model):
@@ -106,7 +109,7 @@ class AnswerConfig(Settings):
         low=0,
         unit="N",
         unset="no bound",
-        of=(*_WRITERS, "reader", "embedding", "baseline", "fusion"),
+        of=(*_WRITERS, "reader", "embedding", "baseline", "fusion", "lines"),
     )
     neighbours: int | None = setting(
         None,
@@ -150,12 +153,12 @@ class AnswerConfig(Settings):
         "data to fit the number on",
         unit="NAME|PATH",
         unset="another part of the named set",
-        of="embedding",
+        of=_FITTED,
         of_data=True,
         unless="threshold",
     )
     fit_split: str = setting(
-        "train", "part of the set to fit on", of="embedding", of_data=True, unless="threshold"
+        "train", "part of the set to fit on", of=_FITTED, of_data=True, unless="threshold"
     )
     fit_limit: int | None = setting(
         None,
@@ -163,7 +166,7 @@ class AnswerConfig(Settings):
         low=1,
         unit="N",
         unset="all of them",
-        of="embedding",
+        of=_FITTED,
         of_data=True,
         unless="threshold",
     )
@@ -172,7 +175,7 @@ class AnswerConfig(Settings):
         "folder of the images to fit on",
         unit="DIR",
         unset="as the data has it",
-        of="embedding",
+        of=_FITTED,
         of_data=True,
         unless="threshold",
     )

@@ -210,8 +210,10 @@ class SuiteFile:
     """What a suite's file says, part by part."""
 
     figures: Annotated[tuple[str, ...], Field(min_length=1), _names(FIGURE_NAMES)]
-    datasets: Annotated[tuple[SuiteDataset, ...], Field(min_length=1, max_length=MAX_CELLS)]
     models: Annotated[tuple[SuiteModel, ...], Field(min_length=1, max_length=MAX_CELLS)]
+    datasets: (
+        Annotated[tuple[SuiteDataset, ...], Field(min_length=1, max_length=MAX_CELLS)] | None
+    ) = None
     title: Annotated[str, Strict(), _text(500)] | None = None
     seed: Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)] = 0
     slices: Annotated[tuple[str, ...], Field(min_length=1), _names((WHOLE, *SLICES))] = (WHOLE,)
@@ -222,10 +224,10 @@ class SuiteFile:
 
     @model_validator(mode="after")
     def _labels(self) -> SuiteFile:
-        _check_labels("datasets", "data sets", self.datasets)
+        _check_labels("datasets", "data sets", self.datasets or ())
         _check_labels("settings", "settings", self.settings or ())
         _check_labels("models", "models", self.models)
-        labels = [item.label for item in self.datasets]
+        labels = [item.label for item in self.datasets or ()]
         for number, item in enumerate(self.models):
             for label, values in (item.reported or {}).items():
                 place = "models", number, "reported", label

@@ -1,7 +1,7 @@
 """Runs a suite: every row on every data set, each cell an evaluation in a folder of its own.
 
 The results folder holds `cells/ROW/DATASET/` (what `ffr eval` writes, and `cell.json`: what was
-asked for), the table as `table.md`, `table.csv` and `table.tex`, and `results.json`. The table is
+asked for), `categories.csv` where the data names kinds of questions, the table as `table.md`, `table.csv` and `table.tex`, and `results.json`. The table is
 written anew after every cell.
 """
 
@@ -37,9 +37,8 @@ from ffr.files import (
 )
 from ffr.progress import Say
 from ffr.provenance import command, now, versions
+from ffr.retrieval.fitting import AskedData, Bar
 from ffr.retrieval.opening import (
-    AskedData,
-    Bar,
     ModelChoice,
     OpenModel,
     choose_model,
@@ -47,6 +46,7 @@ from ffr.retrieval.opening import (
     rules_of,
 )
 from ffr.settings import AnswerConfig, declared, settings_of_data
+from ffr.suites.categories import CATEGORIES_FILE, joined_categories, write_categories
 from ffr.suites.file import SuiteDataset
 from ffr.suites.suite import Suite, SuiteRow
 from ffr.suites.table import Bench, Cell
@@ -335,6 +335,7 @@ def _measure(
             progress=advance,
             max_failures=settings.max_failures,
         )
+    write_categories(folder, examples, results, seed=suite.seed)
     replace_json(folder / CELL_FILE, _asked(suite, row, dataset))
     return Cell("measured", results)
 
@@ -349,6 +350,17 @@ def _write(bench: Bench, out: Path, started: str) -> None:
     for name, text in zip(TABLE_FILES, texts, strict=True):
         with replaced_file(out / name) as write:
             write(text.encode("utf-8", "backslashreplace"))
-    write_checksums(out, TABLE_FILES)
+    categories = joined_categories(
+        [
+            ((row.model.group, row.label, dataset.label), cell_folder(out, row, dataset))
+            for row in bench.suite.rows
+            for dataset in bench.suite.datasets
+            if bench.cell(row, dataset).results is not None
+        ]
+    )
+    if categories is not None:
+        with replaced_file(out / CATEGORIES_FILE) as write:
+            write(categories.encode("utf-8", "backslashreplace"))
+    write_checksums(out, [*TABLE_FILES, *([CATEGORIES_FILE] if categories else [])])
     with replaced_file(out / RESULTS_FILE) as write:
         write(sealed_json(content).encode("utf-8", "backslashreplace"))

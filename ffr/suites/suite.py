@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ffr.errors import UsageError
 from ffr.settings import AnswerConfig, kind_of, nearest, without_effect
 from ffr.settings.yaml import Document, read_yaml, read_yaml_file
 from ffr.suites import packaged_suites, suite_text
 from ffr.suites.file import MAX_CELLS, SuiteDataset, SuiteFile, SuiteModel, check_file
-from ffr.text import address_hint, counted
+from ffr.text import address_hint, counted, one_line
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Suite:
         slices: `all`, or tables of `ffr.evaluation.scoring.SLICES`.
         defaults: Settings for everything.
         rows: The rows of the table.
-        datasets: The data sets.
+        datasets: The data sets; none where they are named when it is run (`with_data`).
         notes: Rows that are not made since their setting changes nothing for the model.
         answers: What declares the settings.
     """
@@ -84,6 +86,29 @@ class Suite:
             **{name: value for name, value in merged.items() if name not in without}
         )
 
+    def with_data(self, data: Iterable[str], fit: Iterable[str]) -> Suite:
+        """The suite on data that is named when it is run.
+
+        Args:
+            data: `NAME=FILE` each, or `NAME=SET` for a named set.
+            fit: Likewise, the data that models are fitted on for a name of those.
+
+        Raises:
+            UsageError: where the suite names data itself, none is given, or a text is no such pair.
+        """
+        named, fitted = _pairs("--data", data), _pairs("--fit", fit)
+        if self.datasets and (named or fitted):
+            raise UsageError(
+                f"the suite {self.name} names its own data; leave --data and --fit out"
+            )
+        if not self.datasets and not named:
+            raise UsageError(f"the suite {self.name} names no data; add --data NAME=FILE")
+        for name in fitted:
+            if name not in named:
+                raise UsageError(f"--fit {name}: no --data has this name{nearest(name, named)}")
+        own = tuple(_dataset(name, path, fitted.get(name)) for name, path in named.items())
+        return replace(self, datasets=self.datasets or own)
+
     def limited_to(self, num_queries: int) -> Suite:
         """The suite with the first queries of each data set only."""
         datasets = (
@@ -108,6 +133,26 @@ class Suite:
         return tuple(
             row for row in self.rows if not wanted or wanted & {row.model.label, row.label}
         )
+
+
+def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, mark, value = (part.strip() for part in text.partition("="))
+        if not (name and mark and value):
+            raise UsageError(f"{option} {one_line(text)}: write NAME=FILE")
+        if name.casefold() in map(str.casefold, found):
+            raise UsageError(f"{option} {one_line(name)} is given twice; give each its own name")
+        found[name] = value
+    return found
+
+
+def _dataset(name: str, path: str, fit: str | None) -> SuiteDataset:
+    settings = {} if fit is None else {"fit_dataset": fit}
+    try:
+        return SuiteDataset(label=name, dataset=path, settings=settings)
+    except ValidationError as error:
+        raise UsageError(f"--data {one_line(name)}: {one_line(error.errors()[0]['msg'])}") from None
 
 
 def load_suite(source: str) -> Suite:
@@ -151,8 +196,9 @@ def _suite(document: Document, name: str, answers: type[AnswerConfig]) -> Suite:
     """The table that a file asks for."""
     found = check_file(document, answers)
     rows, notes = _rows(document, found, answers)
-    if len(rows) * len(found.datasets) > MAX_CELLS:
-        size = f"{counted(len(rows), 'row')} on {counted(len(found.datasets), 'data set')}"
+    datasets = found.datasets or ()
+    if len(rows) * len(datasets) > MAX_CELLS:
+        size = f"{counted(len(rows), 'row')} on {counted(len(datasets), 'data set')}"
         document.fail(f"{size} are more than {MAX_CELLS:,} cells; split it")
     suite = Suite(
         name=name,
@@ -163,7 +209,7 @@ def _suite(document: Document, name: str, answers: type[AnswerConfig]) -> Suite:
         slices=found.slices,
         defaults=found.defaults,
         rows=rows,
-        datasets=found.datasets,
+        datasets=datasets,
         notes=notes,
         answers=answers,
     )

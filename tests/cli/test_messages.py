@@ -153,7 +153,8 @@ def test_a_run_without_a_signal_is_known(tmp_path, shares, is_so):
 def test_a_set_without_the_part_to_fit_on_says_what_to_name(tmp_path, monkeypatch):
     from ffr.data.catalog import NAMED_SETS
     from ffr.errors import UsageError
-    from ffr.retrieval.opening import AskedData, choose_model, open_model
+    from ffr.retrieval.fitting import AskedData
+    from ffr.retrieval.opening import choose_model, open_model
     from ffr.settings import AnswerConfig
 
     assert "train" not in NAMED_SETS["wechat"].splits

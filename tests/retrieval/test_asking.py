@@ -19,7 +19,7 @@ from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.errors import DataError, ModelError, UsageError
 from ffr.models.decoding import greedy
 from ffr.retrieval.asking import Model, RetrievedFragment, load_model
-from ffr.retrieval.opening import AskedData
+from ffr.retrieval.fitting import AskedData
 from ffr.settings import AnswerConfig
 
 CHAT = [("Ann", "the bus is late"), ("Bob", "too bad"), ("Ann", [Path("bus.png"), "see"])]

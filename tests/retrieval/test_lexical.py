@@ -98,3 +98,13 @@ def test_figures_on_real_dialogues(real_dialogues):
     # 0.285 there for lines with a shared term alone; ours takes pictures' lines along
     assert means["overlap"]["sample_utterance_f1"] == pytest.approx(0.324, abs=5e-4)
     assert means["bm25"]["sample_utterance_f1"] == pytest.approx(0.334, abs=5e-4)
+
+
+def test_bm25_takes_as_many_texts_as_its_name_says() -> None:
+    chat = Dialogue.of([("a", "bus"), ("b", "the bus"), ("a", "the late bus"), ("b", "tea")])
+    found = BaselineRetriever("bm25@2").fragment(Example(chat, "bus"))
+    assert found == Fragment((0, 1))
+    assert BaselineRetriever("bm25@2").name == "baseline:bm25@2"
+    for name in ("overlap@2", "bm25@0", "bm25@", "bm25@x", "bm25@999999999999"):
+        with pytest.raises(UsageError, match="no baseline"):
+            BaselineRetriever(name)

@@ -16,12 +16,12 @@ from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
 from ffr.embedding import CachedEncoder
 from ffr.errors import UsageError
 from ffr.progress import Progress
-from ffr.retrieval import opening
+from ffr.retrieval import fitting, opening
 from ffr.retrieval.api import ApiRetriever
 from ffr.retrieval.embedding import EmbeddingRetriever, FragmentScorer, Selection
+from ffr.retrieval.fitting import AskedData
 from ffr.retrieval.lexical import BaselineRetriever
 from ffr.retrieval.opening import (
-    AskedData,
     ModelChoice,
     OpenEmbedding,
     OpenRetriever,
@@ -289,7 +289,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         given.update(options, dataset=dataset)
         return queries("1", "2", "3", "4")
 
-    monkeypatch.setattr(opening, "load_dataset", load)
+    monkeypatch.setattr(fitting, "load_dataset", load)
     return given
 
 

@@ -47,7 +47,6 @@ def test_settings_stand_beside_their_label_and_percent_becomes_a_share() -> None
     [
         ("", None, "is empty; `ffr bench show sample` prints a suite to begin with"),
         (DATA + MODELS, 1, "a suite needs `figures`"),
-        (HEAD + MODELS, 1, "a suite needs `datasets`"),
         (
             HEAD + "datasets: a.jsonl\n" + MODELS,
             2,

@@ -11,12 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ffr.reader.decision import best_set, fit_temperature
+from ffr.reader.decision import best_gate, best_set, fit_temperature
 from ffr.reader.model import Reader
 from ffr.training.common.reader_items import ReaderItem, batch_of
-
-MAX_LOST_SHARE = 0.05
-"""Share of the queries with a fragment that may be answered by nothing."""
 
 
 def calibrate(reader: Reader, items: Sequence[ReaderItem]) -> None:
@@ -55,45 +52,6 @@ def calibrate(reader: Reader, items: Sequence[ReaderItem]) -> None:
         f1 = torch.tensor([_f1(torch.sigmoid(row), item.labels) for row, item in pairs])
         gate = best_gate(torch.sigmoid(nothing), is_empty, f1)
         reader.settings = replace(reader.settings, nothing_from=gate)
-
-
-def best_gate(nothing: Tensor, is_empty: Tensor, f1: Tensor) -> float:
-    """From which probability of nothing an answer is empty, so that answers earn most.
-
-    An empty answer earns 1 where the truth is empty and 0 elsewhere; another one earns its F1, and
-    0 where the truth is empty. No more than a twentieth of the others are lost to it.
-
-    Args:
-        nothing: (V,) probabilities of nothing.
-        is_empty: (V,) bool, whether the truth is empty.
-        f1: (V,) of the answers that are given else.
-
-    Returns:
-        The probability, halfway between two that occur; 1 where no gate pays.
-
-    Raises:
-        ValueError: where shapes differ, or truths are all empty or all not.
-
-    >>> is_empty = torch.tensor([False, False, True, True])
-    >>> nothing, f1 = torch.tensor([0.1, 0.2, 0.4, 0.3]), torch.tensor([1.0, 0.5, 0.0, 0.0])
-    >>> round(best_gate(nothing, is_empty, f1), 2)
-    0.25
-    """
-    if nothing.ndim != 1 or not nothing.shape == is_empty.shape == f1.shape:
-        raise ValueError(
-            f"probabilities {tuple(nothing.shape)}, truths {tuple(is_empty.shape)} and F1 "
-            f"{tuple(f1.shape)} differ; give one each"
-        )
-    if bool(is_empty.all()) or not bool(is_empty.any()):
-        raise ValueError("truths are all empty or all not, of which no gate follows")
-    values = torch.unique(nothing.double())
-    gates = torch.cat([(values[1:] + values[:-1]) / 2, torch.ones(1, dtype=torch.float64)])
-    empties = nothing.double() >= gates[:, None]  # (gates, V)
-    earned = torch.where(empties, is_empty.double(), f1.double() * ~is_empty).sum(1)
-    lost = (empties & ~is_empty).sum(1) / (~is_empty).sum()
-    earned = earned.masked_fill(lost > MAX_LOST_SHARE, -1.0)
-    # of equal ones the highest, which is the most careful
-    return float(gates[len(gates) - 1 - int(earned.flip(0).argmax())])
 
 
 @torch.no_grad()

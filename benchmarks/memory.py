@@ -1,0 +1,223 @@
+"""Measures what finds the evidence of memory benchmarks, and writes the table of docs/memory.md.
+
+    python benchmarks/memory.py measure NAME --even EVEN --odd ODD [--apart EVEN] --out FILE MODEL…
+    python benchmarks/memory.py table
+
+`measure` adds models to a result file: names of `ffr eval --model`; `lines` is fitted on ODD with
+seeds 0, 1 and 2. `--apart` is asked of the same fitted networks and stands in rows of its own.
+The figures are those of `categories.csv` of `ffr bench run memory`, without its predictions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ffr
+from ffr.data.dataset import data_fingerprint
+from ffr.dialogue import Example
+from ffr.files import replace_json
+from ffr.provenance import versions
+from ffr.retrieval.interface import Retriever, answers_of
+from ffr.retrieval.lexical import split_lines
+from ffr.retrieval.lines import LINES, LinesRetriever, fit_lines
+from ffr.retrieval.opening import choose_model, open_model
+from ffr.settings import AnswerConfig
+from ffr.suites.categories import CATEGORY, HEADER, Answered, answered_of, category_figures
+
+RESULTS = Path(__file__).parent / "results" / "memory"
+PAGE = Path(__file__).parents[1] / "docs" / "memory.md"
+BEGIN, END = "<!-- table: benchmarks/memory.py -->", "<!-- end of table -->"
+SEEDS = (0, 1, 2)
+
+
+def retrievers(
+    name: str, odd: Sequence[Example], seeds: Sequence[int], cache: str | None
+) -> Iterator[tuple[int, float, list[tuple[str, Retriever]]]]:
+    """For each seed: it, the seconds of fitting, and retrievers by what tables call them."""
+    if split_lines(name)[0] != LINES:
+        settings = AnswerConfig(encoder_cache=cache)
+        opened = open_model(choose_model(name), settings, name=name)
+        yield 0, 0.0, [(name, opened._reader)]  # type: ignore[attr-defined]
+        return
+    for seed in seeds:
+        started = time.process_time()
+        networks, fit = fit_lines(odd, dataset="odd half", seed=seed)
+        seconds = time.process_time() - started
+        each = [(LINES, None), (f"{LINES}@10", 10)]
+        yield (
+            seed,
+            seconds,
+            [(its, LinesRetriever(networks, fit, name=its, num_lines=num)) for its, num in each],
+        )
+
+
+def measured(retriever: Retriever, examples: Sequence[Example]) -> dict[str, Any]:
+    """Figures of one retriever by kind of question."""
+    started = time.process_time()
+    responses = [""] * len(examples)
+    plan = retriever.plan(examples)
+    for number, answers in answers_of(retriever, plan, examples):
+        for index, answer in zip(plan[number], answers, strict=True):
+            responses[index] = answer.response
+    seconds = time.process_time() - started
+    rows: dict[str, list[Answered]] = {"with evidence": [], "nothing": []}
+    for example, response in zip(examples, responses, strict=True):
+        found = answered_of(example, response)
+        rows["nothing" if found.truth.is_empty else "with evidence"].append(found)
+        rows.setdefault(str(example.meta[CATEGORY]), []).append(found)
+    return {
+        "cpu_seconds_a_query": round(seconds / len(examples), 4),
+        "categories": {
+            kind: dict(zip(HEADER[1:-1], category_figures(some, 0), strict=True))
+            for kind, some in rows.items()
+            if some
+        },
+    }
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    even, odd = (list(ffr.load_dataset(path)) for path in (arguments.even, arguments.odd))
+    apart = list(ffr.load_dataset(arguments.apart)) if arguments.apart else []
+    content: dict[str, Any] = {"rows": []}
+    if arguments.out.is_file():
+        content = json.loads(arguments.out.read_text(encoding="utf-8"))
+    content |= {
+        "set": arguments.name,
+        "data": {"even": data_fingerprint(even), "odd": data_fingerprint(odd)},
+        "versions": versions(),
+    }
+    for name in arguments.models:
+        for seed, fit_seconds, found in retrievers(name, odd, arguments.seeds, arguments.cache):
+            for label, retriever in found:
+                for part, examples in (("", even), ("adversarial", apart)):
+                    if not examples:
+                        continue
+                    row = {"model": label, "seed": seed, "part": part}
+                    content["rows"] = [
+                        old for old in content["rows"] if not row.items() <= old.items()
+                    ]
+                    row |= {"fit_cpu_seconds": round(fit_seconds, 1)}
+                    content["rows"].append(row | measured(retriever, examples))
+                    replace_json(arguments.out, content)
+                    print(label, seed, part, flush=True)
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+def percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def line(content: dict[str, Any], model: str, part: str) -> str:
+    """A model on a part: means over its seeds, the interval of the first seed, their spread."""
+    rows = [row for row in content["rows"] if (row["model"], row["part"]) == (model, part)]
+    rows.sort(key=lambda row: row["seed"])
+    kinds = [row["categories"]["with evidence"] for row in rows]
+    nothing = [row["categories"].get("nothing") for row in rows]
+    f1 = [kind["utterance_f1"] for kind in kinds]
+    spread = f"; seeds {percent(min(f1))} to {percent(max(f1))}" if len(rows) > 1 else ""
+    interval = f"{percent(kinds[0]['low'])} to {percent(kinds[0]['high'])}"
+    empty = [each["utterance_f1"] for each in nothing if each is not None]
+    captions = [kind["caption_f1"] for kind in kinds if kind["caption_f1"] is not None]
+    cells = [
+        f"`{model}`",
+        f"{mean([kind['num_lines'] for kind in kinds]):.1f}",
+        f"{percent(mean(f1))} ({interval}{spread})",
+        percent(mean([kind["utterance_recall"] for kind in kinds])),
+        percent(mean(captions)) if captions else "",
+        percent(mean(empty)) if empty else "",
+        f"{mean([row['cpu_seconds_a_query'] for row in rows]):.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table_of(contents: Sequence[dict[str, Any]]) -> str:
+    """All sets, each with its rows in the order in which they were measured; then by kind."""
+    head = "| `--model` | lines | F1 of the lines | recall | F1 of captions | nothing | seconds |"
+    text = []
+    for content in contents:
+        for part in ("", "adversarial"):
+            models = [row["model"] for row in content["rows"] if row["part"] == part]
+            if not models:
+                continue
+            any_row = next(row for row in content["rows"] if row["part"] == part)
+            kind = any_row["categories"]["with evidence"]
+            questions = f"{kind['num_queries']} questions on {kind['num_dialogues']} dialogues"
+            title = f"{content['set']}{', ' + part if part else ''}: {questions}"
+            fingerprint = f" (even half {content['data']['even'][:16]})" if not part else ""
+            text += ["", f"**{title}**{fingerprint}", "", head, "|---|---|---|---|---|---|---|"]
+            text += [line(content, model, part) for model in dict.fromkeys(models)]
+        text += by_kind(content)
+    return "\n".join([BEGIN, *text, "", END])
+
+
+def by_kind(content: dict[str, Any]) -> list[str]:
+    """F1 of the lines by kind of question: the best BM25, and `lines`, means over its seeds."""
+    best = max(
+        (
+            row
+            for row in content["rows"]
+            if row["model"].startswith("baseline:bm25") and not row["part"]
+        ),
+        key=lambda row: row["categories"]["with evidence"]["utterance_f1"],
+    )
+    own = [row for row in content["rows"] if row["model"] == LINES and not row["part"]]
+    kinds = [kind for kind in best["categories"] if kind not in ("with evidence", "nothing")]
+    if not own:
+        return []
+    text = ["", f"By kind of question, {content['set']}:", ""]
+    text += [f"| kind | questions | `{best['model']}` | `{LINES}` |", "|---|---|---|---|"]
+    for kind in kinds:
+        values = [row["categories"][kind]["utterance_f1"] for row in own]
+        its = best["categories"][kind]
+        text.append(
+            f"| {kind} | {its['num_queries']} | {percent(its['utterance_f1'])} | "
+            f"{percent(mean(values))} |"
+        )
+    return text
+
+
+def read_results() -> list[dict[str, Any]]:
+    paths = sorted(RESULTS.glob("*.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with the table in the place of the one that it has."""
+    before, _, rest = page.partition(BEGIN)
+    return before + table + rest.partition(END)[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("table")
+    asked = commands.add_parser("measure")
+    asked.add_argument("name")
+    asked.add_argument("--even", type=Path, required=True)
+    asked.add_argument("--odd", type=Path, required=True)
+    asked.add_argument("--apart", type=Path)
+    asked.add_argument("--out", type=Path, required=True)
+    asked.add_argument("--cache")
+    asked.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
+    asked.add_argument("models", nargs="+")
+    arguments = parser.parse_args()
+    if arguments.command == "measure":
+        measure(arguments)
+    else:
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(with_table(page, table_of(read_results())), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

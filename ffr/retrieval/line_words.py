@@ -1,0 +1,197 @@
+"""What is seen of words by `lines`: their stems, what a question asks for, what a line says."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from functools import lru_cache
+
+import snowballstemmer
+
+from ffr.retrieval.lexical import overlap_terms
+
+_FUNCTION_WORDS = frozenset(
+    [
+        "a",
+        "about",
+        "all",
+        "am",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "been",
+        "being",
+        "but",
+        "by",
+        "can",
+        "could",
+        "d",
+        "did",
+        "do",
+        "does",
+        "doing",
+        "done",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "having",
+        "he",
+        "her",
+        "here",
+        "him",
+        "his",
+        "how",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "just",
+        "ll",
+        "m",
+        "me",
+        "my",
+        "no",
+        "not",
+        "of",
+        "on",
+        "or",
+        "our",
+        "out",
+        "s",
+        "she",
+        "should",
+        "so",
+        "some",
+        "t",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "to",
+        "up",
+        "ve",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+        "re",
+    ]
+)
+
+ASKED = {
+    "when": r"\bwhen\b|\bwhat (?:date|day|time|month|year)|什么时候|何时|哪天|几点",
+    "number": r"\bhow (?:many|much|often|long|old)\b|多少|几[个次天年张]",
+    "who": r"\bwho|谁",
+    "where": r"\bwhere\b|哪里|哪儿|什么地方",
+    "why": r"\bwhy\b|为什么|为何",
+    "picture": r"\b(?:picture|photo|image|show)|图|照片",
+    "which": r"\bwhich\b|\bwhat (?:kind|type|sort)|哪[种类个些]",
+    "what": r"\bwhat\b|什么",
+    "how": r"\bhow\b|怎么|怎样|如何",
+}
+"""What a question may ask for, by the words that say so in English and Chinese."""
+
+SAID = {
+    "time": r"\b(?:yesterday|today|tonight|tomorrow|last|next|ago|since|recently|morning|days?|week"
+    r"(?:end)?s?|months?|years?|(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|"
+    r"april|may|june|july|august|september|october|november|december|(?:19|20)\d\d)\b|"
+    r"[昨今明]天|[上下]周|[去今明]年|星期|周末|\d[月号日点]",
+    "number": r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|twice|couple|several)\b|"
+    r"[两三四五六七八九十][个次天年张]",
+    "question": r"[?？]",
+    "picture": r"\[picture",
+}
+"""What a line may say, likewise; `[picture` is how a picture stands that is not here."""
+
+_ASKED = {name: re.compile(pattern) for name, pattern in ASKED.items()}
+_SAID = {name: re.compile(pattern) for name, pattern in SAID.items()}
+
+
+def asked(query: str) -> list[bool]:
+    """Which of `ASKED` a question asks for.
+
+    >>> [name for name, is_so in zip(ASKED, asked("When did Ann call?"), strict=True) if is_so]
+    ['when']
+    """
+    lowered = query.lower()
+    return [pattern.search(lowered) is not None for pattern in _ASKED.values()]
+
+
+def said(line: str) -> list[bool]:
+    """Which of `SAID` a line says.
+
+    >>> [name for name, is_so in zip(SAID, said("Two days ago?"), strict=True) if is_so]
+    ['time', 'number', 'question']
+    """
+    lowered = line.lower()
+    return [pattern.search(lowered) is not None for pattern in _SAID.values()]
+
+
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
+    # a stemmer holds the word that it is at: each call has its own
+    return str(snowballstemmer.stemmer("english").stemWord(word))
+
+
+def stems(text: str) -> list[str]:
+    """The stems of a text's words, English ones as Porter's second stemmer has them; of Chinese pairs.
+
+    >>> stems("They were painting 公交车")
+    ['they', 'were', 'paint', '公交', '交车']
+    """
+    return [_stem(word) for word in overlap_terms(text)]
+
+
+def content_stems(text: str) -> list[str]:
+    """Likewise, less the words that every text has.
+
+    >>> content_stems("When did she paint?")
+    ['paint']
+    """
+    return [_stem(word) for word in overlap_terms(text) if word not in _FUNCTION_WORDS]
+
+
+def pairs(terms: list[str]) -> list[str]:
+    """Neighbouring terms, joined.
+
+    >>> pairs(["support", "group", "met"])
+    ['support group', 'group met']
+    """
+    return [f"{first} {second}" for first, second in itertools.pairwise(terms)]
+
+
+def beginnings(terms: list[str]) -> list[str]:
+    """The first four letters of terms that have as many, by which `psychology` meets `psychologist`.
+
+    >>> beginnings(["psycholog", "art"])
+    ['psyc']
+    """
+    return [term[:4] for term in terms if len(term) >= 4]

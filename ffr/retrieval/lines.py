@@ -1,0 +1,201 @@
+"""Finds single lines: a small network fitted on other questions, over words, places and speakers.
+
+A question to a long memory is mostly answered by one line or two. What is seen of a line
+(`ffr.retrieval.line_features`) becomes the chance that it answers, and the lines of the highest
+expected F1 are named: none, where that is likeliest.
+
+Shapes: N lines with words of a dialogue, M of them that come into question.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ffr.answer import format_answer
+from ffr.data.dataset import data_fingerprint
+from ffr.data.forms.raw import EXTRA_LINE_KEYS
+from ffr.dialogue import Example, FilePrompt, Fragment
+from ffr.errors import DataError
+from ffr.progress import Progress
+from ffr.prompt import prompt_of
+from ffr.retrieval.interface import Answer, by_dialogue
+from ffr.retrieval.lexical import with_followers
+from ffr.retrieval.line_features import Lines, line_features, lines_of
+from ffr.retrieval.line_network import FitRow, LineNetworks, fit_networks
+
+LINES = "lines"
+
+NUM_CANDIDATES = 64
+"""Lines of a dialogue that come into question: those that share most with it."""
+
+_KEPT_DIALOGUES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LineFit:
+    """What the networks were fitted on.
+
+    Args:
+        dataset: What the user called the data.
+        split: The part of a named set; None for a file.
+        fingerprint: Names the data.
+        num_queries: Queries with a true answer.
+        seed: Of what is drawn.
+    """
+
+    dataset: str
+    split: str | None
+    fingerprint: str
+    num_queries: int
+    seed: int
+
+
+class LineReading:
+    """What is seen of dialogues, each counted once for all its questions."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, ...], Lines] = OrderedDict()
+
+    def seen(self, example: Example) -> tuple[Lines, NDArray[np.int64], NDArray[np.float32]]:
+        """The lines of a question's dialogue, (M,) which come into question, (M, F) what is seen.
+
+        Args:
+            example: The question.
+        """
+        lines = self._lines(example)
+        found, likely = line_features(lines, example.query)
+        places = np.sort((-likely).argsort(kind="stable")[:NUM_CANDIDATES])
+        return lines, places, found[places]
+
+    def _lines(self, example: Example) -> Lines:
+        sessions = _sessions(example)
+        key = (example.dialogue.fingerprint, *map(str, sessions or ()))
+        if key not in self._kept:
+            self._kept[key] = lines_of(example.dialogue, sessions)
+            if len(self._kept) > _KEPT_DIALOGUES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def _sessions(example: Example) -> list[object] | None:
+    """What the data calls the sitting of each line; None where it does not say."""
+    about = example.meta.get(EXTRA_LINE_KEYS)
+    if not isinstance(about, Sequence) or len(about) != len(example.dialogue.utterances):
+        return None
+    names = [line.get("session") if isinstance(line, dict) else None for line in about]
+    return None if None in names else names
+
+
+def fit_lines(
+    examples: Sequence[Example],
+    *,
+    dataset: str,
+    split: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[LineNetworks, LineFit]:
+    """Fits the networks on questions with true answers, some of which may be empty.
+
+    Args:
+        examples: The questions; those without a true answer teach nothing.
+        dataset: What the user called the data.
+        split: The part of a named set.
+        seed: Of what is drawn.
+        progress: Is told how far the work is.
+
+    Raises:
+        DataError: where no question has a true answer that names a line.
+    """
+    known = [example for example in examples if example.fragment is not None]
+    reading = LineReading()
+    rows: list[FitRow] = []
+    for number, indices in enumerate(by_dialogue(known).values()):
+        for example in (known[index] for index in indices):
+            assert example.fragment is not None
+            lines, places, features = reading.seen(example)
+            is_true = np.isin(lines.utterance_ids, example.fragment.utterance_ids)
+            if len(places):
+                num_true = int(is_true.sum())
+                rows.append(FitRow(features, is_true[places], num_true, number))
+    if not any(row.labels.any() for row in rows):
+        raise DataError(
+            "has no question whose true answer names a line with a word of it nearby, of which "
+            "nothing can be learned; name other data with --fit-dataset",
+            where=dataset,
+        )
+    networks = fit_networks(rows, seed=seed, progress=progress)
+    return networks, LineFit(dataset, split, data_fingerprint(examples), len(known), seed)
+
+
+class LinesRetriever:
+    """Answers with the lines of the highest expected F1; wordless lines follow the line before.
+
+    An answer's score is that expected F1; of an empty answer, the chance that no line answers.
+
+    Args:
+        networks: Fitted.
+        fit: What they were fitted on.
+        name: What tables call it.
+        num_lines: Names so many, the likeliest, in place of the best set.
+    """
+
+    def __init__(
+        self,
+        networks: LineNetworks,
+        fit: LineFit,
+        *,
+        name: str,
+        num_lines: int | None = None,
+    ) -> None:
+        self._networks = networks
+        self._reading = LineReading()
+        self._fit = fit
+        self._name = name
+        self._num_lines = num_lines
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "kind": LINES,
+            "name": self._name,
+            "fingerprint": self._networks.digest,
+            "num_candidates": NUM_CANDIDATES,
+            "num_lines": self._num_lines,
+            "fit": asdict(self._fit),
+        }
+
+    def plan(self, examples: Sequence[Example]) -> list[list[int]]:
+        return list(by_dialogue(examples).values())
+
+    def prompt(self, example: Example) -> FilePrompt:
+        return prompt_of(example)
+
+    def answer(self, examples: Sequence[Example]) -> list[Answer]:
+        return [self._answer(example) for example in examples]
+
+    def _answer(self, example: Example) -> Answer:
+        lines, places, features = self._reading.seen(example)
+        if not len(places):
+            return Answer(format_answer(Fragment()), score=1.0)
+        probabilities = self._networks.probabilities(features)
+        if self._num_lines is None:
+            chosen, expected = self._networks.choose(probabilities)
+        else:
+            order = probabilities.argsort(descending=True, stable=True)
+            chosen = order[: self._num_lines].tolist()
+            expected = float(probabilities[chosen].mean())
+        named = {lines.utterance_ids[places[number]] for number in chosen}
+        with_words = iter(lines.utterance_ids)
+        fragment = with_followers(example.dialogue, lambda _: next(with_words) in named)
+        return Answer(format_answer(fragment), score=min(1.0, expected))

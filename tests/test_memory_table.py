@@ -1,0 +1,44 @@
+"""The tables of docs/memory.md are those of the committed results."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def memory() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("memory", ROOT / "benchmarks" / "memory.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_has_the_tables_of_the_results(memory: ModuleType) -> None:
+    page = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
+    assert memory.with_table(page, memory.table_of(memory.read_results())) == page
+
+
+def test_a_row_by_hand(memory: ModuleType) -> None:
+    def row(seed: int, f1: float) -> dict[str, object]:
+        figures = {
+            "num_queries": 4, "num_dialogues": 2, "utterance_f1": f1, "low": 0.1, "high": 0.9,
+            "utterance_recall": 0.5, "num_lines": 1.5, "caption_f1": None,
+        }  # fmt: skip
+        kinds = {"with evidence": figures, "nothing": {"utterance_f1": 0.25}}
+        return {
+            "model": "lines", "seed": seed, "part": "", "cpu_seconds_a_query": 0.01,
+            "categories": kinds,
+        }  # fmt: skip
+
+    content = {"rows": [row(1, 0.6), row(0, 0.4)]}
+    assert memory.line(content, "lines", "") == (
+        "| `lines` | 1.5 | 50.0 (10.0 to 90.0; seeds 40.0 to 60.0) | 50.0 |  | 25.0 | 0.010 |"
+    )
