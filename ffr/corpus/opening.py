@@ -14,7 +14,6 @@ from pathlib import Path
 from ffr.chats.chat import Media, Message
 from ffr.chats.cutting import Cutting
 from ffr.chats.export_files import ExportFiles
-from ffr.chats.reading import chat_streams, format_of
 from ffr.chats.stream import ChatStream, ReadChoices
 from ffr.corpus.adding import Added, add_chat, path_text, recut, state_of
 from ffr.corpus.archive import Archive
@@ -203,6 +202,9 @@ _PACKED = b"\x1f\x8b"
 
 def _streams(path: Path, form: str | None, choices: ReadChoices | None) -> Iterator[ChatStream]:
     """The chats of an export, or the dialogues of a data file as such."""
+    # what reads every app is not needed for a question
+    from ffr.chats.reading import chat_streams, format_of
+
     if form is None and path.is_file():
         export = ExportFiles(path)
         head = b"" if export.is_archive else export.head(path.name)[:64]
