@@ -136,11 +136,11 @@ def add_chat(
         writing.flush()
         if is_corrected:
             writing.drop_unseen()
-        known = store.people(chat)
+        mine = store.rows("SELECT key FROM people WHERE chat = ? AND is_me", [chat])
         # whose export it is was said before, where it is not said now
         is_told = any(person.is_me for person in stream.people.values())
         for person in stream.people.values():
-            was_me = not is_told and person.key in known and known[person.key].is_me
+            was_me = not is_told and any(person.key == row["key"] for row in mine)
             database.execute(
                 "INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?, ?)",
                 [

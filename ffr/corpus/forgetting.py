@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ffr.corpus.adding import drop_messages
+from ffr.corpus.people import drop_alone
 from ffr.corpus.pictures import MEDIA_FOLDER, forget_unseen
 from ffr.corpus.schema import DATABASE, in_words, whole
 from ffr.corpus.store import Store
@@ -74,9 +75,10 @@ def _forget(store: Store, chat: int) -> None:
     store.database.execute(
         "DELETE FROM files WHERE source IN (SELECT id FROM sources WHERE chat = ?)", [chat]
     )
-    for table in ("sources", "people"):
+    for table in ("sources", "people", "same"):
         store.database.execute(f"DELETE FROM {table} WHERE chat = ?", [chat])
     store.database.execute("DELETE FROM chats WHERE id = ?", [chat])
+    drop_alone(store)
 
 
 def _forget_pictures(store: Store) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ffr.chats.cutting import DEFAULT_MAX_MESSAGES, DEFAULT_PAUSE_HOURS, Cutting
 from ffr.corpus.filters import Filters
 from ffr.corpus.forgetting import forget_chats
+from ffr.corpus.people import KnownPerson, everyone, join_people, part_people
 from ffr.corpus.store import Store, StoredChat
 from ffr.errors import UsageError
 from ffr.progress import Progress
@@ -157,6 +158,39 @@ class Index:
                 )
             return self._archive.ask(query, filters, top=top)
 
+    @property
+    def people(self) -> list[KnownPerson]:
+        """Who speaks in its chats, those who wrote most first."""
+        with self._lock:
+            return everyone(self.store)
+
+    def same(self, *names: str) -> KnownPerson:
+        """Has those who go by these names be one person, called by the first.
+
+        Args:
+            names: Whole names; `2/Ann` is the Ann of chat 2.
+
+        Raises:
+            UsageError: where nobody, or two people of one chat, go by one of them, or another process
+                writes.
+        """
+        _check_names(names)
+        with self._lock:
+            self._archive = None
+            return join_people(self.store, names)
+
+    def apart(self, *names: str) -> None:
+        """Has those who go by these names be people of their own again.
+
+        Raises:
+            UsageError: where nobody goes by one of them, or nobody of them was joined, or another
+                process writes.
+        """
+        _check_names(names)
+        with self._lock:
+            self._archive = None
+            part_people(self.store, names)
+
     def forget(self, *chats: str | int) -> None:
         """Takes chats off the disk, by their titles or numbers.
 
@@ -166,6 +200,11 @@ class Index:
         with self._lock:
             self._archive = None
             forget_chats(self.store, [self.store.named(str(name)).id for name in chats])
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"the names are {described(list(names))}; give texts, one at least")
 
 
 @contextmanager

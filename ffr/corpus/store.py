@@ -203,7 +203,11 @@ class Store:
                 )
             ]
             pictures = [item for items in media for item in items if item[0] == "picture"]
-            (people,) = self.rows("SELECT count(*) AS n FROM people WHERE chat = ?", [row["id"]])
+            (people,) = self.rows(
+                "SELECT count(*) - (SELECT count(*) - count(DISTINCT person) FROM same "
+                "WHERE chat = ?) AS n FROM people WHERE chat = ?",
+                [row["id"], row["id"]],
+            )
             sources = self.rows("SELECT path FROM sources WHERE chat = ? ORDER BY id", [row["id"]])
             found.append(
                 StoredChat(
@@ -243,12 +247,26 @@ class Store:
         return found[0]
 
     def people(self, chat: int) -> dict[str, Person]:
-        """Who speaks in a chat, by key."""
+        """Who speaks in a chat, by key; those who were said to be one have one name."""
+        rows = self.rows(
+            "SELECT people.key, name, other_names, is_me, person, ifnull(called, name) AS called "
+            "FROM people LEFT JOIN same ON same.chat = people.chat AND same.key = people.key "
+            "WHERE people.chat = ?",
+            [chat],
+        )
+        mine = {row["person"] for row in rows if row["is_me"]} - {None}
         return {
             row["key"]: Person(
-                row["key"], row["name"], tuple(json.loads(row["other_names"])), bool(row["is_me"])
+                row["key"],
+                row["called"],
+                tuple(
+                    name
+                    for name in (row["name"], *json.loads(row["other_names"]))
+                    if name != row["called"]
+                ),
+                bool(row["is_me"]) or row["person"] in mine,
             )
-            for row in self.rows("SELECT * FROM people WHERE chat = ?", [chat])
+            for row in rows
         }
 
     def lines(self, chat: int, start: int, stop: int) -> list[Line]:
