@@ -81,14 +81,14 @@ def repaired(segments: Sequence[Sequence[int]], num_lines: int) -> Repaired:
         raise ValueError(f"a dialogue of {num_lines} lines")
     found: list[int | None] = [None] * num_lines
     num_extra = num_doubled = 0
-    for number, lines in enumerate(segments):
+    for label, lines in enumerate(segments):
         for line in lines:
             if not 0 <= line < num_lines:
                 num_extra += 1
             elif found[line] is not None:
                 num_doubled += 1
             else:
-                found[line] = number
+                found[line] = label
     num_missing = found.count(None)
     # what comes before all lists goes with the first line that stands in one
     last = next((number for number in found if number is not None), 0)
