@@ -196,18 +196,11 @@ class Store:
                 "WHERE chat = ? AND kind != 'system'",
                 [row["id"]],
             )
-            media = [
-                json.loads(found["media"])
-                for found in self.rows(
-                    "SELECT media FROM messages WHERE chat = ? AND media != '[]'", [row["id"]]
-                )
-            ]
-            pictures = [item for items in media for item in items if item[0] == "picture"]
-            (people,) = self.rows(
-                "SELECT count(*) - (SELECT count(*) - count(DISTINCT person) FROM same "
-                "WHERE chat = ?) AS n FROM people WHERE chat = ?",
-                [row["id"], row["id"]],
+            media = self.rows(
+                "SELECT media FROM messages WHERE chat = ? AND media != '[]'", [row["id"]]
             )
+            pictures = _pictures(found["media"] for found in media)
+            (people,) = self.rows(_NUM_PEOPLE, [row["id"], row["id"]])
             sources = self.rows("SELECT path FROM sources WHERE chat = ? ORDER BY id", [row["id"]])
             found.append(
                 StoredChat(
@@ -248,26 +241,9 @@ class Store:
 
     def people(self, chat: int) -> dict[str, Person]:
         """Who speaks in a chat, by key; those who were said to be one have one name."""
-        rows = self.rows(
-            "SELECT people.key, name, other_names, is_me, person, ifnull(called, name) AS called "
-            "FROM people LEFT JOIN same ON same.chat = people.chat AND same.key = people.key "
-            "WHERE people.chat = ?",
-            [chat],
-        )
+        rows = self.rows(_PEOPLE, [chat])
         mine = {row["person"] for row in rows if row["is_me"]} - {None}
-        return {
-            row["key"]: Person(
-                row["key"],
-                row["called"],
-                tuple(
-                    name
-                    for name in (row["name"], *json.loads(row["other_names"]))
-                    if name != row["called"]
-                ),
-                bool(row["is_me"]) or row["person"] in mine,
-            )
-            for row in rows
-        }
+        return {row["key"]: _person(row, row["person"] in mine) for row in rows}
 
     def lines(self, chat: int, start: int, stop: int) -> list[Line]:
         """The messages of a chat from a place up to, without, another."""
@@ -322,6 +298,28 @@ class Store:
 
 
 _FEW = 500
+
+# those who were said to be one count once
+_NUM_PEOPLE = (
+    "SELECT count(*) - (SELECT count(*) - count(DISTINCT person) FROM same WHERE chat = ?) AS n "
+    "FROM people WHERE chat = ?"
+)
+_PEOPLE = (
+    "SELECT people.key, name, other_names, is_me, person, ifnull(called, name) AS called "
+    "FROM people LEFT JOIN same ON same.chat = people.chat AND same.key = people.key "
+    "WHERE people.chat = ?"
+)
+
+
+def _person(row: sqlite3.Row, is_me: bool) -> Person:
+    names = (row["name"], *json.loads(row["other_names"]))
+    others = tuple(name for name in names if name != row["called"])
+    return Person(row["key"], row["called"], others, is_me or bool(row["is_me"]))
+
+
+def _pictures(media: Iterable[str]) -> list[list[Any]]:
+    """Kind, name and file of the pictures among the media of messages."""
+    return [item for items in media for item in json.loads(items) if item[0] == "picture"]
 
 
 def _clock(seconds: float | None) -> datetime | None:
