@@ -304,9 +304,10 @@ def _show(results: Results, call: EvalCall, answers: Path) -> None:
     console = PlainConsole()
     print_report(results, console, with_slices=call.slices)
     if call.corpus is not None:
-        from ffr.report.archive_table import archive_line, archive_table
+        from ffr.report.archive_table import archive_line, archive_tables
 
-        console.print(archive_table(results))
+        for table in archive_tables(results):
+            console.print(table)
         say(archive_line(results))
     if not results.num_scored:
         from ffr.report.answered import open_evaluation

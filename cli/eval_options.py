@@ -173,12 +173,12 @@ class EvalCall(AnswerConfig):
     @property
     def chosen_ways(self) -> list[str]:
         """What `--ways` names; nothing where it is not given."""
-        return [way.strip() for way in (self.ways or "").split(",") if way.strip()]
+        return _listed(self.ways or "")
 
     @property
     def specific_kinds(self) -> list[str]:
         """The patterns of `--specific`."""
-        return [kind.strip() for kind in self.specific.split(",") if kind.strip()]
+        return _listed(self.specific)
 
     @property
     def variant(self) -> list[str]:
@@ -243,6 +243,8 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
     if options["corpus"] is not None:
         for name in _NOT_OF_ARCHIVE & given:
             _refuse(name, "--corpus, where a whole archive is searched")
+        if options["ways"] is not None and not _listed(options["ways"]):
+            raise UsageError(f"--ways {options['ways']!r} names nothing; leave it out for all ways")
         options |= {"model": options["model"] or "reader"}
         options |= {} if "dataset" in given else {"dataset": options["corpus"]}
     kind = kind_asked(options["model"])
@@ -257,6 +259,10 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
     if call.api_key_env is not None and not os.environ.get(call.api_key_env, "").strip():
         raise UsageError(f"--api-key-env {call.api_key_env}: no such variable is set")
     return call
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _missing(item: Declared, kind: ModelKind) -> str:

@@ -27,6 +27,7 @@ from ffr.progress import Say
 from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer
 from ffr.settings import AnswerConfig
+from ffr.text import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +80,14 @@ def open_haystack(
     dialogues = {example.dialogue.fingerprint: example.dialogue for example in examples}
     kept = {row["app_id"]: row["id"] for row in store.rows("SELECT id, app_id FROM chats")}
     if strangers := kept.keys() - dialogues.keys():
+        what = counted(len(strangers), "chat that is", "chats that are")
         raise UsageError(
-            f"{store.folder} holds {len(strangers)} chats that are not of the data; name another "
-            "folder with --index"
+            f"{store.folder} holds {what} not of the data; name another folder with --index"
         )
     if missing := [dialogues[name].id for name in dialogues if name not in kept]:
         raise DataError(
-            f"lacks {len(missing)} dialogues of the data, the first {missing[0]!r}; delete the "
-            "folder to read them anew",
+            f"lacks {counted(len(missing), 'dialogue')} of the data, the first {missing[0]!r}; "
+            "delete the folder to read them anew",
             where=str(store.folder),
         )
     return Haystack(open_archive(store, model, settings, say=say, bar=bar), kept, dialogues)

@@ -1,4 +1,4 @@
-"""Results of a search of a whole archive as a table: recall, the order of hits, and the best hit."""
+"""Results of a search of a whole archive as tables: recall and the order of hits, the best hit."""
 
 from __future__ import annotations
 
@@ -10,69 +10,73 @@ from ffr.evaluation.results import Results
 from ffr.report.tables import interval_text, percent
 from ffr.terminal import Label, plain_table
 
-_COLUMNS = (
-    ("recall\n@1", "recall_at_1"),
-    ("\n@5", "recall_at_5"),
-    ("\n@10", "recall_at_10"),
-    ("\n@20", "recall_at_20"),
-    ("\nMRR", "reciprocal_rank"),
-    ("\nnDCG", "ndcg_at_10"),
-    ("hits\n@1", "hits_recall_at_1"),
-    ("best hit\nutt. F1", "utterance_f1"),
-    ("\nimg. F1", "image_f1"),
-    ("known\nutt. F1", "known_utterance_f1"),
-    ("\nimg. F1", "known_image_f1"),
-    ("\nwrong", "wrong"),
-    ("\nempty", "empty"),
-)
+_RECALL = {
+    "@1": "recall_at_1",
+    "@5": "recall_at_5",
+    "@10": "recall_at_10",
+    "@20": "recall_at_20",
+    "MRR": "reciprocal_rank",
+    "nDCG": "ndcg_at_10",
+    "hits @1": "hits_recall_at_1",
+}
+_BEST = {
+    "utt. F1": "utterance_f1",
+    "known": "known_utterance_f1",
+    "img. F1": "image_f1",
+    "known ": "known_image_f1",
+    "wrong": "wrong",
+    "empty": "empty",
+}
+_WITH_INTERVAL = ("recall_at_20", "utterance_f1")
 
 
-def archive_table(results: Results) -> Table:
-    """Rows: groups of queries, then their kinds; columns: figures in percent, means over queries.
+def archive_tables(results: Results) -> list[Table]:
+    """Two tables with a row for each group of queries, then for each kind; means in percent.
 
-    Under each group stand the ends of its intervals. "Known" are answers given knowing the dialogue;
-    "wrong" is the share of queries whose best hit is in a dialogue that is not right, "empty" of
-    those to which nothing was found.
+    The first: a right dialogue among the first k that were recalled, its reciprocal rank, nDCG of the
+    first ten, and the same for the best hit. The second: F1 of the best hit, each beside that of an
+    answer knowing the dialogue; the share of queries whose best hit is in a dialogue that is not
+    right, and of those to which nothing was found.
 
     Args:
         results: Of an evaluation with an archive.
     """
     summary = results.summary["archive"]
-    table = plain_table("In the whole archive, in percent")
+    level = f"{100 * summary['level']:g} %"
+    return [
+        _table(summary, _RECALL, f"The right dialogue, in percent, with {level} intervals"),
+        _table(summary, _BEST, f"The best hit, in percent, with {level} intervals"),
+    ]
+
+
+def _table(summary: dict[str, Any], columns: dict[str, str], title: str) -> Table:
+    table = plain_table(title)
     table.padding = (0, 0, 0, 0)
     table.add_column("")
-    table.add_column("\nn", justify="right", no_wrap=True)
-    for head, _ in _COLUMNS:
-        table.add_column(head, justify="right", no_wrap=True)
-    for name, group in summary["groups"].items():
-        table.add_row(Label(name), *_cells(group), style="bold")
-        for end, words in enumerate(("from", "to")):
-            cells = [
-                percent(span[end] if (span := group["intervals"][key]) else None, 1)
-                for _, key in _COLUMNS
-            ]
-            table.add_row(Label(f"{100 * summary['level']:g} % {words}"), "", *cells, style="dim")
-    for name, group in summary["kinds"].items():
-        table.add_row(Label(name), *_cells(group))
+    for head in ("n", *columns):
+        table.add_column(head.strip(), justify="right", no_wrap=True)
+    for name, style in (("groups", "bold"), ("kinds", "")):
+        for label, group in summary[name].items():
+            cells = [_cell(group, figure) for figure in columns.values()]
+            table.add_row(Label(label), str(group["num_queries"]), *cells, style=style)
     return table
 
 
-def _cells(group: dict[str, Any]) -> list[str]:
-    figures = [percent(group["figures"][key], 1) for _, key in _COLUMNS]
-    return [str(group["num_queries"]), *figures]
+def _cell(group: dict[str, Any], figure: str) -> str:
+    value = percent(group["figures"][figure], 1)
+    span = group["intervals"][figure]
+    return f"{value} {interval_text(span)}" if span and figure in _WITH_INTERVAL else value
 
 
 def archive_line(results: Results) -> str:
     """The verdict of a search in a line: the right dialogue, and F1 beside that of knowing it."""
     for name, group in results.summary["archive"]["groups"].items():
-        figures, intervals = group["figures"], group["intervals"]
-        if figures["recall_at_20"] is None:
-            continue
-        return (
-            f"{name}: the right dialogue is among the first 20 of "
-            f"{percent(figures['recall_at_20'], 1)} % "
-            f"({interval_text(intervals['recall_at_20'])}); utterance F1 of the best hit "
-            f"{percent(figures['utterance_f1'], 1)} ({interval_text(intervals['utterance_f1'])}), "
-            f"knowing the dialogue {percent(figures['known_utterance_f1'], 1)}"
-        )
+        figures = group["figures"]
+        if figures["recall_at_20"] is not None:
+            return (
+                f"{name}: the right dialogue is among the first 20 of "
+                f"{percent(figures['recall_at_20'], 1)} %; utterance F1 of the best hit "
+                f"{percent(figures['utterance_f1'], 1)}, knowing the dialogue "
+                f"{percent(figures['known_utterance_f1'], 1)}"
+            )
     return "no query means a dialogue of the archive"
