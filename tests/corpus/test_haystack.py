@@ -87,7 +87,7 @@ def test_a_search_of_all_beside_an_answer_on_one(tmp_path: Path, data: Path) -> 
 
 def test_what_decides_the_answers_is_said(tmp_path: Path, data: Path) -> None:
     with Store(tmp_path / "s", is_new_allowed=True) as store:
-        haystack, examples = opened(store, data)
+        haystack, _ = opened(store, data)
         retriever = HaystackRetriever(haystack, name="overlap", ways=["words"], num_dialogues=7)
         identity = retriever.identity
         assert (identity["kind"], identity["num_dialogues"]) == ("archive", 2)
