@@ -123,7 +123,12 @@ def stretches(store: Store, item: Recalled) -> list[list[Line]]:
     Stretches that share a line are one.
     """
     chat, dialogue = item.where
-    first, last = store.bounds(chat, dialogue)
+    (row,) = store.rows(
+        "SELECT min(place) AS first, max(place) AS last FROM messages "
+        "WHERE chat = ? AND dialogue = ?",
+        [chat, dialogue],
+    )
+    first, last = row["first"], row["last"]
     places = sorted(line.place for line in store.lines_of(item.messages))
     if last - first < MOST_LINES or not places:
         return [store.dialogue(chat, dialogue)]
