@@ -29,8 +29,8 @@ _BLOCK = 65_536
 
 # full text of messages, and of what stands in their pictures
 _FULL_TEXT = {
-    "words": "words JOIN messages ON messages.id = words.rowid",
-    "shown_words": "shown_words JOIN shown ON shown.id = shown_words.rowid "
+    "words": "JOIN messages ON messages.id = matched.id",
+    "shown_words": "JOIN shown ON shown.id = matched.id "
     "JOIN files ON files.digest = shown.digest JOIN attached ON attached.source = files.source "
     "AND attached.file = files.file JOIN messages ON messages.id = attached.message",
 }
@@ -90,7 +90,7 @@ def candidates(
     of_dialogue, more = filters.dialogue_condition()
     where = " AND ".join(filter(None, [condition, of_dialogue]))
     sql = (
-        "SELECT chat, dialogue, ifnull(vectors.place, -1) FROM messages LEFT JOIN vectors "
+        "SELECT chat, dialogue, coalesce(vectors.place, -1) FROM messages LEFT JOIN vectors "
         f"ON vectors.encoder = ? AND vectors.key = text_key WHERE {where}"
     )
     messages = store.tuples(sql, [encoder or "", *values, *more])
@@ -169,23 +169,23 @@ def _by_words(
     of_dialogue, more = filters.dialogue_condition()
     where = " AND ".join(filter(None, [condition, of_dialogue]))
 
-    def asked(joined: str, limit: int) -> list[tuple[int, int, int, float]]:
+    def asked(*, is_every: bool) -> list[tuple[int, int, int, float]]:
         found: list[tuple[int, int, int, float]] = []
-        for table, source in _FULL_TEXT.items():
+        for table, joined in _FULL_TEXT.items():
+            matched, sought = store.database.matched(table, terms, is_every=is_every)
             found += store.tuples(
-                f"SELECT messages.id, chat, dialogue, bm25({table}) FROM {source} "
-                f"WHERE {table} MATCH ? AND {where} ORDER BY bm25({table}) LIMIT ?",
-                [joined, *values, *more, limit],
+                f"SELECT messages.id, chat, dialogue, score FROM {matched} AS matched {joined} "
+                f"WHERE {where} ORDER BY score LIMIT ?",
+                [*sought, *values, *more, _MAX_LINES],
             )
         return sorted(found, key=lambda row: row[3])
 
-    quoted = [f'"{term}"' for term in terms]
     scores: dict[Where, float] = {}
     exact: dict[Where, list[int]] = {}
-    for id_, chat, dialogue, score in asked(" AND ".join(quoted), _MAX_LINES):
+    for id_, chat, dialogue, score in asked(is_every=True):
         exact.setdefault((chat, dialogue), []).append(id_)
         scores.setdefault((chat, dialogue), -score)
-    for _, chat, dialogue, score in asked(" OR ".join(quoted), _MAX_LINES):
+    for _, chat, dialogue, score in asked(is_every=False):
         if len(scores) >= MAX_BY_WORDS and (chat, dialogue) not in scores:
             continue
         scores.setdefault((chat, dialogue), -score)
