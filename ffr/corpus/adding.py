@@ -17,6 +17,7 @@ from ffr.chats.cutting import Cutting, cut_seconds
 from ffr.chats.dialogues import is_line, utterance_of
 from ffr.chats.stream import ChatStream
 from ffr.corpus.schema import whole
+from ffr.corpus.segments import drop_stale, loosen_dialogues, loosen_messages
 from ffr.corpus.store import Store, stored_time
 from ffr.corpus.terms import terms_of
 from ffr.errors import DataError
@@ -173,7 +174,7 @@ def recut(store: Store, chat: int, cutting: Cutting) -> None:
 
 def _recut(store: Store, chat: int, cutting: Cutting) -> None:
     rows = store.rows(
-        "SELECT id, seconds, place, dialogue FROM messages WHERE chat = ? ORDER BY place",
+        "SELECT id, seconds, place, dialogue, segment FROM messages WHERE chat = ? ORDER BY place",
         [chat],
     )
     previous = float("-inf")
@@ -186,11 +187,17 @@ def _recut(store: Store, chat: int, cutting: Cutting) -> None:
     sizes = cut_seconds((row["seconds"] for row in ordered), cutting)
     numbers = [number for number, size in enumerate(sizes) for _ in range(size)]
     changed = [
-        (place, number, row["id"])
+        (place, number, row)
         for place, (row, number) in enumerate(zip(ordered, numbers, strict=True))
         if (place, number) != (row["place"], row["dialogue"])
     ]
-    store.database.executemany("UPDATE messages SET place = ?, dialogue = ? WHERE id = ?", changed)
+    left = {row["dialogue"] for *_, row in changed if row["segment"] is not None}
+    loosen_dialogues(store, chat, left)
+    store.database.executemany(
+        "UPDATE messages SET place = ?, dialogue = ?, segment = NULL WHERE id = ?",
+        [(place, number, row["id"]) for place, number, row in changed],
+    )
+    drop_stale(store, chat)
     store.database.execute(
         "UPDATE chats SET pause_hours = ?, max_messages = ? WHERE id = ?",
         [cutting.pause_hours, cutting.max_messages, chat],
@@ -245,8 +252,8 @@ class _Writing:
             id_ = known[0]
             self._unlink(id_)
             self._database.execute(
-                f"UPDATE messages SET source = ?, {', '.join(f'{name} = ?' for name in _COLUMNS)} "
-                "WHERE id = ?",
+                "UPDATE messages SET source = ?, segment = NULL, "
+                f"{', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?",
                 [self._source, *row.values, id_],
             )
         else:
@@ -378,6 +385,7 @@ def drop_messages(store: Store, ids: Sequence[int]) -> None:
     for start in range(0, len(ids), _BATCH):
         part = ids[start : start + _BATCH]
         forget_words(store, part)
+        loosen_messages(store, part)
         marks = ",".join("?" * len(part))
         store.database.execute(f"DELETE FROM attached WHERE message IN ({marks})", part)
         store.database.execute(f"DELETE FROM messages WHERE id IN ({marks})", part)

@@ -59,7 +59,7 @@ def _forget(store: Store, chat: int) -> None:
     store.database.execute(
         "DELETE FROM files WHERE source IN (SELECT id FROM sources WHERE chat = ?)", [chat]
     )
-    for table in ("sources", "people"):
+    for table in ("segments", "sources", "people"):
         store.database.execute(f"DELETE FROM {table} WHERE chat = ?", [chat])
     store.database.execute("DELETE FROM chats WHERE id = ?", [chat])
 

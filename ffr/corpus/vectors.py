@@ -340,7 +340,8 @@ def compact(store: Store) -> None:
     for row in store.rows("SELECT * FROM matrices"):
         kept = store.rows(
             "SELECT key, place FROM vectors WHERE encoder = ? AND (key IN "
-            "(SELECT text_key FROM messages) OR key IN (SELECT words_key FROM shown)) "
+            "(SELECT text_key FROM messages) OR key IN (SELECT words_key FROM shown) OR key IN "
+            "(SELECT key FROM segments)) "
             "ORDER BY place",
             [row["encoder"]],
         )
