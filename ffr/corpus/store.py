@@ -297,7 +297,7 @@ _PEOPLE = (
 )
 
 
-def _person(row: sqlite3.Row, is_me: bool) -> Person:
+def _person(row: Row, is_me: bool) -> Person:
     names = (row["name"], *json.loads(row["other_names"]))
     others = tuple(name for name in names if name != row["called"])
     return Person(row["key"], row["called"], others, is_me or bool(row["is_me"]))
