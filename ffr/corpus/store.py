@@ -41,6 +41,7 @@ class StoredChat:
         num_messages: Lines of people.
         num_pictures: Pictures that they carry.
         num_missing: Those of them that the export does not hold.
+        num_away: Those that lie in an export's folder which is not where it was.
         num_people: Who speak.
         first: The first time that its clock showed; None where it has none.
         last: The last one.
@@ -54,6 +55,7 @@ class StoredChat:
     num_messages: int
     num_pictures: int
     num_missing: int
+    num_away: int
     num_people: int
     first: datetime | None
     last: datetime | None
@@ -63,7 +65,11 @@ class StoredChat:
     @property
     def summary(self) -> str:
         """What it holds, in one line."""
-        missing = f" ({self.num_missing:,} missing)" if self.num_missing else ""
+        lacking = [
+            *([f"{self.num_missing:,} missing"] if self.num_missing else []),
+            *([f"{self.num_away:,} in an export that is away"] if self.num_away else []),
+        ]
+        missing = f" ({', '.join(lacking)})" if lacking else ""
         parts = [
             counted(self.num_messages, "message"),
             counted(self.num_pictures, "picture") + missing,
@@ -196,6 +202,7 @@ class Store:
                     counts["messages"],
                     len(pictures),
                     sum(item[2] is None for item in pictures),
+                    _num_away(self, row["id"]),
                     people["n"],
                     _clock(counts["first"]),
                     _clock(counts["last"]),
@@ -301,6 +308,25 @@ def _person(row: Row, is_me: bool) -> Person:
     names = (row["name"], *json.loads(row["other_names"]))
     others = tuple(name for name in names if name != row["called"])
     return Person(row["key"], row["called"], others, is_me or bool(row["is_me"]))
+
+
+def _num_away(store: Store, chat: int) -> int:
+    """Pictures whose files went away with the folder of their export."""
+    away = [
+        row["id"]
+        for row in store.rows("SELECT id, path FROM sources WHERE chat = ?", [chat])
+        if not Path(row["path"]).exists()
+    ]
+    paths = [
+        row["path"]
+        for source in away
+        for row in store.rows(
+            "SELECT path FROM attached JOIN files USING (source, file) "
+            "WHERE attached.source = ? AND path IS NOT NULL",
+            [source],
+        )
+    ]
+    return sum(not Path(path).exists() for path in paths)
 
 
 def _pictures(media: Iterable[str]) -> list[list[Any]]:
