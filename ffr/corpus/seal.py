@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ffr.errors import DataError
-from ffr.files import dump_json, replaced_file
+from ffr.files import dump_json, owned_folder, replaced_file
 
 SEAL_FILE = "seal.json"
 _FORM = 1
@@ -68,6 +69,18 @@ def break_seal(folder: Path) -> None:
     found = read_seal(folder)
     if found is not None and found.is_whole:
         _write(folder, Seal(False, found.files))
+
+
+@contextmanager
+def unsealed(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing into a store's folder, whose seal is broken.
+
+    Raises:
+        UsageError: where another process writes.
+    """
+    with owned_folder(folder):
+        break_seal(folder)
+        yield
 
 
 def make_seal(folder: Path, files: Mapping[Path, int], growing: Mapping[Path, int]) -> None:

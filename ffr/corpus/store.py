@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -18,10 +18,9 @@ from typing import Any
 from ffr.chats.chat import Media, Message, Person, Reaction, day_words
 from ffr.chats.cutting import Cutting
 from ffr.corpus.schema import DATABASE, connect, in_words
-from ffr.corpus.seal import break_seal
+from ffr.corpus.seal import unsealed
 from ffr.data.home import data_home
 from ffr.errors import UsageError
-from ffr.files import owned_folder
 from ffr.text import counted, one_line
 
 _EPOCH = datetime(1970, 1, 1)
@@ -132,16 +131,13 @@ class Store:
         """Lets go of the database."""
         self.database.close()
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """Keeps other processes from writing into the store meanwhile; they still can read.
 
         Raises:
             UsageError: where another process writes.
         """
-        with owned_folder(self.folder):
-            break_seal(self.folder)
-            yield
+        return unsealed(self.folder)
 
     @contextmanager
     def snapshot(self) -> Iterator[int]:
