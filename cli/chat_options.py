@@ -182,9 +182,11 @@ class ChatCall(ArchiveCall):
         from ffr.chats.cutting import Cutting
         from ffr.chats.stream import ReadChoices
         from ffr.corpus.opening import read_export
+        from ffr.corpus.sources import sources_of
 
         found: list[int] = []
-        for path in self.chats:
+        named = [path for name in self.chats for path in sources_of(name, self.form, say_aside)]
+        for path in named:
             read = read_export(
                 store,
                 path,

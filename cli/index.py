@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffr.cli.chat_options import ChatCall, answering_options, index_option
 from ffr.cli.model_options import with_options
-from ffr.cli.output import say
+from ffr.cli.output import print_json, say
 from ffr.errors import UsageError
+
+if TYPE_CHECKING:
+    from ffr.corpus.store import StoredChat
 
 MOST_FAULTS = 20
 """Faults that are printed; the rest is counted."""
@@ -43,8 +46,9 @@ def add(chats: tuple[Path, ...], **call: Any) -> None:
 
 @index.command("list")
 @index_option
-def list_command(index_folder: Path | None) -> None:
-    """List the chats that a store keeps, with what it takes on the disk."""
+@click.option("--json", "is_json", is_flag=True, help="Print them as JSON.")
+def list_command(index_folder: Path | None, is_json: bool) -> None:
+    """List the chats that a store keeps, the files that brought them, and its size on the disk."""
     from ffr.corpus.forgetting import finish_forgetting, size_of
     from ffr.corpus.schema import DATABASE
     from ffr.corpus.store import Store, default_store
@@ -57,6 +61,15 @@ def list_command(index_folder: Path | None) -> None:
     with Store(folder) as store:
         finish_forgetting(store)
         chats = store.chats()
+        if is_json:
+            print_json(
+                {
+                    "folder": str(store.folder),
+                    "num_bytes": size_of(store),
+                    "chats": [_as_json(chat) for chat in chats],
+                }
+            )
+            return
         for chat in chats:
             say(
                 f"{chat.id}  {one_line(chat.title, 60) or '(no title)'} ({chat.app}): {chat.summary}"
@@ -107,6 +120,22 @@ def compact(index_folder: Path | None) -> None:
     with Store(index_folder) as store:
         before, after = compact_store(store)
         say(f"{store.folder}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now")
+
+
+def _as_json(chat: StoredChat) -> dict[str, Any]:
+    first, last = (None if day is None else day.isoformat() for day in (chat.first, chat.last))
+    return {
+        "id": chat.id,
+        "title": chat.title,
+        "app": chat.app,
+        "num_messages": chat.num_messages,
+        "num_pictures": chat.num_pictures,
+        "num_missing": chat.num_missing,
+        "num_people": chat.num_people,
+        "first": first,
+        "last": last,
+        "sources": list(chat.sources),
+    }
 
 
 @index.command()

@@ -88,7 +88,7 @@ class Index:
         pause_hours: float = DEFAULT_PAUSE_HOURS,
         max_messages: int = DEFAULT_MAX_MESSAGES,
     ) -> list[StoredChat]:
-        """Reads chat exports or data files; what is there already as it is, is not read again.
+        """Reads chat exports, data files, folders of such, or data sets by their names; what is there already as it is, is not read again.
 
         Args:
             paths: Files, folders or zip archives.
@@ -103,6 +103,7 @@ class Index:
             UsageError: where another process writes.
         """
         from ffr.corpus.opening import read_export
+        from ffr.corpus.sources import sources_of
 
         cutting = Cutting(pause_hours, max_messages)
         for path in paths:
@@ -111,7 +112,9 @@ class Index:
         numbers: list[int] = []
         with self._lock:
             self._archives.clear()
-            for path in paths:
+            for path in [
+                source for name in paths for source in sources_of(Path(name), None, _log.info)
+            ]:
                 read = read_export(self.store, path, cutting, say=_log.info, bar=_no_bar)
                 numbers += read.chats
             return self.store.chats(numbers)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from ffr.chats.chat import Media, Message
 from ffr.chats.cutting import Cutting
-from ffr.chats.export_files import ExportFiles
-from ffr.chats.reading import chat_streams, format_of
 from ffr.chats.stream import ChatStream, ReadChoices
 from ffr.corpus.adding import Added, add_chat, path_text, recut, state_of
 from ffr.corpus.archive import Archive
@@ -25,6 +22,7 @@ from ffr.corpus.indexing import Bar, index_store
 from ffr.corpus.pictures import StoredTagger
 from ffr.corpus.schema import whole
 from ffr.corpus.sealing import seal_if_broken
+from ffr.corpus.sources import DATA, streams_of
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder, is_any_kept, weights_of
 from ffr.corpus.ways import WAYS
@@ -104,7 +102,7 @@ def read_export(
     if set(before.values()) == {now}:
         chats = tuple(before)
         changed = [
-            chat.id for chat in store.chats(chats) if chat.app != _DATA and chat.cutting != cutting
+            chat.id for chat in store.chats(chats) if chat.app != DATA and chat.cutting != cutting
         ]
         if changed:
             with store.writing():
@@ -115,8 +113,8 @@ def read_export(
     is_corrected = any(read.date_order != now.date_order for read in before.values())
     added: list[Added] = []
     with store.writing(), bar(f"reading {one_line(source.name, 40)}", 0) as progress:
-        for stream in _streams(source, now.form, ReadChoices(now.date_order, now.me)):
-            chosen = Cutting(0, 0) if stream.app == _DATA else cutting
+        for stream in streams_of(source, now.form, ReadChoices(now.date_order, now.me)):
+            chosen = Cutting(0, 0) if stream.app == DATA else cutting
             done = add_chat(
                 store,
                 stream,
@@ -203,52 +201,6 @@ def _summary(title: str, summary: str, stream: ChatStream, done: Added) -> str:
         if done.num_changed:
             said += f", {done.num_changed:,} changed"
     return said
-
-
-_DATA = "data"
-_PACKED = b"\x1f\x8b"
-
-
-def _streams(path: Path, form: str | None, choices: ReadChoices | None) -> Iterator[ChatStream]:
-    """The chats of an export, or the dialogues of a data file as such."""
-    if form is None and path.is_file():
-        export = ExportFiles(path)
-        head = b"" if export.is_archive else export.head(path.name)[:64]
-        begins = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-        if begins.startswith((b"{", b"[", _PACKED)) and format_of(export) is None:
-            yield from _data_streams(path)
-            return
-    yield from chat_streams(path, form=form, choices=choices)
-
-
-def _data_streams(path: Path) -> Iterator[ChatStream]:
-    from ffr.data.catalog import load_dataset
-
-    seen: set[str] = set()
-    for example in load_dataset(path, require_images=False):
-        dialogue = example.dialogue
-        if dialogue.fingerprint in seen:
-            continue
-        seen.add(dialogue.fingerprint)
-        stream = ChatStream(_DATA, dialogue.id, id=dialogue.fingerprint)
-        # an export's pictures are looked for beside it, wherever one stands
-        locations = iter([Path(str(place)).absolute() for place in example.image_locations()])
-        messages = []
-        for number, line in enumerate(dialogue.utterances, 1):
-            places = [next(locations) for _ in line.images]
-            media = tuple(Media("picture", place.name, str(place)) for place in places)
-            messages.append(
-                Message(
-                    stream.person(line.speaker, line.speaker),
-                    line.text,
-                    kind="picture" if media else "text",
-                    media=media,
-                    id=str(number),
-                    line=number,
-                )
-            )
-        stream.messages = iter(messages)
-        yield stream
 
 
 def open_archive(
