@@ -7,9 +7,8 @@ written elsewhere. Vectors lie beside it (`ffr/corpus/vectors.py`).
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any
 
 from ffr.chats.chat import Media, Message, Person, Reaction, day_words
 from ffr.chats.cutting import Cutting
-from ffr.corpus.schema import DATABASE, connect, in_words
+from ffr.corpus.database import Row
+from ffr.corpus.schema import DATABASE, connect
 from ffr.data.home import data_home
 from ffr.errors import UsageError
-from ffr.files import owned_folder
 from ffr.text import counted, one_line
 
 _EPOCH = datetime(1970, 1, 1)
@@ -42,6 +41,7 @@ class StoredChat:
         num_messages: Lines of people.
         num_pictures: Pictures that they carry.
         num_missing: Those of them that the export does not hold.
+        num_away: Those that lie in an export's folder which is not where it was.
         num_people: Who speak.
         first: The first time that its clock showed; None where it has none.
         last: The last one.
@@ -55,6 +55,7 @@ class StoredChat:
     num_messages: int
     num_pictures: int
     num_missing: int
+    num_away: int
     num_people: int
     first: datetime | None
     last: datetime | None
@@ -64,7 +65,11 @@ class StoredChat:
     @property
     def summary(self) -> str:
         """What it holds, in one line."""
-        missing = f" ({self.num_missing:,} missing)" if self.num_missing else ""
+        lacking = [
+            *([f"{self.num_missing:,} missing"] if self.num_missing else []),
+            *([f"{self.num_away:,} in an export that is away"] if self.num_away else []),
+        ]
+        missing = f" ({', '.join(lacking)})" if lacking else ""
         parts = [
             counted(self.num_messages, "message"),
             counted(self.num_pictures, "picture") + missing,
@@ -137,32 +142,22 @@ class Store:
         Raises:
             UsageError: where another process writes.
         """
-        return owned_folder(self.folder)
+        return self.database.writing()
 
-    @contextmanager
-    def snapshot(self) -> Iterator[int]:
+    def snapshot(self) -> AbstractContextManager[int]:
         """Shows the database within as it is now, whatever others write meanwhile.
 
         Gives a number that changes with what others write.
         """
-        with in_words(self.database):
-            self.database.execute("BEGIN")
-            try:
-                # what is read first decides what is seen
-                self.rows("SELECT count(*) FROM chats")
-                yield int(self.rows("PRAGMA data_version")[0][0])
-            finally:
-                if self.database.in_transaction:
-                    self.database.execute("ROLLBACK")
+        return self.database.snapshot()
 
-    def rows(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+    def rows(self, sql: str, values: Sequence[object] = ()) -> Sequence[Row]:
         """All rows of a question to the database.
 
         Raises:
             DataError: where it cannot be read.
         """
-        with in_words(self.database):
-            return self.database.execute(sql, values).fetchall()
+        return self.database.rows(sql, values)
 
     def tuples(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """As `rows`, without names, which are dear where there are many.
@@ -170,10 +165,7 @@ class Store:
         Raises:
             DataError: where it cannot be read.
         """
-        with in_words(self.database):
-            cursor = self.database.cursor()
-            cursor.row_factory = None
-            return cursor.execute(sql, values).fetchall()
+        return self.database.tuples(sql, values)
 
     def numbers(self) -> list[int]:
         """The numbers of the chats, in the order in which they came."""
@@ -191,19 +183,16 @@ class Store:
             if wanted is not None and row["id"] not in wanted:
                 continue
             (counts,) = self.rows(
-                "SELECT count(*) AS messages, min(seconds + ifnull(zone, 0) * 60) AS first, "
-                "max(seconds + ifnull(zone, 0) * 60) AS last FROM messages "
+                "SELECT count(*) AS messages, min(seconds + coalesce(zone, 0) * 60) AS first, "
+                "max(seconds + coalesce(zone, 0) * 60) AS last FROM messages "
                 "WHERE chat = ? AND kind != 'system'",
                 [row["id"]],
             )
-            media = [
-                json.loads(found["media"])
-                for found in self.rows(
-                    "SELECT media FROM messages WHERE chat = ? AND media != '[]'", [row["id"]]
-                )
-            ]
-            pictures = [item for items in media for item in items if item[0] == "picture"]
-            (people,) = self.rows("SELECT count(*) AS n FROM people WHERE chat = ?", [row["id"]])
+            media = self.rows(
+                "SELECT media FROM messages WHERE chat = ? AND media != '[]'", [row["id"]]
+            )
+            pictures = _pictures(found["media"] for found in media)
+            (people,) = self.rows(_NUM_PEOPLE, [row["id"], row["id"]])
             sources = self.rows("SELECT path FROM sources WHERE chat = ? ORDER BY id", [row["id"]])
             found.append(
                 StoredChat(
@@ -213,6 +202,7 @@ class Store:
                     counts["messages"],
                     len(pictures),
                     sum(item[2] is None for item in pictures),
+                    _num_away(self, row["id"]),
                     people["n"],
                     _clock(counts["first"]),
                     _clock(counts["last"]),
@@ -243,13 +233,10 @@ class Store:
         return found[0]
 
     def people(self, chat: int) -> dict[str, Person]:
-        """Who speaks in a chat, by key."""
-        return {
-            row["key"]: Person(
-                row["key"], row["name"], tuple(json.loads(row["other_names"])), bool(row["is_me"])
-            )
-            for row in self.rows("SELECT * FROM people WHERE chat = ?", [chat])
-        }
+        """Who speaks in a chat, by key; those who were said to be one have one name."""
+        rows = self.rows(_PEOPLE, [chat])
+        mine = {row["person"] for row in rows if row["is_me"]} - {None}
+        return {row["key"]: _person(row, row["person"] in mine) for row in rows}
 
     def lines(self, chat: int, start: int, stop: int) -> list[Line]:
         """The messages of a chat from a place up to, without, another."""
@@ -305,6 +292,47 @@ class Store:
 
 _FEW = 500
 
+# those who were said to be one count once
+_NUM_PEOPLE = (
+    "SELECT count(*) - (SELECT count(*) - count(DISTINCT person) FROM same WHERE chat = ?) AS n "
+    "FROM people WHERE chat = ?"
+)
+_PEOPLE = (
+    "SELECT people.key, name, other_names, is_me, person, coalesce(called, name) AS called "
+    "FROM people LEFT JOIN same ON same.chat = people.chat AND same.key = people.key "
+    "WHERE people.chat = ?"
+)
+
+
+def _person(row: Row, is_me: bool) -> Person:
+    names = (row["name"], *json.loads(row["other_names"]))
+    others = tuple(name for name in names if name != row["called"])
+    return Person(row["key"], row["called"], others, is_me or bool(row["is_me"]))
+
+
+def _num_away(store: Store, chat: int) -> int:
+    """Pictures whose files went away with the folder of their export."""
+    away = [
+        row["id"]
+        for row in store.rows("SELECT id, path FROM sources WHERE chat = ?", [chat])
+        if not Path(row["path"]).exists()
+    ]
+    paths = [
+        row["path"]
+        for source in away
+        for row in store.rows(
+            "SELECT path FROM attached JOIN files USING (source, file) "
+            "WHERE attached.source = ? AND path IS NOT NULL",
+            [source],
+        )
+    ]
+    return sum(not Path(path).exists() for path in paths)
+
+
+def _pictures(media: Iterable[str]) -> list[list[Any]]:
+    """Kind, name and file of the pictures among the media of messages."""
+    return [item for items in media for item in json.loads(items) if item[0] == "picture"]
+
 
 def _clock(seconds: float | None) -> datetime | None:
     if seconds is None:
@@ -338,7 +366,7 @@ def _time(seconds: float | None, zone: int | None) -> datetime | None:
     return clock.replace(tzinfo=timezone(timedelta(minutes=zone)))
 
 
-def _line(row: sqlite3.Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
+def _line(row: Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
     media = tuple(Media(*item) for item in json.loads(row["media"]))
     message = Message(
         row["sender"],

@@ -13,6 +13,7 @@ from typing import Any
 
 from ffr.corpus.archive import Archive
 from ffr.corpus.filters import Filters
+from ffr.corpus.people import same_as
 from ffr.corpus.store import Line, Store
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.page.asked import (
@@ -126,11 +127,11 @@ class Api:
         """The days of a chat, for a calendar."""
         with self._reading:
             self._chat(asked.chat)
+            day = self._store.database.day("seconds + coalesce(zone, 0) * 60")
             rows = self._store.rows(
-                "SELECT date(seconds + ifnull(zone, 0) * 60, 'unixepoch') AS day, "
-                "min(place) AS place, count(*) AS n FROM messages "
-                "WHERE chat = ? AND seconds IS NOT NULL GROUP BY day HAVING day IS NOT NULL "
-                "ORDER BY day",
+                "SELECT day, min(place) AS place, count(*) AS n FROM "
+                f"(SELECT {day} AS day, place FROM messages WHERE chat = ? AND seconds IS NOT NULL)"
+                " AS dated WHERE day IS NOT NULL GROUP BY day ORDER BY day",
                 [asked.chat],
             )
             return Days(tuple(Day(row["day"], row["place"], row["n"]) for row in rows))
@@ -140,10 +141,11 @@ class Api:
         turn, order = ("<", "DESC") if asked.back else (">", "ASC")
         with self._reading:
             self._chat(asked.chat)
+            keys = same_as(self._store, asked.chat, asked.person)
             rows = self._store.rows(
-                f"SELECT place FROM messages WHERE chat = ? AND place {turn} ? AND sender = ? "
-                f"ORDER BY place {order} LIMIT 1",
-                [asked.chat, asked.place, asked.person],
+                f"SELECT place FROM messages WHERE chat = ? AND place {turn} ? AND sender IN "
+                f"({','.join('?' * len(keys))}) ORDER BY place {order} LIMIT 1",
+                [asked.chat, asked.place, *keys],
             )
             return Place(rows[0]["place"] if rows else None)
 
