@@ -20,6 +20,7 @@ from typing import Any
 import ffr
 from ffr.data.dataset import data_fingerprint
 from ffr.dialogue import Example
+from ffr.evaluation.categories import CATEGORY, HEADER, Answered, answered_of, category_figures
 from ffr.files import replace_json
 from ffr.provenance import versions
 from ffr.retrieval.interface import Retriever, answers_of
@@ -27,7 +28,6 @@ from ffr.retrieval.lexical import split_lines
 from ffr.retrieval.lines import LINES, LinesRetriever, fit_lines
 from ffr.retrieval.opening import choose_model, open_model
 from ffr.settings import AnswerConfig
-from ffr.suites.categories import CATEGORY, HEADER, Answered, answered_of, category_figures
 
 RESULTS = Path(__file__).parent / "results" / "memory"
 PAGE = Path(__file__).parents[1] / "docs" / "memory.md"

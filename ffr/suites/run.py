@@ -23,6 +23,7 @@ from ffr.data.catalog import load_dataset
 from ffr.data.dataset import ExampleDataset, FirstExamples
 from ffr.data.judgement import ModelRules
 from ffr.errors import DataError, FfrError, UsageError
+from ffr.evaluation.categories import CATEGORIES_FILE, joined_categories, write_categories
 from ffr.evaluation.results import RESULTS_FILE, Results, is_seal_broken, sealed_json
 from ffr.evaluation.room import with_room
 from ffr.evaluation.run import evaluate
@@ -46,7 +47,6 @@ from ffr.retrieval.opening import (
     rules_of,
 )
 from ffr.settings import AnswerConfig, declared, settings_of_data
-from ffr.suites.categories import CATEGORIES_FILE, joined_categories, write_categories
 from ffr.suites.file import SuiteDataset
 from ffr.suites.suite import Suite, SuiteRow
 from ffr.suites.table import Bench, Cell

@@ -1,4 +1,4 @@
-"""The figures of a cell by the kind of question that its data names, as lines of a CSV file.
+"""The figures of an evaluation by the kind of question that its data names, as lines of a CSV file.
 
 Shapes: G dialogues, R resamples, K figures.
 """
@@ -56,7 +56,7 @@ class Answered:
 def write_categories(
     folder: Path, examples: Sequence[Example], results: Results, *, seed: int
 ) -> None:
-    """Writes the table of a cell into its folder; none where the data names no kinds.
+    """Writes the table of an evaluation into its folder; none where the data names no kinds.
 
     Rows: `with evidence` (all whose true answer names something), `nothing` (the others), then
     each kind. Figures are means over questions, with the interval of F1 over whole dialogues;
@@ -64,9 +64,9 @@ def write_categories(
     `seconds_a_query` is empty where some answers were of an earlier call.
 
     Args:
-        folder: The cell's folder, with its predictions.
+        folder: The folder, with its predictions.
         examples: The data, in the order of the predictions.
-        results: The cell's results.
+        results: The results.
         seed: Of the resamples.
 
     Raises:
@@ -168,10 +168,10 @@ def _interval(
 
 
 def joined_categories(parts: Sequence[tuple[Sequence[str], Path]]) -> str | None:
-    """The tables of several cells as one; None where no cell has any.
+    """The tables of several evaluations as one; None where none has any.
 
     Args:
-        parts: Of each cell what stands before its lines (group, row, data set), and its folder.
+        parts: Of each what stands before its lines (group, row, data set), and its folder.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
