@@ -56,7 +56,7 @@ reading_options: tuple[Option, ...] = (
     ),
 )
 
-answering_options: tuple[Option, ...] = (
+model_options: tuple[Option, ...] = (
     index_option,
     click.option(
         "--model",
@@ -70,9 +70,9 @@ answering_options: tuple[Option, ...] = (
         metavar="NAME",
         help="What says what pictures show: a CLIP or SigLIP folder.  [default: the image tagger]",
     ),
-    form_option,
-    *reading_options,
 )
+
+answering_options: tuple[Option, ...] = (*model_options, form_option, *reading_options)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
 from ffr.embedding.interface import Encoder
-from ffr.errors import DataError
+from ffr.errors import DataError, UsageError
 from ffr.progress import Say
 from ffr.reader.model import Reader
 from ffr.retrieval.interface import Retriever
@@ -291,6 +291,28 @@ def open_archive(
         lambda queries: reader.query_vectors(queries, encoder),
         tagger.digest,
     )
+
+
+def indexing_parts(
+    store: Store, model: str, settings: AnswerConfig, image_model: str | None = None
+) -> tuple[StoredEncoder, StoredTagger]:
+    """The encoder whose vectors a store keeps for a model, and what puts its pictures into words.
+
+    Args:
+        store: The store.
+        model: As in `open_archive`.
+        settings: Likewise.
+        image_model: Likewise.
+
+    Raises:
+        UsageError: where the model needs no vectors, or is not there.
+        ModelError: where it cannot be loaded.
+    """
+    kind = kind_of(model)
+    if kind == "baseline":
+        raise UsageError(f"--model {one_line(model, 60)} needs no vectors; leave it out")
+    reader = Reader.load(resolve_model(model if kind == "reader" else DEFAULT_MODEL).location)
+    return reader_encoder(store, settings, reader), StoredTagger(store, image_model)
 
 
 def _other(model: str, settings: AnswerConfig, say: Say, bar: Bar) -> Retriever:
