@@ -141,11 +141,9 @@ def write_shard_file(
 
     if not bool(vectors.isfinite().all()):
         raise DataError("the encoder gave numbers that are not finite for a line of the chat")
-    tensors = {
-        "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), _KEY_BYTES),
-        "vectors": np.ascontiguousarray(vectors.numpy().astype(_ON_DISK)),
-    }
-    checksum = _checksum(shard, encoder, tensors["keys"], tensors["vectors"])
+    digests = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), _KEY_BYTES)
+    matrix: NDArray[np.float32] = np.ascontiguousarray(vectors.numpy().astype(_ON_DISK))
+    checksum = _checksum(shard, encoder, digests, matrix)
     about = {
         "form": _FORM,
         "encoder": encoder,
@@ -157,7 +155,7 @@ def write_shard_file(
     path = folder / f"vectors-{encoder[:16]}-{checksum[:32]}.safetensors"
     make_private_folder(folder)
     with replaced_file(path, is_private=True) as write:
-        write(save(tensors, about))
+        write(save({"keys": digests, "vectors": matrix}, about))
     return path
 
 
@@ -257,6 +255,6 @@ def _checksum(
     shard: Shard, encoder: str, keys: NDArray[np.uint8], vectors: NDArray[np.float32]
 ) -> str:
     digest = hashlib.sha256(f"{shard} {encoder} {keys.shape} {vectors.shape}".encode())
-    digest.update(np.ascontiguousarray(keys))
-    digest.update(np.ascontiguousarray(vectors.astype(_ON_DISK, copy=False)))
+    digest.update(keys.tobytes())
+    digest.update(vectors.astype(_ON_DISK, copy=False).tobytes())
     return digest.hexdigest()

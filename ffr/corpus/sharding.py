@@ -255,7 +255,7 @@ class _Table:
         if len(missing):
             raise DataError(
                 f"{counted(len(missing), 'text')} of {len(keys):,} have no vector in these files: "
-                + self._whose([keys[number] for number in missing])
+                + self._whose([keys[int(number)] for number in missing])
             )
         return places
 

@@ -36,6 +36,7 @@ from ffr.parts import (
     as_pictures,
     as_texts,
 )
+from ffr.text import one_line
 
 Pooling = Literal["mean", "cls"]
 
@@ -334,6 +335,8 @@ def _read_pooling(name: str) -> Pooling:
         for key, is_set in content.items()
         if is_set and (found := _POOLING_MODE.fullmatch(key))
     ]
+    if "pooling_mode" in content:  # as sentence-transformers writes it from version 6
+        modes = [one_line(content["pooling_mode"], 40)]
     if content and (len(modes) != 1 or modes[0] not in get_args(Pooling)):
         asked = " and ".join(modes) or "nothing known"
         raise ModelError(

@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from chat_builds import Letters, add, no_bar, said, stored_encoder
@@ -280,26 +282,24 @@ def test_a_ray_worker_that_is_killed_changes_nothing(
     monkeypatch.setattr(ray, "init", lambda **given: init(**(given | {"num_cpus": 2})))
 
     def kill() -> None:
-        from ray.util.state import list_actors
-
-        for _ in range(600):
+        while not killed:
             time.sleep(0.1)
-            if not ray.is_initialized():
-                continue
-            alive = [actor for actor in list_actors() if actor.state == "ALIVE" and actor.pid]
-            if len(alive) >= 2:
-                os.kill(alive[0].pid, signal.SIGKILL)
-                killed.append(alive[0].pid)
-                return
+            # those that this very process had started
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if "_Embedder" in " ".join(child.cmdline()):
+                        child.kill()
+                        killed.append(child.pid)
+                        return
 
     with _chat(tmp_path / "s") as store:
-        killing = threading.Thread(target=kill)
+        killing = threading.Thread(target=kill, daemon=True)
         killing.start()
         encoder = _tiny(store, folder)
         num_made = embed_by_ray(
             store, [1], encoder, None, "local", tmp_path / "f", say=print, bar=no_bar
         )
-        killing.join()
+        killing.join(timeout=60)
         assert num_made == NUM_LINES
         merge_shards(store, encoder, None, [tmp_path / "f"], say=print, bar=no_bar)
     assert len(killed) == 1

@@ -113,6 +113,24 @@ def test_a_text_has_the_same_bits_whatever_stands_beside_it(
     assert encoder.embed_each([]).shape == (0, together.shape[1])
 
 
+@pytest.mark.parametrize(
+    ("mode", "message"), [("mean", ""), ("cls", ""), ("max", "pooling by max"), (["mean"], "mean'")]
+)
+def test_pooling_as_version_6_of_sentence_transformers_writes_it(
+    mode: object, message: str, encoder_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = copied(encoder_folder("bert"), tmp_path / "encoder")
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": mode}))
+    if message:
+        with pytest.raises(ModelError, match=message):
+            load_encoder(folder)
+        return
+    encoder = load_encoder(folder)
+    assert isinstance(encoder, SentenceEncoder)
+    assert encoder.pooling == mode
+
+
 @pytest.mark.parametrize("kind", ["bert", "clip", "siglip"])
 def test_cut_texts_are_said_once(
     kind: str, encoder_folder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
