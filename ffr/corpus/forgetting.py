@@ -7,16 +7,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from ffr.corpus.adding import drop_messages
+from ffr.corpus.nearest import LISTS_FILES
 from ffr.corpus.pictures import MEDIA_FOLDER, forget_unseen
-from ffr.corpus.schema import DATABASE, in_words, whole
+from ffr.corpus.schema import DATABASE, whole
+from ffr.corpus.seal import SEAL_FILE
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import VECTOR_FILES, compact
-from ffr.errors import DataError, UsageError
+from ffr.errors import UsageError
 from ffr.files import owned_folder, remove, remove_if_empty
 
 THUMBNAIL_FOLDER = "thumbnails"
-# in the header of the database while bytes of what was forgotten may lie on the disk
-_UNFINISHED, _FINISHED = 0x0FF6E7, 0
 
 
 def forget_chats(store: Store, ids: Iterable[int]) -> None:
@@ -34,8 +34,8 @@ def forget_chats(store: Store, ids: Iterable[int]) -> None:
         with whole(store.database):
             for chat in sorted(set(ids)):
                 _forget(store, chat)
-            store.database.execute(f"PRAGMA application_id = {_UNFINISHED}")
-        _take_off_disk(store)
+            store.database.mark_unfinished()
+        take_off_disk(store)
 
 
 def finish_forgetting(store: Store) -> None:
@@ -43,29 +43,21 @@ def finish_forgetting(store: Store) -> None:
 
     Nothing where nothing is left, or where another process writes, which does so itself.
     """
-    if store.rows("PRAGMA application_id")[0][0] != _UNFINISHED:
+    if not store.database.is_unfinished():
         return
     with suppress(UsageError, PermissionError), store.writing():
-        _take_off_disk(store)
+        take_off_disk(store)
 
 
-def _take_off_disk(store: Store) -> None:
+def take_off_disk(store: Store) -> None:
+    """Takes bytes off the disk that no chat has any more; nobody else may write meanwhile.
+
+    Raises:
+        DataError: where another process reads all the time, so that its log cannot be emptied.
+    """
     compact(store)
     _forget_pictures(store)
-    database = store.database
-    with in_words(database):
-        # full text keeps deleted words until its pieces are merged, and the log what was overwritten
-        for table in ("words", "shown_words"):
-            database.execute(f"INSERT INTO {table}({table}) VALUES ('optimize')")
-        database.execute("VACUUM")
-        if database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-            raise DataError(
-                "the chats are forgotten, but another process reads, and their bytes stay in the "
-                "log meanwhile; end it, and `ffr index list` takes them off the disk",
-                where=str(store.folder),
-            )
-        database.execute(f"PRAGMA application_id = {_FINISHED}")
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.database.take_off_disk()
 
 
 def _forget(store: Store, chat: int) -> None:
@@ -107,7 +99,7 @@ def forget_store(folder: Path) -> None:
     if not (folder / DATABASE).is_file():
         raise UsageError(f"{folder} is no store of chats, so nothing was deleted")
     with owned_folder(folder):
-        for path in sorted(folder.glob(VECTOR_FILES)):
+        for path in [*folder.glob(VECTOR_FILES), *folder.glob(LISTS_FILES), folder / SEAL_FILE]:
             remove(path)
         for name in (MEDIA_FOLDER, THUMBNAIL_FOLDER):
             remove(folder / name)

@@ -19,7 +19,7 @@ from ffr.corpus.pictures import StoredTagger
 from ffr.corpus.shard_files import Shard, write_shard_file
 from ffr.corpus.sharding import left_of_shard
 from ffr.corpus.store import Store
-from ffr.corpus.vectors import StoredEncoder
+from ffr.corpus.vectors import StoredEncoder, weights_of
 from ffr.embedding.interface import embed_each
 from ffr.errors import DataError, UsageError
 from ffr.progress import Say
@@ -169,8 +169,7 @@ class _Embedder:
         torch.set_num_threads(1)
         self._encoder = open_encoder(name)
         self._prefix = line_prefix
-        found = getattr(self._encoder, "weights_digest", None)
-        if found != weights_digest:
+        if weights_of(self._encoder) != weights_digest:
             raise ValueError(f"{name} has other weights on this machine than those of the index")
 
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:

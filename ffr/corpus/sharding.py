@@ -27,6 +27,7 @@ from ffr.corpus.indexing import (
     written_order,
 )
 from ffr.corpus.pictures import StoredTagger
+from ffr.corpus.sealing import seal_if_broken
 from ffr.corpus.shard_files import Shard, ShardFile, shard_files, write_shard_file
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
@@ -183,6 +184,7 @@ def merge_shards(
                 encoder.vectors.add(part, torch.from_numpy(rows))
                 progress(start + len(part), len(order))
     index_store(store, chats, encoder, tagger, say=say, bar=bar)
+    seal_if_broken(store)
     return len(order)
 
 
