@@ -47,6 +47,8 @@ _FOR_PREDICTIONS = {
     "as_json",
     "progress",
 }
+_FOR_SEGMENTATION = (_OF_DATA | {"segmentation", "out", "seed", "as_json"}) - {"limit"}
+_FOR_SEGMENTATION_BY_MODEL = {"model", "trust_remote_code", "outside_pictures"}
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -92,6 +94,12 @@ class EvalCall(AnswerConfig):
         unit="ENCODER",
         unset="the model's own vectors",
         needs="coherence",
+    )
+    segmentation: Literal["vectors", "whole", "every-10", "model"] | None = setting(
+        None,
+        "cut the dialogues into segments and measure that alone: Pk, WindowDiff, boundary F1; "
+        "`vectors` as a store does, `model` asks --model (docs/segments.md)",
+        unset="queries are answered",
     )
     reading: Literal["published"] | None = setting(
         None,
@@ -190,6 +198,13 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
         for name in known:
             if name in given - _FOR_PREDICTIONS - (_OF_DATA if is_joined else set()):
                 _refuse(name, f"--predictions, which uses no model{beside}")
+    if (method := options["segmentation"]) is not None:
+        meant = set(_FOR_SEGMENTATION)
+        if method == "model":
+            meant |= _FOR_SEGMENTATION_BY_MODEL | set(declared(AnswerConfig))
+        for name in known:
+            if name in given - meant:
+                _refuse(name, f"--segmentation {method}")
     kind = kind_asked(options["model"])
     kinds = {kind} if options["encoder"] is None else {kind, COHERENCE_ENCODER}
     for name, item in known.items():
