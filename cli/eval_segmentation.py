@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ffr.cli.output import print_json
+from ffr.cli.output import print_json, progress_bar
 from ffr.errors import UsageError
 from ffr.progress import Say
 
@@ -42,7 +42,7 @@ def measure_segmentation(call: EvalCall, method: str, folder: Path, say: Say) ->
         echo=say,
     )
     truth = true_segments(data)
-    segmenter = _segmenter(call, method)
+    segmenter = _segmenter(call, method, say)
     say(f"Segments by {segmenter.name}. {truth.words}")
     of_data = {
         "dataset": call.dataset,
@@ -66,7 +66,7 @@ def measure_segmentation(call: EvalCall, method: str, folder: Path, say: Say) ->
     say(f"Results: {path}")
 
 
-def _segmenter(call: EvalCall, method: str) -> Segmenter:
+def _segmenter(call: EvalCall, method: str, say: Say) -> Segmenter:
     from ffr.retrieval.segmentation import EverySegmenter, ModelSegmenter
 
     if method in ("whole", "every-10"):
@@ -93,7 +93,9 @@ def _segmenter(call: EvalCall, method: str) -> Segmenter:
         choice, call.asking, name=choice.name, trust_remote_code=call.trust_remote_code
     )
     asked = AskedData((), call.dataset, call.data_split)
-    retriever = opened.retriever(asked, call.asking, say=lambda _: None, progress=lambda _: None)
+    retriever = opened.retriever(
+        asked, call.asking, say=say, progress=lambda size: progress_bar(False, "fitted", size)
+    )
     return ModelSegmenter(retriever)
 
 

@@ -190,10 +190,10 @@ def _row(pred: Array, target: Array) -> list[int]:
         inside = [np.convolve(end, np.ones(width, np.int64), "valid") for end in ends]
         differs = (inside[0] > 0) != (inside[1] > 0), inside[0] != inside[1]
         row[_PK : _WINDOW_DIFF + 1] = [int(to_fixed_point(part.mean())) for part in differs]
-    places = [np.flatnonzero(end) for end in ends]
+    found, wanted = (np.flatnonzero(end) for end in ends)
     for tolerance in _TOLERANCES:
-        hits = _num_near(*places, tolerance)
-        row += [hits, len(places[0]) - hits, len(places[1]) - hits]
+        hits = _num_near(found, wanted, tolerance)
+        row += [hits, len(found) - hits, len(wanted) - hits]
     return row
 
 
