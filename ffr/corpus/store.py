@@ -18,9 +18,9 @@ from typing import Any
 from ffr.chats.chat import Media, Message, Person, Reaction, day_words
 from ffr.chats.cutting import Cutting
 from ffr.corpus.schema import DATABASE, connect, in_words
+from ffr.corpus.seal import unsealed
 from ffr.data.home import data_home
 from ffr.errors import UsageError
-from ffr.files import owned_folder
 from ffr.text import counted, one_line
 
 _EPOCH = datetime(1970, 1, 1)
@@ -137,7 +137,7 @@ class Store:
         Raises:
             UsageError: where another process writes.
         """
-        return owned_folder(self.folder)
+        return unsealed(self.folder)
 
     @contextmanager
     def snapshot(self) -> Iterator[int]:
