@@ -104,3 +104,24 @@ def test_the_largest_are_those_of_a_whole_sort(number: int) -> None:
     # equal scores stand in their order, and none of those that are equal to the last is lost
     assert found == whole[: len(found)]
     assert len(found) >= min(number, 40)
+
+
+def test_three_close_lines_go_before_one_that_is_closer(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        for title, lines in {
+            "one": ("qqqqqqqqqq", "zzzzzzzzzz", "zzzzzzzzzy"),
+            "three": ("qqqqqqqqqx", "qqqqqqqqxx", "qqqqqqqqxy"),
+        }.items():
+            add(store, [said("Zoe", line, number) for number, line in enumerate(lines)], title)
+        encoder = stored_encoder(store, Letters())
+        index_store(store, [1, 2], encoder, None, say=print, bar=no_bar)
+        archive = Archive(store, None, encoder, lambda given: Letters().embed_texts(given))
+        vector = Letters().embed_texts(["q" * 10])[0].numpy()
+        first, second = archive.recall("q" * 10, ways=["lines"])
+        assert [first.where[0], second.where[0]] == [2, 1]
+        cosines = [
+            float(Letters().embed_texts([f"p: {text}"])[0].numpy() @ vector)
+            for text in ("qqqqqqqqqx", "qqqqqqqqxx", "qqqqqqqqxy")
+        ]
+        assert first.traces["lines"].score == pytest.approx(np.mean(cosines), abs=1e-6)
+        assert first.traces["lines"].messages == (4, 5, 6)
