@@ -124,4 +124,4 @@ def test_three_close_lines_go_before_one_that_is_closer(tmp_path: Path) -> None:
             for text in ("qqqqqqqqqx", "qqqqqqqqxx", "qqqqqqqqxy")
         ]
         assert first.traces["lines"].score == pytest.approx(np.mean(cosines), abs=1e-6)
-        assert first.traces["lines"].messages == (4, 5, 6)
+        assert first.traces["lines"].messages == (4, 6, 5)
