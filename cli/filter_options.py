@@ -132,6 +132,7 @@ class ShownCall:
         html: The page to write.
         is_json: Whether it is printed as JSON.
         plain: Whether colours and pictures are left out.
+        says_how: Whether each hit says how it was found.
 
     Raises:
         UsageError: where the page's name is not one of a page.
@@ -140,6 +141,7 @@ class ShownCall:
     html: Path | None
     is_json: bool
     plain: bool
+    says_how: bool = False
 
     def __post_init__(self) -> None:
         if self.html is not None and self.html.suffix.lower() not in (".html", ".htm"):
@@ -155,7 +157,9 @@ class ShownCall:
         else:
             environment = {} if self.plain else os.environ
             console = PlainConsole(is_coloured=not self.plain)
-            print_found(found, archive.store, console, environment=environment)
+            print_found(
+                found, archive.store, console, environment=environment, says_how=self.says_how
+            )
         if self.html is not None:
             from ffr.files import replace_text
             from ffr.page.standalone import fragment_page

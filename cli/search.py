@@ -83,7 +83,7 @@ def search(
         raise UsageError("give a query, or a file of them with --queries")
     if queries_file is not None and (html is not None or plain):
         raise UsageError("--queries prints JSON lines; --html and --plain are for one query")
-    shown = ShownCall(html, is_json, plain)
+    shown = ShownCall(html, is_json, plain, says_how=True)
     chosen = WAYS if ways is None else tuple(filter(None, ways.split(",")))
     check_ways(chosen, k)
     call = ArchiveCall(

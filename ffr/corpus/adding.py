@@ -143,7 +143,8 @@ def add_chat(
         for person in stream.people.values():
             was_me = not is_told and person.key in known and known[person.key].is_me
             database.execute(
-                "INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO people VALUES (?, ?, ?, ?, ?) ON CONFLICT(chat, key) DO UPDATE SET "
+                "name = excluded.name, other_names = excluded.other_names, is_me = excluded.is_me",
                 [
                     chat,
                     _clean(person.key),
@@ -228,7 +229,7 @@ class _Writing:
             for row in store.rows("SELECT message FROM attached WHERE source = ?", [other["id"]])
         }
         self._place = len(self._known)
-        (last,) = store.rows("SELECT ifnull(max(id), 0) AS id FROM messages")
+        (last,) = store.rows("SELECT coalesce(max(id), 0) AS id FROM messages")
         self._next_id = last["id"] + 1
         self._new: list[tuple[object, ...]] = []
         self._words: list[tuple[int, str]] = []
@@ -296,9 +297,11 @@ class _Writing:
             f"{', '.join(_COLUMNS)}) VALUES ({marks})",
             self._new,
         )
-        self._database.executemany("INSERT INTO words(rowid, terms) VALUES (?, ?)", self._words)
+        self._database.add_words("words", self._words)
         self._database.executemany(
-            "INSERT OR REPLACE INTO attached VALUES (?, ?, ?, ?)", self._attached
+            "INSERT INTO attached VALUES (?, ?, ?, ?) ON CONFLICT(message, number) DO UPDATE SET "
+            "source = excluded.source, file = excluded.file",
+            self._attached,
         )
         self._new, self._words, self._attached = [], [], []
 
@@ -378,11 +381,8 @@ def _clean(text: str) -> str:
 
 def forget_words(store: Store, ids: Sequence[int]) -> None:
     """Takes messages out of the full text, which must be told the words that it is to forget."""
-    for line in _messages(store, ids):
-        if words := words_of(line[1]):
-            store.database.execute(
-                "INSERT INTO words(words, rowid, terms) VALUES ('delete', ?, ?)", [line[0], words]
-            )
+    known = ((id_, words_of(message)) for id_, message in _messages(store, ids))
+    store.database.forget_words("words", [(id_, words) for id_, words in known if words])
 
 
 def drop_messages(store: Store, ids: Sequence[int]) -> None:
@@ -456,7 +456,7 @@ def _chat_of(
 
 
 def _new_chat(store: Store, stream: ChatStream, cutting: Cutting) -> int:
-    found = store.database.execute(
+    return store.database.insert(
         "INSERT INTO chats(app, title, app_id, decisions, num_not_understood, pause_hours, "
         "max_messages) VALUES (?, ?, ?, '[]', 0, ?, ?)",
         [
@@ -467,7 +467,6 @@ def _new_chat(store: Store, stream: ChatStream, cutting: Cutting) -> int:
             cutting.max_messages,
         ],
     )
-    return int(found.lastrowid or 0)
 
 
 def _source_of(store: Store, chat: int, path: str, state: str) -> int:

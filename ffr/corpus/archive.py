@@ -5,7 +5,6 @@ query ─► recall: dialogues ─► retriever: a fragment of each, or nothing 
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -202,10 +201,10 @@ class Archive:
         return self._candidates[filters]
 
     def _num_not_understood(self, chats: Sequence[int]) -> int:
+        condition, values = self.store.database.among("id", chats)
         (row,) = self.store.rows(
-            "SELECT ifnull(sum(num_not_understood), 0) AS n FROM chats "
-            "WHERE id IN (SELECT value FROM json_each(?))",
-            [json.dumps(list(chats))],
+            f"SELECT coalesce(sum(num_not_understood), 0) AS n FROM chats WHERE {condition}",
+            values,
         )
         return int(row["n"])
 
@@ -217,11 +216,13 @@ class Archive:
         def is_allowed(lines: Sequence[Line]) -> bool:
             if filters.has and not any(carries(line.message, filters.has) for line in lines):
                 return False
-            return not is_row_asked or bool(
+            if not is_row_asked:
+                return True
+            among, ids = self.store.database.among("id", [line.id for line in lines])
+            return bool(
                 self.store.rows(
-                    "SELECT 1 FROM messages WHERE id IN (SELECT value FROM json_each(?)) "
-                    f"AND {condition} LIMIT 1",
-                    [json.dumps([line.id for line in lines]), *values],
+                    f"SELECT 1 FROM messages WHERE {among} AND {condition} LIMIT 1",
+                    [*ids, *values],
                 )
             )
 

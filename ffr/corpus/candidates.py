@@ -109,7 +109,7 @@ def candidates(
     """
     where, values = allowed(store, filters)
     lines = store.tuples(
-        "SELECT messages.id, chat, dialogue, ifnull(vectors.place, -1) FROM messages "
+        "SELECT messages.id, chat, dialogue, coalesce(vectors.place, -1) FROM messages "
         f"LEFT JOIN vectors ON vectors.encoder = ? AND vectors.key = text_key WHERE {where}",
         [encoder or "", *values],
     )

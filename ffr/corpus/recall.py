@@ -32,8 +32,8 @@ _LINES_COMPARED = 3
 
 # full text of messages, and of what stands in their pictures
 _FULL_TEXT = {
-    "words": "words JOIN messages ON messages.id = words.rowid",
-    "shown_words": "shown_words JOIN shown ON shown.id = shown_words.rowid "
+    "words": "JOIN messages ON messages.id = matched.id",
+    "shown_words": "JOIN shown ON shown.id = matched.id "
     "JOIN files ON files.digest = shown.digest JOIN attached ON attached.source = files.source "
     "AND attached.file = files.file JOIN messages ON messages.id = attached.message",
 }
@@ -199,28 +199,28 @@ def _by_words(
         return {}, {}
     where, values = allowed(store, filters)
 
-    def asked(joined: str) -> list[tuple[Where, int, float]]:
+    def asked(*, is_every: bool) -> list[tuple[Where, int, float]]:
         found: list[tuple[int, int, int, float]] = []
-        for table, source in _FULL_TEXT.items():
+        for table, joined in _FULL_TEXT.items():
+            matched, sought = store.database.matched(table, terms, is_every=is_every)
             found += store.tuples(
-                f"SELECT messages.id, chat, dialogue, bm25({table}) FROM {source} "
-                f"WHERE {table} MATCH ? AND {where} ORDER BY bm25({table}) LIMIT ?",
-                [joined, *values, max(_MAX_LINES, 8 * k)],
+                f"SELECT messages.id, chat, dialogue, score FROM {matched} AS matched {joined} "
+                f"WHERE {where} ORDER BY score LIMIT ?",
+                [*sought, *values, max(_MAX_LINES, 8 * k)],
             )
         return [
             ((chat, dialogue), id_, -score)
             for id_, chat, dialogue, score in sorted(found, key=lambda row: row[3])
         ]
 
-    quoted = [f'"{term}"' for term in terms]
     exact: dict[Where, list[int]] = {}
-    ranked = whole = asked(" AND ".join(quoted))
+    ranked = whole = asked(is_every=True)
     for place, id_, _ in whole:
         exact.setdefault(place, []).append(id_)
     if len(terms) > 1:
         # a line that has them all may be one of very many that have some
         known = {id_ for _, id_, _ in whole}
-        others = [item for item in asked(" OR ".join(quoted)) if item[1] not in known]
+        others = [item for item in asked(is_every=False) if item[1] not in known]
         ranked = sorted([*whole, *others], key=lambda item: -item[2])
     return _traces(ranked, k), exact
 

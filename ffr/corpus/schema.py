@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ffr.errors import DataError, FfrError, UsageError
+from ffr.corpus.database import Database
+from ffr.corpus.sqlite import SqliteDatabase, broken
+from ffr.errors import DataError
 from ffr.files import make_private_file, make_private_folder
-from ffr.text import one_line
 
 DATABASE = "messages.sqlite3"
 
@@ -136,7 +136,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS shown_words USING fts5(
 _NEXT = {1: ("ALTER TABLE messages ADD COLUMN segment INTEGER",)}
 
 
-def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
+def connect(path: Path, *, is_new_allowed: bool) -> SqliteDatabase:
     """Opens the database of a store; what is deleted from it is overwritten.
 
     Args:
@@ -155,8 +155,13 @@ def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
                 'holds no chat yet; `ffr retrieve "…" CHAT` reads one', where=str(path.parent)
             )
         connection = sqlite3.connect(
-            path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            path,
+            timeout=_PATIENCE,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=SqliteDatabase,
         )
+        connection.path = path
         connection.row_factory = sqlite3.Row
         _log_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -178,7 +183,7 @@ def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
     return connection
 
 
-def _bring_up(connection: sqlite3.Connection) -> None:
+def _bring_up(connection: SqliteDatabase) -> None:
     """Makes the tables, or those of an older version as this one has them, all or nothing."""
     with whole(connection):
         # another process may have done so meanwhile
@@ -209,55 +214,11 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
             return
 
 
-def broken(path: Path, error: Exception) -> FfrError:
-    """The sentence for a database that cannot be read or written, or that was closed before."""
-    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
-        return UsageError("the store of chats was closed; open it again")
-    reason = getattr(error, "strerror", None) or one_line(error)
-    return DataError(
-        f"cannot be used as a store of chats ({reason}); see to its room and its rights, or name "
-        "another folder with --index",
-        where=str(path),
-    )
-
-
-@contextmanager
-def in_words(connection: sqlite3.Connection) -> Iterator[None]:
-    """What the database says of a fault within becomes a sentence.
+def whole(database: Database) -> AbstractContextManager[None]:
+    """What is done within is kept whole, or not at all.
 
     Raises:
         DataError: where the database cannot be read or written: a full disk, no right to it, damage.
         UsageError: where it is closed.
     """
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise broken(_place(connection), error) from error
-
-
-@contextmanager
-def whole(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is done within is kept whole, or not at all.
-
-    Raises:
-        DataError: as `in_words`.
-        UsageError: likewise.
-    """
-    with in_words(connection):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        except BaseException:
-            # a full disk may have undone all already
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-
-def _place(connection: sqlite3.Connection) -> Path:
-    """Where a database lies."""
-    try:
-        return Path(connection.execute("PRAGMA database_list").fetchone()[2])
-    except sqlite3.Error:
-        return Path(DATABASE)
+    return database.whole()

@@ -6,7 +6,6 @@ does not depend on what was encoded together.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,10 +52,11 @@ def make_segments(
 
 
 def _unsegmented(store: Store, chats: Sequence[int]) -> list[tuple[int, int]]:
+    among, values = store.database.among("chat", chats)
     return store.tuples(
-        "SELECT DISTINCT chat, dialogue FROM messages WHERE segment IS NULL AND chat IN "
-        "(SELECT value FROM json_each(?)) ORDER BY chat, dialogue",
-        [json.dumps(list(chats))],
+        f"SELECT DISTINCT chat, dialogue FROM messages WHERE segment IS NULL AND {among} "
+        "ORDER BY chat, dialogue",
+        values,
     )
 
 
@@ -64,11 +64,14 @@ def _without_vector(
     store: Store, chats: Sequence[int], encoder: StoredEncoder
 ) -> list[tuple[bytes, int, int, int]]:
     """Key, chat, dialogue and number of one segment of each key that has no vector yet."""
+    among, values = store.database.among("chat", chats)
     return store.tuples(
-        "SELECT key, min(chat), dialogue, number FROM segments WHERE key != ? AND chat IN "
-        "(SELECT value FROM json_each(?)) AND key NOT IN (SELECT key FROM vectors WHERE "
-        "encoder = ?) GROUP BY key ORDER BY chat, dialogue, number",
-        [NOTHING, json.dumps(list(chats)), encoder.key],
+        "SELECT key, chat, dialogue, number FROM (SELECT key, chat, dialogue, number, row_number() "
+        "OVER (PARTITION BY key ORDER BY chat, dialogue, number) AS nth FROM segments "
+        f"WHERE key != ? AND {among} AND NOT EXISTS (SELECT 1 FROM vectors WHERE encoder = ? "
+        "AND vectors.key = segments.key)) AS lacking WHERE nth = 1 "
+        "ORDER BY chat, dialogue, number",
+        [NOTHING, *values, encoder.key],
     )
 
 

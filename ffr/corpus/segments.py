@@ -8,7 +8,6 @@ always one of the messages as they are.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from ffr.corpus.store import Store
@@ -34,10 +33,11 @@ def segment_key(keys: Sequence[bytes]) -> bytes:
 
 def loosen_messages(store: Store, ids: Sequence[int]) -> None:
     """Has the dialogues of messages that go away be segmented anew."""
+    among, values = store.database.among("id", ids)
     store.database.execute(
         "UPDATE messages SET segment = NULL WHERE segment IS NOT NULL AND (chat, dialogue) IN "
-        "(SELECT chat, dialogue FROM messages WHERE id IN (SELECT value FROM json_each(?)))",
-        [json.dumps(list(ids))],
+        f"(SELECT chat, dialogue FROM messages WHERE {among})",
+        values,
     )
 
 

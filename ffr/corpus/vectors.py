@@ -151,7 +151,8 @@ class StoredVectors:
                 [(self._encoder, key, first + number) for number, key in enumerate(keys)],
             )
             self._store.database.execute(
-                "INSERT OR REPLACE INTO matrices VALUES (?, ?, ?, ?)",
+                "INSERT INTO matrices VALUES (?, ?, ?, ?) ON CONFLICT(encoder) DO UPDATE SET "
+                "file = excluded.file, num_rows = excluded.num_rows",
                 [self._encoder, self._path.name, self.width, first + len(keys)],
             )
         self.num_rows = first + len(keys)
@@ -248,7 +249,8 @@ class StoredEncoder:
         if folder is not None and self._loaded is not None:
             with whole(self._store.database):
                 self._store.database.execute(
-                    "INSERT OR REPLACE INTO seen_weights VALUES (?, ?)",
+                    "INSERT INTO seen_weights VALUES (?, ?) "
+                    "ON CONFLICT(encoder) DO UPDATE SET state = excluded.state",
                     [self._digest, weights_state(folder)],
                 )
 

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from sqlite3 import Row
 
 import numpy as np
 
 from ffr.corpus.adding import stored_digests
+from ffr.corpus.database import Row
 from ffr.corpus.forgetting import size_of, take_off_disk
 from ffr.corpus.nearest import LISTS_FILES
 from ffr.corpus.schema import DATABASE, whole
@@ -25,8 +25,6 @@ from ffr.corpus.sealing import num_bytes, seal_store
 from ffr.corpus.segments import segment_key
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import ON_DISK
-from ffr.errors import DataError
-from ffr.files import owned_folder
 from ffr.text import counted, one_line
 
 _BATCH = 2000
@@ -70,7 +68,7 @@ def verify(store: Store) -> Verdict:
         UsageError: where another process writes.
     """
     verdict = Verdict()
-    with owned_folder(store.folder):
+    with store.database.held():
         seal = read_seal(store.folder)
         verdict.was_sealed = seal is not None and seal.is_whole
         if seal is not None:
@@ -128,21 +126,10 @@ def _check_bytes(store: Store, files: Mapping[str, Sealed], verdict: Verdict) ->
 
 
 def _check_database(store: Store, verdict: Verdict) -> None:
-    path = store.folder / DATABASE
-    try:
-        said = [row[0] for row in store.rows("PRAGMA integrity_check(9)") if row[0] != "ok"]
-        said += [
-            f"a row of {row[0]} names one that is not there"
-            for row in store.rows("PRAGMA foreign_key_check")[:9]
-        ]
-        with whole(store.database):
-            for table in ("words", "shown_words"):
-                store.database.execute(f"INSERT INTO {table}({table}) VALUES ('integrity-check')")
-    except DataError as error:
-        said = [str(error)]
     verdict.faults += [
-        f"{path}: is damaged ({one_line(words, 200)}); take it from a copy, or {AGAIN}"
-        for words in said
+        f"{store.database.place}: is damaged ({one_line(words, 200)}); take it from a copy, or "
+        f"{AGAIN}"
+        for words in store.database.faults()
     ]
 
 
@@ -162,7 +149,7 @@ def _check_messages(store: Store, verdict: Verdict) -> None:
             is_content = content == row["content"] or "?" in repr(message)
             if key != row["text_key"] or not is_content:
                 verdict.faults.append(
-                    f"{store.folder / DATABASE}: message {row['id']} is not as it was read; {AGAIN}"
+                    f"{store.database.place}: message {row['id']} is not as it was read; {AGAIN}"
                 )
 
 
@@ -183,7 +170,7 @@ def _check_segments(store: Store, verdict: Verdict) -> None:
     verdict.num_checked["segments"] += len(kept)
     differing = [where for where in {**keys, **kept} if keys.get(where) != kept.get(where)]
     verdict.faults += [
-        f"{store.folder / DATABASE}: segment {number} of dialogue {dialogue} of chat {chat} is not "
+        f"{store.database.place}: segment {number} of dialogue {dialogue} of chat {chat} is not "
         f"of its messages; {AGAIN}"
         for chat, dialogue, number in sorted(differing)
     ]

@@ -29,7 +29,12 @@ _THUMBNAIL_SIDE = 240
 
 
 def print_found(
-    found: Found, store: Store, console: PlainConsole, *, environment: Mapping[str, str]
+    found: Found,
+    store: Store,
+    console: PlainConsole,
+    *,
+    environment: Mapping[str, str],
+    says_how: bool = False,
 ) -> None:
     """Prints hits, each in its conversation, with what stands around it dimmed.
 
@@ -38,6 +43,7 @@ def print_found(
         store: Where they are from.
         console: What is printed to.
         environment: Of the process: some terminals show pictures, and say who they are there.
+        says_how: Whether a line behind each hit says how it was found.
     """
     if not found.hits:
         console.print(f"Nothing found; {found.searched}")
@@ -54,7 +60,7 @@ def print_found(
                 day = day_words(line.message.time)
                 console.print(Text(f"   {day}", style="dim"))
             _print_line(line, hit, console, shows_pictures)
-        if hit.ways:
+        if says_how and hit.ways:
             console.print(Text(f"   {how_found(hit)}", style="dim"), soft_wrap=True)
         console.print()
     console.print(f"{counted(len(found.hits), 'fragment')}; {found.searched}")

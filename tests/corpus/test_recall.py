@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from chat_builds import Letters, add, no_bar, said, stored_encoder
 
 from ffr.corpus.archive import Archive
 from ffr.corpus.indexing import index_store
-from ffr.corpus.nearest import largest
 from ffr.corpus.recall import Trace
 from ffr.corpus.store import Store
 from ffr.corpus.ways import WAYS
