@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from chat_builds import Letters, add, no_bar, said, stored_encoder
 
@@ -92,16 +93,6 @@ def test_a_dialogue_is_known_by_its_best_lines(tmp_path: Path) -> None:
         store.database.execute("UPDATE messages SET segment = NULL")
         (hit,) = archive.search("qqqqqqqqqqqqq", ways=["lines"]).hits
         assert [line.id for line in hit.lines] == [4, 5, 6]
-
-
-@pytest.mark.parametrize("number", [1, 3, 7, 50])
-def test_the_largest_are_those_of_a_whole_sort(number: int) -> None:
-    scores = np.random.default_rng(number).integers(0, 9, 40).astype(np.float32)
-    whole = sorted(range(40), key=lambda place: -scores[place])
-    found = list(largest(scores, number))
-    # equal scores stand in their order, and none of those that are equal to the last is lost
-    assert found == whole[: len(found)]
-    assert len(found) >= min(number, 40)
 
 
 def test_three_close_lines_go_before_one_that_is_closer(tmp_path: Path) -> None:
