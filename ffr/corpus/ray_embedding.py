@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 LOCAL = "local"
-_TEXTS_OF_A_CALL = 256
+_TEXTS_OF_A_BLOCK = 1024
+"""What a worker is given at once, and loses where it dies."""
 _TEXTS_OF_A_FILE = 8192
 
 
@@ -94,18 +95,18 @@ def _batches(
                 "text": [text.encode("utf-8", "replace").decode() for text in texts],
             }
         )
-        num_blocks = -(-len(keys) // _TEXTS_OF_A_CALL)
-        made = (
-            ray.data.from_arrow(table)
-            .repartition(num_blocks)
-            .map_batches(
-                _Embedder,
-                fn_constructor_args=(encoder.name, encoder.weights_digest, encoder.line_prefix),
-                batch_size=_TEXTS_OF_A_CALL,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=min(num_workers, num_blocks)),
-                num_cpus=1,
-            )
+        # blocks of our own: a task that cut them would wait for a core that the workers have
+        blocks = [
+            table.slice(start, _TEXTS_OF_A_BLOCK)
+            for start in range(0, len(keys), _TEXTS_OF_A_BLOCK)
+        ]
+        made = ray.data.from_arrow(blocks).map_batches(
+            _Embedder,
+            fn_constructor_args=(encoder.name, encoder.weights_digest, encoder.line_prefix),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=min(num_workers, len(blocks))),
+            num_cpus=1,
         )
         for batch in made.iter_batches(batch_size=_TEXTS_OF_A_FILE, batch_format="pyarrow"):
             rows = batch.column("vector").combine_chunks()

@@ -271,7 +271,7 @@ def test_a_ray_worker_that_is_killed_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    monkeypatch.setattr(ray_embedding, "_TEXTS_OF_A_CALL", 20)
+    monkeypatch.setattr(ray_embedding, "_TEXTS_OF_A_BLOCK", 20)
     folder = build_sentence_encoder("bert", tmp_path / "bert")
     torch.set_num_threads(1)
     with _chat(tmp_path / "alone") as store:
