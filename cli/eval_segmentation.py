@@ -81,7 +81,8 @@ def _segmenter(call: EvalCall, method: str, say: Say) -> Segmenter:
         chosen = Reader.load(resolve_model(DEFAULT_MODEL).location).settings
         encoder = open_encoder_of(chosen.encoder_name, call.asking)
         return VectorSegmenter(encoder, chosen.line_prefix)
-    from ffr.retrieval.opening import AskedData, choose_model, open_model
+    from ffr.retrieval.fitting import AskedData
+    from ffr.retrieval.opening import choose_model, open_model
 
     if call.kind not in ("vlm", "api"):
         raise UsageError(
