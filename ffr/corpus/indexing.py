@@ -19,7 +19,7 @@ from ffr.corpus.pictures import (
     untagged_pictures,
     waiting_pictures,
 )
-from ffr.corpus.segmenting import lacks_segments, make_segments
+from ffr.corpus.segmenting import lacks_segments, make_segments, waiting_segments
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
 from ffr.errors import DataError
@@ -69,7 +69,7 @@ def index_store(
             encoder.refresh()
             known = encoder.vectors.places(list(waiting))
             left = {key: text for key, text in waiting.items() if key not in known}
-            _embed(encoder, left, say, bar)
+            _embed(encoder, left, say, bar, "new line")
             encoder.remember_weights()
     if encoder is not None and encoder.takes_images and _unseen_pictures(store, encoder):
         with store.writing(), bar("embedding pictures", 0) as progress:
@@ -77,9 +77,12 @@ def index_store(
             for fault in _embed_pictures(store, encoder, progress):
                 say(fault)
     if encoder is not None and lacks_segments(store, chats, encoder):
-        with store.writing(), bar("segments", 0) as progress:
+        with store.writing():
             encoder.refresh()
-            make_segments(store, chats, encoder, progress)
+            with bar("segments", 0) as progress:
+                make_segments(store, chats, encoder, progress)
+            _embed(encoder, waiting_segments(store, chats, encoder), say, bar, "new segment")
+            encoder.remember_weights()
     if encoder is not None and encoder.has_vectors:
         _make_lists(store, encoder, say, bar)
 
@@ -160,7 +163,9 @@ def _embed_images(encoder: StoredEncoder, pictures: dict[bytes, Path]) -> None:
     encoder.vectors.add(list(pictures), made.float().cpu())
 
 
-def _embed(encoder: StoredEncoder, waiting: dict[bytes, str], say: Say, bar: Bar) -> None:
+def _embed(
+    encoder: StoredEncoder, waiting: dict[bytes, str], say: Say, bar: Bar, what: str
+) -> None:
     # lines of one length together cost least
     keys = sorted(waiting, key=lambda key: (len(waiting[key]), key))
     if not keys:
@@ -178,16 +183,14 @@ def _embed(encoder: StoredEncoder, waiting: dict[bytes, str], say: Say, bar: Bar
                 begun = time.monotonic()
             encoder.store({key: waiting[key] for key in batch})
             if not num_done:
-                _say_how_long(say, len(keys), len(batch), time.monotonic() - begun)
+                left = (time.monotonic() - begun) / len(batch) * len(keys)
+                _say_how_long(say, counted(len(keys), what), left)
             num_done += len(batch)
             progress(num_done, len(keys))
 
 
-def _say_how_long(say: Say, num_lines: int, num_timed: int, seconds: float) -> None:
-    left = seconds / num_timed * num_lines
+def _say_how_long(say: Say, what: str, left: float) -> None:
     if left < _SLOW_SECONDS:
         return
     words = f"{left:.0f} seconds" if left < 90 else f"{left / 60:.0f} minutes"
-    say(
-        f"Indexing {counted(num_lines, 'new line')}, once: about {words}; Ctrl-C keeps what is done"
-    )
+    say(f"Indexing {what}, once: about {words}; Ctrl-C keeps what is done")
