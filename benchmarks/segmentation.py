@@ -25,7 +25,7 @@ from ffr.data.catalog import load_dataset
 from ffr.dialogue import Example
 from ffr.embedding.interface import Encoder
 from ffr.evaluation.segmentation import TrueSegments, evaluate_segmentation, true_segments
-from ffr.provenance import command, versions
+from ffr.provenance import versions
 from ffr.reader.model import Reader
 from ffr.retrieval.opening import open_encoder_of
 from ffr.retrieval.segmentation import Cut
@@ -132,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fit", required=True)
     parser.add_argument("--report", required=True)
-    parser.add_argument("--num-dialogues", type=int, default=132)
+    parser.add_argument("--num-dialogues", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
@@ -224,7 +224,6 @@ def main() -> None:
             recalled[f"{part}: {' + '.join(names)}"] = {"num_queries": len(here), **found}
     print(recalled)
     result = {
-        "command": command(),
         "seed": asked.seed,
         "fit": {"fingerprint": fit_data.fingerprint, "num_dialogues": len(fit.examples)},
         "report": {"fingerprint": report_data.fingerprint, "num_dialogues": len(report.examples)},
