@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,12 +19,26 @@ if TYPE_CHECKING:
     from ffr.corpus.store import Store
     from ffr.progress import Progress
 
+
+class _Index(click.Path):
+    """A folder, or the URL of a server, in which no two strokes become one."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and "://" in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
 index_option: Option = click.option(
     "--index",
     "index_folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder that keeps what was read.  [default: ~/.cache/ffr/index]",
+    type=_Index(),
+    metavar="DIR|URL",
+    help="Folder that keeps what was read, or postgresql://HOST/DATABASE.  "
+    "[default: ~/.cache/ffr/index]",
 )
 
 form_option: Option = click.option(
@@ -93,7 +107,7 @@ class ChatCall:
     """
 
     chats: Sequence[Path]
-    index_folder: Path | None
+    index_folder: str | Path | None
     model: str
     image_model: str | None
     form: str | None
@@ -127,7 +141,7 @@ class ChatCall:
             found += read.chats
         if not self.chats and not store.numbers():
             raise UsageError(
-                f"{store.folder} has no chat yet; name an export: a file, a folder or a zip archive"
+                f"{store.place} has no chat yet; name an export: a file, a folder or a zip archive"
             )
         return tuple(dict.fromkeys(found))
 

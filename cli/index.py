@@ -35,12 +35,12 @@ def add(chats: tuple[Path, ...], **call: Any) -> None:
     with Store(named.index_folder, is_new_allowed=True) as store:
         read = named.read(store)
         named.open(store, read)
-        say(f'{counted(len(read), "chat")} in {store.folder}; next: ffr retrieve "…"')
+        say(f'{counted(len(read), "chat")} in {store.place}; next: ffr retrieve "…"')
 
 
 @index.command("list")
 @index_option
-def list_command(index_folder: Path | None) -> None:
+def list_command(index_folder: str | Path | None) -> None:
     """List the chats that a store keeps, with what it takes on the disk."""
     from ffr.corpus.forgetting import finish_forgetting, size_of
     from ffr.corpus.schema import DATABASE
@@ -48,7 +48,7 @@ def list_command(index_folder: Path | None) -> None:
     from ffr.text import counted, one_line
 
     folder = default_store() if index_folder is None else index_folder
-    if not (folder / DATABASE).is_file():
+    if isinstance(folder, Path) and not (folder / DATABASE).is_file():
         say(f'No chat is kept in {folder}; `ffr retrieve "…" CHAT` reads one')
         return
     with Store(folder) as store:
@@ -68,7 +68,7 @@ def list_command(index_folder: Path | None) -> None:
 @click.argument("chats", nargs=-1, metavar="[TITLE|NUMBER]...")
 @click.option("--all", "is_all", is_flag=True, help="All of them: the whole folder.")
 @index_option
-def forget(chats: tuple[str, ...], is_all: bool, index_folder: Path | None) -> None:
+def forget(chats: tuple[str, ...], is_all: bool, index_folder: str | Path | None) -> None:
     """Take chats off the disk: their words, vectors and small pictures.
 
     The exports that they were read from stay where they are.

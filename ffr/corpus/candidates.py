@@ -88,7 +88,8 @@ def candidates(
     where, values = allowed(store, filters)
     lines = store.tuples(
         "SELECT messages.id, chat, dialogue, coalesce(vectors.place, -1) FROM messages "
-        f"LEFT JOIN vectors ON vectors.encoder = ? AND vectors.key = text_key WHERE {where}",
+        f"LEFT JOIN vectors ON vectors.encoder = ? AND vectors.key = text_key WHERE {where} "
+        "ORDER BY messages.id",
         [encoder or "", *values],
     )
     pictures = store.tuples(
@@ -96,7 +97,8 @@ def candidates(
         "JOIN messages ON messages.id = message "
         "JOIN files ON files.source = attached.source AND files.file = attached.file "
         "JOIN shown ON shown.digest = files.digest AND looker = ? "
-        f"JOIN vectors ON vectors.encoder = ? AND vectors.key = words_key WHERE {where}",
+        f"JOIN vectors ON vectors.encoder = ? AND vectors.key = words_key WHERE {where} "
+        "ORDER BY messages.id, attached.number",
         [looker or "", encoder or "", *values],
     )
     return Candidates(_rows(lines), _rows(pictures))

@@ -30,7 +30,8 @@ class Index:
     """Chats in a folder, to be asked.
 
     Args:
-        folder: Keeps what was read, for its owner alone; None for the one of `ffr retrieve`.
+        folder: Keeps what was read, for its owner alone; None for the one of `ffr retrieve`. Or
+            the URL of a server: `postgresql://HOST/DATABASE` (extra `postgres`).
         model: What answers, by the names that `ffr.load_model` takes.
 
     Raises:
@@ -65,7 +66,7 @@ class Index:
         self.store.close()
 
     def __repr__(self) -> str:
-        return f"<ffr index of {len(self.chats)} chats in {self.store.folder}>"
+        return f"<ffr index of {len(self.chats)} chats in {self.store.place}>"
 
     @property
     def chats(self) -> list[StoredChat]:
@@ -149,7 +150,7 @@ class Index:
             raise ValueError(f"top is {described(top)}; give a whole number from 1")
         with self._lock:
             if not self.chats:
-                raise UsageError(f"{self.store.folder} holds no chat yet; add one")
+                raise UsageError(f"{self.store.place} holds no chat yet; add one")
             numbers = tuple(self.store.named(str(name)).id for name in chats)
             filters = Filters(numbers, tuple(by), since, until, has)
             if self._archive is None:

@@ -83,7 +83,8 @@ def _waiting(
     for chat in chats:
         rows = store.rows(
             "SELECT min(id) AS id, text_key FROM messages WHERE chat = ? AND text_key != ? AND "
-            "text_key NOT IN (SELECT key FROM vectors WHERE encoder = ?) GROUP BY text_key",
+            "NOT EXISTS (SELECT 1 FROM vectors WHERE encoder = ? AND vectors.key = text_key) "
+            "GROUP BY text_key",
             [chat, nothing, encoder.key],
         )
         for line in store.lines_of([row["id"] for row in rows]):
@@ -92,7 +93,7 @@ def _waiting(
     if tagger is not None and tagger.digest is not None:
         rows = store.rows(
             "SELECT DISTINCT words, words_key FROM shown WHERE looker = ? AND words != '' AND "
-            "words_key NOT IN (SELECT key FROM vectors WHERE encoder = ?)",
+            "NOT EXISTS (SELECT 1 FROM vectors WHERE encoder = ? AND vectors.key = words_key)",
             [tagger.digest, encoder.key],
         )
         found |= {row["words_key"]: row["words"] for row in rows}

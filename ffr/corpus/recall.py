@@ -244,7 +244,7 @@ def _by_words(
             matched, sought = store.database.matched(table, terms, is_every=is_every)
             found += store.tuples(
                 f"SELECT messages.id, chat, dialogue, score FROM {matched} AS matched {joined} "
-                f"WHERE {where} ORDER BY score LIMIT ?",
+                f"WHERE {where} ORDER BY score, messages.id LIMIT ?",
                 [*sought, *values, max(_MAX_LINES, 8 * k)],
             )
         return [
