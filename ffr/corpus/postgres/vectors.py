@@ -196,7 +196,7 @@ class ServerVectors:
         return self._server.tuples(
             "SELECT place, 1 - (vector <=> ?) AS cosine FROM vectors "
             f"WHERE encoder = '{self._encoder}' AND {allowed} "
-            "ORDER BY cosine DESC FETCH FIRST ?::bigint ROWS WITH TIES",
+            "ORDER BY cosine DESC FETCH FIRST (?::bigint) ROWS WITH TIES",
             [Vector(query), *values, number],
         )
 
