@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ffr.cli.chat_options import ChatCall, answering_options, index_option
 from ffr.cli.model_options import with_options
-from ffr.cli.output import say
+from ffr.cli.output import print_json, say
 from ffr.errors import UsageError
+
+if TYPE_CHECKING:
+    from ffr.corpus.store import StoredChat
+
+MOST_FAULTS = 20
+"""Faults that are printed; the rest is counted."""
 
 
 @click.group()
 def index() -> None:
-    """Read chats beforehand, list those that were read, or forget them."""
+    """Read chats beforehand, list and check what was read, or forget it."""
 
 
 @index.command()
-@click.argument(
-    "chats", nargs=-1, required=True, metavar="CHAT...", type=click.Path(path_type=Path)
-)
+@click.argument("chats", nargs=-1, metavar="[CHAT]...", type=click.Path(path_type=Path))
 @with_options(*answering_options)
 def add(chats: tuple[Path, ...], **call: Any) -> None:
     """Read chats and make all that a question needs, without asking one.
 
-    CHAT is what `ffr retrieve` takes. What is there already as it is, is not read again.
+    CHAT is what `ffr retrieve` takes, a folder of such, or a data set by its name. What is there
+    already as it is, is not read again. Without CHAT what is missing is made, as the vectors of
+    another --encoder.
     """
     from ffr.corpus.store import Store
     from ffr.text import counted
 
-    named = ChatCall(chats, **call)
+    named = ChatCall(chats=chats, **call)
     with Store(named.index_folder, is_new_allowed=True) as store:
         read = named.read(store)
         named.open(store, read)
@@ -40,8 +46,9 @@ def add(chats: tuple[Path, ...], **call: Any) -> None:
 
 @index.command("list")
 @index_option
-def list_command(index_folder: str | Path | None) -> None:
-    """List the chats that a store keeps, with what it takes on the disk."""
+@click.option("--json", "is_json", is_flag=True, help="Print them as JSON.")
+def list_command(index_folder: str | Path | None, is_json: bool) -> None:
+    """List the chats that a store keeps, the files that brought them, and its size on the disk."""
     from ffr.corpus.forgetting import finish_forgetting, size_of
     from ffr.corpus.schema import DATABASE
     from ffr.corpus.store import Store, default_store
@@ -54,6 +61,15 @@ def list_command(index_folder: str | Path | None) -> None:
     with Store(folder) as store:
         finish_forgetting(store)
         chats = store.chats()
+        if is_json:
+            print_json(
+                {
+                    "folder": store.place,
+                    "num_bytes": size_of(store),
+                    "chats": [_as_json(chat) for chat in chats],
+                }
+            )
+            return
         for chat in chats:
             say(
                 f"{chat.id}  {one_line(chat.title, 60) or '(no title)'} ({chat.app}): {chat.summary}"
@@ -62,6 +78,64 @@ def list_command(index_folder: str | Path | None) -> None:
                 say(f"   {source}")
         size = size_of(store)
         say(f"{counted(len(chats), 'chat')}, {size / 1e6:,.1f} MB in {folder}")
+
+
+@index.command()
+@index_option
+def verify(index_folder: str | Path | None) -> None:
+    """Check every message, vector, digest and file of a store.
+
+    Exit code 0 where all is as it was written, 1 where something is not, with what to do.
+    """
+    from ffr.corpus.store import Store
+    from ffr.corpus.verifying import verify as look_through
+    from ffr.errors import DataError
+    from ffr.text import counted
+
+    with Store(index_folder) as store:
+        verdict = look_through(store)
+        for line in [*verdict.notes, *verdict.faults[:MOST_FAULTS]]:
+            say(line)
+        if len(verdict.faults) > MOST_FAULTS:
+            say(f"… and {counted(len(verdict.faults) - MOST_FAULTS, 'fault')} more")
+        looked = ", ".join(f"{number:,} {what}" for what, number in verdict.num_checked.items())
+        if not verdict.is_whole:
+            raise DataError(
+                f"{counted(len(verdict.faults), 'fault')} in {looked}", where=store.place
+            )
+        how = "byte for byte as it was written" if verdict.was_sealed else "well, and sealed now"
+        say(f"{store.place}: {'well' if store.is_remote else how}; {looked}")
+
+
+@index.command()
+@index_option
+def compact(index_folder: str | Path | None) -> None:
+    """Pack a store: what nobody has any more, and vectors that are damaged, leave the disk.
+
+    The next `ffr index add`, or question, makes vectors again that are missing.
+    """
+    from ffr.corpus.store import Store
+    from ffr.corpus.verifying import compact_store
+
+    with Store(index_folder) as store:
+        before, after = compact_store(store)
+        say(f"{store.place}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now")
+
+
+def _as_json(chat: StoredChat) -> dict[str, Any]:
+    first, last = (None if day is None else day.isoformat() for day in (chat.first, chat.last))
+    return {
+        "id": chat.id,
+        "title": chat.title,
+        "app": chat.app,
+        "num_messages": chat.num_messages,
+        "num_pictures": chat.num_pictures,
+        "num_missing": chat.num_missing,
+        "num_people": chat.num_people,
+        "first": first,
+        "last": last,
+        "sources": list(chat.sources),
+    }
 
 
 @index.command()

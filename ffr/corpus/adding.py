@@ -369,6 +369,11 @@ def _row(message: Message) -> _Row:
     return _Row(values, content)
 
 
+def stored_digests(message: Message) -> tuple[bytes, bytes]:
+    """The digests that a message is kept with: of its text as a line, and of all that it says."""
+    return text_key(_clean(line_text(message))), _row(message).content
+
+
 def _clean(text: str) -> str:
     """A text that a database takes: half of a surrogate pair is no character."""
     return text.encode("utf-8", "replace").decode("utf-8")

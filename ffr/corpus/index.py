@@ -14,6 +14,7 @@ from ffr.chats.cutting import DEFAULT_MAX_MESSAGES, DEFAULT_PAUSE_HOURS, Cutting
 from ffr.corpus.filters import Filters
 from ffr.corpus.forgetting import forget_chats
 from ffr.corpus.store import Store, StoredChat
+from ffr.corpus.ways import WAYS
 from ffr.errors import UsageError
 from ffr.progress import Progress
 from ffr.settings import AnswerConfig
@@ -33,6 +34,8 @@ class Index:
         folder: Keeps what was read, for its owner alone; None for the one of `ffr retrieve`. Or
             the URL of a server: `postgresql://HOST/DATABASE` (extra `postgres`).
         model: What answers, by the names that `ffr.load_model` takes.
+        encoder: Whose vectors recall dialogues, by the names that `--encoder` takes; None for the
+            reader's.
 
     Raises:
         DataError: where the folder is no store that this ffr keeps.
@@ -48,10 +51,17 @@ class Index:
     ['a flat in Alfama']
     """
 
-    def __init__(self, folder: str | Path | None = None, *, model: str = "reader") -> None:
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        *,
+        model: str = "reader",
+        encoder: str | None = None,
+    ) -> None:
         self.store = Store(folder, is_new_allowed=True)
         self._model = model
-        self._archive: Archive | None = None
+        self._encoder = encoder
+        self._archives: dict[tuple[str, str], Archive] = {}
         # one connection cannot be in two questions at once
         self._lock = threading.RLock()
 
@@ -79,7 +89,7 @@ class Index:
         pause_hours: float = DEFAULT_PAUSE_HOURS,
         max_messages: int = DEFAULT_MAX_MESSAGES,
     ) -> list[StoredChat]:
-        """Reads chat exports or data files; what is there already as it is, is not read again.
+        """Reads chat exports, data files, folders of such, or data sets by their names; what is there already as it is, is not read again.
 
         Args:
             paths: Files, folders or zip archives.
@@ -94,6 +104,7 @@ class Index:
             UsageError: where another process writes.
         """
         from ffr.corpus.opening import read_export
+        from ffr.corpus.sources import sources_of
 
         cutting = Cutting(pause_hours, max_messages)
         for path in paths:
@@ -101,8 +112,10 @@ class Index:
                 raise ValueError(f"{described(path)} is no path; give that of a chat's export")
         numbers: list[int] = []
         with self._lock:
-            self._archive = None
-            for path in paths:
+            self._archives.clear()
+            for path in [
+                source for name in paths for source in sources_of(Path(name), None, _log.info)
+            ]:
                 read = read_export(self.store, path, cutting, say=_log.info, bar=_no_bar)
                 numbers += read.chats
             return self.store.chats(numbers)
@@ -133,31 +146,71 @@ class Index:
             UsageError: where the query is empty, nothing was added yet, or nobody has a name.
             ModelError: where the model cannot be loaded.
         """
-        from ffr.corpus.opening import open_archive
-
-        if not isinstance(query, str):
-            raise ValueError(f"the query is {described(query)}; give a text")
-        for name, given in (("chats", chats), ("by", by)):
-            if isinstance(given, str):
-                raise ValueError(f"{name} is a text; give a list of names, [{described(given)}]")
-        if not all(isinstance(name, str) for name in by):
-            raise ValueError(f"by is {described(list(by))}; give a list of names")
-        for name, day in (("since", since), ("until", until)):
-            # a `datetime` is a `date`, and cannot be compared with one
-            if day is not None and type(day) is not date:
-                raise ValueError(f"{name} is {described(day)}; give a `datetime.date`")
+        _check_query(query)
         if not isinstance(top, int):
             raise ValueError(f"top is {described(top)}; give a whole number from 1")
         with self._lock:
-            if not self.chats:
-                raise UsageError(f"{self.store.place} holds no chat yet; add one")
-            numbers = tuple(self.store.named(str(name)).id for name in chats)
-            filters = Filters(numbers, tuple(by), since, until, has)
-            if self._archive is None:
-                self._archive = open_archive(
-                    self.store, self._model, AnswerConfig(), say=_log.info, bar=_no_bar
-                )
-            return self._archive.ask(query, filters, top=top)
+            filters = _filters(self.store, chats, by, since, until, has)
+            return self._opened(self._model).ask(query, filters, top=top)
+
+    def search(
+        self,
+        queries: str | Sequence[str],
+        *,
+        k: int = 20,
+        rerank: str | None = None,
+        ways: Sequence[str] = WAYS,
+        chats: Sequence[str | int] = (),
+        by: Sequence[str] = (),
+        since: date | None = None,
+        until: date | None = None,
+        has: str = "",
+    ) -> Found | list[Found]:
+        """Finds what queries may mean in all that is kept, the best first, weak hits last.
+
+        Args:
+            queries: What is looked for: a text, or several.
+            k: How many hits at most, each.
+            rerank: What is asked inside the dialogues that were recalled, as the index's `model`;
+                `none` gives what was recalled as it is. None for the index's model.
+            ways: How dialogues are recalled, some of `ffr.corpus.recall.WAYS`.
+            chats: As in `retrieve`, and so are the others.
+            by: Likewise.
+            since: Likewise.
+            until: Likewise.
+            has: Likewise.
+
+        Returns:
+            What was found: of a text one, of several a list in their order.
+
+        Raises:
+            UsageError: where a query is empty, nothing was added yet, or nobody has a name.
+            ModelError: where the model cannot be loaded.
+        """
+        several = [queries] if isinstance(queries, str) else list(queries)
+        for query in several:
+            _check_query(query)
+        with self._lock:
+            filters = _filters(self.store, chats, by, since, until, has)
+            archive = self._opened(self._model if rerank is None else rerank, ways)
+            found = [archive.search(query, filters, k=k, ways=ways) for query in several]
+        return found[0] if isinstance(queries, str) else found
+
+    def _opened(self, model: str, ways: Sequence[str] = WAYS) -> Archive:
+        from ffr.corpus.opening import open_archive
+
+        needed = (model, "words" if set(ways) == {"words"} else "")
+        if needed not in self._archives:
+            self._archives[needed] = open_archive(
+                self.store,
+                model,
+                AnswerConfig(),
+                encoder=self._encoder,
+                ways=ways,
+                say=_log.info,
+                bar=_no_bar,
+            )
+        return self._archives[needed]
 
     def forget(self, *chats: str | int) -> None:
         """Takes chats off the disk, by their titles or numbers.
@@ -166,8 +219,36 @@ class Index:
             UsageError: where there is no such chat, or another process writes.
         """
         with self._lock:
-            self._archive = None
+            self._archives.clear()
             forget_chats(self.store, [self.store.named(str(name)).id for name in chats])
+
+
+def _filters(
+    store: Store,
+    chats: Sequence[str | int],
+    by: Sequence[str],
+    since: date | None,
+    until: date | None,
+    has: str,
+) -> Filters:
+    for name, given in (("chats", chats), ("by", by)):
+        if isinstance(given, str):
+            raise ValueError(f"{name} is a text; give a list of names, [{described(given)}]")
+    if not all(isinstance(name, str) for name in by):
+        raise ValueError(f"by is {described(list(by))}; give a list of names")
+    for name, day in (("since", since), ("until", until)):
+        # a `datetime` is a `date`, and cannot be compared with one
+        if day is not None and type(day) is not date:
+            raise ValueError(f"{name} is {described(day)}; give a `datetime.date`")
+    if not store.numbers():
+        raise UsageError(f"{store.place} holds no chat yet; add one")
+    numbers = tuple(store.named(str(name)).id for name in chats)
+    return Filters(numbers, tuple(by), since, until, has)
+
+
+def _check_query(query: object) -> None:
+    if not isinstance(query, str):
+        raise ValueError(f"the query is {described(query)}; give a text")
 
 
 @contextmanager

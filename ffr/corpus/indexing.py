@@ -8,8 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from ffr.corpus.adding import line_text, text_key
+from ffr.corpus.nearest import faiss_if_installed
 from ffr.corpus.pictures import (
     StoredTagger,
     lay_out_pictures,
@@ -20,6 +22,7 @@ from ffr.corpus.pictures import (
 from ffr.corpus.segmenting import lacks_segments, make_segments
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
+from ffr.errors import DataError
 from ffr.progress import Progress, Say
 from ffr.text import counted
 
@@ -68,13 +71,31 @@ def index_store(
             left = {key: text for key, text in waiting.items() if key not in known}
             _embed(encoder, left, say, bar)
             encoder.remember_weights()
+    if encoder is not None and encoder.takes_images and _unseen_pictures(store, encoder):
+        with store.writing(), bar("embedding pictures", 0) as progress:
+            encoder.refresh()
+            for fault in _embed_pictures(store, encoder, progress):
+                say(fault)
     if encoder is not None and lacks_segments(store, chats, encoder):
         with store.writing(), bar("segments", 0) as progress:
             encoder.refresh()
             make_segments(store, chats, encoder, progress)
-    if encoder is not None and store.is_remote and encoder.lacks_index():
-        with store.writing(), bar("an index of the vectors", 0):
-            encoder.make_index()
+    if encoder is not None and encoder.has_vectors:
+        _make_lists(store, encoder, say, bar)
+
+
+def _make_lists(store: Store, encoder: StoredEncoder, say: Say, bar: Bar) -> None:
+    """Makes the inverted file by which many vectors are searched, where it is missing."""
+    if not encoder.vectors.lacks_lists():
+        return
+    if not store.is_remote and faiss_if_installed() is None:
+        say(
+            f"{counted(encoder.vectors.num_rows, 'vector')}: each is compared with a question; "
+            "pip install 'ffr-vlm[faiss]' makes that faster"
+        )
+        return
+    with store.writing(), bar("lists of vectors", encoder.vectors.num_rows) as progress:
+        encoder.vectors.make_lists(progress)
 
 
 def _waiting(
@@ -101,6 +122,43 @@ def _waiting(
         )
         found |= {row["words_key"]: row["words"] for row in rows}
     return found
+
+
+def _unseen_pictures(store: Store, encoder: StoredEncoder) -> dict[bytes, Path]:
+    """The pictures that have no vector of their own yet, by their digests."""
+    rows = store.rows(
+        "SELECT digest, min(path) AS path FROM files WHERE digest IS NOT NULL AND digest NOT IN "
+        "(SELECT key FROM vectors WHERE encoder = ?) GROUP BY digest",
+        [encoder.key],
+    )
+    return {row["digest"]: Path(row["path"]) for row in rows}
+
+
+def _embed_pictures(store: Store, encoder: StoredEncoder, progress: Progress) -> list[str]:
+    """Makes the vectors of pictures themselves; what is wrong with some, a line."""
+    waiting = list(_unseen_pictures(store, encoder).items())
+    num_lost, first = 0, ""
+    for start in range(0, len(waiting), _BATCH):
+        part = dict(waiting[start : start + _BATCH])
+        try:
+            _embed_images(encoder, part)
+        except DataError:
+            # one that cannot be opened does not take the others along
+            for digest, path in part.items():
+                try:
+                    _embed_images(encoder, {digest: path})
+                except DataError as error:
+                    num_lost += 1
+                    first = first or str(error)
+        progress(min(start + _BATCH, len(waiting)), len(waiting))
+    if not num_lost:
+        return []
+    return [f"{counted(num_lost, 'picture')} cannot be embedded, the first is {first}"]
+
+
+def _embed_images(encoder: StoredEncoder, pictures: dict[bytes, Path]) -> None:
+    made = encoder.encoder.embed_images(list(pictures.values()))
+    encoder.vectors.add(list(pictures), made.float().cpu())
 
 
 def _embed(encoder: StoredEncoder, waiting: dict[bytes, str], say: Say, bar: Bar) -> None:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffr.chats.chat import Media, Message
+from torch import Tensor
+
 from ffr.chats.cutting import Cutting
-from ffr.chats.export_files import ExportFiles
-from ffr.chats.reading import chat_streams, format_of
 from ffr.chats.stream import ChatStream, ReadChoices
 from ffr.corpus.adding import Added, add_chat, path_text, recut, state_of
 from ffr.corpus.archive import Archive
@@ -22,12 +21,16 @@ from ffr.corpus.forgetting import finish_forgetting
 from ffr.corpus.indexing import Bar, index_store
 from ffr.corpus.pictures import StoredTagger
 from ffr.corpus.schema import whole
+from ffr.corpus.sealing import seal_if_broken
+from ffr.corpus.sources import DATA, streams_of
 from ffr.corpus.store import Store
-from ffr.corpus.vectors import StoredEncoder
+from ffr.corpus.vectors import StoredEncoder, is_any_kept, weights_of
+from ffr.corpus.ways import WAYS
 from ffr.embedding.interface import Encoder
-from ffr.errors import DataError
+from ffr.errors import DataError, UsageError
 from ffr.progress import Say
 from ffr.reader.model import Reader
+from ffr.reader.query import plain_words
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.reader import ReaderRetriever
 from ffr.runs import resolve_model
@@ -35,6 +38,9 @@ from ffr.settings import AnswerConfig, kind_of
 from ffr.text import address_hint, counted, one_line
 
 DEFAULT_MODEL = "reader"
+
+NO_MODEL = "none"
+"""In a model's place: what recall found is given as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def read_export(
     if set(before.values()) == {now}:
         chats = tuple(before)
         changed = [
-            chat.id for chat in store.chats(chats) if chat.app != _DATA and chat.cutting != cutting
+            chat.id for chat in store.chats(chats) if chat.app != DATA and chat.cutting != cutting
         ]
         if changed:
             with store.writing():
@@ -107,8 +113,8 @@ def read_export(
     is_corrected = any(read.date_order != now.date_order for read in before.values())
     added: list[Added] = []
     with store.writing(), bar(f"reading {one_line(source.name, 40)}", 0) as progress:
-        for stream in _streams(source, now.form, ReadChoices(now.date_order, now.me)):
-            chosen = Cutting(0, 0) if stream.app == _DATA else cutting
+        for stream in streams_of(source, now.form, ReadChoices(now.date_order, now.me)):
+            chosen = Cutting(0, 0) if stream.app == DATA else cutting
             done = add_chat(
                 store,
                 stream,
@@ -197,58 +203,15 @@ def _summary(title: str, summary: str, stream: ChatStream, done: Added) -> str:
     return said
 
 
-_DATA = "data"
-_PACKED = b"\x1f\x8b"
-
-
-def _streams(path: Path, form: str | None, choices: ReadChoices | None) -> Iterator[ChatStream]:
-    """The chats of an export, or the dialogues of a data file as such."""
-    if form is None and path.is_file():
-        export = ExportFiles(path)
-        head = b"" if export.is_archive else export.head(path.name)[:64]
-        begins = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-        if begins.startswith((b"{", b"[", _PACKED)) and format_of(export) is None:
-            yield from _data_streams(path)
-            return
-    yield from chat_streams(path, form=form, choices=choices)
-
-
-def _data_streams(path: Path) -> Iterator[ChatStream]:
-    from ffr.data.catalog import load_dataset
-
-    seen: set[str] = set()
-    for example in load_dataset(path, require_images=False):
-        dialogue = example.dialogue
-        if dialogue.fingerprint in seen:
-            continue
-        seen.add(dialogue.fingerprint)
-        stream = ChatStream(_DATA, dialogue.id, id=dialogue.fingerprint)
-        # an export's pictures are looked for beside it, wherever one stands
-        locations = iter([Path(str(place)).absolute() for place in example.image_locations()])
-        messages = []
-        for number, line in enumerate(dialogue.utterances, 1):
-            places = [next(locations) for _ in line.images]
-            media = tuple(Media("picture", place.name, str(place)) for place in places)
-            messages.append(
-                Message(
-                    stream.person(line.speaker, line.speaker),
-                    line.text,
-                    kind="picture" if media else "text",
-                    media=media,
-                    id=str(number),
-                    line=number,
-                )
-            )
-        stream.messages = iter(messages)
-        yield stream
-
-
 def open_archive(
     store: Store,
     model: str,
     settings: AnswerConfig,
     *,
     chats: Sequence[int] = (),
+    encoder: str | None = None,
+    has_vectors: bool = False,
+    ways: Sequence[str] = WAYS,
     image_model: str | None = None,
     say: Say,
     bar: Bar,
@@ -257,39 +220,82 @@ def open_archive(
 
     Args:
         store: The store.
-        model: As `ffr eval --model` takes it.
+        model: As `ffr eval --model` takes it; `none` asks nobody.
         settings: How it is asked.
         chats: Those that are asked; none for all.
+        encoder: Whose vectors recall dialogues, as `ffr.encoders` takes it; None for the reader's.
+        has_vectors: Whether an encoder is refused of which the store has no vector yet.
+        ways: Those that are going to be asked for: without vectors none are made.
         image_model: As in `StoredTagger`.
         say: Gets a line where it takes long.
         bar: Shows how far it is.
 
     Raises:
-        UsageError: where there is no such model.
+        UsageError: where there is no such model or encoder, or it has no vectors here.
         ModelError: where it cannot be loaded.
     """
     finish_forgetting(store)
     wanted = list(chats) or store.numbers()
     tagger = StoredTagger(store, image_model)
-    kind = kind_of(model)
-    if kind == "baseline":
+    kind = NO_MODEL if model == NO_MODEL else kind_of(model)
+    is_words_alone = kind == NO_MODEL and set(ways) == {"words"}
+    if (kind == "baseline" or is_words_alone) and encoder is None:
         index_store(store, wanted, None, None, say=say, bar=bar)
-        return Archive(store, _other(model, settings, say, bar), None, None)
-    # dialogues are recalled by the reader's encoder, whatever answers inside them
+        seal_if_broken(store)
+        return Archive(
+            store, None if kind == NO_MODEL else _other(model, settings, say, bar), None, None
+        )
+    # dialogues are recalled by the reader's encoder if no other is named, whatever answers in them
     reader = Reader.load(resolve_model(model if kind == "reader" else DEFAULT_MODEL).location)
-    encoder = reader_encoder(store, settings, reader)
-    index_store(store, wanted, encoder, tagger, say=say, bar=bar)
-    asked: Retriever
+    own = reader_encoder(store, settings, reader)
+    is_own = encoder in (None, reader.settings.encoder_name)
+    recalling = own if is_own else named_encoder(store, settings, str(encoder))
+    if has_vectors and not recalling.has_vectors and is_any_kept(store):
+        raise UsageError(
+            f"{store.place} has no vectors of {recalling.name}; make them with "
+            f"`ffr index add --encoder {recalling.name}`, or leave --encoder out"
+        )
+    if is_own or kind == "reader":
+        index_store(store, wanted, own, tagger, say=say, bar=bar)
+    if not is_own:
+        index_store(store, wanted, recalling, tagger, say=say, bar=bar)
+    seal_if_broken(store)
+    asked: Retriever | None = None
     if kind == "reader":
-        asked = ReaderRetriever(reader, encoder, name=model, tagger=tagger)
-    else:
+        asked = ReaderRetriever(reader, own, name=model, tagger=tagger)
+    elif kind != NO_MODEL:
         asked = _other(model, settings, say, bar)
-    return Archive(
+
+    def query_vectors(queries: Sequence[str]) -> Tensor:
+        if is_own:
+            return reader.query_vectors(queries, own)
+        return recalling.embed_texts([plain_words(query) for query in queries])
+
+    return Archive(store, asked, recalling, query_vectors, tagger.digest)
+
+
+def named_encoder(store: Store, settings: AnswerConfig, name: str) -> StoredEncoder:
+    """An encoder of any name, whose vectors a store keeps; its lines stand there by themselves.
+
+    Args:
+        store: The store.
+        settings: Device of the encoder.
+        name: As `ffr.encoders.open_encoder` takes it.
+
+    Raises:
+        UsageError: where there is no such encoder.
+        ModelError: where it cannot be loaded.
+    """
+    from ffr.retrieval.opening import open_encoder_of
+
+    opened = open_encoder_of(name, settings)
+    return StoredEncoder(
         store,
-        asked,
-        encoder,
-        lambda queries: reader.query_vectors(queries, encoder),
-        tagger.digest,
+        lambda: opened,
+        name=name,
+        weights_digest=weights_of(opened),
+        line_prefix="",
+        takes_images=opened.takes_images,
     )
 
 

@@ -1,8 +1,4 @@
-"""Which dialogues of a store a query may mean: several ways of finding them, fused by their ranks.
-
-    words     BM25 of the query's words, over messages and the text in pictures
-    lines     the line whose vector lies closest to the query's
-    pictures  likewise, the words for what a picture shows
+"""Which dialogues of a store a query may mean: the ways of `ffr/corpus/ways.py`, fused by ranks.
 
 Shapes: n things of a way, R rows of the vectors' matrix, D width.
 """
@@ -19,21 +15,16 @@ from torch import Tensor
 
 from ffr.corpus.candidates import Candidates, Rows, Where, allowed
 from ffr.corpus.filters import Filters
+from ffr.corpus.nearest import Matrix
 from ffr.corpus.store import Store
 from ffr.corpus.terms import query_terms
 from ffr.corpus.vectors import StoredEncoder
-from ffr.errors import UsageError
+from ffr.corpus.ways import MOST_DIALOGUES, WAYS, check_ways
 from ffr.reader.query import plain_words
 from ffr.retrieval.fusion import reciprocal_ranks
 
-WAYS = ("words", "lines", "pictures")
-"""How dialogues are found."""
-
-MOST_DIALOGUES = 20
-"""Dialogues that recall hands on if nothing else is said."""
-
 _MAX_LINES = 400
-_BLOCK = 65_536
+_ROWS_A_DIALOGUE = 64
 _KEPT_LINES = 3
 
 # full text of messages, and of what stands in their pictures
@@ -114,27 +105,14 @@ def recall(
     exact: dict[Where, list[int]] = {}
     if "words" in ways:
         rankings["words"], exact = _by_words(store, query, filters, k)
-    compared = {"lines": found.lines, "pictures": found.pictures}
+    compared = {"lines": found.lines, "segments": found.segments, "pictures": found.pictures}
     if encoder is not None and query_vector is not None:
-        matrix = encoder.vectors.matrix()
+        matrix = encoder.vectors.compared()
         vector = query_vector.numpy()
         for way, rows in compared.items():
             if way in ways:
                 rankings[way] = _by_meaning(rows, matrix, vector, k)
     return _fused(rankings, exact)[:k]
-
-
-def check_ways(ways: Sequence[str], k: int) -> None:
-    """Refuses ways that are unknown, and numbers of dialogues that ask for nothing.
-
-    Raises:
-        UsageError: likewise.
-    """
-    unknown = [way for way in ways if way not in WAYS]
-    if unknown or isinstance(ways, str) or not ways:
-        raise UsageError(f"ways {ways!r}: name some of {', '.join(WAYS)}, as a list")
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise UsageError(f"k {k!r} asks for nothing; give a whole number from 1")
 
 
 def _fused(
@@ -179,54 +157,21 @@ def _traces(ranked: Iterable[tuple[Where, int, float]], k: int) -> dict[Where, T
 
 
 def _by_meaning(
-    rows: Rows, matrix: NDArray[np.float32], query: NDArray[np.float32], k: int
+    rows: Rows, matrix: Matrix, query: NDArray[np.float32], k: int
 ) -> dict[Where, Trace]:
     """The dialogues with the things closest to the query, known by the closest of each."""
-    held = np.flatnonzero(rows.places >= 0)
-    if not len(held):
-        return {}
-    places = rows.places[held]
-    scores = _cosines(matrix, places, query)
-    num_taken = 64 * k
+    num_taken = _ROWS_A_DIALOGUE * k
     while True:
-        best = _largest(scores, num_taken)
+        near, scores = matrix.closest(query, rows.distinct, num_taken)
         ranked = (
-            (
-                (int(rows.chats[number]), int(rows.dialogues[number])),
-                int(rows.messages[number]),
-                float(scores[place]),
-            )
-            for place in best
-            for number in (held[place],)
+            (rows.where(number), int(rows.messages[number]), float(score))
+            for row, score in zip(near, scores, strict=True)
+            for number in rows.of_row(row)
         )
         traces = _traces(ranked, k)
-        if len(traces) == k or len(best) == len(held):
+        if len(traces) == k or num_taken >= len(rows.distinct):
             return traces
         num_taken *= 4
-
-
-def _cosines(
-    matrix: NDArray[np.float32], places: NDArray[np.int64], query: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """(n,) of some rows, each row read once."""
-    rows, of_row = np.unique(places, return_inverse=True)
-    parts = []
-    for start in range(0, len(rows), _BLOCK):
-        part = rows[start : start + _BLOCK]
-        is_run = part[-1] - part[0] == len(part) - 1
-        block = matrix[part[0] : part[-1] + 1] if is_run else matrix[part]
-        parts.append(block @ query)
-    return np.concatenate(parts)[of_row]
-
-
-def _largest(scores: NDArray[np.float32], number: int) -> NDArray[np.int64]:
-    """Places of the largest scores, the largest first, equal ones in order."""
-    if number >= len(scores):
-        return np.argsort(-scores, kind="stable")
-    # those that are equal to the least of them too, so that order decides among equals
-    least = np.partition(scores, len(scores) - number)[len(scores) - number]
-    kept = np.flatnonzero(scores >= least)
-    return kept[np.argsort(-scores[kept], kind="stable")]
 
 
 def _by_words(

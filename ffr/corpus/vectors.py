@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ffr.corpus.adding import text_key
+from ffr.corpus.finite import check_finite
+from ffr.corpus.nearest import LISTS_FILES, Matrix, lacks_lists, make_lists
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
 from ffr.embedding.interface import Encoder
@@ -27,6 +29,7 @@ from ffr.embedding.question import QuestionEncoder, weights_state
 from ffr.errors import DataError, ModelError
 from ffr.files import make_private_file, open_from, remove, write_through
 from ffr.parts import FragmentParts, Pictures, Texts, as_texts
+from ffr.progress import Progress
 
 if TYPE_CHECKING:
     from ffr.corpus.postgres.vectors import ServerVectors
@@ -36,7 +39,8 @@ _FEW = 400
 _KEPT_QUERIES = 256
 # more than this at once is no question
 _FEW_QUESTIONS = 8
-_ON_DISK = np.dtype("<f4")
+ON_DISK = np.dtype("<f4")
+"""How a number of a vector lies in a file."""
 
 
 class StoredVectors:
@@ -66,15 +70,16 @@ class StoredVectors:
         (row,) = found
         self._path: Path = store.folder / row["file"]
         self.width: int = row["width"]
-        self._num_rows: int = row["num_rows"]
+        self.num_rows: int = row["num_rows"]
         self._mapped: NDArray[np.float32] | None = None
+        self._compared: Matrix | None = None
         if width is not None and width != self.width:
             raise ModelError(
                 f"makes vectors of {width} numbers, and the store has {self.width} of it; name "
                 "another folder with --index",
                 encoder,
             )
-        if self._num_rows and not _is_whole(self._path, self._num_rows * self._stride):
+        if self.num_rows and not _is_whole(self._path, self.num_rows * self._stride):
             raise DataError(
                 "is shorter than the store says; forget the store with `ffr index forget --all` "
                 "and ask again",
@@ -83,19 +88,34 @@ class StoredVectors:
 
     @property
     def _stride(self) -> int:
-        return self.width * _ON_DISK.itemsize
+        return self.width * ON_DISK.itemsize
 
     def matrix(self) -> NDArray[np.float32]:
         """(rows, D) all vectors, as the disk has them: nothing is read until it is used."""
-        if not self._num_rows:
+        if not self.num_rows:
             return np.zeros((0, self.width), np.float32)
         # once: whoever forgets a chat meanwhile puts another file in the place of this one
         if self._mapped is None:
-            shape = (self._num_rows, self.width)
+            shape = (self.num_rows, self.width)
             self._mapped = cast(
-                NDArray[np.float32], np.memmap(self._path, _ON_DISK, mode="r", shape=shape)
+                NDArray[np.float32], np.memmap(self._path, ON_DISK, mode="r", shape=shape)
             )
         return self._mapped
+
+    def compared(self) -> Matrix:
+        """All vectors, to be compared with queries."""
+        if self._compared is None:
+            self._compared = Matrix(self.matrix(), self._path)
+        return self._compared
+
+    def lacks_lists(self) -> bool:
+        """Whether it is so large that it wants an inverted file, and lacks one of its rows."""
+        return lacks_lists(self._path, self.num_rows)
+
+    def make_lists(self, progress: Progress) -> None:
+        """Makes the inverted file."""
+        make_lists(self._path, self.matrix(), progress)
+        self._compared = None
 
     def places(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """The rows of texts, by their digests; those that have none are left out."""
@@ -135,14 +155,13 @@ class StoredVectors:
         Raises:
             DataError: where one is no vector of finite numbers.
         """
-        if not bool(vectors.isfinite().all()):
-            raise DataError("the encoder gave numbers that are not finite for a line of the chat")
-        data = vectors.numpy().astype(_ON_DISK).tobytes()
+        check_finite(self._store, keys, vectors)
+        data = vectors.numpy().astype(ON_DISK).tobytes()
         make_private_file(self._path)
-        with open_from(self._path, self._num_rows * self._stride) as file:
+        with open_from(self._path, self.num_rows * self._stride) as file:
             file.write(data)
             write_through(file)
-        first = self._num_rows
+        first = self.num_rows
         with whole(self._store.database):
             self._store.database.executemany(
                 "INSERT INTO vectors VALUES (?, ?, ?)",
@@ -153,8 +172,8 @@ class StoredVectors:
                 "file = excluded.file, num_rows = excluded.num_rows",
                 [self._encoder, self._path.name, self.width, first + len(keys)],
             )
-        self._num_rows = first + len(keys)
-        self._mapped = None
+        self.num_rows = first + len(keys)
+        self._mapped = self._compared = None
 
 
 class StoredEncoder:
@@ -168,9 +187,8 @@ class StoredEncoder:
         name: What the user called the encoder.
         weights_digest: Names its weights.
         line_prefix: Stands before every line, as the reader was trained.
+        takes_images: Whether it embeds pictures too, whose vectors are kept then.
     """
-
-    takes_images = False
 
     def __init__(
         self,
@@ -180,7 +198,9 @@ class StoredEncoder:
         name: str,
         weights_digest: str,
         line_prefix: str,
+        takes_images: bool = False,
     ) -> None:
+        self.takes_images = takes_images
         self._store = store
         self._load = load
         self._loaded: Encoder | None = None
@@ -214,8 +234,7 @@ class StoredEncoder:
         """The encoder itself, loaded the first time."""
         if self._loaded is None:
             loaded = self._load()
-            found = getattr(loaded, "weights_digest", None)
-            if found != self._digest:
+            if weights_of(loaded) != self._digest:
                 raise ModelError(
                     "has other weights than those that the reader was trained with; install the "
                     "version that it names",
@@ -266,6 +285,11 @@ class StoredEncoder:
                 self._vectors = StoredVectors(self._store, self.key, width)
         return self._vectors
 
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the store has any of it."""
+        return bool(self._store.rows("SELECT 1 FROM matrices WHERE encoder = ?", [self.key]))
+
     def forget_questions(self) -> None:
         """Lets go of the vectors of texts that are not kept on the disk."""
         self._kept.clear()
@@ -273,15 +297,6 @@ class StoredEncoder:
     def refresh(self) -> None:
         """Looks anew at what the disk has."""
         self._vectors = None
-
-    def lacks_index(self) -> bool:
-        """Whether the vectors on a server are so many that they want an index, and have none."""
-        return not isinstance(self.vectors, StoredVectors) and self.vectors.needs_index()
-
-    def make_index(self) -> None:
-        """Makes the index of vectors on a server."""
-        if not isinstance(self.vectors, StoredVectors):
-            self.vectors.make_index()
 
     def hold(self) -> None:
         """Opens the rows as they are now, so that they stay when another process packs them anew.
@@ -352,6 +367,17 @@ class StoredEncoder:
         self.vectors.add(list(lines), made.float().cpu())
 
 
+def weights_of(encoder: Encoder) -> str:
+    """Names an encoder's weights: by their digest, else by all that decides its vectors."""
+    digest = getattr(encoder, "weights_digest", None)
+    return digest if isinstance(digest, str) else encoder.fingerprint
+
+
+def is_any_kept(store: Store) -> bool:
+    """Whether a store has vectors of any encoder."""
+    return bool(store.rows("SELECT 1 FROM matrices LIMIT 1"))
+
+
 def _is_whole(path: Path, size: int) -> bool:
     """Whether a file is there and has so many bytes at least."""
     try:
@@ -375,12 +401,12 @@ def compact(store: Store) -> None:
         kept = store.rows(
             "SELECT key, place FROM vectors WHERE encoder = ? AND (key IN "
             "(SELECT text_key FROM messages) OR key IN (SELECT words_key FROM shown) OR key IN "
-            "(SELECT key FROM segments)) "
+            "(SELECT key FROM segments) OR key IN (SELECT digest FROM files)) "
             "ORDER BY place",
             [row["encoder"]],
         )
         old = store.folder / row["file"]
-        if not _is_whole(old, row["num_rows"] * row["width"] * _ON_DISK.itemsize):
+        if not _is_whole(old, row["num_rows"] * row["width"] * ON_DISK.itemsize):
             kept = []
         elif len(kept) == row["num_rows"]:
             continue
@@ -389,7 +415,7 @@ def compact(store: Store) -> None:
         shape = (row["num_rows"], row["width"])
         make_private_file(new)
         with open_from(new, 0) as file:
-            matrix = np.memmap(old, _ON_DISK, mode="r", shape=shape) if kept else None
+            matrix = np.memmap(old, ON_DISK, mode="r", shape=shape) if kept else None
             for start in range(0, len(kept), 4096):
                 assert matrix is not None
                 places = [item["place"] for item in kept[start : start + 4096]]
@@ -408,4 +434,7 @@ def compact(store: Store) -> None:
     known = {row["file"] for row in store.rows("SELECT file FROM matrices")}
     for path in sorted(store.folder.glob(VECTOR_FILES)):
         if path.name not in known:
+            remove(path)
+    for path in sorted(store.folder.glob(LISTS_FILES)):
+        if path.with_suffix(Path(VECTOR_FILES).suffix).name not in known:
             remove(path)

@@ -131,6 +131,8 @@ class ShownHit:
         pictures: The pictures of these that are meant.
         score: How sure the model is, from 0 to 1; None where that is not known.
         found_by: `meaning`, `words` or both.
+        ways: The ways by which it was recalled, with its rank in each.
+        words: The words of the query that stand in it.
     """
 
     chat: int
@@ -140,6 +142,8 @@ class ShownHit:
     pictures: tuple[ShownPicture, ...]
     score: float | None
     found_by: tuple[str, ...]
+    ways: dict[str, int]
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +322,8 @@ def shown_hit(store: Store, hit: Hit) -> ShownHit:
         pictures=tuple(ShownPicture(*picture) for picture in sorted(hit.pictures)),
         score=hit.score,
         found_by=hit.found_by,
+        ways=dict(hit.ways),
+        words=tuple(one_line(word, _MAX_NAME) for word in hit.words),
     )
 
 

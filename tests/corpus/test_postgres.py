@@ -275,10 +275,10 @@ def test_the_index_finds_what_comparing_all_finds(
     even = kept.closest(query, half, 20)[0]
     assert even.tolist() == half[np.argsort(-expected[half], kind="stable")[:20]].tolist()
     monkeypatch.setattr(server_vectors, "EXACT_ROWS", 500)
-    assert kept.needs_index()
-    kept.make_index()
+    assert kept.lacks_lists()
+    kept.make_lists(lambda done, total: None)
     assert kept.is_indexed
-    assert not kept.needs_index()
+    assert not kept.lacks_lists()
     by_index, its = kept.closest(query, rows, 20)
     assert len(set(by_index) & set(places)) >= 19
     assert its == pytest.approx(expected[by_index], abs=1e-6)

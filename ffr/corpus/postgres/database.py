@@ -6,7 +6,8 @@ One process writes at a time, known by an advisory lock that ends with its conne
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -48,6 +49,27 @@ class ServerDatabase(Session):
             [bits >> 32, bits & 0xFFFFFFFF],
         )
         return one_line(found[0][0], 80) if found and found[0][0] else "another process"
+
+    def held(self) -> AbstractContextManager[None]:
+        return self.writing()
+
+    def settled_files(self) -> list[Path]:
+        return []
+
+    def faults(self) -> list[str]:
+        found = self.tuples(
+            "SELECT name FROM texts WHERE (num_rows, num_terms) != (SELECT count(*), "
+            "coalesce(sum(words.num_terms), 0) FROM (SELECT 'words' AS name, num_terms FROM words "
+            "UNION ALL SELECT 'shown_words', num_terms FROM shown_words) AS words "
+            "WHERE words.name = texts.name)"
+        )
+        faults = [f"the counts of {table} are not those of its rows" for (table,) in found]
+        found = self.tuples(
+            "SELECT encoder FROM matrices WHERE (num_rows, num_rows, TRUE) != (SELECT count(*), "
+            "coalesce(max(place) + 1, 0), coalesce(bool_and(vector_norm(vector) < 1.001), TRUE) "
+            "FROM vectors WHERE vectors.encoder = matrices.encoder)"
+        )
+        return faults + [f"vectors of {encoder} are not as they were made" for (encoder,) in found]
 
     def among(self, column: str, values: Sequence[object]) -> Condition:
         return f"{column} = ANY(?)", [list(values)]

@@ -17,10 +17,12 @@ from pgvector import Vector
 from torch import Tensor
 
 from ffr.corpus.database import Condition, Database
+from ffr.corpus.finite import check_finite
 from ffr.corpus.postgres.database import ServerDatabase
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
 from ffr.errors import DataError, ModelError
+from ffr.progress import Progress
 
 EXACT_ROWS = 50_000
 """So many vectors are compared one by one; more by HNSW."""
@@ -58,6 +60,7 @@ class ServerVectors:
     def __init__(self, store: Store, encoder: str, width: int | None = None) -> None:
         if not _HEX.fullmatch(encoder):
             raise ValueError(f"{encoder!r} is no key of an encoder")
+        self._store = store
         self._server = server_of(store)
         self._encoder = encoder
         found = self._server.tuples(
@@ -65,7 +68,7 @@ class ServerVectors:
         )
         if not found and width is None:
             raise DataError("has no vectors of this encoder", where=store.place)
-        self.width, self._num_rows = found[0] if found else (width or 0, 0)
+        self.width, self.num_rows = found[0] if found else (width or 0, 0)
         self._fetched: NDArray[np.float32] | None = None
         if width is not None and width != self.width:
             raise ModelError(
@@ -83,7 +86,7 @@ class ServerVectors:
             rows = self._server.tuples(
                 "SELECT place, vector FROM vectors WHERE encoder = ?", [self._encoder]
             )
-            self._fetched = np.zeros((self._num_rows, self.width), np.float32)
+            self._fetched = np.zeros((self.num_rows, self.width), np.float32)
             for place, vector in rows:
                 self._fetched[place] = vector.to_numpy()
         return self._fetched
@@ -116,9 +119,8 @@ class ServerVectors:
         Raises:
             DataError: where one is no vector of finite numbers.
         """
-        if not bool(vectors.isfinite().all()):
-            raise DataError("the encoder gave numbers that are not finite for a line of the chat")
-        first = self._num_rows
+        check_finite(self._store, keys, vectors)
+        first = self.num_rows
         rows = (
             (self._encoder, key, first + number, Vector(vector))
             for number, (key, vector) in enumerate(zip(keys, vectors.numpy(), strict=True))
@@ -130,13 +132,13 @@ class ServerVectors:
                 "num_rows = excluded.num_rows",
                 [self._encoder, self.width, first + len(keys)],
             )
-        self._num_rows = first + len(keys)
+        self.num_rows = first + len(keys)
         self._fetched = None
 
     @property
     def is_indexed(self) -> bool:
         """Whether there are so many that the server's index is asked."""
-        return self._num_rows > EXACT_ROWS and bool(
+        return self.num_rows > EXACT_ROWS and bool(
             self._server.tuples("SELECT 1 WHERE to_regclass(?) IS NOT NULL", [self._index])
         )
 
@@ -144,22 +146,26 @@ class ServerVectors:
     def _index(self) -> str:
         return f"nearest_{self._encoder[:32]}"
 
-    def needs_index(self) -> bool:
+    def lacks_lists(self) -> bool:
         """Whether there are more than are compared one by one, and no index yet."""
         return (
-            self._num_rows > EXACT_ROWS and self.width <= _MAX_INDEXED_WIDTH and not self.is_indexed
+            self.num_rows > EXACT_ROWS and self.width <= _MAX_INDEXED_WIDTH and not self.is_indexed
         )
 
-    def make_index(self) -> None:
-        """Makes the HNSW index over vectors of half precision; what is added later goes into it."""
+    def make_lists(self, progress: Progress) -> None:
+        """Makes the HNSW index over vectors of half precision; what is added later goes into it.
+
+        Args:
+            progress: Is told at the end how many rows are in.
+        """
         with whole(self._server):
             self._server.execute(
                 f"CREATE INDEX {self._index} ON vectors USING hnsw "
                 f"((vector::halfvec({self.width})) halfvec_cosine_ops) "
                 f"WHERE encoder = '{self._encoder}'"
             )
+        progress(self.num_rows, self.num_rows)
 
-    @property
     def compared(self) -> ServerVectors:
         """What compares queries with rows: itself."""
         return self
@@ -185,7 +191,7 @@ class ServerVectors:
         )
 
     def _allowed(self, rows: NDArray[np.int64]) -> Condition:
-        if len(rows) == self._num_rows:
+        if len(rows) == self.num_rows:
             return "TRUE", []
         return "place = ANY(?)", [rows.tolist()]
 
@@ -222,7 +228,8 @@ def compact(database: Database) -> None:
         database.execute(
             "DELETE FROM vectors WHERE NOT EXISTS (SELECT 1 FROM messages WHERE text_key = "
             "vectors.key) AND NOT EXISTS (SELECT 1 FROM shown WHERE words_key = vectors.key) "
-            "AND NOT EXISTS (SELECT 1 FROM segments WHERE segments.key = vectors.key)"
+            "AND NOT EXISTS (SELECT 1 FROM segments WHERE segments.key = vectors.key) "
+            "AND NOT EXISTS (SELECT 1 FROM files WHERE digest = vectors.key)"
         )
         database.execute(
             "UPDATE vectors SET place = ranked.place FROM (SELECT encoder, key, row_number() OVER "
