@@ -13,7 +13,7 @@ from ffr.cli.output import print_json, say
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
-    from ffr.corpus.store import StoredChat
+    from ffr.corpus.store import Store, StoredChat
 
 MOST_FAULTS = 20
 """Faults that are printed; the rest is counted."""
@@ -21,7 +21,7 @@ MOST_FAULTS = 20
 
 @click.group()
 def index() -> None:
-    """Read chats beforehand, list and check what was read, or forget it."""
+    """Read chats beforehand, list who speaks, list and check what was read, or forget it."""
 
 
 @index.command()
@@ -78,6 +78,63 @@ def list_command(index_folder: str | Path | None, is_json: bool) -> None:
                 say(f"   {source}")
         size = size_of(store)
         say(f"{counted(len(chats), 'chat')}, {size / 1e6:,.1f} MB in {folder}")
+
+
+@index.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--same", "is_same", is_flag=True, help="These names are one person's, the first's.")
+@click.option("--apart", "is_apart", is_flag=True, help="These are people of their own again.")
+@index_option
+def people(
+    names: tuple[str, ...], is_same: bool, is_apart: bool, index_folder: Path | None
+) -> None:
+    """List who speaks in the chats, or say who is one person under several names.
+
+    `ffr index people --same "Ann" "Ann Lee" "+351 912 345 678"` has them be Ann wherever people are
+    asked for or shown. A name counts in all chats; 2/Ann is the Ann of chat 2.
+    """
+    from ffr.corpus.people import join_people, part_people
+    from ffr.corpus.store import Store
+    from ffr.text import counted, one_line
+
+    if (is_same and is_apart) or bool(names) != (is_same or is_apart):
+        raise UsageError("names go with --same or with --apart; without names, everyone is listed")
+    with Store(index_folder) as store:
+        if is_same:
+            person = join_people(store, names)
+            also = ", ".join(one_line(name, 40) for name in person.names[1:])
+            chats = counted(len(person.chats), "chat")
+            say(f"{one_line(person.name, 40)}{' is also ' if also else ''}{also}, in {chats}")
+        elif is_apart:
+            number = part_people(store, names)
+            said = (
+                "1 is a person of its own" if number == 1 else f"{number} are people of their own"
+            )
+            say(f"{said} again")
+        else:
+            _list_people(store)
+
+
+def _list_people(store: Store) -> None:
+    from ffr.corpus.people import everyone, perhaps_same
+    from ffr.text import counted, one_line
+
+    titles = {chat.id: one_line(chat.title, 40) or "(no title)" for chat in store.chats()}
+    found = everyone(store)
+    for person in found:
+        chats = [f"{number} {titles[number]}" for number in person.chats]
+        more = f", and {len(chats) - 5} more" if len(chats) > 5 else ""
+        me = " (me)" if person.is_me else ""
+        say(
+            f"{one_line(person.name, 40)}{me}: {counted(person.num_messages, 'message')} in "
+            f"{', '.join(chats[:5])}{more}"
+        )
+        if len(person.names) > 1:
+            say(f"   also {', '.join(one_line(name, 40) for name in person.names[1:])}")
+    say(counted(len(found), "person", "people"))
+    for people_ in perhaps_same(store):
+        names = " ".join(f'"{one_line(person.name, 40)}"' for person in people_)
+        say(f"perhaps one person, by a number: ffr index people --same {names}")
 
 
 @index.command()

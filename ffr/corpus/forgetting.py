@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ffr.corpus.adding import drop_messages
 from ffr.corpus.nearest import LISTS_FILES
+from ffr.corpus.people import drop_alone
 from ffr.corpus.pictures import MEDIA_FOLDER, forget_unseen
 from ffr.corpus.postgres.address import is_server
 from ffr.corpus.schema import DATABASE, whole
@@ -67,9 +68,10 @@ def _forget(store: Store, chat: int) -> None:
     store.database.execute(
         "DELETE FROM files WHERE source IN (SELECT id FROM sources WHERE chat = ?)", [chat]
     )
-    for table in ("segments", "sources", "people"):
+    for table in ("segments", "sources", "people", "same"):
         store.database.execute(f"DELETE FROM {table} WHERE chat = ?", [chat])
     store.database.execute("DELETE FROM chats WHERE id = ?", [chat])
+    drop_alone(store)
 
 
 def _forget_pictures(store: Store) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ffr.chats.cutting import DEFAULT_MAX_MESSAGES, DEFAULT_PAUSE_HOURS, Cutting
 from ffr.corpus.filters import Filters
 from ffr.corpus.forgetting import forget_chats
+from ffr.corpus.people import KnownPerson, everyone, join_people, part_people
 from ffr.corpus.store import Store, StoredChat
 from ffr.corpus.ways import WAYS
 from ffr.errors import UsageError
@@ -27,7 +28,73 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Index:
+class KeptChats:
+    """What a folder keeps: chats, and who speaks in them.
+
+    Args:
+        folder: As in `Index`.
+    """
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self.store = Store(folder, is_new_allowed=True)
+        self._archives: dict[tuple[str, str], Archive] = {}
+        # one connection cannot be in two questions at once
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        self.store.close()
+
+    @property
+    def chats(self) -> list[StoredChat]:
+        """What it holds."""
+        return self.store.chats()
+
+    @property
+    def people(self) -> list[KnownPerson]:
+        """Who speaks in its chats, those who wrote most first."""
+        with self._lock:
+            return everyone(self.store)
+
+    def same(self, *names: str) -> KnownPerson:
+        """Has those who go by these names be one person, called by the first.
+
+        Args:
+            names: Whole names; `2/Ann` is the Ann of chat 2.
+
+        Raises:
+            UsageError: where nobody, or two people of one chat, go by one of them, or another process
+                writes.
+        """
+        _check_names(names)
+        with self._lock:
+            self._archives.clear()
+            return join_people(self.store, names)
+
+    def apart(self, *names: str) -> None:
+        """Has those who go by these names be people of their own again.
+
+        Raises:
+            UsageError: where nobody goes by one of them, or nobody of them was joined, or another
+                process writes.
+        """
+        _check_names(names)
+        with self._lock:
+            self._archives.clear()
+            part_people(self.store, names)
+
+    def forget(self, *chats: str | int) -> None:
+        """Takes chats off the disk, by their titles or numbers.
+
+        Raises:
+            UsageError: where there is no such chat, or another process writes.
+        """
+        with self._lock:
+            self._archives.clear()
+            forget_chats(self.store, [self.store.named(str(name)).id for name in chats])
+
+
+class Index(KeptChats):
     """Chats in a folder, to be asked.
 
     Args:
@@ -58,12 +125,9 @@ class Index:
         model: str = "reader",
         encoder: str | None = None,
     ) -> None:
-        self.store = Store(folder, is_new_allowed=True)
+        super().__init__(folder)
         self._model = model
         self._encoder = encoder
-        self._archives: dict[tuple[str, str], Archive] = {}
-        # one connection cannot be in two questions at once
-        self._lock = threading.RLock()
 
     def __enter__(self) -> Index:
         return self
@@ -71,17 +135,8 @@ class Index:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Lets go of the folder."""
-        self.store.close()
-
     def __repr__(self) -> str:
         return f"<ffr index of {len(self.chats)} chats in {self.store.place}>"
-
-    @property
-    def chats(self) -> list[StoredChat]:
-        """What it holds."""
-        return self.store.chats()
 
     def add(
         self,
@@ -212,15 +267,10 @@ class Index:
             )
         return self._archives[needed]
 
-    def forget(self, *chats: str | int) -> None:
-        """Takes chats off the disk, by their titles or numbers.
 
-        Raises:
-            UsageError: where there is no such chat, or another process writes.
-        """
-        with self._lock:
-            self._archives.clear()
-            forget_chats(self.store, [self.store.named(str(name)).id for name in chats])
+def _check_names(names: Sequence[str]) -> None:
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"the names are {described(list(names))}; give texts, one at least")
 
 
 def _filters(

@@ -6,8 +6,11 @@ Exports are read where they changed, what is missing is made, and the model is o
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +18,13 @@ from torch import Tensor
 
 from ffr.chats.cutting import Cutting
 from ffr.chats.stream import ChatStream, ReadChoices
-from ffr.corpus.adding import Added, add_chat, path_text, recut, state_of
+from ffr.corpus.adding import Added, add_chat, path_text, recut
 from ffr.corpus.archive import Archive
 from ffr.corpus.forgetting import finish_forgetting
 from ffr.corpus.indexing import Bar, index_store
 from ffr.corpus.pictures import StoredTagger
 from ffr.corpus.schema import whole
 from ffr.corpus.sealing import seal_if_broken
-from ffr.corpus.sources import DATA, streams_of
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder, is_any_kept, weights_of
 from ffr.corpus.ways import WAYS
@@ -83,6 +85,9 @@ def read_export(
         DataError: where there is no chat in it.
         UsageError: where it must be read and another process writes.
     """
+    # what reads every app is not needed for a question
+    from ffr.corpus.sources import DATA, streams_of
+
     source = Path(path)
     if not _is_there(source):
         raise DataError(
@@ -94,7 +99,7 @@ def read_export(
     last = min(before.values(), key=lambda read: bool(read.files), default=_Read(""))
     asked = choices or ReadChoices()
     now = _Read(
-        state_of(source),
+        _state_of(source),
         form or last.form,
         asked.date_order or last.date_order,
         asked.me or last.me,
@@ -133,6 +138,34 @@ def read_export(
             raise DataError("holds no chat that can be asked", where=one_line(source))
         _remember(store, source, now, [item.chat for item in added])
     return ReadExport(source, tuple(added), tuple(item.chat for item in added))
+
+
+def _state_of(path: Path) -> str:
+    """What tells that an export has not changed: sizes and times of its files.
+
+    Raises:
+        DataError: where it cannot be looked at, or is neither a file nor a folder.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            return f"{status.st_size} {status.st_mtime_ns}"
+        if not stat.S_ISDIR(status.st_mode):
+            raise DataError(
+                "is neither a file nor a folder; save it as a file first", where=one_line(path)
+            )
+        seen = hashlib.sha256()
+        for found in sorted(path.rglob("*")):
+            # what goes away meanwhile is not there
+            with suppress(FileNotFoundError):
+                if found.is_file():
+                    status = found.stat()
+                    line = f"{found} {status.st_size} {status.st_mtime_ns}\n"
+                    seen.update(line.encode(errors="replace"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise DataError(f"cannot be looked at ({reason})", where=one_line(path)) from error
+    return seen.hexdigest()
 
 
 _LEFT = "left"

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from ffr.chats.chat import Message, Person, day_words
 from ffr.corpus.found import Found, Hit
+from ffr.corpus.people import people_of
 from ffr.corpus.store import Line, Store, StoredChat
 from ffr.text import cut, one_line, visible
 
@@ -360,6 +361,6 @@ def shown_chat(store: Store, chat: StoredChat) -> ShownChat:
         has_times=chat.first is not None,
         people=tuple(
             ShownPerson(person.key, shown_name(person.name), person.is_me)
-            for person in store.people(chat.id).values()
+            for person in people_of(store, chat.id)
         ),
     )
