@@ -156,6 +156,37 @@ def test_it_is_found_by_meaning_by_words_and_in_any_script(store: Store) -> None
     archive.ask(" ".join(f"word{number}" for number in range(3000)))
 
 
+def test_both_engines_have_the_same_tables(tmp_path: Path, remote: str) -> None:
+    with (
+        Store(tmp_path / "s", is_new_allowed=True) as own,
+        Store(remote, is_new_allowed=True) as other,
+    ):
+        names = [
+            row["name"]
+            for row in own.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+            if not row["name"].startswith(("words", "shown_words", "sqlite_"))
+        ]
+        expected = {
+            name: [row["name"] for row in own.rows(f"PRAGMA table_info({name})")] for name in names
+        }
+        found = {
+            name: [
+                row["column_name"]
+                for row in other.rows(
+                    "SELECT column_name FROM information_schema.columns WHERE table_schema = "
+                    "current_schema() AND table_name = ? ORDER BY ordinal_position",
+                    [name],
+                )
+            ]
+            for name in names
+        }
+    # where vectors lie is each engine's own
+    expected["matrices"].remove("file")
+    expected["vectors"].append("vector")
+    assert found == expected
+    assert {"chats", "messages", "segments", "people"} < found.keys()
+
+
 def test_the_score_is_that_of_sqlite(tmp_path: Path, remote: str) -> None:
     random = np.random.default_rng(0)
     words = ["café", "naïve", "x" * 3000, "公交车", "🎉", *(f"w{number}" for number in range(40))]

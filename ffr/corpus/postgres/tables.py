@@ -48,6 +48,13 @@ CREATE TABLE people(
     is_me BOOLEAN NOT NULL,
     PRIMARY KEY(chat, key)
 );
+CREATE TABLE same(
+    chat BIGINT NOT NULL REFERENCES chats(id),
+    key TEXT NOT NULL,
+    person BIGINT NOT NULL,
+    called TEXT NOT NULL,
+    PRIMARY KEY(chat, key)
+);
 CREATE TABLE messages(
     id BIGINT NOT NULL,
     chat BIGINT NOT NULL,
