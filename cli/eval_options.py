@@ -100,7 +100,7 @@ class EvalCall(AnswerConfig):
     )
     ways: str | None = setting(
         None,
-        "how dialogues of --corpus are found, some of words, lines, pictures: words,lines",
+        "how dialogues of --corpus are found, some of words, lines, segments, pictures",
         unit="WAYS",
         unset="all of them",
         needs="corpus",

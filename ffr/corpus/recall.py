@@ -27,6 +27,9 @@ _MAX_LINES = 400
 _ROWS_A_DIALOGUE = 64
 _KEPT_LINES = 3
 
+# what a query means is seldom one line: a dialogue with three close ones goes before one with one
+_LINES_COMPARED = 3
+
 # full text of messages, and of what stands in their pictures
 _FULL_TEXT = {
     "words": "JOIN messages ON messages.id = matched.id",
@@ -42,7 +45,7 @@ class Trace:
 
     Args:
         rank: The dialogue's place among those that this way found, from 1.
-        score: BM25 or cosine of its best line.
+        score: BM25 or cosine of its best line; of lines the mean cosine of its best three.
         messages: Its best lines, numbers of messages, the best first; three at most.
     """
 
@@ -111,7 +114,8 @@ def recall(
         vector = query_vector.numpy()
         for way, rows in compared.items():
             if way in ways:
-                rankings[way] = _by_meaning(rows, matrix, vector, k)
+                num_compared = _LINES_COMPARED if way == "lines" else 1
+                rankings[way] = _by_meaning(rows, matrix, vector, k, num_compared)
     return _fused(rankings, exact)[:k]
 
 
@@ -138,28 +142,40 @@ def _fused(
     ]
 
 
-def _traces(ranked: Iterable[tuple[Where, int, float]], k: int) -> dict[Where, Trace]:
-    """The first k dialogues of things that are ranked, the best first."""
-    scores: dict[Where, float] = {}
+def _traces(
+    ranked: Iterable[tuple[Where, int, float]], k: int, num_compared: int = 1
+) -> dict[Where, Trace]:
+    """The best k dialogues of things that are ranked, the best first.
+
+    A dialogue's score is the mean of its best so many; what it lacks of them counts as the last thing
+    of the ranking.
+    """
+    scores: dict[Where, list[float]] = {}
     messages: dict[Where, list[int]] = {}
-    for where, message, score in ranked:
-        if where not in scores:
-            if len(scores) == k:
-                break
-            scores[where] = score
+    last = 0.0
+    for where, message, last in ranked:
         of_it = messages.setdefault(where, [])
-        if message not in of_it and len(of_it) < _KEPT_LINES:
-            of_it.append(message)
+        best = scores.setdefault(where, [])
+        if message not in of_it:
+            if len(best) < num_compared:
+                best.append(last)
+            if len(of_it) < _KEPT_LINES:
+                of_it.append(message)
+    means = {
+        where: (sum(best) + last * (num_compared - len(best))) / num_compared
+        for where, best in scores.items()
+    }
+    order = sorted(means, key=lambda where: -means[where])[:k]
     return {
-        where: Trace(rank, scores[where], tuple(messages[where]))
-        for rank, where in enumerate(scores, 1)
+        where: Trace(rank, means[where], tuple(messages[where]))
+        for rank, where in enumerate(order, 1)
     }
 
 
 def _by_meaning(
-    rows: Rows, matrix: Matrix, query: NDArray[np.float32], k: int
+    rows: Rows, matrix: Matrix, query: NDArray[np.float32], k: int, num_compared: int
 ) -> dict[Where, Trace]:
-    """The dialogues with the things closest to the query, known by the closest of each."""
+    """The dialogues with the things closest to the query, known by the closest few of each."""
     num_taken = _ROWS_A_DIALOGUE * k
     while True:
         near, scores = matrix.closest(query, rows.distinct, num_taken)
@@ -168,7 +184,7 @@ def _by_meaning(
             for row, score in zip(near, scores, strict=True)
             for number in rows.of_row(row)
         )
-        traces = _traces(ranked, k)
+        traces = _traces(ranked, k, num_compared)
         if len(traces) == k or num_taken >= len(rows.distinct):
             return traces
         num_taken *= 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from chat_builds import Letters, add, no_bar, said, stored_encoder
 
@@ -92,3 +93,24 @@ def test_a_dialogue_is_known_by_its_best_lines(tmp_path: Path) -> None:
         store.database.execute("UPDATE messages SET segment = NULL")
         (hit,) = archive.search("qqqqqqqqqqqqq", ways=["lines"]).hits
         assert [line.id for line in hit.lines] == [4, 5, 6]
+
+
+def test_three_close_lines_go_before_one_that_is_closer(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        for title, lines in {
+            "one": ("qqqqqqqqqq", "zzzzzzzzzz", "zzzzzzzzzy"),
+            "three": ("qqqqqqqqqx", "qqqqqqqqxx", "qqqqqqqqxy"),
+        }.items():
+            add(store, [said("Zoe", line, number) for number, line in enumerate(lines)], title)
+        encoder = stored_encoder(store, Letters())
+        index_store(store, [1, 2], encoder, None, say=print, bar=no_bar)
+        archive = Archive(store, None, encoder, lambda given: Letters().embed_texts(given))
+        vector = Letters().embed_texts(["q" * 10])[0].numpy()
+        first, second = archive.recall("q" * 10, ways=["lines"])
+        assert [first.where[0], second.where[0]] == [2, 1]
+        cosines = [
+            float(Letters().embed_texts([f"p: {text}"])[0].numpy() @ vector)
+            for text in ("qqqqqqqqqx", "qqqqqqqqxx", "qqqqqqqqxy")
+        ]
+        assert first.traces["lines"].score == pytest.approx(np.mean(cosines), abs=1e-6)
+        assert first.traces["lines"].messages == (4, 6, 5)
