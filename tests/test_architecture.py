@@ -116,6 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.reader",
         "ffr.runs",
         "ffr.settings",
+        "ffr.written_ids",
     },
     "ffr.corpus": _DOORS
     | {
