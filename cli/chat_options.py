@@ -83,7 +83,7 @@ reading_options: tuple[Option, ...] = (
     ),
 )
 
-answering_options: tuple[Option, ...] = (
+model_options: tuple[Option, ...] = (
     index_option,
     click.option(
         "--model",
@@ -94,9 +94,9 @@ answering_options: tuple[Option, ...] = (
     ),
     encoder_option,
     image_model_option,
-    form_option,
-    *reading_options,
 )
+
+answering_options: tuple[Option, ...] = (*model_options, form_option, *reading_options)
 
 
 @dataclass(frozen=True, kw_only=True)

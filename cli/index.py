@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffr.cli.chat_options import ChatCall, answering_options, index_option
+from ffr.cli.chat_options import ChatCall, answering_options, index_option, model_options
 from ffr.cli.model_options import with_options
-from ffr.cli.output import print_json, say
+from ffr.cli.output import print_json, progress_bar, say, say_aside
 from ffr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,21 +28,119 @@ def index() -> None:
 @index.command()
 @click.argument("chats", nargs=-1, metavar="[CHAT]...", type=click.Path(path_type=Path))
 @with_options(*answering_options)
-def add(chats: tuple[Path, ...], **call: Any) -> None:
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Make the vectors of part I of N alone, for `ffr index merge`; auto: what torchrun gives.",
+)
+@click.option(
+    "--ray",
+    "ray_address",
+    metavar="ADDRESS",
+    help="Have a Ray cluster make them; local: the cores of this machine.  (extra `ray`)",
+)
+@click.option(
+    "--shards",
+    "shard_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where --shard and --ray write vectors.",
+)
+def add(
+    chats: tuple[Path, ...],
+    shard: str | None,
+    ray_address: str | None,
+    shard_folder: Path | None,
+    **call: Any,
+) -> None:
     """Read chats and make all that a question needs, without asking one.
 
     CHAT is what `ffr retrieve` takes, a folder of such, or a data set by its name. What is there
     already as it is, is not read again. Without CHAT what is missing is made, as the vectors of
-    another --encoder.
+    another --encoder. With --shard or --ray the vectors are made as files, on any number of
+    machines.
     """
     from ffr.corpus.store import Store
     from ffr.text import counted
 
     named = ChatCall(chats=chats, **call)
+    is_apart = shard is not None or ray_address is not None
+    if shard is not None and ray_address is not None:
+        raise UsageError("--shard and --ray are two ways of one thing; give one")
+    if is_apart != (shard_folder is not None):
+        raise UsageError("--shards is the folder of --shard or --ray; give both")
     with Store(named.index_folder, is_new_allowed=True) as store:
+        if shard_folder is not None:
+            _add_apart(store, named, shard, ray_address, shard_folder)
+            return
         read = named.read(store)
         named.open(store, read)
         say(f'{counted(len(read), "chat")} in {store.place}; next: ffr retrieve "…"')
+
+
+def _add_apart(
+    store: Store, named: ChatCall, words: str | None, ray_address: str | None, folder: Path
+) -> None:
+    """Reads the chats, and has the vectors of their lines written as files."""
+    from ffr.corpus.opening import indexing_parts
+    from ffr.corpus.shard_files import Shard
+    from ffr.corpus.sharding import embed_shard, patiently
+    from ffr.settings import AnswerConfig
+    from ffr.text import counted
+
+    shard = Shard(1, 1) if words is None else Shard.of_words(words, os.environ)
+    chats = patiently(lambda: named.read(store), say_aside) or store.numbers()
+    encoder, tagger = indexing_parts(
+        store,
+        named.model,
+        AnswerConfig(),
+        encoder=named.encoder,
+        image_model=named.image_model,
+    )
+    job: dict[str, Any] = {"say": say_aside, "bar": named.progress}
+    if ray_address is None:
+        num_made = embed_shard(store, chats, encoder, tagger, shard, folder, **job)
+    else:
+        from ffr.corpus.ray_embedding import embed_by_ray
+
+        num_made = embed_by_ray(store, chats, encoder, tagger, ray_address, folder, **job)
+    what = "" if shard.of == 1 else f"shard {shard}: "
+    say(f"{what}{counted(num_made, 'vector')} made; next: ffr index merge {folder}")
+
+
+@index.command()
+@click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path))
+@with_options(*model_options)
+def merge(
+    shards: tuple[Path, ...],
+    index_folder: Path | None,
+    model: str,
+    encoder: str | None,
+    image_model: str | None,
+) -> None:
+    """Bring the vectors that --shard or --ray made into the index that holds the chats.
+
+    SHARDS are files or folders. The index then is, byte by byte, what one machine makes.
+    """
+    from ffr.corpus.opening import indexing_parts
+    from ffr.corpus.sharding import merge_shards
+    from ffr.corpus.store import Store
+    from ffr.settings import AnswerConfig
+    from ffr.text import counted
+
+    with Store(index_folder) as store:
+        kept, tagger = indexing_parts(
+            store, model, AnswerConfig(), encoder=encoder, image_model=image_model
+        )
+        num_added = merge_shards(
+            store,
+            kept,
+            tagger,
+            shards,
+            say=say_aside,
+            bar=lambda what, total: progress_bar(None, what, total or None),
+        )
+        say(f'{counted(num_added, "vector")} merged into {store.folder}; next: ffr retrieve "…"')
 
 
 @index.command("list")

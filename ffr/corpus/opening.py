@@ -332,6 +332,40 @@ def named_encoder(store: Store, settings: AnswerConfig, name: str) -> StoredEnco
     )
 
 
+def indexing_parts(
+    store: Store,
+    model: str,
+    settings: AnswerConfig,
+    *,
+    encoder: str | None = None,
+    image_model: str | None = None,
+) -> tuple[StoredEncoder, StoredTagger]:
+    """The encoder whose vectors a store keeps for a model, and what puts its pictures into words.
+
+    Args:
+        store: The store.
+        model: As in `open_archive`.
+        settings: Likewise.
+        encoder: Likewise.
+        image_model: Likewise.
+
+    Raises:
+        UsageError: where the model needs no vectors, or is not there.
+        ModelError: where it cannot be loaded.
+    """
+    kind = NO_MODEL if model == NO_MODEL else kind_of(model)
+    if kind == "baseline" and encoder is None:
+        raise UsageError(f"--model {one_line(model, 60)} needs no vectors; leave it out")
+    reader = Reader.load(resolve_model(model if kind == "reader" else DEFAULT_MODEL).location)
+    is_own = encoder in (None, reader.settings.encoder_name)
+    found = (
+        reader_encoder(store, settings, reader)
+        if is_own
+        else named_encoder(store, settings, str(encoder))
+    )
+    return found, StoredTagger(store, image_model)
+
+
 def _other(model: str, settings: AnswerConfig, say: Say, bar: Bar) -> Retriever:
     """What answers where that is no reader."""
     # with it comes transformers, which the reader does without

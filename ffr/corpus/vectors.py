@@ -23,7 +23,7 @@ from ffr.corpus.finite import check_finite
 from ffr.corpus.nearest import LISTS_FILES, Matrix, lacks_lists, make_lists
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
-from ffr.embedding.interface import Encoder
+from ffr.embedding.interface import Encoder, embed_each
 from ffr.embedding.packaged import laid_out_folder
 from ffr.embedding.question import QuestionEncoder, weights_state
 from ffr.errors import DataError, ModelError
@@ -230,6 +230,11 @@ class StoredEncoder:
         return text_key(f"{self._digest} {self._prefix}").hex()
 
     @property
+    def line_prefix(self) -> str:
+        """Stands before every line."""
+        return self._prefix
+
+    @property
     def encoder(self) -> Encoder:
         """The encoder itself, loaded the first time."""
         if self._loaded is None:
@@ -361,10 +366,12 @@ class StoredEncoder:
         """
         return self.encoder.embed_fragments(fragments)
 
-    def store(self, lines: dict[bytes, str]) -> None:
-        """Makes and keeps the vectors of lines, given without their prefix."""
-        made = self.encoder.embed_texts([self._prefix + text for text in lines.values()])
-        self.vectors.add(list(lines), made.float().cpu())
+    def embed_lines(self, lines: Sequence[str]) -> Tensor:
+        """(n, D) the vectors that a store keeps of lines, given without their prefix.
+
+        They do not depend on which lines are given together.
+        """
+        return embed_each(self.encoder, [self._prefix + text for text in lines])
 
 
 def weights_of(encoder: Encoder) -> str:
