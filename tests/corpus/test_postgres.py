@@ -19,6 +19,7 @@ from servers import ended_by_server, running_server
 
 from ffr.cli.main import ffr
 from ffr.corpus.archive import Archive
+from ffr.corpus.forgetting import forget_chats
 from ffr.corpus.indexing import index_store
 from ffr.corpus.postgres import vectors as server_vectors
 from ffr.corpus.postgres.address import read_address
@@ -331,3 +332,79 @@ def test_the_commands_take_a_url(remote: str, tmp_path: Path) -> None:
     gone = _run("index", "forget", "--all", *where)
     assert (gone.exit_code, "forgotten" in gone.output) == (0, True)
     assert _run("index", "list", *where).exit_code == 1
+
+
+def _moved(first: str, second: str, schema: str, name: str) -> None:
+    """Has a partition lie on a second server, as docs/archive-server.md says."""
+    table, _, remainder = name.rpartition("_")
+    with _admin(f"{first}&schema={schema}") as here, _admin(f"{second}&schema={schema}") as there:
+        here.execute(f"ALTER TABLE {table} DETACH PARTITION {name}")  # type: ignore[arg-type]
+        made = here.execute(
+            "SELECT string_agg(format('%%I %%s', attname, format_type(atttypid, atttypmod)), ', ') "
+            "FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0",
+            [name],
+        ).fetchone()
+        there.execute(f"CREATE TABLE {name}({made[0]})")  # type: ignore
+        with (
+            here.cursor().copy(f"COPY {name} TO STDOUT") as reading,  # type: ignore[arg-type]
+            there.cursor().copy(f"COPY {name} FROM STDIN") as writing,  # type: ignore[arg-type]
+        ):
+            for data in reading:
+                writing.write(data)
+        here.execute(f"DROP TABLE {name}")  # type: ignore[arg-type]
+        here.execute(
+            f"CREATE FOREIGN TABLE {name} PARTITION OF {table} FOR VALUES WITH (MODULUS 8, "  # type: ignore[arg-type]
+            f"REMAINDER {remainder}) SERVER b OPTIONS (schema_name '{schema}', table_name '{name}')"
+        )
+
+
+@pytest.mark.slow
+def test_partitions_may_lie_on_two_servers(server: str, remote: str, tmp_path: Path) -> None:
+    schema = read_address(remote).schema
+    letters = Letters()
+    with running_server() as second, Store(remote, is_new_allowed=True) as store:
+        folder = second.partition("host=")[2]
+        for number in range(12):
+            add(store, TRIP, f"chat {number}", id_=str(number))
+        index_store(
+            store, store.numbers(), stored_encoder(store, letters), None, say=print, bar=no_bar
+        )
+        before = [line.message for line in store.lines(1, 0, 9)]
+        with _admin(server) as here, psycopg.connect(second, autocommit=True) as there:
+            there.execute("CREATE EXTENSION vector")
+            there.execute(f"CREATE SCHEMA {schema}")  # type: ignore[arg-type]
+            here.execute("CREATE EXTENSION IF NOT EXISTS postgres_fdw")
+            here.execute(
+                "CREATE SERVER b FOREIGN DATA WRAPPER postgres_fdw OPTIONS "  # type: ignore[arg-type]
+                f"(host '{folder}', dbname 'postgres', extensions 'vector', batch_size '1000')"
+            )
+            here.execute("CREATE USER MAPPING FOR postgres SERVER b OPTIONS (user 'postgres')")
+        try:
+            for table in ("messages", "words", "vectors"):
+                for remainder in range(0, 8, 2):
+                    _moved(server, second, schema, f"{table}_{remainder}")
+            with _admin(f"{second}&schema={schema}") as there:
+                (num_there,) = there.execute(
+                    "SELECT sum(n) FROM (SELECT count(*) AS n FROM messages_0 UNION ALL SELECT "
+                    "count(*) FROM messages_2 UNION ALL SELECT count(*) FROM messages_4 UNION ALL "
+                    "SELECT count(*) FROM messages_6) AS counts"
+                ).fetchone()  # type: ignore[misc]
+            assert 0 < num_there < 72
+            assert [line.message for line in store.lines(1, 0, 9)] == before
+            for number in range(12):
+                later = (*TRIP, said("Zoe", f"a zebra {number}", 9999))
+                assert add(store, later, f"chat {number}", id_=str(number)).num_new == 1
+            index_store(
+                store, store.numbers(), stored_encoder(store, letters), None, say=print, bar=no_bar
+            )
+            archive = Archive(
+                store, BaselineRetriever("nothing"), stored_encoder(store), letters.embed_texts
+            )
+            found = archive.ask("zebra", top=20)
+            assert len(found.hits) == 12
+            assert found.num_searched == 84
+            forget_chats(store, store.numbers()[::2])
+            assert len(archive.ask("zebra", top=20).hits) == 6
+        finally:
+            with _admin(server) as here:
+                here.execute("DROP SERVER b CASCADE")
