@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ffr.corpus.candidates import Candidates, Rows, Where, allowed
 from ffr.corpus.filters import Filters
-from ffr.corpus.nearest import Matrix
+from ffr.corpus.nearest import Comparing
 from ffr.corpus.store import Store
 from ffr.corpus.terms import query_terms
 from ffr.corpus.vectors import StoredEncoder
@@ -178,7 +178,7 @@ def _traces(
 
 
 def _by_meaning(
-    rows: Rows, matrix: Matrix, query: NDArray[np.float32], k: int, num_compared: int
+    rows: Rows, matrix: Comparing, query: NDArray[np.float32], k: int, num_compared: int
 ) -> dict[Where, Trace]:
     """The dialogues with the things closest to the query, known by the closest few of each."""
     num_taken = _ROWS_A_DIALOGUE * k
@@ -210,7 +210,7 @@ def _by_words(
             matched, sought = store.database.matched(table, terms, is_every=is_every)
             found += store.tuples(
                 f"SELECT messages.id, chat, dialogue, score FROM {matched} AS matched {joined} "
-                f"WHERE {where} ORDER BY score LIMIT ?",
+                f"WHERE {where} ORDER BY score, messages.id LIMIT ?",
                 [*sought, *values, max(_MAX_LINES, 8 * k)],
             )
         return [
