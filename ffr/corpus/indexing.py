@@ -24,7 +24,7 @@ from ffr.corpus.pictures import (
 from ffr.corpus.segmenting import lacks_segments, make_segments, waiting_segments
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
-from ffr.errors import DataError
+from ffr.errors import DataError, UsageError
 from ffr.progress import Progress, Say
 from ffr.text import counted
 
@@ -91,8 +91,13 @@ def _make_lists(store: Store, encoder: StoredEncoder, say: Say, bar: Bar) -> Non
             "pip install 'ffr-vlm[faiss]' makes that faster"
         )
         return
-    with store.writing(), bar("lists of vectors", encoder.vectors.num_rows) as progress:
-        encoder.vectors.make_lists(progress)
+    try:
+        with store.writing(), bar("lists of vectors", encoder.vectors.num_rows) as progress:
+            encoder.refresh()
+            encoder.vectors.make_lists(progress)
+    except UsageError as error:
+        # whoever writes makes them at their end; a question goes without meanwhile
+        say(f"{error}; every vector is compared")
 
 
 def look_at_pictures(store: Store, tagger: StoredTagger | None, *, say: Say, bar: Bar) -> None:
