@@ -21,10 +21,10 @@ from ffr.corpus.pictures import (
     untagged_pictures,
     waiting_pictures,
 )
-from ffr.corpus.segmenting import lacks_segments, make_segments
+from ffr.corpus.segmenting import lacks_segments, make_segments, waiting_segments
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
-from ffr.errors import DataError
+from ffr.errors import DataError, UsageError
 from ffr.progress import Progress, Say
 from ffr.text import counted
 
@@ -71,9 +71,12 @@ def index_store(
             for fault in _embed_pictures(store, encoder, progress):
                 say(fault)
     if encoder is not None and lacks_segments(store, chats, encoder):
-        with store.writing(), bar("segments", 0) as progress:
+        with store.writing():
             encoder.refresh()
-            make_segments(store, chats, encoder, progress)
+            with bar("segments", 0) as progress:
+                make_segments(store, chats, encoder, progress)
+            _embed(encoder, waiting_segments(store, chats, encoder), say, bar, "new segment")
+            encoder.remember_weights()
     if encoder is not None and encoder.has_vectors:
         _make_lists(store, encoder, say, bar)
 
@@ -82,14 +85,19 @@ def _make_lists(store: Store, encoder: StoredEncoder, say: Say, bar: Bar) -> Non
     """Makes the inverted file by which many vectors are searched, where it is missing."""
     if not encoder.vectors.lacks_lists():
         return
-    if faiss_if_installed() is None:
+    if not store.is_remote and faiss_if_installed() is None:
         say(
             f"{counted(encoder.vectors.num_rows, 'vector')}: each is compared with a question; "
             "pip install 'ffr-vlm[faiss]' makes that faster"
         )
         return
-    with store.writing(), bar("lists of vectors", encoder.vectors.num_rows) as progress:
-        encoder.vectors.make_lists(progress)
+    try:
+        with store.writing(), bar("lists of vectors", encoder.vectors.num_rows) as progress:
+            encoder.refresh()
+            encoder.vectors.make_lists(progress)
+    except UsageError as error:
+        # whoever writes makes them at their end; a question goes without meanwhile
+        say(f"{error}; every vector is compared")
 
 
 def look_at_pictures(store: Store, tagger: StoredTagger | None, *, say: Say, bar: Bar) -> None:
@@ -118,7 +126,8 @@ def waiting_texts(
     for chat in chats:
         rows = store.rows(
             "SELECT min(id) AS id, text_key FROM messages WHERE chat = ? AND text_key != ? AND "
-            "text_key NOT IN (SELECT key FROM vectors WHERE encoder = ?) GROUP BY text_key",
+            "NOT EXISTS (SELECT 1 FROM vectors WHERE encoder = ? AND vectors.key = text_key) "
+            "GROUP BY text_key",
             [chat, nothing, encoder.key],
         )
         for line in store.lines_of([row["id"] for row in rows]):
@@ -127,7 +136,7 @@ def waiting_texts(
     if tagger is not None and tagger.digest is not None:
         rows = store.rows(
             "SELECT DISTINCT words, words_key FROM shown WHERE looker = ? AND words != '' AND "
-            "words_key NOT IN (SELECT key FROM vectors WHERE encoder = ?)",
+            "NOT EXISTS (SELECT 1 FROM vectors WHERE encoder = ? AND vectors.key = words_key)",
             [tagger.digest, encoder.key],
         )
         found |= {row["words_key"]: row["words"] for row in rows}
@@ -181,7 +190,11 @@ def written_order(waiting: Mapping[bytes, str]) -> list[bytes]:
 
 
 def embedded_batches(
-    encoder: StoredEncoder, waiting: Mapping[bytes, str], say: Say, bar: Bar
+    encoder: StoredEncoder,
+    waiting: Mapping[bytes, str],
+    say: Say,
+    bar: Bar,
+    what: str = "new line",
 ) -> Iterator[tuple[list[bytes], Tensor]]:
     """The vectors of texts, batch by batch in the order of `written_order`.
 
@@ -190,6 +203,7 @@ def embedded_batches(
         waiting: The texts by their digests.
         say: Is told how long it takes, where that is long.
         bar: Shows how far it is.
+        what: What one of them is, in words.
     """
     keys = written_order(waiting)
     batches = [keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH)]
@@ -200,7 +214,8 @@ def embedded_batches(
     # the middle one tells how long all take, as the shortest could not
     middle = len(batches) // 2
     timed = encoder.embed_lines([waiting[key] for key in batches[middle]])
-    _say_how_long(say, len(keys), len(batches[middle]), time.monotonic() - begun)
+    left = (time.monotonic() - begun) / len(batches[middle]) * len(keys)
+    _say_how_long(say, counted(len(keys), what), left)
     num_done = 0
     with bar("indexing", len(keys)) as progress:
         for number, batch in enumerate(batches):
@@ -213,16 +228,19 @@ def embedded_batches(
             progress(num_done, len(keys))
 
 
-def _embed(encoder: StoredEncoder, waiting: Mapping[bytes, str], say: Say, bar: Bar) -> None:
-    for keys, vectors in embedded_batches(encoder, waiting, say, bar):
+def _embed(
+    encoder: StoredEncoder,
+    waiting: Mapping[bytes, str],
+    say: Say,
+    bar: Bar,
+    what: str = "new line",
+) -> None:
+    for keys, vectors in embedded_batches(encoder, waiting, say, bar, what):
         encoder.vectors.add(keys, vectors)
 
 
-def _say_how_long(say: Say, num_lines: int, num_timed: int, seconds: float) -> None:
-    left = seconds / num_timed * num_lines
+def _say_how_long(say: Say, what: str, left: float) -> None:
     if left < _SLOW_SECONDS:
         return
     words = f"{left:.0f} seconds" if left < 90 else f"{left / 60:.0f} minutes"
-    say(
-        f"Indexing {counted(num_lines, 'new line')}, once: about {words}; Ctrl-C keeps what is done"
-    )
+    say(f"Indexing {what}, once: about {words}; Ctrl-C keeps what is done")
