@@ -20,7 +20,14 @@ from ffr.files import replaced_folder
 from ffr.reader.decision import best_set
 from ffr.reader.files import parts_digest, read_parts, write_parts
 from ffr.reader.gate import Gate, evidence
-from ffr.reader.likeness import Background, check_queries, likenesses
+from ffr.reader.likeness import (
+    IS_SHOWN,
+    RARE_LINES,
+    RARITY_SCALE,
+    Background,
+    check_queries,
+    likenesses,
+)
 from ffr.reader.network import NetworkInputs, ReaderNetwork
 from ffr.reader.query import QueryMap, plain_words
 from ffr.reader.settings import ReaderSettings
@@ -170,7 +177,11 @@ class Reader:
         """Calibrated logits of units (B, N), on the condition that there is anything, and of nothing (B,).
 
         The networks' mean, through the gate where there is one, with gradient; of no meaning where
-        `inputs.mask` is False.
+        `inputs.mask` is False. Before calibration a picture with words has
+
+            z' = z + w (r − u),  r = −ln of the share of strangers' lines that lie as close to the query
+
+        with w and u of the settings, for the networks go by where a picture stands above all.
 
         Args:
             inputs: A batch of B queries.
@@ -180,6 +191,8 @@ class Reader:
         units, nothing = (torch.stack(rows).mean(0) for rows in each)
         if self.gate is not None:
             nothing = self.gate(evidence(inputs, units, nothing))
+        if settings.picture_weight:
+            units = units + settings.picture_weight * _shown(inputs, settings.picture_usual)
         return (
             units * settings.scale + settings.shift,
             nothing * settings.nothing_scale + settings.nothing_shift,
@@ -258,6 +271,12 @@ def _parts(
 ) -> tuple[list[ReaderNetwork], Background, ReaderSettings, QueryMap | None, Gate | None]:
     """What a reader's folder holds."""
     return reader.networks, reader.background, reader.settings, reader.query_map, reader.gate
+
+
+def _shown(inputs: NetworkInputs, usual: float) -> Tensor:
+    """(B, N) how far what a picture shows, in words, speaks for it; 0 of all else."""
+    rarity = inputs.features[..., RARE_LINES] / RARITY_SCALE
+    return (rarity - usual) * inputs.features[..., IS_SHOWN]
 
 
 def _calibrated(reader: Reader, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:
