@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ffr.cli.eval_corpus import evaluate_archive
 from ffr.cli.eval_options import EvalCall, eval_options, is_given, read_call
 from ffr.cli.model_options import with_options
 from ffr.cli.output import print_json, progress_bar, say, say_aside
@@ -48,7 +49,11 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
         _score_file(call, call.predictions, tell)
         return
     try:
-        if call.predictions is not None:
+        if call.corpus is not None:
+            assert call.model is not None
+            folder = call.out or _default_out(call, call.model)
+            results = evaluate_archive(call, folder, tell)
+        elif call.predictions is not None:
             results, folder = _evaluate_file(call, call.predictions, tell)
         else:
             results, folder = _evaluate_model(call, tell)
@@ -298,6 +303,12 @@ def _show(results: Results, call: EvalCall, answers: Path) -> None:
 
     console = PlainConsole()
     print_report(results, console, with_slices=call.slices)
+    if call.corpus is not None:
+        from ffr.report.archive_table import archive_line, archive_tables
+
+        for table in archive_tables(results):
+            console.print(table)
+        say(archive_line(results))
     if not results.num_scored:
         from ffr.report.answered import open_evaluation
         from ffr.report.dialogue import print_answers

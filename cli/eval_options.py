@@ -37,6 +37,16 @@ _NOT = {
     frozenset({"embedding", "fusion", "reader"}): "a model that asks no encoder",
 }
 _OF_DATA = {"dataset", "split", "image_root", "skip_bad", "limit"}
+_NOT_OF_ARCHIVE = {
+    "coherence",
+    "image_root",
+    "no_baselines",
+    "outside_pictures",
+    "reading",
+    "skip_bad",
+    "trust_remote_code",
+    "wrong_pictures",
+}
 _FOR_PREDICTIONS = {
     "predictions",
     "out",
@@ -73,6 +83,34 @@ class EvalCall(AnswerConfig):
         "score this prediction file; no model is used. With --dataset it is joined with that data "
         "by dialogue_id and query (docs/eval.md)",
         unit="FILE",
+    )
+    corpus: str | None = setting(
+        None,
+        "ask every query of the whole archive of this data's dialogues, and of those of --dataset "
+        "where that is named; figures of recall come beside (docs/archive-eval.md)",
+        unit="NAME|PATH",
+        unset="each query of its own dialogue",
+    )
+    index: Path | None = setting(
+        None,
+        "folder that keeps the archive of --corpus between evaluations",
+        unit="DIR",
+        unset="archive in the output folder",
+        needs="corpus",
+    )
+    ways: str | None = setting(
+        None,
+        "how dialogues of --corpus are found, some of words, lines, pictures: words,lines",
+        unit="WAYS",
+        unset="all of them",
+        needs="corpus",
+    )
+    specific: str = setting(
+        "*",
+        "kinds of queries (meta query_kind) that mean one dialogue: human_*,goal; of others each "
+        "dialogue of --corpus with a query of the same meta concept is right",
+        unit="KINDS",
+        needs="corpus",
     )
     out: Path | None = setting(None, "output folder", unit="DIR", unset="by model and data")
     limit: int | None = setting(None, "the first N queries only", low=1, unit="N")
@@ -133,9 +171,21 @@ class EvalCall(AnswerConfig):
         return None if Path(self.dataset).is_file() else self.split
 
     @property
+    def chosen_ways(self) -> list[str]:
+        """What `--ways` names; nothing where it is not given."""
+        return _listed(self.ways or "")
+
+    @property
+    def specific_kinds(self) -> list[str]:
+        """The patterns of `--specific`."""
+        return _listed(self.specific)
+
+    @property
     def variant(self) -> list[str]:
         """What stands behind model and data in the name of the output folder."""
         words = {
+            "archive": self.corpus is not None,
+            f"by-{'-'.join(self.chosen_ways)}": self.ways is not None,
             "constrained": self.constrained,
             "wrong-pictures": self.wrong_pictures,
             f"first-{self.limit}": self.limit is not None,
@@ -190,6 +240,13 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
         for name in known:
             if name in given - _FOR_PREDICTIONS - (_OF_DATA if is_joined else set()):
                 _refuse(name, f"--predictions, which uses no model{beside}")
+    if options["corpus"] is not None:
+        for name in _NOT_OF_ARCHIVE & given:
+            _refuse(name, "--corpus, where a whole archive is searched")
+        if options["ways"] is not None and not _listed(options["ways"]):
+            raise UsageError(f"--ways {options['ways']!r} names nothing; leave it out for all ways")
+        options |= {"model": options["model"] or "reader"}
+        options |= {} if "dataset" in given else {"dataset": options["corpus"]}
     kind = kind_asked(options["model"])
     kinds = {kind} if options["encoder"] is None else {kind, COHERENCE_ENCODER}
     for name, item in known.items():
@@ -202,6 +259,10 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
     if call.api_key_env is not None and not os.environ.get(call.api_key_env, "").strip():
         raise UsageError(f"--api-key-env {call.api_key_env}: no such variable is set")
     return call
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _missing(item: Declared, kind: ModelKind) -> str:

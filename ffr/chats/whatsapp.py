@@ -15,7 +15,8 @@ from ffr.chats.dates import begins_marked, unmarked
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.stream import ChatFormat, ChatStream, ReadChoices
 from ffr.chats.whatsapp_content import content_of, is_app_speaking
-from ffr.chats.whatsapp_headers import Header, Survey, first_header, survey
+from ffr.chats.whatsapp_headers import Header
+from ffr.chats.whatsapp_survey import Survey, first_header, survey
 from ffr.chats.whatsapp_words import is_notice
 from ffr.text import counted, one_line
 

@@ -17,6 +17,7 @@ from ffr.chats.cutting import Cutting, cut_seconds
 from ffr.chats.dialogues import is_line, utterance_of
 from ffr.chats.stream import ChatStream
 from ffr.corpus.schema import whole
+from ffr.corpus.segments import drop_stale, loosen_dialogues, loosen_messages
 from ffr.corpus.store import Store, stored_time
 from ffr.corpus.terms import terms_of
 from ffr.errors import DataError
@@ -142,7 +143,8 @@ def add_chat(
         for person in stream.people.values():
             was_me = not is_told and person.key in known and known[person.key].is_me
             database.execute(
-                "INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO people VALUES (?, ?, ?, ?, ?) ON CONFLICT(chat, key) DO UPDATE SET "
+                "name = excluded.name, other_names = excluded.other_names, is_me = excluded.is_me",
                 [
                     chat,
                     _clean(person.key),
@@ -172,7 +174,7 @@ def recut(store: Store, chat: int, cutting: Cutting) -> None:
 
 def _recut(store: Store, chat: int, cutting: Cutting) -> None:
     rows = store.rows(
-        "SELECT id, seconds, place, dialogue FROM messages WHERE chat = ? ORDER BY place",
+        "SELECT id, seconds, place, dialogue, segment FROM messages WHERE chat = ? ORDER BY place",
         [chat],
     )
     previous = float("-inf")
@@ -185,11 +187,17 @@ def _recut(store: Store, chat: int, cutting: Cutting) -> None:
     sizes = cut_seconds((row["seconds"] for row in ordered), cutting)
     numbers = [number for number, size in enumerate(sizes) for _ in range(size)]
     changed = [
-        (place, number, row["id"])
+        (place, number, row)
         for place, (row, number) in enumerate(zip(ordered, numbers, strict=True))
         if (place, number) != (row["place"], row["dialogue"])
     ]
-    store.database.executemany("UPDATE messages SET place = ?, dialogue = ? WHERE id = ?", changed)
+    left = {row["dialogue"] for *_, row in changed if row["segment"] is not None}
+    loosen_dialogues(store, chat, left)
+    store.database.executemany(
+        "UPDATE messages SET place = ?, dialogue = ?, segment = NULL WHERE id = ?",
+        [(place, number, row["id"]) for place, number, row in changed],
+    )
+    drop_stale(store, chat)
     store.database.execute(
         "UPDATE chats SET pause_hours = ?, max_messages = ? WHERE id = ?",
         [cutting.pause_hours, cutting.max_messages, chat],
@@ -221,7 +229,7 @@ class _Writing:
             for row in store.rows("SELECT message FROM attached WHERE source = ?", [other["id"]])
         }
         self._place = len(self._known)
-        (last,) = store.rows("SELECT ifnull(max(id), 0) AS id FROM messages")
+        (last,) = store.rows("SELECT coalesce(max(id), 0) AS id FROM messages")
         self._next_id = last["id"] + 1
         self._new: list[tuple[object, ...]] = []
         self._words: list[tuple[int, str]] = []
@@ -244,8 +252,8 @@ class _Writing:
             id_ = known[0]
             self._unlink(id_)
             self._database.execute(
-                f"UPDATE messages SET source = ?, {', '.join(f'{name} = ?' for name in _COLUMNS)} "
-                "WHERE id = ?",
+                "UPDATE messages SET source = ?, segment = NULL, "
+                f"{', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?",
                 [self._source, *row.values, id_],
             )
         else:
@@ -289,9 +297,11 @@ class _Writing:
             f"{', '.join(_COLUMNS)}) VALUES ({marks})",
             self._new,
         )
-        self._database.executemany("INSERT INTO words(rowid, terms) VALUES (?, ?)", self._words)
+        self._database.add_words("words", self._words)
         self._database.executemany(
-            "INSERT OR REPLACE INTO attached VALUES (?, ?, ?, ?)", self._attached
+            "INSERT INTO attached VALUES (?, ?, ?, ?) ON CONFLICT(message, number) DO UPDATE SET "
+            "source = excluded.source, file = excluded.file",
+            self._attached,
         )
         self._new, self._words, self._attached = [], [], []
 
@@ -366,11 +376,8 @@ def _clean(text: str) -> str:
 
 def forget_words(store: Store, ids: Sequence[int]) -> None:
     """Takes messages out of the full text, which must be told the words that it is to forget."""
-    for line in _messages(store, ids):
-        if words := words_of(line[1]):
-            store.database.execute(
-                "INSERT INTO words(words, rowid, terms) VALUES ('delete', ?, ?)", [line[0], words]
-            )
+    known = ((id_, words_of(message)) for id_, message in _messages(store, ids))
+    store.database.forget_words("words", [(id_, words) for id_, words in known if words])
 
 
 def drop_messages(store: Store, ids: Sequence[int]) -> None:
@@ -378,6 +385,7 @@ def drop_messages(store: Store, ids: Sequence[int]) -> None:
     for start in range(0, len(ids), _BATCH):
         part = ids[start : start + _BATCH]
         forget_words(store, part)
+        loosen_messages(store, part)
         marks = ",".join("?" * len(part))
         store.database.execute(f"DELETE FROM attached WHERE message IN ({marks})", part)
         store.database.execute(f"DELETE FROM messages WHERE id IN ({marks})", part)
@@ -443,7 +451,7 @@ def _chat_of(
 
 
 def _new_chat(store: Store, stream: ChatStream, cutting: Cutting) -> int:
-    found = store.database.execute(
+    return store.database.insert(
         "INSERT INTO chats(app, title, app_id, decisions, num_not_understood, pause_hours, "
         "max_messages) VALUES (?, ?, ?, '[]', 0, ?, ?)",
         [
@@ -454,7 +462,6 @@ def _new_chat(store: Store, stream: ChatStream, cutting: Cutting) -> int:
             cutting.max_messages,
         ],
     )
-    return int(found.lastrowid or 0)
 
 
 def _source_of(store: Store, chat: int, path: str, state: str) -> int:

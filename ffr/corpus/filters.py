@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -71,18 +70,16 @@ class Filters:
         """
         parts, values = ["kind != 'system'"], list[object]()
         if self.chats:
-            # as one value: a data file may have more dialogues than a question has places
-            parts.append("chat IN (SELECT value FROM json_each(?))")
-            values.append(json.dumps(self.chats))
+            part, more = store.database.among("chat", self.chats)
+            parts.append(part)
+            values += more
         if self.by:
             people = _people(store, self.by, self.chats)
-            parts.append(
-                "(chat, sender) IN (SELECT json_extract(value, '$[0]'), "
-                "json_extract(value, '$[1]') FROM json_each(?))"
-            )
-            values.append(json.dumps(people))
+            part, more = store.database.pairs_among(("chat", "sender"), people)
+            parts.append(part)
+            values += more
         # by the clock that the message itself shows
-        clock = "seconds + ifnull(zone, 0) * 60"
+        clock = "seconds + coalesce(zone, 0) * 60"
         if self.since is not None:
             parts.append(f"{clock} >= ?")
             values.append(_seconds(self.since))
@@ -99,8 +96,8 @@ class Filters:
         # a message of several files is of the kind of its first
         return (
             "(chat, dialogue) IN (SELECT DISTINCT chat, dialogue FROM messages "
-            "WHERE kind = ? OR instr(media, ?))",
-            [kind, f'["{kind}", '],
+            "WHERE kind = ? OR media LIKE ?)",
+            [kind, f'%["{kind}", %'],
         )
 
 

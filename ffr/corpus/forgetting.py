@@ -8,15 +8,13 @@ from pathlib import Path
 
 from ffr.corpus.adding import drop_messages
 from ffr.corpus.pictures import MEDIA_FOLDER, forget_unseen
-from ffr.corpus.schema import DATABASE, in_words, whole
+from ffr.corpus.schema import DATABASE, whole
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import VECTOR_FILES, compact
-from ffr.errors import DataError, UsageError
+from ffr.errors import UsageError
 from ffr.files import owned_folder, remove, remove_if_empty
 
 THUMBNAIL_FOLDER = "thumbnails"
-# in the header of the database while bytes of what was forgotten may lie on the disk
-_UNFINISHED, _FINISHED = 0x0FF6E7, 0
 
 
 def forget_chats(store: Store, ids: Iterable[int]) -> None:
@@ -34,7 +32,7 @@ def forget_chats(store: Store, ids: Iterable[int]) -> None:
         with whole(store.database):
             for chat in sorted(set(ids)):
                 _forget(store, chat)
-            store.database.execute(f"PRAGMA application_id = {_UNFINISHED}")
+            store.database.mark_unfinished()
         _take_off_disk(store)
 
 
@@ -43,7 +41,7 @@ def finish_forgetting(store: Store) -> None:
 
     Nothing where nothing is left, or where another process writes, which does so itself.
     """
-    if store.rows("PRAGMA application_id")[0][0] != _UNFINISHED:
+    if not store.database.is_unfinished():
         return
     with suppress(UsageError, PermissionError), store.writing():
         _take_off_disk(store)
@@ -52,20 +50,7 @@ def finish_forgetting(store: Store) -> None:
 def _take_off_disk(store: Store) -> None:
     compact(store)
     _forget_pictures(store)
-    database = store.database
-    with in_words(database):
-        # full text keeps deleted words until its pieces are merged, and the log what was overwritten
-        for table in ("words", "shown_words"):
-            database.execute(f"INSERT INTO {table}({table}) VALUES ('optimize')")
-        database.execute("VACUUM")
-        if database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-            raise DataError(
-                "the chats are forgotten, but another process reads, and their bytes stay in the "
-                "log meanwhile; end it, and `ffr index list` takes them off the disk",
-                where=str(store.folder),
-            )
-        database.execute(f"PRAGMA application_id = {_FINISHED}")
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.database.take_off_disk()
 
 
 def _forget(store: Store, chat: int) -> None:
@@ -74,7 +59,7 @@ def _forget(store: Store, chat: int) -> None:
     store.database.execute(
         "DELETE FROM files WHERE source IN (SELECT id FROM sources WHERE chat = ?)", [chat]
     )
-    for table in ("sources", "people"):
+    for table in ("segments", "sources", "people"):
         store.database.execute(f"DELETE FROM {table} WHERE chat = ?", [chat])
     store.database.execute("DELETE FROM chats WHERE id = ?", [chat])
 

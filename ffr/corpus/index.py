@@ -20,7 +20,8 @@ from ffr.settings import AnswerConfig
 from ffr.text import described
 
 if TYPE_CHECKING:
-    from ffr.corpus.archive import Archive, Found
+    from ffr.corpus.archive import Archive
+    from ffr.corpus.found import Found
 
 _log = logging.getLogger(__name__)
 

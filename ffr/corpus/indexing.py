@@ -1,4 +1,4 @@
-"""What a store still lacks to be asked: pictures laid out and put into words, lines as vectors.
+"""What a store still lacks to be asked: pictures in words, lines as vectors, segments.
 
 Each batch is kept as soon as it is made: whoever is stopped goes on where they were.
 """
@@ -17,6 +17,7 @@ from ffr.corpus.pictures import (
     untagged_pictures,
     waiting_pictures,
 )
+from ffr.corpus.segmenting import lacks_segments, make_segments
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
 from ffr.progress import Progress, Say
@@ -67,6 +68,10 @@ def index_store(
             left = {key: text for key, text in waiting.items() if key not in known}
             _embed(encoder, left, say, bar)
             encoder.remember_weights()
+    if encoder is not None and lacks_segments(store, chats, encoder):
+        with store.writing(), bar("segments", 0) as progress:
+            encoder.refresh()
+            make_segments(store, chats, encoder, progress)
 
 
 def _waiting(

@@ -7,7 +7,6 @@ needs a path alone; those of a folder stay where they are.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from ffr.chats.export_files import ExportFiles
 from ffr.chats.unpacking import picture_file
 from ffr.corpus.adding import text_key
+from ffr.corpus.database import Row
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
 from ffr.corpus.terms import terms_of
@@ -37,7 +37,7 @@ MEDIA_FOLDER = "media"
 _BATCH = 16
 
 
-def waiting_pictures(store: Store) -> list[sqlite3.Row]:
+def waiting_pictures(store: Store) -> Sequence[Row]:
     """Source and file of every picture that was not looked for yet, with the path of its export."""
     return store.rows(
         "SELECT DISTINCT attached.source, attached.file, sources.path FROM attached "
@@ -47,7 +47,7 @@ def waiting_pictures(store: Store) -> list[sqlite3.Row]:
     )
 
 
-def untagged_pictures(store: Store, tagger: StoredTagger) -> list[sqlite3.Row]:
+def untagged_pictures(store: Store, tagger: StoredTagger) -> Sequence[Row]:
     """Digest and path of every picture that has no words yet; none where there is no tagger."""
     if tagger.digest is None:
         return []
@@ -195,16 +195,13 @@ def tag_pictures(store: Store, tagger: StoredTagger, progress: Progress | None =
                 seen.append(("", ""))
         with whole(store.database):
             for row, (words, text) in zip(batch, seen, strict=True):
-                done = store.database.execute(
+                id_ = store.database.insert(
                     "INSERT INTO shown(digest, looker, words, words_key, text) "
                     "VALUES (?, ?, ?, ?, ?)",
                     [row["digest"], tagger.digest, words, text_key(words), text],
                 )
                 if text:
-                    store.database.execute(
-                        "INSERT INTO shown_words(rowid, terms) VALUES (?, ?)",
-                        [done.lastrowid, " ".join(terms_of(text))],
-                    )
+                    store.database.add_words("shown_words", [(id_, " ".join(terms_of(text)))])
         if progress is not None:
             progress(min(start + _BATCH, len(waiting)), len(waiting))
     if not num_lost:
@@ -219,9 +216,6 @@ def forget_unseen(store: Store) -> None:
         "(SELECT digest FROM files WHERE digest IS NOT NULL)"
     ):
         if row["text"]:
-            # full text must be told the words that it is to forget
-            store.database.execute(
-                "INSERT INTO shown_words(shown_words, rowid, terms) VALUES ('delete', ?, ?)",
-                [row["id"], " ".join(terms_of(row["text"]))],
-            )
+            terms = " ".join(terms_of(row["text"]))
+            store.database.forget_words("shown_words", [(row["id"], terms)])
         store.database.execute("DELETE FROM shown WHERE id = ?", [row["id"]])

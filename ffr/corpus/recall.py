@@ -1,11 +1,15 @@
-"""Which dialogues of a store a query may mean: by vectors of lines, and by words.
+"""Which dialogues of a store a query may mean: several ways of finding them, fused by their ranks.
 
-Shapes: n lines that may be found, R rows of the vectors' matrix, D width.
+    words     BM25 of the query's words, over messages and the text in pictures
+    lines     the line whose vector lies closest to the query's
+    pictures  likewise, the words for what a picture shows
+
+Shapes: n things of a way, R rows of the vectors' matrix, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,30 +17,47 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ffr.corpus.candidates import Candidates, Rows, Where, allowed
 from ffr.corpus.filters import Filters
 from ffr.corpus.store import Store
 from ffr.corpus.terms import query_terms
 from ffr.corpus.vectors import StoredEncoder
+from ffr.errors import UsageError
 from ffr.reader.query import plain_words
 from ffr.retrieval.fusion import reciprocal_ranks
 
-MAX_BY_MEANING = 12
-MAX_BY_WORDS = 8
-"""Dialogues that each way of recall hands on."""
+WAYS = ("words", "lines", "pictures")
+"""How dialogues are found."""
+
+MOST_DIALOGUES = 20
+"""Dialogues that recall hands on if nothing else is said."""
 
 _MAX_LINES = 400
 _BLOCK = 65_536
+_KEPT_LINES = 3
 
 # full text of messages, and of what stands in their pictures
 _FULL_TEXT = {
-    "words": "words JOIN messages ON messages.id = words.rowid",
-    "shown_words": "shown_words JOIN shown ON shown.id = shown_words.rowid "
+    "words": "JOIN messages ON messages.id = matched.id",
+    "shown_words": "JOIN shown ON shown.id = matched.id "
     "JOIN files ON files.digest = shown.digest JOIN attached ON attached.source = files.source "
     "AND attached.file = files.file JOIN messages ON messages.id = attached.message",
 }
 
-Where = tuple[int, int]
-"""A dialogue: the number of its chat, and its own in it."""
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How one way found a dialogue.
+
+    Args:
+        rank: The dialogue's place among those that this way found, from 1.
+        score: BM25 or cosine of its best line.
+        messages: Its best lines, numbers of messages, the best first; three at most.
+    """
+
+    rank: int
+    score: float
+    messages: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,154 +66,202 @@ class Recalled:
 
     Args:
         where: The dialogue.
+        traces: How it was found, by way; nothing where it is only one of few.
         exact_lines: Messages of it that have every term of the query.
     """
 
     where: Where
-    exact_lines: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """The lines of a store that may be found, with the rows of their vectors; n with the pictures.
-
-    Args:
-        num_messages: How many messages they are of.
-        chats: (n,) int64.
-        dialogues: (n,) int64, within their chats.
-        places: (n,) int64, rows of the matrix; -1 where a line has no vector.
-    """
-
-    num_messages: int
-    chats: NDArray[np.int64]
-    dialogues: NDArray[np.int64]
-    places: NDArray[np.int64]
+    traces: Mapping[str, Trace]
+    exact_lines: tuple[int, ...] = ()
 
     @property
-    def wheres(self) -> list[Where]:
-        """All dialogues, in order."""
-        pairs = np.unique(np.stack([self.chats, self.dialogues], 1), axis=0)
-        return [(int(chat), int(dialogue)) for chat, dialogue in pairs]
-
-
-def candidates(
-    store: Store, filters: Filters, encoder: str | None, looker: str | None
-) -> Candidates:
-    """The lines that filters let through.
-
-    Args:
-        store: The store.
-        filters: What narrows it down.
-        encoder: The key of the vectors; None where meaning is not asked.
-        looker: Whose words for pictures count; None for none.
-    """
-    condition, values = filters.condition(store)
-    of_dialogue, more = filters.dialogue_condition()
-    where = " AND ".join(filter(None, [condition, of_dialogue]))
-    sql = (
-        "SELECT chat, dialogue, ifnull(vectors.place, -1) FROM messages LEFT JOIN vectors "
-        f"ON vectors.encoder = ? AND vectors.key = text_key WHERE {where}"
-    )
-    messages = store.tuples(sql, [encoder or "", *values, *more])
-    shown = (
-        "SELECT chat, dialogue, vectors.place FROM attached JOIN messages ON messages.id = message "
-        "JOIN files ON files.source = attached.source AND files.file = attached.file "
-        "JOIN shown ON shown.digest = files.digest AND looker = ? "
-        f"JOIN vectors ON vectors.encoder = ? AND vectors.key = words_key WHERE {where}"
-    )
-    pictured = store.tuples(shown, [looker or "", encoder or "", *values, *more])
-    table = np.array([*messages, *pictured], np.int64).reshape(-1, 3)
-    return Candidates(len(messages), table[:, 0], table[:, 1], table[:, 2])
+    def messages(self) -> list[int]:
+        """The lines by which it was found, those first that the best ranks go back to."""
+        traces = sorted(self.traces.values(), key=lambda trace: trace.rank)
+        return list(dict.fromkeys(id_ for trace in traces for id_ in trace.messages))
 
 
 def recall(
     store: Store,
     query: str,
-    lines: Candidates,
+    found: Candidates,
     filters: Filters,
-    encoder: StoredEncoder | None,
-    query_vector: Tensor | None,
+    encoder: StoredEncoder | None = None,
+    query_vector: Tensor | None = None,
+    *,
+    ways: Sequence[str] = WAYS,
+    k: int = MOST_DIALOGUES,
 ) -> list[Recalled]:
     """The dialogues that a query may mean, the likeliest first.
 
-    Those whose best lines lie closest to it, and those whose lines share its rarest words, are
-    fused by their ranks.
+    Each way ranks the k dialogues that are its best; the ranks are fused.
 
     Args:
         store: The store.
         query: What is looked for.
-        lines: What `candidates` gave for the filters.
+        found: What `candidates` gave for the filters.
         filters: What narrows it down.
         encoder: Whose vectors are compared; None for words alone.
         query_vector: (D,) of the query; None for words alone.
+        ways: Some of `WAYS`.
+        k: How many at most.
+
+    Raises:
+        UsageError: where a way is unknown, or k is below 1.
     """
-    by_meaning: dict[Where, float] = {}
-    if encoder is not None and query_vector is not None and len(lines.places):
-        by_meaning = _by_meaning(lines, encoder.vectors.matrix(), query_vector)
-    by_words, exact = _by_words(store, query, filters)
-    known = list(dict.fromkeys([*by_meaning, *by_words]))
+    check_ways(ways, k)
+    rankings: dict[str, dict[Where, Trace]] = {}
+    exact: dict[Where, list[int]] = {}
+    if "words" in ways:
+        rankings["words"], exact = _by_words(store, query, filters, k)
+    compared = {"lines": found.lines, "pictures": found.pictures}
+    if encoder is not None and query_vector is not None:
+        matrix = encoder.vectors.matrix()
+        vector = query_vector.numpy()
+        for way, rows in compared.items():
+            if way in ways:
+                rankings[way] = _by_meaning(rows, matrix, vector, k)
+    return _fused(rankings, exact)[:k]
+
+
+def check_ways(ways: Sequence[str], k: int) -> None:
+    """Refuses ways that are unknown, and numbers of dialogues that ask for nothing.
+
+    Raises:
+        UsageError: likewise.
+    """
+    unknown = [way for way in ways if way not in WAYS]
+    if unknown or isinstance(ways, str) or not ways:
+        raise UsageError(f"ways {ways!r}: name some of {', '.join(WAYS)}, as a list")
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise UsageError(f"k {k!r} asks for nothing; give a whole number from 1")
+
+
+def _fused(
+    rankings: Mapping[str, Mapping[Where, Trace]], exact: Mapping[Where, Sequence[int]]
+) -> list[Recalled]:
+    known = list(dict.fromkeys(where for ranking in rankings.values() for where in ranking))
+    if not known:
+        return []
     earned = reciprocal_ranks(
-        [[by_meaning.get(where) for where in known], [by_words.get(where) for where in known]]
+        [
+            [ranking[where].score if where in ranking else None for where in known]
+            for ranking in rankings.values()
+        ]
     )
     order = sorted(range(len(known)), key=lambda number: -earned[number])
-    return [Recalled(known[number], tuple(exact.get(known[number], ()))) for number in order]
+    return [
+        Recalled(
+            where,
+            {way: ranking[where] for way, ranking in rankings.items() if where in ranking},
+            tuple(exact.get(where, ())),
+        )
+        for where in (known[number] for number in order)
+    ]
+
+
+def _traces(ranked: Iterable[tuple[Where, int, float]], k: int) -> dict[Where, Trace]:
+    """The first k dialogues of things that are ranked, the best first."""
+    scores: dict[Where, float] = {}
+    messages: dict[Where, list[int]] = {}
+    for where, message, score in ranked:
+        if where not in scores:
+            if len(scores) == k:
+                break
+            scores[where] = score
+        of_it = messages.setdefault(where, [])
+        if message not in of_it and len(of_it) < _KEPT_LINES:
+            of_it.append(message)
+    return {
+        where: Trace(rank, scores[where], tuple(messages[where]))
+        for rank, where in enumerate(scores, 1)
+    }
 
 
 def _by_meaning(
-    lines: Candidates, matrix: NDArray[np.float32], query_vector: Tensor
-) -> dict[Where, float]:
-    """The dialogues with the lines closest to the query, with the cosine of the closest."""
-    query = query_vector.numpy()
-    scores = np.concatenate(
-        [matrix[start : start + _BLOCK] @ query for start in range(0, len(matrix), _BLOCK)]
-        or [np.zeros(0, np.float32)]
-    )
-    of_line = np.where(lines.places >= 0, scores[lines.places] if len(scores) else 0.0, -2.0)
-    found: dict[Where, float] = {}
-    # a dialogue is known by the closest of its lines
-    for number in np.argsort(-of_line, kind="stable"):
-        if of_line[number] <= -2.0 or len(found) == MAX_BY_MEANING:
-            break
-        where = (int(lines.chats[number]), int(lines.dialogues[number]))
-        found.setdefault(where, float(of_line[number]))
-    return found
+    rows: Rows, matrix: NDArray[np.float32], query: NDArray[np.float32], k: int
+) -> dict[Where, Trace]:
+    """The dialogues with the things closest to the query, known by the closest of each."""
+    held = np.flatnonzero(rows.places >= 0)
+    if not len(held):
+        return {}
+    places = rows.places[held]
+    scores = _cosines(matrix, places, query)
+    num_taken = 64 * k
+    while True:
+        best = _largest(scores, num_taken)
+        ranked = (
+            (
+                (int(rows.chats[number]), int(rows.dialogues[number])),
+                int(rows.messages[number]),
+                float(scores[place]),
+            )
+            for place in best
+            for number in (held[place],)
+        )
+        traces = _traces(ranked, k)
+        if len(traces) == k or len(best) == len(held):
+            return traces
+        num_taken *= 4
+
+
+def _cosines(
+    matrix: NDArray[np.float32], places: NDArray[np.int64], query: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(n,) of some rows, each row read once."""
+    rows, of_row = np.unique(places, return_inverse=True)
+    parts = []
+    for start in range(0, len(rows), _BLOCK):
+        part = rows[start : start + _BLOCK]
+        is_run = part[-1] - part[0] == len(part) - 1
+        block = matrix[part[0] : part[-1] + 1] if is_run else matrix[part]
+        parts.append(block @ query)
+    return np.concatenate(parts)[of_row]
+
+
+def _largest(scores: NDArray[np.float32], number: int) -> NDArray[np.int64]:
+    """Places of the largest scores, the largest first, equal ones in order."""
+    if number >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    # those that are equal to the least of them too, so that order decides among equals
+    least = np.partition(scores, len(scores) - number)[len(scores) - number]
+    kept = np.flatnonzero(scores >= least)
+    return kept[np.argsort(-scores[kept], kind="stable")]
 
 
 def _by_words(
-    store: Store, query: str, filters: Filters
-) -> tuple[dict[Where, float], dict[Where, list[int]]]:
+    store: Store, query: str, filters: Filters, k: int
+) -> tuple[dict[Where, Trace], dict[Where, list[int]]]:
     """The dialogues with the lines of the highest BM25, and the lines that have every term."""
     terms = query_terms(plain_words(query))
     if not terms:
         return {}, {}
-    condition, values = filters.condition(store)
-    of_dialogue, more = filters.dialogue_condition()
-    where = " AND ".join(filter(None, [condition, of_dialogue]))
+    where, values = allowed(store, filters)
 
-    def asked(joined: str, limit: int) -> list[tuple[int, int, int, float]]:
+    def asked(*, is_every: bool) -> list[tuple[Where, int, float]]:
         found: list[tuple[int, int, int, float]] = []
-        for table, source in _FULL_TEXT.items():
+        for table, joined in _FULL_TEXT.items():
+            matched, sought = store.database.matched(table, terms, is_every=is_every)
             found += store.tuples(
-                f"SELECT messages.id, chat, dialogue, bm25({table}) FROM {source} "
-                f"WHERE {table} MATCH ? AND {where} ORDER BY bm25({table}) LIMIT ?",
-                [joined, *values, *more, limit],
+                f"SELECT messages.id, chat, dialogue, score FROM {matched} AS matched {joined} "
+                f"WHERE {where} ORDER BY score LIMIT ?",
+                [*sought, *values, max(_MAX_LINES, 8 * k)],
             )
-        return sorted(found, key=lambda row: row[3])
+        return [
+            ((chat, dialogue), id_, -score)
+            for id_, chat, dialogue, score in sorted(found, key=lambda row: row[3])
+        ]
 
-    quoted = [f'"{term}"' for term in terms]
-    scores: dict[Where, float] = {}
     exact: dict[Where, list[int]] = {}
-    for id_, chat, dialogue, score in asked(" AND ".join(quoted), _MAX_LINES):
-        exact.setdefault((chat, dialogue), []).append(id_)
-        scores.setdefault((chat, dialogue), -score)
-    for _, chat, dialogue, score in asked(" OR ".join(quoted), _MAX_LINES):
-        if len(scores) >= MAX_BY_WORDS and (chat, dialogue) not in scores:
-            continue
-        scores.setdefault((chat, dialogue), -score)
-    kept = sorted(scores, key=lambda place: -scores[place])[:MAX_BY_WORDS]
-    return {place: scores[place] for place in kept}, {
-        place: ids for place, ids in exact.items() if place in kept
-    }
+    ranked = whole = asked(is_every=True)
+    for place, id_, _ in whole:
+        exact.setdefault(place, []).append(id_)
+    if len(terms) > 1:
+        # a line that has them all may be one of very many that have some
+        known = {id_ for _, id_, _ in whole}
+        others = [item for item in asked(is_every=False) if item[1] not in known]
+        ranked = sorted([*whole, *others], key=lambda item: -item[2])
+    return _traces(ranked, k), exact
 
 
 def as_vector(rows: Tensor) -> Tensor:
@@ -206,7 +275,7 @@ def as_vector(rows: Tensor) -> Tensor:
     return torch.as_tensor(rows[0]).float()
 
 
-def all_of(lines: Candidates, recalled: Sequence[Recalled]) -> list[Recalled]:
+def all_of(found: Candidates, recalled: Sequence[Recalled]) -> list[Recalled]:
     """Every dialogue, those that were recalled first: where there are few, none is passed over."""
     seen = {item.where for item in recalled}
-    return [*recalled, *(Recalled(where, ()) for where in lines.wheres if where not in seen)]
+    return [*recalled, *(Recalled(where, {}) for where in found.wheres if where not in seen)]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ffr.errors import DataError, FfrError, UsageError
+from ffr.corpus.database import Database
+from ffr.corpus.sqlite import SqliteDatabase, broken
+from ffr.errors import DataError
 from ffr.files import make_private_file, make_private_folder
-from ffr.text import one_line
 
 DATABASE = "messages.sqlite3"
 
 _PATIENCE = 30.0  # seconds
 
-SCHEMA = 1
-"""Raised where a table changes; a store of another number is refused in words."""
+SCHEMA = 2
+"""Raised where a table changes; older stores are brought to it, newer ones refused in words."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS chats(
@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS messages(
     twin INTEGER NOT NULL,
     place INTEGER NOT NULL,
     dialogue INTEGER,
+    segment INTEGER,
     sender TEXT,
     seconds REAL,
     zone INTEGER,
@@ -72,6 +73,17 @@ CREATE TABLE IF NOT EXISTS messages(
 );
 CREATE INDEX IF NOT EXISTS messages_in_order ON messages(chat, place);
 CREATE INDEX IF NOT EXISTS messages_of_dialogue ON messages(chat, dialogue);
+CREATE INDEX IF NOT EXISTS messages_without_segment ON messages(chat, dialogue)
+    WHERE segment IS NULL;
+CREATE TABLE IF NOT EXISTS segments(
+    chat INTEGER NOT NULL REFERENCES chats(id),
+    dialogue INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    method TEXT NOT NULL,
+    PRIMARY KEY(chat, dialogue, number)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS segments_by_key ON segments(key);
 CREATE TABLE IF NOT EXISTS attached(
     message INTEGER NOT NULL REFERENCES messages(id),
     number INTEGER NOT NULL,
@@ -120,7 +132,11 @@ CREATE VIRTUAL TABLE IF NOT EXISTS shown_words USING fts5(
 """
 
 
-def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
+# for each version, what makes the next one of it, before the tables that are missing are made
+_NEXT = {1: ("ALTER TABLE messages ADD COLUMN segment INTEGER",)}
+
+
+def connect(path: Path, *, is_new_allowed: bool) -> SqliteDatabase:
     """Opens the database of a store; what is deleted from it is overwritten.
 
     Args:
@@ -139,8 +155,13 @@ def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
                 'holds no chat yet; `ffr retrieve "…" CHAT` reads one', where=str(path.parent)
             )
         connection = sqlite3.connect(
-            path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            path,
+            timeout=_PATIENCE,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=SqliteDatabase,
         )
+        connection.path = path
         connection.row_factory = sqlite3.Row
         _log_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -149,18 +170,33 @@ def connect(path: Path, *, is_new_allowed: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA foreign_keys = ON")
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version not in (0, SCHEMA):
+        if version not in range(SCHEMA + 1):
             raise DataError(
                 f"is a store of version {version}, and this ffr keeps version {SCHEMA}; name "
                 "another folder with --index, or forget it with `ffr index forget --all`",
                 where=str(path),
             )
-        if version == 0:
-            connection.executescript(_TABLES)
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        if version != SCHEMA:
+            _bring_up(connection)
     except (sqlite3.Error, OSError) as error:
         raise broken(path, error) from error
     return connection
+
+
+def _bring_up(connection: SqliteDatabase) -> None:
+    """Makes the tables, or those of an older version as this one has them, all or nothing."""
+    with whole(connection):
+        # another process may have done so meanwhile
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        begun = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'messages'").fetchone()
+        if not version and begun:
+            version = 1  # whose making was broken off between two tables
+        for older in range(version, SCHEMA) if version else ():
+            for statement in _NEXT[older]:
+                connection.execute(statement)
+        for statement in _TABLES.split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 def _log_ahead(connection: sqlite3.Connection) -> None:
@@ -178,55 +214,11 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
             return
 
 
-def broken(path: Path, error: Exception) -> FfrError:
-    """The sentence for a database that cannot be read or written, or that was closed before."""
-    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
-        return UsageError("the store of chats was closed; open it again")
-    reason = getattr(error, "strerror", None) or one_line(error)
-    return DataError(
-        f"cannot be used as a store of chats ({reason}); see to its room and its rights, or name "
-        "another folder with --index",
-        where=str(path),
-    )
-
-
-@contextmanager
-def in_words(connection: sqlite3.Connection) -> Iterator[None]:
-    """What the database says of a fault within becomes a sentence.
+def whole(database: Database) -> AbstractContextManager[None]:
+    """What is done within is kept whole, or not at all.
 
     Raises:
         DataError: where the database cannot be read or written: a full disk, no right to it, damage.
         UsageError: where it is closed.
     """
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise broken(_place(connection), error) from error
-
-
-@contextmanager
-def whole(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is done within is kept whole, or not at all.
-
-    Raises:
-        DataError: as `in_words`.
-        UsageError: likewise.
-    """
-    with in_words(connection):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        except BaseException:
-            # a full disk may have undone all already
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-
-def _place(connection: sqlite3.Connection) -> Path:
-    """Where a database lies."""
-    try:
-        return Path(connection.execute("PRAGMA database_list").fetchone()[2])
-    except sqlite3.Error:
-        return Path(DATABASE)
+    return database.whole()

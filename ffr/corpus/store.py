@@ -7,9 +7,8 @@ written elsewhere. Vectors lie beside it (`ffr/corpus/vectors.py`).
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any
 
 from ffr.chats.chat import Media, Message, Person, Reaction, day_words
 from ffr.chats.cutting import Cutting
-from ffr.corpus.schema import DATABASE, connect, in_words
+from ffr.corpus.database import Row
+from ffr.corpus.schema import DATABASE, connect
 from ffr.data.home import data_home
 from ffr.errors import UsageError
-from ffr.files import owned_folder
 from ffr.text import counted, one_line
 
 _EPOCH = datetime(1970, 1, 1)
@@ -137,32 +136,22 @@ class Store:
         Raises:
             UsageError: where another process writes.
         """
-        return owned_folder(self.folder)
+        return self.database.writing()
 
-    @contextmanager
-    def snapshot(self) -> Iterator[int]:
+    def snapshot(self) -> AbstractContextManager[int]:
         """Shows the database within as it is now, whatever others write meanwhile.
 
         Gives a number that changes with what others write.
         """
-        with in_words(self.database):
-            self.database.execute("BEGIN")
-            try:
-                # what is read first decides what is seen
-                self.rows("SELECT count(*) FROM chats")
-                yield int(self.rows("PRAGMA data_version")[0][0])
-            finally:
-                if self.database.in_transaction:
-                    self.database.execute("ROLLBACK")
+        return self.database.snapshot()
 
-    def rows(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+    def rows(self, sql: str, values: Sequence[object] = ()) -> Sequence[Row]:
         """All rows of a question to the database.
 
         Raises:
             DataError: where it cannot be read.
         """
-        with in_words(self.database):
-            return self.database.execute(sql, values).fetchall()
+        return self.database.rows(sql, values)
 
     def tuples(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """As `rows`, without names, which are dear where there are many.
@@ -170,10 +159,7 @@ class Store:
         Raises:
             DataError: where it cannot be read.
         """
-        with in_words(self.database):
-            cursor = self.database.cursor()
-            cursor.row_factory = None
-            return cursor.execute(sql, values).fetchall()
+        return self.database.tuples(sql, values)
 
     def numbers(self) -> list[int]:
         """The numbers of the chats, in the order in which they came."""
@@ -191,8 +177,8 @@ class Store:
             if wanted is not None and row["id"] not in wanted:
                 continue
             (counts,) = self.rows(
-                "SELECT count(*) AS messages, min(seconds + ifnull(zone, 0) * 60) AS first, "
-                "max(seconds + ifnull(zone, 0) * 60) AS last FROM messages "
+                "SELECT count(*) AS messages, min(seconds + coalesce(zone, 0) * 60) AS first, "
+                "max(seconds + coalesce(zone, 0) * 60) AS last FROM messages "
                 "WHERE chat = ? AND kind != 'system'",
                 [row["id"]],
             )
@@ -338,7 +324,7 @@ def _time(seconds: float | None, zone: int | None) -> datetime | None:
     return clock.replace(tzinfo=timezone(timedelta(minutes=zone)))
 
 
-def _line(row: sqlite3.Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
+def _line(row: Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
     media = tuple(Media(*item) for item in json.loads(row["media"]))
     message = Message(
         row["sender"],

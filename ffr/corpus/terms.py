@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 # scripts whose words stand without blanks between them
 _UNPARTED = (
@@ -52,3 +53,32 @@ def query_terms(text: str) -> list[str]:
         else:
             found[run or word or sign] = None
     return list(found)
+
+
+def matched_words(query: str, texts: Iterable[str]) -> tuple[str, ...]:
+    """The words of a query that stand in texts, in its order.
+
+    Pairs of neighbours that are found are one word again.
+
+    Args:
+        query: What was looked for.
+        texts: Where it was found.
+
+    >>> matched_words("坐公交车 to Rome", ["上了公交车", "ROME!"])
+    ('公交车', 'rome')
+    """
+    there = {term for text in texts for term in terms_of(text)}
+    found: dict[str, None] = {}
+    for run, word, sign in _PIECES.findall(unicodedata.normalize("NFKC", query).casefold()):
+        if len(run) < 2:
+            found |= dict.fromkeys({run or word or sign} & there)
+            continue
+        start: int | None = None
+        for place in range(len(run)):
+            is_there = place + 1 < len(run) and run[place : place + 2] in there
+            if is_there and start is None:
+                start = place
+            elif not is_there and start is not None:
+                found[run[start : place + 1]] = None
+                start = None
+    return tuple(found)

@@ -132,7 +132,8 @@ class StoredVectors:
                 [(self._encoder, key, first + number) for number, key in enumerate(keys)],
             )
             self._store.database.execute(
-                "INSERT OR REPLACE INTO matrices VALUES (?, ?, ?, ?)",
+                "INSERT INTO matrices VALUES (?, ?, ?, ?) ON CONFLICT(encoder) DO UPDATE SET "
+                "file = excluded.file, num_rows = excluded.num_rows",
                 [self._encoder, self._path.name, self.width, first + len(keys)],
             )
         self._num_rows = first + len(keys)
@@ -229,7 +230,8 @@ class StoredEncoder:
         if folder is not None and self._loaded is not None:
             with whole(self._store.database):
                 self._store.database.execute(
-                    "INSERT OR REPLACE INTO seen_weights VALUES (?, ?)",
+                    "INSERT INTO seen_weights VALUES (?, ?) "
+                    "ON CONFLICT(encoder) DO UPDATE SET state = excluded.state",
                     [self._digest, weights_state(folder)],
                 )
 
@@ -338,7 +340,8 @@ def compact(store: Store) -> None:
     for row in store.rows("SELECT * FROM matrices"):
         kept = store.rows(
             "SELECT key, place FROM vectors WHERE encoder = ? AND (key IN "
-            "(SELECT text_key FROM messages) OR key IN (SELECT words_key FROM shown)) "
+            "(SELECT text_key FROM messages) OR key IN (SELECT words_key FROM shown) OR key IN "
+            "(SELECT key FROM segments)) "
             "ORDER BY place",
             [row["encoder"]],
         )

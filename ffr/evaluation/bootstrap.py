@@ -13,7 +13,7 @@ Shapes: N answers, G dialogues, R resamples, K columns of sums, F figures (`FIGU
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -197,6 +197,61 @@ def interval_table(
             for table, names in SLICES.items()
         },
     }
+
+
+def clustered_means(
+    values: npt.NDArray[np.float64],
+    clusters: Sequence[str],
+    *,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+) -> list[tuple[float | None, list[float] | None]]:
+    """Means of columns and their intervals, by resampling whole clusters.
+
+    Args:
+        values: (N, F) float64; NaN where a row has no such value, which then counts nowhere.
+        clusters: N names of what is drawn, the dialogue of each row.
+        seed: Seed of the draws.
+        num_resamples: R.
+
+    Returns:
+        For each column its mean, None where no row has it, and [low, high], None where fewer than
+        two clusters have it.
+
+    Raises:
+        ValueError: where there is not one cluster's name for each row.
+
+    >>> clustered_means(np.array([[1.0, np.nan], [0.0, np.nan]]), ["d", "d"])
+    [(0.5, None), (None, None)]
+    """
+    if values.ndim != 2 or len(values) != len(clusters):
+        raise ValueError(f"values {values.shape} of {len(clusters)} clusters; give (rows, columns)")
+    if not len(values):
+        return [(None, None)] * values.shape[1]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    of_row = np.array([numbers[name] for name in clusters])
+    is_there = ~np.isnan(values)
+    sums, sizes = (np.zeros((len(numbers), values.shape[1])) for _ in range(2))
+    np.add.at(sums, of_row, np.where(is_there, values, 0.0))
+    np.add.at(sizes, of_row, is_there)
+    drawn = np.concatenate(
+        [
+            np.stack([weights @ sums, weights @ sizes])
+            for weights in draw_dialogues(len(numbers), num_resamples, seed)
+        ],
+        axis=1,
+    )
+    found: list[tuple[float | None, list[float] | None]] = []
+    for column in range(values.shape[1]):
+        total, size = sums[:, column].sum(), sizes[:, column].sum()
+        mean = float(total / size) if size else None
+        interval = None
+        if mean is not None and (sizes[:, column] > 0).sum() > 1:
+            own = drawn[:, :, column]
+            low, high = percentile_interval(own[0, own[1] > 0] / own[1, own[1] > 0])
+            interval = [min(float(low), mean), max(float(high), mean)]
+        found.append((mean, interval))
+    return found
 
 
 def undefined_note(rows: ScoredRows) -> list[str]:

@@ -126,11 +126,11 @@ class Api:
         """The days of a chat, for a calendar."""
         with self._reading:
             self._chat(asked.chat)
+            day = self._store.database.day("seconds + coalesce(zone, 0) * 60")
             rows = self._store.rows(
-                "SELECT date(seconds + ifnull(zone, 0) * 60, 'unixepoch') AS day, "
-                "min(place) AS place, count(*) AS n FROM messages "
-                "WHERE chat = ? AND seconds IS NOT NULL GROUP BY day HAVING day IS NOT NULL "
-                "ORDER BY day",
+                "SELECT day, min(place) AS place, count(*) AS n FROM "
+                f"(SELECT {day} AS day, place FROM messages WHERE chat = ? AND seconds IS NOT NULL)"
+                " AS dated WHERE day IS NOT NULL GROUP BY day ORDER BY day",
                 [asked.chat],
             )
             return Days(tuple(Day(row["day"], row["place"], row["n"]) for row in rows))

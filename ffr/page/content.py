@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ffr.chats.chat import Message, Person, day_words
-from ffr.corpus.archive import Found, Hit
+from ffr.corpus.found import Found, Hit
 from ffr.corpus.store import Line, Store, StoredChat
 from ffr.text import cut, one_line, visible
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterable
 
-from ffr.corpus.archive import Found, lines_around
+from ffr.corpus.found import Found, lines_around
 from ffr.corpus.store import Line, Store
 from ffr.errors import DataError
 from ffr.page.assets import asset, template

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ffr.chats.chat import day_words
 from ffr.chats.dialogues import is_line
-from ffr.corpus.archive import Found, Hit, lines_around
+from ffr.corpus.found import Found, Hit, lines_around
 from ffr.corpus.store import Line, Store
 from ffr.errors import DataError
 from ffr.images import open_thumbnail

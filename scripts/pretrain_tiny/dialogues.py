@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from build import IM_END, IM_START, IMAGE_PAD, MARKERS, NUM_NUMBERS, VISION_END, VISION_START
 from stages import Stage
 from transformers import PreTrainedTokenizerFast
 
-from build import IM_END, IM_START, IMAGE_PAD, MARKERS, NUM_NUMBERS, VISION_END, VISION_START
 from ffr.world.lexicon import TOPICS, WORDINGS
 
 MAX_ID = 100

@@ -19,12 +19,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from build import IMAGE_PAD, make_config, make_model, make_tokenizer, save_folder
 from dialogues import Rows, World
 from stages import STAGES, Stage
 from vision import train_vision
 from word_vectors import start_embeddings
-
-from build import IMAGE_PAD, make_config, make_model, make_tokenizer, save_folder
 
 LEARNING_RATE, RATE_WITH_PICTURES, TOKENS_PER_STEP, REPLAY, REPLAYED_STAGES = (
     2e-3,

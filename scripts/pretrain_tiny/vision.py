@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from build import image_processor_config
 from dialogues import World
 
-from build import image_processor_config
 from ffr.world.lexicon import TOPICS
 from ffr.world.pictures import draw
 

@@ -10,11 +10,11 @@ from chat_builds import add, no_bar, said, stored_encoder
 
 from ffr.chats.chat import Media
 from ffr.corpus.archive import Archive
+from ffr.corpus.candidates import candidates
 from ffr.corpus.filters import Filters
 from ffr.corpus.forgetting import forget_chats
 from ffr.corpus.indexing import index_store
 from ffr.corpus.pictures import StoredTagger
-from ffr.corpus.recall import candidates
 from ffr.corpus.store import Store
 from ffr.retrieval.lexical import BaselineRetriever
 
@@ -83,5 +83,5 @@ def test_the_words_of_another_looker_do_not_count(export: Path, tmp_path: Path) 
         for looker in ("looker", "other"):
             lines = candidates(store, Filters(), encoder.key, looker)
             # the message itself, which has no words, and its picture once
-            assert (lines.num_messages, len(lines.places)) == (1, 2)
-        assert len(candidates(store, Filters(), encoder.key, None).places) == 1
+            assert (len(lines.lines), len(lines.pictures)) == (1, 1)
+        assert len(candidates(store, Filters(), encoder.key, None).pictures) == 0

@@ -94,7 +94,10 @@ def test_a_picture_is_read_by_its_words(tmp_path: Path) -> None:
     first, second, third = retriever.answer([right, wrong, right])
     assert {"a photo of bus", "a photo of cat"} <= set(encoder.seen)
     assert encoder.seen.count("a photo of bus") == 1
-    assert first.extra == third.extra != second.extra
+    # the rows of one product may differ in their last bits, as the processor has it
+    entropies = [answer.extra["decision_entropy"] for answer in (first, second, third)]
+    assert entropies[0] == pytest.approx(entropies[2], abs=1e-6)
+    assert abs(entropies[0] - entropies[1]) > 1e-4
 
 
 def test_a_reader_that_learned_without_words_is_asked_without(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""What recall compares: the lines and pictures of a store that filters let through, as arrays.
+
+Shapes: n lines or pictures, R rows of the vectors' matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ffr.corpus.filters import Filters
+from ffr.corpus.store import Store
+
+Where = tuple[int, int]
+"""A dialogue: the number of its chat, and its own in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Things that have vectors, each a message's.
+
+    Args:
+        messages: (n,) int64, numbers of messages in the store.
+        chats: (n,) int64.
+        dialogues: (n,) int64, within their chats.
+        places: (n,) int64, rows of the matrix, below R; -1 where there is no vector.
+    """
+
+    messages: NDArray[np.int64]
+    chats: NDArray[np.int64]
+    dialogues: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What filters let through.
+
+    Args:
+        lines: Every message, whether it has words or not.
+        pictures: Pictures that have words, each with its message.
+    """
+
+    lines: Rows
+    pictures: Rows
+
+    @property
+    def num_messages(self) -> int:
+        """How many messages they are of."""
+        return len(self.lines)
+
+    @property
+    def wheres(self) -> list[Where]:
+        """All dialogues, in order."""
+        pairs = np.unique(np.stack([self.lines.chats, self.lines.dialogues], 1), axis=0)
+        return [(int(chat), int(dialogue)) for chat, dialogue in pairs]
+
+
+def allowed(store: Store, filters: Filters) -> tuple[str, list[object]]:
+    """What a message must be to be looked for, and its dialogue, as SQL over `messages`.
+
+    Raises:
+        UsageError: where nobody has a name that is asked for.
+    """
+    condition, values = filters.condition(store)
+    of_dialogue, more = filters.dialogue_condition()
+    return " AND ".join(filter(None, [condition, of_dialogue])), [*values, *more]
+
+
+def candidates(
+    store: Store, filters: Filters, encoder: str | None, looker: str | None
+) -> Candidates:
+    """What filters let through.
+
+    Args:
+        store: The store.
+        filters: What narrows it down.
+        encoder: The key of the vectors; None where meaning is not asked.
+        looker: Whose words for pictures count; None for none.
+    """
+    where, values = allowed(store, filters)
+    lines = store.tuples(
+        "SELECT messages.id, chat, dialogue, coalesce(vectors.place, -1) FROM messages "
+        f"LEFT JOIN vectors ON vectors.encoder = ? AND vectors.key = text_key WHERE {where}",
+        [encoder or "", *values],
+    )
+    pictures = store.tuples(
+        "SELECT messages.id, chat, dialogue, vectors.place FROM attached "
+        "JOIN messages ON messages.id = message "
+        "JOIN files ON files.source = attached.source AND files.file = attached.file "
+        "JOIN shown ON shown.digest = files.digest AND looker = ? "
+        f"JOIN vectors ON vectors.encoder = ? AND vectors.key = words_key WHERE {where}",
+        [looker or "", encoder or "", *values],
+    )
+    return Candidates(_rows(lines), _rows(pictures))
+
+
+def _rows(found: Sequence[Sequence[Any]]) -> Rows:
+    table = np.array(found, np.int64).reshape(-1, 4)
+    return Rows(*np.ascontiguousarray(table.T))

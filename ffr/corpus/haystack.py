@@ -1,0 +1,203 @@
+"""An archive made of data files, of which queries of data are asked: which dialogue, and what of it.
+
+An answer names lines of the query's own dialogue. A line of another one is wrong whichever it is, so it
+is given an id behind the dialogue's end; under `archive` it stands as it was found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ffr.answer import format_answer
+from ffr.chats.cutting import Cutting
+from ffr.corpus.archive import Archive
+from ffr.corpus.found import Hit
+from ffr.corpus.indexing import Bar
+from ffr.corpus.inside import hits_inside
+from ffr.corpus.opening import open_archive, read_export
+from ffr.corpus.recall import MOST_DIALOGUES, WAYS, Recalled
+from ffr.corpus.store import Store
+from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment
+from ffr.errors import DataError, UsageError
+from ffr.progress import Say
+from ffr.prompt import prompt_of
+from ffr.retrieval.interface import Answer
+from ffr.settings import AnswerConfig
+from ffr.text import counted
+
+
+@dataclass(frozen=True, eq=False)
+class Haystack:
+    """The dialogues of data files, in a store.
+
+    Args:
+        archive: The store with its model.
+        chats: The number of the chat that each dialogue became, by its fingerprint.
+        dialogues: The dialogues, likewise.
+    """
+
+    archive: Archive
+    chats: Mapping[str, int]
+    dialogues: Mapping[str, Dialogue]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the dialogues' fingerprints, in no order."""
+        return hashlib.sha256("\n".join(sorted(self.chats)).encode()).hexdigest()
+
+
+def open_haystack(
+    store: Store,
+    paths: Sequence[Path],
+    examples: Sequence[Example],
+    model: str,
+    settings: AnswerConfig,
+    *,
+    say: Say,
+    bar: Bar,
+) -> Haystack:
+    """Reads data files into a store, where they are not there, and opens it with a model.
+
+    Args:
+        store: Holds nothing else, or nothing yet.
+        paths: The data files.
+        examples: What they hold.
+        model: What answers inside a dialogue.
+        settings: How it is asked.
+        say: Gets a line where something is to be known.
+        bar: Shows how far it is.
+
+    Raises:
+        UsageError: where the store holds something else.
+        DataError: where a dialogue of the data is not in the store as it is.
+    """
+    for path in paths:
+        read_export(store, path, Cutting(0, 0), say=_nobody, bar=bar)
+    dialogues = {example.dialogue.fingerprint: example.dialogue for example in examples}
+    kept = {row["app_id"]: row["id"] for row in store.rows("SELECT id, app_id FROM chats")}
+    if strangers := kept.keys() - dialogues.keys():
+        what = counted(len(strangers), "chat that is", "chats that are")
+        raise UsageError(
+            f"{store.folder} holds {what} not of the data; name another folder with --index"
+        )
+    if missing := [dialogues[name].id for name in dialogues if name not in kept]:
+        raise DataError(
+            f"lacks {counted(len(missing), 'dialogue')} of the data, the first {missing[0]!r}; "
+            "delete the folder to read them anew",
+            where=str(store.folder),
+        )
+    return Haystack(open_archive(store, model, settings, say=say, bar=bar), kept, dialogues)
+
+
+def _nobody(line: str) -> None:
+    """Hears the summary of each of very many chats."""
+
+
+class HaystackRetriever:
+    """Answers a query with the best hit of a search of the whole archive.
+
+    Args:
+        haystack: The archive.
+        name: What answers inside a dialogue.
+        ways: By which dialogues are recalled.
+        num_dialogues: How many are recalled, and asked.
+    """
+
+    def __init__(
+        self,
+        haystack: Haystack,
+        *,
+        name: str,
+        ways: Sequence[str] = WAYS,
+        num_dialogues: int = MOST_DIALOGUES,
+    ) -> None:
+        self._haystack = haystack
+        self._name = name
+        self._ways = tuple(ways)
+        self._num_dialogues = num_dialogues
+        inside = haystack.archive.retriever
+        if inside is None:
+            raise ValueError("the archive has nobody who answers inside a dialogue; name a model")
+        self._inside = inside
+        self._stored = {chat.id: chat for chat in haystack.archive.store.chats()}
+        self._names = {chat: name for name, chat in haystack.chats.items()}
+
+    @property
+    def name(self) -> str:
+        return f"{self._name} in an archive"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "kind": "archive",
+            "name": self._name,
+            "ways": list(self._ways),
+            "num_recalled": self._num_dialogues,
+            "num_dialogues": len(self._names),
+            "fingerprint": self._haystack.fingerprint,
+            "inside": self._inside.identity,
+        }
+
+    def plan(self, examples: Sequence[Example]) -> list[list[int]]:
+        return [[number] for number in range(len(examples))]
+
+    def prompt(self, example: Example) -> FilePrompt:
+        return prompt_of(example)
+
+    def answer(self, examples: Sequence[Example]) -> list[Answer]:
+        return [self._answer(example) for example in examples]
+
+    def _answer(self, example: Example) -> Answer:
+        archive, query, k = self._haystack.archive, example.query, self._num_dialogues
+        recalled = archive.recall(query, k=k, ways=self._ways)
+        found = archive.search(query, k=k, ways=self._ways)
+        if found.failures:
+            raise DataError(found.failures[0])
+        best = next(iter(found.cut(1, has_weak=False).hits), None)
+        own = example.dialogue.fingerprint
+        if own not in self._haystack.chats:
+            raise DataError(f"dialogue {example.dialogue.id!r} is not in the archive")
+        said = {
+            "recalled": [self._names[item.where[0]] for item in recalled],
+            "hits": list(dict.fromkeys(self._names[hit.chat.id] for hit in found.hits)),
+            "best": None if best is None else self._said(best),
+            "known": self._known(query, self._haystack.chats[own]),
+        }
+        fragment = Fragment() if best is None else self._fragment(best, example.dialogue)
+        score = None if best is None else best.score
+        return Answer(format_answer(fragment), score=score, extra={"archive": said})
+
+    def _known(self, query: str, chat: int) -> dict[str, Any]:
+        """What the same model finds where it is told the dialogue."""
+        archive = self._haystack.archive
+        asked = [Recalled((chat, 0), {})]
+        hits, failures = hits_inside(archive.store, self._inside, query, asked, self._stored)
+        if failures:
+            raise DataError(failures[0])
+        return self._said(hits[0]) if hits else {"utterance_ids": [], "image_ids": []}
+
+    def _said(self, hit: Hit) -> dict[str, Any]:
+        """A hit by the ids of its own dialogue."""
+        name = self._names[hit.chat.id]
+        hosts = self._haystack.dialogues[name].image_utterance_ids
+        lines = {line.id: line.message.line - 1 for line in hit.lines}
+        images = {hosts.index(lines[line]) + number for line, number in hit.pictures}
+        return {
+            "dialogue": name,
+            "utterance_ids": sorted(lines.values()),
+            "image_ids": sorted(images),
+            "score": hit.score,
+        }
+
+    def _fragment(self, hit: Hit, own: Dialogue) -> Fragment:
+        """A hit as an answer to a query on one dialogue."""
+        said = self._said(hit)
+        utterances, images = said["utterance_ids"], said["image_ids"]
+        if said["dialogue"] != own.fingerprint:
+            utterances = [len(own.utterances) + number for number in utterances]
+            images = [len(own.images) + number for number in images]
+        return Fragment(tuple(utterances), tuple(images))

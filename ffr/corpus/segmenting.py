@@ -1,0 +1,133 @@
+"""What a store still lacks of segments: dialogues without any, and segments without a vector.
+
+The vector of a segment is the mean of its lines' vectors, of length 1: it costs no encoder, and
+does not depend on what was encoded together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ffr.corpus.schema import whole
+from ffr.corpus.segmentation import by_vectors
+from ffr.corpus.segments import NOTHING, write_segments
+from ffr.corpus.store import Store
+from ffr.corpus.vectors import StoredEncoder
+from ffr.progress import Progress
+
+METHOD = "vectors"
+_BATCH = 64
+
+
+def lacks_segments(store: Store, chats: Sequence[int], encoder: StoredEncoder) -> bool:
+    """Whether a dialogue of these chats has no segments, or one of them no vector."""
+    return bool(_unsegmented(store, chats) or _without_vector(store, chats, encoder))
+
+
+def make_segments(
+    store: Store, chats: Sequence[int], encoder: StoredEncoder, progress: Progress
+) -> None:
+    """Makes the segments that are missing, and their vectors; each batch is kept at once.
+
+    Args:
+        store: The store, written by nobody else meanwhile.
+        chats: Whose dialogues.
+        encoder: Whose vectors their lines have.
+        progress: Is told how many dialogues are done, of how many.
+    """
+    waiting = _unsegmented(store, chats)
+    for start in range(0, len(waiting), _BATCH):
+        part = waiting[start : start + _BATCH]
+        with whole(store.database):
+            for chat, dialogue in part:
+                _segment(store, chat, dialogue, encoder)
+        progress(start + len(part), len(waiting))
+    lacking = _without_vector(store, chats, encoder)
+    for start in range(0, len(lacking), _BATCH):
+        _add_vectors(store, lacking[start : start + _BATCH], encoder)
+
+
+def _unsegmented(store: Store, chats: Sequence[int]) -> list[tuple[int, int]]:
+    among, values = store.database.among("chat", chats)
+    return store.tuples(
+        f"SELECT DISTINCT chat, dialogue FROM messages WHERE segment IS NULL AND {among} "
+        "ORDER BY chat, dialogue",
+        values,
+    )
+
+
+def _without_vector(
+    store: Store, chats: Sequence[int], encoder: StoredEncoder
+) -> list[tuple[bytes, int, int, int]]:
+    """Key, chat, dialogue and number of one segment of each key that has no vector yet."""
+    among, values = store.database.among("chat", chats)
+    return store.tuples(
+        "SELECT key, chat, dialogue, number FROM (SELECT key, chat, dialogue, number, row_number() "
+        "OVER (PARTITION BY key ORDER BY chat, dialogue, number) AS nth FROM segments "
+        f"WHERE key != ? AND {among} AND NOT EXISTS (SELECT 1 FROM vectors WHERE encoder = ? "
+        "AND vectors.key = segments.key)) AS lacking WHERE nth = 1 "
+        "ORDER BY chat, dialogue, number",
+        [NOTHING, *values, encoder.key],
+    )
+
+
+def _segment(store: Store, chat: int, dialogue: int, encoder: StoredEncoder) -> None:
+    rows = store.tuples(
+        "SELECT id, text_key, seconds FROM messages WHERE chat = ? AND dialogue = ? "
+        "ORDER BY +place",
+        [chat, dialogue],
+    )
+    ids, keys, times = zip(*rows, strict=True)
+    vectors = _vectors_of(keys, encoder)
+    if vectors is None:
+        return
+    numbers = by_vectors(vectors, times)
+    write_segments(store, chat, dialogue, dict(zip(ids, numbers, strict=True)), METHOD)
+
+
+def _vectors_of(keys: Sequence[bytes], encoder: StoredEncoder) -> NDArray[np.float32] | None:
+    """(n, D) the vectors of lines, of zeros where one has no words.
+
+    None where one has words and no vector yet: its chat was added a moment ago, and is indexed by
+    who added it.
+    """
+    places = encoder.vectors.places(keys)
+    if any(key not in places for key in keys if key != NOTHING):
+        return None
+    found = np.zeros((len(keys), encoder.vectors.width), np.float32)
+    matrix = encoder.vectors.matrix()
+    for row, key in zip(found, keys, strict=True):
+        if key != NOTHING:
+            row[:] = matrix[places[key]]
+    return found
+
+
+def _add_vectors(
+    store: Store, segments: Sequence[tuple[bytes, int, int, int]], encoder: StoredEncoder
+) -> None:
+    made: dict[bytes, NDArray[np.float64]] = {}
+    for key, chat, dialogue, number in segments:
+        lines = store.tuples(
+            "SELECT text_key FROM messages WHERE chat = ? AND dialogue = ? AND segment = ?",
+            [chat, dialogue, number],
+        )
+        vectors = _vectors_of([line for (line,) in lines], encoder)
+        if vectors is not None:
+            made[key] = mean_direction(vectors)
+    if made:
+        rows = torch.from_numpy(np.stack(list(made.values())).astype(np.float32))
+        encoder.vectors.add(list(made), rows)
+
+
+def mean_direction(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(D,) the mean of vectors (n, D), of length 1; rows of zeros do not count.
+
+    >>> mean_direction(np.array([[3, 0], [0, 3], [0, 0]], np.float32)).round(4).tolist()
+    [0.7071, 0.7071]
+    """
+    total = vectors.astype(np.float64).sum(axis=0)
+    return np.asarray(total / max(float(np.linalg.norm(total)), 1e-12))
