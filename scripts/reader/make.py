@@ -48,7 +48,7 @@ NUM_HELD_OUT_QUERIES = 5000
 WRONGLY_EMPTY = 0.05
 GATE_RIDGE = 0.3
 
-PICTURE_WEIGHT, PICTURE_USUAL = 0.5, 2.0
+PICTURE_WEIGHT, PICTURE_USUAL = 0.5, 2.5
 """How much what a picture shows counts beside where it stands; by other chats, not by these pieces,
 whose picture lines stand where they belong."""
 
