@@ -27,6 +27,19 @@ index_option: Option = click.option(
     help="Folder that keeps what was read.  [default: ~/.cache/ffr/index]",
 )
 
+image_model_option: Option = click.option(
+    "--image-model",
+    metavar="NAME",
+    help="What says what pictures show: a CLIP or SigLIP folder.  [default: the image tagger]",
+)
+
+encoder_option: Option = click.option(
+    "--encoder",
+    metavar="NAME",
+    help="Whose vectors find dialogues: a folder of sentence-transformers, CLIP or SigLIP, or what "
+    "else `ffr eval --model embedding:NAME` takes.  [default: the reader's]",
+)
+
 form_option: Option = click.option(
     "--as", "form", metavar="FORM", help="The form of the exports, such as whatsapp."
 )
@@ -56,7 +69,7 @@ reading_options: tuple[Option, ...] = (
     ),
 )
 
-answering_options: tuple[Option, ...] = (
+model_options: tuple[Option, ...] = (
     index_option,
     click.option(
         "--model",
@@ -65,43 +78,100 @@ answering_options: tuple[Option, ...] = (
         metavar="NAME",
         help="What answers, as for `ffr eval`.",
     ),
-    click.option(
-        "--image-model",
-        metavar="NAME",
-        help="What says what pictures show: a CLIP or SigLIP folder.  [default: the image tagger]",
-    ),
-    form_option,
-    *reading_options,
+    encoder_option,
+    image_model_option,
 )
 
+answering_options: tuple[Option, ...] = (*model_options, form_option, *reading_options)
 
-@dataclass(frozen=True)
-class ChatCall:
-    """What was said about chats and how they are asked.
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveCall:
+    """What was said about an archive and how it is asked.
+
+    Args:
+        index_folder: The store; None for the default one.
+        model: What answers.
+        encoder: As in `open_archive`.
+        image_model: Likewise.
+        bar: Whether bars are shown; None where stderr is a terminal.
+    """
+
+    index_folder: Path | None
+    model: str
+    encoder: str | None
+    image_model: str | None
+    bar: bool | None = None
+
+    def open(
+        self,
+        store: Store,
+        chats: Sequence[int] = (),
+        *,
+        has_vectors: bool = False,
+        ways: Sequence[str] | None = None,
+    ) -> Archive:
+        """The store with its model, indexed.
+
+        Args:
+            store: The store.
+            chats: Those that are asked; none for all.
+            has_vectors: As in `open_archive`.
+            ways: Likewise; None for all.
+        """
+        from ffr.corpus.opening import open_archive
+        from ffr.corpus.ways import WAYS
+        from ffr.settings import AnswerConfig
+
+        return open_archive(
+            store,
+            self.model,
+            AnswerConfig(),
+            chats=chats,
+            encoder=self.encoder,
+            has_vectors=has_vectors,
+            ways=WAYS if ways is None else ways,
+            image_model=self.image_model,
+            say=say_aside,
+            bar=self.progress,
+        )
+
+    def progress(self, what: str, total: int) -> AbstractContextManager[Progress]:
+        """A bar of one piece of work."""
+        return progress_bar(self.bar, what, total or None)
+
+
+def check_filled(store: Store) -> None:
+    """Refuses a store that has no chat.
+
+    Raises:
+        UsageError: likewise.
+    """
+    if not store.numbers():
+        raise UsageError(
+            f"{store.folder} has no chat yet; name an export: a file, a folder or a zip archive"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatCall(ArchiveCall):
+    """What was said about chats, and how they are asked.
 
     Args:
         chats: Exports, folders or data files; none for all that the store has.
-        index_folder: The store; None for the default one.
-        model: What answers.
-        image_model: As in `open_archive`.
         form: As in `read_export`.
         me: Whose export it is.
         date_order: As in `ReadChoices`.
         pause_hours: As in `Cutting`.
         max_messages: Likewise.
-        bar: Whether bars are shown; None where stderr is a terminal.
     """
 
     chats: Sequence[Path]
-    index_folder: Path | None
-    model: str
-    image_model: str | None
     form: str | None
     me: str | None
     date_order: str | None
     pause_hours: float
     max_messages: int
-    bar: bool | None = None
 
     def read(self, store: Store) -> tuple[int, ...]:
         """Reads what has changed into the store; the numbers of the chats that are meant.
@@ -112,9 +182,11 @@ class ChatCall:
         from ffr.chats.cutting import Cutting
         from ffr.chats.stream import ReadChoices
         from ffr.corpus.opening import read_export
+        from ffr.corpus.sources import sources_of
 
         found: list[int] = []
-        for path in self.chats:
+        named = [path for name in self.chats for path in sources_of(name, self.form, say_aside)]
+        for path in named:
             read = read_export(
                 store,
                 path,
@@ -125,27 +197,6 @@ class ChatCall:
                 bar=self.progress,
             )
             found += read.chats
-        if not self.chats and not store.numbers():
-            raise UsageError(
-                f"{store.folder} has no chat yet; name an export: a file, a folder or a zip archive"
-            )
+        if not self.chats:
+            check_filled(store)
         return tuple(dict.fromkeys(found))
-
-    def open(self, store: Store, chats: Sequence[int]) -> Archive:
-        """The store with its model, indexed."""
-        from ffr.corpus.opening import open_archive
-        from ffr.settings import AnswerConfig
-
-        return open_archive(
-            store,
-            self.model,
-            AnswerConfig(),
-            chats=chats,
-            image_model=self.image_model,
-            say=say_aside,
-            bar=self.progress,
-        )
-
-    def progress(self, what: str, total: int) -> AbstractContextManager[Progress]:
-        """A bar of one piece of work."""
-        return progress_bar(self.bar, what, total or None)

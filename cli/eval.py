@@ -45,6 +45,12 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
     call = read_call(ctx, options)
 
     tell = say_aside if call.as_json else say
+    if call.segmentation is not None:
+        from ffr.cli.eval_segmentation import measure_segmentation
+
+        folder = call.out or _default_out(call, f"segments-{call.segmentation}")
+        measure_segmentation(call, call.segmentation, folder, tell)
+        return
     if call.predictions is not None and not is_given(ctx, "dataset"):
         _score_file(call, call.predictions, tell)
         return

@@ -31,8 +31,8 @@ def evaluate_archive(call: EvalCall, folder: Path, say: Say) -> Results:
         DataError: where a query has no true answer, or the data cannot be read.
     """
     from ffr.corpus.haystack import HaystackRetriever, open_haystack
-    from ffr.corpus.recall import WAYS
     from ffr.corpus.store import Store
+    from ffr.corpus.ways import WAYS
     from ffr.data.dataset import FirstExamples
     from ffr.evaluation.corpus import add_archive, meant_by
     from ffr.evaluation.run import evaluate

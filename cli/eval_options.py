@@ -57,6 +57,8 @@ _FOR_PREDICTIONS = {
     "as_json",
     "progress",
 }
+_FOR_SEGMENTATION = (_OF_DATA | {"segmentation", "out", "seed", "as_json"}) - {"limit"}
+_FOR_SEGMENTATION_BY_MODEL = {"model", "trust_remote_code", "outside_pictures"}
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -100,7 +102,7 @@ class EvalCall(AnswerConfig):
     )
     ways: str | None = setting(
         None,
-        "how dialogues of --corpus are found, some of words, lines, pictures: words,lines",
+        "how dialogues of --corpus are found, some of words, lines, segments, pictures",
         unit="WAYS",
         unset="all of them",
         needs="corpus",
@@ -130,6 +132,12 @@ class EvalCall(AnswerConfig):
         unit="ENCODER",
         unset="the model's own vectors",
         needs="coherence",
+    )
+    segmentation: Literal["vectors", "whole", "every-10", "model"] | None = setting(
+        None,
+        "cut the dialogues into segments and measure that alone: Pk, WindowDiff, boundary F1; "
+        "`vectors` as a store does, `model` asks --model (docs/segments.md)",
+        unset="queries are answered",
     )
     reading: Literal["published"] | None = setting(
         None,
@@ -240,6 +248,7 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
         for name in known:
             if name in given - _FOR_PREDICTIONS - (_OF_DATA if is_joined else set()):
                 _refuse(name, f"--predictions, which uses no model{beside}")
+    _check_segmentation(options["segmentation"], given)
     if options["corpus"] is not None:
         for name in _NOT_OF_ARCHIVE & given:
             _refuse(name, "--corpus, where a whole archive is searched")
@@ -263,6 +272,18 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
 
 def _listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _check_segmentation(method: str | None, given: set[str]) -> None:
+    """Refuses what has no effect where dialogues are cut into segments."""
+    if method is None:
+        return
+    meant = set(_FOR_SEGMENTATION)
+    if method == "model":
+        meant |= _FOR_SEGMENTATION_BY_MODEL | set(declared(AnswerConfig))
+    for name in declared(EvalCall):
+        if name in given - meant:
+            _refuse(name, f"--segmentation {method}")
 
 
 def _missing(item: Declared, kind: ModelKind) -> str:

@@ -29,6 +29,7 @@ _COMMANDS = {
         "Make the sample, train on it, and measure, in one go.",
     ),
     "retrieve": ("ffr.cli.retrieve", "retrieve", "Find the part of a chat that a question means."),
+    "search": ("ffr.cli.search", "search", "Search all chats that were read, many at once."),
     "serve": ("ffr.cli.serve", "serve", "Search and read chats on a page in your browser."),
     "index": ("ffr.cli.index", "index", "Read chats, list those that were read, forget them."),
     "train": ("ffr.cli.train", "train", "Train a model: sft, then grpo."),

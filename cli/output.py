@@ -27,13 +27,13 @@ def say_aside(text: str) -> None:
     click.echo(visible(text), err=True)
 
 
-def print_json(value: Any) -> None:
-    """Prints a value as JSON.
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Prints a value as JSON, on one line where `indent` is None.
 
     Raises:
         ValueError: for a number that is not finite, which JSON cannot say.
     """
-    click.echo(json_text(value))
+    click.echo(json_text(value, indent=indent))
 
 
 class progress_bar:  # noqa: N801 - reads as the function it stands for

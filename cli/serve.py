@@ -42,7 +42,7 @@ def serve(chats: tuple[Path, ...], port: int | None, is_opened: bool | None, **c
     from ffr.page.serving import DEFAULT_PORT, open_port
     from ffr.page.serving import serve as answer
 
-    named = ChatCall(chats, **call)
+    named = ChatCall(chats=chats, **call)
     with (
         open_port(port) as listening,
         Store(named.index_folder, is_new_allowed=bool(chats)) as store,

@@ -24,6 +24,10 @@ class UsageError(FfrError):
     exit_code = 2
 
 
+class InUseError(UsageError):
+    """What is to be written is written by another process, which may have ended a moment later."""
+
+
 class DataError(FfrError):
     """A file or record from outside cannot be used as it is.
 

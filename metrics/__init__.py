@@ -16,9 +16,17 @@ if TYPE_CHECKING:
         FragmentRecall,
         FragmentScores,
     )
+    from ffr.metrics.segmentation import (
+        BoundaryF1,
+        SegmentationPk,
+        SegmentationScores,
+        SegmentF1,
+        WindowDiff,
+    )
 
 _HOMES = {
     "AnswerFormatValidity": "answer",
+    "BoundaryF1": "segmentation",
     "FragmentExactMatch": "answer",
     "FragmentF1": "fragment",
     "FragmentMcc": "fragment",
@@ -27,10 +35,15 @@ _HOMES = {
     "FragmentRecall": "fragment",
     "FragmentScores": "fragment",
     "QueryFragmentSimilarity": "coherence",
+    "SegmentF1": "segmentation",
+    "SegmentationPk": "segmentation",
+    "SegmentationScores": "segmentation",
+    "WindowDiff": "segmentation",
 }
 
 __all__ = [
     "AnswerFormatValidity",
+    "BoundaryF1",
     "FragmentExactMatch",
     "FragmentF1",
     "FragmentMcc",
@@ -39,6 +52,10 @@ __all__ = [
     "FragmentRecall",
     "FragmentScores",
     "QueryFragmentSimilarity",
+    "SegmentF1",
+    "SegmentationPk",
+    "SegmentationScores",
+    "WindowDiff",
 ]
 
 

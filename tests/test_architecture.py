@@ -116,6 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.reader",
         "ffr.runs",
         "ffr.settings",
+        "ffr.written_ids",
     },
     "ffr.corpus": _DOORS
     | {
@@ -484,7 +485,7 @@ def test_the_guard_sees_a_path_that_is_not_here() -> None:
 
 
 HELP_PAGES = [
-    [], ["retrieve"], ["serve"], ["index"], ["index", "add"], ["index", "list"], ["index", "forget"], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
+    [], ["retrieve"], ["search"], ["serve"], ["index"], ["index", "add"], ["index", "merge"], ["index", "list"], ["index", "verify"], ["index", "compact"], ["index", "forget"], ["index", "people"], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
     ["compare"], ["gate"], ["report"], ["show"], ["card"], ["push"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["runs"], ["runs", "list"], ["runs", "show"], ["runs", "clean"], ["data"],

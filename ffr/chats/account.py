@@ -17,7 +17,7 @@ MAX_EXAMPLES = 3
 class Account:
     """Counts of lines or entries, kept while a chat is read.
 
-    Every line of a file, or entry of a list, is one of the first six.
+    Every line of a file, or entry of a list, is one of the first six, or `num_repeated`.
 
     Args:
         num_messages: That begin a message of a person.
@@ -33,6 +33,7 @@ class Account:
         decisions: What had to be decided to read it, such as the order of day and month.
         faults: What is wrong with the export beyond single lines.
         num_more_faults: How many of those are counted alone.
+        num_repeated: Entries that bring a message again that another file brought.
 
     >>> account = Account()
     >>> account.not_understood("chat.txt", 4, "???")
@@ -53,6 +54,7 @@ class Account:
     decisions: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     num_more_faults: int = 0
+    num_repeated: int = 0
 
     @property
     def num_lines(self) -> int:
@@ -63,6 +65,7 @@ class Account:
             + self.num_system
             + self.num_not_understood
             + self.num_blank
+            + self.num_repeated
             + self.num_heading
         )
 
@@ -71,6 +74,12 @@ class Account:
         self.num_not_understood += 1
         if len(self.examples) < MAX_EXAMPLES:
             self.examples.append(f"{file}:{line}: {one_line(said, 120)}")
+
+    def repeated(self, is_system: bool) -> None:
+        """Counts the message that was counted last as one that is there already."""
+        self.num_repeated += 1
+        self.num_system -= is_system
+        self.num_messages -= not is_system
 
     def damaged(self, file: str, line: int, part: str, said: object) -> None:
         """Counts a message with a part that is not what it should be, and keeps the first."""
@@ -92,6 +101,9 @@ class Account:
             said.append(
                 f"and {counted(self.num_more_faults, 'more fault', 'more faults')} like these"
             )
+        if self.num_repeated:
+            verb = counted(self.num_repeated, "message stands", "messages stand")
+            said.append(f"{verb} in several files, and count once, as the first file has them")
         if self.num_not_understood:
             verb = counted(self.num_not_understood, "line is", "lines are")
             said.append(f"{verb} not understood, the first is {self.examples[0]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -67,9 +68,18 @@ def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> I
 def _messages(
     export: ExportFiles, names: tuple[str, ...], stream: ChatStream, choices: ReadChoices
 ) -> Iterator[Message]:
+    # exports of one channel may overlap
+    seen: set[tuple[str, str | None, datetime | None]] = set()
     for name in names:
         reader = _Reader(export, name, stream, choices)
-        yield from file_messages(export, name, stream.account, reader.message)
+        for message in file_messages(export, name, stream.account, reader.message):
+            known_by = (message.id, message.sender, message.time)
+            if message.id and known_by in seen:
+                stream.account.repeated(is_system=message.kind == "system")
+                continue
+            if len(names) > 1:
+                seen.add(known_by)
+            yield message
 
 
 class _Reader(EntryReader):

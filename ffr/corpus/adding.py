@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from ffr.chats.chat import Message
 from ffr.chats.cutting import Cutting, cut_seconds
 from ffr.chats.dialogues import is_line, utterance_of
 from ffr.chats.stream import ChatStream
+from ffr.corpus.matching import Carriers, Known, Met, with_kept_files
 from ffr.corpus.schema import whole
 from ffr.corpus.segments import drop_stale, loosen_dialogues, loosen_messages
 from ffr.corpus.store import Store, stored_time
@@ -60,34 +59,6 @@ def words_of(message: Message) -> str:
     """The terms by which full text finds a message: its words, and its files' names."""
     names = " ".join(item.name for item in message.media)
     return " ".join(terms_of(f"{message.text} {names}"))
-
-
-def state_of(path: Path) -> str:
-    """What tells that an export has not changed: sizes and times of its files.
-
-    Raises:
-        DataError: where it cannot be looked at, or is neither a file nor a folder.
-    """
-    try:
-        status = path.stat()
-        if stat.S_ISREG(status.st_mode):
-            return f"{status.st_size} {status.st_mtime_ns}"
-        if not stat.S_ISDIR(status.st_mode):
-            raise DataError(
-                "is neither a file nor a folder; save it as a file first", where=one_line(path)
-            )
-        seen = hashlib.sha256()
-        for found in sorted(path.rglob("*")):
-            # what goes away meanwhile is not there
-            with suppress(FileNotFoundError):
-                if found.is_file():
-                    status = found.stat()
-                    line = f"{found} {status.st_size} {status.st_mtime_ns}\n"
-                    seen.update(line.encode(errors="replace"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
-        raise DataError(f"cannot be looked at ({reason})", where=one_line(path)) from error
-    return seen.hexdigest()
 
 
 def add_chat(
@@ -137,11 +108,11 @@ def add_chat(
         writing.flush()
         if is_corrected:
             writing.drop_unseen()
-        known = store.people(chat)
+        mine = store.rows("SELECT key FROM people WHERE chat = ? AND is_me", [chat])
         # whose export it is was said before, where it is not said now
         is_told = any(person.is_me for person in stream.people.values())
         for person in stream.people.values():
-            was_me = not is_told and person.key in known and known[person.key].is_me
+            was_me = not is_told and any(person.key == row["key"] for row in mine)
             database.execute(
                 "INSERT INTO people VALUES (?, ?, ?, ?, ?) ON CONFLICT(chat, key) DO UPDATE SET "
                 "name = excluded.name, other_names = excluded.other_names, is_me = excluded.is_me",
@@ -228,6 +199,7 @@ class _Writing:
             if not Path(other["path"]).exists()
             for row in store.rows("SELECT message FROM attached WHERE source = ?", [other["id"]])
         }
+        self._carriers = Carriers(store, chat)
         self._place = len(self._known)
         (last,) = store.rows("SELECT coalesce(max(id), 0) AS id FROM messages")
         self._next_id = last["id"] + 1
@@ -238,41 +210,73 @@ class _Writing:
 
     def take(self, message: Message) -> None:
         key = bytes.fromhex(message.key)
-        twin = self._seen[key]
+        place = (key, self._seen[key])
         self._seen[key] += 1
-        row = _row(message)
-        known = self._known.get((key, twin))
-        if known is not None and known[1] == row.content:
-            self.num_known += 1
-            if known[0] in self._lost:
-                self._attach(known[0], message)
-            return
-        if known is not None:
-            self.num_changed += 1
-            id_ = known[0]
-            self._unlink(id_)
-            self._database.execute(
-                "UPDATE messages SET source = ?, segment = NULL, "
-                f"{', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?",
-                [self._source, *row.values, id_],
-            )
+        known = self._known.get(place)
+        met = self._carriers.take(message, None if known is None else place)
+        if known is None and met is not None:
+            known = self._met_again(met, place)
+            if not met.lacks(message):
+                self._is_known(known[0], message)
+                return
+        row, kept = _row(message), frozenset[int]()
+        if known is not None and known[1] != row.content:
+            message, kept = with_kept_files(self._store, known[0], self._source, message)
+            row = _row(message)
+        if known is None:
+            self._add(message, place, row)
+        elif known[1] == row.content:
+            self._is_known(known[0], message)
         else:
-            self.num_new += 1
-            id_ = self._next_id
-            self._next_id += 1
-            self._new.append(
-                (id_, self._chat, self._source, key, twin, self._place, 0, *row.values)
-            )
-            self._place += 1
+            self._change(known[0], message, row, kept)
+
+    def _met_again(self, met: Met, place: Known) -> tuple[int, bytes]:
+        """Has a message be known by the key that it has in this export."""
+        self._database.execute(
+            "UPDATE messages SET key = ?, twin = ? WHERE id = ?", [*place, met.id]
+        )
+        return self._known.pop(met.known)
+
+    def _is_known(self, id_: int, message: Message) -> None:
+        self.num_known += 1
+        if id_ in self._lost:
+            self._attach(id_, message)
+
+    def _add(self, message: Message, place: Known, row: _Row) -> None:
+        self.num_new += 1
+        id_ = self._next_id
+        self._next_id += 1
+        self._new.append((id_, self._chat, self._source, *place, self._place, 0, *row.values))
+        self._place += 1
+        self._link(id_, message)
+
+    def _change(self, id_: int, message: Message, row: _Row, kept: frozenset[int]) -> None:
+        self.num_changed += 1
+        forget_words(self._store, [id_])
+        rows = self._store.rows("SELECT number FROM attached WHERE message = ?", [id_])
+        self._database.executemany(
+            "DELETE FROM attached WHERE message = ? AND number = ?",
+            [(id_, found["number"]) for found in rows if found["number"] not in kept],
+        )
+        # what keeps another export's files stays that export's
+        whose = "source" if kept else "?"
+        self._database.execute(
+            f"UPDATE messages SET source = {whose}, segment = NULL, "
+            f"{', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?",
+            [*([] if kept else [self._source]), *row.values, id_],
+        )
+        self._link(id_, message, kept)
+
+    def _link(self, id_: int, message: Message, kept: frozenset[int] = frozenset()) -> None:
         if words := words_of(message):
             self._words.append((id_, words))
-        self._attach(id_, message)
+        self._attach(id_, message, kept)
 
-    def _attach(self, id_: int, message: Message) -> None:
+    def _attach(self, id_: int, message: Message, kept: frozenset[int] = frozenset()) -> None:
         self._attached += [
             (id_, number, self._source, _clean(item.file))
             for number, item in enumerate(message.media)
-            if item.kind == "picture" and item.file is not None
+            if item.kind == "picture" and item.file is not None and number not in kept
         ]
 
     def drop_unseen(self) -> None:
@@ -284,11 +288,6 @@ class _Writing:
         drop_messages(
             self._store, [row["id"] for row in rows if row["twin"] >= self._seen[row["key"]]]
         )
-
-    def _unlink(self, id_: int) -> None:
-        """Takes the words and pictures of a message that changed out of the database."""
-        forget_words(self._store, [id_])
-        self._database.execute("DELETE FROM attached WHERE message = ?", [id_])
 
     def flush(self) -> None:
         marks = ",".join("?" * (7 + len(_COLUMNS)))
@@ -367,6 +366,11 @@ def _row(message: Message) -> _Row:
         message.line,
     )
     return _Row(values, content)
+
+
+def stored_digests(message: Message) -> tuple[bytes, bytes]:
+    """The digests that a message is kept with: of its text as a line, and of all that it says."""
+    return text_key(_clean(line_text(message))), _row(message).content
 
 
 def _clean(text: str) -> str:

@@ -15,17 +15,10 @@ from ffr.corpus.candidates import Candidates, candidates
 from ffr.corpus.filters import Filters, carries
 from ffr.corpus.found import Found, in_order, told_apart
 from ffr.corpus.inside import hits_inside, passages
-from ffr.corpus.recall import (
-    MOST_DIALOGUES,
-    WAYS,
-    Recalled,
-    all_of,
-    as_vector,
-    check_ways,
-    recall,
-)
+from ffr.corpus.recall import Recalled, all_of, as_vector, recall
 from ffr.corpus.store import Line, Store, StoredChat
 from ffr.corpus.vectors import StoredEncoder
+from ffr.corpus.ways import MOST_DIALOGUES, WAYS, check_ways
 from ffr.errors import DataError, UsageError
 from ffr.retrieval.interface import Retriever
 

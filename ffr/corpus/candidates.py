@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,25 @@ class Rows:
     def __len__(self) -> int:
         return len(self.messages)
 
+    def where(self, number: int) -> Where:
+        """The dialogue of one of them."""
+        return int(self.chats[number]), int(self.dialogues[number])
+
+    @cached_property
+    def distinct(self) -> NDArray[np.int64]:
+        """The rows of the matrix that they have, ascending."""
+        return np.unique(self.places[self.places >= 0])
+
+    @cached_property
+    def _by_row(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        order = np.argsort(self.places, kind="stable")
+        return order, self.places[order]
+
+    def of_row(self, row: int) -> NDArray[np.int64]:
+        """The numbers of those that have a row of the matrix, in order."""
+        order, places = self._by_row
+        return order[np.searchsorted(places, row) : np.searchsorted(places, row, side="right")]
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
@@ -45,10 +65,12 @@ class Candidates:
 
     Args:
         lines: Every message, whether it has words or not.
-        pictures: Pictures that have words, each with its message.
+        segments: Segments that a line of theirs lets through, each with its first such message.
+        pictures: Pictures that have a vector, of themselves or of their words, with their message.
     """
 
     lines: Rows
+    segments: Rows
     pictures: Rows
 
     @property
@@ -91,15 +113,29 @@ def candidates(
         f"LEFT JOIN vectors ON vectors.encoder = ? AND vectors.key = text_key WHERE {where}",
         [encoder or "", *values],
     )
-    pictures = store.tuples(
-        "SELECT messages.id, chat, dialogue, vectors.place FROM attached "
-        "JOIN messages ON messages.id = message "
+    segments = store.tuples(
+        "SELECT min(messages.id), chat, dialogue, vectors.place FROM messages "
+        "JOIN segments USING (chat, dialogue) JOIN vectors ON vectors.encoder = ? "
+        f"AND vectors.key = segments.key WHERE segment = number AND {where} "
+        "GROUP BY chat, dialogue, number ORDER BY chat, dialogue, number",
+        [encoder or "", *values],
+    )
+    attached = (
+        "FROM attached JOIN messages ON messages.id = message "
         "JOIN files ON files.source = attached.source AND files.file = attached.file "
+    )
+    worded = store.tuples(
+        f"SELECT messages.id, chat, dialogue, vectors.place {attached}"
         "JOIN shown ON shown.digest = files.digest AND looker = ? "
         f"JOIN vectors ON vectors.encoder = ? AND vectors.key = words_key WHERE {where}",
         [looker or "", encoder or "", *values],
     )
-    return Candidates(_rows(lines), _rows(pictures))
+    seen = store.tuples(
+        f"SELECT messages.id, chat, dialogue, vectors.place {attached}"
+        f"JOIN vectors ON vectors.encoder = ? AND vectors.key = files.digest WHERE {where}",
+        [encoder or "", *values],
+    )
+    return Candidates(_rows(lines), _rows(segments), _rows([*worded, *seen]))
 
 
 def _rows(found: Sequence[Sequence[Any]]) -> Rows:

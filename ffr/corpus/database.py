@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 Condition = tuple[str, list[object]]
@@ -70,6 +71,21 @@ class Database(Protocol):
 
         Raises:
             UsageError: where another process writes.
+        """
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """As `writing`, for whoever only looks: nothing is said to change."""
+        ...
+
+    def faults(self) -> list[str]:
+        """What the engine itself finds wrong with what it keeps, in words."""
+        ...
+
+    def settled_files(self) -> list[Path]:
+        """The files on this machine that hold all of it now, within `held` or `writing`.
+
+        None where it lies elsewhere, or others read just now.
         """
         ...
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 from ffr.chats.chat import Message
+from ffr.corpus.people import entries_called
 from ffr.corpus.store import Store
 from ffr.errors import UsageError
-from ffr.text import one_line
 
 HAS = {
     "photo": "picture",
@@ -23,7 +22,6 @@ HAS = {
 
 _DAY_ZERO = datetime(1970, 1, 1)
 _A_DAY = 86_400.0
-_MAX_NAMED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,9 @@ class Filters:
             parts.append(part)
             values += more
         if self.by:
-            people = _people(store, self.by, self.chats)
+            people = [
+                entry for name in self.by for entry in entries_called(store, name, self.chats)
+            ]
             part, more = store.database.pairs_among(("chat", "sender"), people)
             parts.append(part)
             values += more
@@ -113,35 +113,3 @@ def carries(message: Message, what: str) -> bool:
 
 def _seconds(day: date) -> float:
     return (datetime(day.year, day.month, day.day) - _DAY_ZERO).total_seconds()
-
-
-def _people(store: Store, names: Sequence[str], chats: Sequence[int]) -> list[tuple[int, str]]:
-    """Chat and key of everyone who goes by one of these names, whole or by its beginning."""
-    everyone: list[tuple[int, str, list[str]]] = []
-    numbers = chats or [row["id"] for row in store.rows("SELECT id FROM chats ORDER BY id")]
-    for chat in numbers:
-        for person in store.people(chat).values():
-            called = [person.name, *person.other_names, *(["me"] if person.is_me else [])]
-            everyone.append((chat, person.key, called))
-    found: list[tuple[int, str]] = []
-    for name in names:
-        wanted = name.strip().casefold()
-        exact = [
-            (chat, key)
-            for chat, key, called in everyone
-            if any(item.casefold() == wanted for item in called)
-        ]
-        begun = [
-            (chat, key)
-            for chat, key, called in everyone
-            if wanted and any(item.casefold().startswith(wanted) for item in called)
-        ]
-        if not (exact or begun):
-            known = list(dict.fromkeys(one_line(called[0], 30) for _, _, called in everyone))
-            more = ", …" if len(known) > _MAX_NAMED else ""
-            raise UsageError(
-                f"--by {one_line(name, 40)}: nobody is called so; there are "
-                f"{', '.join(known[:_MAX_NAMED])}{more}"
-            )
-        found += exact or begun
-    return list(dict.fromkeys(found))

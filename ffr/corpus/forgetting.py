@@ -7,8 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from ffr.corpus.adding import drop_messages
+from ffr.corpus.nearest import LISTS_FILES
+from ffr.corpus.people import drop_alone
 from ffr.corpus.pictures import MEDIA_FOLDER, forget_unseen
 from ffr.corpus.schema import DATABASE, whole
+from ffr.corpus.seal import SEAL_FILE
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import VECTOR_FILES, compact
 from ffr.errors import UsageError
@@ -33,7 +36,7 @@ def forget_chats(store: Store, ids: Iterable[int]) -> None:
             for chat in sorted(set(ids)):
                 _forget(store, chat)
             store.database.mark_unfinished()
-        _take_off_disk(store)
+        take_off_disk(store)
 
 
 def finish_forgetting(store: Store) -> None:
@@ -44,10 +47,15 @@ def finish_forgetting(store: Store) -> None:
     if not store.database.is_unfinished():
         return
     with suppress(UsageError, PermissionError), store.writing():
-        _take_off_disk(store)
+        take_off_disk(store)
 
 
-def _take_off_disk(store: Store) -> None:
+def take_off_disk(store: Store) -> None:
+    """Takes bytes off the disk that no chat has any more; nobody else may write meanwhile.
+
+    Raises:
+        DataError: where another process reads all the time, so that its log cannot be emptied.
+    """
     compact(store)
     _forget_pictures(store)
     store.database.take_off_disk()
@@ -59,9 +67,10 @@ def _forget(store: Store, chat: int) -> None:
     store.database.execute(
         "DELETE FROM files WHERE source IN (SELECT id FROM sources WHERE chat = ?)", [chat]
     )
-    for table in ("segments", "sources", "people"):
+    for table in ("segments", "sources", "people", "same"):
         store.database.execute(f"DELETE FROM {table} WHERE chat = ?", [chat])
     store.database.execute("DELETE FROM chats WHERE id = ?", [chat])
+    drop_alone(store)
 
 
 def _forget_pictures(store: Store) -> None:
@@ -92,7 +101,7 @@ def forget_store(folder: Path) -> None:
     if not (folder / DATABASE).is_file():
         raise UsageError(f"{folder} is no store of chats, so nothing was deleted")
     with owned_folder(folder):
-        for path in sorted(folder.glob(VECTOR_FILES)):
+        for path in [*folder.glob(VECTOR_FILES), *folder.glob(LISTS_FILES), folder / SEAL_FILE]:
             remove(path)
         for name in (MEDIA_FOLDER, THUMBNAIL_FOLDER):
             remove(folder / name)

@@ -19,8 +19,9 @@ from ffr.corpus.found import Hit
 from ffr.corpus.indexing import Bar
 from ffr.corpus.inside import hits_inside
 from ffr.corpus.opening import open_archive, read_export
-from ffr.corpus.recall import MOST_DIALOGUES, WAYS, Recalled
+from ffr.corpus.recall import Recalled
 from ffr.corpus.store import Store
+from ffr.corpus.ways import MOST_DIALOGUES, WAYS
 from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment
 from ffr.errors import DataError, UsageError
 from ffr.progress import Say

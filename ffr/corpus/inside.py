@@ -183,7 +183,7 @@ def made_hit(
 def passages(
     store: Store, query: str, recalled: Sequence[Recalled], chats: Mapping[int, StoredChat]
 ) -> list[Hit]:
-    """What was recalled as it is, nobody being asked: the passage around each dialogue's best line.
+    """What was recalled as it is, nobody being asked: the passage of each dialogue's best line.
 
     Args:
         store: The store.
@@ -211,8 +211,17 @@ def passages(
 
 
 def passage(store: Store, message: int) -> list[Line]:
-    """The lines of its dialogue around a message."""
+    """The segment of a message; where it has none, the lines of its dialogue around it."""
     line = store.line(message)
+    of_segment = store.rows(
+        "SELECT other.id FROM messages JOIN messages AS other USING (chat, dialogue, segment) "
+        "WHERE messages.id = ?",
+        [message],
+    )
+    if of_segment:
+        return sorted(
+            store.lines_of([row["id"] for row in of_segment]), key=lambda found: found.place
+        )
     near = store.lines(line.chat, max(0, line.place - AROUND_LINES), line.place + AROUND_LINES + 1)
     return [other for other in near if other.dialogue == line.dialogue]
 

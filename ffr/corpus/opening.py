@@ -6,28 +6,33 @@ Exports are read where they changed, what is missing is made, and the model is o
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffr.chats.chat import Media, Message
+from torch import Tensor
+
 from ffr.chats.cutting import Cutting
-from ffr.chats.export_files import ExportFiles
-from ffr.chats.reading import chat_streams, format_of
 from ffr.chats.stream import ChatStream, ReadChoices
-from ffr.corpus.adding import Added, add_chat, path_text, recut, state_of
+from ffr.corpus.adding import Added, add_chat, path_text, recut
 from ffr.corpus.archive import Archive
 from ffr.corpus.forgetting import finish_forgetting
 from ffr.corpus.indexing import Bar, index_store
 from ffr.corpus.pictures import StoredTagger
 from ffr.corpus.schema import whole
+from ffr.corpus.sealing import seal_if_broken
 from ffr.corpus.store import Store
-from ffr.corpus.vectors import StoredEncoder
+from ffr.corpus.vectors import StoredEncoder, is_any_kept, weights_of
+from ffr.corpus.ways import WAYS
 from ffr.embedding.interface import Encoder
-from ffr.errors import DataError
+from ffr.errors import DataError, UsageError
 from ffr.progress import Say
 from ffr.reader.model import Reader
+from ffr.reader.query import plain_words
 from ffr.retrieval.interface import Retriever
 from ffr.retrieval.reader import ReaderRetriever
 from ffr.runs import resolve_model
@@ -35,6 +40,9 @@ from ffr.settings import AnswerConfig, kind_of
 from ffr.text import address_hint, counted, one_line
 
 DEFAULT_MODEL = "reader"
+
+NO_MODEL = "none"
+"""In a model's place: what recall found is given as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,9 @@ def read_export(
         DataError: where there is no chat in it.
         UsageError: where it must be read and another process writes.
     """
+    # what reads every app is not needed for a question
+    from ffr.corpus.sources import DATA, streams_of
+
     source = Path(path)
     if not _is_there(source):
         raise DataError(
@@ -88,7 +99,7 @@ def read_export(
     last = min(before.values(), key=lambda read: bool(read.files), default=_Read(""))
     asked = choices or ReadChoices()
     now = _Read(
-        state_of(source),
+        _state_of(source),
         form or last.form,
         asked.date_order or last.date_order,
         asked.me or last.me,
@@ -96,7 +107,7 @@ def read_export(
     if set(before.values()) == {now}:
         chats = tuple(before)
         changed = [
-            chat.id for chat in store.chats(chats) if chat.app != _DATA and chat.cutting != cutting
+            chat.id for chat in store.chats(chats) if chat.app != DATA and chat.cutting != cutting
         ]
         if changed:
             with store.writing():
@@ -107,8 +118,8 @@ def read_export(
     is_corrected = any(read.date_order != now.date_order for read in before.values())
     added: list[Added] = []
     with store.writing(), bar(f"reading {one_line(source.name, 40)}", 0) as progress:
-        for stream in _streams(source, now.form, ReadChoices(now.date_order, now.me)):
-            chosen = Cutting(0, 0) if stream.app == _DATA else cutting
+        for stream in streams_of(source, now.form, ReadChoices(now.date_order, now.me)):
+            chosen = Cutting(0, 0) if stream.app == DATA else cutting
             done = add_chat(
                 store,
                 stream,
@@ -127,6 +138,34 @@ def read_export(
             raise DataError("holds no chat that can be asked", where=one_line(source))
         _remember(store, source, now, [item.chat for item in added])
     return ReadExport(source, tuple(added), tuple(item.chat for item in added))
+
+
+def _state_of(path: Path) -> str:
+    """What tells that an export has not changed: sizes and times of its files.
+
+    Raises:
+        DataError: where it cannot be looked at, or is neither a file nor a folder.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            return f"{status.st_size} {status.st_mtime_ns}"
+        if not stat.S_ISDIR(status.st_mode):
+            raise DataError(
+                "is neither a file nor a folder; save it as a file first", where=one_line(path)
+            )
+        seen = hashlib.sha256()
+        for found in sorted(path.rglob("*")):
+            # what goes away meanwhile is not there
+            with suppress(FileNotFoundError):
+                if found.is_file():
+                    status = found.stat()
+                    line = f"{found} {status.st_size} {status.st_mtime_ns}\n"
+                    seen.update(line.encode(errors="replace"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise DataError(f"cannot be looked at ({reason})", where=one_line(path)) from error
+    return seen.hexdigest()
 
 
 _LEFT = "left"
@@ -197,58 +236,15 @@ def _summary(title: str, summary: str, stream: ChatStream, done: Added) -> str:
     return said
 
 
-_DATA = "data"
-_PACKED = b"\x1f\x8b"
-
-
-def _streams(path: Path, form: str | None, choices: ReadChoices | None) -> Iterator[ChatStream]:
-    """The chats of an export, or the dialogues of a data file as such."""
-    if form is None and path.is_file():
-        export = ExportFiles(path)
-        head = b"" if export.is_archive else export.head(path.name)[:64]
-        begins = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-        if begins.startswith((b"{", b"[", _PACKED)) and format_of(export) is None:
-            yield from _data_streams(path)
-            return
-    yield from chat_streams(path, form=form, choices=choices)
-
-
-def _data_streams(path: Path) -> Iterator[ChatStream]:
-    from ffr.data.catalog import load_dataset
-
-    seen: set[str] = set()
-    for example in load_dataset(path, require_images=False):
-        dialogue = example.dialogue
-        if dialogue.fingerprint in seen:
-            continue
-        seen.add(dialogue.fingerprint)
-        stream = ChatStream(_DATA, dialogue.id, id=dialogue.fingerprint)
-        # an export's pictures are looked for beside it, wherever one stands
-        locations = iter([Path(str(place)).absolute() for place in example.image_locations()])
-        messages = []
-        for number, line in enumerate(dialogue.utterances, 1):
-            places = [next(locations) for _ in line.images]
-            media = tuple(Media("picture", place.name, str(place)) for place in places)
-            messages.append(
-                Message(
-                    stream.person(line.speaker, line.speaker),
-                    line.text,
-                    kind="picture" if media else "text",
-                    media=media,
-                    id=str(number),
-                    line=number,
-                )
-            )
-        stream.messages = iter(messages)
-        yield stream
-
-
 def open_archive(
     store: Store,
     model: str,
     settings: AnswerConfig,
     *,
     chats: Sequence[int] = (),
+    encoder: str | None = None,
+    has_vectors: bool = False,
+    ways: Sequence[str] = WAYS,
     image_model: str | None = None,
     say: Say,
     bar: Bar,
@@ -257,40 +253,117 @@ def open_archive(
 
     Args:
         store: The store.
-        model: As `ffr eval --model` takes it.
+        model: As `ffr eval --model` takes it; `none` asks nobody.
         settings: How it is asked.
         chats: Those that are asked; none for all.
+        encoder: Whose vectors recall dialogues, as `ffr.encoders` takes it; None for the reader's.
+        has_vectors: Whether an encoder is refused of which the store has no vector yet.
+        ways: Those that are going to be asked for: without vectors none are made.
         image_model: As in `StoredTagger`.
         say: Gets a line where it takes long.
         bar: Shows how far it is.
 
     Raises:
-        UsageError: where there is no such model.
+        UsageError: where there is no such model or encoder, or it has no vectors here.
         ModelError: where it cannot be loaded.
     """
     finish_forgetting(store)
     wanted = list(chats) or store.numbers()
     tagger = StoredTagger(store, image_model)
-    kind = kind_of(model)
-    if kind == "baseline":
+    kind = NO_MODEL if model == NO_MODEL else kind_of(model)
+    is_words_alone = kind == NO_MODEL and set(ways) == {"words"}
+    if (kind == "baseline" or is_words_alone) and encoder is None:
         index_store(store, wanted, None, None, say=say, bar=bar)
-        return Archive(store, _other(model, settings, say, bar), None, None)
-    # dialogues are recalled by the reader's encoder, whatever answers inside them
+        seal_if_broken(store)
+        return Archive(
+            store, None if kind == NO_MODEL else _other(model, settings, say, bar), None, None
+        )
+    # dialogues are recalled by the reader's encoder if no other is named, whatever answers in them
     reader = Reader.load(resolve_model(model if kind == "reader" else DEFAULT_MODEL).location)
-    encoder = reader_encoder(store, settings, reader)
-    index_store(store, wanted, encoder, tagger, say=say, bar=bar)
-    asked: Retriever
+    own = reader_encoder(store, settings, reader)
+    is_own = encoder in (None, reader.settings.encoder_name)
+    recalling = own if is_own else named_encoder(store, settings, str(encoder))
+    if has_vectors and not recalling.has_vectors and is_any_kept(store):
+        raise UsageError(
+            f"{store.folder} has no vectors of {recalling.name}; make them with "
+            f"`ffr index add --encoder {recalling.name}`, or leave --encoder out"
+        )
+    if is_own or kind == "reader":
+        index_store(store, wanted, own, tagger, say=say, bar=bar)
+    if not is_own:
+        index_store(store, wanted, recalling, tagger, say=say, bar=bar)
+    seal_if_broken(store)
+    asked: Retriever | None = None
     if kind == "reader":
-        asked = ReaderRetriever(reader, encoder, name=model, tagger=tagger)
-    else:
+        asked = ReaderRetriever(reader, own, name=model, tagger=tagger)
+    elif kind != NO_MODEL:
         asked = _other(model, settings, say, bar)
-    return Archive(
+
+    def query_vectors(queries: Sequence[str]) -> Tensor:
+        if is_own:
+            return reader.query_vectors(queries, own)
+        return recalling.embed_texts([plain_words(query) for query in queries])
+
+    return Archive(store, asked, recalling, query_vectors, tagger.digest)
+
+
+def named_encoder(store: Store, settings: AnswerConfig, name: str) -> StoredEncoder:
+    """An encoder of any name, whose vectors a store keeps; its lines stand there by themselves.
+
+    Args:
+        store: The store.
+        settings: Device of the encoder.
+        name: As `ffr.encoders.open_encoder` takes it.
+
+    Raises:
+        UsageError: where there is no such encoder.
+        ModelError: where it cannot be loaded.
+    """
+    from ffr.retrieval.opening import open_encoder_of
+
+    opened = open_encoder_of(name, settings)
+    return StoredEncoder(
         store,
-        asked,
-        encoder,
-        lambda queries: reader.query_vectors(queries, encoder),
-        tagger.digest,
+        lambda: opened,
+        name=name,
+        weights_digest=weights_of(opened),
+        line_prefix="",
+        takes_images=opened.takes_images,
     )
+
+
+def indexing_parts(
+    store: Store,
+    model: str,
+    settings: AnswerConfig,
+    *,
+    encoder: str | None = None,
+    image_model: str | None = None,
+) -> tuple[StoredEncoder, StoredTagger]:
+    """The encoder whose vectors a store keeps for a model, and what puts its pictures into words.
+
+    Args:
+        store: The store.
+        model: As in `open_archive`.
+        settings: Likewise.
+        encoder: Likewise.
+        image_model: Likewise.
+
+    Raises:
+        UsageError: where the model needs no vectors, or is not there.
+        ModelError: where it cannot be loaded.
+    """
+    kind = NO_MODEL if model == NO_MODEL else kind_of(model)
+    if kind == "baseline" and encoder is None:
+        raise UsageError(f"--model {one_line(model, 60)} needs no vectors; leave it out")
+    reader = Reader.load(resolve_model(model if kind == "reader" else DEFAULT_MODEL).location)
+    is_own = encoder in (None, reader.settings.encoder_name)
+    found = (
+        reader_encoder(store, settings, reader)
+        if is_own
+        else named_encoder(store, settings, str(encoder))
+    )
+    return found, StoredTagger(store, image_model)
 
 
 def _other(model: str, settings: AnswerConfig, say: Say, bar: Bar) -> Retriever:

@@ -1,8 +1,4 @@
-"""Which dialogues of a store a query may mean: several ways of finding them, fused by their ranks.
-
-    words     BM25 of the query's words, over messages and the text in pictures
-    lines     the line whose vector lies closest to the query's
-    pictures  likewise, the words for what a picture shows
+"""Which dialogues of a store a query may mean: the ways of `ffr/corpus/ways.py`, fused by ranks.
 
 Shapes: n things of a way, R rows of the vectors' matrix, D width.
 """
@@ -19,22 +15,20 @@ from torch import Tensor
 
 from ffr.corpus.candidates import Candidates, Rows, Where, allowed
 from ffr.corpus.filters import Filters
+from ffr.corpus.nearest import Matrix
 from ffr.corpus.store import Store
 from ffr.corpus.terms import query_terms
 from ffr.corpus.vectors import StoredEncoder
-from ffr.errors import UsageError
+from ffr.corpus.ways import MOST_DIALOGUES, WAYS, check_ways
 from ffr.reader.query import plain_words
 from ffr.retrieval.fusion import reciprocal_ranks
 
-WAYS = ("words", "lines", "pictures")
-"""How dialogues are found."""
-
-MOST_DIALOGUES = 20
-"""Dialogues that recall hands on if nothing else is said."""
-
 _MAX_LINES = 400
-_BLOCK = 65_536
+_ROWS_A_DIALOGUE = 64
 _KEPT_LINES = 3
+
+# what a query means is seldom one line: a dialogue with three close ones goes before one with one
+_LINES_COMPARED = 3
 
 # full text of messages, and of what stands in their pictures
 _FULL_TEXT = {
@@ -51,7 +45,7 @@ class Trace:
 
     Args:
         rank: The dialogue's place among those that this way found, from 1.
-        score: BM25 or cosine of its best line.
+        score: BM25 or cosine of its best line; of lines the mean cosine of its best three.
         messages: Its best lines, numbers of messages, the best first; three at most.
     """
 
@@ -114,27 +108,15 @@ def recall(
     exact: dict[Where, list[int]] = {}
     if "words" in ways:
         rankings["words"], exact = _by_words(store, query, filters, k)
-    compared = {"lines": found.lines, "pictures": found.pictures}
+    compared = {"lines": found.lines, "segments": found.segments, "pictures": found.pictures}
     if encoder is not None and query_vector is not None:
-        matrix = encoder.vectors.matrix()
+        matrix = encoder.vectors.compared()
         vector = query_vector.numpy()
         for way, rows in compared.items():
             if way in ways:
-                rankings[way] = _by_meaning(rows, matrix, vector, k)
+                num_compared = _LINES_COMPARED if way == "lines" else 1
+                rankings[way] = _by_meaning(rows, matrix, vector, k, num_compared)
     return _fused(rankings, exact)[:k]
-
-
-def check_ways(ways: Sequence[str], k: int) -> None:
-    """Refuses ways that are unknown, and numbers of dialogues that ask for nothing.
-
-    Raises:
-        UsageError: likewise.
-    """
-    unknown = [way for way in ways if way not in WAYS]
-    if unknown or isinstance(ways, str) or not ways:
-        raise UsageError(f"ways {ways!r}: name some of {', '.join(WAYS)}, as a list")
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise UsageError(f"k {k!r} asks for nothing; give a whole number from 1")
 
 
 def _fused(
@@ -160,73 +142,52 @@ def _fused(
     ]
 
 
-def _traces(ranked: Iterable[tuple[Where, int, float]], k: int) -> dict[Where, Trace]:
-    """The first k dialogues of things that are ranked, the best first."""
-    scores: dict[Where, float] = {}
+def _traces(
+    ranked: Iterable[tuple[Where, int, float]], k: int, num_compared: int = 1
+) -> dict[Where, Trace]:
+    """The best k dialogues of things that are ranked, the best first.
+
+    A dialogue's score is the mean of its best so many; what it lacks of them counts as the last thing
+    of the ranking.
+    """
+    scores: dict[Where, list[float]] = {}
     messages: dict[Where, list[int]] = {}
-    for where, message, score in ranked:
-        if where not in scores:
-            if len(scores) == k:
-                break
-            scores[where] = score
+    last = 0.0
+    for where, message, last in ranked:
         of_it = messages.setdefault(where, [])
-        if message not in of_it and len(of_it) < _KEPT_LINES:
-            of_it.append(message)
+        best = scores.setdefault(where, [])
+        if message not in of_it:
+            if len(best) < num_compared:
+                best.append(last)
+            if len(of_it) < _KEPT_LINES:
+                of_it.append(message)
+    means = {
+        where: (sum(best) + last * (num_compared - len(best))) / num_compared
+        for where, best in scores.items()
+    }
+    order = sorted(means, key=lambda where: -means[where])[:k]
     return {
-        where: Trace(rank, scores[where], tuple(messages[where]))
-        for rank, where in enumerate(scores, 1)
+        where: Trace(rank, means[where], tuple(messages[where]))
+        for rank, where in enumerate(order, 1)
     }
 
 
 def _by_meaning(
-    rows: Rows, matrix: NDArray[np.float32], query: NDArray[np.float32], k: int
+    rows: Rows, matrix: Matrix, query: NDArray[np.float32], k: int, num_compared: int
 ) -> dict[Where, Trace]:
-    """The dialogues with the things closest to the query, known by the closest of each."""
-    held = np.flatnonzero(rows.places >= 0)
-    if not len(held):
-        return {}
-    places = rows.places[held]
-    scores = _cosines(matrix, places, query)
-    num_taken = 64 * k
+    """The dialogues with the things closest to the query, known by the closest few of each."""
+    num_taken = _ROWS_A_DIALOGUE * k
     while True:
-        best = _largest(scores, num_taken)
+        near, scores = matrix.closest(query, rows.distinct, num_taken)
         ranked = (
-            (
-                (int(rows.chats[number]), int(rows.dialogues[number])),
-                int(rows.messages[number]),
-                float(scores[place]),
-            )
-            for place in best
-            for number in (held[place],)
+            (rows.where(number), int(rows.messages[number]), float(score))
+            for row, score in zip(near, scores, strict=True)
+            for number in rows.of_row(row)
         )
-        traces = _traces(ranked, k)
-        if len(traces) == k or len(best) == len(held):
+        traces = _traces(ranked, k, num_compared)
+        if len(traces) == k or num_taken >= len(rows.distinct):
             return traces
         num_taken *= 4
-
-
-def _cosines(
-    matrix: NDArray[np.float32], places: NDArray[np.int64], query: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """(n,) of some rows, each row read once."""
-    rows, of_row = np.unique(places, return_inverse=True)
-    parts = []
-    for start in range(0, len(rows), _BLOCK):
-        part = rows[start : start + _BLOCK]
-        is_run = part[-1] - part[0] == len(part) - 1
-        block = matrix[part[0] : part[-1] + 1] if is_run else matrix[part]
-        parts.append(block @ query)
-    return np.concatenate(parts)[of_row]
-
-
-def _largest(scores: NDArray[np.float32], number: int) -> NDArray[np.int64]:
-    """Places of the largest scores, the largest first, equal ones in order."""
-    if number >= len(scores):
-        return np.argsort(-scores, kind="stable")
-    # those that are equal to the least of them too, so that order decides among equals
-    least = np.partition(scores, len(scores) - number)[len(scores) - number]
-    kept = np.flatnonzero(scores >= least)
-    return kept[np.argsort(-scores[kept], kind="stable")]
 
 
 def _by_words(

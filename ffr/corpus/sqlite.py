@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ffr.corpus.database import Condition
+from ffr.corpus.seal import unsealed
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.files import owned_folder
 from ffr.text import one_line
@@ -79,7 +80,29 @@ class SqliteDatabase(sqlite3.Connection):
                     self.execute("ROLLBACK")
 
     def writing(self) -> AbstractContextManager[None]:
+        return unsealed(self.path.parent)
+
+    def held(self) -> AbstractContextManager[None]:
         return owned_folder(self.path.parent)
+
+    def faults(self) -> list[str]:
+        try:
+            found = [row[0] for row in self.rows("PRAGMA integrity_check(9)") if row[0] != "ok"]
+            found += [
+                f"a row of {row[0]} names one that is not there"
+                for row in self.rows("PRAGMA foreign_key_check")[:9]
+            ]
+            with self.whole():
+                for table in ("words", "shown_words"):
+                    self.execute(f"INSERT INTO {table}({table}) VALUES ('integrity-check')")
+        except DataError as error:
+            found = [str(error)]
+        return found
+
+    def settled_files(self) -> list[Path]:
+        with self.in_words():
+            is_read = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return [] if is_read else [self.path]
 
     def among(self, column: str, values: Sequence[object]) -> Condition:
         # as one value: a data file may have more dialogues than a question has places

@@ -41,6 +41,7 @@ class StoredChat:
         num_messages: Lines of people.
         num_pictures: Pictures that they carry.
         num_missing: Those of them that the export does not hold.
+        num_away: Those that lie in an export's folder which is not where it was.
         num_people: Who speak.
         first: The first time that its clock showed; None where it has none.
         last: The last one.
@@ -54,6 +55,7 @@ class StoredChat:
     num_messages: int
     num_pictures: int
     num_missing: int
+    num_away: int
     num_people: int
     first: datetime | None
     last: datetime | None
@@ -63,7 +65,11 @@ class StoredChat:
     @property
     def summary(self) -> str:
         """What it holds, in one line."""
-        missing = f" ({self.num_missing:,} missing)" if self.num_missing else ""
+        lacking = [
+            *([f"{self.num_missing:,} missing"] if self.num_missing else []),
+            *([f"{self.num_away:,} in an export that is away"] if self.num_away else []),
+        ]
+        missing = f" ({', '.join(lacking)})" if lacking else ""
         parts = [
             counted(self.num_messages, "message"),
             counted(self.num_pictures, "picture") + missing,
@@ -182,14 +188,11 @@ class Store:
                 "WHERE chat = ? AND kind != 'system'",
                 [row["id"]],
             )
-            media = [
-                json.loads(found["media"])
-                for found in self.rows(
-                    "SELECT media FROM messages WHERE chat = ? AND media != '[]'", [row["id"]]
-                )
-            ]
-            pictures = [item for items in media for item in items if item[0] == "picture"]
-            (people,) = self.rows("SELECT count(*) AS n FROM people WHERE chat = ?", [row["id"]])
+            media = self.rows(
+                "SELECT media FROM messages WHERE chat = ? AND media != '[]'", [row["id"]]
+            )
+            pictures = _pictures(found["media"] for found in media)
+            (people,) = self.rows(_NUM_PEOPLE, [row["id"], row["id"]])
             sources = self.rows("SELECT path FROM sources WHERE chat = ? ORDER BY id", [row["id"]])
             found.append(
                 StoredChat(
@@ -199,6 +202,7 @@ class Store:
                     counts["messages"],
                     len(pictures),
                     sum(item[2] is None for item in pictures),
+                    _num_away(self, row["id"]),
                     people["n"],
                     _clock(counts["first"]),
                     _clock(counts["last"]),
@@ -229,13 +233,10 @@ class Store:
         return found[0]
 
     def people(self, chat: int) -> dict[str, Person]:
-        """Who speaks in a chat, by key."""
-        return {
-            row["key"]: Person(
-                row["key"], row["name"], tuple(json.loads(row["other_names"])), bool(row["is_me"])
-            )
-            for row in self.rows("SELECT * FROM people WHERE chat = ?", [chat])
-        }
+        """Who speaks in a chat, by key; those who were said to be one have one name."""
+        rows = self.rows(_PEOPLE, [chat])
+        mine = {row["person"] for row in rows if row["is_me"]} - {None}
+        return {row["key"]: _person(row, row["person"] in mine) for row in rows}
 
     def lines(self, chat: int, start: int, stop: int) -> list[Line]:
         """The messages of a chat from a place up to, without, another."""
@@ -290,6 +291,47 @@ class Store:
 
 
 _FEW = 500
+
+# those who were said to be one count once
+_NUM_PEOPLE = (
+    "SELECT count(*) - (SELECT count(*) - count(DISTINCT person) FROM same WHERE chat = ?) AS n "
+    "FROM people WHERE chat = ?"
+)
+_PEOPLE = (
+    "SELECT people.key, name, other_names, is_me, person, coalesce(called, name) AS called "
+    "FROM people LEFT JOIN same ON same.chat = people.chat AND same.key = people.key "
+    "WHERE people.chat = ?"
+)
+
+
+def _person(row: Row, is_me: bool) -> Person:
+    names = (row["name"], *json.loads(row["other_names"]))
+    others = tuple(name for name in names if name != row["called"])
+    return Person(row["key"], row["called"], others, is_me or bool(row["is_me"]))
+
+
+def _num_away(store: Store, chat: int) -> int:
+    """Pictures whose files went away with the folder of their export."""
+    away = [
+        row["id"]
+        for row in store.rows("SELECT id, path FROM sources WHERE chat = ?", [chat])
+        if not Path(row["path"]).exists()
+    ]
+    paths = [
+        row["path"]
+        for source in away
+        for row in store.rows(
+            "SELECT path FROM attached JOIN files USING (source, file) "
+            "WHERE attached.source = ? AND path IS NOT NULL",
+            [source],
+        )
+    ]
+    return sum(not Path(path).exists() for path in paths)
+
+
+def _pictures(media: Iterable[str]) -> list[list[Any]]:
+    """Kind, name and file of the pictures among the media of messages."""
+    return [item for items in media for item in json.loads(items) if item[0] == "picture"]
 
 
 def _clock(seconds: float | None) -> datetime | None:

@@ -19,21 +19,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ffr.corpus.adding import text_key
+from ffr.corpus.nearest import LISTS_FILES, Matrix, lacks_lists, make_lists
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
-from ffr.embedding.interface import Encoder
+from ffr.embedding.interface import Encoder, embed_each
 from ffr.embedding.packaged import laid_out_folder
 from ffr.embedding.question import QuestionEncoder, weights_state
 from ffr.errors import DataError, ModelError
 from ffr.files import make_private_file, open_from, remove, write_through
 from ffr.parts import FragmentParts, Pictures, Texts, as_texts
+from ffr.progress import Progress
+from ffr.text import one_line
 
 VECTOR_FILES = "vectors-*.f32"
 _FEW = 400
 _KEPT_QUERIES = 256
 # more than this at once is no question
 _FEW_QUESTIONS = 8
-_ON_DISK = np.dtype("<f4")
+ON_DISK = np.dtype("<f4")
+"""How a number of a vector lies in a file."""
 
 
 class StoredVectors:
@@ -63,15 +67,16 @@ class StoredVectors:
         (row,) = found
         self._path: Path = store.folder / row["file"]
         self.width: int = row["width"]
-        self._num_rows: int = row["num_rows"]
+        self.num_rows: int = row["num_rows"]
         self._mapped: NDArray[np.float32] | None = None
+        self._compared: Matrix | None = None
         if width is not None and width != self.width:
             raise ModelError(
                 f"makes vectors of {width} numbers, and the store has {self.width} of it; name "
                 "another folder with --index",
                 encoder,
             )
-        if self._num_rows and not _is_whole(self._path, self._num_rows * self._stride):
+        if self.num_rows and not _is_whole(self._path, self.num_rows * self._stride):
             raise DataError(
                 "is shorter than the store says; forget the store with `ffr index forget --all` "
                 "and ask again",
@@ -80,19 +85,34 @@ class StoredVectors:
 
     @property
     def _stride(self) -> int:
-        return self.width * _ON_DISK.itemsize
+        return self.width * ON_DISK.itemsize
 
     def matrix(self) -> NDArray[np.float32]:
         """(rows, D) all vectors, as the disk has them: nothing is read until it is used."""
-        if not self._num_rows:
+        if not self.num_rows:
             return np.zeros((0, self.width), np.float32)
         # once: whoever forgets a chat meanwhile puts another file in the place of this one
         if self._mapped is None:
-            shape = (self._num_rows, self.width)
+            shape = (self.num_rows, self.width)
             self._mapped = cast(
-                NDArray[np.float32], np.memmap(self._path, _ON_DISK, mode="r", shape=shape)
+                NDArray[np.float32], np.memmap(self._path, ON_DISK, mode="r", shape=shape)
             )
         return self._mapped
+
+    def compared(self) -> Matrix:
+        """All vectors, to be compared with queries."""
+        if self._compared is None:
+            self._compared = Matrix(self.matrix(), self._path)
+        return self._compared
+
+    def lacks_lists(self) -> bool:
+        """Whether it is so large that it wants an inverted file, and lacks one of its rows."""
+        return lacks_lists(self._path, self.num_rows)
+
+    def make_lists(self, progress: Progress) -> None:
+        """Makes the inverted file."""
+        make_lists(self._path, self.matrix(), progress)
+        self._compared = None
 
     def places(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """The rows of texts, by their digests; those that have none are left out."""
@@ -118,14 +138,13 @@ class StoredVectors:
         Raises:
             DataError: where one is no vector of finite numbers.
         """
-        if not bool(vectors.isfinite().all()):
-            raise DataError("the encoder gave numbers that are not finite for a line of the chat")
-        data = vectors.numpy().astype(_ON_DISK).tobytes()
+        check_finite(self._store, keys, vectors)
+        data = vectors.numpy().astype(ON_DISK).tobytes()
         make_private_file(self._path)
-        with open_from(self._path, self._num_rows * self._stride) as file:
+        with open_from(self._path, self.num_rows * self._stride) as file:
             file.write(data)
             write_through(file)
-        first = self._num_rows
+        first = self.num_rows
         with whole(self._store.database):
             self._store.database.executemany(
                 "INSERT INTO vectors VALUES (?, ?, ?)",
@@ -136,8 +155,8 @@ class StoredVectors:
                 "file = excluded.file, num_rows = excluded.num_rows",
                 [self._encoder, self._path.name, self.width, first + len(keys)],
             )
-        self._num_rows = first + len(keys)
-        self._mapped = None
+        self.num_rows = first + len(keys)
+        self._mapped = self._compared = None
 
 
 class StoredEncoder:
@@ -151,9 +170,8 @@ class StoredEncoder:
         name: What the user called the encoder.
         weights_digest: Names its weights.
         line_prefix: Stands before every line, as the reader was trained.
+        takes_images: Whether it embeds pictures too, whose vectors are kept then.
     """
-
-    takes_images = False
 
     def __init__(
         self,
@@ -163,7 +181,9 @@ class StoredEncoder:
         name: str,
         weights_digest: str,
         line_prefix: str,
+        takes_images: bool = False,
     ) -> None:
+        self.takes_images = takes_images
         self._store = store
         self._load = load
         self._loaded: Encoder | None = None
@@ -193,12 +213,16 @@ class StoredEncoder:
         return text_key(f"{self._digest} {self._prefix}").hex()
 
     @property
+    def line_prefix(self) -> str:
+        """Stands before every line."""
+        return self._prefix
+
+    @property
     def encoder(self) -> Encoder:
         """The encoder itself, loaded the first time."""
         if self._loaded is None:
             loaded = self._load()
-            found = getattr(loaded, "weights_digest", None)
-            if found != self._digest:
+            if weights_of(loaded) != self._digest:
                 raise ModelError(
                     "has other weights than those that the reader was trained with; install the "
                     "version that it names",
@@ -243,6 +267,11 @@ class StoredEncoder:
             width = None if known else int(self.encoder.embed_texts(["a"]).shape[-1])
             self._vectors = StoredVectors(self._store, self.key, width)
         return self._vectors
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the store has any of it."""
+        return bool(self._store.rows("SELECT 1 FROM matrices WHERE encoder = ?", [self.key]))
 
     def forget_questions(self) -> None:
         """Lets go of the vectors of texts that are not kept on the disk."""
@@ -317,10 +346,57 @@ class StoredEncoder:
         """
         return self.encoder.embed_fragments(fragments)
 
-    def store(self, lines: dict[bytes, str]) -> None:
-        """Makes and keeps the vectors of lines, given without their prefix."""
-        made = self.encoder.embed_texts([self._prefix + text for text in lines.values()])
-        self.vectors.add(list(lines), made.float().cpu())
+    def embed_lines(self, lines: Sequence[str]) -> Tensor:
+        """(n, D) the vectors that a store keeps of lines, given without their prefix.
+
+        They do not depend on which lines are given together.
+        """
+        return embed_each(self.encoder, [self._prefix + text for text in lines])
+
+
+def weights_of(encoder: Encoder) -> str:
+    """Names an encoder's weights: by their digest, else by all that decides its vectors."""
+    digest = getattr(encoder, "weights_digest", None)
+    return digest if isinstance(digest, str) else encoder.fingerprint
+
+
+def is_any_kept(store: Store) -> bool:
+    """Whether a store has vectors of any encoder."""
+    return bool(store.rows("SELECT 1 FROM matrices LIMIT 1"))
+
+
+def check_finite(store: Store, keys: Sequence[bytes], vectors: Tensor) -> None:
+    """Refuses vectors of which one holds a number that is none, and names what it is of.
+
+    Args:
+        store: The store.
+        keys: n digests of what has the vectors.
+        vectors: (n, D).
+
+    Raises:
+        DataError: likewise.
+    """
+    is_finite = vectors.isfinite().all(dim=-1)
+    if bool(is_finite.all()):
+        return
+    key = keys[int((~is_finite).nonzero()[0])]
+    named = {
+        "SELECT text AS what FROM messages WHERE text_key = ?": "the line {}",
+        "SELECT title || ', dialogue ' || dialogue || ', segment ' || number AS what FROM segments "
+        "JOIN chats ON chats.id = chat WHERE key = ?": "the segment {}",
+        "SELECT words AS what FROM shown WHERE words_key = ?": "a picture of {}",
+        "SELECT path AS what FROM files WHERE digest = ?": "the picture {}",
+    }
+    what = "a text that is not in the store"
+    for sql, words in named.items():
+        if found := store.rows(f"{sql} LIMIT 1", [key]):
+            what = words.format(one_line(found[0]["what"], 80))
+            break
+    raise DataError(
+        f"the encoder gave numbers that are not finite for {what}; try another encoder, or fetch "
+        "its weights again",
+        where=str(store.folder),
+    )
 
 
 def _is_whole(path: Path, size: int) -> bool:
@@ -341,12 +417,12 @@ def compact(store: Store) -> None:
         kept = store.rows(
             "SELECT key, place FROM vectors WHERE encoder = ? AND (key IN "
             "(SELECT text_key FROM messages) OR key IN (SELECT words_key FROM shown) OR key IN "
-            "(SELECT key FROM segments)) "
+            "(SELECT key FROM segments) OR key IN (SELECT digest FROM files)) "
             "ORDER BY place",
             [row["encoder"]],
         )
         old = store.folder / row["file"]
-        if not _is_whole(old, row["num_rows"] * row["width"] * _ON_DISK.itemsize):
+        if not _is_whole(old, row["num_rows"] * row["width"] * ON_DISK.itemsize):
             kept = []
         elif len(kept) == row["num_rows"]:
             continue
@@ -355,7 +431,7 @@ def compact(store: Store) -> None:
         shape = (row["num_rows"], row["width"])
         make_private_file(new)
         with open_from(new, 0) as file:
-            matrix = np.memmap(old, _ON_DISK, mode="r", shape=shape) if kept else None
+            matrix = np.memmap(old, ON_DISK, mode="r", shape=shape) if kept else None
             for start in range(0, len(kept), 4096):
                 assert matrix is not None
                 places = [item["place"] for item in kept[start : start + 4096]]
@@ -374,4 +450,7 @@ def compact(store: Store) -> None:
     known = {row["file"] for row in store.rows("SELECT file FROM matrices")}
     for path in sorted(store.folder.glob(VECTOR_FILES)):
         if path.name not in known:
+            remove(path)
+    for path in sorted(store.folder.glob(LISTS_FILES)):
+        if path.with_suffix(Path(VECTOR_FILES).suffix).name not in known:
             remove(path)

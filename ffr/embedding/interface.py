@@ -6,14 +6,14 @@ Shapes: n texts, images or fragments of a call, H width of the space.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ffr.errors import UsageError
 from ffr.images import Location
-from ffr.parts import FragmentParts, Parts, Pictures, Texts, as_fragments
+from ffr.parts import FragmentParts, Parts, Pictures, Texts, as_fragments, as_texts
 
 
 class Encoder(Protocol):
@@ -51,6 +51,31 @@ class Encoder(Protocol):
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
         """(n, H) float32, L2-normalised: one vector for all texts and pictures of a fragment."""
         ...
+
+
+@runtime_checkable
+class EachEncoder(Protocol):
+    """An encoder that knows how to keep texts of a call from each other's last bits."""
+
+    def embed_each(self, texts: Texts) -> Tensor: ...
+
+
+def embed_each(encoder: Encoder, texts: Texts) -> Tensor:
+    """Vectors that do not depend on what else is encoded: each is its text's alone, to the bit.
+
+    Args:
+        encoder: Where it has no quicker way (`EachEncoder`), it is asked text by text.
+        texts: n texts.
+
+    Returns:
+        (n, H) float32 on the CPU, L2-normalised.
+    """
+    if isinstance(encoder, EachEncoder):
+        return encoder.embed_each(texts).float().cpu()
+    read = as_texts(texts)
+    if not read:
+        return encoder.embed_texts([]).float().cpu()
+    return torch.cat([encoder.embed_texts([text]).float().cpu() for text in read])
 
 
 class PartEncoder(Protocol):

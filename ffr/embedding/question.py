@@ -36,7 +36,8 @@ class QuestionEncoder:
 
     def __init__(self, folder: Path) -> None:
         from safetensors import SafetensorError, safe_open
-        from tokenizers import Tokenizer
+
+        from ffr.embedding.pieces import Pieces
 
         try:
             config = _read(folder / "config.json")
@@ -52,10 +53,9 @@ class QuestionEncoder:
             self._num_layers = int(config["num_hidden_layers"])
             self._num_heads = int(config["num_attention_heads"])
             self._epsilon = float(config["layer_norm_eps"])
-            self._words = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._words.no_padding()
-            self._words.enable_truncation(
-                min(int(settings["max_seq_length"]), int(config["max_position_embeddings"]))
+            self._words = Pieces(
+                folder / "tokenizer.json",
+                min(int(settings["max_seq_length"]), int(config["max_position_embeddings"])),
             )
             opened: Any = safe_open
             self._file: Any = opened(folder / "model.safetensors", framework="pt")
@@ -74,7 +74,7 @@ class QuestionEncoder:
         Raises:
             ModelError: where a weight is missing, or a vector is not finite.
         """
-        rows = [self._vector(self._words.encode(text).ids) for text in texts]
+        rows = [self._vector(self._words.ids(text)) for text in texts]
         vectors = torch.stack(rows)
         if not bool(vectors.isfinite().all()):
             raise ModelError("gives vectors that are not finite; fetch its weights again")

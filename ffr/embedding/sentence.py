@@ -36,6 +36,7 @@ from ffr.parts import (
     as_pictures,
     as_texts,
 )
+from ffr.text import one_line
 
 Pooling = Literal["mean", "cls"]
 
@@ -47,6 +48,9 @@ BATCH_SIZE = 32
 
 COUNTS_POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "mpnet")
 """Their first position is one after the padding's id, and they do not count padding."""
+
+_ONE_BY_ONE = ("mpnet",)
+"""The last bits of their vectors hang on the size of a batch, whatever is in it."""
 
 _POOLING_MODE = re.compile(r"pooling_mode_(\w+?)(?:_tokens?)?")
 _MODULES = ("Transformer", "Pooling", "Normalize")
@@ -127,19 +131,54 @@ class SentenceEncoder:
             ModelError: where the tokenizer does not fit the model, or a vector is not finite.
         """
         texts = as_texts(texts)
-        vectors = torch.zeros((len(texts), int(self.model.config.hidden_size)))
         order = sorted(
             range(len(texts)), key=lambda index: len(texts[index])
         )  # so that little is padded
-        for start in range(0, len(order), BATCH_SIZE):
-            chosen = order[start : start + BATCH_SIZE]
+        return self._embed(texts, _cut(order))
+
+    @torch.no_grad()
+    def embed_each(self, texts: Texts) -> Tensor:
+        """As `embed_texts`, each vector to the bit that of its text alone, on one kind of processor.
+
+        Texts of as many tokens go through together and none is padded, so that a row's products are
+        summed in the same order whatever stands beside it (tests/embedding/test_sentence.py sees to
+        it); those of MPNet, of which that is not so, go through alone. On a GPU the library may take another kernel for another number of rows.
+
+        Raises:
+            ModelError: as `embed_texts`.
+        """
+        texts = as_texts(texts)
+        alike: dict[int, list[int]] = {}
+        for index, length in enumerate(self._lengths(texts)):
+            alike.setdefault(length, []).append(index)
+        size = 1 if self.model.config.model_type in _ONE_BY_ONE else BATCH_SIZE
+        return self._embed(texts, [part for group in alike.values() for part in _cut(group, size)])
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text makes, within what the model takes."""
+        if not texts:
+            return []
+        ids = self.tokenizer(
+            self._given(texts), truncation=True, max_length=self.max_text_tokens, padding=False
+        )["input_ids"]
+        return [len(row) for row in ids]
+
+    def _embed(self, texts: Sequence[str], batches: Sequence[Sequence[int]]) -> Tensor:
+        """The vectors of texts that go through in these batches of their numbers."""
+        vectors = torch.zeros((len(texts), int(self.model.config.hidden_size)))
+        for chosen in batches:
             batch = self.vectors(self.text_inputs([texts[index] for index in chosen])).cpu()
             if not bool(batch.isfinite().all()):
                 raise ModelError(
                     "gives vectors that are not finite; fetch its weights again", self.name
                 )
-            vectors[chosen] = batch
+            vectors[list(chosen)] = batch
         return vectors
+
+    def _given(self, texts: Sequence[str]) -> list[str]:
+        """The texts as the tokenizer takes them."""
+        read = [as_text(text) for text in texts]
+        return [text.lower() for text in read] if self.is_lowered else read
 
     def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """What the model takes for these texts, as one batch on the CPU.
@@ -147,9 +186,8 @@ class SentenceEncoder:
         Raises:
             ModelError: where the tokenizer does not fit the model.
         """
-        batch = [as_text(text) for text in texts]
         inputs = self.tokenizer(
-            [text.lower() for text in batch] if self.is_lowered else batch,
+            self._given(texts),
             padding=True,
             truncation=True,
             max_length=self.max_text_tokens,
@@ -200,6 +238,11 @@ class SentenceEncoder:
             f"{self.name} encodes texts only and was asked for a picture; name an encoder of texts "
             "and images (the CLIP family, vlm:MODEL)"
         )
+
+
+def _cut(order: Sequence[int], size: int = BATCH_SIZE) -> list[Sequence[int]]:
+    """Numbers of texts in batches."""
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def load_sentence_encoder(spec: str | Path, *, device: str = "cpu") -> SentenceEncoder:
@@ -292,6 +335,8 @@ def _read_pooling(name: str) -> Pooling:
         for key, is_set in content.items()
         if is_set and (found := _POOLING_MODE.fullmatch(key))
     ]
+    if "pooling_mode" in content:  # as sentence-transformers writes it from version 6
+        modes = [one_line(content["pooling_mode"], 40)]
     if content and (len(modes) != 1 or modes[0] not in get_args(Pooling)):
         asked = " and ".join(modes) or "nothing known"
         raise ModelError(

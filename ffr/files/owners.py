@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ffr.errors import UsageError
+from ffr.errors import InUseError
 from ffr.files.disk import make_folder, remove, write_text
 from ffr.files.scratch import SCRATCH_NAME, remove_litter
 
@@ -23,7 +23,7 @@ def owned_folder(folder: Path) -> Iterator[None]:
     The lock of a process that is dead is nobody's.
 
     Raises:
-        UsageError: where another process has it.
+        InUseError: where another process has it.
         OSError: where the folder cannot be written to.
     """
     from filelock import FileLock, Timeout  # whoever only runs an export may lack it
@@ -34,7 +34,7 @@ def owned_folder(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UsageError(
+        raise InUseError(
             f"{folder} is in use by {_owner_words(path)}; wait until it has ended, or name another "
             "folder"
         ) from None

@@ -13,6 +13,7 @@ from typing import Any
 
 from ffr.corpus.archive import Archive
 from ffr.corpus.filters import Filters
+from ffr.corpus.people import same_as
 from ffr.corpus.store import Line, Store
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.page.asked import (
@@ -140,10 +141,11 @@ class Api:
         turn, order = ("<", "DESC") if asked.back else (">", "ASC")
         with self._reading:
             self._chat(asked.chat)
+            keys = same_as(self._store, asked.chat, asked.person)
             rows = self._store.rows(
-                f"SELECT place FROM messages WHERE chat = ? AND place {turn} ? AND sender = ? "
-                f"ORDER BY place {order} LIMIT 1",
-                [asked.chat, asked.place, asked.person],
+                f"SELECT place FROM messages WHERE chat = ? AND place {turn} ? AND sender IN "
+                f"({','.join('?' * len(keys))}) ORDER BY place {order} LIMIT 1",
+                [asked.chat, asked.place, *keys],
             )
             return Place(rows[0]["place"] if rows else None)
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from ffr.chats.chat import Message, Person, day_words
 from ffr.corpus.found import Found, Hit
+from ffr.corpus.people import people_of
 from ffr.corpus.store import Line, Store, StoredChat
 from ffr.text import cut, one_line, visible
 
@@ -131,6 +132,8 @@ class ShownHit:
         pictures: The pictures of these that are meant.
         score: How sure the model is, from 0 to 1; None where that is not known.
         found_by: `meaning`, `words` or both.
+        ways: The ways by which it was recalled, with its rank in each.
+        words: The words of the query that stand in it.
     """
 
     chat: int
@@ -140,6 +143,8 @@ class ShownHit:
     pictures: tuple[ShownPicture, ...]
     score: float | None
     found_by: tuple[str, ...]
+    ways: dict[str, int]
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +323,8 @@ def shown_hit(store: Store, hit: Hit) -> ShownHit:
         pictures=tuple(ShownPicture(*picture) for picture in sorted(hit.pictures)),
         score=hit.score,
         found_by=hit.found_by,
+        ways=dict(hit.ways),
+        words=tuple(one_line(word, _MAX_NAME) for word in hit.words),
     )
 
 
@@ -354,6 +361,6 @@ def shown_chat(store: Store, chat: StoredChat) -> ShownChat:
         has_times=chat.first is not None,
         people=tuple(
             ShownPerson(person.key, shown_name(person.name), person.is_me)
-            for person in store.people(chat.id).values()
+            for person in people_of(store, chat.id)
         ),
     )

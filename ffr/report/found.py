@@ -29,7 +29,12 @@ _THUMBNAIL_SIDE = 240
 
 
 def print_found(
-    found: Found, store: Store, console: PlainConsole, *, environment: Mapping[str, str]
+    found: Found,
+    store: Store,
+    console: PlainConsole,
+    *,
+    environment: Mapping[str, str],
+    says_how: bool = False,
 ) -> None:
     """Prints hits, each in its conversation, with what stands around it dimmed.
 
@@ -38,6 +43,7 @@ def print_found(
         store: Where they are from.
         console: What is printed to.
         environment: Of the process: some terminals show pictures, and say who they are there.
+        says_how: Whether a line behind each hit says how it was found.
     """
     if not found.hits:
         console.print(f"Nothing found; {found.searched}")
@@ -54,6 +60,8 @@ def print_found(
                 day = day_words(line.message.time)
                 console.print(Text(f"   {day}", style="dim"))
             _print_line(line, hit, console, shows_pictures)
+        if says_how and hit.ways:
+            console.print(Text(f"   {how_found(hit)}", style="dim"), soft_wrap=True)
         console.print()
     console.print(f"{counted(len(found.hits), 'fragment')}; {found.searched}")
 
@@ -65,9 +73,18 @@ def hit_title(hit: Hit) -> str:
     size = counted(len(hit.lines), "message")
     if hit.pictures:
         size += f", {counted(len(hit.pictures), 'picture')}"
-    sure = "found by its words" if hit.score is None else f"{hit.score:.2f}"
+    sure = "" if hit.score is None else f"{hit.score:.2f}{' (weak)' * hit.is_weak}"
+    if hit.score is None and "words" in hit.found_by:
+        sure = "found by its words"
     days = days_words([line.message.time for line in hit.lines])
     return " · ".join(filter(None, [days, one_line(hit.chat.title, 32), named, size, sure]))
+
+
+def how_found(hit: Hit) -> str:
+    """By which ways a hit was recalled, its rank in each, and its words of the query, on one line."""
+    ways = ", ".join(f"{way} {rank}" for way, rank in hit.ways.items())
+    words = ", ".join(one_line(word, 30) for word in hit.words[:8])
+    return f"by {ways}" + (f"; it has {words}" if words else "")
 
 
 def days_words(times: Sequence[datetime | None]) -> str:
@@ -190,6 +207,8 @@ def found_as_json(found: Found) -> dict[str, Any]:
         "num_searched": found.num_searched,
         "num_messages": found.num_messages,
         "num_not_understood": found.num_not_understood,
+        "failures": list(found.failures),
+        "searched": found.searched,
     }
 
 
@@ -200,6 +219,9 @@ def _hit_as_json(hit: Hit) -> dict[str, Any]:
         "app": hit.chat.app,
         "score": hit.score,
         "found_by": list(hit.found_by),
+        "ways": dict(hit.ways),
+        "words": list(hit.words),
+        "is_weak": hit.is_weak,
         "messages": [_line_as_json(line, hit) for line in hit.lines],
     }
 

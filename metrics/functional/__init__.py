@@ -21,10 +21,21 @@ if TYPE_CHECKING:
         sample_figures_from_counts,
         scores_from_counts,
     )
+    from ffr.metrics.functional.segmentation import (
+        boundary_f1,
+        figures_of_segmentation,
+        segment_f1,
+        segmentation_figures,
+        segmentation_pk,
+        segmentation_sums,
+        window_diff,
+    )
 
 _HOMES = {
     "answer_format_validity": "answer",
+    "boundary_f1": "segmentation",
     "figures_from_counts": "fragment",
+    "figures_of_segmentation": "segmentation",
     "fragment_counts": "fragment",
     "fragment_elements": "coherence",
     "fragment_exact_match": "answer",
@@ -37,11 +48,18 @@ _HOMES = {
     "query_fragment_similarity": "coherence",
     "sample_figures_from_counts": "fragment",
     "scores_from_counts": "fragment",
+    "segment_f1": "segmentation",
+    "segmentation_figures": "segmentation",
+    "segmentation_pk": "segmentation",
+    "segmentation_sums": "segmentation",
+    "window_diff": "segmentation",
 }
 
 __all__ = [
     "answer_format_validity",
+    "boundary_f1",
     "figures_from_counts",
+    "figures_of_segmentation",
     "fragment_counts",
     "fragment_elements",
     "fragment_exact_match",
@@ -54,6 +72,11 @@ __all__ = [
     "query_fragment_similarity",
     "sample_figures_from_counts",
     "scores_from_counts",
+    "segment_f1",
+    "segmentation_figures",
+    "segmentation_pk",
+    "segmentation_sums",
+    "window_diff",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,27 @@ def test_fields_of_wrong_types(tmp_path: Path) -> None:
     )
     assert chat.account.num_lines == 2
     assert len(chat.account.lines()) == 2  # one line not understood, and why
+
+
+def test_exports_of_one_channel_that_overlap_bring_a_message_once(tmp_path: Path) -> None:
+    _write(tmp_path / "bread (1).json", DISCORD | {"messages": DISCORD["messages"][:2]})
+    again = deepcopy(DISCORD)
+    again["messages"][1]["content"] = "edited since"
+    _write(tmp_path / "bread (2).json", again)
+    (chat,) = read_chats(tmp_path)
+    assert [message.id for message in chat.messages] == ["900", "901", "902"]
+    account = chat.account
+    assert (account.num_messages, account.num_system, account.num_repeated) == (2, 1, 2)
+    assert account.num_lines == 5
+    assert "2 messages stand in several files, and count once, as the first file has them" in (
+        account.lines()
+    )
+
+
+def test_one_number_for_two_messages_leaves_both(tmp_path: Path) -> None:
+    other = deepcopy(DISCORD)
+    other["messages"][0]["timestamp"] = "2024-05-03T10:00:00+02:00"
+    _write(tmp_path / "bread (1).json", DISCORD)
+    _write(tmp_path / "bread (2).json", other)
+    (chat,) = read_chats(tmp_path)
+    assert [message.id for message in chat.messages] == ["900", "901", "902", "900"]

@@ -56,7 +56,7 @@ def test_queries_of_one_file_in_the_archive_of_another(files: tuple[Path, Path])
     assert code == 0, text
     results = json.loads(Path("one/results.json").read_text(encoding="utf-8"))
     assert results["model"]["num_dialogues"] == 3
-    assert results["model"]["ways"] == ["words", "lines", "pictures"]
+    assert results["model"]["ways"] == ["words", "lines", "segments", "pictures"]
     groups = results["summary"]["archive"]["groups"]
     own = groups["one dialogue"]["figures"]
     assert (own["recall_at_1"], own["utterance_f1"], own["known_utterance_f1"]) == (1, 1, 1)
@@ -90,7 +90,7 @@ def test_data_as_its_own_archive(files: tuple[Path, Path]) -> None:
     ("more", "said"),
     [
         (["--wrong-pictures"], "--wrong-pictures has no meaning beside --corpus"),
-        (["--ways", "smell"], "name some of words, lines, pictures"),
+        (["--ways", "smell"], "give a list of some of words, lines, segments, pictures"),
         (["--ways", ","], "--ways ',' names nothing"),
     ],
 )

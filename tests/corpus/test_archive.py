@@ -208,7 +208,7 @@ def test_vectors_that_are_packed_anew_between_two_looks(
         if not held:
             held.append(1)
             with Store(tmp_path / "s") as other:
-                monkeypatch.setattr("ffr.corpus.forgetting._take_off_disk", compact)
+                monkeypatch.setattr("ffr.corpus.forgetting.take_off_disk", compact)
                 forget_chats(other, [1])
         hold()
 

@@ -17,7 +17,7 @@ from ffr.corpus.indexing import index_store
 from ffr.corpus.pictures import lay_out_pictures
 from ffr.corpus.store import Store
 
-NUM_LINES = 300
+NUM_LINES = 700
 
 
 def _messages(folder: Path) -> None:
@@ -47,7 +47,7 @@ with Store(Path(sys.argv[1])) as store:
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
-@pytest.mark.parametrize("after", [1, 70])
+@pytest.mark.parametrize("after", [1, 520])
 def test_what_is_done_is_kept(tmp_path: Path, name: str, after: int) -> None:
     folder = tmp_path / "s"
     _messages(folder)
@@ -64,8 +64,8 @@ def test_what_is_done_is_kept(tmp_path: Path, name: str, after: int) -> None:
         index_store(store, [1], encoder, None, say=print, bar=no_bar)
         made = [text for text in letters.asked if text != "a"]
         # whole batches are kept, and none is made twice
-        assert kept % 64 == 0
-        assert kept >= min(after, 64) // 64 * 64
+        assert kept % 256 == 0
+        assert kept >= min(after, 256) // 256 * 256
         assert len(made) == len(set(made)) == NUM_LINES - kept
         texts = [f"p: {('line ' + str(number) + ' ') * 3}".strip() for number in range(NUM_LINES)]
         assert torch.equal(encoder.embed_texts(texts), Letters().embed_texts(texts))

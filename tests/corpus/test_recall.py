@@ -10,8 +10,9 @@ from chat_builds import Letters, add, no_bar, said, stored_encoder
 
 from ffr.corpus.archive import Archive
 from ffr.corpus.indexing import index_store
-from ffr.corpus.recall import WAYS, Trace, _largest
+from ffr.corpus.recall import Trace
 from ffr.corpus.store import Store
+from ffr.corpus.ways import WAYS
 from ffr.errors import UsageError
 from ffr.retrieval.lexical import BaselineRetriever
 
@@ -42,15 +43,20 @@ def test_each_way_finds_what_it_knows(archive: Archive) -> None:
     (first, *_) = archive.recall("tram bbbb")
     assert first.where == (3, 0)
     assert first.exact_lines == (3,)
-    assert {way: trace.rank for way, trace in first.traces.items()} == {"words": 1, "lines": 1}
+    assert {way: trace.rank for way, trace in first.traces.items()} == {
+        "words": 1,
+        "lines": 1,
+        "segments": 1,
+    }
     assert first.traces["words"].messages == first.traces["lines"].messages == (3,)
 
 
 def test_ways_are_fused_by_their_ranks(archive: Archive) -> None:
     words = _chats(archive, "aa bus", ways=["words"])
     lines = _chats(archive, "aa bus", ways=["lines"])
+    segments = _chats(archive, "aa bus", ways=["segments"])
     earned: dict[int, float] = {}
-    for ranking in (words, lines):
+    for ranking in (words, lines, segments):
         for rank, chat in enumerate(ranking, 1):
             earned[chat] = earned.get(chat, 0.0) + 1 / (60 + rank)
     assert _chats(archive, "aa bus") == sorted(earned, key=lambda chat: -earned[chat])
@@ -59,7 +65,7 @@ def test_ways_are_fused_by_their_ranks(archive: Archive) -> None:
 def test_a_number_of_dialogues_and_ways_that_cannot_be(archive: Archive) -> None:
     assert len(archive.recall("bus tram zebra", k=3)) == 3
     for ways, k in ((("moons",), 3), ("words", 3), ((), 3), (WAYS, 0), (WAYS, True)):
-        with pytest.raises(UsageError, match=r"name some of|whole number from 1"):
+        with pytest.raises(UsageError, match=r"some of words|whole number from 1"):
             archive.recall("bus", ways=ways, k=k)
 
 
@@ -74,17 +80,37 @@ def test_a_dialogue_is_known_by_its_best_lines(tmp_path: Path) -> None:
         assert one.traces["lines"].messages == (6, 5, 4)
         assert one.messages == [6, 5, 4]
         assert isinstance(one.traces["lines"], Trace)
-        # nobody is asked inside: the passage around the best line
-        (hit,) = archive.search("qqqqqqqqqqqqq").hits
-        assert [line.id for line in hit.lines] == [4, 5, 6]
+        # nobody is asked inside: the segment of the best line, or the lines around it
+        segment = [
+            row["id"]
+            for row in store.rows(
+                "SELECT id FROM messages WHERE segment = (SELECT segment FROM messages WHERE id = 6)"
+            )
+        ]
+        (hit,) = archive.search("qqqqqqqqqqqqq", ways=["lines"]).hits
+        assert [line.id for line in hit.lines] == segment
         assert (hit.score, hit.found_by, dict(hit.ways)) == (None, ("recall",), {"lines": 1})
+        store.database.execute("UPDATE messages SET segment = NULL")
+        (hit,) = archive.search("qqqqqqqqqqqqq", ways=["lines"]).hits
+        assert [line.id for line in hit.lines] == [4, 5, 6]
 
 
-@pytest.mark.parametrize("number", [1, 3, 7, 50])
-def test_the_largest_are_those_of_a_whole_sort(number: int) -> None:
-    scores = np.random.default_rng(number).integers(0, 9, 40).astype(np.float32)
-    whole = sorted(range(40), key=lambda place: -scores[place])
-    found = list(_largest(scores, number))
-    # equal scores stand in their order, and none of those that are equal to the last is lost
-    assert found == whole[: len(found)]
-    assert len(found) >= min(number, 40)
+def test_three_close_lines_go_before_one_that_is_closer(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        for title, lines in {
+            "one": ("qqqqqqqqqq", "zzzzzzzzzz", "zzzzzzzzzy"),
+            "three": ("qqqqqqqqqx", "qqqqqqqqxx", "qqqqqqqqxy"),
+        }.items():
+            add(store, [said("Zoe", line, number) for number, line in enumerate(lines)], title)
+        encoder = stored_encoder(store, Letters())
+        index_store(store, [1, 2], encoder, None, say=print, bar=no_bar)
+        archive = Archive(store, None, encoder, lambda given: Letters().embed_texts(given))
+        vector = Letters().embed_texts(["q" * 10])[0].numpy()
+        first, second = archive.recall("q" * 10, ways=["lines"])
+        assert [first.where[0], second.where[0]] == [2, 1]
+        cosines = [
+            float(Letters().embed_texts([f"p: {text}"])[0].numpy() @ vector)
+            for text in ("qqqqqqqqqx", "qqqqqqqqxx", "qqqqqqqqxy")
+        ]
+        assert first.traces["lines"].score == pytest.approx(np.mean(cosines), abs=1e-6)
+        assert first.traces["lines"].messages == (4, 6, 5)

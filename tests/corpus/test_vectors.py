@@ -108,5 +108,5 @@ def test_an_encoder_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
 
     with Store(tmp_path / "s", is_new_allowed=True) as store:
         add(store)
-        with pytest.raises(DataError, match="not finite for a line"):
+        with pytest.raises(DataError, match="not finite for the line "):
             _indexed(store, Broken())

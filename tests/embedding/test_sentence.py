@@ -97,6 +97,40 @@ def test_batches_and_order_do_not_matter(encoder_folder: Callable[[str], Path]) 
     )
 
 
+@pytest.mark.parametrize("name", ["e5", *SENTENCE_BUILDS])
+def test_a_text_has_the_same_bits_whatever_stands_beside_it(
+    name: str, encoder_folder: Callable[[str], Path]
+) -> None:
+    encoder = load_encoder(name if name == "e5" else encoder_folder(name))
+    assert isinstance(encoder, SentenceEncoder)
+    words = ["no", "a dentist", "shall we fly to Lisbon", "这周末去公园吗", "a b c d e f g h i j"]
+    texts = [f"{word} {number}" for number in range(8) for word in words]
+    together = encoder.embed_each(texts)
+    assert torch.equal(together, torch.cat([encoder.embed_each([text]) for text in texts]))
+    assert torch.equal(together, encoder.embed_each(texts[::-1]).flip(0))
+    assert torch.equal(together[3:20], encoder.embed_each(texts[3:20]))
+    torch.testing.assert_close(together, encoder.embed_texts(texts), atol=1e-6, rtol=0)
+    assert encoder.embed_each([]).shape == (0, together.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"), [("mean", ""), ("cls", ""), ("max", "pooling by max"), (["mean"], "mean'")]
+)
+def test_pooling_as_version_6_of_sentence_transformers_writes_it(
+    mode: object, message: str, encoder_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = copied(encoder_folder("bert"), tmp_path / "encoder")
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": mode}))
+    if message:
+        with pytest.raises(ModelError, match=message):
+            load_encoder(folder)
+        return
+    encoder = load_encoder(folder)
+    assert isinstance(encoder, SentenceEncoder)
+    assert encoder.pooling == mode
+
+
 @pytest.mark.parametrize("kind", ["bert", "clip", "siglip"])
 def test_cut_texts_are_said_once(
     kind: str, encoder_folder: Callable[[str], Path], caplog: pytest.LogCaptureFixture

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 
 import ffr.page.app as page_app
 from ffr.corpus.indexing import index_store
+from ffr.corpus.people import join_people
 from ffr.corpus.store import Store
 from ffr.page.access import Keys
 from ffr.page.app import make_app
@@ -102,6 +103,19 @@ def test_chats_lines_and_days(client: Client) -> None:
     ]
     line = client.json("/api/lines/3")
     assert (line["chat"], line["place"], line["text"]) == (1, 2, "with a balcony")
+
+
+def test_one_person_under_two_names(tmp_path: Path) -> None:
+    client = Client(fill(tmp_path))
+    join_people(client.store, ["Bob", "Ann"])
+    (people, *_) = (chat["people"] for chat in client.json("/api/chats")["chats"])
+    assert [(person["name"], person["is_me"]) for person in people] == [("Bob", True)]
+    key = people[0]["key"]
+    places = [client.json(f"/api/chats/1/next?place={place}&person={key}")["place"]
+              for place in (0, 1, 2)]  # fmt: skip
+    assert places == [1, 2, 3]
+    assert {line["speaker"] for line in client.json("/api/chats/1/lines")["lines"]} <= {"Bob", ""}
+    client.close()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from chat_builds import TRIP, add, said
 
 from ffr.chats.chat import Media
-from ffr.corpus.archive import Archive, Found
+from ffr.corpus.archive import Archive
+from ffr.corpus.found import Found
 from ffr.corpus.pictures import lay_out_pictures
 from ffr.corpus.store import Store
 from ffr.report.found import found_as_json, picture_escape, print_found
@@ -66,11 +67,20 @@ def test_nothing_is_an_answer(store: Store) -> None:
         "num_searched": 6,
         "num_messages": 6,
         "num_not_understood": 0,
+        "failures": [],
+        "searched": "searched 6 of 6 messages",
     }
+
+
+def test_it_is_said_how_a_hit_was_found(store: Store) -> None:
+    console = PlainConsole(file=io.StringIO(), width=80, is_coloured=False)
+    print_found(_ask(store, "公园"), store, console, environment={}, says_how=True)
+    assert "   by words 1; it has 公园\n\n1 fragment" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_json_says_all(store: Store) -> None:
     (hit,) = found_as_json(_ask(store, "公园"))["hits"]
+    assert (hit["ways"], hit["words"], hit["is_weak"]) == ({"words": 1}, ["公园"], False)
     assert (hit["chat"], hit["score"], hit["found_by"]) == ("Trip", 1.0, ["meaning", "words"])
     first, second = hit["messages"]
     assert (first["speaker"], first["is_me"], first["time"]) == ("Ann", True, "2023-05-12T18:10:00")

@@ -1,0 +1,82 @@
+"""What a name stands for, and where the dialogues of data files come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_builds import no_bar
+
+from ffr.chats.cutting import Cutting
+from ffr.corpus.opening import read_export
+from ffr.corpus.sources import sources_of
+from ffr.corpus.store import Store
+from ffr.errors import DataError
+
+_CHAT = "05/06/2023, 18:02 - Ann: shall we fly?\n"
+
+
+def _record(id_: str, *lines: str) -> dict[str, Any]:
+    said = [{"speaker": "Ann", "utterance": line} for line in lines]
+    return {"dialogue_id": id_, "dialogue": said, "query_text": "x", "gt_turns": [0]}
+
+
+def _write(path: Path, *records: dict[str, Any]) -> Path:
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    return path
+
+
+def _read(store: Store, path: Path) -> None:
+    read_export(store, path, Cutting(), say=print, bar=no_bar)
+
+
+def test_a_folder_stands_for_all_that_is_in_it(tmp_path: Path) -> None:
+    said: list[str] = []
+    chat = tmp_path / "a" / "WhatsApp Chat with Trip.txt"
+    chat.parent.mkdir()
+    chat.write_text(_CHAT)
+    data = _write(tmp_path / "a" / "b.jsonl", _record("d", "hello"))
+    other = tmp_path / "c" / "WhatsApp Chat with Zoo.txt"
+    other.parent.mkdir()
+    other.write_text(_CHAT)
+    (tmp_path / "c" / "note.pdf").write_bytes(b"%PDF-1.7 and so on")
+    assert sources_of(chat, None, said.append) == [chat]
+    # a folder that is an export itself is read as one
+    assert sources_of(other.parent, None, said.append) == [other.parent]
+    (tmp_path / "x.pdf").write_bytes(b"%PDF-1.7")
+    found = sources_of(tmp_path / "a", None, said.append)
+    assert found in ([chat, data], [tmp_path / "a"])
+    assert sources_of(tmp_path / "none", None, said.append) == [tmp_path / "none"]
+
+
+def test_a_data_set_stands_for_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFR_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    files = sources_of(Path("wechat-sample"), None, print)
+    assert [path.stem for path in files] == ["val"]
+    assert files[0].is_file()
+
+
+def test_a_dialogue_that_two_files_bring_is_kept_once(tmp_path: Path) -> None:
+    one = _write(tmp_path / "one.jsonl", _record("d1", "hello", "there"), _record("d2", "bye"))
+    two = _write(tmp_path / "two.jsonl", _record("other", "hello", "there"))
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        for path in (one, two):
+            _read(store, path)
+        assert [(chat.num_messages, chat.sources) for chat in store.chats()] == [
+            (2, (str(one), str(two))),
+            (1, (str(one),)),
+        ]
+
+
+def test_one_id_of_two_contents_is_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path / "one.jsonl", _record("d1", "hello"), _record("d1", "good bye"))
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        with pytest.raises(DataError) as caught:
+            _read(store, path)
+        assert str(caught.value) == (
+            "one.jsonl:2: the dialogue d1 is another one than that of this id in one.jsonl:1; give "
+            "each its own id"
+        )
