@@ -79,9 +79,15 @@ class ReaderSettings:
                 raise ValueError(
                     f"{name} is {value!r}; give a whole number from {least} to {most}"[:160]
                 )
-        numbers = ("picture_weight", "picture_usual", "scale", "shift")
-        numbers += ("nothing_scale", "nothing_shift", "nothing_from")
-        for name in numbers:
+        for name in (
+            "picture_weight",
+            "picture_usual",
+            "scale",
+            "shift",
+            "nothing_scale",
+            "nothing_shift",
+            "nothing_from",
+        ):
             value = getattr(self, name)
             if type(value) not in (int, float) or not math.isfinite(value):
                 raise ValueError(f"{name} is {value!r}; give a finite number"[:160])
