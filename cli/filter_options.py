@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from calendar import monthrange
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -160,11 +161,15 @@ class ShownCall:
             print_found(
                 found, archive.store, console, environment=environment, says_how=self.says_how
             )
+        self.write_page([found], archive, found.query)
+
+    def write_page(self, found: Sequence[Found], archive: Archive, title: str) -> None:
+        """Writes the page, where one is asked for."""
         if self.html is not None:
             from ffr.files import replace_text
             from ffr.page.standalone import fragment_page
             from ffr.text import counted
 
-            replace_text(self.html, fragment_page(found, archive.store, title=found.query))
-            size = counted(len(found.hits), "fragment")
+            replace_text(self.html, fragment_page(found, archive.store, title=title))
+            size = counted(sum(len(one.hits) for one in found), "fragment")
             say_aside(f"{self.html}: {size}, in one file; open it in a browser")

@@ -78,11 +78,12 @@ def search(
     """
     from ffr.corpus.store import Store
     from ffr.corpus.ways import WAYS, check_ways
+    from ffr.text import counted
 
     if (query is None) == (queries_file is None):
         raise UsageError("give a query, or a file of them with --queries")
-    if queries_file is not None and (html is not None or plain):
-        raise UsageError("--queries prints JSON lines; --html and --plain are for one query")
+    if queries_file is not None and plain:
+        raise UsageError("--queries prints JSON lines; --plain is for one query")
     shown = ShownCall(html, is_json, plain, says_how=True)
     chosen = WAYS if ways is None else tuple(filter(None, ways.split(",")))
     check_ways(chosen, k)
@@ -99,33 +100,35 @@ def search(
 
         if queries_file is None:
             shown.show(ask(str(query)), archive)
-        else:
-            _ask_all(queries_file, ask)
+            return
+        found, num_failed = _ask_all(queries_file, ask)
+        shown.write_page(found, archive, queries_file.name)
+        if num_failed:
+            raise DataError(
+                f"{counted(num_failed, 'question')} of {num_failed + len(found):,} could not be "
+                "answered; each says why under `error`",
+                where=str(queries_file),
+            )
+        say_aside(f"{counted(len(found), 'question')} answered")
 
 
-def _ask_all(path: Path, ask: Callable[[str], Found]) -> None:
+def _ask_all(path: Path, ask: Callable[[str], Found]) -> tuple[list[Found], int]:
     """Prints a line of JSON for each question of a file: what was found, or why nothing could be.
 
-    Raises:
-        DataError: at the end, where some could not be answered.
+    Gives what was found, and how many could not be answered.
     """
     from ffr.corpus.queries import read_queries
     from ffr.report.found import found_as_json
-    from ffr.text import counted
 
-    num_failed, questions = 0, read_queries(path)
-    for asked in questions:
+    found: list[Found] = []
+    num_failed = 0
+    for asked in read_queries(path):
         told: dict[str, Any] = {"id": asked.id, "query": asked.query}
         try:
-            told |= found_as_json(ask(asked.query))
+            found.append(ask(asked.query))
+            told |= found_as_json(found[-1])
         except FfrError as error:
             num_failed += 1
             told["error"] = str(error)
         print_json(told, indent=None)
-    if num_failed:
-        raise DataError(
-            f"{num_failed} of {counted(len(questions), 'question')} could not be answered; each "
-            "says why under `error`",
-            where=str(path),
-        )
-    say_aside(f"{counted(len(questions), 'question')} answered")
+    return found, num_failed

@@ -114,6 +114,8 @@ def differing_bytes(path: Path, sealed: Sealed) -> list[tuple[int, int]]:
     """
     try:
         found = list(_digests(path, sealed.size, 0))
+    except FileNotFoundError:
+        found = []
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", where=str(path)) from error
     found += [""] * (len(sealed.digests) - len(found))

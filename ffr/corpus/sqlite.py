@@ -101,8 +101,9 @@ class SqliteDatabase(sqlite3.Connection):
 
     def settled_files(self) -> list[Path]:
         with self.in_words():
-            is_read = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        return [] if is_read else [self.path]
+            # passive: whoever reads for minutes is not waited for
+            _, num_logged, num_done = self.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return [self.path] if num_done == num_logged else []
 
     def among(self, column: str, values: Sequence[object]) -> Condition:
         # as one value: a data file may have more dialogues than a question has places

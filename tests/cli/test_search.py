@@ -85,6 +85,14 @@ def test_many_questions(kept: Path, tmp_path: Path, name: str, content: str, ids
     assert [item["id"] for item in told] == ids
     assert [len(item["hits"]) for item in told] == [2, 1]
     assert done.stderr.endswith("2 questions answered\n")
+    page = tmp_path / "found.html"
+    _search(kept, "--queries", path, *RECALL, "--html", page)
+    text = page.read_text(encoding="utf-8")
+    # a list of the questions leads to the hits of each
+    assert '<a href="#question-2"><bdi dir="auto">牙医</bdi></a> · 1' in text
+    assert (
+        text.index('id="question-1"') < text.index("a flat stone") < text.index('id="question-2"')
+    )
 
 
 @pytest.mark.parametrize(
