@@ -72,9 +72,8 @@ class Filters:
             parts.append(part)
             values += more
         if self.by:
-            people = [
-                entry for name in self.by for entry in entries_called(store, name, self.chats)
-            ]
+            names = dict.fromkeys(self.by)
+            people = [entry for name in names for entry in entries_called(store, name, self.chats)]
             part, more = store.database.pairs_among(("chat", "sender"), people)
             parts.append(part)
             values += more

@@ -127,7 +127,8 @@ def entries_called(store: Store, name: str, chats: Sequence[int] = ()) -> list[E
     Raises:
         UsageError: where nobody does.
     """
-    people = [person for person in _known(store) if not chats or {*person.chats} & {*chats}]
+    meant = frozenset(chats)
+    people = [person for person in _known(store) if not meant or meant & {*person.chats}]
     wanted = name.strip().casefold()
     exact, begun = list[Entry](), list[Entry]()
     for person in people:
@@ -136,7 +137,7 @@ def entries_called(store: Store, name: str, chats: Sequence[int] = ()) -> list[E
             exact += person.entries
         elif wanted and any(item.startswith(wanted) for item in names):
             begun += person.entries
-    found = [place for place in exact or begun if not chats or place[0] in chats]
+    found = [place for place in exact or begun if not meant or place[0] in meant]
     if not found:
         known = list(dict.fromkeys(one_line(person.name, 30) for person in people))
         more = ", …" if len(known) > _MAX_NAMED else ""
