@@ -176,12 +176,8 @@ class Reader:
     def logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
         """Calibrated logits of units (B, N), on the condition that there is anything, and of nothing (B,).
 
-        The networks' mean, through the gate where there is one, with gradient; of no meaning where
-        `inputs.mask` is False. Before calibration a picture with words has
-
-            z' = z + w (r − u),  r = −ln of the share of strangers' lines that lie as close to the query
-
-        with w and u of the settings, for the networks go by where a picture stands above all.
+        The networks' mean, through the gate where there is one, with what pictures show (`_shown`), with
+        gradient; of no meaning where `inputs.mask` is False.
 
         Args:
             inputs: A batch of B queries.
@@ -191,10 +187,8 @@ class Reader:
         units, nothing = (torch.stack(rows).mean(0) for rows in each)
         if self.gate is not None:
             nothing = self.gate(evidence(inputs, units, nothing))
-        if settings.picture_weight:
-            units = units + settings.picture_weight * _shown(inputs, settings.picture_usual)
         return (
-            units * settings.scale + settings.shift,
+            (units + _shown(inputs, settings)) * settings.scale + settings.shift,
             nothing * settings.nothing_scale + settings.nothing_shift,
         )
 
@@ -273,10 +267,16 @@ def _parts(
     return reader.networks, reader.background, reader.settings, reader.query_map, reader.gate
 
 
-def _shown(inputs: NetworkInputs, usual: float) -> Tensor:
-    """(B, N) how far what a picture shows, in words, speaks for it; 0 of all else."""
+def _shown(inputs: NetworkInputs, settings: ReaderSettings) -> Tensor:
+    """(B, N) how far the words of a picture speak for it; 0 of all else.
+
+        w (r − u),  r = −ln of the share of strangers' lines that lie as close to the query
+
+    with w and u of the settings, for the networks go by where a picture stands above all.
+    """
     rarity = inputs.features[..., RARE_LINES] / RARITY_SCALE
-    return (rarity - usual) * inputs.features[..., IS_SHOWN]
+    worth: Tensor = settings.picture_weight * (rarity - settings.picture_usual)
+    return worth * inputs.features[..., IS_SHOWN]
 
 
 def _calibrated(reader: Reader, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:
