@@ -21,7 +21,7 @@ from ffr.corpus.pictures import (
     untagged_pictures,
     waiting_pictures,
 )
-from ffr.corpus.segmenting import lacks_segments, make_segments
+from ffr.corpus.segmenting import lacks_segments, make_segments, waiting_segments
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
 from ffr.errors import DataError
@@ -71,9 +71,12 @@ def index_store(
             for fault in _embed_pictures(store, encoder, progress):
                 say(fault)
     if encoder is not None and lacks_segments(store, chats, encoder):
-        with store.writing(), bar("segments", 0) as progress:
+        with store.writing():
             encoder.refresh()
-            make_segments(store, chats, encoder, progress)
+            with bar("segments", 0) as progress:
+                make_segments(store, chats, encoder, progress)
+            _embed(encoder, waiting_segments(store, chats, encoder), say, bar, "new segment")
+            encoder.remember_weights()
     if encoder is not None and encoder.has_vectors:
         _make_lists(store, encoder, say, bar)
 
@@ -181,7 +184,11 @@ def written_order(waiting: Mapping[bytes, str]) -> list[bytes]:
 
 
 def embedded_batches(
-    encoder: StoredEncoder, waiting: Mapping[bytes, str], say: Say, bar: Bar
+    encoder: StoredEncoder,
+    waiting: Mapping[bytes, str],
+    say: Say,
+    bar: Bar,
+    what: str = "new line",
 ) -> Iterator[tuple[list[bytes], Tensor]]:
     """The vectors of texts, batch by batch in the order of `written_order`.
 
@@ -190,6 +197,7 @@ def embedded_batches(
         waiting: The texts by their digests.
         say: Is told how long it takes, where that is long.
         bar: Shows how far it is.
+        what: What one of them is, in words.
     """
     keys = written_order(waiting)
     batches = [keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH)]
@@ -200,7 +208,8 @@ def embedded_batches(
     # the middle one tells how long all take, as the shortest could not
     middle = len(batches) // 2
     timed = encoder.embed_lines([waiting[key] for key in batches[middle]])
-    _say_how_long(say, len(keys), len(batches[middle]), time.monotonic() - begun)
+    left = (time.monotonic() - begun) / len(batches[middle]) * len(keys)
+    _say_how_long(say, counted(len(keys), what), left)
     num_done = 0
     with bar("indexing", len(keys)) as progress:
         for number, batch in enumerate(batches):
@@ -213,16 +222,19 @@ def embedded_batches(
             progress(num_done, len(keys))
 
 
-def _embed(encoder: StoredEncoder, waiting: Mapping[bytes, str], say: Say, bar: Bar) -> None:
-    for keys, vectors in embedded_batches(encoder, waiting, say, bar):
+def _embed(
+    encoder: StoredEncoder,
+    waiting: Mapping[bytes, str],
+    say: Say,
+    bar: Bar,
+    what: str = "new line",
+) -> None:
+    for keys, vectors in embedded_batches(encoder, waiting, say, bar, what):
         encoder.vectors.add(keys, vectors)
 
 
-def _say_how_long(say: Say, num_lines: int, num_timed: int, seconds: float) -> None:
-    left = seconds / num_timed * num_lines
+def _say_how_long(say: Say, what: str, left: float) -> None:
     if left < _SLOW_SECONDS:
         return
     words = f"{left:.0f} seconds" if left < 90 else f"{left / 60:.0f} minutes"
-    say(
-        f"Indexing {counted(num_lines, 'new line')}, once: about {words}; Ctrl-C keeps what is done"
-    )
+    say(f"Indexing {what}, once: about {words}; Ctrl-C keeps what is done")

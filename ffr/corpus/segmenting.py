@@ -1,7 +1,7 @@
 """What a store still lacks of segments: dialogues without any, and segments without a vector.
 
-The vector of a segment is the mean of its lines' vectors, of length 1: it costs no encoder, and
-does not depend on what was encoded together.
+The vector of a segment is that of its lines' words, joined: questions find the right dialogue by it
+where the mean of the lines' vectors adds nothing (benchmarks/segmentation.py).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from ffr.corpus.adding import line_text
 from ffr.corpus.schema import whole
 from ffr.corpus.segmentation import by_vectors
 from ffr.corpus.segments import NOTHING, write_segments
@@ -31,7 +31,7 @@ def lacks_segments(store: Store, chats: Sequence[int], encoder: StoredEncoder) -
 def make_segments(
     store: Store, chats: Sequence[int], encoder: StoredEncoder, progress: Progress
 ) -> None:
-    """Makes the segments that are missing, and their vectors; each batch is kept at once.
+    """Makes the segments that are missing; each batch of dialogues is kept at once.
 
     Args:
         store: The store, written by nobody else meanwhile.
@@ -46,9 +46,29 @@ def make_segments(
             for chat, dialogue in part:
                 _segment(store, chat, dialogue, encoder)
         progress(start + len(part), len(waiting))
-    lacking = _without_vector(store, chats, encoder)
-    for start in range(0, len(lacking), _BATCH):
-        _add_vectors(store, lacking[start : start + _BATCH], encoder)
+
+
+def waiting_segments(
+    store: Store, chats: Sequence[int], encoder: StoredEncoder
+) -> dict[bytes, str]:
+    """The words of segments that have no vector yet, by their keys: a line each, each text once."""
+    lacking: dict[tuple[int, int], dict[int, bytes]] = {}
+    for key, chat, dialogue, number in _without_vector(store, chats, encoder):
+        lacking.setdefault((chat, dialogue), {})[number] = key
+    found: dict[bytes, str] = {}
+    for (chat, dialogue), keys in lacking.items():
+        segments = dict(
+            store.tuples(
+                "SELECT id, segment FROM messages WHERE chat = ? AND dialogue = ?",
+                [chat, dialogue],
+            )
+        )
+        words: dict[int, list[str]] = {number: [] for number in keys}
+        for line in store.dialogue(chat, dialogue):
+            if segments[line.id] in words and (text := line_text(line.message)):
+                words[segments[line.id]].append(text)
+        found |= {key: "\n".join(dict.fromkeys(words[number])) for number, key in keys.items()}
+    return found
 
 
 def _unsegmented(store: Store, chats: Sequence[int]) -> list[tuple[int, int]]:
@@ -104,30 +124,3 @@ def _vectors_of(keys: Sequence[bytes], encoder: StoredEncoder) -> NDArray[np.flo
         if key != NOTHING:
             row[:] = matrix[places[key]]
     return found
-
-
-def _add_vectors(
-    store: Store, segments: Sequence[tuple[bytes, int, int, int]], encoder: StoredEncoder
-) -> None:
-    made: dict[bytes, NDArray[np.float64]] = {}
-    for key, chat, dialogue, number in segments:
-        lines = store.tuples(
-            "SELECT text_key FROM messages WHERE chat = ? AND dialogue = ? AND segment = ?",
-            [chat, dialogue, number],
-        )
-        vectors = _vectors_of([line for (line,) in lines], encoder)
-        if vectors is not None:
-            made[key] = mean_direction(vectors)
-    if made:
-        rows = torch.from_numpy(np.stack(list(made.values())).astype(np.float32))
-        encoder.vectors.add(list(made), rows)
-
-
-def mean_direction(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(D,) the mean of vectors (n, D), of length 1; rows of zeros do not count.
-
-    >>> mean_direction(np.array([[3, 0], [0, 3], [0, 0]], np.float32)).round(4).tolist()
-    [0.7071, 0.7071]
-    """
-    total = vectors.astype(np.float64).sum(axis=0)
-    return np.asarray(total / max(float(np.linalg.norm(total)), 1e-12))

@@ -17,7 +17,7 @@ NOTHING = hashlib.sha256(b"").digest()[:16]
 
 
 def segment_key(keys: Sequence[bytes]) -> bytes:
-    """Names the texts of a segment by those of its lines; where all are one text, it is its own.
+    """Names the words of a segment by those of its lines, each text once; of one it is its own.
 
     Args:
         keys: `text_key` of each of its messages, in order; those without words do not count.
@@ -25,8 +25,8 @@ def segment_key(keys: Sequence[bytes]) -> bytes:
     >>> segment_key([NOTHING, b"a line", NOTHING])
     b'a line'
     """
-    told = [key for key in keys if key != NOTHING]
-    if len(set(told)) == 1:
+    told = list(dict.fromkeys(key for key in keys if key != NOTHING))
+    if len(told) == 1:
         return told[0]
     return hashlib.sha256(b"".join(told)).digest()[:16]
 

@@ -62,7 +62,7 @@ def test_what_is_done_is_kept(tmp_path: Path, name: str, after: int) -> None:
         kept = len(store.rows("SELECT 1 FROM vectors"))
         encoder = stored_encoder(store, letters)
         index_store(store, [1], encoder, None, say=print, bar=no_bar)
-        made = [text for text in letters.asked if text != "a"]
+        made = [text for text in letters.asked if text != "a" and "\n" not in text]
         # whole batches are kept, and none is made twice
         assert kept % 256 == 0
         assert kept >= min(after, 256) // 256 * 256

@@ -45,7 +45,7 @@ def _keys(store: Store) -> dict[tuple[int, int, int], bytes]:
     return {row[:3]: row[3] for row in rows}
 
 
-def test_each_message_is_in_a_segment_whose_vector_is_the_mean_of_its_lines(
+def test_each_message_is_in_a_segment_whose_vector_is_that_of_its_words(
     tmp_path: Path,
 ) -> None:
     with Store(tmp_path / "s", is_new_allowed=True) as store:
@@ -53,15 +53,14 @@ def test_each_message_is_in_a_segment_whose_vector_is_the_mean_of_its_lines(
         encoder = _index(store)
         assert _numbers(store) == [(0, 0)] * 4 + [(0, 1)] * 3 + [(1, 0)]
         keys = _keys(store)
-        # where all lines are one text, and where there is one, the line's own row serves
+        # where all lines are one text, the line's own row serves
         texts = {text: stored_encoder(store).embed_texts([f"p: {text}"]) for text in ("aaa bbb",)}
         matrix = encoder.vectors.matrix()
         places = encoder.vectors.places(list(keys.values()))
         assert np.array_equal(matrix[places[keys[1, 0, 0]]], texts["aaa bbb"][0].numpy())
         assert len(matrix) == 1 + 3 + 1 + 1
-        lines = Letters().embed_texts(["p: xyz", "p: xyy", "p: yzz"]).double().numpy()
-        mean = lines.sum(axis=0) / np.linalg.norm(lines.sum(axis=0))
-        assert np.allclose(matrix[places[keys[1, 0, 1]]], mean, atol=1e-6)
+        joined = Letters().embed_texts(["p: xyz\nxyy\nyzz"])[0].numpy()
+        assert np.array_equal(matrix[places[keys[1, 0, 1]]], joined)
 
 
 def test_a_message_without_words_goes_along_and_a_segment_of_none_has_no_vector(
