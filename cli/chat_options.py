@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,12 +19,26 @@ if TYPE_CHECKING:
     from ffr.corpus.store import Store
     from ffr.progress import Progress
 
+
+class _Index(click.Path):
+    """A folder, or the URL of a server, in which no two strokes become one."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and "://" in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
 index_option: Option = click.option(
     "--index",
     "index_folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder that keeps what was read.  [default: ~/.cache/ffr/index]",
+    type=_Index(),
+    metavar="DIR|URL",
+    help="Folder that keeps what was read, or postgresql://HOST/DATABASE.  "
+    "[default: ~/.cache/ffr/index]",
 )
 
 image_model_option: Option = click.option(
@@ -97,7 +111,7 @@ class ArchiveCall:
         bar: Whether bars are shown; None where stderr is a terminal.
     """
 
-    index_folder: Path | None
+    index_folder: str | Path | None
     model: str
     encoder: str | None
     image_model: str | None
@@ -149,7 +163,7 @@ def check_filled(store: Store) -> None:
     """
     if not store.numbers():
         raise UsageError(
-            f"{store.folder} has no chat yet; name an export: a file, a folder or a zip archive"
+            f"{store.place} has no chat yet; name an export: a file, a folder or a zip archive"
         )
 
 

@@ -75,7 +75,7 @@ def add(
             return
         read = named.read(store)
         named.open(store, read)
-        say(f'{counted(len(read), "chat")} in {store.folder}; next: ffr retrieve "…"')
+        say(f'{counted(len(read), "chat")} in {store.place}; next: ffr retrieve "…"')
 
 
 def _add_apart(
@@ -146,7 +146,7 @@ def merge(
 @index.command("list")
 @index_option
 @click.option("--json", "is_json", is_flag=True, help="Print them as JSON.")
-def list_command(index_folder: Path | None, is_json: bool) -> None:
+def list_command(index_folder: str | Path | None, is_json: bool) -> None:
     """List the chats that a store keeps, the files that brought them, and its size on the disk."""
     from ffr.corpus.forgetting import finish_forgetting, size_of
     from ffr.corpus.schema import DATABASE
@@ -154,7 +154,7 @@ def list_command(index_folder: Path | None, is_json: bool) -> None:
     from ffr.text import counted, one_line
 
     folder = default_store() if index_folder is None else index_folder
-    if not (folder / DATABASE).is_file():
+    if isinstance(folder, Path) and not (folder / DATABASE).is_file():
         say(f'No chat is kept in {folder}; `ffr retrieve "…" CHAT` reads one')
         return
     with Store(folder) as store:
@@ -163,7 +163,7 @@ def list_command(index_folder: Path | None, is_json: bool) -> None:
         if is_json:
             print_json(
                 {
-                    "folder": str(store.folder),
+                    "folder": store.place,
                     "num_bytes": size_of(store),
                     "chats": [_as_json(chat) for chat in chats],
                 }
@@ -238,7 +238,7 @@ def _list_people(store: Store) -> None:
 
 @index.command()
 @index_option
-def verify(index_folder: Path | None) -> None:
+def verify(index_folder: str | Path | None) -> None:
     """Check every message, vector, digest and file of a store.
 
     Exit code 0 where all is as it was written, 1 where something is not, with what to do.
@@ -257,15 +257,15 @@ def verify(index_folder: Path | None) -> None:
         looked = ", ".join(f"{number:,} {what}" for what, number in verdict.num_checked.items())
         if not verdict.is_whole:
             raise DataError(
-                f"{counted(len(verdict.faults), 'fault')} in {looked}", where=str(store.folder)
+                f"{counted(len(verdict.faults), 'fault')} in {looked}", where=store.place
             )
         how = "byte for byte as it was written" if verdict.was_sealed else "well, and sealed now"
-        say(f"{store.folder}: {how}; {looked}")
+        say(f"{store.place}: {'well' if store.is_remote else how}; {looked}")
 
 
 @index.command()
 @index_option
-def compact(index_folder: Path | None) -> None:
+def compact(index_folder: str | Path | None) -> None:
     """Pack a store: what nobody has any more, and vectors that are damaged, leave the disk.
 
     The next `ffr index add`, or question, makes vectors again that are missing.
@@ -275,7 +275,7 @@ def compact(index_folder: Path | None) -> None:
 
     with Store(index_folder) as store:
         before, after = compact_store(store)
-        say(f"{store.folder}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now")
+        say(f"{store.place}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now")
 
 
 def _as_json(chat: StoredChat) -> dict[str, Any]:
@@ -298,7 +298,7 @@ def _as_json(chat: StoredChat) -> dict[str, Any]:
 @click.argument("chats", nargs=-1, metavar="[TITLE|NUMBER]...")
 @click.option("--all", "is_all", is_flag=True, help="All of them: the whole folder.")
 @index_option
-def forget(chats: tuple[str, ...], is_all: bool, index_folder: Path | None) -> None:
+def forget(chats: tuple[str, ...], is_all: bool, index_folder: str | Path | None) -> None:
     """Take chats off the disk: their words, vectors and small pictures.
 
     The exports that they were read from stay where they are.

@@ -137,6 +137,8 @@ def _short(record: RunRecord) -> str:
 
 def _next(run: RunSummary) -> list[str]:
     """What may be done with a run."""
+    if run.status == "finished" and run.record is not None and run.record.stage == "embedding":
+        return [f"Measure it: ffr eval --model embedding:{quote(str(run.path))}"]
     if run.status == "finished":
         return [f"Measure it: ffr eval --model {quote(str(run.path))}"]
     if run.record is not None and run.status in ("stopped", "interrupted", "failed"):

@@ -52,7 +52,7 @@ def serve(chats: tuple[Path, ...], port: int | None, is_opened: bool | None, **c
             say_aside(f"port {DEFAULT_PORT} is taken, so the page is at {keys.port}")
         read = named.read(store)
         archive = named.open(store, read)
-        with Store(store.folder) as reading:
+        with Store(store.address) as reading:
             app = make_app(archive, reading, keys, read)
             if _has_screen() if is_opened is None else is_opened:
                 _start_browser(keys.address_for_once())

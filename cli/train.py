@@ -17,6 +17,7 @@ from ffr.errors import FfrError, UsageError
 from ffr.settings import (
     NEWEST,
     SCRATCH,
+    EmbeddingConfig,
     GrpoConfig,
     ReaderConfig,
     SftConfig,
@@ -116,7 +117,7 @@ def _stage_options(kind: type[StageConfig], shown: tuple[str, ...]) -> Option:
 def train() -> None:
     """Train a model: `ffr train sft` is the cold start, `ffr train grpo` comes after it.
 
-    `ffr train reader` trains the small retriever for a CPU.
+    `ffr train reader` trains the small retriever for a CPU, `ffr train embedding` an encoder.
     """
 
 
@@ -154,6 +155,18 @@ def reader(**options: Any) -> None:
     figures, checkpoints, and the reader that `ffr eval --model RUN` asks.
     """
     _run_stage(ReaderConfig, **options)
+
+
+@train.command(cls=_StageCommand)
+@_stage_options(EmbeddingConfig, ("model", "hard_negatives"))
+def embedding(**options: Any) -> None:
+    """A sentence encoder: queries come to lie close to their fragments, away from others.
+
+    Bare `ffr train embedding` trains `e5` further on the bundled sample (extra `embedding`). The
+    run's folder holds settings, figures, checkpoints, and the encoder that `--encoder RUN` and
+    `ffr eval --model embedding:RUN` take.
+    """
+    _run_stage(EmbeddingConfig, **options)
 
 
 def _run_stage(
@@ -213,11 +226,21 @@ def _start(config: StageConfig, *, dry_run: bool, **job: Any) -> None:
     from ffr.training.common.run import is_first_process
     from ffr.training.common.stage import Job, describe, train
 
-    stage = _stage(config.stage)
-    if dry_run:
-        describe(stage, config, Job(**job))
+    result: TrainResult | None = None
+    if isinstance(config, EmbeddingConfig):
+        # by a trainer of its own: what Lightning needs of a stage means nothing there
+        from ffr.training.embedding import run as of_encoder
+
+        if dry_run:
+            of_encoder.describe(config, Job(**job))
+        else:
+            result = of_encoder.train(config, Job(**job))
+    elif dry_run:
+        describe(_stage(config.stage), config, Job(**job))
+    else:
+        result = train(_stage(config.stage), config, Job(**job))
+    if result is None:
         return
-    result = train(stage, config, Job(**job))
     if is_first_process():
         _say_end(config.stage, result)
     if result.status == "interrupted":
@@ -246,8 +269,8 @@ def _recipe_for(
     from ffr.training.common.recipe import recipe_of
 
     model = named_model(kind, overrides, settings)
-    if model == SCRATCH:
-        return recipe_of(kind.stage, ModelSource(SCRATCH, SCRATCH))
+    if model == SCRATCH or kind is EmbeddingConfig:
+        return recipe_of(kind.stage, ModelSource(model, model))
     if model == NEWEST:
         model = str(newest_sft_run(Path(RUNS_FOLDER)))
     return recipe_of(kind.stage, resolve_model(model))
@@ -360,4 +383,5 @@ def _say_end(stage: str, result: TrainResult) -> None:
         say(f"finished: validation F1 {utterances:.3f} (utterances), {images:.3f} (images)")
     else:
         say("finished")
-    say(f"the run: {result.run}  ·  next: ffr eval --model {quote(str(result.run))}")
+    model = f"{'embedding:' if stage == 'embedding' else ''}{result.run}"
+    say(f"the run: {result.run}  ·  next: ffr eval --model {quote(model)}")

@@ -10,13 +10,13 @@ from typing import Any, Literal
 from ffr.errors import ModelError, UsageError
 from ffr.files import is_in_use, owned_folder, remove
 from ffr.run_log import METRICS_FILE, last_figures, read_metrics
-from ffr.runs import READER, RECORD_FILE, RunRecord, is_unbegun
+from ffr.runs import ENCODER, READER, RECORD_FILE, RunRecord, is_unbegun
 
 Seen = Literal["running", "stopped", "interrupted", "failed", "finished", "unbegun", "unreadable"]
 """As a run's own status, but `stopped` where no process works on what says that it is running."""
 _BEST = (("val_joint_f1", max), ("val_utterance_f1", max), ("reward", max), ("loss", min))
 """What a run is judged by: the first of these that it has, and which end of it is better."""
-_KEPT = ("adapter", "merged", READER, "eval")
+_KEPT = ("adapter", "merged", READER, ENCODER, "eval")
 """Folders of a run that somebody may still want."""
 
 
@@ -48,7 +48,9 @@ class RunSummary:
 
     @property
     def has_checkpoint(self) -> bool:
-        return any((self.path / "checkpoints").glob("step-*.ckpt"))
+        folder = self.path / "checkpoints"
+        # the second as sentence-transformers names them
+        return any(found for form in ("step-*.ckpt", "checkpoint-*") for found in folder.glob(form))
 
     @property
     def leaves_nothing(self) -> bool:

@@ -3,7 +3,7 @@
 A run folder holds `run.json` (the record: stage, status, seed, fingerprints, versions),
 `config.yaml` (the resolved configuration), `metrics.csv`, `tensorboard/`, `checkpoints/`,
 `adapter/`, `merged/` (a plain Hugging Face folder) and `curve.png`; of a reader, `reader/` in place
-of the two.
+of the two, of a sentence encoder `encoder/`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ RECORD_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
 READER = "reader"
 """The reader that comes with ffr, and the folder of a run that holds the one it made."""
+ENCODER = "encoder"
+"""The folder of a run that holds the sentence encoder it made."""
 READER_FILE = "reader.json"
 """By which a reader's folder is known."""
 Status = Literal["running", "interrupted", "failed", "finished"]
@@ -212,6 +214,10 @@ def resolve_model(spec: str) -> ModelSource:
         )
     path = Path(spec)
     if (path / RECORD_FILE).is_file():
+        if (path / ENCODER).is_dir():
+            raise UsageError(
+                f"{spec}: this run made a sentence encoder, which is asked as embedding:{spec}"
+            )
         if is_reader(spec):
             return ModelSource(str(path / READER), path.name, path)
         merged = path / "merged"

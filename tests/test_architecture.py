@@ -170,6 +170,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.settings",
         "ffr.training.common",
     },
+    "ffr.training.embedding": _DOORS
+    | {
+        "ffr.data",
+        "ffr.embedding",
+        "ffr.files",
+        "ffr.markup",
+        "ffr.run_log",
+        "ffr.runs",
+        "ffr.settings",
+        "ffr.training.common",
+    },
     "ffr.training.sft": _DOORS
     | {"ffr.data", "ffr.models", "ffr.runs", "ffr.settings", "ffr.training.common"},
     "ffr.training.grpo": _DOORS
@@ -485,7 +496,7 @@ def test_the_guard_sees_a_path_that_is_not_here() -> None:
 
 
 HELP_PAGES = [
-    [], ["retrieve"], ["search"], ["serve"], ["index"], ["index", "add"], ["index", "merge"], ["index", "list"], ["index", "verify"], ["index", "compact"], ["index", "forget"], ["index", "people"], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["curriculum"], ["curriculum", "score"],
+    [], ["retrieve"], ["search"], ["serve"], ["index"], ["index", "add"], ["index", "merge"], ["index", "list"], ["index", "verify"], ["index", "compact"], ["index", "forget"], ["index", "people"], ["train"], ["train", "sft"], ["train", "grpo"], ["train", "reader"], ["train", "embedding"], ["curriculum"], ["curriculum", "score"],
     ["compare"], ["gate"], ["report"], ["show"], ["card"], ["push"], ["export"], ["export", "onnx"], ["export", "bench"],
     ["eval"], ["bench"], ["bench", "run"], ["bench", "list"], ["bench", "show"], ["quickstart"],
     ["doctor"], ["completion"], ["runs"], ["runs", "list"], ["runs", "show"], ["runs", "clean"], ["data"],

@@ -110,11 +110,12 @@ def candidates(
     where, values = allowed(store, filters)
     lines = store.tuples(
         "SELECT messages.id, chat, dialogue, coalesce(vectors.place, -1) FROM messages "
-        f"LEFT JOIN vectors ON vectors.encoder = ? AND vectors.key = text_key WHERE {where}",
+        f"LEFT JOIN vectors ON vectors.encoder = ? AND vectors.key = text_key WHERE {where} "
+        "ORDER BY messages.id",
         [encoder or "", *values],
     )
     segments = store.tuples(
-        "SELECT min(messages.id), chat, dialogue, vectors.place FROM messages "
+        "SELECT min(messages.id), chat, dialogue, min(vectors.place) FROM messages "
         "JOIN segments USING (chat, dialogue) JOIN vectors ON vectors.encoder = ? "
         f"AND vectors.key = segments.key WHERE segment = number AND {where} "
         "GROUP BY chat, dialogue, number ORDER BY chat, dialogue, number",
@@ -127,7 +128,8 @@ def candidates(
     worded = store.tuples(
         f"SELECT messages.id, chat, dialogue, vectors.place {attached}"
         "JOIN shown ON shown.digest = files.digest AND looker = ? "
-        f"JOIN vectors ON vectors.encoder = ? AND vectors.key = words_key WHERE {where}",
+        f"JOIN vectors ON vectors.encoder = ? AND vectors.key = words_key WHERE {where} "
+        "ORDER BY messages.id, attached.number",
         [looker or "", encoder or "", *values],
     )
     seen = store.tuples(

@@ -132,6 +132,10 @@ class Database(Protocol):
         """
         ...
 
+    def num_bytes(self) -> int:
+        """What it takes on a server's disk; 0 for what lies in the store's folder."""
+        ...
+
     def close(self) -> None:
         """Lets go of it."""
         ...

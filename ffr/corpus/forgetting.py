@@ -10,6 +10,7 @@ from ffr.corpus.adding import drop_messages
 from ffr.corpus.nearest import LISTS_FILES
 from ffr.corpus.people import drop_alone
 from ffr.corpus.pictures import MEDIA_FOLDER, forget_unseen
+from ffr.corpus.postgres.address import is_server
 from ffr.corpus.schema import DATABASE, whole
 from ffr.corpus.seal import SEAL_FILE
 from ffr.corpus.store import Store
@@ -89,15 +90,19 @@ def _forget_pictures(store: Store) -> None:
     compact(store)
 
 
-def forget_store(folder: Path) -> None:
-    """Takes a whole store off the disk; a folder that is none is refused.
+def forget_store(address: str | Path) -> None:
+    """Takes a whole store off the disk, or its schema off the server; what is none is refused.
 
     Args:
-        folder: Of the store.
+        address: Its folder, or the URL of its server.
 
     Raises:
         UsageError: where it is no store, or another process writes.
     """
+    if is_server(address):
+        _forget_server(address)
+        return
+    folder = Path(address)
     if not (folder / DATABASE).is_file():
         raise UsageError(f"{folder} is no store of chats, so nothing was deleted")
     with owned_folder(folder):
@@ -111,9 +116,19 @@ def forget_store(folder: Path) -> None:
     remove_if_empty(folder)
 
 
+def _forget_server(address: str | Path) -> None:
+    from ffr.corpus.postgres.vectors import server_of
+
+    with Store(address) as store, store.writing():
+        server_of(store).drop()
+        for name in (MEDIA_FOLDER, THUMBNAIL_FOLDER):
+            remove(store.folder / name)
+        remove_if_empty(store.folder)
+
+
 def size_of(store: Store) -> int:
-    """Bytes that a store takes on the disk."""
-    size = 0
+    """Bytes that a store takes on the disk, the server's included."""
+    size = store.database.num_bytes()
     for path in store.folder.rglob("*"):
         # another process may take a file away meanwhile
         with suppress(FileNotFoundError):

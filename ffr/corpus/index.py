@@ -98,7 +98,8 @@ class Index(KeptChats):
     """Chats in a folder, to be asked.
 
     Args:
-        folder: Keeps what was read, for its owner alone; None for the one of `ffr retrieve`.
+        folder: Keeps what was read, for its owner alone; None for the one of `ffr retrieve`. Or
+            the URL of a server: `postgresql://HOST/DATABASE` (extra `postgres`).
         model: What answers, by the names that `ffr.load_model` takes.
         encoder: Whose vectors recall dialogues, by the names that `--encoder` takes; None for the
             reader's.
@@ -135,7 +136,7 @@ class Index(KeptChats):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<ffr index of {len(self.chats)} chats in {self.store.folder}>"
+        return f"<ffr index of {len(self.chats)} chats in {self.store.place}>"
 
     def add(
         self,
@@ -290,7 +291,7 @@ def _filters(
         if day is not None and type(day) is not date:
             raise ValueError(f"{name} is {described(day)}; give a `datetime.date`")
     if not store.numbers():
-        raise UsageError(f"{store.folder} holds no chat yet; add one")
+        raise UsageError(f"{store.place} holds no chat yet; add one")
     numbers = tuple(store.named(str(name)).id for name in chats)
     return Filters(numbers, tuple(by), since, until, has)
 

@@ -24,7 +24,7 @@ from ffr.corpus.pictures import (
 from ffr.corpus.segmenting import lacks_segments, make_segments, waiting_segments
 from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder
-from ffr.errors import DataError
+from ffr.errors import DataError, UsageError
 from ffr.progress import Progress, Say
 from ffr.text import counted
 
@@ -85,14 +85,19 @@ def _make_lists(store: Store, encoder: StoredEncoder, say: Say, bar: Bar) -> Non
     """Makes the inverted file by which many vectors are searched, where it is missing."""
     if not encoder.vectors.lacks_lists():
         return
-    if faiss_if_installed() is None:
+    if not store.is_remote and faiss_if_installed() is None:
         say(
             f"{counted(encoder.vectors.num_rows, 'vector')}: each is compared with a question; "
             "pip install 'ffr-vlm[faiss]' makes that faster"
         )
         return
-    with store.writing(), bar("lists of vectors", encoder.vectors.num_rows) as progress:
-        encoder.vectors.make_lists(progress)
+    try:
+        with store.writing(), bar("lists of vectors", encoder.vectors.num_rows) as progress:
+            encoder.refresh()
+            encoder.vectors.make_lists(progress)
+    except UsageError as error:
+        # whoever writes makes them at their end; a question goes without meanwhile
+        say(f"{error}; every vector is compared")
 
 
 def look_at_pictures(store: Store, tagger: StoredTagger | None, *, say: Say, bar: Bar) -> None:
@@ -121,7 +126,8 @@ def waiting_texts(
     for chat in chats:
         rows = store.rows(
             "SELECT min(id) AS id, text_key FROM messages WHERE chat = ? AND text_key != ? AND "
-            "text_key NOT IN (SELECT key FROM vectors WHERE encoder = ?) GROUP BY text_key",
+            "NOT EXISTS (SELECT 1 FROM vectors WHERE encoder = ? AND vectors.key = text_key) "
+            "GROUP BY text_key",
             [chat, nothing, encoder.key],
         )
         for line in store.lines_of([row["id"] for row in rows]):
@@ -130,7 +136,7 @@ def waiting_texts(
     if tagger is not None and tagger.digest is not None:
         rows = store.rows(
             "SELECT DISTINCT words, words_key FROM shown WHERE looker = ? AND words != '' AND "
-            "words_key NOT IN (SELECT key FROM vectors WHERE encoder = ?)",
+            "NOT EXISTS (SELECT 1 FROM vectors WHERE encoder = ? AND vectors.key = words_key)",
             [tagger.digest, encoder.key],
         )
         found |= {row["words_key"]: row["words"] for row in rows}

@@ -15,7 +15,7 @@ import logging
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,16 @@ _SEED = 0
 _PER_LIST = 64
 # one list of so many is looked through
 _LISTS_A_PROBE = 16
+
+
+class Comparing(Protocol):
+    """What compares a query with vectors, wherever they lie."""
+
+    def closest(
+        self, query: NDArray[np.float32], rows: NDArray[np.int64], number: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `Matrix.closest`."""
+        ...
 
 
 class Matrix:

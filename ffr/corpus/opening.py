@@ -285,7 +285,7 @@ def open_archive(
     recalling = own if is_own else named_encoder(store, settings, str(encoder))
     if has_vectors and not recalling.has_vectors and is_any_kept(store):
         raise UsageError(
-            f"{store.folder} has no vectors of {recalling.name}; make them with "
+            f"{store.place} has no vectors of {recalling.name}; make them with "
             f"`ffr index add --encoder {recalling.name}`, or leave --encoder out"
         )
     if is_own or kind == "reader":

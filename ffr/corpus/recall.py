@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ffr.corpus.candidates import Candidates, Rows, Where, allowed
 from ffr.corpus.filters import Filters
-from ffr.corpus.nearest import Matrix
+from ffr.corpus.nearest import Comparing
 from ffr.corpus.store import Store
 from ffr.corpus.terms import query_terms
 from ffr.corpus.vectors import StoredEncoder
@@ -24,7 +24,11 @@ from ffr.reader.query import plain_words
 from ffr.retrieval.fusion import reciprocal_ranks
 
 _MAX_LINES = 400
-_ROWS_A_DIALOGUE = 64
+_ROWS_A_DIALOGUE = 16
+
+# dialogues that each way ranks for one that is handed on: one that two ways have at rank 30 goes
+# before one that a single way has at rank 15
+_RANKED = 5
 _KEPT_LINES = 3
 
 # what a query means is seldom one line: a dialogue with three close ones goes before one with one
@@ -88,7 +92,7 @@ def recall(
 ) -> list[Recalled]:
     """The dialogues that a query may mean, the likeliest first.
 
-    Each way ranks the k dialogues that are its best; the ranks are fused.
+    Each way ranks the 5 k dialogues that are its best; the ranks are fused.
 
     Args:
         store: The store.
@@ -104,10 +108,11 @@ def recall(
         UsageError: where a way is unknown, or k is below 1.
     """
     check_ways(ways, k)
+    depth = _RANKED * k
     rankings: dict[str, dict[Where, Trace]] = {}
     exact: dict[Where, list[int]] = {}
     if "words" in ways:
-        rankings["words"], exact = _by_words(store, query, filters, k)
+        rankings["words"], exact = _by_words(store, query, filters, depth)
     compared = {"lines": found.lines, "segments": found.segments, "pictures": found.pictures}
     if encoder is not None and query_vector is not None:
         matrix = encoder.vectors.compared()
@@ -115,7 +120,7 @@ def recall(
         for way, rows in compared.items():
             if way in ways:
                 num_compared = _LINES_COMPARED if way == "lines" else 1
-                rankings[way] = _by_meaning(rows, matrix, vector, k, num_compared)
+                rankings[way] = _by_meaning(rows, matrix, vector, depth, num_compared)
     return _fused(rankings, exact)[:k]
 
 
@@ -173,7 +178,7 @@ def _traces(
 
 
 def _by_meaning(
-    rows: Rows, matrix: Matrix, query: NDArray[np.float32], k: int, num_compared: int
+    rows: Rows, matrix: Comparing, query: NDArray[np.float32], k: int, num_compared: int
 ) -> dict[Where, Trace]:
     """The dialogues with the things closest to the query, known by the closest few of each."""
     num_taken = _ROWS_A_DIALOGUE * k
@@ -205,7 +210,7 @@ def _by_words(
             matched, sought = store.database.matched(table, terms, is_every=is_every)
             found += store.tuples(
                 f"SELECT messages.id, chat, dialogue, score FROM {matched} AS matched {joined} "
-                f"WHERE {where} ORDER BY score LIMIT ?",
+                f"WHERE {where} ORDER BY score, messages.id LIMIT ?",
                 [*sought, *values, max(_MAX_LINES, 8 * k)],
             )
         return [

@@ -115,12 +115,11 @@ def _vectors_of(keys: Sequence[bytes], encoder: StoredEncoder) -> NDArray[np.flo
     None where one has words and no vector yet: its chat was added a moment ago, and is indexed by
     who added it.
     """
-    places = encoder.vectors.places(keys)
-    if any(key not in places for key in keys if key != NOTHING):
+    kept = encoder.vectors.of(keys)
+    if any(key not in kept for key in keys if key != NOTHING):
         return None
     found = np.zeros((len(keys), encoder.vectors.width), np.float32)
-    matrix = encoder.vectors.matrix()
     for row, key in zip(found, keys, strict=True):
         if key != NOTHING:
-            row[:] = matrix[places[key]]
+            row[:] = kept[key]
     return found

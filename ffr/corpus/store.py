@@ -1,7 +1,7 @@
-"""One folder that keeps chats: who said what and when, full text, and where pictures lie.
+"""One folder, or server, that keeps chats: who said what and when, full text, and where pictures lie.
 
 Everything of a chat is in the store's own database, readable by its owner alone, and nothing is
-written elsewhere. Vectors lie beside it (`ffr/corpus/vectors.py`).
+written elsewhere. Vectors lie beside it (`ffr/corpus/vectors.py`), or on the server too.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 from ffr.chats.chat import Media, Message, Person, Reaction, day_words
 from ffr.chats.cutting import Cutting
-from ffr.corpus.database import Row
-from ffr.corpus.schema import DATABASE, connect
+from ffr.corpus.database import Database, Row
+from ffr.corpus.postgres.address import is_server, read_address
+from ffr.corpus.schema import DATABASE, SCHEMA, connect
 from ffr.data.home import data_home
 from ffr.errors import UsageError
 from ffr.text import counted, one_line
@@ -107,14 +108,16 @@ class Line:
 
 
 class Store:
-    """Chats in one folder.
+    """Chats in one folder, or on a server.
 
     Args:
-        folder: The folder; None for `default_store`.
+        folder: The folder, or the URL of a server: `postgresql://HOST/DATABASE`; None for
+            `default_store`.
         is_new_allowed: Make it where it is missing.
 
     Raises:
-        DataError: where it is missing, or no store of this version.
+        DataError: where it is missing, no store of this version, or does not answer.
+        UsageError: where a URL has a password, or psycopg is not installed.
 
     >>> from ffr.files import temporary_folder
     >>> with temporary_folder() as folder, Store(folder / "s", is_new_allowed=True) as store:
@@ -123,14 +126,24 @@ class Store:
     """
 
     def __init__(self, folder: str | Path | None = None, *, is_new_allowed: bool = False) -> None:
-        self.folder = default_store() if folder is None else Path(folder)
-        self.database = connect(self.folder / DATABASE, is_new_allowed=is_new_allowed)
+        self.address: str | Path = default_store() if folder is None else folder
+        self.folder, self.database = _opened(self.address, is_new_allowed=is_new_allowed)
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the tables lie on a server; `folder` then keeps copies of pictures alone."""
+        return is_server(self.address)
+
+    @property
+    def place(self) -> str:
+        """Where it is, as people call it."""
+        return self.database.place if self.is_remote else str(self.folder)
 
     def close(self) -> None:
         """Lets go of the database."""
@@ -227,7 +240,7 @@ class Store:
         if len(found) != 1:
             what = "no chat" if not found else "more than one chat"
             raise UsageError(
-                f"{self.folder} has {what} called {one_line(name, 60)}; `ffr index list` shows all "
+                f"{self.place} has {what} called {one_line(name, 60)}; `ffr index list` shows all "
                 "with their numbers"
             )
         return found[0]
@@ -266,7 +279,7 @@ class Store:
         """
         found = self._lines("id = ?", [id])
         if not found:
-            raise UsageError(f"{self.folder} has no message {id}; it may have been forgotten")
+            raise UsageError(f"{self.place} has no message {id}; it may have been forgotten")
         return found[0]
 
     def _lines(self, condition: str, values: Sequence[object]) -> list[Line]:
@@ -332,6 +345,21 @@ def _num_away(store: Store, chat: int) -> int:
 def _pictures(media: Iterable[str]) -> list[list[Any]]:
     """Kind, name and file of the pictures among the media of messages."""
     return [item for items in media for item in json.loads(items) if item[0] == "picture"]
+
+
+def _opened(address: str | Path, *, is_new_allowed: bool) -> tuple[Path, Database]:
+    """The folder of a store, and its database."""
+    if not is_server(address):
+        folder = Path(address)
+        return folder, connect(folder / DATABASE, is_new_allowed=is_new_allowed)
+    server = read_address(str(address))
+    try:
+        from ffr.corpus.postgres.database import ServerDatabase
+    except ImportError as error:
+        raise UsageError(
+            "--index with a URL needs psycopg and pgvector; pip install 'ffr-vlm[postgres]'"
+        ) from error
+    return server.folder, ServerDatabase(server, version=SCHEMA, is_new_allowed=is_new_allowed)
 
 
 def _clock(seconds: float | None) -> datetime | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ffr.corpus.adding import text_key
+from ffr.corpus.finite import check_finite
 from ffr.corpus.nearest import LISTS_FILES, Matrix, lacks_lists, make_lists
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
@@ -29,7 +30,9 @@ from ffr.errors import DataError, ModelError
 from ffr.files import make_private_file, open_from, remove, write_through
 from ffr.parts import FragmentParts, Pictures, Texts, as_texts
 from ffr.progress import Progress
-from ffr.text import one_line
+
+if TYPE_CHECKING:
+    from ffr.corpus.postgres.vectors import ServerVectors
 
 VECTOR_FILES = "vectors-*.f32"
 _FEW = 400
@@ -128,6 +131,20 @@ class StoredVectors:
             found |= {row["key"]: row["place"] for row in rows}
         return found
 
+    def of(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+        """(D,) the vectors of texts, by their digests; those that have none are left out."""
+        places = self.places(keys)
+        matrix = self.matrix() if places else None
+        return {} if matrix is None else {key: matrix[place] for key, place in places.items()}
+
+    def hold(self) -> None:
+        """Opens the rows as they are now.
+
+        Raises:
+            FileNotFoundError: where another process just put others in their place.
+        """
+        self.matrix()
+
     def add(self, keys: Sequence[bytes], vectors: Tensor) -> None:
         """Writes the vectors of texts that have none yet.
 
@@ -188,7 +205,7 @@ class StoredEncoder:
         self._load = load
         self._loaded: Encoder | None = None
         self._light: QuestionEncoder | None = None
-        self._vectors: StoredVectors | None = None
+        self._vectors: StoredVectors | ServerVectors | None = None
         self._prefix = line_prefix
         self._name = name
         self._digest = weights_digest
@@ -260,12 +277,17 @@ class StoredEncoder:
                 )
 
     @property
-    def vectors(self) -> StoredVectors:
+    def vectors(self) -> StoredVectors | ServerVectors:
         """The rows of the store."""
         if self._vectors is None:
             known = self._store.rows("SELECT 1 FROM matrices WHERE encoder = ?", [self.key])
             width = None if known else int(self.encoder.embed_texts(["a"]).shape[-1])
-            self._vectors = StoredVectors(self._store, self.key, width)
+            if self._store.is_remote:
+                from ffr.corpus.postgres.vectors import ServerVectors
+
+                self._vectors = ServerVectors(self._store, self.key, width)
+            else:
+                self._vectors = StoredVectors(self._store, self.key, width)
         return self._vectors
 
     @property
@@ -288,7 +310,7 @@ class StoredEncoder:
             DataError: where they are not there, as where another process just did so.
         """
         try:
-            self.vectors.matrix()
+            self.vectors.hold()
         except FileNotFoundError as error:
             raise DataError("are not there", where=str(error.filename)) from None
 
@@ -302,12 +324,10 @@ class StoredEncoder:
             for number, text in enumerate(read)
             if found[number] is None and text.startswith(self._prefix)
         }
-        places = stored.places(list(lines.values()))
-        if places:
-            matrix = stored.matrix()
-            for number, key in lines.items():
-                if key in places:
-                    found[number] = torch.from_numpy(np.array(matrix[places[key]]))
+        kept = stored.of(list(lines.values()))
+        for number, key in lines.items():
+            if key in kept:
+                found[number] = torch.from_numpy(np.array(kept[key]))
         missing = list(
             dict.fromkeys(text for text, vector in zip(read, found, strict=True) if vector is None)
         )
@@ -365,40 +385,6 @@ def is_any_kept(store: Store) -> bool:
     return bool(store.rows("SELECT 1 FROM matrices LIMIT 1"))
 
 
-def check_finite(store: Store, keys: Sequence[bytes], vectors: Tensor) -> None:
-    """Refuses vectors of which one holds a number that is none, and names what it is of.
-
-    Args:
-        store: The store.
-        keys: n digests of what has the vectors.
-        vectors: (n, D).
-
-    Raises:
-        DataError: likewise.
-    """
-    is_finite = vectors.isfinite().all(dim=-1)
-    if bool(is_finite.all()):
-        return
-    key = keys[int((~is_finite).nonzero()[0])]
-    named = {
-        "SELECT text AS what FROM messages WHERE text_key = ?": "the line {}",
-        "SELECT title || ', dialogue ' || dialogue || ', segment ' || number AS what FROM segments "
-        "JOIN chats ON chats.id = chat WHERE key = ?": "the segment {}",
-        "SELECT words AS what FROM shown WHERE words_key = ?": "a picture of {}",
-        "SELECT path AS what FROM files WHERE digest = ?": "the picture {}",
-    }
-    what = "a text that is not in the store"
-    for sql, words in named.items():
-        if found := store.rows(f"{sql} LIMIT 1", [key]):
-            what = words.format(one_line(found[0]["what"], 80))
-            break
-    raise DataError(
-        f"the encoder gave numbers that are not finite for {what}; try another encoder, or fetch "
-        "its weights again",
-        where=str(store.folder),
-    )
-
-
 def _is_whole(path: Path, size: int) -> bool:
     """Whether a file is there and has so many bytes at least."""
     try:
@@ -413,6 +399,11 @@ def compact(store: Store) -> None:
     So are those whose file is torn, to be made anew, and files that are left of a process that was
     killed here.
     """
+    if store.is_remote:
+        from ffr.corpus.postgres.vectors import compact as compact_server
+
+        compact_server(store.database)
+        return
     for row in store.rows("SELECT * FROM matrices"):
         kept = store.rows(
             "SELECT key, place FROM vectors WHERE encoder = ? AND (key IN "

@@ -15,12 +15,15 @@ from ffr.shipped.tiny_clip import TINY_CLIP_FOLDER
 SHIPPED: dict[str, Path] = {"tiny-clip": TINY_CLIP_FOLDER}
 """Encoders that come with ffr: name → folder; it goes before a folder or hub id of that name."""
 
+_OF_A_RUN = "encoder"
+
 
 def load_encoder(spec: str | Path, *, device: str = "cpu") -> DualEncoder | SentenceEncoder:
     """Loads a dual encoder or a sentence encoder, whichever the configuration says.
 
     Args:
-        spec: A name of `SHIPPED` or `PACKAGED`, a folder, or a hub id.
+        spec: A name of `SHIPPED` or `PACKAGED`, a folder, a run of `ffr train embedding`, or a
+            hub id.
         device: Where the weights go.
 
     Raises:
@@ -66,4 +69,7 @@ def encoder_kind(spec: str | Path) -> str:
 
 
 def _location(name: str) -> str:
+    made = Path(name) / _OF_A_RUN
+    if name not in PACKAGED and (made / "modules.json").is_file():
+        return str(made)
     return str(packaged_folder(name) if name in PACKAGED else SHIPPED.get(name, name))

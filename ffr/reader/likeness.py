@@ -26,8 +26,11 @@ SEEN_SUMMARIES = 11
 GATE_SUMMARIES = (0, 2, 6, 11, 12, 13)
 """Those that the gate weighs."""
 
-Z_RAW, OWN, HAS_WORDS = 0, 10, 27
-"""Where these stand among a unit's numbers."""
+Z_RAW, OWN, RARE_LINES, HAS_WORDS, IS_SHOWN = 0, 10, 16, 27, 28
+"""Where these stand among a unit's numbers; the last is 1 of a picture with words."""
+
+RARITY_SCALE = 0.25
+"""What a rarity, −ln of a share, is multiplied with among the numbers."""
 
 _LEAST = 1e-4
 # the share of the dialogue's own mean that is taken out of its vectors, beside the language's
@@ -308,7 +311,7 @@ def _standing(values: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _rarity(values: Tensor, usual: Tensor) -> Tensor:
-    """(R, n) how seldom a stranger lies as close: −ln of the share that does, over 4.
+    """(R, n) how seldom a stranger lies as close: −ln of the share that does, scaled.
 
     Args:
         values: (R, n).
@@ -320,7 +323,7 @@ def _rarity(values: Tensor, usual: Tensor) -> Tensor:
         below = (usual[:, None] < values[:, :, None]).sum(-1)
     else:
         below = torch.searchsorted(usual.sort(1).values, values.contiguous(), right=False)
-    return -torch.log((num_usual - below + 1.0) / (num_usual + 1.0)) / 4
+    return -torch.log((num_usual - below + 1.0) / (num_usual + 1.0)) * RARITY_SCALE
 
 
 def _best(values: Tensor, words: Tensor) -> Tensor:

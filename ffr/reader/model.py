@@ -20,7 +20,14 @@ from ffr.files import replaced_folder
 from ffr.reader.decision import best_set
 from ffr.reader.files import parts_digest, read_parts, write_parts
 from ffr.reader.gate import Gate, evidence
-from ffr.reader.likeness import Background, check_queries, likenesses
+from ffr.reader.likeness import (
+    IS_SHOWN,
+    RARE_LINES,
+    RARITY_SCALE,
+    Background,
+    check_queries,
+    likenesses,
+)
 from ffr.reader.network import NetworkInputs, ReaderNetwork
 from ffr.reader.query import QueryMap, plain_words
 from ffr.reader.settings import ReaderSettings
@@ -169,8 +176,8 @@ class Reader:
     def logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
         """Calibrated logits of units (B, N), on the condition that there is anything, and of nothing (B,).
 
-        The networks' mean, through the gate where there is one, with gradient; of no meaning where
-        `inputs.mask` is False.
+        The networks' mean, through the gate where there is one, with what pictures show (`_shown`), with
+        gradient; of no meaning where `inputs.mask` is False.
 
         Args:
             inputs: A batch of B queries.
@@ -181,7 +188,7 @@ class Reader:
         if self.gate is not None:
             nothing = self.gate(evidence(inputs, units, nothing))
         return (
-            units * settings.scale + settings.shift,
+            (units + _shown(inputs, settings)) * settings.scale + settings.shift,
             nothing * settings.nothing_scale + settings.nothing_shift,
         )
 
@@ -258,6 +265,18 @@ def _parts(
 ) -> tuple[list[ReaderNetwork], Background, ReaderSettings, QueryMap | None, Gate | None]:
     """What a reader's folder holds."""
     return reader.networks, reader.background, reader.settings, reader.query_map, reader.gate
+
+
+def _shown(inputs: NetworkInputs, settings: ReaderSettings) -> Tensor:
+    """(B, N) how far the words of a picture speak for it; 0 of all else.
+
+        w (r − u),  r = −ln of the share of strangers' lines that lie as close to the query
+
+    with w and u of the settings, for the networks go by where a picture stands above all.
+    """
+    rarity = inputs.features[..., RARE_LINES] / RARITY_SCALE
+    worth: Tensor = settings.picture_weight * (rarity - settings.picture_usual)
+    return worth * inputs.features[..., IS_SHOWN]
 
 
 def _calibrated(reader: Reader, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,10 @@ class ReaderSettings:
             by them.
         shape: Of each network.
         num_networks: Whose logits are averaged.
+        picture_weight: How much it counts for a picture, beside where it stands, that its words are
+            more like the query than strangers' lines; 0 leaves it to the networks.
+        picture_usual: −ln of the share of strangers' lines that lie as close to the query, at which a
+            picture's words speak neither for nor against it.
         scale: Of the units' logits, for calibration.
         shift: Likewise.
         nothing_scale: Of the logit of "nothing here".
@@ -47,6 +51,8 @@ class ReaderSettings:
     has_picture_words: bool = True
     shape: NetworkShape = field(default_factory=NetworkShape)
     num_networks: int = 1
+    picture_weight: float = 0.0
+    picture_usual: float = 2.0
     scale: float = 1.0
     shift: float = 0.0
     nothing_scale: float = 1.0
@@ -73,10 +79,19 @@ class ReaderSettings:
                 raise ValueError(
                     f"{name} is {value!r}; give a whole number from {least} to {most}"[:160]
                 )
-        numbers = ("scale", "shift", "nothing_scale", "nothing_shift", "nothing_from")
-        for name in numbers:
+        for name in (
+            "picture_weight",
+            "picture_usual",
+            "scale",
+            "shift",
+            "nothing_scale",
+            "nothing_shift",
+            "nothing_from",
+        ):
             value = getattr(self, name)
             if type(value) not in (int, float) or not math.isfinite(value):
                 raise ValueError(f"{name} is {value!r}; give a finite number"[:160])
+        if self.picture_weight < 0:
+            raise ValueError("picture_weight is below 0; give 0 or more")
         if self.scale <= 0 or self.nothing_scale <= 0:
             raise ValueError("a scale of logits is not above 0; give one that keeps their order")

@@ -33,6 +33,7 @@ from ffr.settings.sources import (
 from ffr.settings.stages import (
     NEWEST,
     SCRATCH,
+    EmbeddingConfig,
     GrpoConfig,
     ReaderConfig,
     SftConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "SCRATCH",
     "AnswerConfig",
     "Declared",
+    "EmbeddingConfig",
     "GrpoConfig",
     "ModelKind",
     "ReaderConfig",

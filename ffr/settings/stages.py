@@ -197,6 +197,61 @@ class ReaderConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class EmbeddingConfig(StageConfig):
+    """Everything that decides what `ffr train embedding` does; an example is a query's fragment.
+
+    >>> EmbeddingConfig().model, EmbeddingConfig(temperature="0.02").temperature
+    ('e5', 0.02)
+    """
+
+    stage: ClassVar[str] = "embedding"
+
+    model: str = setting(
+        "e5",
+        "sentence encoder to start from: `e5`, `minilm`, a folder, a hub id",
+        unit="ENCODER",
+        flag="--encoder",
+        by_content=True,
+    )
+    batch_size: int = setting(32, "queries a step tells apart at once, with their texts", low=2)
+    accumulate: int = setting(1, "batches that are added up before an optimizer step", low=1)
+    learning_rate: float = setting(2e-5, "peak learning rate", above=0)
+    warmup_share: float = setting(
+        0.1,
+        "share of the steps over which the learning rate rises; a cosine follows",
+        low=0,
+        high=0.9,
+    )
+    val_examples: int = setting(256, "validation queries whose loss is measured; 0 = none", low=0)
+    accelerator: Literal["auto", "cpu", "gpu"] = setting("auto", "kind of device")
+    hard_negatives: int = setting(
+        3, "other fragments of a query's dialogue that each query is told from", low=0, high=32
+    )
+    temperature: float = setting(
+        0.05,
+        "cosines are divided by it: the lower, the more the nearest wrong text counts",
+        above=0,
+    )
+    max_text_tokens: int = setting(
+        256, "longer texts are cut at their end in training", low=8, high=8192
+    )
+    pass_texts: int | None = setting(
+        None,
+        "texts that go through the encoder at once, for less memory",
+        low=1,
+        unset="all of a batch",
+    )
+
+    def check(self) -> None:
+        super().check()
+        for name in ("devices", "strategy"):
+            if getattr(self, name) != declared(type(self))[name].default:
+                raise UsageError(
+                    f"setting {name}: an encoder is trained by one process; leave it out"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class VlmStageConfig(StageConfig):
     """Settings of the stages that train a vision-language model."""
 

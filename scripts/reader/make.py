@@ -48,6 +48,10 @@ NUM_HELD_OUT_QUERIES = 5000
 WRONGLY_EMPTY = 0.05
 GATE_RIDGE = 0.3
 
+PICTURE_WEIGHT, PICTURE_USUAL = 0.5, 2.5
+"""How much what a picture shows counts beside where it stands; by other chats, not by these pieces,
+whose picture lines stand where they belong."""
+
 RIDGE = 3.0
 """Of the query map, for about 11,000 wordings."""
 
@@ -235,6 +239,8 @@ def reader_of(
         query_prefix=QUERY_PREFIX,
         shape=networks[0].shape,
         num_networks=len(networks),
+        picture_weight=PICTURE_WEIGHT,
+        picture_usual=PICTURE_USUAL,
         **asdict(calibration),
         notes=notes,
     )

@@ -97,3 +97,27 @@ def test_a_picture_that_cannot_be_read_is_counted_once(tmp_path: Path) -> None:
     assert len(lines) == 1
     assert lines[0].startswith("1 picture cannot be read, the first is ")
     assert "gone.png: cannot be read" in lines[0]
+
+
+def test_who_writes_does_not_stand_in_the_way_of_a_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss")
+    store = Store(tmp_path / "s", is_new_allowed=True)
+    add(store, [said("Zoe", f"line {number}", number) for number in range(40)])
+    encoder = stored_encoder(store)
+    index_store(store, [1], encoder, None, say=print, bar=no_bar)
+    monkeypatch.setattr("ffr.corpus.nearest.EXACT_ROWS", 2)
+    told: list[str] = []
+    with Store(tmp_path / "s") as other, other.writing():
+        index_store(store, [1], encoder, None, say=told.append, bar=no_bar)
+    assert told[0].endswith("; every vector is compared")
+    index_store(store, [1], encoder, None, say=told.append, bar=no_bar)
+    assert len(told) == 1
+    assert [path.suffix for path in (tmp_path / "s").glob("vectors-*.faiss")] == [".faiss"]
+    monkeypatch.setattr("ffr.corpus.indexing.faiss_if_installed", lambda: None)
+    (path,) = (tmp_path / "s").glob("vectors-*.faiss")
+    path.unlink()
+    index_store(store, [1], encoder, None, say=told.append, bar=no_bar)
+    assert "each is compared with a question; pip install 'ffr-vlm[faiss]'" in told[1]
+    store.close()

@@ -114,3 +114,23 @@ def test_three_close_lines_go_before_one_that_is_closer(tmp_path: Path) -> None:
         ]
         assert first.traces["lines"].score == pytest.approx(np.mean(cosines), abs=1e-6)
         assert first.traces["lines"].messages == (4, 6, 5)
+
+
+def test_what_two_ways_rank_low_goes_before_what_one_ranks_high(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        # by words the first is best and the second next; by letters the third, then the second
+        lines = ["moon moon", "moon zqzqzqzqzq qz", "qzqzqz"]
+        lines += [f"qzqzqz {'bcdfg'[number]}{'hjkl'[number % 4] * 2}" for number in range(4)]
+        for number, line in enumerate(lines):
+            add(store, (said("Zoe", line, number),), f"chat {number}")
+        encoder = stored_encoder(store, Letters())
+        index_store(store, store.numbers(), encoder, None, say=print, bar=no_bar)
+        archive = Archive(store, None, encoder, lambda given: Letters().embed_texts(given))
+        query = "moon qzqzqzqzqzqzqzqzqzqzqz"
+        words, by_lines = (archive.recall(query, ways=[way]) for way in ("words", "lines"))
+        assert [item.where[0] for item in words] == [1, 2]
+        ranks = {item.where[0]: rank for rank, item in enumerate(by_lines, 1)}
+        assert ranks[1] == len(lines)
+        (first,) = archive.recall(query, ways=["words", "lines"], k=1)
+        assert first.where[0] == 2
+        assert first.traces["words"].rank == 2

@@ -170,3 +170,23 @@ def test_blocks_of_a_file_that_grows(tmp_path: Path) -> None:
 def test_a_seal_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / SEAL_FILE).write_bytes(content)
     assert read_seal(tmp_path) is None
+
+
+def test_who_reads_is_not_waited_for(folder: Path) -> None:
+    with Store(folder) as store, Store(folder) as reading:
+        with reading.snapshot():
+            with store.writing():
+                add(store, (said("Zoe", "a zebra"),), "Zoo")
+            # the one who reads sees the old state, which the database itself must keep meanwhile
+            seal_if_broken(store)
+            seal = read_seal(folder)
+            assert seal is not None
+            assert not seal.is_whole
+        seal_if_broken(store)
+        found = read_seal(folder)
+        assert found is not None
+        assert found.is_whole
+        assert verify(store).faults == []
+    with Store(folder) as store:
+        assert verify(store).was_sealed
+        assert verify(store).faults == []

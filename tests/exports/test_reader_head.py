@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def export(*words: object) -> Result:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a query map and a gate, as the one that ships has."""
+    """With a query map, a gate and a weight of pictures' words, as the one that ships has."""
     folder = tmp_path_factory.mktemp("readers")
     encoder = build_sentence_encoder("bert", folder / "bert")
     made = Reader.load(build_reader(folder / "plain", encoder))
@@ -38,6 +39,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw = torch.manual_seed(3)
     weights, mean = torch.randn(2, NUM_EVIDENCE, generator=draw)
     made.gate = Gate(weights, mean / 4, torch.rand(NUM_EVIDENCE, generator=draw) + 0.5)
+    made.settings = dataclasses.replace(made.settings, picture_weight=0.5, picture_usual=2.5)
     made.save(folder / "mapped")
     return folder / "mapped"
 
@@ -65,7 +67,7 @@ def test_it_gives_a_real_dialogues_probabilities(exported: Path, reader: Path) -
     made = Reader.load(reader)
     encoder = load_encoder(made.settings.encoder_name)
     chat = Dialogue.of([("a", "the bus"), ("b", ["look", Image("b.png")]), ("a", ""), ("b", "tea")])
-    units = made.units(chat, encoder)  # type: ignore[arg-type]
+    units = made.units(chat, encoder, ["a bus"])  # type: ignore[arg-type]
     (said,) = made.predict(units, made.query_vectors(["find the bus"], encoder))  # type: ignore[arg-type]
     session = open_session(exported, device="cpu")
     found = session.run(

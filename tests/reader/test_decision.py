@@ -34,6 +34,37 @@ def test_no_set_is_better(seed: int) -> None:
     assert _expected_f1(values, tuple(chosen)) == pytest.approx(best, abs=1e-9)
 
 
+@pytest.mark.parametrize("power", [0.5, 2.0, 8.0, 30.0])
+def test_sets_that_are_left_out_are_no_better(power: float) -> None:
+    made = torch.Generator().manual_seed(3)
+    values = torch.rand(90, generator=made, dtype=torch.float64) ** power
+    chosen, expected = best_set(values)
+    order = values.argsort(descending=True)
+    # the expected F1 of every number of best units, by their counts' distributions
+    for size in range(1, 91):
+        inside = _count(values[order[:size]].tolist())
+        outside = _count(values[order[size:]].tolist())
+        worth = sum(
+            p * q * 2 * true / (size + true + missed)
+            for true, p in enumerate(inside)
+            for missed, q in enumerate(outside)
+        )
+        assert worth <= expected + 1e-9
+        if size == len(chosen):
+            assert worth == pytest.approx(expected, abs=1e-9)
+
+
+def _count(probabilities: list[float]) -> list[float]:
+    """The distribution of how many are true."""
+    counts = [1.0]
+    for p in probabilities:
+        counts = [
+            one * (1 - p) + other * p
+            for one, other in zip([*counts, 0.0], [0.0, *counts], strict=True)
+        ]
+    return counts
+
+
 def test_sure_units_are_chosen_and_nothing_else() -> None:
     assert best_set(torch.tensor([0.0, 1.0, 1.0, 0.0])) == ([1, 2], pytest.approx(1.0))
     assert best_set(torch.zeros(3)) == ([], 1.0)

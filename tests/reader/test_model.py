@@ -55,6 +55,40 @@ def test_logits_are_averaged_and_calibrated(
     )
 
 
+def test_a_picture_gains_by_words_that_are_rarely_so_like_the_query_and_nothing_else_does(
+    reader: Reader, chat: Dialogue, encoder: LetterEncoder
+) -> None:
+    units = reader.units(chat, encoder, ["soup", "bread", ""])
+    queries = reader.query_vectors(["soup", "train"], encoder)
+    inputs = reader.inputs(units, queries)
+    lines = reader.background.lines[reader.background.group_of(units.vectors)]
+    likeness = queries @ units.vectors.T
+    # of 40 strangers' lines, and one more that never is as close
+    closer = ((queries @ lines.T)[:, None] >= likeness[..., None]).sum(-1)
+    rarity = -torch.log((closer + 1) / 41)
+    with torch.no_grad():
+        plain, nothing = reader.logits(inputs)
+        reader.settings = dataclasses.replace(
+            reader.settings, picture_weight=0.5, picture_usual=1.5
+        )
+        moved, same = reader.logits(inputs)
+    assert torch.equal(nothing, same)
+    shown = units.image_ids >= 0
+    assert shown.tolist() == [False, False, True, True, True, False, False]
+    change = moved - plain
+    assert torch.allclose(change[:, 2:4], 0.5 * (rarity[:, 2:4] - 1.5), atol=1e-5)
+    assert change[:, 2:4].abs().max() > 0.1
+    # the third picture has no words
+    assert change[:, [0, 1, 4, 5, 6]].abs().max() == 0
+
+
+def test_a_weight_of_pictures_below_0_is_refused() -> None:
+    with pytest.raises(ValueError, match="picture_weight is below 0"):
+        ReaderSettings("e", "d", picture_weight=-0.1)
+    with pytest.raises(ValueError, match="picture_usual is nan"):
+        ReaderSettings("e", "d", picture_usual=float("nan"))
+
+
 def test_where_nothing_is_likely_the_answer_is_empty(
     reader: Reader, chat: Dialogue, encoder: LetterEncoder
 ) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 from ffr.errors import UsageError
 from ffr.model_files import read_config
 from ffr.runs import READER, ModelSource, RunRecord
-from ffr.settings import SCRATCH, SftConfig, StageConfig, load_config, recipes
+from ffr.settings import SCRATCH, EmbeddingConfig, SftConfig, StageConfig, load_config, recipes
 from ffr.settings.yaml import read_yaml
 
 TINY = "tiny"
 """The recipe of the embedded model, whose rates are for no other."""
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers")
-_RUN_NAME = re.compile(r"(?:sft|grpo|reader)-(.+)-\d{3,}")
+_RUN_NAME = re.compile(r"(?:sft|grpo|reader|embedding)-(.+)-\d{3,}")
 _MAX_NAME = 40
 
 
@@ -25,7 +25,7 @@ def recipe_of(stage: str, source: ModelSource) -> str:
     """The recipe for a model: by its architecture and size, else that of the run that made it.
 
     Args:
-        stage: `sft`, `grpo` or `reader`.
+        stage: `sft`, `grpo`, `reader` or `embedding`.
         source: The model that training starts from.
 
     Raises:
@@ -39,6 +39,8 @@ def recipe_of(stage: str, source: ModelSource) -> str:
     'qwen2.5-vl-3b'
     """
     known = recipes(stage)
+    if stage == EmbeddingConfig.stage:
+        return "sentence"
     if stage == READER:
         return SCRATCH if source.label == SCRATCH else READER
     if source.is_reader:

@@ -40,7 +40,7 @@ from ffr.settings import (
 Config = TypeVar("Config", bound=StageConfig)
 _RUN_FOLDER_VARIABLE = "FFR_RUN_FOLDER"
 _NAMES_OF_FILES: dict[str, Collection[str]] = {
-    "model": ("tiny", READER, NEWEST, SCRATCH),
+    "model": ("tiny", READER, NEWEST, SCRATCH, *PACKAGED),
     "dataset": NAMED_SETS,
     "val_dataset": NAMED_SETS,
     "image_root": (),

