@@ -26,7 +26,8 @@ from ffr.errors import FfrError
 def zip_of(name: str) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(name, "nothing that is a chat")
+        # without the time of now, by which the cases of two workers would have other names
+        archive.writestr(zipfile.ZipInfo(name), "nothing that is a chat")
     return buffer.getvalue()
 
 
