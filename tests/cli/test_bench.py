@@ -56,7 +56,7 @@ def test_list_and_show():
     code, text = run("show", "samples")
     assert code == 2
     assert (
-        "there is no suite samples (paper-ablation, paper-length, paper-main, sample); did you mean sample?"
+        "there is no suite samples (memory, paper-ablation, paper-length, paper-main, sample); did you mean sample?"
         in text
     )
 

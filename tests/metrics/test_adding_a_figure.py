@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 IOU = '''"""Intersection over union: the share of the ids named by either list that both name."""
@@ -30,6 +32,8 @@ ENTRY = ("    ratios.MCC,\n", "    IOU,\n")
 TRIED = """
 import csv, json, math
 from pathlib import Path
+
+import pytest
 
 from click.testing import CliRunner
 
@@ -94,6 +98,7 @@ print("found everywhere")
 """
 
 
+@pytest.mark.slow
 def test_one_file_and_two_lines(tmp_path):
     site = tmp_path / "site"
     shutil.copytree(REPOSITORY / "ffr", site / "ffr", ignore=shutil.ignore_patterns("__pycache__"))

@@ -221,6 +221,7 @@ def test_unknown_names():
         fragment_f1([], [], [], [], average="macro")
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     draw = random.Random(11)
 

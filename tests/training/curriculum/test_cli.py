@@ -89,6 +89,7 @@ def test_wrong_calls(in_folder, words, code, sentence):
     assert (found, sentence in text) == (code, True), text
 
 
+@pytest.mark.slow
 def test_the_last_line_is_the_command_that_goes_on(in_folder, sample_home, monkeypatch):
     from ffr.cli.main import ffr
     from ffr.data.catalog import load_dataset

@@ -125,7 +125,7 @@ train(config, Job(run=Path(sys.argv[2]), say=say, progress=False))
 """
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("name", [pytest.param("SIGTERM", marks=pytest.mark.slow), "SIGKILL"])
 def test_a_run_that_was_stopped_ends_with_the_same_bits(
     run: Path, data: Path, bert: Path, tmp_path: Path, name: str
 ) -> None:

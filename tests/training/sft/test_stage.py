@@ -96,8 +96,8 @@ def test_the_merged_model_loads_with_plain_transformers(whole_run: Path) -> None
 @pytest.mark.parametrize(
     ("number", "code", "last_step"),
     [
-        pytest.param(signal.SIGKILL, -9, 2, id="SIGKILL"),
         # tests/training/sft/test_packing.py stops and resumes within one process
+        pytest.param(signal.SIGKILL, -9, 2, id="SIGKILL", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 130, 3, id="SIGTERM", marks=pytest.mark.slow),
     ],
 )
