@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from ffr.retrieval.function_words import FUNCTION_WORDS
+
 # scripts whose words stand without blanks between them
 _UNPARTED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -58,20 +60,21 @@ def query_terms(text: str) -> list[str]:
 def matched_words(query: str, texts: Iterable[str]) -> tuple[str, ...]:
     """The words of a query that stand in texts, in its order.
 
-    Pairs of neighbours that are found are one word again.
+    Pairs of neighbours that are found are one word again. Words that every English text has are
+    left out.
 
     Args:
         query: What was looked for.
         texts: Where it was found.
 
-    >>> matched_words("坐公交车 to Rome", ["上了公交车", "ROME!"])
+    >>> matched_words("坐公交车 to the Rome", ["上了公交车", "to the ROME!"])
     ('公交车', 'rome')
     """
     there = {term for text in texts for term in terms_of(text)}
     found: dict[str, None] = {}
     for run, word, sign in _PIECES.findall(unicodedata.normalize("NFKC", query).casefold()):
         if len(run) < 2:
-            found |= dict.fromkeys({run or word or sign} & there)
+            found |= dict.fromkeys({run or word or sign} & there - FUNCTION_WORDS)
             continue
         start: int | None = None
         for place in range(len(run)):

@@ -82,7 +82,7 @@ def hit_title(hit: Hit) -> str:
 
 def how_found(hit: Hit) -> str:
     """By which ways a hit was recalled, its rank in each, and its words of the query, on one line."""
-    ways = ", ".join(f"{way} {rank}" for way, rank in hit.ways.items())
+    ways = ", ".join(f"{way} #{rank}" for way, rank in hit.ways.items())
     words = ", ".join(one_line(word, 30) for word in hit.words[:8])
     return f"by {ways}" + (f"; it has {words}" if words else "")
 

@@ -8,103 +8,8 @@ from functools import lru_cache
 
 import snowballstemmer
 
+from ffr.retrieval.function_words import FUNCTION_WORDS
 from ffr.retrieval.lexical import overlap_terms
-
-_FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "about",
-        "all",
-        "am",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "being",
-        "but",
-        "by",
-        "can",
-        "could",
-        "d",
-        "did",
-        "do",
-        "does",
-        "doing",
-        "done",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "having",
-        "he",
-        "her",
-        "here",
-        "him",
-        "his",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "just",
-        "ll",
-        "m",
-        "me",
-        "my",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "our",
-        "out",
-        "s",
-        "she",
-        "should",
-        "so",
-        "some",
-        "t",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "to",
-        "up",
-        "ve",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-        "re",
-    ]
-)
 
 ASKED = {
     "when": r"\bwhen\b|\bwhat (?:date|day|time|month|year)|什么时候|何时|哪天|几点",
@@ -176,7 +81,7 @@ def content_stems(text: str) -> list[str]:
     >>> content_stems("When did she paint?")
     ['paint']
     """
-    return [_stem(word) for word in overlap_terms(text) if word not in _FUNCTION_WORDS]
+    return [_stem(word) for word in overlap_terms(text) if word not in FUNCTION_WORDS]
 
 
 def pairs(terms: list[str]) -> list[str]:

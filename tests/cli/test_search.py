@@ -44,7 +44,7 @@ def _search(kept: Path, *more: object) -> Result:
 def test_a_hit_says_how_it_came_about(kept: Path) -> None:
     done = _search(kept, "a flat", "--rerank", "baseline:overlap")
     assert done.exit_code == 0, done.output
-    assert "by words 1; it has flat" in done.stdout
+    assert "by words #1; it has flat" in done.stdout
     assert done.stdout.endswith("2 fragments; searched 5 of 5 messages\n")
     told = json.loads(_search(kept, "牙医", *RECALL, "--json").stdout)
     (hit,) = told["hits"]

@@ -33,8 +33,6 @@ TRIED = """
 import csv, json, math
 from pathlib import Path
 
-import pytest
-
 from click.testing import CliRunner
 
 from ffr.cli.main import ffr

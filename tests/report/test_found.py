@@ -75,7 +75,7 @@ def test_nothing_is_an_answer(store: Store) -> None:
 def test_it_is_said_how_a_hit_was_found(store: Store) -> None:
     console = PlainConsole(file=io.StringIO(), width=80, is_coloured=False)
     print_found(_ask(store, "公园"), store, console, environment={}, says_how=True)
-    assert "   by words 1; it has 公园\n\n1 fragment" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "   by words #1; it has 公园\n\n1 fragment" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_json_says_all(store: Store) -> None:

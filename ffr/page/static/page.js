@@ -134,7 +134,7 @@ const linesOfHit = (hit, most) => {
 const headOf = (hit) => {
   const sure = hit.score === null ? "" : `sure by ${Math.round(100 * hit.score)} %`;
   const by = hit.found_by.includes("words") ? (hit.found_by.length > 1 ? "by meaning and words" : "by words") : "by meaning";
-  const ways = Object.entries(hit.ways).map(([way, rank]) => `${way} ${rank}`).join(", ");
+  const ways = Object.entries(hit.ways).map(([way, rank]) => `${way} #${rank}`).join(", ");
   const how = [ways && `recalled by ${ways}`, hit.words.length ? `it has ${hit.words.join(", ")}` : ""].filter(Boolean).join("; ");
   return make("div", "head", words("h2", "", hit.title), make("p", "when", [hit.when, sure, by].filter(Boolean).join(" · ")), how ? words("p", "when", how) : "");
 };
