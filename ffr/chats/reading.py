@@ -101,6 +101,30 @@ def chat_streams(
             yield stream
 
 
+def is_one_export(path: str | Path, form: str | None = None) -> bool:
+    """Whether a path is an export by itself, and no folder in which other chats lie as well.
+
+    Args:
+        path: A file, a folder or a zip archive.
+        form: As in `chat_streams`.
+
+    Raises:
+        DataError: where it cannot be read.
+        UsageError: where there is no such form.
+    """
+    export = ExportFiles(path)
+    found = format_of(export, form)
+    if found is None or not Path(path).is_dir():
+        return found is not None
+    item, parts = found
+    taken = {name for names in parts for name in names}
+    left = (name.lower() for name in export.names if name not in taken)
+    # a chat export has neither, and the first may hold a chat, the second is a data file
+    if any(name.endswith((".zip", ".jsonl", ".jsonl.gz")) for name in left):
+        return False
+    return not any(_others(export, item, parts))
+
+
 def _others(
     export: ExportFiles, form: ChatFormat, parts: Sequence[tuple[str, ...]]
 ) -> Iterator[str]:

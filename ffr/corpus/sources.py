@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ffr.chats.chat import Media, Message
 from ffr.chats.export_files import ExportFiles
-from ffr.chats.reading import chat_streams, format_of
+from ffr.chats.reading import chat_streams, format_of, is_one_export
 from ffr.chats.stream import ChatStream, ReadChoices
 from ffr.errors import DataError
 from ffr.progress import Say
@@ -18,6 +20,7 @@ DATA = "data"
 """In the place of an app: a dialogue of a data file, which is cut no further."""
 
 _PACKED = b"\x1f\x8b"
+_HEAD_BYTES = 65_536
 _MOST_NAMED = 6
 
 
@@ -64,7 +67,7 @@ def _inside(folder: Path, form: str | None, left: Counter[str]) -> Iterator[Path
                 yield path
             else:
                 yield from _inside(path, form, left)
-        elif _is_export(path, form) or is_data_file(path):
+        elif _is_export(path, form) or (is_data_file(path) and _has_records(path)):
             yield path
         else:
             left[path.suffix.lower() or "without an ending"] += 1
@@ -72,7 +75,7 @@ def _inside(folder: Path, form: str | None, left: Counter[str]) -> Iterator[Path
 
 def _is_export(path: Path, form: str | None) -> bool:
     try:
-        return format_of(ExportFiles(path), form) is not None
+        return is_one_export(path, form)
     except DataError:
         return False
 
@@ -84,6 +87,17 @@ def is_data_file(path: Path) -> bool:
         return False
     begins = export.head(path.name)[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
     return begins.startswith((b"{", b"[", _PACKED)) and format_of(export) is None
+
+
+def _has_records(path: Path) -> bool:
+    """Whether a file that nobody named begins with a record: any other file is of no chat."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if head.startswith(_PACKED):
+        packed, head = head, b""
+        with suppress(zlib.error):
+            head = zlib.decompressobj(wbits=31).decompress(packed, _HEAD_BYTES)
+    return b'"dialogue"' in head or b'"messages"' in head
 
 
 def streams_of(path: Path, form: str | None, choices: ReadChoices | None) -> Iterator[ChatStream]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,24 @@ def test_a_folder_stands_for_all_that_is_in_it(tmp_path: Path) -> None:
     assert sources_of(other.parent, None, said.append) == [other.parent]
     (tmp_path / "x.pdf").write_bytes(b"%PDF-1.7")
     found = sources_of(tmp_path / "a", None, said.append)
-    assert found in ([chat, data], [tmp_path / "a"])
+    assert found == [chat, data]
+    # chats of several apps, whichever of them is known first, in folders and archives
+    telegram = tmp_path / "a" / "d" / "result.json"
+    telegram.parent.mkdir()
+    message = {"id": 1, "type": "message", "date": "2024-05-01T10:00:00", "from": "Ann"}
+    exported = {"name": "Lake", "type": "personal_chat", "id": 5}
+    telegram.write_text(json.dumps({**exported, "messages": [{**message, "text": "hi"}]}))
+    # what nobody named and is no record is of no chat
+    (tmp_path / "a" / "settings.json").write_text('{"theme": "dark"}')
+    (tmp_path / "a" / "torn.jsonl.gz").write_bytes(b"\x1f\x8b and no more")
+    small = tmp_path / "a" / "small.jsonl.gz"
+    small.write_bytes(gzip.compress(data.read_bytes()))
+    packed = tmp_path / "a" / "e.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("WhatsApp Chat with Sea.txt", _CHAT)
+    found = sources_of(tmp_path / "a", None, said.append)
+    assert found == [chat, data, telegram.parent, packed, small]
+    assert said[-1].endswith("2 files of no chat are left out: .json (1), .gz (1)")
     assert sources_of(tmp_path / "none", None, said.append) == [tmp_path / "none"]
 
 
