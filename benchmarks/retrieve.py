@@ -60,6 +60,7 @@ def fill(folder: Path, number: int) -> float:
     from ffr.chats.stream import ChatStream
     from ffr.corpus.adding import add_chat, text_key
     from ffr.corpus.opening import reader_encoder
+    from ffr.corpus.segmenting import make_segments, waiting_segments
     from ffr.corpus.store import Store
     from ffr.settings import AnswerConfig
 
@@ -83,10 +84,16 @@ def fill(folder: Path, number: int) -> float:
                 "SELECT DISTINCT text_key FROM messages WHERE text_key != ?", [text_key("")]
             )
         ]
-        for start in range(0, len(keys), 10_000):
-            part = keys[start : start + 10_000]
-            drawn = torch.randn(len(part), encoder.vectors.width)
-            encoder.vectors.add(part, functional.normalize(drawn, dim=-1))
+
+        def draw(keys: list[bytes]) -> None:
+            for start in range(0, len(keys), 10_000):
+                part = keys[start : start + 10_000]
+                drawn = torch.randn(len(part), encoder.vectors.width)
+                encoder.vectors.add(part, functional.normalize(drawn, dim=-1))
+
+        draw(keys)
+        make_segments(store, store.numbers(), encoder, lambda done, total: None)
+        draw(list(waiting_segments(store, store.numbers(), encoder)))
         encoder.remember_weights()
     return seconds
 
