@@ -193,6 +193,10 @@ class ChatCall(ArchiveCall):
         Raises:
             UsageError: where nothing is named and the store is empty.
         """
+        if not self.chats:
+            # a question on what is kept is answered without the readers of exports
+            check_filled(store)
+            return ()
         from ffr.chats.cutting import Cutting
         from ffr.chats.stream import ReadChoices
         from ffr.corpus.opening import read_export
@@ -211,6 +215,4 @@ class ChatCall(ArchiveCall):
                 bar=self.progress,
             )
             found += read.chats
-        if not self.chats:
-            check_filled(store)
         return tuple(dict.fromkeys(found))
