@@ -221,7 +221,7 @@ def _list_people(store: Store) -> None:
     titles = {chat.id: one_line(chat.title, 40) or "(no title)" for chat in store.chats()}
     found = everyone(store)
     for person in found:
-        chats = [f"{number} {titles[number]}" for number in person.chats]
+        chats = [f"{titles[number]} (chat {number})" for number in person.chats]
         more = f", and {len(chats) - 5} more" if len(chats) > 5 else ""
         me = " (me)" if person.is_me else ""
         say(

@@ -27,6 +27,8 @@ def check_ways(ways: Sequence[str], k: int) -> None:
     """
     if isinstance(ways, str) or not ways or any(way not in WAYS for way in ways):
         said = ways if isinstance(ways, str) else ", ".join(map(str, ways)) or "of none"
-        raise UsageError(f"ways {one_line(said, 60)}: give a list of some of {', '.join(WAYS)}")
+        raise UsageError(
+            f"there is no way called {one_line(said, 60)}; name some of {', '.join(WAYS)}"
+        )
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise UsageError(f"k {one_line(k, 40)} asks for nothing; give a whole number from 1")

@@ -90,7 +90,7 @@ def test_data_as_its_own_archive(files: tuple[Path, Path]) -> None:
     ("more", "said"),
     [
         (["--wrong-pictures"], "--wrong-pictures has no meaning beside --corpus"),
-        (["--ways", "smell"], "give a list of some of words, lines, segments, pictures"),
+        (["--ways", "smell"], "name some of words, lines, segments, pictures"),
         (["--ways", ","], "--ways ',' names nothing"),
     ],
 )

@@ -29,15 +29,15 @@ def _people(kept: Path, *arguments: str) -> Result:
 def test_people_are_listed_joined_and_parted(kept: Path) -> None:
     listed = _people(kept)
     assert listed.output.splitlines() == [
-        "Ann (me): 3 messages in 1 Trip",
-        "Bob: 3 messages in 1 Trip",
-        f"{NUMBER}: 1 message in 2 Work␛[2J",
+        "Ann (me): 3 messages in Trip (chat 1)",
+        "Bob: 3 messages in Trip (chat 1)",
+        f"{NUMBER}: 1 message in Work␛[2J (chat 2)",
         "3 people",
     ]
     joined = _people(kept, "--same", "Ann", NUMBER)
     assert (joined.exit_code, joined.output) == (0, f"Ann is also {NUMBER}, in 2 chats\n")
     assert _people(kept).output.splitlines()[:2] == [
-        "Ann (me): 4 messages in 1 Trip, 2 Work␛[2J",
+        "Ann (me): 4 messages in Trip (chat 1), Work␛[2J (chat 2)",
         f"   also {NUMBER}",
     ]
     parted = _people(kept, "--apart", NUMBER)
