@@ -36,7 +36,7 @@ def print_found(
     environment: Mapping[str, str],
     says_how: bool = False,
 ) -> None:
-    """Prints hits, each in its conversation, with what stands around it dimmed.
+    """Prints hits, each in its conversation: its lines behind a `>`, what stands around them dimmed.
 
     Args:
         found: The hits.
@@ -133,7 +133,8 @@ def _print_line(line: Line, hit: Hit, console: PlainConsole, protocol: str | Non
     if not is_line(line.message):
         console.print(Text(f"   {clock}· {said}", style="dim"), soft_wrap=True)
         return
-    text = Text("   ", style="" if is_chosen else "dim")
+    # without colours too it is seen what belongs to the fragment
+    text = Text(" > " if is_chosen else "   ", style="" if is_chosen else "dim")
     text.append(clock, style="dim")
     text.append(f"{one_line(line.speaker, 30)}  ", style="bold" if is_chosen else "")
     text.append(said)

@@ -381,6 +381,24 @@ def test_what_is_no_plain_message(tmp_path: Path) -> None:
     assert messages[4].sender is None
 
 
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "Nachrichten und Anrufe sind Ende-zu-Ende-verschlüsselt. Niemand außerhalb dieses Chats "
+        "kann sie lesen oder anhören, nicht einmal WhatsApp.",
+        "Messages and calls are end-to-end encrypted. View once photos too.",
+        "Los mensajes y las llamadas están cifrados, una sola vez.",
+        "メッセージと通話はエンドツーエンドで暗号化されます。1回のみ",
+    ],
+)
+def test_a_notice_is_no_picture_that_could_be_seen_once(tmp_path: Path, notice: str) -> None:
+    (on_iphone,) = iphone(tmp_path, notice)
+    (on_android,) = read(tmp_path, f"31/12/2023, 21:15 - {notice}").messages
+
+    for found in (on_iphone, on_android):
+        assert (found.sender, found.kind, found.text) == (None, "system", notice)
+
+
 def test_nothing_is_lost_behind_words_that_the_app_says_too(tmp_path: Path) -> None:
     messages = android(
         tmp_path,
