@@ -77,7 +77,7 @@ def hit_title(hit: Hit) -> str:
     if hit.score is None and "words" in hit.found_by:
         sure = "found by its words"
     days = days_words([line.message.time for line in hit.lines])
-    return " · ".join(filter(None, [days, one_line(hit.chat.title, 32), named, size, sure]))
+    return " · ".join(filter(None, [days, hit.chat.called(32), named, size, sure]))
 
 
 def how_found(hit: Hit) -> str:
