@@ -46,7 +46,7 @@ def print_found(
         says_how: Whether a line behind each hit says how it was found.
     """
     if not found.hits:
-        console.print(f"Nothing found; {found.searched}")
+        console.print(f"Nothing found; {found.searched}", soft_wrap=True)
         return
     shows_pictures = picture_protocol(environment) if console.is_terminal else None
     for number, hit in enumerate(found.hits, 1):
@@ -63,7 +63,9 @@ def print_found(
         if says_how and hit.ways:
             console.print(Text(f"   {how_found(hit)}", style="dim"), soft_wrap=True)
         console.print()
-    console.print(f"{counted(len(found.hits), 'fragment')}; {found.searched}")
+    size = counted(len(found.hits) + found.num_more, "fragment")
+    part = f"{len(found.hits):,} of " if found.num_more else ""
+    console.print(f"{part}{size}; {found.searched}", soft_wrap=True)
 
 
 def hit_title(hit: Hit) -> str:

@@ -252,7 +252,11 @@ def test_two_exports_in_one_file_are_both_read(tmp_path: Path) -> None:
     )
 
     assert [m.text for m in chat.messages if m.kind == "text"] == ["one", "two"]
-    assert "2 styles of headers in one file" in chat.account.decisions
+    assert chat.account.decisions == [
+        "2 styles of headers in one file",
+        "day/month order m/d (seen 12/30) in 12/30/23, 9:15 PM - Mes…",
+        "day/month order d/m (seen 31/12) in [31/12/2023, 21:15:00]…",
+    ]
 
 
 def test_every_line_is_accounted_for(tmp_path: Path) -> None:
