@@ -29,7 +29,12 @@ from ffr.training.grpo.loader import StepPrompts
 from ffr.training.grpo.loss import policy_loss, token_weights
 from ffr.training.grpo.policy import Pass, Policy
 from ffr.training.grpo.rollout import Rollout, Sampler
-from ffr.training.grpo.sampling_gap import gap_sums, recorded_logprobs, truncated_importance
+from ffr.training.grpo.sampling_gap import (
+    fault_of_gap,
+    gap_sums,
+    recorded_logprobs,
+    truncated_importance,
+)
 
 
 class GrpoModule(StageModule[GrpoConfig]):
@@ -219,17 +224,5 @@ class GrpoModule(StageModule[GrpoConfig]):
 
     def fault_of_step(self, figures: Mapping[str, float]) -> StepFault | None:
         """As of every stage; or that what sampled has drifted too far from what is trained."""
-        fault, limit = super().fault_of_step(figures), self.config.sampling_gap_limit
-        gap = figures["sampling_gap_mean"]
-        if fault is not None or limit is None or gap <= limit:
-            return fault
-        return StepFault(
-            f"log-probabilities in sampling and in training differ by {gap:.3g} in the mean "
-            f"(sampling_gap_limit is {limit:g})",
-            "start a new run with "
-            + (
-                "sampling_weights=adapters, or a higher sampling_gap_limit"
-                if self.config.sampling_weights == "merged"
-                else "precision=fp32, or a higher sampling_gap_limit"
-            ),
-        )
+        fault = super().fault_of_step(figures)
+        return fault or fault_of_gap(figures["sampling_gap_mean"], self.config)

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ffr.settings import GrpoConfig
+from ffr.training.common.module import StepFault
+
 
 def recorded_logprobs(rows: Sequence[Sequence[float]], mask: Tensor) -> Tensor:
     """Log-probabilities as they were recorded in sampling, a row an answer.
@@ -74,3 +77,24 @@ def gap_sums(old: Tensor, recorded: Tensor, mask: Tensor) -> tuple[float, float]
     """
     gaps = (old.detach().float() - recorded).abs()[mask]
     return (float(gaps.sum()), float(gaps.max())) if len(gaps) else (0.0, 0.0)
+
+
+def fault_of_gap(gap: float, config: GrpoConfig) -> StepFault | None:
+    """Why a run stops whose sampling has drifted from what is trained; None where it has not.
+
+    Args:
+        gap: The mean of the gaps over a step's tokens.
+        config: Settings.
+
+    >>> fault_of_gap(0.01, GrpoConfig()) is None
+    True
+    """
+    limit = config.sampling_gap_limit
+    if limit is None or gap <= limit:
+        return None
+    ways = {"merged": "sampling_weights=adapters", "adapters": "precision=fp32"}
+    return StepFault(
+        f"log-probabilities in sampling and in training differ by {gap:.3g} in the mean "
+        f"(sampling_gap_limit is {limit:g})",
+        f"start a new run with {ways[config.sampling_weights]}, or a higher sampling_gap_limit",
+    )
