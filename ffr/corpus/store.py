@@ -395,7 +395,7 @@ def _time(seconds: float | None, zone: int | None) -> datetime | None:
 
 
 def _line(row: Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
-    media = tuple(Media(*item) for item in json.loads(row["media"]))
+    media = tuple(Media(*item) for item in _listed(row["media"]))
     message = Message(
         row["sender"],
         row["text"],
@@ -405,8 +405,7 @@ def _line(row: Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
         row["app_id"],
         row["reply_to"],
         tuple(
-            Reaction(sign, tuple(given), count)
-            for sign, given, count in json.loads(row["reactions"])
+            Reaction(sign, tuple(given), count) for sign, given, count in _listed(row["reactions"])
         ),
         row["forwarded_from"],
         bool(row["is_edited"]),
@@ -424,3 +423,9 @@ def _line(row: Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
         person is not None and person.is_me,
         tuple(paths.get(number) for number in range(len(media))),
     )
+
+
+def _listed(written: str) -> list[Any]:
+    """A list as the database holds it; nearly all are empty."""
+    found: list[Any] = [] if written == "[]" else json.loads(written)
+    return found
