@@ -124,6 +124,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {
         "ffr.chats",
         "ffr.data.catalog",
+        "ffr.data.dataset",
         "ffr.data.home",
         "ffr.embedding",
         "ffr.encoders",
@@ -231,7 +232,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.terminal",
     },
     "ffr.suites": {
+        "ffr.corpus",
         "ffr.data",
+        "ffr.dialogue",
         "ffr.errors",
         "ffr.evaluation",
         "ffr.files",

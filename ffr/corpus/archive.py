@@ -60,6 +60,11 @@ class Archive:
         self._chats: dict[int, StoredChat] = {}
         self._version: int | None = None
 
+    @property
+    def vectors_key(self) -> str | None:
+        """Names the weights whose vectors recall dialogues; None where words alone do."""
+        return None if self._encoder is None else self._encoder.key
+
     def refresh(self) -> None:
         """Looks anew at what the store holds."""
         self._candidates.clear()

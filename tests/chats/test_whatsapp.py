@@ -255,7 +255,7 @@ def test_two_exports_in_one_file_are_both_read(tmp_path: Path) -> None:
     assert chat.account.decisions == [
         "2 styles of headers in one file",
         "day/month order m/d (seen 12/30) in 12/30/23, 9:15 PM - Mes…",
-        "day/month order d/m (seen 31/12) in [31/12/2023, 21:15:00]…",
+        "day/month order d/m (seen 31/12) in [31/12/2023, 21:15:00] …",
     ]
 
 
