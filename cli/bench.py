@@ -40,13 +40,31 @@ def bench() -> None:
     "--data",
     multiple=True,
     metavar="NAME=FILE",
-    help="Data of your own, for a suite that names none (memory); repeatable.",
+    help="Data of your own, for a suite that names none (memory, corpus); repeatable.",
 )
 @click.option(
     "--fit",
     multiple=True,
     metavar="NAME=FILE",
     help="What models are fitted on for the --data of this name; repeatable.",
+)
+@click.option(
+    "--corpus",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Whose dialogues are the archive that the --data of this name is asked of (corpus).",
+)
+@click.option(
+    "--specific",
+    metavar="KINDS",
+    help="Kinds of queries that mean one dialogue of the archive, such as human_*,goal. "
+    "[default: all]",
+)
+@click.option(
+    "--index",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder that keeps the archive. [default: in the results folder]",
 )
 @click.option(
     "--limit",
@@ -75,6 +93,9 @@ def run(
     only: tuple[str, ...],
     data: tuple[str, ...],
     fit: tuple[str, ...],
+    corpus: tuple[str, ...],
+    specific: str | None,
+    index: Path | None,
     limit: int | None,
     trust_remote_code: bool,
     outside_pictures: bool,
@@ -90,7 +111,9 @@ def run(
     from ffr.suites.run import TABLE_FILES, run_suite
     from ffr.suites.suite import load_suite
 
-    found = load_suite(suite).with_data(data, fit)
+    found = load_suite(suite).with_data(data, fit, corpus, specific)
+    if found.asks_archive:
+        _check_archive_call(trust_remote_code, outside_pictures)
     folder = out or Path("bench") / (found.name + (f"-first-{limit}" if limit is not None else ""))
     if limit is not None:
         found = found.limited_to(limit)
@@ -103,8 +126,8 @@ def run(
     for line in _servers(found, only):
         say(line)
 
-    def bar(num_queries: int) -> AbstractContextManager[Progress | None]:
-        return progress_bar(progress, "answers", num_queries)
+    def bar(what: str, total: int) -> AbstractContextManager[Progress]:
+        return progress_bar(progress, what, total or None)
 
     try:
         done = run_suite(
@@ -113,8 +136,9 @@ def run(
             only=only,
             trust_remote_code=trust_remote_code,
             sends_outside_pictures=outside_pictures,
+            index=index,
             say=say,
-            progress=bar,
+            bar=bar,
         )
     except KeyboardInterrupt:
         say("\nStopped; the same command goes on from here.")
@@ -126,6 +150,13 @@ def run(
     if num_missing:
         say(f"{num_missing} of {len(done.cells):,} cells are missing; the table says why")
         raise click.exceptions.Exit(1)
+
+
+def _check_archive_call(trust_remote_code: bool, outside_pictures: bool) -> None:
+    """Refuses what has no effect where an archive is asked."""
+    given = {"--trust-remote-code": trust_remote_code, "--outside-pictures": outside_pictures}
+    for option in (name for name, is_given in given.items() if is_given):
+        raise UsageError(f"{option} has no effect where a whole archive is asked; leave it out")
 
 
 def _servers(suite: Suite, only: tuple[str, ...]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,9 +134,10 @@ class ArchiveCall:
             has_vectors: As in `open_archive`.
             ways: Likewise; None for all.
         """
-        from ffr.corpus.opening import open_archive
-        from ffr.corpus.ways import WAYS
-        from ffr.settings import AnswerConfig
+        with _uncollected():
+            from ffr.corpus.opening import open_archive
+            from ffr.corpus.ways import WAYS
+            from ffr.settings import AnswerConfig
 
         return open_archive(
             store,
@@ -153,6 +155,21 @@ class ArchiveCall:
     def progress(self, what: str, total: int) -> AbstractContextManager[Progress]:
         """A bar of one piece of work."""
         return progress_bar(self.bar, what, total or None)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Imports within are looked through for garbage once, and not some twenty times meanwhile.
+
+    That is .2 s of the 1.3 that torch takes to be imported.
+    """
+    is_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_on:
+            gc.enable()
 
 
 def check_filled(store: Store) -> None:

@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ffr.answer": {"ffr.errors", "ffr.dialogue", "ffr.text", "ffr.thoughts", "ffr.written_ids"},
     "ffr.written_ids": set(),
     "ffr.thoughts": set(),
+    "ffr.threads": set(),
     "ffr.prompt": {"ffr.errors", "ffr.dialogue", "ffr.answer", "ffr.text"},
     "ffr.files": {"ffr.errors"},
     "ffr.images": {"ffr.errors", "ffr.text"},
@@ -79,6 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.models",
         "ffr.parts",
         "ffr.shipped",
+        "ffr.threads",
     },
     "ffr.exports": _DOORS
     | {
@@ -93,7 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.reader",
     },
     "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
-    "ffr.reader": _DOORS | {"ffr.files", "ffr.model_files"},
+    "ffr.reader": _DOORS | {"ffr.files", "ffr.model_files", "ffr.threads"},
     "ffr.rewards": _DOORS
     | {
         "ffr.embedding",
@@ -122,6 +124,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {
         "ffr.chats",
         "ffr.data.catalog",
+        "ffr.data.dataset",
         "ffr.data.home",
         "ffr.embedding",
         "ffr.encoders",
@@ -229,7 +232,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.terminal",
     },
     "ffr.suites": {
+        "ffr.corpus",
         "ffr.data",
+        "ffr.dialogue",
         "ffr.errors",
         "ffr.evaluation",
         "ffr.files",

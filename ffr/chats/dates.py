@@ -377,7 +377,9 @@ class DayOrder:
         if hint is not None and hint[0] in forward:
             return hint[0], _sentence(hint[0], hint[1])
         order = "dmy" if "dmy" in forward else next(iter(forward))
-        return order, _sentence(order, "a guess: nothing in the file tells; give the order")
+        return order, _sentence(
+            order, "a guess: nothing in the file tells; --date-order settles it"
+        )
 
     def _against(self, order: Order, rival: Order) -> str:
         """Why it is this order and not the rival."""

@@ -21,6 +21,7 @@ from ffr.chats.whatsapp_words import (
     MAX_PHRASE_CHARS,
     OMITTED,
     is_call,
+    is_notice,
     is_once,
     may_be_of_app,
     phrase,
@@ -180,7 +181,8 @@ def _said_by_app(first: str, more: str, is_by_app: bool) -> Content | None:
     if not (is_by_app or "<" in first or "•" in first or may_be_of_app(first)):
         return None
     key = phrase(first) if len(first) <= 2 * MAX_PHRASE_CHARS else ""
-    if not key:
+    # "… nicht einmal WhatsApp": a notice may have the words for what can be opened once
+    if not key or is_notice(first):
         return None
     is_alone = not more.strip()
     if is_alone and is_call(first, is_marked=is_by_app):

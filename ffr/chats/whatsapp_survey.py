@@ -312,8 +312,9 @@ def _settle(
         # 年月日 name what they part
         is_named = style.signs[0] in "年년" and style.signs[0] != ""
         order, words = entry.order.decide(choices.date_order, _hint(style, entry, languages))
-        if not is_named and words not in result.decisions:
-            result.decisions.append(words)
+        if not is_named and not any(said.startswith(words) for said in result.decisions):
+            of_style = f" in {one_line(unmarked(entry.example), 24)}" if len(result.own) > 1 else ""
+            result.decisions.append(words + of_style)
     if calendar in CALENDAR_WORDS:
         result.decisions.append(CALENDAR_WORDS[calendar])
     result.own[style] = (order, calendar)

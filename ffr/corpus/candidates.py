@@ -5,7 +5,7 @@ Shapes: n lines or pictures, R rows of the vectors' matrix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,10 +53,13 @@ class Rows:
         order = np.argsort(self.places, kind="stable")
         return order, self.places[order]
 
-    def of_row(self, row: int) -> NDArray[np.int64]:
-        """The numbers of those that have a row of the matrix, in order."""
+    def of_rows(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """The numbers of those that have a row of the matrix, in order, for each of some rows."""
         order, places = self._by_row
-        return order[np.searchsorted(places, row) : np.searchsorted(places, row, side="right")]
+        starts = np.searchsorted(places, rows).tolist()
+        stops = np.searchsorted(places, rows, side="right").tolist()
+        for start, stop in zip(starts, stops, strict=True):
+            yield order[start:stop]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +81,7 @@ class Candidates:
         """How many messages they are of."""
         return len(self.lines)
 
-    @property
+    @cached_property
     def wheres(self) -> list[Where]:
         """All dialogues, in order."""
         pairs = np.unique(np.stack([self.lines.chats, self.lines.dialogues], 1), axis=0)

@@ -84,7 +84,7 @@ class Found:
         said = f"searched {self.num_searched:,} of {counted(self.num_messages, 'message')}"
         if self.num_not_understood:
             lines = counted(self.num_not_understood, "line")
-            said += f"; {lines} of the export could not be read"
+            said += f"; {lines} could not be read"
         if self.failures:
             said += (
                 f"; {counted(len(self.failures), 'dialogue')} could not be answered on, the first "

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ffr.answer import format_answer
 from ffr.chats.cutting import Cutting
 from ffr.corpus.archive import Archive
+from ffr.corpus.filters import Filters
 from ffr.corpus.found import Hit
 from ffr.corpus.indexing import Bar
 from ffr.corpus.inside import hits_inside
@@ -22,11 +22,13 @@ from ffr.corpus.opening import open_archive, read_export
 from ffr.corpus.recall import Recalled
 from ffr.corpus.store import Store
 from ffr.corpus.ways import MOST_DIALOGUES, WAYS
+from ffr.data.catalog import load_dataset
+from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment
 from ffr.errors import DataError, UsageError
 from ffr.progress import Say
 from ffr.prompt import prompt_of
-from ffr.retrieval.interface import Answer
+from ffr.retrieval.interface import Answer, Retriever
 from ffr.settings import AnswerConfig
 from ffr.text import counted
 
@@ -51,10 +53,47 @@ class Haystack:
         return hashlib.sha256("\n".join(sorted(self.chats)).encode()).hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
+class HaystackData:
+    """The queries that are asked, and the data whose dialogues are the archive.
+
+    Args:
+        asked: The data of the queries.
+        archive: All data of the archive, each once; that of the queries is among them.
+    """
+
+    asked: ExampleDataset
+    archive: tuple[ExampleDataset, ...]
+
+    @property
+    def known(self) -> list[Example]:
+        """All that is known of the archive's dialogues, the queries on them included."""
+        return [example for examples in self.archive for example in examples]
+
+
+def load_haystack_data(dataset: str, corpus: str, split: str, *, say: Say) -> HaystackData:
+    """Reads the queries and the archive's data; what both name is read once.
+
+    Args:
+        dataset: A named set or a file, whose queries are asked.
+        corpus: Likewise, whose dialogues are the archive beside those of the queries.
+        split: Part of a named set.
+        say: Gets a line where something is to be known.
+
+    Raises:
+        FfrError: where data is not there, or cannot be read.
+    """
+    # pictures that cannot be read are found by the words around them, as in a chat
+    found = {
+        name: load_dataset(name, split=split, require_images=False, echo=say)
+        for name in dict.fromkeys([corpus, dataset])
+    }
+    return HaystackData(found[dataset], tuple(found.values()))
+
+
 def open_haystack(
     store: Store,
-    paths: Sequence[Path],
-    examples: Sequence[Example],
+    data: HaystackData,
     model: str,
     settings: AnswerConfig,
     *,
@@ -65,9 +104,8 @@ def open_haystack(
 
     Args:
         store: Holds nothing else, or nothing yet.
-        paths: The data files.
-        examples: What they hold.
-        model: What answers inside a dialogue.
+        data: What is to be in it.
+        model: What answers inside a dialogue; `none` gives what was recalled.
         settings: How it is asked.
         say: Gets a line where something is to be known.
         bar: Shows how far it is.
@@ -76,9 +114,9 @@ def open_haystack(
         UsageError: where the store holds something else.
         DataError: where a dialogue of the data is not in the store as it is.
     """
-    for path in paths:
-        read_export(store, path, Cutting(0, 0), say=_nobody, bar=bar)
-    dialogues = {example.dialogue.fingerprint: example.dialogue for example in examples}
+    for examples in data.archive:
+        read_export(store, examples.path, Cutting(0, 0), say=_nobody, bar=bar)
+    dialogues = {example.dialogue.fingerprint: example.dialogue for example in data.known}
     kept = {row["app_id"]: row["id"] for row in store.rows("SELECT id, app_id FROM chats")}
     if strangers := kept.keys() - dialogues.keys():
         what = counted(len(strangers), "chat that is", "chats that are")
@@ -120,19 +158,20 @@ class HaystackRetriever:
         self._name = name
         self._ways = tuple(ways)
         self._num_dialogues = num_dialogues
-        inside = haystack.archive.retriever
-        if inside is None:
-            raise ValueError("the archive has nobody who answers inside a dialogue; name a model")
-        self._inside = inside
         self._stored = {chat.id: chat for chat in haystack.archive.store.chats()}
         self._names = {chat: name for name, chat in haystack.chats.items()}
 
     @property
     def name(self) -> str:
-        return f"{self._name} in an archive"
+        return f"{self._name} in an archive" if self._inside is not None else "recall of an archive"
+
+    @property
+    def _inside(self) -> Retriever | None:
+        return self._haystack.archive.retriever
 
     @property
     def identity(self) -> dict[str, Any]:
+        encoder = self._haystack.archive.encoder
         return {
             "kind": "archive",
             "name": self._name,
@@ -140,7 +179,8 @@ class HaystackRetriever:
             "num_recalled": self._num_dialogues,
             "num_dialogues": len(self._names),
             "fingerprint": self._haystack.fingerprint,
-            "inside": self._inside.identity,
+            "vectors": None if encoder is None else encoder.key,
+            "inside": None if self._inside is None else self._inside.identity,
         }
 
     def plan(self, examples: Sequence[Example]) -> list[list[int]]:
@@ -173,10 +213,15 @@ class HaystackRetriever:
         return Answer(format_answer(fragment), score=score, extra={"archive": said})
 
     def _known(self, query: str, chat: int) -> dict[str, Any]:
-        """What the same model finds where it is told the dialogue."""
+        """What the same model finds where it is told the dialogue, or the same recall within it."""
         archive = self._haystack.archive
-        asked = [Recalled((chat, 0), {})]
-        hits, failures = hits_inside(archive.store, self._inside, query, asked, self._stored)
+        failures: Sequence[str] = ()
+        hits: Sequence[Hit]
+        if self._inside is None:
+            hits = archive.search(query, Filters(chats=(chat,)), k=1, ways=self._ways).hits
+        else:
+            asked = [Recalled((chat, 0), {})]
+            hits, failures = hits_inside(archive.store, self._inside, query, asked, self._stored)
         if failures:
             raise DataError(failures[0])
         return self._said(hits[0]) if hits else {"utterance_ids": [], "image_ids": []}

@@ -131,7 +131,7 @@ def read_export(
             )
             added.append(done)
             (kept,) = store.chats([done.chat])
-            say(_summary(kept.title, kept.summary, stream, done))
+            say(_summary(kept.called(60), kept.summary, stream, done))
             for line in stream.account.lines():
                 say(f"  {line}")
         if not added:
@@ -228,7 +228,7 @@ def _remember(store: Store, source: Path, read: _Read, chats: Sequence[int]) -> 
 
 
 def _summary(title: str, summary: str, stream: ChatStream, done: Added) -> str:
-    said = ", ".join([f"{one_line(title, 60)}: {summary}", *stream.account.decisions])
+    said = ", ".join([f"{title}: {summary}", *stream.account.decisions])
     if done.num_known or done.num_changed:
         said += f"; {counted(done.num_new, 'new message')}"
         if done.num_changed:

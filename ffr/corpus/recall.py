@@ -186,8 +186,8 @@ def _by_meaning(
         near, scores = matrix.closest(query, rows.distinct, num_taken)
         ranked = (
             (rows.where(number), int(rows.messages[number]), float(score))
-            for row, score in zip(near, scores, strict=True)
-            for number in rows.of_row(row)
+            for numbers, score in zip(rows.of_rows(near), scores, strict=True)
+            for number in numbers
         )
         traces = _traces(ranked, k, num_compared)
         if len(traces) == k or num_taken >= len(rows.distinct):

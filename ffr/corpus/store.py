@@ -7,6 +7,7 @@ written elsewhere. Vectors lie beside it (`ffr/corpus/vectors.py`), or on the se
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class StoredChat:
         last: The last one.
         cutting: How it is cut into dialogues.
         sources: The exports that it was read from.
+        mark: What tells it from other chats of its title: its app, and its number where the app is
+            theirs too; "" where it is alone.
     """
 
     id: int
@@ -62,6 +65,12 @@ class StoredChat:
     last: datetime | None
     cutting: Cutting
     sources: tuple[str, ...]
+    mark: str = ""
+
+    def called(self, most: int) -> str:
+        """Its title, of so many characters at most, and what tells it from others."""
+        mark = f"({self.mark})" if self.mark else ""
+        return " ".join(filter(None, [one_line(self.title, most), mark]))
 
     @property
     def summary(self) -> str:
@@ -192,7 +201,9 @@ class Store:
         """
         wanted = None if ids is None else set(ids)
         found = []
-        for row in self.rows("SELECT * FROM chats ORDER BY id"):
+        rows = self.rows("SELECT * FROM chats ORDER BY id")
+        marks = _marks(rows)
+        for row in rows:
             if wanted is not None and row["id"] not in wanted:
                 continue
             (counts,) = self.rows(
@@ -221,6 +232,7 @@ class Store:
                     _clock(counts["last"]),
                     Cutting(row["pause_hours"], row["max_messages"]),
                     tuple(source["path"] for source in sources),
+                    marks.get(row["id"], ""),
                 )
             )
         return found
@@ -323,6 +335,17 @@ def _person(row: Row, is_me: bool) -> Person:
     return Person(row["key"], row["called"], others, is_me or bool(row["is_me"]))
 
 
+def _marks(chats: Sequence[Row]) -> dict[int, str]:
+    """`StoredChat.mark` of the chats that have one."""
+    titles = Counter(row["title"] for row in chats)
+    apps = Counter((row["title"], row["app"]) for row in chats)
+    marks = {row["id"]: row["app"] for row in chats if titles[row["title"]] > 1}
+    for row in chats:
+        if apps[row["title"], row["app"]] > 1:
+            marks[row["id"]] += f", chat {row['id']}"
+    return marks
+
+
 def _num_away(store: Store, chat: int) -> int:
     """Pictures whose files went away with the folder of their export."""
     away = [
@@ -395,7 +418,7 @@ def _time(seconds: float | None, zone: int | None) -> datetime | None:
 
 
 def _line(row: Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
-    media = tuple(Media(*item) for item in json.loads(row["media"]))
+    media = tuple(Media(*item) for item in _listed(row["media"]))
     message = Message(
         row["sender"],
         row["text"],
@@ -405,8 +428,7 @@ def _line(row: Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
         row["app_id"],
         row["reply_to"],
         tuple(
-            Reaction(sign, tuple(given), count)
-            for sign, given, count in json.loads(row["reactions"])
+            Reaction(sign, tuple(given), count) for sign, given, count in _listed(row["reactions"])
         ),
         row["forwarded_from"],
         bool(row["is_edited"]),
@@ -424,3 +446,9 @@ def _line(row: Row, people: dict[str, Person], paths: dict[int, str]) -> Line:
         person is not None and person.is_me,
         tuple(paths.get(number) for number in range(len(media))),
     )
+
+
+def _listed(written: str) -> list[Any]:
+    """A list as the database holds it; nearly all are empty."""
+    found: list[Any] = [] if written == "[]" else json.loads(written)
+    return found

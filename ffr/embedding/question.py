@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from ffr.errors import ModelError
 from ffr.text import one_line
+from ffr.threads import one_thread
 
 _KINDS = ("bert",)
 
@@ -74,7 +75,8 @@ class QuestionEncoder:
         Raises:
             ModelError: where a weight is missing, or a vector is not finite.
         """
-        rows = [self._vector(self._words.ids(text)) for text in texts]
+        with one_thread():
+            rows = [self._vector(self._words.ids(text)) for text in texts]
         vectors = torch.stack(rows)
         if not bool(vectors.isfinite().all()):
             raise ModelError("gives vectors that are not finite; fetch its weights again")

@@ -23,15 +23,20 @@ from ffr.dialogue import Example, Fragment
 from ffr.errors import DataError
 from ffr.evaluation.bootstrap import LEVEL, NUM_RESAMPLES, clustered_means
 from ffr.evaluation.results import Results
+from ffr.evaluation.run import evaluate
 from ffr.metrics.functional.figures import F1, confusion_counts, sample_figures_of
 from ffr.metrics.functional.ranking import RANKING_FIGURES, ranking_figures
-from ffr.retrieval.answer_log import FAILURE
+from ffr.progress import Progress
+from ffr.retrieval.answer_log import FAILURE, PREDICTIONS_FILE
+from ffr.retrieval.interface import Retriever
 
 ARCHIVE = "archive"
 """Under this key a line of the answers says what was found where in the archive."""
 
 ONE, SEVERAL, ABSENT = "one dialogue", "several dialogues", "absent"
 """Queries that mean one dialogue, that several answer, that none answers."""
+
+GROUPS = ONE, SEVERAL, ABSENT
 
 HITS_PREFIX = "hits_"
 """Stands before a figure of the order of the hits, where the same without it is of recall."""
@@ -51,11 +56,29 @@ ARCHIVE_FIGURES = (
 """Names of the figures of a group: recall, the order of hits, the best hit, the same knowing the
 dialogue, and the share of queries to which nothing, or a dialogue that is not right, was found."""
 
+NO_GOODS = ("empty", "wrong")
+"""Those of which more is not better."""
+
+_FIGURE_WORDS = {"reciprocal_rank": "MRR", "ndcg_at_10": "nDCG@10"}
+
 _ELSEWHERE = 10**9
 """Is added to ids of a dialogue that is not right, so that none of them is one of the truth's."""
 
 KIND, CONCEPT = "query_kind", "concept"
 """Keys of a record's meta: what kind of query it is, and the concept that it names."""
+
+
+def archive_figure_words(name: str) -> str:
+    """What tables call a figure of an archive.
+
+    >>> [archive_figure_words(name) for name in ("recall_at_5", "hits_reciprocal_rank", "known_image_f1")]
+    ['recall@5', 'hits MRR', 'known image F1']
+    """
+    for prefix in (HITS_PREFIX, KNOWN_PREFIX):
+        if name.startswith(prefix):
+            return prefix.replace("_", " ") + archive_figure_words(name.removeprefix(prefix))
+    words = _FIGURE_WORDS.get(name, name.replace("_at_", "@").replace("_f1", " F1"))
+    return words.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +242,57 @@ def _elsewhere(found: Fragment) -> Fragment:
 def _f1s(prefix: str, found: Fragment, truth: Fragment) -> dict[str, float]:
     figures = sample_figures_of(confusion_counts([found], [truth]))[0, :, F1].tolist()
     return {prefix + name: value for name, value in zip(_F1, figures, strict=True)}
+
+
+def evaluate_in_archive(
+    examples: Sequence[Example],
+    meant: Sequence[Meant],
+    retriever: Retriever,
+    out: Path,
+    *,
+    dataset: str,
+    split: str | None,
+    specific: Sequence[str],
+    seed: int = 0,
+    progress: Progress | None = None,
+    max_failures: int | None = None,
+) -> Results:
+    """Asks every query of a whole archive, scores what was found, and writes both into a folder.
+
+    Args:
+        examples: The queries.
+        meant: What each of them means there, as `meant_by` says.
+        retriever: What searches the archive: its answers say what was found where, under `ARCHIVE`.
+        out: The output folder; an evaluation that was stopped there is taken up.
+        dataset: What the user called the data of the queries.
+        split: The part of a named set.
+        specific: What `meant_by` was given.
+        seed: Seed of the intervals.
+        progress: Is told how far the work is.
+        max_failures: As in `ffr.evaluation.run.evaluate`.
+
+    Returns:
+        The results, with the figures of the archive under `ARCHIVE` of their summary.
+
+    Raises:
+        UsageError: as `ffr.evaluation.run.evaluate`.
+        DataError: likewise.
+    """
+    results = evaluate(
+        examples,
+        retriever,
+        out,
+        dataset=dataset,
+        split=split,
+        seed=seed,
+        baselines=(),
+        progress=progress,
+        max_failures=max_failures,
+    )
+    dialogues = [example.dialogue.fingerprint for example in examples]
+    add_archive(results, out / PREDICTIONS_FILE, meant, dialogues, specific)
+    results.save(out)
+    return results
 
 
 def add_archive(

@@ -317,7 +317,7 @@ def shown_hit(store: Store, hit: Hit) -> ShownHit:
     """A hit as it is shown."""
     return ShownHit(
         chat=hit.chat.id,
-        title=shown_name(hit.chat.title),
+        title=hit.chat.called(_MAX_NAME),
         when=_when(hit.lines),
         lines=shown_lines(store, hit.lines),
         pictures=tuple(ShownPicture(*picture) for picture in sorted(hit.pictures)),
@@ -354,7 +354,7 @@ def shown_chat(store: Store, chat: StoredChat) -> ShownChat:
     (row,) = store.rows("SELECT count(*) AS n FROM messages WHERE chat = ?", [chat.id])
     return ShownChat(
         id=chat.id,
-        title=shown_name(chat.title),
+        title=chat.called(_MAX_NAME),
         app=shown_name(chat.app),
         summary=chat.summary,
         num_lines=row["n"],

@@ -9,7 +9,7 @@ K queries of a group, F = `NUM_FEATURES` numbers a unit, H = `NUM_SUMMARIES` num
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -57,6 +57,7 @@ class Background:
 
     lines: Tensor
     queries: Tensor
+    _centres: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         shapes = tuple(self.lines.shape), tuple(self.queries.shape)
@@ -69,6 +70,9 @@ class Background:
                 f"a background of lines {shapes[0]} and queries {shapes[1]} does not fit together; "
                 "give (groups, 2 or more, width) of both"
             )
+        # (G, D), asked for with every dialogue
+        centres = functional.normalize(self.lines.mean(1), dim=-1)
+        object.__setattr__(self, "_centres", centres)
 
     def group_of(self, vectors: Tensor) -> int:
         """The group whose lines lie closest to these on average: that of their language.
@@ -80,8 +84,7 @@ class Background:
         >>> Background(lines, lines).group_of(torch.tensor([[0.1, 0.9], [0.0, 0.0]]))
         1
         """
-        means = functional.normalize(self.lines.mean(1), dim=-1)
-        return int((means @ vectors.sum(0)).argmax())
+        return int((self._centres @ vectors.sum(0)).argmax())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

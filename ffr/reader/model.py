@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,11 @@ from ffr.reader.query import QueryMap, plain_words
 from ffr.reader.settings import ReaderSettings
 from ffr.reader.units import TextEncoder, Units, units_of
 from ffr.text import one_line
+from ffr.threads import one_thread
 
 _BATCH = 64
+# up to so many units, each query's counted, one thread does as well as several
+_SMALL = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,19 +215,19 @@ class Reader:
         self._check_encoder(units.encoder, "the vectors")
         check_queries(queries, width=self.background.lines.shape[2])
         if not len(units):
-            empty = torch.zeros(0)
-            return [ReaderPrediction(empty, 1.0, (), (), 1.0) for _ in range(len(queries))]
+            return [ReaderPrediction(torch.zeros(0), 1.0, (), (), 1.0) for _ in queries]
         for network in (item for item in self.networks if item.training):
             network.eval()  # which costs as much as to look at a few lines
         probabilities = torch.zeros(len(queries), len(units))
         nothing = torch.ones(len(queries))
         stretches = _stretches(len(units), self.settings.stretch, self.settings.overlap)
         parts = []
-        for start, stop, first, last in stretches:
-            found, absent = _calibrated(self, units.part(start, stop), queries)
-            probabilities[:, first:last] = found[:, first - start : last - start]
-            parts.append((first, last, absent))
-            nothing = torch.minimum(nothing, absent)
+        with _threads(len(units) * len(queries)):
+            for start, stop, first, last in stretches:
+                found, absent = _calibrated(self, units.part(start, stop), queries)
+                probabilities[:, first:last] = found[:, first - start : last - start]
+                parts.append((first, last, absent))
+                nothing = torch.minimum(nothing, absent)
         if len(stretches) > 1:
             most = (1 - nothing).clamp(min=1e-6)
             for first, last, absent in parts:
@@ -289,6 +293,11 @@ def _calibrated(reader: Reader, units: Units, queries: Tensor) -> tuple[Tensor, 
     return torch.sigmoid(torch.cat(found)), torch.sigmoid(torch.cat(absent))
 
 
+def _threads(size: int) -> AbstractContextManager[None]:
+    """How so many units are read, each query's counted: few of them on one thread."""
+    return one_thread() if size <= _SMALL else nullcontext()
+
+
 def _stretches(length: int, size: int, overlap: int) -> list[tuple[int, int, int, int]]:
     """Start and stop of each stretch, and from where to where its logits count."""
     if length <= size:
@@ -307,14 +316,17 @@ def _stretches(length: int, size: int, overlap: int) -> list[tuple[int, int, int
 def _answer(
     units: Units, probabilities: Tensor, nothing: float, nothing_from: float
 ) -> ReaderPrediction:
-    is_utterance, is_image = units.utterance_ids >= 0, units.image_ids >= 0
-    chosen, expected = best_set(probabilities[is_utterance])
-    utterance_ids = units.utterance_ids[is_utterance][chosen].tolist()
-    shown, _ = best_set(probabilities[is_image])
-    image_ids = units.image_ids[is_image][shown].tolist()
-    score = expected * (1 - nothing)
-    if nothing >= nothing_from or not (utterance_ids or image_ids):
-        utterance_ids, image_ids, score = [], [], nothing
+    utterance_ids: list[int] = []
+    image_ids: list[int] = []
+    score = nothing
+    if nothing < nothing_from:
+        is_utterance, is_image = units.utterance_ids >= 0, units.image_ids >= 0
+        chosen, expected = best_set(probabilities[is_utterance])
+        utterance_ids = units.utterance_ids[is_utterance][chosen].tolist()
+        shown, _ = best_set(probabilities[is_image])
+        image_ids = units.image_ids[is_image][shown].tolist()
+        if utterance_ids or image_ids:
+            score = expected * (1 - nothing)
     return ReaderPrediction(
         probabilities, nothing, tuple(utterance_ids), tuple(image_ids), min(1.0, score)
     )

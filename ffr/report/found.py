@@ -36,7 +36,7 @@ def print_found(
     environment: Mapping[str, str],
     says_how: bool = False,
 ) -> None:
-    """Prints hits, each in its conversation, with what stands around it dimmed.
+    """Prints hits, each in its conversation: its lines behind a `>`, what stands around them dimmed.
 
     Args:
         found: The hits.
@@ -46,7 +46,7 @@ def print_found(
         says_how: Whether a line behind each hit says how it was found.
     """
     if not found.hits:
-        console.print(f"Nothing found; {found.searched}")
+        console.print(f"Nothing found; {found.searched}", soft_wrap=True)
         return
     shows_pictures = picture_protocol(environment) if console.is_terminal else None
     for number, hit in enumerate(found.hits, 1):
@@ -63,7 +63,9 @@ def print_found(
         if says_how and hit.ways:
             console.print(Text(f"   {how_found(hit)}", style="dim"), soft_wrap=True)
         console.print()
-    console.print(f"{counted(len(found.hits), 'fragment')}; {found.searched}")
+    size = counted(len(found.hits) + found.num_more, "fragment")
+    part = f"{len(found.hits):,} of " if found.num_more else ""
+    console.print(f"{part}{size}; {found.searched}", soft_wrap=True)
 
 
 def hit_title(hit: Hit) -> str:
@@ -77,7 +79,7 @@ def hit_title(hit: Hit) -> str:
     if hit.score is None and "words" in hit.found_by:
         sure = "found by its words"
     days = days_words([line.message.time for line in hit.lines])
-    return " · ".join(filter(None, [days, one_line(hit.chat.title, 32), named, size, sure]))
+    return " · ".join(filter(None, [days, hit.chat.called(32), named, size, sure]))
 
 
 def how_found(hit: Hit) -> str:
@@ -133,7 +135,8 @@ def _print_line(line: Line, hit: Hit, console: PlainConsole, protocol: str | Non
     if not is_line(line.message):
         console.print(Text(f"   {clock}· {said}", style="dim"), soft_wrap=True)
         return
-    text = Text("   ", style="" if is_chosen else "dim")
+    # without colours too it is seen what belongs to the fragment
+    text = Text(" > " if is_chosen else "   ", style="" if is_chosen else "dim")
     text.append(clock, style="dim")
     text.append(f"{one_line(line.speaker, 30)}  ", style="bold" if is_chosen else "")
     text.append(said)

@@ -1,7 +1,7 @@
 """Who cuts a dialogue into segments: every so many lines, or a model; and what its answer says.
 
-The task, the system message and the form of the answer are those of FFRS (arXiv 2606.04591); the
-dialogue is written as for retrieval (`ffr.prompt`), and the requirements are in words of our own.
+What a model is asked is, to the byte, what FFRS (arXiv 2606.04591) asks: its published script turns a
+dialogue into this prompt (`1_convert_wechat2_split.py`, HanboBizl/FFRS.github.io).
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ffr.dialogue import Example, FilePrompt
+from ffr.dialogue import Example, FilePrompt, Utterance
 from ffr.errors import UsageError
-from ffr.prompt import check_markers, render_dialogue
+from ffr.prompt import IMAGE_MARK, UTT_ID_END, UTT_ID_START, check_markers
 from ffr.retrieval.interface import Answer, Retriever, answers_of
 from ffr.thoughts import last_said
 from ffr.written_ids import read_numbers
 
 SYSTEM = "你是一个多模态对话分段助手。"
 _USER = (
-    "请将下列多模态长对话划分为若干个语义连贯的片段.\n"
-    "要求: \n1.每个句子必须且只能属于一个片段，同一话题的句子即使不相邻也属于同一片段\n"
-    "2.只输出句子ID，格式严格遵循:[[句子ID,句子ID,...],[句子ID,...],...]\n\n"
-    "对话内容: {dialogue}"
+    "请根据下列多模态长对话内容，按照主题语义将对话划分为多个子片段。\n\n"
+    "每条发言以<|utt_id_start|>句子ID<|utt_id_end|>标注，可能为文本、图像。请将语义连贯的句子归为一组。\n\n"
+    "输出格式严格为：[[id,id,...],[id,...],...]，仅输出句子ID，不含其他内容。\n\n"
+    "对话内容如下：\n"
 )
+_USERS = {"user1": "User1", "user 1": "User1", "u1": "User1"} | {
+    "user2": "User2",
+    "user 2": "User2",
+    "u2": "User2",
+}
 _MOST_CHARS = 1_000_000
 _LIST = re.compile(r"\[([^\[\]]*)\]")
 
@@ -113,18 +118,35 @@ def in_order(labels: Sequence[int]) -> tuple[int, ...]:
 
 
 def segmentation_prompt(example: Example) -> FilePrompt:
-    """What a model is asked to cut the dialogue of an example into segments.
+    r"""What a model is asked to cut the dialogue of an example into segments, as published.
+
+    A line is `<|utt_id_start|>0<|utt_id_end|> Speaker: text`; a picture is `<image>` alone, for only
+    lines are named. Where pictures stand beside each other or beside words there is a blank between.
 
     Raises:
         DataError: where a text holds one of the task's markers.
 
-    >>> from ffr.dialogue import Dialogue, Utterance
-    >>> chat = Dialogue("d", (Utterance("User1", ("hi",)),))
-    >>> segmentation_prompt(Example(chat, "")).user.splitlines()[-1]
-    '对话内容: <|utt_id_start|>0<|utt_id_end|> user1: hi'
+    >>> from ffr.dialogue import Dialogue, Image, Utterance
+    >>> lines = Utterance("user1", ("hi",)), Utterance("ann", (Image("a.png"), Image("b.png")))
+    >>> print(*segmentation_prompt(Example(Dialogue("d", lines), "")).user.splitlines()[-2:], sep="\n")
+    <|utt_id_start|>0<|utt_id_end|> User1: hi
+    <|utt_id_start|>1<|utt_id_end|> Ann: <image> <image>
     """
     check_markers(example.dialogue)
-    return FilePrompt(_USER.replace("{dialogue}", render_dialogue(example.dialogue)), SYSTEM)
+    lines = [
+        f"{UTT_ID_START}{number}{UTT_ID_END} {_speaker(line.speaker)}: {_said(line)}"
+        for number, line in enumerate(example.dialogue.utterances)
+    ]
+    return FilePrompt(_USER + "\n".join(lines), SYSTEM)
+
+
+def _speaker(name: str) -> str:
+    name = name.strip()
+    return _USERS.get(name.lower(), name[:1].upper() + name[1:])
+
+
+def _said(line: Utterance) -> str:
+    return " ".join(part if isinstance(part, str) else IMAGE_MARK for part in line.segments)
 
 
 def read_segments(response: str) -> list[list[int]]:

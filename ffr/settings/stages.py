@@ -392,6 +392,26 @@ class GrpoConfig(VlmStageConfig):
         low=1,
         unset="all of a device in a step, since decoding many takes hardly longer",
     )
+    sampling_weights: Literal["adapters", "merged"] = setting(
+        "adapters",
+        "what answers are sampled with: the weights with their adapters, as they are trained, or the "
+        "adapters folded into a copy of the weights once a step, which takes fewer operations a "
+        "token, and the memory of the copy",
+        of="vlm",
+    )
+    importance_cap: float = setting(
+        3.0,
+        "where what samples is not what is trained, a token counts by the ratio of its "
+        "probabilities under the two, at most this",
+        low=1,
+    )
+    sampling_gap_limit: float | None = setting(
+        0.05,
+        "a run stops where its log-probabilities and those of what sampled differ by more, in the "
+        "mean over a step's tokens",
+        above=0,
+        unset="never",
+    )
     prompt_sharing: Literal["auto", "off"] = setting(
         "auto",
         "take a prompt through the model once for all its answers; off = once for each",
@@ -488,6 +508,8 @@ class GrpoConfig(VlmStageConfig):
             raise UsageError(
                 f"setting pad_to_multiple_of: {_NOT_PACKED}; leave prompt_sharing at auto"
             )
+        if self.sampling_weights == "merged":
+            _check_merging(self)
         if self.loss_type == "cispo" and self.clip_high < 1:
             raise UsageError(
                 f"setting clip_high: {self.clip_high} is too small for cispo, which takes it as "
@@ -518,6 +540,21 @@ def check_of_reader(config: GrpoConfig) -> None:
         raise UsageError(
             f"setting accelerator: {config.accelerator} is no CPU, on which a reader is trained; "
             "set accelerator=cpu"
+        )
+
+
+def _check_merging(config: GrpoConfig) -> None:
+    name = "setting sampling_weights: merged"
+    if not config.lora_rank:
+        raise UsageError(f"{name} folds an adapter, and lora_rank=0 has none; leave it at adapters")
+    if config.load_in_4bit:
+        raise UsageError(
+            f"{name} copies weights in their own type, which load_in_4bit has not; leave one out"
+        )
+    if config.strategy.startswith(("fsdp", "deepspeed")):
+        raise UsageError(
+            f"{name} needs whole weights in each process, and strategy {config.strategy} divides "
+            "them; leave it at adapters"
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +21,10 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticKnownError
 
+from ffr.corpus.opening import NO_MODEL
+from ffr.corpus.ways import WAYS
 from ffr.errors import UsageError
+from ffr.evaluation.corpus import ARCHIVE_FIGURES, GROUPS, ONE
 from ffr.evaluation.figures import FIGURE_NAMES
 from ffr.evaluation.scoring import SLICES
 from ffr.retrieval.opening import choose_model
@@ -32,6 +36,14 @@ from ffr.text import one_line
 
 WHOLE = "all"
 """Stands for the whole data among the slices of a suite."""
+
+DIALOGUE, ARCHIVE = "dialogue", "archive"
+"""What a suite asks: each query of its own dialogue, or of a whole archive of dialogues."""
+
+_ASKS = DIALOGUE, ARCHIVE
+
+EVERY_KIND = ("*",)
+"""Patterns of kinds of queries, where each query means its own dialogue."""
 
 MAX_CELLS = 10_000
 _MAX_LABEL = 120
@@ -57,10 +69,12 @@ def _text(most: int) -> Any:
     return AfterValidator(check)
 
 
-def _names(known: Iterable[str]) -> Any:
-    """Names that must exist, each once."""
+def _names(of_dialogues: Iterable[str], of_archives: Iterable[str] | None = None) -> Any:
+    """Names that must exist, each once; of a suite that asks an archive perhaps others."""
 
     def check(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        is_other = of_archives is not None and info.data.get("asks") == ARCHIVE
+        known = of_archives if is_other and of_archives is not None else of_dialogues
         for number, name in enumerate(names):
             if name not in known:
                 found = f"there is no {one_line(name)}{nearest(name, known)}"
@@ -137,6 +151,7 @@ class SuiteModel:
         model: What `ffr eval --model` takes; None where figures are reported.
         group: The part of the table it stands in; may be empty.
         settings: Its own settings.
+        ways: By which dialogues of an archive are recalled; None for all of them.
         reported: Data set's label → figure → its value as a share; None where it is measured.
     """
 
@@ -144,6 +159,7 @@ class SuiteModel:
     model: Annotated[PathText, AfterValidator(_model)] | None = None
     group: Text = ""
     settings: Given = field(default_factory=dict)
+    ways: Annotated[tuple[str, ...], Field(min_length=1), _names(WAYS)] | None = None
     reported: Mapping[str, Mapping[str, Share]] | None = None
 
     _label = model_validator(mode="before")(_labelled("model"))
@@ -153,8 +169,9 @@ class SuiteModel:
         if (self.model is None) == (self.reported is None):
             either = "either `model` (what to measure) or `reported` (figures that others print)"
             raise fault(f"a model has {either}")
-        if self.model is None and self.settings:
-            raise fault("reported figures have no `settings`", "settings")
+        for key in ("settings", "ways"):
+            if self.model is None and getattr(self, key):
+                raise fault(f"reported figures have no `{key}`", key)
         if self.model is not None:
             for name in self.settings:
                 if name in _without(self.model, info):
@@ -191,6 +208,9 @@ class SuiteDataset:
         image_root: Folder that image paths are relative to.
         limit: The first so many queries only.
         skip_bad: Leave bad records out, counted.
+        corpus: A named set or a file, whose dialogues are the archive beside those of the data set;
+            None where each query is asked of its own dialogue.
+        specific: Patterns of the kinds of queries that mean one dialogue of the archive.
         settings: Settings for every model on this data.
     """
 
@@ -200,27 +220,63 @@ class SuiteDataset:
     image_root: PathText | None = None
     limit: Annotated[int, Strict(), Field(ge=1, le=2**32 - 1)] | None = None
     skip_bad: Annotated[bool, Strict()] = False
+    corpus: PathText | None = None
+    specific: Annotated[tuple[Text, ...], Field(min_length=1)] = EVERY_KIND
     settings: Given = field(default_factory=dict)
 
     _label = model_validator(mode="before")(_labelled("dataset"))
 
+    @property
+    def split_asked(self) -> str | None:
+        """The part of a named set; None for a file."""
+        return None if Path(self.dataset).is_file() else self.split
 
-@dataclass(frozen=True, config=_CONFIG)
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
 class SuiteFile:
     """What a suite's file says, part by part."""
 
-    figures: Annotated[tuple[str, ...], Field(min_length=1), _names(FIGURE_NAMES)]
+    asks: Literal["dialogue", "archive"] = "dialogue"
+    figures: Annotated[tuple[str, ...], Field(min_length=1), _names(FIGURE_NAMES, ARCHIVE_FIGURES)]
     models: Annotated[tuple[SuiteModel, ...], Field(min_length=1, max_length=MAX_CELLS)]
     datasets: (
         Annotated[tuple[SuiteDataset, ...], Field(min_length=1, max_length=MAX_CELLS)] | None
     ) = None
     title: Annotated[str, Strict(), _text(500)] | None = None
     seed: Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)] = 0
-    slices: Annotated[tuple[str, ...], Field(min_length=1), _names((WHOLE, *SLICES))] = (WHOLE,)
+    slices: Annotated[tuple[str, ...], Field(min_length=1), _names((WHOLE, *SLICES), GROUPS)] = (
+        WHOLE,
+    )
     defaults: Given = field(default_factory=dict)
     settings: (
         Annotated[tuple[SuiteSetting, ...], Field(min_length=1, max_length=MAX_CELLS)] | None
     ) = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_group(cls, data: Any) -> Any:
+        """Of an archive the queries that mean one dialogue, where nothing else is said."""
+        if isinstance(data, dict) and data.get("asks") == ARCHIVE:
+            return {"slices": [ONE], **data}
+        return data
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> SuiteFile:
+        """What only an archive has stands beside no other suite, nor the other way round."""
+        is_archive = self.asks == ARCHIVE
+        for number, model in enumerate(self.models):
+            if not is_archive and model.ways is not None:
+                raise fault(_only_archive("`ways`"), "models", number, "ways")
+            if not is_archive and model.model == NO_MODEL:
+                raise fault(_only_archive(f"the model `{NO_MODEL}`"), "models", number, "model")
+        for number, dataset in enumerate(self.datasets or ()):
+            place = "datasets", number
+            if is_archive and dataset.corpus is None:
+                raise fault("a data set of a suite that asks an archive needs `corpus`", *place)
+            for key, plain in _OF_ARCHIVE.items() if not is_archive else _OF_DIALOGUE.items():
+                if getattr(dataset, key) != plain:
+                    raise fault(_no_effect(key, is_archive=is_archive), *place, key)
+        return self
 
     @model_validator(mode="after")
     def _labels(self) -> SuiteFile:
@@ -238,6 +294,21 @@ class SuiteFile:
                         what = f"`reported` of {label}"
                         raise fault(_no_key(what, figure, self.figures), *place, figure)
         return self
+
+
+_OF_ARCHIVE: dict[str, Any] = {"corpus": None, "specific": EVERY_KIND}
+_OF_DIALOGUE: dict[str, Any] = {"image_root": None, "skip_bad": False}
+"""Keys of data sets that only the one kind of suite has, with what they are where none stands."""
+
+
+def _only_archive(what: str) -> str:
+    return f"{what} is of suites that ask an archive; add `asks: archive`, or take it out"
+
+
+def _no_effect(key: str, *, is_archive: bool) -> str:
+    if not is_archive:
+        return _only_archive(f"`{key}`")
+    return f"`{key}` has no effect where an archive is asked; take it out"
 
 
 _NOUNS: dict[str, tuple[str, Any]] = {
@@ -321,5 +392,5 @@ def _sentence(details: ErrorDetails) -> str:
         return f"`{key}` has more than {MAX_CELLS:,} entries; split the suite"
     if isinstance(value, list | dict):
         return f"`{key}` takes one value, no list and no mapping"
-    found = sentence(details, f"`{key}`")
+    found = sentence(details, f"`{key}`", _ASKS if key == "asks" else ())
     return f"{found}; put it into quotes" if kind == "string_type" else found

@@ -1,8 +1,9 @@
 """Runs a suite: every row on every data set, each cell an evaluation in a folder of its own.
 
 The results folder holds `cells/ROW/DATASET/` (what `ffr eval` writes, and `cell.json`: what was
-asked for), `categories.csv` where the data names kinds of questions, the table as `table.md`, `table.csv` and `table.tex`, and `results.json`. The table is
-written anew after every cell.
+asked for), `archives/DATASET/` where a suite asks an archive, `categories.csv` where the data names
+kinds of questions, the table as `table.md`, `table.csv` and `table.tex`, and `results.json`. The
+table is written anew after every cell.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import json
 import re
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ffr.corpus.indexing import Bar
 from ffr.data.catalog import load_dataset
 from ffr.data.dataset import ExampleDataset, FirstExamples
 from ffr.data.judgement import ModelRules
@@ -36,9 +38,9 @@ from ffr.files import (
     replaced_file,
     write_checksums,
 )
-from ffr.progress import Say
+from ffr.progress import Progress, Say
 from ffr.provenance import command, now, versions
-from ffr.retrieval.fitting import AskedData, Bar
+from ffr.retrieval.fitting import AskedData
 from ffr.retrieval.opening import (
     ModelChoice,
     OpenModel,
@@ -47,6 +49,7 @@ from ffr.retrieval.opening import (
     rules_of,
 )
 from ffr.settings import AnswerConfig, declared, settings_of_data
+from ffr.suites.archive import ARCHIVES_FOLDER, Archives, check_index
 from ffr.suites.file import SuiteDataset
 from ffr.suites.suite import Suite, SuiteRow
 from ffr.suites.table import Bench, Cell
@@ -58,8 +61,8 @@ CELL_FILE = "cell.json"
 TABLE_FILES = ("table.md", "table.csv", "table.tex")
 
 
-def _no_bar(num_queries: int) -> AbstractContextManager[None]:
-    return nullcontext()
+def _no_bar(what: str, total: int) -> AbstractContextManager[Progress]:
+    return nullcontext(lambda done, total: None)
 
 
 def run_suite(
@@ -69,8 +72,9 @@ def run_suite(
     only: Collection[str] = (),
     trust_remote_code: bool = False,
     sends_outside_pictures: bool = False,
+    index: Path | None = None,
     say: Say = lambda text: None,
-    progress: Bar = _no_bar,
+    bar: Bar = _no_bar,
 ) -> Bench:
     """Measures what is not measured yet and writes the table.
 
@@ -80,32 +84,35 @@ def run_suite(
         only: Labels of models or rows; the other rows are shown as they lie in the folder.
         trust_remote_code: Run code that comes with the models.
         sends_outside_pictures: Send servers pictures from outside the data's folder too.
+        index: Where the archive lies of a suite that asks one; None for in the results folder.
         say: Gets a line about every cell.
-        progress: Makes the bar of a cell from its number of queries.
+        bar: Makes the bar of some work.
 
     Returns:
         All cells. One that cannot be measured does not keep the others from it: it says why.
 
     Raises:
-        UsageError: where `only` names no row, the folder holds something else, or another process
-            works on it.
+        UsageError: where `only` names no row, the folder holds something else, another process
+            works on it, or `index` is no one archive of the suite.
         DataError: where the folder cannot be written to.
     """
     started = now()
     chosen = suite.rows_of(only)
+    check_index(suite, index)
     with owned_folder(out):
         _check_folder(out, say)
+        archives = Archives(suite, out / ARCHIVES_FOLDER, index, _slug, say, bar)
         models = _Models(suite, trust_remote_code, sends_outside_pictures)
-        return _run(suite, out, chosen, models, say, progress, started)
+        measuring = _Measuring(suite, out, _Data(say), models, archives, say, bar)
+        return _run(suite, out, chosen, measuring, say, started)
 
 
 def _run(
     suite: Suite,
     out: Path,
     chosen: tuple[SuiteRow, ...],
-    models: _Models,
+    measuring: _Measuring,
     say: Say,
-    progress: Bar,
     started: str,
 ) -> Bench:
     bench = Bench(suite, {})
@@ -114,7 +121,6 @@ def _run(
             bench.cells[row.label, dataset.label] = _cell_at_hand(
                 suite, row, dataset, out, is_chosen=row in chosen
             )
-    data = _Data(say)
     todo = [
         (row, dataset)
         for row in chosen
@@ -124,7 +130,7 @@ def _run(
     for number, (row, dataset) in enumerate(todo, start=1):
         say(f"[{number}/{len(todo)}] {row.label} on {dataset.label}")
         try:
-            cell = _measure(suite, row, dataset, out, data, models, say, progress)
+            cell = measuring.measure(row, dataset)
         except FfrError as error:
             cell = Cell("missing", reason=str(error))
         except torch.OutOfMemoryError as error:
@@ -180,8 +186,16 @@ def _asked(suite: Suite, row: SuiteRow, dataset: SuiteDataset) -> dict[str, Any]
     data = {
         key: value for key, value in asdict(dataset).items() if key not in ("label", "settings")
     }
-    settings = asdict(suite.settings_of(row, dataset))
-    return {"model": row.model.model, "settings": settings, "data": data, "seed": suite.seed}
+    asked: dict[str, Any] = {
+        "model": row.model.model,
+        "settings": asdict(suite.settings_of(row, dataset)),
+        "data": data,
+        "seed": suite.seed,
+    }
+    if suite.asks_archive:
+        asked["ways"] = row.model.ways
+    # as a file gives it back
+    return dict(json.loads(json.dumps(asked)))
 
 
 def _cell_at_hand(
@@ -294,50 +308,67 @@ class _Models:
                 torch.cuda.empty_cache()
 
 
-def _measure(
-    suite: Suite,
-    row: SuiteRow,
-    dataset: SuiteDataset,
-    out: Path,
-    data: _Data,
-    models: _Models,
-    say: Say,
-    progress: Bar,
-) -> Cell:
-    assert row.model.model is not None
-    settings = suite.settings_of(row, dataset)
-    choice = choose_model(row.model.model)
-    model = models(row, settings) if choice.takes_images is None else None
-    takes_images = choice.takes_images if model is None else model.takes_images
+@dataclass(frozen=True, eq=False)
+class _Measuring:
+    """What it takes to measure a cell."""
 
-    def rules() -> ModelRules | None:
-        return with_room(models.rules(choice, model), settings)
+    suite: Suite
+    out: Path
+    data: _Data
+    models: _Models
+    archives: Archives
+    say: Say
+    bar: Bar
 
-    # what a model has no room for is another thing where it is asked in another way
-    asked_as = f"{choice.spec} {settings}" if choice.source is not None else choice.spec
-    # data that is not here is found out before a model is loaded
-    found = data(dataset, needs_images=bool(takes_images), asked_as=asked_as, rules=rules)
-    examples = found if dataset.limit is None else FirstExamples(found, dataset.limit)
-    split = None if Path(dataset.dataset).is_file() else dataset.split
-    asked = AskedData(examples, dataset.dataset, split, dataset.image_root, dataset.skip_bad)
-    retriever = models(row, settings).retriever(asked, settings, say=say, progress=progress)
-    folder = cell_folder(out, row, dataset)
-    with progress(len(examples)) as advance:
-        results = evaluate(
-            examples,
-            retriever,
-            folder,
-            dataset=dataset.dataset,
-            split=split,
-            num_left_out=found.num_left_out,
-            seed=suite.seed,
-            baselines=(),
-            progress=advance,
-            max_failures=settings.max_failures,
-        )
-    write_categories(folder, examples, results, seed=suite.seed)
-    replace_json(folder / CELL_FILE, _asked(suite, row, dataset))
-    return Cell("measured", results)
+    def measure(self, row: SuiteRow, dataset: SuiteDataset) -> Cell:
+        """Measures a cell, or goes on where that was stopped."""
+        folder = cell_folder(self.out, row, dataset)
+        if self.suite.asks_archive:
+            results = self.archives.measure(row, dataset, folder)
+        else:
+            results = self._in_dialogues(row, dataset, folder)
+        replace_json(folder / CELL_FILE, _asked(self.suite, row, dataset))
+        return Cell("measured", results)
+
+    def _in_dialogues(self, row: SuiteRow, dataset: SuiteDataset, folder: Path) -> Results:
+        """Each query asked of its own dialogue."""
+        assert row.model.model is not None
+        suite, models = self.suite, self.models
+        settings = suite.settings_of(row, dataset)
+        choice = choose_model(row.model.model)
+        model = models(row, settings) if choice.takes_images is None else None
+        takes_images = choice.takes_images if model is None else model.takes_images
+
+        def rules() -> ModelRules | None:
+            return with_room(models.rules(choice, model), settings)
+
+        def progress(num_queries: int) -> AbstractContextManager[Progress]:
+            return self.bar("answers", num_queries)
+
+        # what a model has no room for is another thing where it is asked in another way
+        asked_as = f"{choice.spec} {settings}" if choice.source is not None else choice.spec
+        # data that is not here is found out before a model is loaded
+        found = self.data(dataset, needs_images=bool(takes_images), asked_as=asked_as, rules=rules)
+        examples = found if dataset.limit is None else FirstExamples(found, dataset.limit)
+        split = dataset.split_asked
+        asked = AskedData(examples, dataset.dataset, split, dataset.image_root, dataset.skip_bad)
+        opened = models(row, settings)
+        retriever = opened.retriever(asked, settings, say=self.say, progress=progress)
+        with progress(len(examples)) as advance:
+            results = evaluate(
+                examples,
+                retriever,
+                folder,
+                dataset=dataset.dataset,
+                split=split,
+                num_left_out=found.num_left_out,
+                seed=suite.seed,
+                baselines=(),
+                progress=advance,
+                max_failures=settings.max_failures,
+            )
+        write_categories(folder, examples, results, seed=suite.seed)
+        return results
 
 
 def _write(bench: Bench, out: Path, started: str) -> None:

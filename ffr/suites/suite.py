@@ -14,7 +14,16 @@ from ffr.errors import UsageError
 from ffr.settings import AnswerConfig, kind_of, nearest, without_effect
 from ffr.settings.yaml import Document, read_yaml, read_yaml_file
 from ffr.suites import packaged_suites, suite_text
-from ffr.suites.file import MAX_CELLS, SuiteDataset, SuiteFile, SuiteModel, check_file
+from ffr.suites.file import (
+    ARCHIVE,
+    DIALOGUE,
+    EVERY_KIND,
+    MAX_CELLS,
+    SuiteDataset,
+    SuiteFile,
+    SuiteModel,
+    check_file,
+)
 from ffr.text import address_hint, counted, one_line
 
 
@@ -54,6 +63,7 @@ class Suite:
         datasets: The data sets; none where they are named when it is run (`with_data`).
         notes: Rows that are not made since their setting changes nothing for the model.
         answers: What declares the settings.
+        asks: `ARCHIVE` where queries are asked of a whole archive of dialogues.
     """
 
     name: str
@@ -67,6 +77,12 @@ class Suite:
     datasets: tuple[SuiteDataset, ...]
     notes: tuple[str, ...] = ()
     answers: type[AnswerConfig] = AnswerConfig
+    asks: str = DIALOGUE
+
+    @property
+    def asks_archive(self) -> bool:
+        """Whether each query is asked of a whole archive."""
+        return self.asks == ARCHIVE
 
     @property
     def fingerprint(self) -> str:
@@ -86,28 +102,57 @@ class Suite:
             **{name: value for name, value in merged.items() if name not in without}
         )
 
-    def with_data(self, data: Iterable[str], fit: Iterable[str]) -> Suite:
+    def with_data(
+        self,
+        data: Iterable[str],
+        fit: Iterable[str],
+        corpus: Iterable[str] = (),
+        specific: str | None = None,
+    ) -> Suite:
         """The suite on data that is named when it is run.
 
         Args:
             data: `NAME=FILE` each, or `NAME=SET` for a named set.
             fit: Likewise, the data that models are fitted on for a name of those.
+            corpus: Likewise, the data whose dialogues are the archive for a name of those.
+            specific: Patterns of kinds of queries that mean one dialogue of the archive, with commas
+                between them; None for all kinds.
 
         Raises:
-            UsageError: where the suite names data itself, none is given, or a text is no such pair.
+            UsageError: where the suite names data itself, none is given, a text is no such pair, or
+                an archive is named and not asked, or the other way round.
         """
-        named, fitted = _pairs("--data", data), _pairs("--fit", fit)
-        if self.datasets and (named or fitted):
-            raise UsageError(
-                f"the suite {self.name} names its own data; leave --data and --fit out"
-            )
-        if not self.datasets and not named:
+        named = _pairs("--data", data)
+        beside = {"--fit": _pairs("--fit", fit), "--corpus": _pairs("--corpus", corpus)}
+        is_given = {option: bool(pairs) for option, pairs in beside.items()}
+        is_given["--specific"] = specific is not None
+        if not self.asks_archive:
+            _refuse(is_given, ("--corpus", "--specific"), f"{self._asks_what}, and no archive")
+        if self.datasets:
+            is_given = {"--data": bool(named), **is_given}
+            _refuse(is_given, is_given, f"the suite {self.name} names its own data")
+            return self
+        if not named:
             raise UsageError(f"the suite {self.name} names no data; add --data NAME=FILE")
-        for name in fitted:
-            if name not in named:
-                raise UsageError(f"--fit {name}: no --data has this name{nearest(name, named)}")
-        own = tuple(_dataset(name, path, fitted.get(name)) for name, path in named.items())
-        return replace(self, datasets=self.datasets or own)
+        for option, pairs in beside.items():
+            for name in pairs:
+                if name not in named:
+                    no_data = f"no --data has this name{nearest(name, named)}"
+                    raise UsageError(f"{option} {one_line(name)}: {no_data}")
+        archives = beside["--corpus"]
+        if self.asks_archive and (missing := [name for name in named if name not in archives]):
+            more = f"add --corpus {missing[0]}=FILE, whose dialogues it is made of"
+            raise UsageError(f"the suite {self.name} asks an archive; {more}")
+        kinds = None if specific is None else _kinds(specific)
+        own = (
+            _dataset(name, path, beside["--fit"].get(name), archives.get(name), kinds)
+            for name, path in named.items()
+        )
+        return replace(self, datasets=tuple(own))
+
+    @property
+    def _asks_what(self) -> str:
+        return f"the suite {self.name} asks each query of its own dialogue"
 
     def limited_to(self, num_queries: int) -> Suite:
         """The suite with the first queries of each data set only."""
@@ -147,10 +192,32 @@ def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _dataset(name: str, path: str, fit: str | None) -> SuiteDataset:
+def _refuse(is_given: Mapping[str, bool], options: Iterable[str], because: str) -> None:
+    if given := [option for option in options if is_given[option]]:
+        raise UsageError(f"{because}; leave {' and '.join(given)} out")
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise UsageError(
+            f"--specific {one_line(text)!r} names no kind; write some, such as human_*,goal"
+        )
+    return found
+
+
+def _dataset(
+    name: str, path: str, fit: str | None, corpus: str | None, kinds: tuple[str, ...] | None
+) -> SuiteDataset:
     settings = {} if fit is None else {"fit_dataset": fit}
     try:
-        return SuiteDataset(label=name, dataset=path, settings=settings)
+        return SuiteDataset(
+            label=name,
+            dataset=path,
+            settings=settings,
+            corpus=corpus,
+            specific=kinds or EVERY_KIND,
+        )
     except ValidationError as error:
         raise UsageError(f"--data {one_line(name)}: {one_line(error.errors()[0]['msg'])}") from None
 
@@ -212,6 +279,7 @@ def _suite(document: Document, name: str, answers: type[AnswerConfig]) -> Suite:
         datasets=datasets,
         notes=notes,
         answers=answers,
+        asks=found.asks,
     )
     for row in rows:
         for dataset in suite.datasets if row.model.model is not None else ():

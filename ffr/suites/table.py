@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from ffr.evaluation.bootstrap import LEVEL, NUM_RESAMPLES
+from ffr.evaluation.corpus import ARCHIVE, NO_GOODS, archive_figure_words
 from ffr.evaluation.figures import STRICT_PREFIX, figure_words
 from ffr.evaluation.results import Results
 from ffr.evaluation.scoring import SLICES
@@ -67,7 +68,7 @@ class Bench:
         """
         return [
             f"{dataset.label}: its figures were measured on different data (fingerprints "
-            f"{', '.join(name[:12] for name in self.fingerprints(dataset))}), so none is marked as "
+            f"{', '.join(self.fingerprints(dataset))}), so none is marked as "
             "best; measure all rows again."
             for dataset in self.suite.datasets
             if len(self.fingerprints(dataset)) > 1
@@ -76,9 +77,15 @@ class Bench:
     def fingerprints(self, dataset: SuiteDataset) -> list[str]:
         """The different data fingerprints in a data set's columns."""
         found = (self.cell(row, dataset).results for row in self.suite.rows)
-        return sorted(
-            {str(results.data.get("fingerprint")) for results in found if results is not None}
-        )
+        return sorted({_data_of(results) for results in found if results is not None})
+
+
+def _data_of(results: Results) -> str:
+    """The beginning of the fingerprint of what was asked, and of what archive it was asked of."""
+    found = str(results.data.get("fingerprint"))[:12]
+    if ARCHIVE not in results.summary:
+        return found
+    return f"{found} in {str(results.model.get('fingerprint'))[:12]}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,8 @@ class Column:
 
     Args:
         dataset: The data set.
-        table: `all`, or a table of `ffr.evaluation.scoring.SLICES`.
+        table: `all`, a table of `ffr.evaluation.scoring.SLICES`, or `ARCHIVE`, whose parts are the
+            groups of queries.
         name: The slice; `all` for the whole.
         figure: The figure's name.
     """
@@ -106,6 +114,8 @@ class Column:
         """
         if self.table == WHOLE:
             return self.dataset.label
+        if self.table == ARCHIVE:
+            return f"{self.dataset.label}, {self.name}"
         return f"{self.dataset.label}, {self.table.removeprefix('by_')} {self.name}"
 
     @property
@@ -115,7 +125,13 @@ class Column:
         >>> Column(SuiteDataset("MLDR", "mldr"), "all", "all", "strict_joint_f1").figure_words
         'strict joint F1'
         """
-        return figure_words(self.figure)
+        named = archive_figure_words if self.table == ARCHIVE else figure_words
+        return named(self.figure)
+
+    @property
+    def name_of_part(self) -> str:
+        """What files call the part of a data set."""
+        return self.name if self.table in (WHOLE, ARCHIVE) else f"{self.table} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -140,6 +156,13 @@ class Value:
 
 def columns(suite: Suite) -> list[Column]:
     """The columns of a suite's table, data set by data set, part by part."""
+    if suite.asks_archive:
+        return [
+            Column(dataset, ARCHIVE, group, figure)
+            for dataset in suite.datasets
+            for group in suite.slices
+            for figure in suite.figures
+        ]
     return [
         Column(dataset, table, name, figure)
         for dataset in suite.datasets
@@ -149,6 +172,15 @@ def columns(suite: Suite) -> list[Column]:
     ]
 
 
+def tables(suite: Suite) -> list[list[Column]]:
+    """The columns of each table that is shown: one, or for an archive one for each part."""
+    found = columns(suite)
+    if not suite.asks_archive:
+        return [found]
+    size = len(suite.figures)
+    return [found[start : start + size] for start in range(0, len(found), size)]
+
+
 def values(bench: Bench, column: Column) -> list[Value | None]:
     """The column's value in every row; None where there is none."""
     found: list[Value | None] = []
@@ -156,12 +188,13 @@ def values(bench: Bench, column: Column) -> list[Value | None]:
         cell = bench.cell(row, column.dataset)
         if cell.status == "reported":
             share = (row.model.reported or {}).get(column.dataset.label, {}).get(column.figure)
-            is_there = share is not None and column.table == WHOLE
+            is_there = share is not None and _is_reported_part(bench.suite, column)
             found.append(Value(share, is_reported=True) if share is not None and is_there else None)
         else:
             found.append(None if cell.results is None else _value(cell.results, column))
     measured = [value.share for value in found if value is not None and not value.is_reported]
-    if len(measured) < 2 or len(bench.fingerprints(column.dataset)) > 1:
+    is_good = not (column.table == ARCHIVE and column.figure in NO_GOODS)
+    if len(measured) < 2 or not is_good or len(bench.fingerprints(column.dataset)) > 1:
         return found
     return [
         Value(**{**asdict(value), "is_best": True})
@@ -171,8 +204,15 @@ def values(bench: Bench, column: Column) -> list[Value | None]:
     ]
 
 
+def _is_reported_part(suite: Suite, column: Column) -> bool:
+    """Whether it is of this part that others report: of all queries, or of the first group."""
+    return column.table == WHOLE or (column.table == ARCHIVE and column.name == suite.slices[0])
+
+
 def _value(results: Results, column: Column) -> Value | None:
     name = column.figure
+    if column.table == ARCHIVE:
+        return _archive_value(results, column)
     if column.table == WHOLE:
         part = "strict_scores" if name.startswith(STRICT_PREFIX) else "scores"
         name = name.removeprefix(STRICT_PREFIX)
@@ -183,6 +223,18 @@ def _value(results: Results, column: Column) -> Value | None:
         share, num_answers = scores[name], scores["num_answers"]
         interval = results.interval(column.table, name, column.name)
     return None if share is None else Value(share, interval, num_answers)
+
+
+def _archive_value(results: Results, column: Column) -> Value | None:
+    group = results.summary[ARCHIVE]["groups"].get(column.name)
+    if group is None or group["figures"][column.figure] is None:
+        return None
+    interval = group["intervals"][column.figure]
+    return Value(
+        group["figures"][column.figure],
+        None if interval is None else (interval[0], interval[1]),
+        group["num_queries"],
+    )
 
 
 # -- notes -----------------------------------------------------------------------------------------
@@ -214,6 +266,11 @@ def notes(bench: Bench) -> list[str]:
         ]
         if measured and measured[0] is not None and len(bench.fingerprints(dataset)) == 1:
             found.append(f"{dataset.label}: {_data_words(dataset, measured[0])}.")
+    if suite.asks_archive:
+        found.append(
+            "F1 is the mean over queries, of the best hit; “known” is that of an answer by the same "
+            "means knowing the dialogue."
+        )
     if any(
         any(value is not None and value.is_best for value in values(bench, column))
         for column in columns(suite)
@@ -248,8 +305,21 @@ def _data_words(dataset: SuiteDataset, results: Results) -> str:
     queries = counted(answers.get("num_scored", 0), "query")
     words = f"the{first} {queries} on {dialogues} of {dataset.dataset}"
     words += f", fingerprint {str(results.data.get('fingerprint'))[:12]}"
+    if dataset.corpus is not None:
+        words += _archive_words(dataset.corpus, results)
     num_left_out = results.data.get("num_left_out")
     return words + (f", {counted(num_left_out, 'bad record')} left out" if num_left_out else "")
+
+
+def _archive_words(corpus: str, results: Results) -> str:
+    """What the queries were asked of, and how many are of each group."""
+    groups = results.summary[ARCHIVE]["groups"]
+    sizes = ", ".join(f"{group['num_queries']:,} {name}" for name, group in groups.items())
+    return (
+        f", asked of {counted(results.model['num_dialogues'], 'dialogue')}, those of {corpus} among "
+        f"them, fingerprint {str(results.model['fingerprint'])[:12]} (queries by what they mean: "
+        f"{sizes})"
+    )
 
 
 def in_place(cell: Cell, reasons: Sequence[str]) -> str:

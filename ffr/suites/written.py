@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from ffr.markup import csv_cell, latex_text, markdown_text
 from ffr.report.tables import interval_text
-from ffr.suites.file import WHOLE, SuiteDataset
+from ffr.suites.file import SuiteDataset
 from ffr.suites.suite import SuiteRow
 from ffr.suites.table import (
     SCHEMA,
@@ -25,6 +25,7 @@ from ffr.suites.table import (
     notes,
     num_failed_of,
     reasons_of,
+    tables,
     values,
 )
 
@@ -34,16 +35,42 @@ from ffr.suites.table import (
 def markdown_table(bench: Bench) -> str:
     """The table in GitHub's Markdown, its columns in line for the eye."""
     suite, reasons = bench.suite, reasons_of(bench)
+    shown = tables(suite)
+    body: list[str] = []
+    for of_table in shown:
+        # beside others a table has its part above it, not in each of its columns
+        heading = of_table[0].part if len(shown) > 1 else ""
+        body += [f"## {markdown_text(heading)}", ""] if heading else []
+        body += [*_markdown_lines(bench, of_table, reasons, has_parts=not heading), ""]
+    warnings = [f"**{markdown_text(text)}**" for text in bench.warnings()]
+    missing = [
+        f"({number}) missing: {markdown_text(reason)}"
+        for number, reason in enumerate(reasons, start=1)
+    ]
+    foot = [*warnings, *missing, *(markdown_text(note) for note in notes(bench))]
+    return (
+        "\n".join([f"# {markdown_text(suite.title)}", "", *body, *(f"- {line}" for line in foot)])
+        + "\n"
+    )
+
+
+def _markdown_lines(
+    bench: Bench, of_table: Sequence[Column], reasons: Sequence[str], *, has_parts: bool
+) -> list[str]:
+    suite = bench.suite
     has_groups = any(row.model.group for row in suite.rows)
     header = [*(["kind"] if has_groups else []), "model"]
     num_texts = len(header)
-    header += [f"{column.part}: {column.figure_words}" for column in columns(suite)]
+    header += [
+        f"{column.part}: {column.figure_words}" if has_parts else column.figure_words
+        for column in of_table
+    ]
     lines = [[markdown_text(text) for text in header]]
-    by_column = [values(bench, column) for column in columns(suite)]
+    by_column = [values(bench, column) for column in of_table]
     for number, row in enumerate(suite.rows):
         cells = [*([row.model.group] if has_groups else []), row.label]
         texts = [markdown_text(text) for text in cells]
-        for column, found in zip(columns(suite), by_column, strict=True):
+        for column, found in zip(of_table, by_column, strict=True):
             cell = bench.cell(row, column.dataset)
             texts.append(_markdown_cell(found[number], in_place(cell, reasons), behind(cell)))
         lines.append(texts)
@@ -52,19 +79,7 @@ def markdown_table(bench: Bench) -> str:
         "-" * width if place < num_texts else "-" * (width - 1) + ":"
         for place, width in enumerate(widths)
     ]
-    body = [_markdown_line(line, widths, num_texts) for line in (lines[0], rule, *lines[1:])]
-    warnings = [f"**{markdown_text(text)}**" for text in bench.warnings()]
-    missing = [
-        f"({number}) missing: {markdown_text(reason)}"
-        for number, reason in enumerate(reasons, start=1)
-    ]
-    foot = [*warnings, *missing, *(markdown_text(note) for note in notes(bench))]
-    return (
-        "\n".join(
-            [f"# {markdown_text(suite.title)}", "", *body, "", *(f"- {line}" for line in foot)]
-        )
-        + "\n"
-    )
+    return [_markdown_line(line, widths, num_texts) for line in (lines[0], rule, *lines[1:])]
 
 
 def _markdown_line(texts: Sequence[str], widths: Sequence[int], num_texts: int) -> str:
@@ -95,7 +110,28 @@ def _markdown_cell(value: Value | None, in_place: str, mark: str) -> str:
 def latex_table(bench: Bench) -> str:
     """The table as a float for booktabs; labels outside of ASCII need a Unicode engine."""
     suite, reasons = bench.suite, reasons_of(bench)
-    all_columns = columns(suite)
+    lines = [
+        "% needs \\usepackage{booktabs}; written by `ffr bench run`",
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{latex_text(suite.title)}}}",
+        r"  "
+        rf"\label{{tab:{''.join(c if c.isascii() and c.isalnum() else '-' for c in suite.name)}}}",
+    ]
+    for number, of_table in enumerate(tables(suite)):
+        lines += [r"  \par\medskip"] if number else []
+        lines += _latex_tabular(bench, of_table, reasons)
+    missing = [f"({number}) missing: {reason}" for number, reason in enumerate(reasons, start=1)]
+    foot = [latex_text(text) for text in (*bench.warnings(), *missing, *notes(bench))]
+    lines += ["", r"  \smallskip", r"  \footnotesize"]
+    lines += [rf"  {line}\par" for line in foot]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _latex_tabular(
+    bench: Bench, all_columns: Sequence[Column], reasons: Sequence[str]
+) -> list[str]:
+    suite = bench.suite
     num_figures = len(suite.figures)
     parts = [all_columns[start].part for start in range(0, len(all_columns), num_figures)]
     above = " & ".join(
@@ -105,12 +141,6 @@ def latex_table(bench: Bench) -> str:
     rules = " ".join(rf"\cmidrule(lr){{{start}-{start + num_figures - 1}}}" for start in starts)
     names = " & ".join(["Model", *(latex_text(column.figure_words) for column in all_columns)])
     lines = [
-        "% needs \\usepackage{booktabs}; written by `ffr bench run`",
-        r"\begin{table}",
-        r"  \centering",
-        rf"  \caption{{{latex_text(suite.title)}}}",
-        r"  "
-        rf"\label{{tab:{''.join(c if c.isascii() and c.isalnum() else '-' for c in suite.name)}}}",
         rf"  \begin{{tabular}}{{l{'r' * len(all_columns)}}}",
         r"    \toprule",
         rf"    {above} \\",
@@ -134,11 +164,7 @@ def latex_table(bench: Bench) -> str:
             if (cell := bench.cell(row, column.dataset))
         ]
         lines.append(rf"    {' & '.join([latex_text(row.label), *cells])} \\")
-    missing = [f"({number}) missing: {reason}" for number, reason in enumerate(reasons, start=1)]
-    foot = [latex_text(text) for text in (*bench.warnings(), *missing, *notes(bench))]
-    lines += [r"    \bottomrule", r"  \end{tabular}", "", r"  \smallskip", r"  \footnotesize"]
-    lines += [rf"  {line}\par" for line in foot]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    return [*lines, r"    \bottomrule", r"  \end{tabular}"]
 
 
 def _latex_cell(value: Value | None, in_place: str, mark: str) -> str:
@@ -180,7 +206,7 @@ def csv_table(bench: Bench) -> str:
                     # what a suite, a file or an error says must not be a formula
                     csv_cell(row.model.group), csv_cell(row.model.label), csv_cell(row.setting),
                     csv_cell(row.model.model or ""), csv_cell(column.dataset.label),
-                    csv_cell(column.dataset.split), _part_words(column), column.figure,
+                    csv_cell(column.dataset.split), column.name_of_part, column.figure,
                     None if value is None else repr(value.share), low, high,
                     None if value is None else value.num_answers,
                     int(value is not None and value.is_best), cell.status, csv_cell(cell.reason),
@@ -191,10 +217,6 @@ def csv_table(bench: Bench) -> str:
                 ]
             )  # fmt: skip
     return file.getvalue()
-
-
-def _part_words(column: Column) -> str:
-    return column.name if column.table == WHOLE else f"{column.table} {column.name}"
 
 
 def bench_json(bench: Bench) -> dict[str, Any]:
@@ -253,7 +275,7 @@ def _cell_json(
         if "usage" in cell.results.summary:
             content["usage"] = cell.results.summary["usage"]
     content["figures"] = [
-        {"slice": _part_words(column), "figure": column.figure}
+        {"slice": column.name_of_part, "figure": column.figure}
         | ({"share": None} if value is None else asdict(value))
         for column, value in found
         if column.dataset == dataset and (value is not None or cell.results is not None)

@@ -83,7 +83,9 @@ def test_a_weekday_tells_the_order_of_day_and_month(tmp_path: Path) -> None:
 
     assert chat.account.decisions == ["day/month order m/d (seen Thu 02/01)"]
     assert chat.messages[0].time == datetime(2024, 2, 1, 10)
-    assert american.account.decisions[0].endswith("give the order)")  # 6 Jan and 1 Jun: Saturdays
+    assert american.account.decisions[0].endswith(
+        "--date-order settles it)"
+    )  # 6 Jan and 1 Jun: Saturdays
 
 
 def test_lines_in_quotes_are_one_message(tmp_path: Path) -> None:

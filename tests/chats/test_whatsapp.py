@@ -252,7 +252,11 @@ def test_two_exports_in_one_file_are_both_read(tmp_path: Path) -> None:
     )
 
     assert [m.text for m in chat.messages if m.kind == "text"] == ["one", "two"]
-    assert "2 styles of headers in one file" in chat.account.decisions
+    assert chat.account.decisions == [
+        "2 styles of headers in one file",
+        "day/month order m/d (seen 12/30) in 12/30/23, 9:15 PM - Mes…",
+        "day/month order d/m (seen 31/12) in [31/12/2023, 21:15:00] …",
+    ]
 
 
 def test_every_line_is_accounted_for(tmp_path: Path) -> None:
@@ -379,6 +383,24 @@ def test_what_is_no_plain_message(tmp_path: Path) -> None:
     assert messages[1].text.split("\n")[2] == "OPTION: Pizza (2 votes)"
     assert [m.is_deleted for m in messages] == [False, False, False, True, False]
     assert messages[4].sender is None
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "Nachrichten und Anrufe sind Ende-zu-Ende-verschlüsselt. Niemand außerhalb dieses Chats "
+        "kann sie lesen oder anhören, nicht einmal WhatsApp.",
+        "Messages and calls are end-to-end encrypted. View once photos too.",
+        "Los mensajes y las llamadas están cifrados, una sola vez.",
+        "メッセージと通話はエンドツーエンドで暗号化されます。1回のみ",
+    ],
+)
+def test_a_notice_is_no_picture_that_could_be_seen_once(tmp_path: Path, notice: str) -> None:
+    (on_iphone,) = iphone(tmp_path, notice)
+    (on_android,) = read(tmp_path, f"31/12/2023, 21:15 - {notice}").messages
+
+    for found in (on_iphone, on_android):
+        assert (found.sender, found.kind, found.text) == (None, "system", notice)
 
 
 def test_nothing_is_lost_behind_words_that_the_app_says_too(tmp_path: Path) -> None:

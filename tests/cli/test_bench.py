@@ -15,6 +15,9 @@ from click.testing import CliRunner
 from signalled import before, behind, run_signalled
 
 from ffr.cli.main import ffr
+from ffr.data.forms.formats import write_examples
+from ffr.dialogue import Dialogue, Example, Fragment
+from ffr.suites import archive as archive_module
 from ffr.suites import packaged_suites, suite_text
 from ffr.suites import run as bench_module
 
@@ -56,7 +59,7 @@ def test_list_and_show():
     code, text = run("show", "samples")
     assert code == 2
     assert (
-        "there is no suite samples (memory, paper-ablation, paper-length, paper-main, sample); did you mean sample?"
+        "there is no suite samples (corpus, memory, paper-ablation, paper-length, paper-main, sample); did you mean sample?"
         in text
     )
 
@@ -216,3 +219,104 @@ def test_killed_at_any_moment_and_taken_up(folder):
     assert limit < found[6] <= 2 * limit
     subprocess.run([*command, "out"], check=True, **quiet)
     assert outcome(Path("out")) == outcome(Path("whole"))
+
+
+BUS = Dialogue.of([("a", "the bus was late"), ("b", "again"), ("a", "it always is")], id="bus")
+CAT = Dialogue.of([("a", "the cat sleeps"), ("b", "good cat")], id="cat")
+ARCHIVE = """\
+asks: archive
+figures: [recall_at_1, utterance_f1, known_utterance_f1, wrong]
+slices: [one dialogue, absent]
+models:
+  - {label: words, model: "baseline:overlap", ways: [words]}
+  - {label: all ways, model: "baseline:overlap"}
+"""
+
+
+@pytest.fixture
+def archive(folder):
+    """A suite that asks an archive, on two dialogues; its options."""
+    own = {"query_kind": "own"}
+    write_examples(
+        Path("asked.jsonl"),
+        [
+            Example(BUS, "late", Fragment((0,)), meta=own),
+            Example(BUS, "cat", Fragment(), meta={"query_kind": "absent"}),
+        ],
+    )
+    write_examples(Path("more.jsonl"), [Example(CAT, "cats", Fragment((0, 1)), meta=own)])
+    Path("my.yaml").write_text(ARCHIVE)
+    return "run", "my.yaml", "--data", "mine=asked.jsonl", "--corpus", "mine=more.jsonl"
+
+
+def without_archive(out: Path) -> dict[str, object]:
+    return {name: value for name, value in outcome(out).items() if "archives" not in name}
+
+
+def test_a_suite_that_asks_an_archive(archive):
+    code, text = run(*archive, "--specific", "own")
+    assert code == 0, text
+    out = Path("bench/my")
+    assert (out / "table.md").read_text(encoding="utf-8") in text
+    with (out / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    own = [row["value"] for row in rows if row["slice"] == "one dialogue"]
+    assert own == ["1.0"] * 3 + ["0.0"] + ["1.0"] * 3 + ["0.0"]
+    # of another dialogue than its own something is found
+    absent = [row["value"] for row in rows if row["slice"] == "absent"]
+    assert absent == ["", "0.0", "1.0", "1.0"] * 2
+    # one archive for all rows
+    assert [path.name for path in (out / "archives").iterdir()] == ["mine"]
+    # the figures are those of `ffr eval`, asked of an archive that was made there
+    words = ["--dataset", "asked.jsonl", "--corpus", "more.jsonl", "--model", "baseline:overlap"]
+    words += ["--specific", "own", "--ways", "words", "--index", out / "archives" / "mine"]
+    done = CliRunner().invoke(ffr, ["eval", *map(str, words), "--out", "alone"])
+    assert done.exit_code == 0, done.output
+    alone = json.loads(Path("alone/results.json").read_text())
+    ours = json.loads((out / "cells" / "words" / "mine" / "results.json").read_text())
+    assert ours["summary"]["archive"] == alone["summary"]["archive"]
+    # the same command asks nothing anew, and an archive that lies elsewhere gives the same
+    assert run(*archive, "--specific", "own")[0] == 0
+    again = json.loads((out / "cells" / "words" / "mine" / "results.json").read_text())
+    assert again["provenance"]["num_answers_resumed"] == 2
+    where = ("--index", out / "archives" / "mine", "--out", "other")
+    assert run(*archive, "--specific", "own", *where)[0] == 0
+    assert without_archive(Path("other")) == without_archive(out)
+    assert not Path("other/archives").exists()
+
+
+def test_archives_are_stopped_and_taken_up(archive, monkeypatch):
+    assert run(*archive, "--out", "whole")[0] == 0
+    real, calls = archive_module.evaluate_in_archive, []
+
+    def evaluate(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(archive_module, "evaluate_in_archive", evaluate)
+    code, text = run(*archive, "--out", "out")
+    assert (code, "Stopped; the same command goes on" in text) == (130, True)
+    assert run(*archive, "--out", "out")[0] == 0
+    assert without_archive(Path("out")) == without_archive(Path("whole"))
+
+
+def test_what_an_archive_lacks_is_said(archive):
+    for options, sentence in (
+        (["--trust-remote-code"], "--trust-remote-code has no effect where a whole archive is"),
+        (["--data", "b=asked.jsonl"], "the suite my asks an archive; add --corpus b=FILE"),
+        (
+            ["--data", "b=asked.jsonl", "--corpus", "b=more.jsonl", "--index", "x"],
+            "--index x is one archive, and each of the 2 data sets of my has its own; leave it out",
+        ),
+    ):
+        code, text = run(*archive, *options)
+        assert (code, sentence in text) == (2, True), text
+    code, text = run("run", "sample", "--index", "x")
+    assert (code, "--index x: the suite sample asks no archive; leave it out" in text) == (2, True)
+    # what cannot be measured stands in the table
+    write_examples(Path("asked.jsonl"), [Example(BUS, "late")])
+    code, text = run(*archive)
+    assert code == 1
+    assert text.count("MISSING: the query 'late' on dialogue 'bus' has no true answer") == 2

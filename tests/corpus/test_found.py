@@ -68,6 +68,6 @@ def test_weak_hits_stand_last_and_are_cut_first(store: Store) -> None:
 def test_what_could_not_be_answered_is_said() -> None:
     found = Found("x", (), 7, 9, 2, 0, ("chat 3: the server is gone", "another"))
     assert found.searched == (
-        "searched 7 of 9 messages; 2 lines of the export could not be read; 2 dialogues could not "
+        "searched 7 of 9 messages; 2 lines could not be read; 2 dialogues could not "
         "be answered on, the first because chat 3: the server is gone"
     )

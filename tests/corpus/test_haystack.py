@@ -10,7 +10,14 @@ import pytest
 from chat_builds import TRIP, add, no_bar
 
 from ffr.answer import format_answer, parse
-from ffr.corpus.haystack import Haystack, HaystackRetriever, open_haystack
+from ffr.corpus import haystack as haystack_module
+from ffr.corpus.haystack import (
+    Haystack,
+    HaystackData,
+    HaystackRetriever,
+    load_haystack_data,
+    open_haystack,
+)
 from ffr.corpus.store import Store
 from ffr.data.catalog import load_dataset
 from ffr.data.forms.formats import write_examples
@@ -47,12 +54,13 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def opened(store: Store, path: Path, *more: Path) -> tuple[Haystack, list[Example]]:
-    paths = [path, *more]
-    examples = [item for name in paths for item in load_dataset(name, require_images=False)]
-    model, settings = "baseline:overlap", AnswerConfig()
-    haystack = open_haystack(store, paths, examples, model, settings, say=print, bar=no_bar)
-    return haystack, examples
+def opened(
+    store: Store, path: Path, *more: Path, model: str = "baseline:overlap"
+) -> tuple[Haystack, list[Example]]:
+    sets = [load_dataset(name, require_images=False) for name in (path, *more)]
+    data = HaystackData(sets[0], tuple(sets))
+    haystack = open_haystack(store, data, model, AnswerConfig(), say=print, bar=no_bar)
+    return haystack, data.known
 
 
 def said(examples: Sequence[Example], haystack: Haystack) -> list[dict]:  # type: ignore[type-arg]
@@ -109,3 +117,42 @@ def test_a_store_with_something_else_is_refused(tmp_path: Path, data: Path) -> N
         add(store, TRIP, source=tmp_path / "export.txt")
         with pytest.raises(UsageError, match="holds 1 chat that is not of the data"):
             opened(store, data)
+
+
+def test_what_both_name_is_read_once(tmp_path: Path, data: Path) -> None:
+    more = tmp_path / "more.jsonl"
+    write_examples(more, [Example(Dialogue.of([("a", "a third")]), "third", Fragment((0,)))])
+    alone = load_haystack_data(str(data), str(data), "val", say=print)
+    assert (len(alone.archive), len(alone.known), alone.asked) == (1, 4, alone.archive[0])
+    both = load_haystack_data(str(data), str(more), "val", say=print)
+    assert [item.query for item in both.known] == ["third", "late bus", "the cat", "cat", "zebra"]
+    assert len(both.asked) == 4
+
+
+def test_without_a_model_a_hit_is_the_passage_of_the_best_line(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what an archive of words alone gives; its vectors are tested where they are made
+    real = haystack_module.open_archive
+    monkeypatch.setattr(
+        haystack_module,
+        "open_archive",
+        lambda *args, **options: real(*args, **options, ways=["words"]),
+    )
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        haystack, examples = opened(store, data, model="none")
+        retriever = HaystackRetriever(haystack, name="none", ways=["words"])
+        assert retriever.name == "recall of an archive"
+        assert (retriever.identity["inside"], retriever.identity["vectors"]) == (None, None)
+        late, of_cat, elsewhere, nothing = (
+            answer.extra["archive"] for answer in retriever.answer(examples)
+        )
+        bus, cat = (examples[number].dialogue.fingerprint for number in (0, 1))
+        assert (late["recalled"], late["hits"]) == ([bus], [bus])
+        # the lines around the one that has both words
+        assert late["best"]["utterance_ids"] == late["known"]["utterance_ids"] == [0, 1, 2]
+        assert of_cat["best"]["dialogue"] == cat
+        # knowing the dialogue, the words are looked for in it alone
+        assert elsewhere["best"]["dialogue"] == cat
+        assert elsewhere["known"] == {"utterance_ids": [], "image_ids": []}
+        assert (nothing["best"], nothing["recalled"]) == (None, [])

@@ -93,6 +93,25 @@ def test_another_chat_of_the_same_name_is_another_chat(tmp_path: Path) -> None:
         assert store.named("2").num_messages == 1
 
 
+def test_chats_of_one_title_are_told_apart_by_app_and_number(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        for number, (title, app) in enumerate(
+            [("Bob", "line"), ("Bob", "slack"), ("Bob", "slack"), ("Ann", "slack"), ("", "line")]
+        ):
+            add_chat(
+                store,
+                stream(TRIP, title, app=app, id_=str(number)),
+                tmp_path / f"{number}.txt",
+                Cutting(),
+                state="s",
+            )
+        called = [chat.called(60) for chat in store.chats()]
+        (alone,) = store.chats([2])
+
+    assert called == ["Bob (line)", "Bob (slack, chat 2)", "Bob (slack, chat 3)", "Ann", ""]
+    assert alone.called(2) == "B… (slack, chat 2)"
+
+
 def test_an_export_that_breaks_leaves_nothing(tmp_path: Path) -> None:
     broken = stream()
 

@@ -55,6 +55,24 @@ def test_logits_are_averaged_and_calibrated(
     )
 
 
+@pytest.mark.parametrize(("num_queries", "num_threads"), [(1, 1), (200, 3)])
+def test_few_units_are_read_on_one_thread(
+    reader: Reader, chat: Dialogue, encoder: LetterEncoder, num_queries: int, num_threads: int
+) -> None:
+    seen: list[int] = []
+    units = reader.units(chat, encoder)
+    queries = reader.query_vectors(["soup"] * num_queries, encoder)
+    reader.networks[0].register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        reader.predict(units, queries)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {num_threads}
+
+
 def test_a_picture_gains_by_words_that_are_rarely_so_like_the_query_and_nothing_else_does(
     reader: Reader, chat: Dialogue, encoder: LetterEncoder
 ) -> None:

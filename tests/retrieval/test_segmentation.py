@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from ffr.dialogue import Dialogue, Example, FilePrompt, Image, Utterance
 from ffr.errors import DataError, UsageError
-from ffr.prompt import prompt_of, render
+from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer
 from ffr.retrieval.segmentation import (
     SYSTEM,
@@ -85,12 +86,31 @@ def test_no_answer_is_too_odd(response: str) -> None:
     assert len(repaired(read_segments(response), 5).numbers) == 5
 
 
-def test_the_prompt_has_the_dialogue_as_for_retrieval() -> None:
-    prompt = segmentation_prompt(Example(_CHAT, "x"))
+def test_the_prompt_is_the_published_one_to_the_byte() -> None:
+    picture = Image("a.png")
+    chat = Dialogue(
+        "d",
+        (
+            Utterance("USER 2", ("first\nsecond",)),
+            Utterance(" u1 ", ("look", picture)),
+            Utterance("ann lee", (picture, picture)),
+            Utterance("李", ()),
+        ),
+    )
+    prompt = segmentation_prompt(Example(chat, "x"))
     assert prompt.system == SYSTEM == "你是一个多模态对话分段助手。"
-    dialogue = render(_CHAT, "x").user.partition("对话内容: ")[2]
-    assert prompt.user.endswith(f"对话内容: {dialogue}")
-    assert "[[句子ID,句子ID,...],[句子ID,...],...]" in prompt.user
+    lines = (
+        "<|utt_id_start|>0<|utt_id_end|> User2: first\nsecond\n"
+        "<|utt_id_start|>1<|utt_id_end|> User1: look <image>\n"
+        "<|utt_id_start|>2<|utt_id_end|> Ann lee: <image> <image>\n"
+        "<|utt_id_start|>3<|utt_id_end|> 李: "
+    )
+    # the digest of what stands before the dialogue in the published script
+    instruction = prompt.user.removesuffix(lines)
+    assert instruction != prompt.user
+    assert hashlib.sha256(instruction.encode()).hexdigest() == (
+        "5f9f0fc62a7bc774602e0514ba5de8ebf0a3f1d2e0a17c77bb5a59d15ee26245"
+    )
     marked = Dialogue("d", (Utterance("a", ("<image>",)),))
     with pytest.raises(DataError, match="contains the marker <image>"):
         segmentation_prompt(Example(marked, "x"))

@@ -103,3 +103,90 @@ def test_every_fault_is_a_sentence_with_its_line(
     assert str(caught.value).startswith(place)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+ASKS = "asks: archive\nfigures: [recall_at_1]\n"
+OF_ARCHIVE = "datasets:\n  - {dataset: a.jsonl, corpus: b.jsonl}\n"
+
+
+def test_a_suite_that_asks_an_archive() -> None:
+    found = check(
+        ASKS
+        + "datasets:\n  - {dataset: a.jsonl, corpus: b.jsonl, specific: [human_*, goal]}\n"
+        + "models:\n  - {model: none, ways: [words, lines]}\n  - {model: reader}\n"
+    )
+    assert (found.asks, found.slices) == ("archive", ("one dialogue",))
+    assert [model.ways for model in found.models] == [("words", "lines"), None]
+    (dataset,) = found.datasets or ()
+    assert (dataset.corpus, dataset.specific) == ("b.jsonl", ("human_*", "goal"))
+    assert check(HEAD + DATA + MODELS).asks == "dialogue"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "sentence"),
+    [
+        (
+            "asks: archives\n" + HEAD + DATA + MODELS,
+            1,
+            "`asks`: 'archives' is not one of dialogue, archive; did you mean archive?",
+        ),
+        (
+            "asks: archive\n" + HEAD + OF_ARCHIVE + MODELS,
+            2,
+            "`figures`: there is no joint_f1",
+        ),
+        (HEAD.replace("joint_f1", "recall_at_1") + DATA + MODELS, 1, "there is no recall_at_1"),
+        (
+            ASKS + "slices: [by_length]\n" + OF_ARCHIVE + MODELS,
+            3,
+            "`slices`: there is no by_length",
+        ),
+        (
+            ASKS + DATA + MODELS,
+            4,
+            "a data set of a suite that asks an archive needs `corpus`",
+        ),
+        (
+            ASKS + OF_ARCHIVE + "models:\n  - {model: none, ways: [smell]}\n",
+            6,
+            "`ways`: there is no smell",
+        ),
+        (
+            ASKS + OF_ARCHIVE + "models:\n  - {model: none, ways: [words, words]}\n",
+            6,
+            "`ways`: words is given twice; give it once",
+        ),
+        (
+            HEAD + DATA + "models:\n  - {model: tiny, ways: [words]}\n",
+            5,
+            "`ways` is of suites that ask an archive; add `asks: archive`, or take it out",
+        ),
+        (
+            HEAD + DATA + "models:\n  - {model: none}\n",
+            5,
+            "the model `none` is of suites that ask an archive",
+        ),
+        (HEAD + OF_ARCHIVE + MODELS, 3, "`corpus` is of suites that ask an archive"),
+        (
+            ASKS + OF_ARCHIVE.replace("}", ", skip_bad: true}") + MODELS,
+            4,
+            "`skip_bad` has no effect where an archive is asked; take it out",
+        ),
+        (
+            ASKS
+            + OF_ARCHIVE
+            + "models:\n  - {label: x, reported: {a.jsonl: {recall_at_1: 5}}, ways: [words]}\n",
+            6,
+            "reported figures have no `ways`",
+        ),
+    ],
+)
+def test_faults_of_archives_are_sentences_with_their_line(
+    text: str, line: int, sentence: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(text)
+    said = str(caught.value)
+    assert said.startswith(f"s.yaml:{line}: "), said
+    assert sentence in said
+    assert "\n" not in said

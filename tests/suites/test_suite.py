@@ -218,3 +218,43 @@ def test_any_text_is_read_or_refused(text):
         read(text)
     with contextlib.suppress(UsageError):  # nothing else comes out, whatever is in it
         read(SMALL + "defaults: {window: 1, " + text)
+
+
+ARCHIVE = """\
+asks: archive
+figures: [recall_at_1]
+models:
+  - {label: all, model: none}
+"""
+
+
+def test_the_archive_of_data_that_is_named_when_it_is_run():
+    found = read(ARCHIVE).with_data(["a=q.jsonl"], [], ["a=c.jsonl"], "human_*, goal")
+    (dataset,) = found.datasets
+    assert (dataset.label, dataset.dataset, dataset.corpus) == ("a", "q.jsonl", "c.jsonl")
+    assert dataset.specific == ("human_*", "goal")
+    (dataset,) = read(ARCHIVE).with_data(["a=q.jsonl"], [], ["a=q.jsonl"]).datasets
+    assert dataset.specific == ("*",)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "sentence"),
+    [
+        (ARCHIVE, (["a=q"], []), "the suite s asks an archive; add --corpus a=FILE"),
+        (ARCHIVE, ([], [], ["a=c"]), "the suite s names no data; add --data NAME=FILE"),
+        (ARCHIVE, (["a=q"], [], ["b=c"]), "--corpus b: no --data has this name"),
+        (ARCHIVE, (["a=q"], [], ["a"]), "--corpus a: write NAME=FILE"),
+        (ARCHIVE, (["a=q"], [], ["a=c"], " ,"), "--specific ',' names no kind"),
+        (
+            SMALL,
+            ([], [], ["a=c"], "goal"),
+            "asks each query of its own dialogue, and no archive; leave --corpus and --specific out",
+        ),
+        (SMALL, (["a=q"], ["a=f"]), "names its own data; leave --data and --fit out"),
+    ],
+)
+def test_what_does_not_go_with_a_suite_is_one_sentence(text, options, sentence):
+    with pytest.raises(UsageError) as caught:
+        read(text).with_data(*options)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)

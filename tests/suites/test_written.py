@@ -302,3 +302,84 @@ def test_columns_go_by_data_part_and_figure():
         ("<35", "joint F1"),
         ("<35", "strict joint F1"),
     ]
+
+
+ARCHIVE = """\
+asks: archive
+figures: [recall_at_1, wrong]
+slices: [one dialogue, absent]
+datasets:
+  - {label: A, dataset: a.jsonl, corpus: c.jsonl}
+models:
+  - {label: words, model: none, ways: [words]}
+  - {label: all, model: none}
+  - {label: paper, reported: {A: {recall_at_1: 12.5}}}
+"""
+
+
+def of_archive(recall: float, wrong: float, archive: str = "c" * 64) -> Results:
+    """Results of a search of an archive: four queries that mean one dialogue, and one that none does."""
+    found = made(0.5)
+    found.model |= {"fingerprint": archive, "num_dialogues": 7}
+    one = {"recall_at_1": recall, "wrong": wrong}
+    found.summary["archive"] = {
+        "groups": {
+            "one dialogue": {
+                "num_queries": 4,
+                "figures": one,
+                "intervals": {"recall_at_1": [0.25, 0.75], "wrong": None},
+            },
+            "absent": {
+                "num_queries": 1,
+                "figures": {"recall_at_1": None, "wrong": 1.0},
+                "intervals": {"recall_at_1": None, "wrong": None},
+            },
+        }
+    }
+    return found
+
+
+def archive_bench(*found: Results) -> Bench:
+    suite = read_suite(ARCHIVE, name="t", where="t.yaml")
+    cells = [*(Cell("measured", results) for results in found), Cell("reported")]
+    return Bench(
+        suite, {(row.label, "A"): cell for row, cell in zip(suite.rows, cells, strict=True)}
+    )
+
+
+def test_an_archive_has_a_table_for_each_group_of_queries():
+    bench = archive_bench(of_archive(0.5, 0.25), of_archive(0.75, 0.5))
+    text = markdown_table(bench)
+    assert text.index("## A, one dialogue") < text.index("## A, absent")
+    header, _, words, everything, paper = markdown_rows(text)[:5]
+    assert header == ["model", "recall@1", "wrong"]
+    assert words == ["words", "50.00 (25.0–75.0)", "25.00"]
+    # more of what is wrong is not better
+    assert everything == ["all", "**75.00** (25.0–75.0)", "50.00"]
+    assert paper == ["paper", "12.50†", "-"]
+    assert markdown_rows(text)[7:] == [
+        ["words", "-", "100.00"],
+        ["all", "-", "100.00"],
+        ["paper", "-", "-"],
+    ]
+    assert (
+        "asked of 7 dialogues, those of c.jsonl among them, fingerprint cccccccccccc "
+        "(queries by what they mean: 4 one dialogue, 1 absent)" in text
+    )
+    assert latex_table(bench).count(r"\begin{tabular}") == 2
+    assert r"\multicolumn{2}{c}{A, absent}" in latex_table(bench)
+    rows = list(csv.DictReader(io.StringIO(csv_table(bench))))
+    assert [(row["slice"], row["value"], row["num_answers"]) for row in rows[:4]] == [
+        ("one dialogue", "0.5", "4"),
+        ("one dialogue", "0.25", "4"),
+        ("absent", "", ""),
+        ("absent", "1.0", "1"),
+    ]
+    (cell, *_) = bench_json(bench)["rows"][0]["cells"]
+    assert cell["figures"][2] == {"slice": "absent", "figure": "recall_at_1", "share": None}
+
+
+def test_other_archives_are_not_compared():
+    text = markdown_table(archive_bench(of_archive(0.5, 0), of_archive(0.75, 0, "d" * 64)))
+    assert "**75.00**" not in text
+    assert "different data (fingerprints ffffffffffff in cccccccccccc, ffffffffffff in" in text

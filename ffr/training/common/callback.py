@@ -17,7 +17,7 @@ from ffr.errors import ModelError
 from ffr.files import remove
 from ffr.progress import Say
 from ffr.run_log import METRICS_FILE, MetricsFile
-from ffr.training.common.module import StageModule
+from ffr.training.common.module import StageModule, StepFault
 
 
 class StepBar(RichProgressBar):
@@ -103,9 +103,7 @@ class StageCallback(Callback):
         fault = pl_module.fault_of_step(figures)
         if self._agreed(trainer, fault is not None):
             self._note(step, figures)
-            raise ModelError(
-                _stopped(step, fault or "another process met a number that is not finite")
-            )
+            raise ModelError(_stopped(step, fault or StepFault("another process met a fault")))
         self._log(trainer, pl_module, step, figures)
         self._at_step_end, self._step = True, step
         stop = self._agreed(trainer, self._stop_asked)
@@ -186,11 +184,10 @@ class StageCallback(Callback):
         self._handlers = {}
 
 
-def _stopped(step: int, fault: str) -> str:
+def _stopped(step: int, fault: StepFault) -> str:
     return (
-        f"step {step}: {fault}, so the run stops and what it kept of earlier steps stays as it is; "
-        "start a new run with "
-        "a lower learning_rate, or with a max_grad_norm above 0"
+        f"step {step}: {fault.what}, so the run stops and what it kept of earlier steps stays as "
+        f"it is; {fault.remedy}"
     )
 
 

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import lightning as L
@@ -24,6 +25,19 @@ _SPOKEN = {
     "val_loss": "the validation loss",
 }
 Config = TypeVar("Config", bound=StageConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class StepFault:
+    """Why a training stops after a step.
+
+    Args:
+        what: What was found, in words.
+        remedy: What to do, in words.
+    """
+
+    what: str
+    remedy: str = "start a new run with a lower learning_rate, or with a max_grad_norm above 0"
 
 
 class StageModule(L.LightningModule, ABC, Generic[Config]):
@@ -92,6 +106,14 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
         found: list[float] = self.trainer.strategy.reduce(tensor, reduce_op="sum").tolist()
         return found
 
+    def max_over_processes(self, value: float) -> float:
+        """The largest of all processes' figures."""
+        if self.trainer.world_size == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float32, device=self.device)
+        # a mean or sum would not tell; all processes' numbers are few
+        return float(self.all_gather(tensor).max())
+
     def seed_of_batch(self, batch_idx: int) -> int:
         """Names what is drawn in a batch, by its number and the process, on any machine.
 
@@ -125,7 +147,7 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
             self.zero_grad(set_to_none=True)
         return norm
 
-    def fault_of_step(self, figures: Mapping[str, float]) -> str | None:
+    def fault_of_step(self, figures: Mapping[str, float]) -> StepFault | None:
         """What is no finite number after a step: a figure of it, or a weight; None where all are.
 
         Args:
@@ -133,13 +155,13 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
         """
         for name, value in figures.items():
             if not math.isfinite(value):
-                return f"{_SPOKEN.get(name, name)} is {value}"
+                return StepFault(f"{_SPOKEN.get(name, name)} is {value}")
         trained = [p.detach() for p in self.parameters() if p.requires_grad]
         # the largest alone: a norm of another kind overflows where all weights are finite
         largest = (
             float(torch.nn.utils.get_total_norm(trained, norm_type=math.inf)) if trained else 0.0
         )
-        return None if math.isfinite(largest) else f"a weight is {largest}"
+        return None if math.isfinite(largest) else StepFault(f"a weight is {largest}")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         trained = [p for p in self.parameters() if p.requires_grad]
@@ -185,8 +207,8 @@ class StageModule(L.LightningModule, ABC, Generic[Config]):
             ModelError: with what differs.
         """
         found = checkpoint.get(_CHECKPOINT_KEY, {})
-        for name, expected in self.fingerprints.items():
-            if found.get(name) != expected:
+        for name in {**self.fingerprints, **found}:
+            if found.get(name) != self.fingerprints.get(name):
                 raise ModelError(
                     f"the checkpoint belongs to another {name}; start a new run instead of resuming"
                 )

@@ -26,7 +26,8 @@ def step_columns(term_names: Sequence[str]) -> tuple[str, ...]:
     """
     return (
         "loss", "reward", "reward_std", *(f"reward_{name}" for name in term_names), "kl",
-        "clipped_low_share", "clipped_high_share", "entropy", "answer_tokens", "cut_off_share",
+        "clipped_low_share", "clipped_high_share", "sampling_gap_mean", "sampling_gap_max",
+        "importance_capped_share", "entropy", "answer_tokens", "cut_off_share",
         "no_signal_share", "resampled", "learning_rate", "grad_norm", "tokens_per_second",
         "num_tokens", "seconds_rollout", "seconds_reference", "seconds_update", "peak_memory_mb",
         "level_easy", "level_medium", "level_confusing", "level_hard",
@@ -44,6 +45,7 @@ class StepFigures:
     def __init__(self, term_names: Sequence[str]) -> None:
         self.term_names = list(term_names)
         self.grad_norm = 0.0
+        self.largest_gap = 0.0
         self._sums: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
 
@@ -56,6 +58,12 @@ class StepFigures:
         """Keeps the norm of the last update, but one that is no finite number for good."""
         if math.isfinite(self.grad_norm):
             self.grad_norm = norm
+
+    def note_gap(self, total: float, largest: float) -> None:
+        """Adds what `ffr.training.grpo.sampling_gap.gap_sums` gives for a pass."""
+        self.add(gap=total)
+        # a gap that is no number stays, where max would drop it
+        self.largest_gap = max(largest, self.largest_gap, key=lambda gap: (gap != gap, gap))
 
     def lap(self, part: str, since: float, *, device: torch.device) -> float:
         """Adds to the time that a part of the step took what has passed; gives the time now.
@@ -98,17 +106,23 @@ class StepFigures:
             },
         )
 
-    def take(self, sum_over_processes: Callable[[list[float]], list[float]]) -> dict[str, float]:
+    def take(
+        self,
+        sum_over_processes: Callable[[list[float]], list[float]],
+        max_over_processes: Callable[[float], float],
+    ) -> dict[str, float]:
         """The figures of the step; counting starts anew.
 
         Args:
             sum_over_processes: Adds up numbers over all processes.
+            max_over_processes: The largest of all processes' numbers.
         """
         names = sorted(self._sums)
         found = sum_over_processes([self._sums[name] for name in names])
         sums = dict(zip(names, found, strict=True))
         answers, prompts = sums["num_answers"], sums["num_prompts"]
         tokens = max(1.0, sums["update_num_tokens"])
+        scored = max(1.0, sums["num_scored"])
         figures = {
             "loss": sums["loss"],
             "grad_norm": self.grad_norm,
@@ -117,7 +131,7 @@ class StepFigures:
             **{f"reward_{name}": sums[f"term_{name}"] / answers for name in self.term_names},
             "clipped_low_share": sums["update_clipped_low"] / tokens,
             "clipped_high_share": sums["update_clipped_high"] / tokens,
-            "entropy": sums["entropy"] / max(1.0, sums["num_scored"]),
+            "entropy": sums["entropy"] / scored,
             "answer_tokens": sums["answer_tokens"] / answers,
             "cut_off_share": sums["cut_off"] / answers,
             "no_signal_share": sums["dull"] / prompts,
@@ -128,7 +142,11 @@ class StepFigures:
                 for part in ("rollout", "reference", "update")
             },
         }
+        figures["sampling_gap_mean"] = sums["gap"] / scored
+        figures["sampling_gap_max"] = max_over_processes(self.largest_gap)
+        if "capped" in sums:
+            figures["importance_capped_share"] = sums["capped"] / scored
         if "update_kl" in sums:
             figures["kl"] = sums["update_kl"] / tokens
-        self._sums, self._seconds = {}, {}
+        self._sums, self._seconds, self.largest_gap = {}, {}, 0.0
         return figures

@@ -101,6 +101,7 @@ def policy_loss(
     clip_high: float = 0.28,
     kl_coefficient: float = 0.0,
     reference_logprobs: Tensor | None = None,
+    importance: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """A micro-batch's part of the step's loss, and sums for the log.
 
@@ -124,6 +125,8 @@ def policy_loss(
         kl_coefficient: Weight of the divergence, at least 0.
         reference_logprobs: Log-probabilities under the reference model, (N, C); needed where
             kl_coefficient is not 0.
+        importance: (N, C) factor of each token's surrogate, not of its divergence, without
+            gradient: see `ffr.training.grpo.sampling_gap`. None for 1.
 
     Returns:
         The loss, a scalar, and sums over the answer tokens, scalars without gradient: `num_tokens`;
@@ -150,7 +153,9 @@ def policy_loss(
             f"kl_coefficient is {kl_coefficient} without reference_logprobs; give them or set it "
             "to 0"
         )
-    _check_tensors(logprobs, old_logprobs, advantages, mask, weights, reference_logprobs)
+    _check_tensors(
+        logprobs, old_logprobs, advantages, mask, weights, reference_logprobs, importance
+    )
 
     # padding is overwritten before any arithmetic: a huge number there would make inf, and inf * 0
     # is not 0
@@ -172,6 +177,8 @@ def policy_loss(
         token_losses = -torch.minimum(ratios * scales, ratios.clamp(low_end, high_end) * scales)
         is_low = (ratios < low_end) & (scales < 0)
     is_high = (ratios > high_end) & (scales > 0)
+    if importance is not None:
+        token_losses = token_losses * importance.detach().to(dtype).masked_fill(~mask, 0.0)
 
     sums = {
         "num_tokens": mask.sum().to(dtype),
@@ -217,6 +224,7 @@ def _check_tensors(
     mask: Tensor,
     weights: Tensor,
     reference_logprobs: Tensor | None,
+    importance: Tensor | None,
 ) -> None:
     if logprobs.ndim != 2:
         raise ValueError(f"logprobs have the shape {tuple(logprobs.shape)}; expected (N, C)")
@@ -225,6 +233,7 @@ def _check_tensors(
         "mask": mask,
         "weights": weights,
         "reference_logprobs": reference_logprobs,
+        "importance": importance,
     }
     for name, tensor in others.items():
         if tensor is not None and tensor.shape != logprobs.shape:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ffr.models.decoding.loop import Generated
 from ffr.settings import GrpoConfig
-from ffr.training.common.module import StageModule
+from ffr.training.common.module import StageModule, StepFault
 from ffr.training.curriculum.order import GroupOutcomes
 from ffr.training.grpo.advantages import group_advantages
 from ffr.training.grpo.figures import StepFigures, step_columns
@@ -28,6 +29,12 @@ from ffr.training.grpo.loader import StepPrompts
 from ffr.training.grpo.loss import policy_loss, token_weights
 from ffr.training.grpo.policy import Pass, Policy
 from ffr.training.grpo.rollout import Rollout, Sampler
+from ffr.training.grpo.sampling_gap import (
+    fault_of_gap,
+    gap_sums,
+    recorded_logprobs,
+    truncated_importance,
+)
 
 
 class GrpoModule(StageModule[GrpoConfig]):
@@ -138,6 +145,8 @@ class GrpoModule(StageModule[GrpoConfig]):
             if item.old is None:
                 # no weight has moved since the rollout, and nothing is dropped
                 item.old = scores.logprobs.detach()
+            if is_first:
+                self._compare(item, item.old, scores.mask, rollout)
             counts = torch.tensor(
                 [self._counts(rollout.answers[number]) for number in item.answers],
                 device=scores.mask.device,
@@ -162,6 +171,7 @@ class GrpoModule(StageModule[GrpoConfig]):
                 clip_high=config.clip_high,
                 kl_coefficient=config.kl_coefficient,
                 reference_logprobs=item.reference,
+                importance=item.importance,
             )
             # data-parallel strategies take the mean of the processes' gradients: once a step,
             # whatever number of passes each has
@@ -177,6 +187,16 @@ class GrpoModule(StageModule[GrpoConfig]):
                 optimizer, gradient_clip_val=config.max_grad_norm, gradient_clip_algorithm="norm"
             )
         optimizer.step()  # type: ignore[union-attr]
+
+    def _compare(self, item: Pass, old: Tensor, mask: Tensor, rollout: Rollout) -> None:
+        """Sets what was recorded in sampling beside what the policy says before its first update."""
+        rows = [rollout.answers[number].logprobs for number in item.answers]
+        recorded = recorded_logprobs(rows, mask)
+        self._figures.note_gap(*gap_sums(old, recorded, mask))
+        if self.policy.samples_apart:
+            cap = self.config.importance_cap
+            item.importance = truncated_importance(old, recorded, mask, cap=cap)
+            self._figures.add(capped=float(((item.importance == cap) & mask).sum()))
 
     # -- what is said of it ------------------------------------------------------------------------
 
@@ -200,4 +220,9 @@ class GrpoModule(StageModule[GrpoConfig]):
         )
 
     def take_step_figures(self, batch: StepPrompts) -> dict[str, float]:
-        return self._figures.take(self.sum_over_processes)
+        return self._figures.take(self.sum_over_processes, self.max_over_processes)
+
+    def fault_of_step(self, figures: Mapping[str, float]) -> StepFault | None:
+        """As of every stage; or that what sampled has drifted too far from what is trained."""
+        fault = super().fault_of_step(figures)
+        return fault or fault_of_gap(figures["sampling_gap_mean"], self.config)

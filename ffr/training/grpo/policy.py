@@ -11,6 +11,7 @@ answer of a pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,6 +48,8 @@ class Pass:
             they are not needed.
         old: The same under the policy that sampled, known after the first update; with dropout,
             before it.
+        importance: (len(answers), C) what each token counts, where what sampled is not what is
+            trained; None for 1. Known with `old`.
     """
 
     prompts: list[Any]
@@ -55,6 +58,7 @@ class Pass:
     answers: list[int]
     reference: Tensor | None = None
     old: Tensor | None = None
+    importance: Tensor | None = None
 
 
 class Policy(Protocol):
@@ -98,6 +102,15 @@ class Policy(Protocol):
         """Whether sampling drops nothing where training does: the ratio is to what sampled then."""
         ...
 
+    @property
+    def samples_apart(self) -> bool:
+        """Whether what samples is not, to rounding, what is trained: its answers are weighted then."""
+        ...
+
+    def rolling_out(self) -> AbstractContextManager[None]:
+        """Holds what sampling needs, for as long as a step's answers are sampled."""
+        ...
+
     def encode(self, example: Example, where: str) -> Prompt:
         """The prompt of an example; called in threads.
 
@@ -117,7 +130,7 @@ class Policy(Protocol):
         dialogue_numbers: Sequence[int],
         generator: torch.Generator,
     ) -> list[list[Generated]]:
-        """G answers to each prompt.
+        """G answers to each prompt, within `rolling_out`.
 
         Args:
             prompts: Some prompts of the step.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +114,7 @@ class ReaderPolicy:
     """
 
     samples_still = False
+    samples_apart = False
 
     def __init__(
         self,
@@ -143,6 +145,9 @@ class ReaderPolicy:
     def free(self) -> None:
         self.model.requires_grad_(True)
         self.model.train()
+
+    def rolling_out(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def encode(self, example: Example, where: str) -> ReaderPrompt:
         units, query = self._train.find(example)

@@ -88,6 +88,16 @@ class Sampler:
         Raises:
             RewardError: where a reward fails; the sentence names the sample.
         """
+        with self.policy.rolling_out():
+            return self._roll_out(indices, prompts, dialogue_numbers, seed)
+
+    def _roll_out(
+        self,
+        indices: Sequence[int],
+        prompts: Sequence[Any],
+        dialogue_numbers: Sequence[int],
+        seed: int,
+    ) -> Rollout:
         size = self.config.num_generations
         generator = torch.Generator(device=self.policy.device).manual_seed(seed)
         answers, values, rewards = self._attempt(indices, prompts, dialogue_numbers, generator)

@@ -66,6 +66,9 @@ class GrpoStage(Stage[GrpoConfig]):
         )
         chosen = choose_order(start, policy, job)
         policy.free()
+        if not job.is_dry:
+            for note in policy.notes():
+                job.say(note)
         data = GrpoData(
             config, start.train_data, policy, order=chosen.order, num_steps=chosen.num_steps
         )
@@ -74,7 +77,11 @@ class GrpoStage(Stage[GrpoConfig]):
             policy,
             config,
             num_steps=chosen.num_steps,
-            fingerprints={**start.fingerprints, "model": policy.fingerprint},
+            fingerprints={
+                **start.fingerprints,
+                "model": policy.fingerprint,
+                **_way_of_sampling(policy),
+            },
             sampler=Sampler(policy, config, terms, columns_of(policy.text, start.train_data)),
         )
         longest, prompt = data.longest()
@@ -91,6 +98,11 @@ class GrpoStage(Stage[GrpoConfig]):
             SampleLog(job.say),
         ]
         return Built(module, data, policy.subject, callbacks, notes)
+
+
+def _way_of_sampling(policy: Policy) -> dict[str, str]:
+    """What a checkpoint says of it: nothing of the plain way, on which earlier ones were begun."""
+    return {"way of sampling": "apart"} if policy.samples_apart else {}
 
 
 def _notes(module: GrpoModule) -> Iterator[str]:

@@ -1,10 +1,9 @@
-"""A try before the first step: whether the longest prompt with longest answers fits the memory."""
+"""A try before the first step: whether an update on the longest prompt with longest answers fits the memory."""
 
 from __future__ import annotations
 
 import torch
 
-from ffr.models.decoding.sampling import sample_answers
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
@@ -12,7 +11,7 @@ from ffr.settings import GrpoConfig
 
 
 def try_longest(vlm: Vlm, config: GrpoConfig, sharing: PrefixSharing, prompt: Encoded) -> None:
-    """Takes a prompt through prefill and a backward pass with longest answers; changes nothing.
+    """Takes a prompt through a backward pass with longest answers; changes nothing.
 
     Args:
         vlm: The model that will be trained.
@@ -26,13 +25,6 @@ def try_longest(vlm: Vlm, config: GrpoConfig, sharing: PrefixSharing, prompt: En
     prompts = [prompt] * config.batch_size
     at_once = config.answers_per_pass or config.num_generations
     usable = next(item for item in range(len(vlm.tokenizer)) if item not in vlm.placeholder_ids)
-    sample_answers(
-        vlm,
-        [prompt] * config.prompts_at_once,
-        num_samples=config.num_generations,
-        max_new_tokens=2,
-        is_cache_shared=sharing.is_active,
-    )
     # B prompts, each with the answers of a pass, each of the greatest length
     branches = [[[usable] * config.max_new_tokens] * at_once] * len(prompts)
     if config.pack_queries:

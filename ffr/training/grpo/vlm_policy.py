@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from ffr.dialogue import Example
 from ffr.embedding.policy import PolicyEncoder
 from ffr.errors import UsageError
 from ffr.models.decoding.loop import Generated
-from ffr.models.decoding.sampling import sample_answers
 from ffr.models.prompts import PromptBuilder
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs, PrefixSharing
@@ -28,6 +27,7 @@ from ffr.training.common.setup import (
     make_trainable,
 )
 from ffr.training.common.vlm_subject import VlmSubject
+from ffr.training.grpo.local_sampling import LocalSampling
 from ffr.training.grpo.passes import cut_passes
 from ffr.training.grpo.policy import Pass
 from ffr.training.grpo.trial import try_longest
@@ -68,6 +68,7 @@ class VlmPolicy:
         self.encoder = PolicyEncoder(self.vlm)
         self.samples_still = bool(config.lora_dropout)
         self.sharing: PrefixSharing
+        self.sampling: LocalSampling
         self.builder: PromptBuilder
 
     def free(self) -> None:
@@ -83,6 +84,7 @@ class VlmPolicy:
             is_wanted=config.prompt_sharing == "auto",
             pad_to_multiple_of=config.pad_to_multiple_of,
         )
+        self.sampling = LocalSampling(self.vlm, config, is_cache_shared=self.sharing.is_active)
         self.vlm.train()
         self.builder = make_prompt_builder(config, self.vlm)
         if config.pack_queries:
@@ -105,6 +107,13 @@ class VlmPolicy:
         """The model as a run validates and saves it."""
         return VlmSubject(self.vlm, self.builder)
 
+    @property
+    def samples_apart(self) -> bool:
+        return self.sampling.is_apart
+
+    def rolling_out(self) -> AbstractContextManager[None]:
+        return self.sampling.rolling_out()
+
     def encode(self, example: Example, where: str) -> Encoded:
         return self.builder(example, where=where)
 
@@ -114,18 +123,7 @@ class VlmPolicy:
     def sample(
         self, prompts: Sequence[Any], dialogue_numbers: Sequence[int], generator: torch.Generator
     ) -> list[list[Generated]]:
-        config = self._config
-        return sample_answers(
-            self.vlm,
-            prompts,
-            num_samples=config.num_generations,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            top_p=config.top_p,
-            generator=generator,
-            is_cache_shared=self.sharing.is_active,
-            dialogue_numbers=dialogue_numbers,
-        )
+        return self.sampling.sample(prompts, dialogue_numbers, generator)
 
     def cut(
         self,
@@ -173,6 +171,7 @@ class VlmPolicy:
         )
 
     def try_longest(self, prompt: Any) -> None:
+        self.sampling.try_longest(prompt)
         try_longest(self.vlm, self._config, self.sharing, prompt)
 
     def notes(self) -> list[str]:
@@ -180,5 +179,6 @@ class VlmPolicy:
             "prompts pass through the model once for all their answers"
             if self.sharing.is_active
             else "prompts pass through the model once for each answer, which is slow: "
-            f"{self.sharing.reason}"
+            f"{self.sharing.reason}",
+            self.sampling.note,
         ]

@@ -58,6 +58,8 @@ def test_a_checkpoint_holds_what_is_trained_and_refuses_what_is_not_its_own() ->
     for name in names:
         with pytest.raises(ModelError, match=f"belongs to another {name}; start a new run"):
             make({**names, name: "c"}).on_load_checkpoint(checkpoint)
+    with pytest.raises(ModelError, match="belongs to another data; start a new run"):
+        make({"configuration": "a"}).on_load_checkpoint(checkpoint)
     other = make(names)
     other.model.vector.requires_grad_(False)
     with pytest.raises(ModelError, match="holds other weights than this run trains"):

@@ -15,6 +15,7 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from ffr.training.grpo.loss import LossType, policy_loss, token_weights
+from ffr.training.grpo.sampling_gap import truncated_importance
 
 LOSS_TYPES: tuple[LossType, ...] = get_args(LossType)
 LENGTHS = [5, 1, 7, 3, 6, 2, 4, 7]
@@ -53,7 +54,12 @@ def make_batch(seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
 
 
 def our_loss(
-    batch: Batch, loss_type: LossType, beta: float = 0.0, *, step: Tensor | None = None
+    batch: Batch,
+    loss_type: LossType,
+    beta: float = 0.0,
+    *,
+    step: Tensor | None = None,
+    importance: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Loss, gradient and sums; `step` is the mask of the whole step where the batch is only a part of it."""
     step = batch.mask if step is None else step
@@ -76,6 +82,7 @@ def our_loss(
         clip_high=clip_high_of(loss_type),
         kl_coefficient=beta,
         reference_logprobs=batch.reference,
+        importance=importance,
     )
     loss.backward()
     assert leaf.grad is not None
@@ -89,6 +96,7 @@ def trl_loss(
     *,
     num_micro_batches: int = 1,
     num_step_tokens: int | None = None,
+    importance: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Loss, gradient and logged figures of TRL's own method on the same tensors."""
     leaf = batch.logprobs.clone().requires_grad_()
@@ -115,7 +123,8 @@ def trl_loss(
         current_gradient_accumulation_steps=num_micro_batches,
         top_entropy_quantile=1.0,
         off_policy_mask_threshold=None,
-        use_vllm=False,
+        use_vllm=importance is not None,
+        vllm_importance_sampling_correction=importance is not None,
         aux_loss_enabled=False,
         _entropy_bonus_enabled=False,
         _metrics=metrics,
@@ -129,6 +138,7 @@ def trl_loss(
         "advantages": batch.advantages,
         "old_per_token_logps": batch.old,
         "ref_per_token_logps": batch.reference,
+        "importance_sampling_ratio": importance,
         "num_items_in_batch": torch.tensor(float(num_step_tokens or batch.mask.sum())),
     }
     loss = GRPOTrainer._compute_loss(trainer, None, inputs)
@@ -167,6 +177,26 @@ def test_agrees_with_the_installed_trl(loss_type: LossType, beta: float, seed: i
         assert sums["clipped_high"].item() / num_tokens == pytest.approx(
             figures["clip_ratio/high_mean"]
         )
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.02])
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_truncated_importance_agrees_with_the_installed_trl(
+    loss_type: LossType, beta: float
+) -> None:
+    """Their `token_truncate`; a few tokens are beyond the cap, and padding holds anything."""
+    batch = make_batch(4)
+    noise = torch.randn(batch.old.shape, generator=torch.Generator().manual_seed(5))
+    recorded = batch.old + noise
+    ours = truncated_importance(batch.old, recorded, batch.mask, cap=2.0)
+    # as grpo_trainer.py has it, with a minimum of none
+    theirs = torch.clamp(torch.exp((batch.old - recorded) * batch.mask), min=None, max=2.0)
+    torch.testing.assert_close(ours, theirs)
+    assert 0 < int((ours[batch.mask] == 2.0).sum()) < sum(LENGTHS)
+    found = our_loss(batch, loss_type, beta, importance=ours)[:2]
+    assert_same(found, trl_loss(batch, loss_type, beta, importance=theirs)[:2])
+    with pytest.raises(AssertionError):
+        assert_same(found, trl_loss(batch, loss_type, beta)[:2])
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)

@@ -20,6 +20,7 @@ from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import BranchLogprobs
 from ffr.rewards.terms import RewardTerm
 from ffr.settings import GrpoConfig
+from ffr.training.common.module import StepFault
 from ffr.training.common.trainer import make_trainer
 from ffr.training.grpo.loader import StepPrompts
 from ffr.training.grpo.module import GrpoModule
@@ -37,6 +38,7 @@ class Policy(torch.nn.Module):
 
     noise = 0.0
     samples_still = False
+    samples_apart = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,6 +73,7 @@ class Told(L.Callback):
 
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
+        self.fault: StepFault | None = None
         self.norms: list[float] = []
         self.places: list[list[float]] = []
 
@@ -82,9 +85,10 @@ class Told(L.Callback):
         self, trainer: Any, pl_module: GrpoModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.figures = pl_module.take_step_figures(batch)
+        self.fault = pl_module.fault_of_step(self.figures)
 
 
-def a_step(folder: Path, **settings: Any) -> Told:
+def a_step(folder: Path, *, apart: bool = False, recorded: float = -1.0, **settings: Any) -> Told:
     """One step; group 0 earns (1, 0), group 1 (0, 1), which it did not before its answers were sampled anew."""
     config = GrpoConfig(
         batch_size=2, accumulate=1, num_generations=2, loss_type="dapo", kl_coefficient=0, weight_decay=0,
@@ -92,7 +96,8 @@ def a_step(folder: Path, **settings: Any) -> Told:
     )  # fmt: skip
     policy, told = Policy(), Told()
     policy.samples_still = bool(config.lora_dropout)
-    answers = [Generated("", answer, (-1.0,) * len(answer)) for answer in ANSWERS]
+    policy.samples_apart = apart
+    answers = [Generated("", answer, (recorded,) * len(answer)) for answer in ANSWERS]
     values = torch.tensor([[1.0, 0.5], [0.0, 0.5], [0.0, 0.0], [1.0, 0.0]])
     rollout = Rollout([4, 7], answers, values, values[:, 0], num_without_signal=1, num_attempts=3)
     sampler = SimpleNamespace(
@@ -164,6 +169,43 @@ def test_the_figures_of_a_step_by_hand(tmp_path: Path) -> None:
     assert figures["clipped_high_share"] == pytest.approx(4 / 14)
     assert figures["clipped_low_share"] == pytest.approx(3 / 14)
     assert figures["grad_norm"] == 0, "clipped tokens have no gradient"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_gap_between_what_samples_and_what_is_trained_is_stated_and_weighted(
+    tmp_path: Path,
+) -> None:
+    """Sampling says -1 - ln 2 of each token, the policy -1: each counts twice, or up to the cap."""
+    half = -1.0 - math.log(2)
+    plain, beside = a_step(tmp_path), a_step(tmp_path, recorded=half)
+    assert plain.figures["sampling_gap_mean"] == plain.figures["sampling_gap_max"] == 0
+    for name in ("sampling_gap_mean", "sampling_gap_max"):
+        assert beside.figures[name] == pytest.approx(math.log(2), rel=1e-6)
+    assert "importance_capped_share" not in beside.figures
+    assert beside.norms == plain.norms, "a gap of rounding weighs nothing"
+    for cap, factor, share in ((3.0, 2.0, 0.0), (1.5, 1.5, 1.0)):
+        settings = {"importance_cap": cap, "max_grad_norm": 0}
+        apart = a_step(tmp_path, apart=True, recorded=half, **settings)
+        assert apart.norms == pytest.approx([factor * plain.norms[0]], rel=1e-5)
+        assert apart.figures["loss"] == pytest.approx(factor * plain.figures["loss"], rel=1e-5)
+        assert apart.figures["importance_capped_share"] == share
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_gap_beyond_its_limit_stops_the_run(tmp_path: Path) -> None:
+    for settings, words in (
+        ({"recorded": -1.0 - 0.051}, "precision=fp32, or a higher sampling_gap_limit"),
+        ({"recorded": -1.0 + 0.051, "sampling_weights": "merged"}, "sampling_weights=adapters"),
+    ):
+        fault = a_step(tmp_path, **settings).fault
+        assert fault is not None
+        assert "differ by 0.051 in the mean (sampling_gap_limit is 0.05)" in fault.what
+        assert words in fault.remedy
+    assert a_step(tmp_path, recorded=-1.049).fault is None
+    assert a_step(tmp_path, recorded=-9.0, sampling_gap_limit=None).fault is None
+    not_finite = a_step(tmp_path, recorded=math.nan, sampling_gap_limit=None).fault
+    assert not_finite is not None
+    assert "sampling_gap_mean is nan" in not_finite.what
 
 
 @pytest.mark.filterwarnings("ignore")

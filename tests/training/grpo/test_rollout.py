@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -29,12 +30,20 @@ class Script:
     device = torch.device("cpu")
 
     def __init__(self) -> None:
+        self.is_rolling_out = False
         self.asked: list[list[tuple[int, int]]] = []
         self._attempts = {prompt: iter(attempts) for prompt, attempts in SCRIPT.items()}
+
+    @contextmanager
+    def rolling_out(self) -> Iterator[None]:
+        self.is_rolling_out = True
+        yield
+        self.is_rolling_out = False
 
     def sample(
         self, prompts: Sequence[Encoded], dialogue_numbers: Sequence[int], generator: Any
     ) -> list[list[Generated]]:
+        assert self.is_rolling_out
         numbers = [prompt.input_ids[0] for prompt in prompts]
         self.asked.append(list(zip(numbers, dialogue_numbers, strict=True)))
         return [

@@ -384,6 +384,88 @@ def test_processes_may_have_unlike_numbers_of_passes(sample_home: Path, tmp_path
     assert apart < 1e-2 * moved
 
 
+MERGED = {**ONE_STEP, "sampling_weights": "merged"}
+
+
+def test_sampling_with_merged_weights_is_the_same_training_to_rounding(
+    sample_home: Path, tmp_path: Path
+) -> None:
+    """In float32 both draw the same answers; after two steps, since a fresh adapter adds nothing."""
+    steps = {"max_steps": 2, "learning_rate": 1e-2, "warmup_share": 0}
+    beside, merged = (
+        _rows(_train(tmp_path / str(number), **{**settings, **steps}))
+        for number, settings in enumerate((ONE_STEP, MERGED))
+    )
+    for plain, row in zip(beside, merged, strict=True):
+        for name in ("reward", "kl", "entropy", "answer_tokens", "grad_norm"):
+            assert float(row[name]) == pytest.approx(float(plain[name]), rel=1e-3, abs=1e-6), name
+        assert 0 < float(row["sampling_gap_mean"]) < float(row["sampling_gap_max"]) < 1e-3
+        assert float(plain["sampling_gap_max"]) < 1e-3
+        assert (row["importance_capped_share"], plain["importance_capped_share"]) == ("0.0", "")
+
+
+def test_a_merged_run_goes_on_where_it_stopped_and_moves_no_frozen_weight(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SMALL, "sampling_weights": "merged", "max_steps": 3, "val_examples": 0}
+    whole = _train(tmp_path / "whole", **settings)
+    half = tmp_path / "half"
+    shutil.copytree(whole, half)
+    (half / "checkpoints" / "step-00000003.ckpt").unlink()
+    record = json.loads((half / "run.json").read_text(encoding="utf-8"))
+    (half / "run.json").write_text(
+        json.dumps({**record, "status": "interrupted"}), encoding="utf-8"
+    )
+    shutil.rmtree(half / "merged")
+    with monkeypatch.context() as patch:
+        patch.setattr("ffr.training.grpo.local_sampling.free_bytes", lambda device: 0)
+        refused = _run("--resume", str(half))
+        assert refused.exit_code == 1
+        assert "belongs to another way of sampling" in refused.output
+        assert "there is no room for the copy" in " ".join(refused.output.split())
+    done = _run("--resume", str(half))
+    assert done.exit_code == 0, done.output
+    assert _rows(half) == _rows(whole)
+    assert _weights(half) == _weights(whole)
+    # the frozen weights under the adapter are those of the start, to the bit
+    adapter = load_file(whole / "adapter" / "adapter_model.safetensors")
+    deltas = {
+        name.partition("layers.")[2].replace("lora_A.", ""): 4.0  # alpha / rank
+        * (adapter[name.replace("lora_A", "lora_B")] @ adapter[name])
+        for name in adapter
+        if "lora_A" in name
+    }
+    start, weights = (
+        load_file(path / "model.safetensors") for path in (TINY_FOLDER, whole / "merged")
+    )
+    deltas = {name: deltas.pop(name.partition("layers.")[2], 0) for name in start} | deltas
+    assert deltas.keys() == start.keys()
+    for name, delta in deltas.items():
+        assert torch.equal(weights[name], start[name] + delta), name
+
+
+def test_no_room_for_a_copy_of_the_weights_is_said(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--dry-run", *_options(sampling_weights="merged")]
+    there = _run(*words)
+    assert "folded into a copy of the weights, 0.6 MiB while" in there.output, there.output
+    monkeypatch.setattr("ffr.training.grpo.local_sampling.free_bytes", lambda device: 2**19)
+    lacking = _run(*words)
+    assert lacking.exit_code == 0
+    assert (
+        "answers are sampled with the adapter beside the weights: there is no room"
+        in lacking.output
+    )
+    several = _run(*words, "-o", "devices=2", "-o", "strategy=ddp", "-o", "accelerator=cpu")
+    assert several.exit_code == 1
+    assert (
+        "no room for the copy of the weights that sampling_weights=merged makes" in several.output
+    )
+    assert "the very weights that are trained" in _run("--dry-run", *_options()).output
+
+
 # the others differ from grpo in what a token is divided by (test_loss.py), and from each other less
 @pytest.mark.parametrize(
     "loss_type",
@@ -515,6 +597,21 @@ def test_what_a_wrong_call_says(
         ([], 2, "no finished SFT run"),
         (["--from", "./nowhere"], 2, "no such model folder or run"),
         (["--from", "tiny", "-o", "lora_rank=0"], 2, "set lora_rank, or kl_coefficient=0"),
+        (
+            ["--from", "tiny", "-o", "lora_rank=0", "-o", "sampling_weights=merged"],
+            2,
+            "folds an adapter, and lora_rank=0 has none",
+        ),
+        (
+            ["--from", "tiny", "-o", "strategy=fsdp", "-o", "sampling_weights=merged"],
+            2,
+            "needs whole weights in each process",
+        ),
+        (
+            ["--from", "tiny", "-o", "load_in_4bit=true", "-o", "sampling_weights=merged"],
+            2,
+            "which load_in_4bit has not",
+        ),
         (["--from", "tiny", "-o", "loss_type=cispo"], 2, "too small for cispo"),
         (["--from", "tiny", "-o", "loss_type=gpro"], 2, "did you mean"),
         (["--from", "tiny", "-o", "rewards=nowhere:nothing"], 2, "nowhere"),
