@@ -83,10 +83,10 @@ def mask_repeats(vlm: Vlm, num_tokens: int) -> int:
     Returns:
         How many heads share keys where the model's attention is this one, else 1.
     """
-    config = vlm.language_model.config  # type: ignore[union-attr]
+    config: Any = vlm.language_model.config
     if num_tokens == 1 or config._attn_implementation != ATTENTION_NAME:
         return 1
-    return int(config.num_attention_heads // config.num_key_value_heads)  # type: ignore[operator]
+    return int(config.num_attention_heads // config.num_key_value_heads)
 
 
 def _in_blocks(rows: torch.Tensor, block: int) -> torch.Tensor:

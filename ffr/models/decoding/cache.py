@@ -112,7 +112,8 @@ class _Room:
         return self._views(total, new)
 
     def _views(self, length: int, like: list[torch.Tensor]) -> list[torch.Tensor]:
-        by_kind = self._held[:, :length].split([item.shape[1] for item in like], dim=2)
+        sizes = [item.shape[1] for item in like]
+        by_kind = torch.split_with_sizes(self._held[:, :length], sizes, dim=2)
         return [item.transpose(1, 2) for item in by_kind]
 
     def _holds(self, used: list[torch.Tensor]) -> bool:

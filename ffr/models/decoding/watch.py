@@ -57,7 +57,7 @@ class Watch:
             return
         self._copy = torch.empty(len(is_open), dtype=torch.bool, pin_memory=True)
         self._copy.copy_(is_open, non_blocking=True)
-        self._copied = torch.cuda.Event()
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._copied.record()
 
     @staticmethod
