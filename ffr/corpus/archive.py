@@ -186,7 +186,7 @@ class Archive:
             tuple(hits if self.retriever is None else in_order(told_apart(hits))),
             lines.num_messages,
             sum(chat.num_messages for chat in chats.values()),
-            self._num_not_understood(list(chats)),
+            _num_not_understood(self.store, list(chats)),
             0,
             tuple(failures),
         )
@@ -199,14 +199,6 @@ class Archive:
                 self._candidates.popitem(last=False)
         self._candidates.move_to_end(filters)
         return self._candidates[filters]
-
-    def _num_not_understood(self, chats: Sequence[int]) -> int:
-        condition, values = self.store.database.among("id", chats)
-        (row,) = self.store.rows(
-            f"SELECT coalesce(sum(num_not_understood), 0) AS n FROM chats WHERE {condition}",
-            values,
-        )
-        return int(row["n"])
 
     def _allowing(self, filters: Filters) -> Callable[[Sequence[Line]], bool]:
         """Tells whether a fragment is what filters ask for: by whom, when, and what it carries."""
@@ -227,6 +219,15 @@ class Archive:
             )
 
         return is_allowed
+
+
+def _num_not_understood(store: Store, chats: Sequence[int]) -> int:
+    condition, values = store.database.among("id", chats)
+    (row,) = store.rows(
+        f"SELECT coalesce(sum(num_not_understood), 0) AS n FROM chats WHERE {condition}",
+        values,
+    )
+    return int(row["n"])
 
 
 def _clean(query: str) -> str:

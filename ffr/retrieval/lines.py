@@ -28,6 +28,7 @@ from ffr.retrieval.interface import Answer, by_dialogue
 from ffr.retrieval.lexical import with_followers
 from ffr.retrieval.line_features import Lines, line_features, lines_of
 from ffr.retrieval.line_network import FitRow, LineNetworks, fit_networks
+from ffr.retrieval.line_times import day_of
 
 LINES = "lines"
 
@@ -74,23 +75,25 @@ class LineReading:
         return lines, places, found[places]
 
     def _lines(self, example: Example) -> Lines:
-        sessions = _sessions(example)
-        key = (example.dialogue.fingerprint, *map(str, sessions or ()))
+        sessions, times = _told(example, "session"), _told(example, "time")
+        key = (example.dialogue.fingerprint, *map(str, sessions or ()), *map(str, times or ()))
         if key not in self._kept:
-            self._kept[key] = lines_of(example.dialogue, sessions)
+            known = {str(time): day_of(str(time)) for time in times or ()}
+            days = None if times is None else [known[str(time)] for time in times]
+            self._kept[key] = lines_of(example.dialogue, sessions, days)
             if len(self._kept) > _KEPT_DIALOGUES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
 
 
-def _sessions(example: Example) -> list[object] | None:
-    """What the data calls the sitting of each line; None where it does not say."""
+def _told(example: Example, key: str) -> list[object] | None:
+    """What the data says beside each line under a key; None where it does not say it of all."""
     about = example.meta.get(EXTRA_LINE_KEYS)
     if not isinstance(about, Sequence) or len(about) != len(example.dialogue.utterances):
         return None
-    names = [line.get("session") if isinstance(line, dict) else None for line in about]
-    return None if None in names else names
+    values = [line.get(key) if isinstance(line, dict) else None for line in about]
+    return None if None in values else values
 
 
 def fit_lines(
