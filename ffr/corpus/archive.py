@@ -53,29 +53,24 @@ class Archive:
     ) -> None:
         self.store = store
         self.retriever = retriever
-        self._encoder = encoder
+        self.encoder = encoder
         self._query_vectors = query_vectors
         self._looker = looker
         self._candidates: OrderedDict[Filters, Candidates] = OrderedDict()
         self._chats: dict[int, StoredChat] = {}
         self._version: int | None = None
 
-    @property
-    def vectors_key(self) -> str | None:
-        """Names the weights whose vectors recall dialogues; None where words alone do."""
-        return None if self._encoder is None else self._encoder.key
-
     def refresh(self) -> None:
         """Looks anew at what the store holds."""
         self._candidates.clear()
         self._chats.clear()
-        if self._encoder is not None:
-            self._encoder.refresh()
+        if self.encoder is not None:
+            self.encoder.refresh()
 
     def forget_questions(self) -> None:
         """Lets go of the vectors of questions that were asked: each is computed anew."""
-        if self._encoder is not None:
-            self._encoder.forget_questions()
+        if self.encoder is not None:
+            self.encoder.forget_questions()
 
     def ask(self, query: str, filters: Filters | None = None, *, top: int = 3) -> Found:
         """Finds the fragments that a query means: the best few, none that is weak beside them.
@@ -153,8 +148,8 @@ class Archive:
                     self.refresh()
                     self._version = version
                 try:
-                    if self._encoder is not None:
-                        self._encoder.hold()
+                    if self.encoder is not None:
+                        self.encoder.hold()
                 except DataError:
                     if num_packed == _MAX_PACKED:
                         raise
@@ -166,7 +161,7 @@ class Archive:
     def _recalled(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> list[Recalled]:
         lines = self._lines(chosen)
         vector = None if self._query_vectors is None else as_vector(self._query_vectors([query]))
-        return recall(self.store, query, lines, chosen, self._encoder, vector, ways=ways, k=k)
+        return recall(self.store, query, lines, chosen, self.encoder, vector, ways=ways, k=k)
 
     def _asked(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> Found:
         recalled = self._recalled(query, chosen, ways, k)
@@ -191,27 +186,19 @@ class Archive:
             tuple(hits if self.retriever is None else in_order(told_apart(hits))),
             lines.num_messages,
             sum(chat.num_messages for chat in chats.values()),
-            self._num_not_understood(list(chats)),
+            _num_not_understood(self.store, list(chats)),
             0,
             tuple(failures),
         )
 
     def _lines(self, filters: Filters) -> Candidates:
         if filters not in self._candidates:
-            key = None if self._encoder is None else self._encoder.key
+            key = None if self.encoder is None else self.encoder.key
             self._candidates[filters] = candidates(self.store, filters, key, self._looker)
             if len(self._candidates) > _KEPT_FILTERS:
                 self._candidates.popitem(last=False)
         self._candidates.move_to_end(filters)
         return self._candidates[filters]
-
-    def _num_not_understood(self, chats: Sequence[int]) -> int:
-        condition, values = self.store.database.among("id", chats)
-        (row,) = self.store.rows(
-            f"SELECT coalesce(sum(num_not_understood), 0) AS n FROM chats WHERE {condition}",
-            values,
-        )
-        return int(row["n"])
 
     def _allowing(self, filters: Filters) -> Callable[[Sequence[Line]], bool]:
         """Tells whether a fragment is what filters ask for: by whom, when, and what it carries."""
@@ -232,6 +219,15 @@ class Archive:
             )
 
         return is_allowed
+
+
+def _num_not_understood(store: Store, chats: Sequence[int]) -> int:
+    condition, values = store.database.among("id", chats)
+    (row,) = store.rows(
+        f"SELECT coalesce(sum(num_not_understood), 0) AS n FROM chats WHERE {condition}",
+        values,
+    )
+    return int(row["n"])
 
 
 def _clean(query: str) -> str:

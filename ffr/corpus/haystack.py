@@ -171,6 +171,7 @@ class HaystackRetriever:
 
     @property
     def identity(self) -> dict[str, Any]:
+        encoder = self._haystack.archive.encoder
         return {
             "kind": "archive",
             "name": self._name,
@@ -178,7 +179,7 @@ class HaystackRetriever:
             "num_recalled": self._num_dialogues,
             "num_dialogues": len(self._names),
             "fingerprint": self._haystack.fingerprint,
-            "vectors": self._haystack.archive.vectors_key,
+            "vectors": None if encoder is None else encoder.key,
             "inside": None if self._inside is None else self._inside.identity,
         }
 

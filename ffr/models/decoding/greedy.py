@@ -38,9 +38,9 @@ class Greedy:
         self._is_normalised_last = is_normalised_last
 
     def __call__(
-        self, logits: torch.Tensor, rows: torch.Tensor
+        self, logits: torch.Tensor, rows: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `ffr.models.decoding.loop.Choose`; `rows` must be all of them."""
+        """As `ffr.models.decoding.loop.Choose`; `rows` must be None: all of them."""
         # the log-probability stays the model's own, whatever the guide forbids
         if self._guide is None:
             token = logits.index_fill(1, self._forbidden, -torch.inf).argmax(1)

@@ -178,10 +178,10 @@ def with_pictures(path: Path) -> Path:
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
 @pytest.mark.parametrize(
-    "error",
+    ("kind", "words"),
     [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        (torch.OutOfMemoryError, "CUDA out of memory"),
+        (RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     ],
     ids=["of a GPU", "of this machine"],
 )
@@ -190,8 +190,11 @@ def test_too_little_memory_in_a_step_names_its_longest_record(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     stage: str,
-    error: Exception,
+    kind: type[Exception],
+    words: str,
 ) -> None:
+    error = kind(words)
+
     def fail(*_: object, **__: object) -> None:
         raise error
 
