@@ -301,7 +301,7 @@ def open_archive(
 
     def query_vectors(queries: Sequence[str]) -> Tensor:
         if is_own:
-            return reader.query_vectors(queries, own)
+            return reader.recall_vectors(queries, own)
         return recalling.embed_texts([plain_words(query) for query in queries])
 
     return Archive(store, asked, recalling, query_vectors, tagger.digest)
