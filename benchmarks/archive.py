@@ -1,16 +1,18 @@
 """How an archive grows: build time, bytes, memory and time a query, beside engines that others use.
 
     python benchmarks/archive.py --lines 10000 100000 1000000 --out benchmarks/results/archive.json
-    python benchmarks/archive.py --store DIR --queries DATA.json --out …
+    python benchmarks/archive.py --store DIR --queries DATA.json --grown 1000000 --out …
     python benchmarks/archive.py --lines 10000000 --engines exact faiss --out …
 
 Lines are generated: words of a made vocabulary whose frequencies fall as 1 / rank, with vectors of 384
 numbers around centres, as lines of one matter have them. `--store` takes the lines and vectors that
-`ffr index add` made instead, and the queries of a data file. Every engine gets the same texts, vectors
+`ffr index add` made instead, and the queries of a data file; `--grown` grows so many out of them, each
+line with a number behind and its vector with noise. Every engine gets the same texts, vectors
 and queries. It builds in one process and is asked in another, so that both peaks of memory are its own;
 an engine that is not installed is named as missing.
 
-    ffr      messages in a store, full text and vectors of lines fused (`Archive.recall`)
+    ffr      messages in a store: full text, vectors of lines and of segments, fused (`Archive.recall`)
+    lists    ffr's comparing of vectors alone: beyond 300,000 by inverted lists, the best exactly
     exact    vectors alone, one matrix product
     faiss    vectors alone, inverted lists with 8 bits a number (IVF-SQ8)
     lancedb  full text and vectors, each an index, fused by reciprocal ranks
@@ -24,7 +26,7 @@ import argparse
 import importlib.util
 import json
 import math
-import resource
+import re
 import shutil
 import subprocess
 import sys
@@ -32,105 +34,29 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_archive import (
+    BLOCK,
+    WIDTH,
+    archive_of,
+    fill,
+    generate,
+    grow,
+    take_from_store,
+    texts_of,
+    vectors_of,
+)
 
-WIDTH = 384
-VOCABULARY = 50_000
-DIALOGUE = 40
-BLOCK = 50_000
+from ffr.corpus.nearest import EXACT_ROWS
+
 K = 20
-NO_TEXTS = ("exact", "faiss")
+NO_TEXTS = ("lists", "exact", "faiss")
 
 Ask = Callable[[str, np.ndarray], list[int]]
 """A query's words and vector → the numbers of the lines that were found, the best first."""
-
-
-# -- what is searched ------------------------------------------------------------------------------
-
-
-def generated_texts(number: int, seed: int) -> Iterator[str]:
-    """So many lines of 4 to 20 words; the n-th word of the vocabulary is as frequent as 1 / n."""
-    rng = np.random.default_rng(seed)
-    edges = np.cumsum(1 / np.arange(1, VOCABULARY + 1))
-    for start in range(0, number, BLOCK):
-        lengths = rng.integers(4, 21, min(BLOCK, number - start))
-        words = np.searchsorted(edges, rng.random(lengths.sum()) * edges[-1])
-        for part in np.split(words, np.cumsum(lengths)[:-1]):
-            yield " ".join(f"w{word}" for word in part)
-
-
-def generate(folder: Path, number: int, num_queries: int, seed: int) -> None:
-    """Texts, vectors and queries; a query is a line's two longest words and its vector with noise."""
-    rng = np.random.default_rng(seed + 1)
-    centres = rng.standard_normal((max(16, number // 1000), WIDTH), np.float32)
-    kept = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (number, WIDTH))
-    for start in range(0, number, BLOCK):
-        near = centres[rng.integers(0, len(centres), min(BLOCK, number - start))]
-        kept[start : start + len(near)] = unit(
-            near + 0.8 * rng.standard_normal(near.shape, np.float32)
-        )
-    kept.flush()
-    chosen = np.sort(rng.choice(number, min(num_queries, number), replace=False))
-    asked, wanted = [], set(chosen.tolist())
-    with (folder / "texts.txt").open("w", encoding="utf-8") as file:
-        for place, text in enumerate(generated_texts(number, seed)):
-            file.write(text + "\n")
-            if place in wanted:
-                asked.append(" ".join(sorted(set(text.split()), key=len)[-2:]))
-    noise = 0.03 * rng.standard_normal((len(chosen), WIDTH), np.float32)
-    np.save(folder / "query_vectors.npy", unit(kept[chosen] + noise))
-    (folder / "queries.json").write_text(json.dumps(asked))
-
-
-def take_from_store(folder: Path, store_folder: Path, data: Path, num_queries: int) -> int:
-    """The different lines of a store with their vectors, and the queries of a data file; how many."""
-    import ffr
-    from ffr.corpus.adding import line_text
-    from ffr.corpus.opening import reader_encoder
-    from ffr.corpus.store import Store
-    from ffr.reader.model import Reader
-    from ffr.runs import resolve_model
-    from ffr.settings import AnswerConfig
-
-    with Store(store_folder) as store:
-        encoder = reader_encoder(store, AnswerConfig())
-        rows = store.tuples(
-            "SELECT min(messages.id), vectors.place FROM messages JOIN vectors "
-            "ON vectors.encoder = ? AND vectors.key = text_key GROUP BY text_key ORDER BY 1",
-            [encoder.key],
-        )
-        lines = store.lines_of([row[0] for row in rows])
-        texts = [" ".join(line_text(line.message).split()) for line in lines]
-        np.save(folder / "vectors.npy", encoder.vectors.matrix()[[row[1] for row in rows]])
-        reader = Reader.load(resolve_model("reader").location)
-        asked = list(dict.fromkeys(example.query for example in ffr.load_dataset(data)))
-        asked = asked[:num_queries]
-        vectors = reader.query_vectors(asked, encoder).numpy()
-    np.save(folder / "query_vectors.npy", vectors.astype(np.float32))
-    (folder / "texts.txt").write_text("".join(text + "\n" for text in texts), encoding="utf-8")
-    (folder / "queries.json").write_text(json.dumps(asked, ensure_ascii=False))
-    return len(texts)
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of length 1."""
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def texts_of(folder: Path) -> Iterator[str]:
-    """The lines, one by one."""
-    with (folder / "texts.txt").open(encoding="utf-8") as file:
-        for line in file:
-            yield line.rstrip("\n")
-
-
-def vectors_of(folder: Path) -> np.ndarray:
-    """The vectors, read where they are used."""
-    return np.load(folder / "vectors.npy", mmap_mode="r")
 
 
 # -- engines: each builds under a folder, and opens what was built to be asked ---------------------
@@ -141,89 +67,54 @@ class Engine:
     """One way of searching.
 
     Args:
-        build: From the folder of the data into an empty one.
+        build: From the folder of the data into an empty one; may tell the seconds of its parts.
         open: From both to what answers.
         package: What must be installed beside ffr; None for nothing.
     """
 
-    build: Callable[[Path, Path], None]
+    build: Callable[[Path, Path], dict[str, float] | None]
     open: Callable[[Path, Path], Ask]
     package: str | None = None
 
 
-def build_ffr(data: Path, own: Path) -> None:
-    from ffr.chats.chat import Message
-    from ffr.chats.cutting import Cutting
-    from ffr.chats.stream import ChatStream
-    from ffr.corpus.adding import add_chat, text_key
+def build_ffr(data: Path, own: Path) -> dict[str, float]:
     from ffr.corpus.store import Store
-    from ffr.corpus.vectors import StoredVectors
 
-    stream = ChatStream("whatsapp", "made")
-
-    def messages() -> Iterator[Message]:
-        begun = datetime(2000, 1, 1)
-        for place, text in enumerate(texts_of(data)):
-            name = stream.person("ab"[place % 2], "ab"[place % 2])
-            time_ = begun + timedelta(hours=9 * (place // DIALOGUE), minutes=place % DIALOGUE)
-            yield Message(name, text, time_)
-
-    stream.messages = messages()
-    vectors = vectors_of(data)
     with Store(own, is_new_allowed=True) as store:
-        add_chat(store, stream, data / "texts.txt", Cutting(8.0, 0), state="made")
-        kept = StoredVectors(store, _key(store), WIDTH)
-        seen: set[bytes] = set()
-        keys: list[bytes] = []
-        rows: list[int] = []
-
-        def flush() -> None:
-            import torch
-
-            kept.add(keys, torch.from_numpy(np.array(vectors[rows])))
-            keys.clear()
-            rows.clear()
-
-        for place, text in enumerate(texts_of(data)):
-            key = text_key(text)
-            if key not in seen:
-                seen.add(key)
-                keys.append(key)
-                rows.append(place)
-            if len(keys) == BLOCK:
-                flush()
-        if keys:
-            flush()
-
-
-def _encoder(store: Any) -> Any:
-    from ffr.corpus.vectors import StoredEncoder
-
-    def load() -> Any:
-        raise AssertionError("no text is embedded here")
-
-    return StoredEncoder(store, load, name="made", weights_digest="made", line_prefix="")
-
-
-def _key(store: Any) -> str:
-    return str(_encoder(store).key)
+        return fill(store, data)
 
 
 def open_ffr(data: Path, own: Path) -> Ask:
-    import torch
-
-    from ffr.corpus.archive import Archive
     from ffr.corpus.store import Store
 
-    store = Store(own)
-    now: list[np.ndarray] = []
-    archive = Archive(store, None, _encoder(store), lambda _: torch.from_numpy(np.array(now[-1:])))
+    archive, now = archive_of(Store(own))
 
     def ask(query: str, vector: np.ndarray) -> list[int]:
         now[:] = [vector]
         found = archive.recall(query, k=K)
         # the chat is the file: a message's place is the number of its line
         return [item.messages[0] - 1 for item in found if item.messages]
+
+    return ask
+
+
+def build_lists(data: Path, own: Path) -> None:
+    from ffr.corpus.nearest import make_lists
+
+    rows = vectors_of(data)
+    rows.tofile(own / "vectors.f32")
+    if len(rows) > EXACT_ROWS:
+        make_lists(own / "vectors.f32", rows, lambda done, total: None)
+
+
+def open_lists(data: Path, own: Path) -> Ask:
+    from ffr.corpus.nearest import Matrix
+
+    rows = np.memmap(own / "vectors.f32", np.float32, "r").reshape(-1, WIDTH)
+    matrix, every = Matrix(rows, own / "vectors.f32"), np.arange(len(rows))
+
+    def ask(query: str, vector: np.ndarray) -> list[int]:
+        return matrix.closest(vector, every, K)[0][:K].tolist()
 
     return ask
 
@@ -352,6 +243,7 @@ def open_bm25s(data: Path, own: Path) -> Ask:
 
 ENGINES = {
     "ffr": Engine(build_ffr, open_ffr),
+    "lists": Engine(build_lists, open_lists, "faiss"),
     "exact": Engine(build_nothing, open_exact),
     "faiss": Engine(build_faiss, open_faiss, "faiss"),
     "lancedb": Engine(build_lancedb, open_lancedb, "lancedb"),
@@ -364,11 +256,11 @@ ENGINES = {
 
 
 def run_part(part: str, engine: Engine, data: Path, own: Path) -> dict[str, Any]:
-    """One part in this process: seconds, and the peak of memory above what it began with."""
+    """One part in this process: seconds, of the processor too where others use it, and memory."""
     if part == "build":
         begun = time.perf_counter()
-        engine.build(data, own)
-        measured: dict[str, Any] = {"build_seconds": time.perf_counter() - begun}
+        parts = engine.build(data, own) or {}
+        measured: dict[str, Any] = {"build_seconds": time.perf_counter() - begun, **parts}
     else:
         asked = json.loads((data / "queries.json").read_text())
         vectors = np.load(data / "query_vectors.npy")
@@ -376,15 +268,23 @@ def run_part(part: str, engine: Engine, data: Path, own: Path) -> dict[str, Any]
         ask = engine.open(data, own)
         found = [ask(asked[0], vectors[0])]
         measured = {"open_seconds": time.perf_counter() - begun}
-        seconds = []
+        measured |= {"found": found, "num_timed": len(asked) - 1}
+        seconds: dict[str, list[float]] = {"": [], "cpu_": []}
         for query, vector in zip(asked[1:], vectors[1:], strict=True):
-            begun = time.perf_counter()
+            begun, begun_cpu = time.perf_counter(), time.process_time()
             found.append(ask(query, vector))
-            seconds.append(time.perf_counter() - begun)
-        p50, p95 = np.percentile(seconds, [50, 95])
-        measured |= {"p50_seconds": float(p50), "p95_seconds": float(p95), "found": found}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return measured | {f"{part}_peak_megabytes": peak}
+            seconds[""].append(time.perf_counter() - begun)
+            seconds["cpu_"].append(time.process_time() - begun_cpu)
+        for clock, taken in seconds.items():
+            p50, p95 = np.percentile(taken, [50, 95])
+            measured |= {f"p50_{clock}seconds": float(p50), f"p95_{clock}seconds": float(p95)}
+    return measured | {f"{part}_peak_megabytes": peak_megabytes()}
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process held, read files included; not what it was forked from."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
 def measure(name: str, data: Path, scratch: Path) -> dict[str, Any]:
@@ -453,6 +353,28 @@ def plot(sizes: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def all_data(options: argparse.Namespace, scratch: Path) -> Iterator[tuple[int, str, Path]]:
+    """Number of lines, kind and folder of all that is searched, one there at a time beside the real."""
+    real = scratch / "real"
+    if options.store:
+        real.mkdir()
+        yield (
+            take_from_store(real, options.store, options.queries, options.num_queries),
+            "real",
+            real,
+        )
+    for kind in ("grown", "generated"):
+        for number in options.grown if kind == "grown" else options.lines:
+            data = scratch / "data"
+            data.mkdir()
+            if kind == "grown":
+                grow(data, real, number, options.seed)
+            else:
+                generate(data, number, options.num_queries, options.seed)
+            yield number, kind, data
+            shutil.rmtree(data)
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--part"]:
         part, name, data, own = sys.argv[2:6]
@@ -464,6 +386,7 @@ def main() -> None:
     parser.add_argument("--lines", type=int, nargs="*", default=[], help="generated lines")
     parser.add_argument("--store", type=Path, help="an indexed store, whose lines are taken")
     parser.add_argument("--queries", type=Path, help="the data file whose queries it is asked")
+    parser.add_argument("--grown", type=int, nargs="*", default=[], help="lines out of those")
     parser.add_argument("--num-queries", type=int, default=101, help="the first is not timed")
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     parser.add_argument("--seed", type=int, default=0)
@@ -472,31 +395,24 @@ def main() -> None:
     options = parser.parse_args()
     if (options.store is None) != (options.queries is None):
         parser.error("--store and --queries go together; give both")
+    if options.grown and not options.store:
+        parser.error("--grown grows lines of a --store; name one")
 
     from ffr.provenance import versions
 
     sizes = []
-    for number in [*([None] if options.store else []), *options.lines]:
-        with tempfile.TemporaryDirectory() as scratch:
-            data = Path(scratch, "data")
-            data.mkdir()
-            if number is None:
-                number = take_from_store(data, options.store, options.queries, options.num_queries)
-                kind = "real"
-            else:
-                generate(data, number, options.num_queries, options.seed)
-                kind = "generated"
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, kind, data in all_data(options, Path(scratch)):
             rows = {name: measure(name, data, Path(scratch)) for name in options.engines}
-        compare(rows)
-        sizes.append({"num_lines": number, "kind": kind, "engines": rows})
-        print(json.dumps(sizes[-1], indent=1), flush=True)
-    result = {"sizes": sizes, "seed": options.seed, "k": K, "versions": versions()}
-    if options.out is not None:
-        options.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        print(f"{options.out}: written")
+            compare(rows)
+            sizes.append({"num_lines": number, "kind": kind, "engines": rows})
+            print(json.dumps(sizes[-1], indent=1), flush=True)
+            if options.out is not None:
+                result = {"sizes": sizes, "seed": options.seed, "k": K, "versions": versions()}
+                text = json.dumps(result, indent=2, ensure_ascii=False)
+                options.out.write_text(text + "\n", encoding="utf-8")
     if options.plot is not None:
-        plot([size for size in sizes if size["kind"] == "generated"], options.plot)
-        print(f"{options.plot}: written")
+        plot(sizes, options.plot)
 
 
 if __name__ == "__main__":

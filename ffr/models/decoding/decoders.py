@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ffr.models.decoding.reading import Reader, own_tokens
+from ffr.models.decoding.reading import Reader
+from ffr.models.decoding.tail import Tail
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 
@@ -57,13 +58,14 @@ class CopyingDecoder:
         self._position = self._position + 1
         return self._reader.logits(hidden[:, -1])
 
-    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+    def drop_finished(self, is_open: Sequence[bool]) -> list[int] | None:
         """As `ffr.models.decoding.loop.Decoder`."""
-        if self._is_as_generate or 2 * int(is_open.sum()) > len(is_open):
+        if self._is_as_generate or 2 * sum(is_open) > len(is_open):
             return None
-        kept = is_open.nonzero()[:, 0]
-        self._reader.cache.batch_select_indices(kept)
-        self._position, self._mask = self._position[kept], self._mask[kept]
+        kept = [row for row, goes_on in enumerate(is_open) if goes_on]
+        places = torch.tensor(kept).to(self._mask.device)
+        self._reader.cache.batch_select_indices(places)
+        self._position, self._mask = self._position[places], self._mask[places]
         return kept
 
 
@@ -83,9 +85,10 @@ class SharedDecoder:
     def __init__(self, vlm: Vlm, prompts: Sequence[Encoded], num_samples: int) -> None:
         self._reader = Reader(vlm, prompts, padding_side="left")
         self._num_samples = num_samples
-        self._position = self._reader.following  # (B,)
-        self._mask = self._reader.mask.bool()  # (B, P)
-        self._num_steps = 0
+        # (B, G, P) and (B, G): every answer sees all of its prompt and begins behind it
+        seen = self._reader.mask.bool()[:, None].expand(-1, num_samples, -1)
+        positions = self._reader.following[:, None].expand(-1, num_samples)
+        self._tail = Tail(self._reader, seen, positions)
 
     def first_logits(self) -> torch.Tensor:
         """(rows, V) float32: what the prompts' last tokens predict."""
@@ -94,26 +97,18 @@ class SharedDecoder:
 
     def step(self, token: torch.Tensor) -> torch.Tensor:
         """(rows, V) float32 after one more token (rows,) of each answer."""
-        num_prompts, size = len(self._mask), self._num_samples
-        self._num_steps += 1
-        # (B, G, P + G·steps): all of the prompt, and of each step one token in G
-        own = own_tokens(size, self._num_steps, token.device).expand(num_prompts, -1, -1)
-        mask = torch.cat([self._mask[:, None].expand(-1, size, -1), own], dim=2)
-        # the G tokens stand side by side in the cache, but in the same place of their answers
-        positions = (self._position[:, None] + self._num_steps - 1).expand(-1, size)
-        hidden = self._reader.read(token.view(num_prompts, size), positions, mask[:, None])
+        hidden = self._tail.read(token.view(-1, self._num_samples))
         return self._reader.logits(hidden.flatten(0, 1))
 
-    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+    def drop_finished(self, is_open: Sequence[bool]) -> list[int] | None:
         """As `ffr.models.decoding.loop.Decoder`.
 
         A prompt stays while one of its answers goes on.
         """
-        has_open = is_open.view(-1, self._num_samples).any(1)
-        if 4 * int(has_open.sum()) > 3 * len(has_open):
+        size = self._num_samples
+        starts = range(0, len(is_open), size)
+        kept = [row for row, start in enumerate(starts) if any(is_open[start : start + size])]
+        if 4 * len(kept) > 3 * len(starts):
             return None
-        kept = has_open.nonzero()[:, 0]
-        self._reader.cache.batch_select_indices(kept)
-        self._position, self._mask = self._position[kept], self._mask[kept]
-        rows: torch.Tensor = has_open.repeat_interleave(self._num_samples).nonzero()[:, 0]
-        return rows
+        self._tail.select(torch.tensor(kept).to(self._reader.mask.device))
+        return [row * size + number for row in kept for number in range(size)]

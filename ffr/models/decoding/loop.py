@@ -5,13 +5,14 @@ Shapes: R answers, V vocabulary; `rows` are those answers that the decoder still
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
+from ffr.models.decoding.watch import Watch
 from ffr.models.vlm import Vlm
 
 
@@ -53,11 +54,11 @@ class Decoder(Protocol):
         """(rows, V) float32 after one more token (rows,) of each answer."""
         ...
 
-    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+    def drop_finished(self, is_open: Sequence[bool]) -> list[int] | None:
         """Goes on without answers that have ended, where that saves enough to be worth the copy.
 
         Args:
-            is_open: (rows,) bool, True where the answer goes on.
+            is_open: For each of the rows, whether its answer went on when the host last looked.
 
         Returns:
             Which of the rows are kept; None for all: what `step` gives for those that have ended
@@ -70,19 +71,28 @@ class Choose(Protocol):
     """Chooses the next token of each answer."""
 
     def __call__(
-        self, logits: torch.Tensor, rows: torch.Tensor
+        self, logits: torch.Tensor, rows: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens (rows,) and their log-probabilities (rows,) from logits (rows, V).
 
+        Called once a token.
+
         Args:
             logits: What the model says.
-            rows: The numbers of these answers among all R.
+            rows: The numbers of these answers among all R; None for all.
         """
         ...
 
 
 @torch.no_grad()
-def decode(vlm: Vlm, decoder: Decoder, choose: Choose, *, max_new_tokens: int) -> list[Generated]:
+def decode(
+    vlm: Vlm,
+    decoder: Decoder,
+    choose: Choose,
+    *,
+    max_new_tokens: int,
+    tokens_a_look: int | None = None,
+) -> list[Generated]:
     """Writes answers until all have ended.
 
     Args:
@@ -90,34 +100,46 @@ def decode(vlm: Vlm, decoder: Decoder, choose: Choose, *, max_new_tokens: int) -
         decoder: What has read the prompts.
         choose: What chooses the tokens.
         max_new_tokens: Longest answer, the end of the turn included.
+        tokens_a_look: As `ffr.models.decoding.watch.Watch`.
 
     Returns:
         R answers.
     """
     stops = torch.tensor(vlm.stop_ids, device=vlm.device)
     logits = decoder.first_logits()
-    num_answers = len(logits)
-    rows = torch.arange(num_answers, device=vlm.device)
-    is_open = torch.ones(num_answers, dtype=torch.bool, device=vlm.device)
-    # columns of R, on the device: only whether any answer goes on is asked for at each token
-    tokens: list[torch.Tensor] = []
-    logprobs: list[torch.Tensor] = []
-    for step in range(max_new_tokens):
+    num_answers, device = len(logits), logits.device
+    # a column a token, on the device; what an answer that was let go of has there is not read
+    tokens = torch.zeros((max_new_tokens, num_answers), dtype=torch.long, device=device)
+    logprobs = torch.zeros((max_new_tokens, num_answers), device=device)
+    is_open = torch.ones(num_answers, dtype=torch.bool, device=device)
+    rows: torch.Tensor | None = None
+    watch = Watch(device, tokens_a_look)
+    num_written = 0
+    while True:
         token, logprob = choose(logits, rows)
-        # an answer that the decoder has let go of has 0 in this column, behind its end, where
-        # nothing is read
-        tokens.append(token.new_zeros(num_answers).index_copy(0, rows, token))
-        logprobs.append(logprob.new_zeros(num_answers).index_copy(0, rows, logprob))
+        for table, column in ((tokens, token), (logprobs, logprob)):
+            if rows is None:
+                table[num_written].copy_(column)
+            else:
+                table[num_written].index_copy_(0, rows, column)
+        num_written += 1
         # what has ended stays so, whatever its row still predicts
-        is_open = is_open & ~torch.isin(token, stops)
-        if step + 1 == max_new_tokens or not is_open.any():
+        is_open = is_open.logical_and_((token[:, None] != stops).all(1))
+        if num_written == max_new_tokens:
             break
-        kept = decoder.drop_finished(is_open)
-        if kept is not None:
-            # `rows` keeps the numbers among all R, by which the columns are filled
-            rows, is_open, token = rows[kept], is_open[kept], token[kept]
+        flags = watch.look(num_written, is_open)
+        if flags is not None:
+            if not any(flags):
+                break
+            kept = decoder.drop_finished(flags)
+            if kept is not None:
+                places = torch.tensor(kept).to(device)
+                # `rows` keeps the numbers among all R, by which the columns are filled
+                rows = places if rows is None else rows[places]
+                is_open, token = is_open[places], token[places]
+            watch.note(is_open)
         logits = decoder.step(token)
-    ids, values = torch.stack(tokens, dim=1).tolist(), torch.stack(logprobs, dim=1).tolist()
+    ids, values = tokens[:num_written].T.tolist(), logprobs[:num_written].T.tolist()
     return [_answer_of(vlm, *row) for row in zip(ids, values, strict=True)]
 
 
@@ -134,11 +156,12 @@ def _answer_of(vlm: Vlm, ids: list[int], logprobs: list[float]) -> Generated:
 
 @contextmanager
 def answering(vlm: Vlm) -> Iterator[None]:
-    """The model in evaluation mode while it reads and writes, and then as it was."""
+    """The model in evaluation mode while it reads and writes, and then as it was; no gradients."""
     was_training = vlm.training
     vlm.eval()
     try:
-        with weights_cast_once(vlm.device.type):
+        # a prompt that keeps what gradients would need takes many times its memory
+        with torch.no_grad(), weights_cast_once(vlm.device.type):
             yield
     finally:
         vlm.train(was_training)

@@ -11,11 +11,13 @@ V vocabulary.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 
-from ffr.models.decoding.reading import Reader, own_tokens
+from ffr.models.decoding.reading import Reader
+from ffr.models.decoding.tail import Tail
 from ffr.models.packing import PackedRows, shared_beginning
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
@@ -42,14 +44,9 @@ class NeighbourDecoder:
         prefixes, rests = _cut(parts, vlm.placeholder_ids)
         num_parts, num_queries = len(parts), max(map(len, parts))
         self._size = num_queries * num_samples  # answers of a row of the cache
-        # where each answer stands in (D, Q·G): a part with fewer queries leaves its end unused
-        sizes = [num_samples * len(part) for part in parts]
-        part_of = [number for number, size in enumerate(sizes) for _ in range(size)]
-        place_of = [place for size in sizes for place in range(size)]
-        self._parts = torch.tensor(part_of, device=device)
-        self._places = torch.tensor(place_of, device=device)
-        self._alive = torch.arange(num_parts, device=device)  # which part each row of the cache is
-        self._num_steps = 0
+        # how many answers each part has: one with fewer queries leaves the end of its row unused
+        self._sizes = [num_samples * len(part) for part in parts]
+        self._alive = list(range(num_parts))  # which part each row of the cache is
 
         self._reader = Reader(vlm, prefixes, padding_side="right")
         prefix_mask, following = self._reader.mask.bool(), self._reader.following  # (D, P), (D,)
@@ -62,7 +59,7 @@ class NeighbourDecoder:
             for number, (start, rest) in enumerate(zip(starts, part, strict=True)):
                 last[row, number] = start + len(rest) - 1
         last = last.to(device)
-        at = self._alive[:, None]
+        at = torch.arange(num_parts, device=device)[:, None]
         # (D, Q, V), and then once for each answer
         logits = self._reader.logits(hidden[at, last])
         self._first = logits.repeat_interleave(num_samples, dim=1)
@@ -71,13 +68,32 @@ class NeighbourDecoder:
         its_rest = packed.owner[:, None, :] == numbers[None, :, None]
         of_prefix = prefix_mask[:, None, :].expand(-1, num_queries, -1)
         seen = torch.cat([of_prefix, its_rest], dim=2)
-        self._mask = seen.repeat_interleave(num_samples, dim=1)
         ends = following[:, None] + packed.place[at, last] + 1
-        self._position = ends.repeat_interleave(num_samples, dim=1)  # (D, Q·G)
+        self._tail = Tail(
+            self._reader,
+            seen.repeat_interleave(num_samples, dim=1),
+            ends.repeat_interleave(num_samples, dim=1),
+        )
+        self._find_places()
+
+    def _find_places(self) -> None:
+        """Which answer each place of the cache's rows is, and the place of each answer."""
+        starts = [0, *itertools.accumulate(self._sizes)]
+        answers: list[int] = []
+        places = [0] * starts[-1]  # answers of dropped parts read some place or other
+        for row, part in enumerate(self._alive):
+            for number in range(self._sizes[part]):
+                places[starts[part] + number] = row * self._size + number
+            # unused places write some answer's token, which nobody sees
+            unused = self._size - self._sizes[part]
+            answers += [*range(starts[part], starts[part + 1]), *[starts[part]] * unused]
+        device = self._reader.mask.device
+        self._answers = torch.tensor(answers).to(device).view(-1, self._size)  # (alive, Q·G)
+        self._places = torch.tensor(places).to(device)  # (rows,)
 
     def first_logits(self) -> torch.Tensor:
         """(rows, V) float32: what the prompts' last tokens predict; asked for once."""
-        logits, self._first = self._first[self._parts, self._places], torch.empty(0)
+        logits, self._first = self._first.flatten(0, 1)[self._places], torch.empty(0)
         return logits
 
     def step(self, token: torch.Tensor) -> torch.Tensor:
@@ -85,34 +101,26 @@ class NeighbourDecoder:
 
         What it gives for parts that were dropped has no meaning.
         """
-        num_rows, size = len(self._alive), self._size
-        together = token.new_zeros((int(self._parts.max()) + 1, size))
-        together[self._parts, self._places] = token
-        self._num_steps += 1
-        own = own_tokens(size, self._num_steps, token.device).expand(num_rows, -1, -1)
-        mask = torch.cat([self._mask, own], dim=2)[:, None]
-        positions = self._position + self._num_steps - 1
-        hidden = self._reader.read(together[self._alive], positions, mask)
-        # back from rows of the cache to answers; those of dropped parts read some row or other
-        row_of = torch.zeros(len(together), dtype=torch.long, device=token.device)
-        row_of[self._alive] = torch.arange(num_rows, device=token.device)
-        return self._reader.logits(hidden[row_of[self._parts], self._places])
+        hidden = self._tail.read(token[self._answers])
+        return self._reader.logits(hidden.flatten(0, 1)[self._places])
 
-    def drop_finished(self, is_open: torch.Tensor) -> torch.Tensor | None:
+    def drop_finished(self, is_open: Sequence[bool]) -> list[int] | None:
         """As `ffr.models.decoding.loop.Decoder`: parts go when all their answers have ended.
 
         Returns:
             None: all rows stay, so that none has to be numbered anew.
         """
-        num_parts = int(self._parts.max()) + 1
-        open_parts = torch.zeros(num_parts, dtype=torch.bool, device=is_open.device)
-        open_parts[self._parts[is_open]] = True
-        kept = open_parts[self._alive].nonzero()[:, 0]
+        starts = [0, *itertools.accumulate(self._sizes)]
+        kept = [
+            row
+            for row, part in enumerate(self._alive)
+            if any(is_open[starts[part] : starts[part + 1]])
+        ]
         if 4 * len(kept) > 3 * len(self._alive):
             return None
-        self._reader.cache.batch_select_indices(kept)
-        self._alive, self._mask = self._alive[kept], self._mask[kept]
-        self._position = self._position[kept]
+        self._tail.select(torch.tensor(kept).to(self._reader.mask.device))
+        self._alive = [self._alive[row] for row in kept]
+        self._find_places()
         return None
 
 

@@ -13,6 +13,7 @@ import torch
 
 from ffr.models.decoding.cache import RoomyCache
 from ffr.models.positions import next_positions, token_positions
+from ffr.models.prefix_attention import mask_repeats
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 
@@ -53,7 +54,7 @@ class Reader:
         Args:
             ids: (B, n).
             positions: (B, n).
-            mask: (B, T) of tokens, or (B, 1, n, T) bool of what each of the n sees.
+            mask: (B, T) of tokens; or what each of the n sees, from `mask_of` or (B, 1, n, T) bool.
         """
         hidden: torch.Tensor = self._vlm.core(
             input_ids=ids,
@@ -65,19 +66,19 @@ class Reader:
         ).last_hidden_state
         return hidden
 
+    def mask_of(self, sees: torch.Tensor) -> torch.Tensor:
+        """What each token of a pass sees, (B, n, T) bool, as the model's attention adds it.
+
+        In its type and with the rows that it takes, so that no layer has to convert or repeat it.
+        """
+        device = sees.device.type
+        is_cast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if is_cast else self._vlm.base.dtype
+        mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
+        mask = mask.masked_fill_(~sees, -torch.inf)
+        return mask.repeat(1, mask_repeats(self._vlm, sees.shape[1]), 1)[:, None]
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(…, V) float32 from hidden states (…, H)."""
         logits: torch.Tensor = self._vlm.base.get_output_embeddings()(hidden).float()
         return logits
-
-
-def own_tokens(num_answers: int, num_steps: int, device: torch.device) -> torch.Tensor:
-    """What each of several answers sees of what they all have written, (answers, answers · steps).
-
-    The tokens of one step stand side by side in the cache, and then those of the next.
-
-    >>> own_tokens(2, 2, torch.device("cpu")).int().tolist()
-    [[1, 0, 1, 0], [0, 1, 0, 1]]
-    """
-    # an answer is one column of each step: the identity, once a step
-    return torch.eye(num_answers, dtype=torch.bool, device=device).repeat(1, num_steps)

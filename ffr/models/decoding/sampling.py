@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from ffr.models.decoding.decoders import CopyingDecoder, SharedDecoder
@@ -29,6 +30,7 @@ def sample_answers(
     generator: torch.Generator | None = None,
     is_cache_shared: bool = True,
     dialogue_numbers: Sequence[int] | None = None,
+    tokens_a_look: int | None = None,
 ) -> list[list[Generated]]:
     """Samples several answers to each prompt; the prompts pass through the model once.
 
@@ -43,23 +45,28 @@ def sample_answers(
         temperature: Divides the logits; 0 takes the likeliest token (log-probabilities then are
             those at 1).
         top_p: Draws among the likeliest tokens of this total probability.
-        generator: Where the random numbers come from, on the model's device; None for torch's own.
+        generator: Where each prompt's seed comes from, one number a prompt; None for torch's own.
+            An answer's random numbers follow from its prompt's seed and its number among the G
+            alone: they are the same on every device, and whatever is answered beside it.
         is_cache_shared: Whether all answers read one copy of the prompt's keys and values, which
             needs layers of full attention only; False gives each answer a copy.
         dialogue_numbers: A number for each prompt: neighbours of one number are queries on one
             dialogue, which goes through the model once for all of them. None where nothing is known
             of that. Without effect where the cache is not shared.
+        tokens_a_look: As `ffr.models.decoding.watch.Watch`; no answer depends on it.
 
     Returns:
         For each prompt its G answers.
     """
     num_answers = len(prompts) * num_samples
-    choose = Sampling(
-        vlm, temperature=temperature, top_p=top_p, generator=generator, num_answers=num_answers
-    )
+    seeds = prompt_seeds(len(prompts), generator)
+    points = draw_points(seeds, num_samples, max_new_tokens).to(vlm.device)
+    choose = Sampling(vlm, points, temperature=temperature, top_p=top_p)
     with answering(vlm):
         decoder = _decoder(vlm, prompts, num_samples, dialogue_numbers, is_cache_shared)
-        answers = decode(vlm, decoder, choose, max_new_tokens=max_new_tokens)
+        answers = decode(
+            vlm, decoder, choose, max_new_tokens=max_new_tokens, tokens_a_look=tokens_a_look
+        )
     return [answers[start : start + num_samples] for start in range(0, num_answers, num_samples)]
 
 
@@ -83,65 +90,109 @@ _LIKELIEST = 64
 """How many tokens are sorted first: nearly always they hold the mass that `top_p` keeps."""
 
 
-class Sampling:
-    """Draws the next token of each row.
+def prompt_seeds(num_prompts: int, generator: torch.Generator | None) -> list[int]:
+    """A seed for each prompt, drawn one by one: how prompts are cut into calls changes none.
 
-    A random number is drawn for every row at every step, also for rows that have ended, so that an
-    answer does not depend on which other rows are still there.
+    Args:
+        num_prompts: How many.
+        generator: Of any device; None for torch's own.
+
+    >>> together = prompt_seeds(3, torch.Generator().manual_seed(0))
+    >>> chance = torch.Generator().manual_seed(0)
+    >>> prompt_seeds(2, chance) + prompt_seeds(1, chance) == together
+    True
+    """
+    device = None if generator is None else generator.device
+    drawn = [
+        torch.randint(2**63 - 1, (), generator=generator, device=device) for _ in range(num_prompts)
+    ]
+    # all on the device first: one wait for the host
+    seeds: list[int] = torch.stack(drawn).tolist()
+    return seeds
+
+
+def draw_points(seeds: Sequence[int], num_samples: int, num_tokens: int) -> torch.Tensor:
+    """Uniform random numbers over 0, up to 1, for every token of every answer.
+
+    By Philox, which counts (Salmon et al. 2011): an answer's are those of its key, its prompt's
+    seed and its own number, so no answer, prompt or length changes those of another.
+
+    Args:
+        seeds: Of each prompt, from 0 to 2⁶³ − 1.
+        num_samples: Answers to each prompt (G).
+        num_tokens: Of the longest answer.
+
+    Returns:
+        (tokens, prompts · G) float32, multiples of 2⁻²⁴, on the host.
+
+    >>> draw_points([3, 7], 2, 5).shape, bool(draw_points([3], 1, 5).eq(draw_points([3], 2, 9)[:5, :1]).all())
+    (torch.Size([5, 4]), True)
+    """
+    drawn = [
+        np.random.Philox(key=np.array([seed, number], dtype=np.uint64)).random_raw(num_tokens)
+        for seed in seeds
+        for number in range(num_samples)
+    ]
+    # a point of 0 would draw a token of probability 0
+    points = ((np.stack(drawn, axis=1) >> np.uint64(40)) + np.uint64(1)) / np.float32(2**24)
+    return torch.from_numpy(points.astype(np.float32))
+
+
+class Sampling:
+    """Draws the next token of each row, by points that were drawn before for every token.
+
+    Args:
+        vlm: The model.
+        points: (tokens, answers) over 0, at most 1, on its device.
+        temperature: As `sample_answers`.
+        top_p: As `sample_answers`.
     """
 
-    def __init__(
-        self,
-        vlm: Vlm,
-        *,
-        temperature: float,
-        top_p: float,
-        generator: torch.Generator | None,
-        num_answers: int,
-    ) -> None:
+    def __init__(self, vlm: Vlm, points: torch.Tensor, *, temperature: float, top_p: float) -> None:
         self._forbidden = torch.tensor(
             sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device
         )
+        self._points = points
         self._temperature = temperature
         self._top_p = top_p
-        self._generator = generator
-        self._num_answers = num_answers
+        self._num_chosen = 0
 
     def __call__(
-        self, logits: torch.Tensor, rows: torch.Tensor
+        self, logits: torch.Tensor, rows: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens (rows,) and their log-probabilities (rows,) from logits (rows, V).
-
-        `rows` numbers them among all.
-        """
+        """As `ffr.models.decoding.loop.Choose`."""
+        points = self._points[self._num_chosen]
+        self._num_chosen += 1
         # the kept log-probability is of all tokens, placeholders included: scoring knows no ban
-        scaled = logits / self._temperature if self._temperature else logits
+        scaled = logits if self._temperature in (0, 1) else logits / self._temperature
         allowed = scaled.index_fill(1, self._forbidden, -torch.inf)
         if not self._temperature:
             token = allowed.argmax(1)
         else:
-            # over 0 and up to 1: a point of 0 would draw a token of probability 0
-            points = 1 - torch.rand(
-                self._num_answers, generator=self._generator, device=logits.device
-            )
-            token = draw_tokens(allowed.softmax(1), points[rows], top_p=self._top_p)
+            points = points if rows is None else points[rows]
+            token = draw_tokens(allowed.softmax(1), points, top_p=self._top_p)
         return token, scaled.log_softmax(1).gather(1, token[:, None])[:, 0]
 
 
 def draw_tokens(
-    probabilities: torch.Tensor, points: torch.Tensor, *, top_p: float = 1.0
+    probabilities: torch.Tensor,
+    points: torch.Tensor,
+    *,
+    top_p: float = 1.0,
+    looks: bool | None = None,
 ) -> torch.Tensor:
     """Draws from the least set of likeliest tokens that reaches `top_p` (arXiv 1904.09751).
 
     The token is the one at which the running sum of the set's probabilities reaches the point's
-    share of their mass. Only the likeliest few tokens are sorted where those are enough, as they
-    nearly always are.
+    share of their mass. On a CPU only the likeliest few tokens are sorted where those are enough,
+    as they nearly always are; elsewhere to ask would have the host wait, so all are.
 
     Args:
         probabilities: (rows, V), each row adding up to 1.
         points: (rows,) uniform random numbers over 0, at most 1: a token of probability 0 is never
             drawn.
         top_p: Probability that the set must reach; 1 takes all tokens.
+        looks: Whether to look at values to save work; None for on a CPU.
 
     Returns:
         (rows,) token ids.
@@ -156,9 +207,11 @@ def draw_tokens(
         place = torch.searchsorted(reached, points[:, None] * reached[:, -1:])[:, 0]
         # behind the last only where probabilities are NaN, which must show in a figure, not here
         return place.clamp(max=probabilities.shape[1] - 1)
-    likeliest, ids = probabilities.topk(min(_LIKELIEST, probabilities.shape[1]), dim=1)
+    looks = probabilities.device.type == "cpu" if looks is None else looks
+    number = _LIKELIEST if looks else probabilities.shape[1]
+    likeliest, ids = probabilities.topk(min(number, probabilities.shape[1]), dim=1)
     reached = likeliest.cumsum(1)
-    if bool((reached[:, -1] < top_p).any()):
+    if looks and bool((reached[:, -1] < top_p).any()):
         # a flat distribution: the set is wider than what was sorted
         likeliest, ids = probabilities.sort(dim=1, descending=True)
         reached = likeliest.cumsum(1)

@@ -1,0 +1,67 @@
+"""What the host knows of answers that a device writes, without waiting for it at each token."""
+
+from __future__ import annotations
+
+import torch
+
+TOKENS_A_LOOK = 8
+"""How many tokens a device writes before the host looks again, where looking means waiting."""
+
+
+class Watch:
+    """Looks every few tokens which answers go on, at a copy that began at the look before.
+
+    A device works through what the host has asked of it some time after, so reading a value holds
+    the host up until all is done, and the device then idles until the host has caught up. A copy
+    that is some tokens old is there already; an answer that has ended goes on a little for nothing,
+    and what it writes behind its end is not read. On a CPU looking costs nothing, and is done at
+    every token.
+
+    Args:
+        device: Where the answers are written.
+        tokens_a_look: How many tokens pass from one look to the next; None for 1 on a CPU and
+            `TOKENS_A_LOOK` elsewhere. At 1 the flags are those of this very token.
+    """
+
+    def __init__(self, device: torch.device, tokens_a_look: int | None = None) -> None:
+        self._is_free = device.type == "cpu"
+        self._tokens = tokens_a_look or (1 if self._is_free else TOKENS_A_LOOK)
+        self._copy: torch.Tensor | None = None
+        self._copied: torch.cuda.Event | None = None
+
+    def look(self, num_written: int, is_open: torch.Tensor) -> list[bool] | None:
+        """Which answers went on at the last look; None where it is not time to look.
+
+        Args:
+            num_written: Tokens that each answer has by now.
+            is_open: (rows,) bool, True where an answer goes on.
+        """
+        if num_written % self._tokens:
+            return None
+        if self._tokens == 1:
+            return self.read(is_open)
+        if self._copy is None:
+            return [True] * len(is_open)
+        if self._copied is not None:
+            # long done, unless the device is behind by as many tokens: then this holds the host
+            # back, not the device
+            self._copied.synchronize()
+        return self.read(self._copy)
+
+    def note(self, is_open: torch.Tensor) -> None:
+        """Begins the copy that the next look reads; call it after each look."""
+        if self._tokens == 1:
+            return
+        if self._is_free:
+            self._copy = is_open.clone()
+            return
+        self._copy = torch.empty(len(is_open), dtype=torch.bool, pin_memory=True)
+        self._copy.copy_(is_open, non_blocking=True)
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._copied.record()
+
+    @staticmethod
+    def read(flags: torch.Tensor) -> list[bool]:
+        """Flags (rows,) as the host's own."""
+        found: list[bool] = flags.tolist()
+        return found

@@ -1,0 +1,65 @@
+"""A written token starts as few kernels as was counted, and a new cast or a new wait of the host shows here."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+NAMES = ("sft", "sft_cpu", "rollout_ops")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[ModuleType]:
+    """The script as a module; it finds its neighbours by name, as scripts of one folder do."""
+    path_before = list(sys.path)
+    before = {name: sys.modules.pop(name, None) for name in NAMES}
+    sys.path.insert(0, str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location(NAMES[-1], BENCHMARKS / "rollout_ops.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[NAMES[-1]] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path[:] = path_before
+    for name, found in before.items():
+        sys.modules.pop(name, None)
+        if found is not None:
+            sys.modules[name] = found
+
+
+def test_what_is_counted(bench: ModuleType) -> None:
+    """Kernels but no views; each way of reading a value of the device once."""
+    values = torch.arange(6.0)
+    with bench.Reads() as reads, bench.Kernels() as kernels:
+        twice = (values.view(2, 3).t() * 2).to(torch.bfloat16)  # a view of a view: two kernels
+        assert twice.tolist()[2] == [4, 10]
+        assert bool(twice.any())
+        assert twice.cpu().numel() + len(twice.nonzero()) == 11
+    assert kernels.started == {"mul": 1, "_to_copy": 1, "any": 1}
+    assert kernels.waits + reads.waits == {"tolist": 1, "_local_scalar_dense": 1, "cpu": 1, "nonzero": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("adapters", "limit"),
+    [(torch.float32, 83.3), (torch.bfloat16, 69.3), (None, 41.3)],
+    ids=["float32", "bfloat16", "merged"],
+)
+def test_a_token_costs_no_more_than_was_counted(
+    bench: ModuleType, adapters: torch.dtype | None, limit: float
+) -> None:
+    two, one = (bench.ours(bench.make_policy(layers, adapters)) for layers in (2, 1))
+    a_layer = two.num_kernels - one.num_kernels
+    assert 30 < a_layer <= limit
+    beside = two.num_kernels - 2 * a_layer
+    assert beside <= 39
+    assert two.waits == {}  # a look every eight tokens, at what was copied eight tokens before
+    assert two.looks == 1 / 8
+    if adapters is None:
+        assert 28 * a_layer + beside <= 1200  # as deep as Qwen2-VL-2B
