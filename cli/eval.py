@@ -157,7 +157,7 @@ def _evaluate_model(call: EvalCall, say: Say) -> tuple[Results, Path]:
 
     # data that is not here is found out before a model is loaded
     locate(call.dataset, split=call.split, echo=say)
-    if choice.kind in ("embedding", "lines") and call.asking.threshold is None:
+    if choice.kind in ("embedding", "lines", "encoded-lines") and call.asking.threshold is None:
         or_else = OR_A_THRESHOLD if choice.kind == "embedding" else ""
         fitted_on = data_to_fit(call.asking, call.dataset, call.data_split, or_else)
         locate(fitted_on, split=call.asking.fit_split, echo=say)

@@ -31,12 +31,13 @@ _BESIDE = {
     "baseline": "baseline:, which neither reads a prompt nor loads a model",
     "fusion": "baseline:bm25+ENCODER, which reads no prompt and has nothing to fit",
     "lines": "lines, which reads no prompt and asks no encoder",
+    "encoded-lines": "lines+ENCODER, which reads no prompt and writes no text",
 }
 _NOT = {
     frozenset({"api"}): "a model that is no api:URL#MODEL",
     frozenset({"embedding"}): "a model that is no embedding:ENCODER",
-    frozenset({"embedding", "lines"}): "a model that has nothing to fit",
-    frozenset({"embedding", "fusion", "reader"}): "a model that asks no encoder",
+    frozenset({"embedding", "lines", "encoded-lines"}): "a model that has nothing to fit",
+    frozenset({"embedding", "fusion", "reader", "encoded-lines"}): "a model that asks no encoder",
 }
 _OF_DATA = {"dataset", "split", "image_root", "skip_bad", "limit"}
 _NOT_OF_ARCHIVE = {
@@ -77,7 +78,7 @@ class EvalCall(AnswerConfig):
         None,
         "a run, a folder, a hub id, `reader`, `tiny`, embedding:ENCODER (what --encoder names), "
         "baseline:NAME (everything, nothing, random-third, overlap, bm25, bm25+ENCODER; bm25@3 takes "
-        "three lines), lines (a network for single lines, fitted on --fit-dataset), or "
+        "three lines), lines or lines+ENCODER (a network for single lines, fitted on --fit-dataset), or "
         "api:URL#MODEL (an OpenAI-compatible server, such as "
         "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct)",
         unit="MODEL",

@@ -14,7 +14,7 @@ from ffr.settings import Declared, Settings, declared
 _BEFORE_HELP = {
     frozenset({"api"}): "For api: ",
     frozenset({"embedding"}): "For embedding: ",
-    frozenset({"embedding", "lines"}): "For embedding: and lines: ",
+    frozenset({"embedding", "lines", "encoded-lines"}): "For embedding: and lines: ",
 }
 
 

@@ -203,8 +203,8 @@ def load_model(
 
     Args:
         name: `tiny`, a run's folder, a model's folder, a hub id, `api:URL#MODEL`,
-            `embedding:ENCODER`, `lines`, or `baseline:NAME` (everything, nothing, random-third, overlap,
-            bm25, bm25+ENCODER).
+            `embedding:ENCODER`, `lines`, `lines+ENCODER`, or `baseline:NAME` (everything, nothing,
+            random-third, overlap, bm25, bm25+ENCODER).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; of no matter for servers and baselines.
         seed: Seed of `baseline:random-third`.
         trust_remote_code: Run code that comes with the model.
@@ -231,7 +231,7 @@ def load_model(
             f"{choice.label} must know what is similar enough; name data with true answers that it "
             'is fitted on, fit_dataset="train.jsonl" or "sample", or give threshold=0.3'
         )
-    if choice.kind == "lines" and config.fit_dataset is None:
+    if choice.kind in ("lines", "encoded-lines") and config.fit_dataset is None:
         raise UsageError(
             f"{choice.label} must be fitted; name data with true answers, fit_dataset="
             '"train.jsonl" or "sample"'

@@ -140,8 +140,8 @@ def _of_line(texts: Sequence[str], sessions: NDArray[np.int64]) -> Numbers:
         lengths,
         np.log1p(places - starts),
         places / count,
-        _shifted(is_question, 1),
-        _shifted(has_picture, -1),
+        shifted(is_question, 1),
+        shifted(has_picture, -1),
     ]
     return np.concatenate([says, np.stack(beside, axis=-1)], axis=-1)
 
@@ -171,12 +171,12 @@ def line_features(lines: Lines, query: str) -> tuple[NDArray[np.float32], Number
         *_of_view(lines.near, near, terms),
         _relative(lines.wide.scores(terms)),
         _share(lines.wide, terms),
-        *(_shifted(single, shift) for shift in _SHIFTS),
-        *_by_rank(lines.plain.scores(overlap_terms(query))),
+        *(shifted(single, shift) for shift in _SHIFTS),
+        *by_rank(lines.plain.scores(overlap_terms(query))),
         lines.pairs.scores(pairs(terms)),
-        *_by_rank(lines.beginnings.scores(beginnings(terms))),
+        *by_rank(lines.beginnings.scores(beginnings(terms))),
         *_of_speakers(lines, query, speakers),
-        *_of_sessions(lines.sessions, single),
+        *of_sessions(lines.sessions, single),
     ]
     asks = np.array(asked(query), dtype=np.float64)
     columns += [
@@ -212,10 +212,10 @@ def _share(index: Bm25Index, terms: Sequence[str]) -> Numbers:
 
 
 def _of_view(index: Bm25Index, scores: Numbers, terms: Sequence[str]) -> list[Numbers]:
-    return [scores, *_by_rank(scores), _share(index, terms), _standing(scores)]
+    return [scores, *by_rank(scores), _share(index, terms), standing(scores)]
 
 
-def _by_rank(scores: Numbers) -> list[Numbers]:
+def by_rank(scores: Numbers) -> list[Numbers]:
     """A score beside the best one, and by its rank, high and low."""
     rank = (-scores).argsort(kind="stable").argsort(kind="stable")
     return [_relative(scores), 1 / (1.0 + rank), np.log1p(rank) / np.log(len(scores) + 2)]
@@ -225,13 +225,13 @@ def _relative(scores: Numbers) -> Numbers:
     return scores / max(float(scores.max(initial=0.0)), _LEAST)
 
 
-def _standing(scores: Numbers) -> Numbers:
+def standing(scores: Numbers) -> Numbers:
     """Deviations from the mean over the dialogue; 0 where all are the same."""
     spread = float(scores.std()) if len(scores) else 0.0
     return (scores - scores.mean()) / spread if spread > _LEAST else np.zeros_like(scores)
 
 
-def _shifted(values: Numbers, by: int) -> Numbers:
+def shifted(values: Numbers, by: int) -> Numbers:
     """The value of the line so many before (after, where negative); 0 beyond the ends."""
     found = np.zeros_like(values)
     if by > 0:
@@ -250,10 +250,10 @@ def _of_speakers(lines: Lines, query: str, speakers: Iterable[str]) -> list[Numb
     return [is_named, (1 - is_named) * bool(named)]
 
 
-def _of_sessions(sessions: NDArray[np.int64], scores: Numbers) -> list[Numbers]:
+def of_sessions(sessions: NDArray[np.int64], scores: Numbers) -> list[Numbers]:
     """How the best line of a line's session stands among those of all sessions."""
     if not len(sessions):
         return [np.zeros(0)]
     best = np.full(int(sessions.max()) + 1, -np.inf)
     np.maximum.at(best, sessions, scores)
-    return [_standing(best)[sessions]]
+    return [standing(best)[sessions]]

@@ -1,10 +1,12 @@
 """Finds single lines: a small network fitted on other questions, over words, places and speakers.
 
+Beside an encoder it is told besides how alike question and lines are (`line_likeness`).
+
 A question to a long memory is mostly answered by one line or two. What is seen of a line
 (`ffr.retrieval.line_features`) becomes the chance that it answers, and the lines of the highest
 expected F1 are named: none, where that is likeliest.
 
-Shapes: N lines with words of a dialogue, M of them that come into question.
+Shapes: N lines with words of a dialogue, M of them that come into question, F numbers a line.
 """
 
 from __future__ import annotations
@@ -21,16 +23,19 @@ from ffr.answer import format_answer
 from ffr.data.dataset import data_fingerprint
 from ffr.data.forms.raw import EXTRA_LINE_KEYS
 from ffr.dialogue import Example, FilePrompt, Fragment
+from ffr.embedding import Encoder
 from ffr.errors import DataError
 from ffr.progress import Progress
 from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer, by_dialogue
 from ffr.retrieval.lexical import with_followers
-from ffr.retrieval.line_features import Lines, line_features, lines_of
+from ffr.retrieval.line_features import Lines, line_features, lines_of, standing
+from ffr.retrieval.line_likeness import Vectors, likeness_features
 from ffr.retrieval.line_network import FitRow, LineNetworks, fit_networks
 from ffr.retrieval.line_times import day_of
 
 LINES = "lines"
+ENCODED_LINES_PREFIX = f"{LINES}+"
 
 NUM_CANDIDATES = 64
 """Lines of a dialogue that come into question: those that share most with it."""
@@ -58,10 +63,15 @@ class LineFit:
 
 
 class LineReading:
-    """What is seen of dialogues, each counted once for all its questions."""
+    """What is seen of dialogues, each counted (and embedded) once for all its questions.
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, ...], Lines] = OrderedDict()
+    Args:
+        encoder: Tells how alike question and lines are; None for words alone.
+    """
+
+    def __init__(self, encoder: Encoder | None = None) -> None:
+        self._encoder = encoder
+        self._kept: OrderedDict[tuple[str, ...], tuple[Lines, Vectors | None]] = OrderedDict()
 
     def seen(self, example: Example) -> tuple[Lines, NDArray[np.int64], NDArray[np.float32]]:
         """The lines of a question's dialogue, (M,) which come into question, (M, F) what is seen.
@@ -69,18 +79,27 @@ class LineReading:
         Args:
             example: The question.
         """
-        lines = self._lines(example)
+        lines, vectors = self._lines(example)
         found, likely = line_features(lines, example.query)
+        if vectors is not None and len(lines):
+            close, cosines = likeness_features(lines, vectors, self._embedded([example.query])[0])
+            found = np.concatenate([found, close], axis=-1)
+            likely = standing(likely) + standing(cosines)
         places = np.sort((-likely).argsort(kind="stable")[:NUM_CANDIDATES])
         return lines, places, found[places]
 
-    def _lines(self, example: Example) -> Lines:
+    def _embedded(self, texts: Sequence[str]) -> Vectors:
+        assert self._encoder is not None
+        return np.asarray(self._encoder.embed_texts(list(texts)).double().numpy())
+
+    def _lines(self, example: Example) -> tuple[Lines, Vectors | None]:
         sessions, times = _told(example, "session"), _told(example, "time")
         key = (example.dialogue.fingerprint, *map(str, sessions or ()), *map(str, times or ()))
         if key not in self._kept:
             known = {str(time): day_of(str(time)) for time in times or ()}
             days = None if times is None else [known[str(time)] for time in times]
-            self._kept[key] = lines_of(example.dialogue, sessions, days)
+            lines = lines_of(example.dialogue, sessions, days)
+            self._kept[key] = lines, self._embedded(lines.texts) if self._encoder else None
             if len(self._kept) > _KEPT_DIALOGUES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -102,6 +121,7 @@ def fit_lines(
     dataset: str,
     split: str | None = None,
     seed: int = 0,
+    encoder: Encoder | None = None,
     progress: Progress | None = None,
 ) -> tuple[LineNetworks, LineFit]:
     """Fits the networks on questions with true answers, some of which may be empty.
@@ -111,13 +131,14 @@ def fit_lines(
         dataset: What the user called the data.
         split: The part of a named set.
         seed: Of what is drawn.
+        encoder: Tells how alike question and lines are; None for words alone.
         progress: Is told how far the work is.
 
     Raises:
         DataError: where no question has a true answer that names a line.
     """
     known = [example for example in examples if example.fragment is not None]
-    reading = LineReading()
+    reading = LineReading(encoder)
     rows: list[FitRow] = []
     for number, indices in enumerate(by_dialogue(known).values()):
         for example in (known[index] for index in indices):
@@ -147,6 +168,7 @@ class LinesRetriever:
         fit: What they were fitted on.
         name: What tables call it.
         num_lines: Names so many, the likeliest, in place of the best set.
+        encoder: That which it was fitted with.
     """
 
     def __init__(
@@ -156,9 +178,11 @@ class LinesRetriever:
         *,
         name: str,
         num_lines: int | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         self._networks = networks
-        self._reading = LineReading()
+        self._reading = LineReading(encoder)
+        self._encoder = encoder
         self._fit = fit
         self._name = name
         self._num_lines = num_lines
@@ -175,6 +199,7 @@ class LinesRetriever:
             "fingerprint": self._networks.digest,
             "num_candidates": NUM_CANDIDATES,
             "num_lines": self._num_lines,
+            "encoder_fingerprint": self._encoder.fingerprint if self._encoder else None,
             "fit": asdict(self._fit),
         }
 

@@ -1,7 +1,7 @@
 """From what `--model` names to the retriever that answers.
 
 A name is a folder, a run, a hub id, `reader`, api:URL#MODEL, embedding:ENCODER, lines,
-baseline:NAME or baseline:bm25+ENCODER.
+lines+ENCODER, baseline:NAME or baseline:bm25+ENCODER.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ffr.retrieval.lexical import (
     baseline_of,
     split_lines,
 )
-from ffr.retrieval.lines import LINES, LinesRetriever, fit_lines
+from ffr.retrieval.lines import ENCODED_LINES_PREFIX, LINES, LinesRetriever, fit_lines
 from ffr.retrieval.reader import ReaderRetriever
 from ffr.retrieval.rules import EncoderRules, ServerRules, vlm_rules
 from ffr.retrieval.selection import Selection
@@ -75,7 +75,7 @@ class ModelChoice:
         """Whether it looks at pictures; None where that is known once it is loaded."""
         if self.kind in ("embedding", "reader"):
             return None
-        return self.kind not in ("baseline", "fusion", "lines")
+        return self.kind not in ("baseline", "fusion", "lines", "encoded-lines")
 
     @property
     def name(self) -> str:
@@ -173,6 +173,12 @@ def choose_model(model: str | None) -> ModelChoice:
         if split_lines(model)[0] != LINES:
             raise UsageError(f"no model {one_line(model)!r}; there are {LINES} and {LINES}@N")
         return ModelChoice(kind, model, model)
+    if kind == "encoded-lines":
+        if not split_lines(model.removeprefix(ENCODED_LINES_PREFIX))[0]:
+            raise UsageError(
+                f"--model {model} names no encoder; write {ENCODED_LINES_PREFIX}ENCODER, as for --encoder"
+            )
+        return ModelChoice(kind, model, model)
     if kind == "baseline":
         baseline_of(model.removeprefix(BASELINE_PREFIX))  # refuses a name that is none
         return ModelChoice(kind, model, model)
@@ -207,6 +213,10 @@ def open_model(
         return OpenEmbedding(FragmentScorer(encoder, settings.neighbours), name=name)
     if choice.kind == "lines":
         return OpenLines(name=name, num_lines=split_lines(choice.spec)[1], seed=seed)
+    if choice.kind == "encoded-lines":
+        encoder_name, num_lines = split_lines(choice.spec.removeprefix(ENCODED_LINES_PREFIX))
+        encoder = open_encoder_of(encoder_name, settings)
+        return OpenLines(name=name, num_lines=num_lines, seed=seed, encoder=encoder)
     if choice.kind == "reader":
         assert choice.source is not None
         asked = reader_retriever(choice.source, settings, name)
@@ -337,12 +347,15 @@ class OpenLines:
         name: What tables call it.
         num_lines: Names so many lines; None for those of the highest expected F1.
         seed: Of what is drawn in fitting.
+        encoder: Tells the network how alike question and lines are; None for words alone.
     """
 
     takes_images = False
-    encoder = None
 
-    def __init__(self, *, name: str, num_lines: int | None, seed: int) -> None:
+    def __init__(
+        self, *, name: str, num_lines: int | None, seed: int, encoder: Encoder | None = None
+    ) -> None:
+        self.encoder = encoder
         self._name = name
         self._num_lines = num_lines
         self._seed = seed
@@ -355,9 +368,16 @@ class OpenLines:
         )
         with progress(len(fit)) as advance:
             networks, record = fit_lines(
-                fit, dataset=dataset, split=split, seed=self._seed, progress=advance
+                fit,
+                dataset=dataset,
+                split=split,
+                seed=self._seed,
+                encoder=self.encoder,
+                progress=advance,
             )
-        return LinesRetriever(networks, record, name=self._name, num_lines=self._num_lines)
+        return LinesRetriever(
+            networks, record, name=self._name, num_lines=self._num_lines, encoder=self.encoder
+        )
 
 
 def open_encoder_of(name: str, settings: AnswerConfig, policy: Encoder | None = None) -> Encoder:

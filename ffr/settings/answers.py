@@ -10,15 +10,18 @@ from ffr.errors import UsageError
 from ffr.runs import is_reader
 from ffr.settings.declaration import CONFIG, Settings, declared, setting
 
-ModelKind = Literal["vlm", "api", "reader", "embedding", "baseline", "fusion", "lines"]
+ModelKind = Literal[
+    "vlm", "api", "reader", "embedding", "baseline", "fusion", "lines", "encoded-lines"
+]
 """What answers: a vision-language model here, a server, a reader, an encoder, a trivial baseline,
-words and an encoder together, a network for single lines."""
+words and an encoder together, a network for single lines, and that beside an encoder."""
 
 COHERENCE_ENCODER = "coherence-encoder"
 """Stands among the kinds of a setting that the encoder of `ffr eval --coherence` has too."""
 
 _WRITERS = ("vlm", "api")
-_FITTED = ("embedding", "lines")
+_FITTED = ("embedding", "lines", "encoded-lines")
+_ENCODED = ("reader", "embedding", "fusion", "encoded-lines", COHERENCE_ENCODER)
 
 
 def kind_of(model: str) -> ModelKind:
@@ -26,11 +29,13 @@ def kind_of(model: str) -> ModelKind:
 
     >>> kind_of("baseline:overlap"), kind_of("runs/sft-tiny-001")
     ('baseline', 'vlm')
-    >>> kind_of("baseline:bm25+e5"), kind_of("lines@3")
-    ('fusion', 'lines')
+    >>> kind_of("baseline:bm25+e5"), kind_of("lines@3"), kind_of("lines+e5")
+    ('fusion', 'lines', 'encoded-lines')
     """
     if model.partition("@")[0] == "lines":
         return "lines"
+    if model.startswith("lines+"):
+        return "encoded-lines"
     if model.startswith("baseline:bm25+"):
         return "fusion"
     if is_reader(model):
@@ -53,7 +58,7 @@ class AnswerConfig(Settings):
     device: str = setting(
         "auto",
         "where it runs: auto, cpu, cuda, cuda:1, mps",
-        of=("vlm", "reader", "embedding", "fusion", COHERENCE_ENCODER),
+        of=("vlm", *_ENCODED),
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
@@ -109,7 +114,7 @@ class AnswerConfig(Settings):
         low=0,
         unit="N",
         unset="no bound",
-        of=(*_WRITERS, "reader", "embedding", "baseline", "fusion", "lines"),
+        of=(*_WRITERS, "reader", "embedding", "baseline", "fusion", "lines", "encoded-lines"),
     )
     neighbours: int | None = setting(
         None,
@@ -184,7 +189,7 @@ class AnswerConfig(Settings):
         "folder that keeps the vectors of encoders between runs, 1 GiB at most",
         unit="DIR",
         unset="memory only",
-        of=("reader", "embedding", "fusion", COHERENCE_ENCODER),
+        of=_ENCODED,
     )
     price_in: float = setting(0.0, "price of a million prompt tokens", low=0, of="api")
     price_out: float = setting(0.0, "price of a million answer tokens", low=0, of="api")

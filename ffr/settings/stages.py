@@ -399,6 +399,48 @@ class GrpoConfig(VlmStageConfig):
         "token, and the memory of the copy",
         of="vlm",
     )
+    rollout_engine: Literal["local", "server"] = setting(
+        "local",
+        "what writes the answers: this process, or a vLLM server, to which the adapter is handed "
+        "each step",
+        of="vlm",
+    )
+    rollout_server: str | None = setting(
+        None,
+        "that server and the model that it serves, as `http://localhost:8000/v1#MODEL`",
+        unit="URL#MODEL",
+        of="vlm",
+        decides_result=False,
+    )
+    rollout_key_env: str = setting(
+        "OPENAI_API_KEY",
+        "environment variable that holds the server's key",
+        of="vlm",
+        decides_result=False,
+    )
+    rollout_adapter_dir: str | None = setting(
+        None,
+        "folder for the adapters that the server loads, which it sees under the same path",
+        unit="DIR",
+        unset="the run's folder",
+        of="vlm",
+        decides_result=False,
+    )
+    rollout_timeout: float = setting(
+        300.0,
+        "seconds that the server may take for the answers to one prompt",
+        above=0,
+        unit="SECONDS",
+        of="vlm",
+        decides_result=False,
+    )
+    rollout_retries: int = setting(
+        4,
+        "how often it is asked again after a fault that may pass",
+        low=0,
+        of="vlm",
+        decides_result=False,
+    )
     importance_cap: float = setting(
         3.0,
         "where what samples is not what is trained, a token counts by the ratio of its "
@@ -510,6 +552,7 @@ class GrpoConfig(VlmStageConfig):
             )
         if self.sampling_weights == "merged":
             _check_merging(self)
+        _check_server(self)
         if self.loss_type == "cispo" and self.clip_high < 1:
             raise UsageError(
                 f"setting clip_high: {self.clip_high} is too small for cispo, which takes it as "
@@ -555,6 +598,31 @@ def _check_merging(config: GrpoConfig) -> None:
         raise UsageError(
             f"{name} needs whole weights in each process, and strategy {config.strategy} divides "
             "them; leave it at adapters"
+        )
+
+
+def _check_server(config: GrpoConfig) -> None:
+    name = "setting rollout_engine: server"
+    if (config.rollout_engine == "server") != (config.rollout_server is not None):
+        raise UsageError(
+            "settings rollout_engine=server and rollout_server=URL#MODEL have no meaning without "
+            "each other; give both"
+        )
+    if config.rollout_engine == "local":
+        return
+    if not config.lora_rank:
+        raise UsageError(f"{name} is handed adapters, and lora_rank=0 has none; leave it at local")
+    if config.devices > 1:
+        raise UsageError(f"{name} works with one process that trains; set devices=1")
+    if config.temperature != 1:
+        raise UsageError(
+            f"{name} says log-probabilities at temperature 1 alone; set temperature=1, or leave "
+            "the engine at local"
+        )
+    if config.sampling_weights != "adapters":
+        raise UsageError(
+            f"{name} samples by itself, and sampling_weights={config.sampling_weights} has no "
+            "meaning; leave it at adapters"
         )
 
 

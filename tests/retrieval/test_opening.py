@@ -88,6 +88,8 @@ def no_bar(_: int) -> Iterator[Progress | None]:
         ("embedding:tiny-clip", "embedding", "embedding:tiny-clip", None),
         ("baseline:overlap", "baseline", "baseline:overlap", False),
         ("baseline:bm25+e5", "fusion", "baseline:bm25+e5", False),
+        ("lines@3", "lines", "lines@3", False),
+        ("lines+e5@3", "encoded-lines", "lines+e5@3", False),
         ("tiny", "vlm", "tiny", True),
     ],
 )
@@ -103,6 +105,7 @@ def test_names_of_each_kind(spec: str, kind: str, name: str, takes_images: bool 
     [
         ("embedding:", "names no encoder; write embedding:ENCODER"),
         ("baseline:bm25+", "names no encoder; write baseline:bm25\\+ENCODER, as for --encoder"),
+        ("lines+", "names no encoder; write lines\\+ENCODER, as for --encoder"),
         ("baseline:all", "no baseline 'all'; there are everything, nothing, random-third, overlap"),
         ("api:localhost", "an endpoint is written api:URL#MODEL"),
         ("./nowhere", "no such model folder or run"),

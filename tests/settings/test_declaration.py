@@ -146,6 +146,7 @@ def test_which_model_has_which_setting() -> None:
         of_vlms | of_prompts | of_windows | of_apis | of_rules | {"neighbours"}
     )
     assert without_effect("reader") == without_effect("fusion")
+    assert without_effect("lines") - without_effect("encoded-lines") == {"device", "encoder_cache"}
     assert settings_of_data() == of_rules | of_windows
     # a setting of no kind in particular would slip through all of them
     assert all(item.about.of for item in declared(AnswerConfig).values())
