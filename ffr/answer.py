@@ -332,6 +332,8 @@ class AnswerGrammar:
     """
 
     def __init__(self, num_utterances: int, num_images: int) -> None:
+        self.num_utterances = num_utterances
+        self.num_images = num_images
         self._parts = (
             (f"{UTT_IDS_START}[", num_utterances),
             (f"]{UTT_IDS_END};{IMG_IDS_START}[", num_images),

@@ -315,6 +315,16 @@ class Store:
         return found
 
 
+def span_of(store: Store, chat: int, dialogue: int) -> tuple[int, int]:
+    """The places of the first and the last message of a dialogue."""
+    (row,) = store.rows(
+        "SELECT min(place) AS first, max(place) AS last FROM messages "
+        "WHERE chat = ? AND dialogue = ?",
+        [chat, dialogue],
+    )
+    return row["first"], row["last"]
+
+
 _FEW = 500
 
 # those who were said to be one count once

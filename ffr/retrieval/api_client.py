@@ -19,15 +19,15 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from ffr.errors import FfrError, UsageError
-from ffr.retrieval.interface import Answer
 from ffr.text import one_line
 
+Read = TypeVar("Read")
 CHAT_PATH = "/chat/completions"
 _MAX_ANSWER_BYTES = 16 << 20
 _LONGEST_WAIT = 60.0
@@ -104,10 +104,34 @@ class RefusedError(Exception):
 
 
 class ChatClient:
-    """Posts requests to one URL, within limits, from several threads."""
+    """Posts requests to one address of a server, within limits, from several threads.
 
-    def __init__(self, url: str, key_variable: str, limits: Limits) -> None:
-        self._wire = _Wire(url, key_variable, limits.timeout_s)
+    Args:
+        url: What stands before the path.
+        key_variable: Environment variable that holds the key; where it is not set, requests carry
+            none.
+        limits: How the server is treated.
+        path: What is asked for there.
+        reads_json: Whether answers are JSON; else they are given as text.
+        has_others: Whether requests stand for themselves, so that after some in a row without an
+            answer the server is asked for a word.
+
+    Raises:
+        UsageError: where the key cannot be sent.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key_variable: str,
+        limits: Limits,
+        *,
+        path: str = CHAT_PATH,
+        reads_json: bool = True,
+        has_others: bool = True,
+    ) -> None:
+        self._wire = Wire(url + path, key_variable, limits.timeout_s, reads_json=reads_json)
+        self._has_others = has_others
         self._limits = limits
         self._lock = threading.Lock()
         self._next_start = 0.0  # of the monotonic clock
@@ -129,8 +153,19 @@ class ChatClient:
         self._gives_up.set()
         self._wire.cut_off()
 
-    def post(self, body: Mapping[str, Any], where: str, read: Any) -> Answer:
+    @property
+    def host(self) -> str:
+        """The server's address without its path."""
+        return self._wire.host
+
+    def post(self, body: Mapping[str, Any], where: str, read: Callable[[Any], Read]) -> Read:
         """Sends a request until it is answered.
+
+        Args:
+            body: What is sent, as JSON.
+            where: What an error begins with.
+            read: Makes of what the server sent what is given back; what it raises as
+                `MalformedError` is asked for again.
 
         Raises:
             UnansweredError: where no answer comes, though the server answers others.
@@ -141,7 +176,7 @@ class ChatClient:
         for attempt in range(self._limits.max_retries + 1):
             self._wait_for_turn()
             try:
-                answer: Answer = read(self._wire.post(content))
+                answer = read(self._wire.post(content))
                 self._num_unanswered = 0
                 return answer
             except RefusedError:
@@ -178,12 +213,14 @@ class ChatClient:
             "so far are kept)"
         )
 
-    def _answers_others(self, body: Mapping[str, Any], read: Any) -> bool:
+    def _answers_others(self, body: Mapping[str, Any], read: Callable[[Any], Any]) -> bool:
         """Whether the server is there for other requests, when it has not answered one.
 
         Few unanswered ones in a row tell nothing; after more it is asked once for a word. So queries
         that it can never answer, however many follow each other, do not keep it from the others.
         """
+        if not self._has_others:
+            return True
         with self._lock:
             self._num_unanswered += 1
             if self._num_unanswered < _MAX_UNANSWERED:
@@ -215,11 +252,14 @@ class ChatClient:
             raise ApiError("stopped before it was asked")
 
 
-class _Wire:
+class Wire:
     """One request to one URL at a time, each bounded; several threads may each have one."""
 
-    def __init__(self, url: str, key_variable: str, timeout_s: float) -> None:
-        self._parts = urllib.parse.urlsplit(url + CHAT_PATH)
+    def __init__(
+        self, url: str, key_variable: str, timeout_s: float, *, reads_json: bool = True
+    ) -> None:
+        self._parts = urllib.parse.urlsplit(url)
+        self._reads_json = reads_json
         self._timeout_s = timeout_s
         self._key_variable = key_variable
         self._key = os.environ.get(key_variable, "").strip()
@@ -258,7 +298,7 @@ class _Wire:
         return self._written_key.sub("[key]", text) if self._key else text
 
     def post(self, content: bytes) -> Any:
-        """What the server sent, as read from JSON.
+        """What the server sent, as read from JSON, or as text.
 
         Raises:
             PassingError: where it may go better another time.
@@ -329,6 +369,8 @@ class _Wire:
             raise RefusedError(status, reason, self._advice(status, reason))
         if len(received) > _MAX_ANSWER_BYTES:
             raise MalformedError(f"an answer of more than {_MAX_ANSWER_BYTES >> 20} MiB")
+        if not self._reads_json:
+            return received.decode("utf-8", "replace")
         try:
             return json.loads(received)
         except (ValueError, RecursionError):

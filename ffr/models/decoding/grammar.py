@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from ffr.answer import AnswerGrammar, format_answer
 from ffr.dialogue import Fragment
 from ffr.errors import ModelError
+from ffr.models.decoding.grammar_table import FORBIDDEN, grammar_table
 from ffr.models.vlm import Vlm
 
 
 class GrammarGuide:
     """Forbids every token after which no well-formed answer is left.
 
-    The end of the turn comes exactly when an answer is complete.
+    The end of the turn comes exactly when an answer is complete. All is looked up in a table on the
+    device of the answers: the host waits for nothing.
 
     Args:
         vlm: The model that answers.
@@ -27,67 +29,94 @@ class GrammarGuide:
     """
 
     def __init__(self, vlm: Vlm, grammars: Sequence[AnswerGrammar]) -> None:
-        self._vocabulary = _answer_vocabulary(vlm.tokenizer)
-        self._stop = vlm.end_of_turn_id
         self._name = vlm.name
-        self._grammars = grammars
-        self._texts = [""] * len(grammars)
-        self._closed = [False] * len(grammars)
-        self._has_begun = False
-
-    @property
-    def _pieces(self) -> dict[int, str]:
-        # an answer's first token stands at the start of its text, where some tokenizers drop a
-        # blank
-        return self._vocabulary.later if self._has_begun else self._vocabulary.first
+        self._kinds, kind_of = _kinds_of(vlm.tokenizer, vlm.end_of_turn_id)
+        self._kind_of = torch.tensor(kind_of, dtype=torch.int32)
+        sizes = [(item.num_utterances, item.num_images) for item in grammars]
+        starts: dict[tuple[int, int], int] = {}
+        tables: list[torch.Tensor] = []
+        stuck: list[int] = []
+        num_states = 0
+        for size in dict.fromkeys(sizes):
+            table = grammar_table(*size, self._kinds)
+            # one table below the other, so that a state's number is its row
+            moved = np.where(
+                table.next_state == FORBIDDEN, FORBIDDEN, table.next_state + num_states
+            )
+            tables.append(torch.from_numpy(moved.astype(np.int32)))
+            stuck.append(num_states + table.stuck)
+            starts[size] = num_states
+            num_states += len(moved)
+        self._table = torch.cat(tables)  # (states of all, kinds)
+        self._stuck = torch.tensor(stuck, dtype=torch.int32)
+        self._state = torch.tensor([starts[size] for size in sizes], dtype=torch.int32)  # (rows,)
+        self._following = torch.empty(0)
 
     def allowed(self, logits: torch.Tensor) -> torch.Tensor:
-        """The logits (rows, V), with −∞ for every token that may not come next.
-
-        Raises:
-            ModelError: where the tokenizer has no token that goes on with an answer.
-        """
-        pieces = self._pieces
-        found = torch.full_like(logits, -torch.inf)
-        for row, grammar in enumerate(self._grammars):
-            text = self._texts[row]
-            if self._closed[row] or grammar.is_complete(text):
-                found[row, self._stop] = logits[row, self._stop]
-                continue
-            ids = [item for item, piece in pieces.items() if grammar.allows(text + piece)]
-            if not ids:
-                raise ModelError(
-                    "its tokenizer has no tokens that spell the answer; decode without "
-                    "--constrained",
-                    self._name,
-                )
-            # the rest of the row stays −∞
-            found[row, ids] = logits[row, ids]
-        return found
+        """The logits (rows, V), with −∞ for every token that may not come next."""
+        if self._kind_of.device != logits.device or len(self._kind_of) != logits.shape[1]:
+            self._move(logits)
+        self._following = self._table.index_select(0, self._state)  # (rows, kinds)
+        may_come = (self._following != FORBIDDEN).index_select(1, self._kind_of)
+        return logits.masked_fill(~may_come, -torch.inf)
 
     def note(self, token: torch.Tensor) -> None:
-        """Takes the token (rows,) that each answer goes on with."""
-        pieces = self._pieces
-        # one copy from the device for all rows
-        for row, item in enumerate(token.tolist()):
-            if not self._closed[row]:
-                piece = pieces.get(item)
-                self._closed[row] = piece is None  # the end of the turn
-                self._texts[row] = _short_state(self._texts[row] + (piece or ""))
-        self._has_begun = True
+        """Takes the token (rows,) that each answer goes on with, of those that were allowed."""
+        kind = self._kind_of.index_select(0, token).long()
+        self._state = self._following.gather(1, kind[:, None])[:, 0]
+
+    def check(self) -> None:
+        """To be called when all is written; waits for the device.
+
+        Raises:
+            ModelError: where the tokenizer had no token that goes on with an answer.
+        """
+        if bool(torch.isin(self._state, self._stuck.to(self._state.device)).any()):
+            raise ModelError(
+                "its tokenizer has no tokens that spell the answer; decode without --constrained",
+                self._name,
+            )
+
+    def _move(self, logits: torch.Tensor) -> None:
+        """To where the answers are written; ids beyond the tokenizer's are of the last kind."""
+        missing = logits.shape[1] - len(self._kind_of)
+        no_kind = self._table.shape[1] - 1
+        kinds = torch.nn.functional.pad(self._kind_of, (0, max(0, missing)), value=no_kind)
+        self._kind_of = kinds[: logits.shape[1]].to(logits.device)
+        self._table, self._state = self._table.to(logits.device), self._state.to(logits.device)
 
 
-_FINISHED_LIST = re.compile(r"\[[^\[\]]*\]")
+_KINDS: weakref.WeakKeyDictionary[
+    PreTrainedTokenizerBase, dict[int, tuple[tuple[tuple[str, str], ...], list[int]]]
+] = weakref.WeakKeyDictionary()
 
 
-def _short_state(text: str) -> str:
-    """A shorter beginning with the same continuations: of a list only the newest two items matter.
+def _kinds_of(
+    tokenizer: PreTrainedTokenizerBase, stop: int
+) -> tuple[tuple[tuple[str, str], ...], list[int]]:
+    """What tells the tokens that may stand in answers apart, as `grammar_table` takes it.
 
-    >>> _short_state("<|utt_ids_start|>[0, 3]<|utt_ids_end|>;<|img_ids_start|>[1, 2, 4, 1")
-    '<|utt_ids_start|>[]<|utt_ids_end|>;<|img_ids_start|>[4, 1'
+    Args:
+        tokenizer: The tokenizer.
+        stop: The id of the end of the turn.
+
+    Returns:
+        The kinds, the last of which can stand nowhere, and the number of each token's, in which 0
+        is that of the end of the turn.
     """
-    head, bracket, items = _FINISHED_LIST.sub("[]", text).rpartition("[")
-    return head + bracket + (items if "]" in items else ", ".join(items.split(", ")[-2:]))
+    found = _KINDS.setdefault(tokenizer, {})
+    if stop not in found:
+        vocabulary = _answer_vocabulary(tokenizer)
+        texts = {
+            item: (vocabulary.first.get(item, ""), vocabulary.later.get(item, ""))
+            for item in {*vocabulary.first, *vocabulary.later}
+        }
+        kinds = (*sorted(set(texts.values())), ("", ""))
+        numbers = {kind: number for number, kind in enumerate(kinds, start=1)}
+        kind_of = [numbers[texts.get(item, ("", ""))] for item in range(len(tokenizer))]
+        kind_of[stop] = 0
+        found[stop] = kinds, kind_of
+    return found[stop]
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,10 @@ def generate_answers(
     guide = None if grammars is None else GrammarGuide(vlm, grammars)
     with answering(vlm):
         decoder = CopyingDecoder(vlm, prompts, is_as_generate=True)
-        return decode(vlm, decoder, Greedy(vlm, guide), max_new_tokens=max_new_tokens)
+        answers = decode(vlm, decoder, Greedy(vlm, guide), max_new_tokens=max_new_tokens)
+    if guide is not None:
+        guide.check()
+    return answers
 
 
 def answer_neighbours(
@@ -115,5 +118,7 @@ def answer_neighbours(
         decoder = NeighbourDecoder(vlm, parts)
         choose = Greedy(vlm, guide, is_normalised_last=True)
         answers = iter(decode(vlm, decoder, choose, max_new_tokens=max_new_tokens))
+    if guide is not None:
+        guide.check()
     # the decoder has them part after part
     return [[next(answers) for _ in part] for part in parts]

@@ -52,12 +52,19 @@ class StageCallback(Callback):
         self.say = say
         self.speaks = speaks
         self.was_interrupted = False
+        self.batch: Any = None
+        """What is taken through the model just now; None between two steps."""
         self._stop_asked = False
         self._at_step_end = True
         self._first_step = self._step = 0
         self._metrics: MetricsFile | None = None
         self._handlers: dict[int, Any] = {}
         self._step_started = 0.0
+
+    @property
+    def step(self) -> int:
+        """The last step that is done."""
+        return self._step
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, StageModule)
@@ -80,6 +87,7 @@ class StageCallback(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._at_step_end = False
+        self.batch = batch
 
     def on_train_batch_end(
         self,
@@ -89,6 +97,7 @@ class StageCallback(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        self.batch = None
         if not batch.ends_step:
             return
         assert isinstance(pl_module, StageModule)

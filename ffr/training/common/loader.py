@@ -34,6 +34,7 @@ class MicroBatch(Generic[AnyItem]):
     """What one process takes through the model at once.
 
     Args:
+        numbers: Numbers of the items in the plan.
         items: The encoded items.
         is_padding: True where the last step had no item left for this process: it must take part,
             and counts for nothing.
@@ -42,6 +43,7 @@ class MicroBatch(Generic[AnyItem]):
         ends_step: Whether this is the process's last micro-batch of its step.
     """
 
+    numbers: list[int]
     items: list[AnyItem]
     is_padding: bool
     num_step_tokens: int
@@ -143,11 +145,13 @@ class StepLoader(Generic[AnyItem]):
             for index in batch
         )
         for number, batch in enumerate(own):
+            numbers = list(batch) or [step[0][0]]
             items = [by_index[index] for index in batch] or [self._encode(step[0][0])]
             ends_step = number == len(own) - 1
             if ends_step:
                 self._steps_given += 1
             yield MicroBatch(
+                numbers=numbers,
                 items=items,
                 is_padding=not batch,
                 num_step_tokens=num_step_tokens,

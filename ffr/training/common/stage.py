@@ -7,7 +7,7 @@ training at its start stops the description of it too, with the same sentence.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol
@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 
 from ffr.data.dataset import ExampleDataset
 from ffr.data.judgement import ModelRules
+from ffr.errors import ModelError
 from ffr.progress import Say
 from ffr.run_log import METRICS_FILE, draw_curve, last_figures, read_metrics
 from ffr.runs import RUNS_FOLDER, ModelSource, RunRecord, Status, resolve_model
@@ -25,6 +26,7 @@ from ffr.settings import to_yaml
 from ffr.training.common.callback import StageCallback, StepBar
 from ffr.training.common.checkpoints import newest_checkpoint, step_of
 from ffr.training.common.data import check_truths, load_data
+from ffr.training.common.memory import is_lack_of_memory, record_in_words
 from ffr.training.common.module import StageModule
 from ffr.training.common.recipe import model_name, refuse_rates_of_tiny
 from ffr.training.common.run import (
@@ -132,6 +134,9 @@ class Built:
         subject: What is trained.
         callbacks: The stage's own, which come before the figures of a step are written.
         notes: What a person should know of it before it begins, a line each.
+        longest_of: The index in the training data of the record of a batch that has most tokens,
+            and their number; None where what it holds is made of several.
+        savers: Settings that take less memory, for a person.
     """
 
     module: StageModule[Any]
@@ -139,6 +144,8 @@ class Built:
     subject: Subject
     callbacks: Sequence[Callback]
     notes: Sequence[str]
+    savers: str
+    longest_of: Callable[[Any], tuple[int, int]] | None = None
 
 
 class Stage(ABC, Generic[Config]):
@@ -261,6 +268,23 @@ def _silent(_: str) -> None:
     """Says nothing: only the first process speaks."""
 
 
+def _lack_of_memory(ready: _Ready, start: Start[Any]) -> ModelError:
+    """What is said where memory ran out in the midst of a training."""
+    built, batch = ready.built, ready.at_step_end.batch
+    step = ready.at_step_end.step
+    if batch is None or built.longest_of is None:
+        what = f"what follows step {step}" if batch is None else f"step {step + 1}"
+        return ModelError(f"there is not enough memory for {what}; lower {built.savers}")
+    index, num_tokens = built.longest_of(batch)
+    pixels = getattr(start.config, "max_image_pixels", None)
+    record = record_in_words(start.train_data, index, num_tokens, max_image_pixels=pixels)
+    return ModelError(
+        f"there is not enough memory for step {step + 1}, whose longest record was {record}; lower "
+        f"{built.savers}",
+        start.train_data.where(index),
+    )
+
+
 @dataclass(frozen=True)
 class _Ready:
     """A training with its Trainer; only `_fit` is left to do."""
@@ -321,7 +345,12 @@ def _fit(ready: _Ready, start: Start[Any], record: RunRecord) -> tuple[Status, d
     """Trains, from the newest checkpoint where the run is resumed, and saves the model."""
     module, trainer, run = ready.built.module, ready.trainer, ready.run
     checkpoint = str(ready.checkpoint) if ready.checkpoint else None
-    trainer.fit(module, datamodule=ready.built.data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=ready.built.data, ckpt_path=checkpoint, weights_only=True)
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        raise _lack_of_memory(ready, start) from error
     status: Status = "interrupted" if ready.at_step_end.was_interrupted else "finished"
     metrics = run / METRICS_FILE
     figures = last_figures(read_metrics(metrics)) if trainer.is_global_zero else {}

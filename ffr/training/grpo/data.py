@@ -10,7 +10,7 @@ from ffr.data.dataset import ExampleDataset
 from ffr.settings import GrpoConfig
 from ffr.training.common.data import example_length
 from ffr.training.common.packs import packs_of_queries
-from ffr.training.grpo.loader import Order, PromptLoader
+from ffr.training.grpo.loader import Order, PromptLoader, StepPrompts
 from ffr.training.grpo.policy import Policy, Prompt
 
 _NUM_LONGEST = 8
@@ -79,6 +79,12 @@ class GrpoData(L.LightningDataModule):
         encoded = {index: self._encode(index) for index in candidates}
         longest = max(encoded, key=lambda index: encoded[index].num_tokens)
         return longest, encoded[longest]
+
+    def longest_of(self, batch: StepPrompts) -> tuple[int, int]:
+        """The example of a step's longest prompt, and its tokens."""
+        lengths = [prompt.num_tokens for prompt in batch.prompts]
+        place = max(range(len(lengths)), key=lengths.__getitem__)
+        return batch.indices[place], lengths[place]
 
     def _encode(self, index: int) -> Prompt:
         return self._policy.encode(self._examples[index], self._examples.where(index))

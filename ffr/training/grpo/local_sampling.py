@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
+from ffr.dialogue import Example
 from ffr.errors import ModelError
 from ffr.models.decoding.loop import Generated
 from ffr.models.decoding.sampling import sample_answers
@@ -69,6 +70,10 @@ class LocalSampling:
             yield
         finally:
             self._merged = None
+
+    def prompt(self, example: Example, encoded: Encoded, where: str) -> Encoded:
+        """The prompt of an example as `sample` takes it: its tokens."""
+        return encoded
 
     def sample(
         self,

@@ -93,8 +93,11 @@ def fault_of_gap(gap: float, config: GrpoConfig) -> StepFault | None:
     if limit is None or gap <= limit:
         return None
     ways = {"merged": "sampling_weights=adapters", "adapters": "precision=fp32"}
+    way = ways[config.sampling_weights]
+    if config.rollout_engine == "server":
+        way = "a server that has the same model in the same precision and --logprobs-mode raw_logprobs"
     return StepFault(
         f"log-probabilities in sampling and in training differ by {gap:.3g} in the mean "
         f"(sampling_gap_limit is {limit:g})",
-        f"start a new run with {ways[config.sampling_weights]}, or a higher sampling_gap_limit",
+        f"start a new run with {way}, or a higher sampling_gap_limit",
     )

@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from ffr.data.judgement import ModelRules
 from ffr.encoders import open_encoder
 from ffr.errors import ModelError
@@ -15,6 +13,7 @@ from ffr.retrieval.rules import EncoderRules, JoinedRules
 from ffr.rewards.terms import reward_terms
 from ffr.runs import ModelSource, newest_sft_run, resolve_model
 from ffr.settings import NEWEST, GrpoConfig
+from ffr.training.common.memory import is_lack_of_memory, record_in_words
 from ffr.training.common.setup import model_rules
 from ffr.training.common.stage import Built, Job, Stage, Start
 from ffr.training.curriculum.callback import CurriculumCallback, CurriculumPlots
@@ -26,6 +25,8 @@ from ffr.training.grpo.reader_policy import open_reader_policy
 from ffr.training.grpo.rollout import Sampler, columns_of
 from ffr.training.grpo.samples import SampleLog
 from ffr.training.grpo.vlm_policy import open_vlm_policy
+
+_SAVERS = "answers_per_pass, batch_size, rollout_batch, max_new_tokens or max_image_pixels"
 
 
 class GrpoStage(Stage[GrpoConfig]):
@@ -62,7 +63,9 @@ class GrpoStage(Stage[GrpoConfig]):
         config = start.config
         is_reader = start.source.is_reader
         policy: Policy = (
-            open_reader_policy(start, job) if is_reader else open_vlm_policy(config, start.source)
+            open_reader_policy(start, job)
+            if is_reader
+            else open_vlm_policy(config, start.source, job.run)
         )
         chosen = choose_order(start, policy, job)
         policy.free()
@@ -97,7 +100,15 @@ class GrpoStage(Stage[GrpoConfig]):
             CurriculumPlots(chosen.measured, has_levels=chosen.levels is not None),
             SampleLog(job.say),
         ]
-        return Built(module, data, policy.subject, callbacks, notes)
+        return Built(
+            module,
+            data,
+            policy.subject,
+            callbacks,
+            notes,
+            longest_of=data.longest_of,
+            savers=_SAVERS,
+        )
 
 
 def _way_of_sampling(policy: Policy) -> dict[str, str]:
@@ -124,18 +135,14 @@ def _try(module: GrpoModule, prompt: Prompt, start: Start[GrpoConfig], index: in
     config, data = start.config, start.train_data
     try:
         module.policy.try_longest(prompt)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        is_lack_of_memory = isinstance(
-            error, torch.OutOfMemoryError | MemoryError
-        ) or "allocate" in str(error)
-        if not is_lack_of_memory:
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
             raise
+        pixels = None if start.source.is_reader else config.max_image_pixels
+        record = record_in_words(data, index, prompt.num_tokens, max_image_pixels=pixels)
         raise ModelError(
-            "there is not enough memory for a step on the longest prompt, dialogue "
-            f"{data[index].dialogue.id!r} "
-            f"({prompt.num_tokens} tokens), with {config.num_generations} answers of up to "
-            f"{config.max_new_tokens} "
-            "tokens; lower answers_per_pass, batch_size, rollout_batch, max_new_tokens or "
-            "max_image_pixels",
+            f"there is not enough memory for a step on the longest prompt, {record}, with "
+            f"{config.num_generations} answers of up to {config.max_new_tokens} tokens; lower "
+            f"{_SAVERS}",
             data.where(index),
         ) from error

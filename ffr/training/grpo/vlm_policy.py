@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,15 +31,17 @@ from ffr.training.common.vlm_subject import VlmSubject
 from ffr.training.grpo.local_sampling import LocalSampling
 from ffr.training.grpo.passes import cut_passes
 from ffr.training.grpo.policy import Pass
+from ffr.training.grpo.server_sampling import ServerSampling
 from ffr.training.grpo.trial import try_longest
 
 
-def open_vlm_policy(config: GrpoConfig, source: ModelSource) -> VlmPolicy:
+def open_vlm_policy(config: GrpoConfig, source: ModelSource, run: Path | None = None) -> VlmPolicy:
     """The policy that training starts from.
 
     Args:
         config: Settings.
         source: Where the model is.
+        run: The run's folder; None where nothing is trained.
 
     Raises:
         UsageError: where settings do not go together.
@@ -51,7 +54,7 @@ def open_vlm_policy(config: GrpoConfig, source: ModelSource) -> VlmPolicy:
         )
     vlm = load_base(config, source.location)
     vlm.name = source.label
-    return VlmPolicy(vlm, config)
+    return VlmPolicy(vlm, config, run)
 
 
 class VlmPolicy:
@@ -60,15 +63,17 @@ class VlmPolicy:
     Args:
         vlm: The model, frozen.
         config: Settings.
+        run: The run's folder; None where nothing is trained.
     """
 
-    def __init__(self, vlm: Vlm, config: GrpoConfig) -> None:
+    def __init__(self, vlm: Vlm, config: GrpoConfig, run: Path | None = None) -> None:
         self._config = config
+        self._run = run
         self.vlm = vlm
         self.encoder = PolicyEncoder(self.vlm)
         self.samples_still = bool(config.lora_dropout)
         self.sharing: PrefixSharing
-        self.sampling: LocalSampling
+        self.sampling: LocalSampling | ServerSampling
         self.builder: PromptBuilder
 
     def free(self) -> None:
@@ -84,9 +89,12 @@ class VlmPolicy:
             is_wanted=config.prompt_sharing == "auto",
             pad_to_multiple_of=config.pad_to_multiple_of,
         )
-        self.sampling = LocalSampling(self.vlm, config, is_cache_shared=self.sharing.is_active)
         self.vlm.train()
         self.builder = make_prompt_builder(config, self.vlm)
+        if config.rollout_engine == "server":
+            self.sampling = ServerSampling(self.vlm, config, self.builder, self._run)
+        else:
+            self.sampling = LocalSampling(self.vlm, config, is_cache_shared=self.sharing.is_active)
         if config.pack_queries:
             check_packing(self.builder)
 
@@ -115,7 +123,7 @@ class VlmPolicy:
         return self.sampling.rolling_out()
 
     def encode(self, example: Example, where: str) -> Encoded:
-        return self.builder(example, where=where)
+        return self.sampling.prompt(example, self.builder(example, where=where), where)
 
     def text(self, example: Example) -> str:
         return self.builder.opened_prompt(example)

@@ -82,7 +82,8 @@ class ReaderStage(Stage[ReaderConfig]):
         subject = ReaderSubject(
             reader, validation, nothing_weight=config.nothing_weight, calibrates=True
         )
-        return Built(module, data, subject, callbacks=[], notes=list(_notes(start, data, reader)))
+        notes = list(_notes(start, data, reader))
+        return Built(module, data, subject, callbacks=[], notes=notes, savers="batch_size")
 
 
 def _opened(start: Start[ReaderConfig], job: Job) -> tuple[Reader, CachedEncoder]:

@@ -14,7 +14,7 @@ from ffr.models.shared_prefix import PrefixSharing
 from ffr.progress import Say
 from ffr.settings import SftConfig
 from ffr.training.common.data import example_length
-from ffr.training.common.loader import Item, StepLoader
+from ffr.training.common.loader import Item, MicroBatch, StepLoader
 from ffr.training.common.packs import packs_of_queries
 from ffr.training.common.plan import TrainPlan
 from ffr.training.common.setup import check_packing
@@ -85,6 +85,12 @@ class SftData(L.LightningDataModule):
         """
         number = max(range(len(self.packs)), key=lambda number: self.plan.lengths[number])
         return number, self._encode(number)
+
+    def longest_of(self, batch: MicroBatch[Item]) -> tuple[int, int]:
+        """The example, or the first of the pack, of a micro-batch's longest item, and its tokens."""
+        lengths = [item.num_tokens for item in batch.items]
+        place = max(range(len(lengths)), key=lengths.__getitem__)
+        return self.packs[batch.numbers[place]][0], lengths[place]
 
     def _encode_example(self, index: int) -> Encoded:
         return self._builder(

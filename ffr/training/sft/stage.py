@@ -50,7 +50,15 @@ class SftStage(Stage[SftConfig]):
             sharing=sharing,
         )
         subject = VlmSubject(vlm, builder)
-        return Built(module, data, subject, callbacks=[], notes=list(_notes(start, data)))
+        return Built(
+            module,
+            data,
+            subject,
+            callbacks=[],
+            notes=list(_notes(start, data)),
+            longest_of=data.longest_of,
+            savers="batch_size or max_image_pixels, or set gradient_checkpointing=true",
+        )
 
 
 def _notes(start: Start[SftConfig], data: SftData) -> Iterator[str]:

@@ -8,17 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from answer_tokenizers import TOKENIZERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_builds import BUILDS
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from vlm_reference import ANSWERS, reference_inputs, with_lora
 
 from ffr.answer import AnswerGrammar, format_answer, parse_strict
 from ffr.dialogue import Dialogue, FilePrompt, Fragment, Utterance
 from ffr.errors import ModelError
-from ffr.models.decoding.grammar import GrammarGuide, _answer_vocabulary, _short_state
+from ffr.models.decoding.grammar import GrammarGuide, _answer_vocabulary
+from ffr.models.decoding.grammar_table import state_of
 from ffr.models.decoding.greedy import generate_answers
 from ffr.models.loading import load_vlm
 from ffr.models.vlm import Vlm
@@ -150,51 +151,6 @@ def test_a_random_model_answers_in_the_grammar(
         assert_well_formed(answer.text, *size)
 
 
-def metaspace_tokenizer() -> PreTrainedTokenizerFast:
-    """The kind of Llama 2 and Mistral: blanks are parts of pieces, bytes stand in for unknown letters."""
-    bpe = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    bpe.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=600,
-        special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))],
-        show_progress=False,
-    )
-    texts = [format_answer(Fragment(tuple(range(0, 60, step)), (0, step))) for step in range(1, 20)]
-    bpe.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="</s>", unk_token="<unk>")
-
-
-def marker_tokenizer() -> PreTrainedTokenizerFast:
-    """The task's markers as tokens of their own, like `tiny`."""
-    fast = BUILDS["qwen2-vl"]()[1]
-    fast.add_tokens(
-        [
-            "<|utt_ids_start|>",
-            "<|utt_ids_end|>",
-            "<|img_ids_start|>",
-            "<|img_ids_end|>",
-            "[]",
-            ", 1",
-        ]
-    )
-    return fast
-
-
-TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
-    **{name: (lambda build=build: build()[1]) for name, build in BUILDS.items()},
-    "metaspace": metaspace_tokenizer,
-    "markers": marker_tokenizer,
-}
-
-
 @pytest.fixture(scope="module", params=sorted(TOKENIZERS))
 def any_tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
     return TOKENIZERS[request.param]()
@@ -213,9 +169,11 @@ def decode_at_random(
         assert ids.shape[1] < 1500
         scores = torch.randn((len(sizes), len(tokenizer)), generator=generator)
         done = (ids == stop).any(1)
-        chosen = torch.where(done, 0, guide.allowed(scores).argmax(-1))
+        chosen = guide.allowed(scores).argmax(-1)
+        assert bool((chosen[done] == stop).all())
         guide.note(chosen)
         ids = torch.cat([ids, chosen[:, None]], 1)
+    guide.check()
     ends = [row.index(stop) for row in ids.tolist()]
     return [
         tokenizer.decode(row[:end], clean_up_tokenization_spaces=False)
@@ -250,22 +208,8 @@ def test_the_true_answers_own_tokens_are_allowed(any_tokenizer: PreTrainedTokeni
         text = vocabulary.first[ids[0]]
         for item in ids[1:]:
             assert grammar.allows(text)
-            text = _short_state(text + vocabulary.later[item])
+            text = state_of(text + vocabulary.later[item], 120, 20)
         assert grammar.is_complete(text)
-
-
-@given(
-    utterances=st.sets(st.integers(0, 40)), images=st.sets(st.integers(0, 12)), cut=st.integers(0, 400),
-    more=st.text("0123456789, ]<|;", max_size=3),
-)  # fmt: skip
-def test_short_state_has_the_same_continuations(
-    utterances: set[int], images: set[int], cut: int, more: str
-) -> None:
-    grammar = AnswerGrammar(41, 13)
-    text = format_answer(Fragment(tuple(sorted(utterances)), tuple(sorted(images))))[:cut]
-    assert grammar.allows(_short_state(text)) is grammar.allows(text) is True
-    assert grammar.allows(_short_state(text) + more) is grammar.allows(text + more)
-    assert grammar.is_complete(_short_state(text) + more) is grammar.is_complete(text + more)
 
 
 def test_a_tokenizer_that_cannot_spell_the_answer_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,79 @@ def test_too_little_memory_stops_both(
     )
     assert run.output.splitlines()[-1] == dry.output.splitlines()[-1]
     assert call("grpo", "--dry-run", startup_check=False).exit_code == 0
+
+
+def with_pictures(path: Path) -> Path:
+    """Two examples; the second has more to say, and two pictures, one of them scaled down."""
+    import PIL.Image
+
+    for name, size in (("a.png", (40, 30)), ("b.png", (300, 100))):
+        PIL.Image.new("RGB", size).save(path.parent / name)
+    seen = [{"image_url": name, "caption": "seen"} for name in ("a.png", "b.png")]
+    records = [
+        {"dialogue_id": "short", "dialogue": LINES, "query_text": "q", "gt_turns": [0]},
+        {
+            "dialogue_id": "long",
+            "dialogue": [*LINES * 4, {"speaker": "a", "utterance": seen}],
+            "query_text": "q",
+            "gt_turns": [0],
+        },
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (torch.OutOfMemoryError, "CUDA out of memory"),
+        (RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+    ids=["of a GPU", "of this machine"],
+)
+def test_too_little_memory_in_a_step_names_its_longest_record(
+    call: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    stage: str,
+    kind: type[Exception],
+    words: str,
+) -> None:
+    error = kind(words)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    dataset = str(with_pictures(tmp_path / "pictures.jsonl"))
+    settings = {"max_image_pixels": 10_000, "num_workers": 0, "dataset": dataset}
+    where = {"sft": "sft.module:SftModule.loss_of", "grpo": "grpo.module:GrpoModule._update"}
+    name = where[stage].replace(":", ".")
+    monkeypatch.setattr(f"ffr.training.{name}", fail)
+    run = call(stage, "--out", "run", **settings)
+    assert run.exit_code == 1, run.output
+    sentence = " ".join(run.output.split()).rpartition("Error: ")[2]
+    # 40 × 30, and 300 × 100 scaled down to 10,000 at most: 173 × 57
+    assert re.search(
+        r"pictures.jsonl:2: there is not enough memory for step 1, whose longest record was dialogue "
+        r"'long' \(\d+ tokens, 2 pictures of 11,061 pixels\); lower ",
+        sentence,
+    ), sentence
+    error.args = ("shapes differ",)
+    if not isinstance(error, torch.OutOfMemoryError):
+        assert call(stage, "--out", "other", **settings).exception is error
+
+
+def test_too_little_memory_behind_a_step_is_said(
+    call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("ffr.training.common.vlm_subject.validate", fail)
+    run = call("sft", "--out", "run", val_dataset="../third.jsonl", val_examples=1)
+    assert run.exit_code == 1, run.output
+    assert "there is not enough memory for what follows step 0; lower" in run.output
 
 
 def test_a_dry_run_scores_nothing_and_says_so(

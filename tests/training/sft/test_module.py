@@ -56,8 +56,10 @@ def test_the_figures_of_a_step_by_hand(tmp_path: Path, largest_norm: float) -> N
     told, model = Told(), Words()
     module = SftModule(model, config, num_steps=1, fingerprints={})
     batches = [
-        MicroBatch([[0], [1]], is_padding=False, num_step_tokens=3, num_tokens=20, ends_step=False),
-        MicroBatch([[2]], is_padding=False, num_step_tokens=3, num_tokens=10, ends_step=True),
+        MicroBatch(
+            [0, 1], [[0], [1]], is_padding=False, num_step_tokens=3, num_tokens=20, ends_step=False
+        ),
+        MicroBatch([2], [[2]], is_padding=False, num_step_tokens=3, num_tokens=10, ends_step=True),
     ]
     taken: list[float] = []
     trainer = make_trainer(config, tmp_path, [told], last_step=0, progress=False, is_manual=False)
