@@ -31,7 +31,13 @@ from ffr.retrieval.embedding import (
     fit_selection,
 )
 from ffr.retrieval.interface import Retriever, answers_of
-from ffr.retrieval.lines import ENCODED_LINES_PREFIX, LINES, LinesRetriever, fit_lines
+from ffr.retrieval.lines import (
+    ENCODED_LINES_PREFIX,
+    LINES,
+    NUM_CANDIDATES,
+    LinesRetriever,
+    fit_lines,
+)
 from ffr.retrieval.opening import choose_model, open_encoder_of, open_model
 from ffr.retrieval.selection import Rule
 from ffr.settings import AnswerConfig
@@ -40,6 +46,14 @@ RESULTS = Path(__file__).parent / "results" / "memory"
 PAGE = Path(__file__).parents[1] / "docs" / "memory.md"
 BEGIN, END = "<!-- table: benchmarks/memory.py -->", "<!-- end of table -->"
 SEEDS = (0, 1, 2)
+NEAR = 10
+PARTS = (
+    "one true line", "two", "three or more",
+    f"several, all within {NEAR} lines", "several, further apart",
+    "no picture in them", "a picture in one",
+    "the first in the first third of the dialogue", "in the second third", "in the last third",
+)  # fmt: skip
+"""What the true answer of a question is like."""
 
 
 def retrievers(
@@ -64,7 +78,10 @@ def retrievers(
             started = time.process_time()
             networks, fit = fit_lines(odd, dataset="odd half", seed=seed, encoder=own)
             seconds = time.process_time() - started
-            each = [(name, None), (f"{name}@10", 10)]
+            each: list[tuple[str, int | None]] = [(name, None)]
+            if seed == seeds[0]:
+                # all that come into question: their recall is what no choice among them exceeds
+                each += [(f"{name}@{number}", number) for number in (10, NUM_CANDIDATES)]
             yield (
                 seed,
                 seconds,
@@ -88,18 +105,44 @@ def measured(retriever: Retriever, examples: Sequence[Example]) -> dict[str, Any
             responses[index] = answer.response
     seconds = time.process_time() - started
     rows: dict[str, list[Answered]] = {"with evidence": [], "nothing": []}
+    parts: dict[str, list[Answered]] = {name: [] for name in PARTS}
     for example, response in zip(examples, responses, strict=True):
         found = answered_of(example, response)
         rows["nothing" if found.truth.is_empty else "with evidence"].append(found)
         rows.setdefault(str(example.meta[CATEGORY]), []).append(found)
+        for name in parts_of(found, len(example.dialogue.utterances)):
+            parts[name].append(found)
     return {
         "cpu_seconds_a_query": round(seconds / len(examples), 4),
-        "categories": {
-            kind: dict(zip(HEADER[1:-1], category_figures(some, 0), strict=True))
-            for kind, some in rows.items()
-            if some
-        },
+        "categories": figures(rows),
+        "parts": figures(parts),
     }
+
+
+def figures(rows: dict[str, list[Answered]]) -> dict[str, Any]:
+    """The figures of questions by their kinds, without those of which there is none."""
+    return {
+        kind: dict(zip(HEADER[1:-1], category_figures(some, 0), strict=True))
+        for kind, some in rows.items()
+        if some
+    }
+
+
+def parts_of(found: Answered, num_lines: int) -> list[str]:
+    """Which of `PARTS` a question with evidence belongs to; none of one without.
+
+    Args:
+        found: The question.
+        num_lines: Of its dialogue.
+    """
+    true = found.truth.utterance_ids
+    if not true:
+        return []
+    parts = [PARTS[min(len(true), 3) - 1]]
+    if len(true) > 1:
+        parts.append(PARTS[3 + (true[-1] - true[0] > NEAR)])
+    parts.append(PARTS[5 + bool(found.captioned & {*true})])
+    return [*parts, PARTS[7 + min(3 * true[0] // num_lines, 2)]]
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -179,40 +222,37 @@ def table_of(contents: Sequence[dict[str, Any]]) -> str:
             fingerprint = f" (even half {content['data']['even'][:16]})" if not part else ""
             text += ["", f"**{title}**{fingerprint}", "", head, "|---|---|---|---|---|---|---|"]
             text += [line(content, model, part) for model in dict.fromkeys(models)]
-        text += by_kind(content)
+        text += by_kind(content, "categories", "kind of question")
+        text += by_kind(content, "parts", "what the true lines are")
     return "\n".join([BEGIN, *text, "", END])
 
 
-def by_kind(content: dict[str, Any]) -> list[str]:
-    """F1 of the lines by kind of question: the best BM25, and what is fitted, means over seeds."""
-    rows = [row for row in content["rows"] if not row["part"]]
-    best = max(
-        (row for row in rows if row["model"].startswith("baseline:bm25@")),
-        key=lambda row: row["categories"]["with evidence"]["utterance_f1"],
-    )
+def by_kind(content: dict[str, Any], key: str, what: str) -> list[str]:
+    """F1 of the lines by kind of question: the best BM25, and what is fitted, means over seeds.
+
+    Args:
+        content: Of a result file.
+        key: Under which a row has figures by kind; rows without are left out.
+        what: The kinds are of, for the heading.
+    """
+    rows = [row for row in content["rows"] if not row["part"] and key in row]
+    lexical = [row for row in rows if row["model"].startswith("baseline:bm25@")]
     models = [row["model"] for row in rows]
     fitted = [name for name in dict.fromkeys(models) if name.startswith(LINES) and "@" not in name]
-    if not fitted:
+    if not fitted or not lexical:
         return []
+    best = max(lexical, key=lambda row: row["categories"]["with evidence"]["utterance_f1"])
     named = [best["model"], *fitted]
-    text = ["", f"By kind of question, {content['set']}:", ""]
-    text += [f"| kind | questions | {' | '.join(f'`{name}`' for name in named)} |"]
+    text = ["", f"By {what}, {content['set']}:", ""]
+    text += [f"| {what} | questions | {' | '.join(f'`{name}`' for name in named)} |"]
     text += [f"|{'---|' * (2 + len(named))}"]
-    for kind, its in best["categories"].items():
+    for kind, its in best[key].items():
         if kind in ("with evidence", "nothing"):
             continue
-        cells = [
-            percent(
-                mean(
-                    [
-                        row["categories"][kind]["utterance_f1"]
-                        for row in rows
-                        if row["model"] == name
-                    ]
-                )
-            )
-            for name in named
-        ]
+        cells = []
+        for name in named:
+            values = [row[key][kind]["utterance_f1"] for row in rows if row["model"] == name]
+            cells.append(percent(mean(values)))
         text.append(f"| {kind} | {its['num_queries']} | {' | '.join(cells)} |")
     return text
 
