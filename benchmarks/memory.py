@@ -160,7 +160,7 @@ def measure(arguments: argparse.Namespace) -> None:
         for seed, fit_seconds, found in retrievers(name, odd, arguments.seeds, arguments.cache):
             for label, retriever in found:
                 for part, examples in (("", even), ("adversarial", apart)):
-                    if not examples:
+                    if not examples or (part and "@" in label and label.startswith(LINES)):
                         continue
                     row = {"model": label, "seed": seed, "part": part}
                     content["rows"] = [
