@@ -5,13 +5,15 @@
 
 `measure` adds models to a result file: names of `ffr eval --model`; `lines` and `lines+ENCODER` are
 fitted on ODD with seeds 0, 1 and 2, `embedding:ENCODER` by each of its rules, single lines being
-taken. `--apart` is asked of the same fitted networks and stands in rows of its own.
+taken. A number that `ffr eval` takes stands behind a name: "reader --window 64 --best-windows 1".
+`--apart` is asked of the same fitted networks and stands in rows of its own.
 The figures are those of `categories.csv` of `ffr bench run memory`, without its predictions.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +32,7 @@ from ffr.retrieval.embedding import (
     FragmentScorer,
     fit_selection,
 )
+from ffr.retrieval.fitting import AskedData
 from ffr.retrieval.interface import Retriever, answers_of
 from ffr.retrieval.lines import (
     ENCODED_LINES_PREFIX,
@@ -60,8 +63,13 @@ def retrievers(
     name: str, odd: Sequence[Example], seeds: Sequence[int], cache: str | None
 ) -> Iterator[tuple[int, float, list[tuple[str, Retriever]]]]:
     """For each seed: it, the seconds of fitting, and retrievers by what tables call them."""
-    settings = AnswerConfig(encoder_cache=cache)
-    choice = choose_model(name)
+    spec, *flags = name.split()
+    given = {
+        flag.removeprefix("--").replace("-", "_"): int(value)
+        for flag, value in zip(flags[::2], flags[1::2], strict=True)
+    }
+    settings = AnswerConfig(encoder_cache=cache, **given)
+    choice = choose_model(spec)
     if choice.kind == "embedding":
         encoder = open_encoder_of(name.removeprefix(EMBEDDING_PREFIX), settings)
         scorer = FragmentScorer(encoder, num_neighbours=0)
@@ -91,8 +99,12 @@ def retrievers(
                 ],
             )
     else:
-        opened = open_model(choice, settings, name=name)
-        yield 0, 0.0, [(name, opened._reader)]  # type: ignore[attr-defined]
+        opened = open_model(choice, settings, name=spec)
+        asked = AskedData(odd, "odd half", None)  # of what needs no fitting it is of no matter
+        own_retriever = opened.retriever(
+            asked, settings, say=print, progress=lambda _: contextlib.nullcontext()
+        )
+        yield 0, 0.0, [(name, own_retriever)]
 
 
 def measured(retriever: Retriever, examples: Sequence[Example]) -> dict[str, Any]:
