@@ -218,13 +218,24 @@ def line(content: dict[str, Any], model: str, part: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+ORDER = ("baseline:", "embedding:", "baseline:bm25+", "reader", LINES, ENCODED_LINES_PREFIX)
+"""Beginnings of names, as tables have them below each other; the longest that fits counts."""
+
+
+def place(model: str) -> tuple[int, str]:
+    """Where a model stands in a table."""
+    fitting = [number for number, start in enumerate(ORDER) if model.startswith(start)]
+    return max(fitting, key=lambda number: len(ORDER[number])), model
+
+
 def table_of(contents: Sequence[dict[str, Any]]) -> str:
-    """All sets, each with its rows in the order in which they were measured; then by kind."""
+    """All sets, each with its rows by kinds of models (`ORDER`); then by kind of question."""
     head = "| `--model` | lines | F1 of the lines | recall | F1 of captions | nothing | seconds |"
     text = []
     for content in contents:
         for part in ("", "adversarial"):
             models = [row["model"] for row in content["rows"] if row["part"] == part]
+            models.sort(key=place)
             if not models:
                 continue
             any_row = next(row for row in content["rows"] if row["part"] == part)
@@ -249,7 +260,7 @@ def by_kind(content: dict[str, Any], key: str, what: str) -> list[str]:
     """
     rows = [row for row in content["rows"] if not row["part"] and key in row]
     lexical = [row for row in rows if row["model"].startswith("baseline:bm25@")]
-    models = [row["model"] for row in rows]
+    models = sorted((row["model"] for row in rows), key=place)
     fitted = [name for name in dict.fromkeys(models) if name.startswith(LINES) and "@" not in name]
     if not fitted or not lexical:
         return []
