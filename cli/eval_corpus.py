@@ -31,7 +31,6 @@ def evaluate_archive(call: EvalCall, folder: Path, say: Say) -> Results:
     """
     from ffr.corpus.haystack import HaystackRetriever, load_haystack_data, open_haystack
     from ffr.corpus.store import Store
-    from ffr.corpus.ways import WAYS
     from ffr.data.dataset import FirstExamples
     from ffr.evaluation.corpus import evaluate_in_archive, meant_by
 
@@ -53,7 +52,7 @@ def evaluate_archive(call: EvalCall, folder: Path, say: Say) -> Results:
             f"{counted(len(examples), 'query')}, {counted(len(haystack.chats), 'dialogue')}; "
             f"output folder {folder}"
         )
-        retriever = HaystackRetriever(haystack, name=call.model, ways=call.chosen_ways or WAYS)
+        retriever = HaystackRetriever(haystack, name=call.model, ways=call.chosen_ways or None)
         with bar("answers", len(examples)) as advance:
             return evaluate_in_archive(
                 examples,

@@ -21,7 +21,7 @@ from ffr.corpus.inside import hits_inside
 from ffr.corpus.opening import open_archive, read_export
 from ffr.corpus.recall import Recalled
 from ffr.corpus.store import Store
-from ffr.corpus.ways import MOST_DIALOGUES, WAYS
+from ffr.corpus.ways import MOST_DIALOGUES, WAYS, WORDS
 from ffr.data.catalog import load_dataset
 from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment
@@ -136,14 +136,30 @@ def _nobody(line: str) -> None:
     """Hears the summary of each of very many chats."""
 
 
+def _ways_of(archive: Archive, name: str, ways: Sequence[str] | None) -> tuple[str, ...]:
+    """The ways by which dialogues are recalled."""
+    if archive.encoder is not None:
+        return WAYS if ways is None else tuple(ways)
+    idle = [way for way in ways or () if way in WAYS and way != WORDS]
+    if idle:
+        raise UsageError(
+            f"{name} needs no vectors, so none are made and the way {idle[0]} finds nothing; ask by "
+            f"{WORDS} alone, or another model"
+        )
+    return (WORDS,) if ways is None else tuple(ways)
+
+
 class HaystackRetriever:
     """Answers a query with the best hit of a search of the whole archive.
 
     Args:
         haystack: The archive.
         name: What answers inside a dialogue.
-        ways: By which dialogues are recalled.
+        ways: By which dialogues are recalled; None for all, which without vectors are words alone.
         num_dialogues: How many are recalled, and asked.
+
+    Raises:
+        UsageError: where ways are named that need vectors, and the archive has none.
     """
 
     def __init__(
@@ -151,12 +167,12 @@ class HaystackRetriever:
         haystack: Haystack,
         *,
         name: str,
-        ways: Sequence[str] = WAYS,
+        ways: Sequence[str] | None = None,
         num_dialogues: int = MOST_DIALOGUES,
     ) -> None:
         self._haystack = haystack
         self._name = name
-        self._ways = tuple(ways)
+        self._ways = _ways_of(haystack.archive, name, ways)
         self._num_dialogues = num_dialogues
         self._stored = {chat.id: chat for chat in haystack.archive.store.chats()}
         self._names = {chat: name for name, chat in haystack.chats.items()}

@@ -214,7 +214,8 @@ def embedded_batches(
     # the middle one tells how long all take, as the shortest could not
     middle = len(batches) // 2
     timed = encoder.embed_lines([waiting[key] for key in batches[middle]])
-    left = (time.monotonic() - begun) / len(batches[middle]) * len(keys)
+    num_timed = len(batches[middle])
+    left = (time.monotonic() - begun) / num_timed * (len(keys) - num_timed)
     _say_how_long(say, counted(len(keys), what), left)
     num_done = 0
     with bar("indexing", len(keys)) as progress:

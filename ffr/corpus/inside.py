@@ -123,12 +123,7 @@ def stretches(store: Store, item: Recalled) -> list[list[Line]]:
     Stretches that share a line are one.
     """
     chat, dialogue = item.where
-    (row,) = store.rows(
-        "SELECT min(place) AS first, max(place) AS last FROM messages "
-        "WHERE chat = ? AND dialogue = ?",
-        [chat, dialogue],
-    )
-    first, last = row["first"], row["last"]
+    first, last = store.span(chat, dialogue)
     places = sorted(line.place for line in store.lines_of(item.messages))
     if last - first < MOST_LINES or not places:
         return [store.dialogue(chat, dialogue)]

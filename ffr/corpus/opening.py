@@ -93,6 +93,9 @@ def read_export(
         raise DataError(
             f"is not there{address_hint(source)}; check the path", where=one_line(source)
         )
+    if ".." in source.parts:
+        # one export is one, from whichever folder it is named
+        source = source.resolve()
     before = _known(store, source)
     # what was said of an export before holds until something else is said; what was said last is
     # where a reading was broken off
@@ -160,7 +163,7 @@ def _state_of(path: Path) -> str:
             with suppress(FileNotFoundError):
                 if found.is_file():
                     status = found.stat()
-                    line = f"{found} {status.st_size} {status.st_mtime_ns}\n"
+                    line = f"{found.relative_to(path)} {status.st_size} {status.st_mtime_ns}\n"
                     seen.update(line.encode(errors="replace"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
@@ -301,7 +304,7 @@ def open_archive(
 
     def query_vectors(queries: Sequence[str]) -> Tensor:
         if is_own:
-            return reader.query_vectors(queries, own)
+            return reader.recall_vectors(queries, own)
         return recalling.embed_texts([plain_words(query) for query in queries])
 
     return Archive(store, asked, recalling, query_vectors, tagger.digest)

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from ffr.errors import UsageError
 from ffr.text import one_line
 
-WAYS = ("words", "lines", "segments", "pictures")
+WORDS = "words"
+"""The one way that needs no vectors."""
+
+WAYS = (WORDS, "lines", "segments", "pictures")
 
 MOST_DIALOGUES = 20
 """Dialogues that recall hands on if nothing else is said."""

@@ -36,6 +36,8 @@ _LEAST = 1e-4
 # the share of the dialogue's own mean that is taken out of its vectors, beside the language's
 _OWN_SHARE = 0.7
 _TAIL = 0.99
+# the share of its language's mean query that is taken out of a query held against many dialogues
+_OWN_QUERIES = 0.5
 # up to so many values a row, comparing all costs less than sorting first
 _FEW = 8
 
@@ -85,6 +87,36 @@ class Background:
         1
         """
         return int((self._centres @ vectors.sum(0)).argmax())
+
+    def across_dialogues(self, queries: Tensor) -> Tensor:
+        """Queries as they are held against lines of many dialogues: (n, D) float32, L2-normalised.
+
+        Whatever they say, lines in a query's own language lie closer to it, and to any query some
+        lie closer than others. So half of the mean query of its language is taken out of each, and
+        all that it has along the directions from one language to another, of lines and of queries:
+        a cosine with vectors as they stand then counts neither.
+
+        Args:
+            queries: (n, D) float32.
+
+        Raises:
+            ValueError: where widths differ, or a query is not finite.
+
+        >>> zh, en, soup = torch.eye(3)
+        >>> lines = functional.normalize(torch.stack([zh + soup, en + soup]), dim=-1)
+        >>> strangers = Background(lines[:, None].expand(2, 2, 3), lines[:, None].expand(2, 2, 3))
+        >>> both = torch.cat([lines[:1], strangers.across_dialogues(lines[:1])])
+        >>> [(lines @ row * 100).round().int().tolist() for row in both]
+        [[100, 50], [87, 87]]
+        """
+        check_queries(queries, width=self.lines.shape[2])
+        means = self.queries.mean(1)
+        left = queries - _OWN_QUERIES * means[(queries @ self._centres.T).argmax(-1)]
+        between = torch.cat([group[1:] - group[:1] for group in (self.lines.mean(1), means)])
+        # an orthonormal basis of those directions; with one language there is none
+        directions = torch.linalg.svd(between, full_matrices=False)
+        basis = directions.Vh[directions.S > _LEAST]
+        return functional.normalize(left - left @ basis.T @ basis, dim=-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -157,6 +157,14 @@ class Reader:
         vectors = vectors.float().cpu()
         return vectors if self.query_map is None else self.query_map(vectors)
 
+    def recall_vectors(self, queries: Sequence[str], encoder: TextEncoder) -> Tensor:
+        """(Q, D) float32 vectors of queries, held against lines of many dialogues in any language.
+
+        Raises:
+            ModelError: where the encoder is another one.
+        """
+        return self.background.across_dialogues(self.query_vectors(queries, encoder))
+
     def inputs(self, units: Units, queries: Tensor) -> NetworkInputs:
         """What a network takes of each query on a stretch, (Q, …), as one batch.
 

@@ -14,7 +14,6 @@ from ffr.corpus.haystack import (
 )
 from ffr.corpus.indexing import Bar
 from ffr.corpus.store import Store
-from ffr.corpus.ways import WAYS
 from ffr.data.dataset import FirstExamples
 from ffr.dialogue import Example
 from ffr.errors import FfrError, UsageError
@@ -93,9 +92,7 @@ class Archives:
             haystack = open_haystack(
                 store, asked.data, row.model.model, settings, say=self.say, bar=self.bar
             )
-            retriever = HaystackRetriever(
-                haystack, name=row.model.model, ways=row.model.ways or WAYS
-            )
+            retriever = HaystackRetriever(haystack, name=row.model.model, ways=row.model.ways)
             with self.bar("answers", len(asked.examples)) as advance:
                 return evaluate_in_archive(
                     asked.examples,

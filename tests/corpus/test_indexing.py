@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import PIL.Image
 import pytest
@@ -13,7 +15,8 @@ import torch
 from chat_builds import Letters, add, no_bar, said, stored_encoder
 
 from ffr.chats.chat import Media
-from ffr.corpus.indexing import index_store
+from ffr.corpus import indexing
+from ffr.corpus.indexing import embedded_batches, index_store
 from ffr.corpus.pictures import lay_out_pictures
 from ffr.corpus.store import Store
 
@@ -69,6 +72,24 @@ def test_what_is_done_is_kept(tmp_path: Path, name: str, after: int) -> None:
         assert len(made) == len(set(made)) == NUM_LINES - kept
         texts = [f"p: {('line ' + str(number) + ' ') * 3}".strip() for number in range(NUM_LINES)]
         assert torch.equal(encoder.embed_texts(texts), Letters().embed_texts(texts))
+
+
+@pytest.mark.parametrize(
+    ("num_lines", "said_of_it"),
+    # three batches; the second took ten seconds, and two of 444 lines are left
+    [(22, []), (NUM_LINES, ["Indexing 700 new lines, once: about 17 seconds; Ctrl-C keeps what is done"])],
+)  # fmt: skip
+def test_only_what_is_left_is_said_to_take_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_lines: int, said_of_it: list[str]
+) -> None:
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(indexing, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    waiting = {b"%d" % number: f"line {number}" for number in range(num_lines)}
+    heard: list[str] = []
+    with Store(tmp_path / "s", is_new_allowed=True) as store:
+        made = list(embedded_batches(stored_encoder(store), waiting, heard.append, no_bar))
+    assert sum(len(keys) for keys, _ in made) == num_lines
+    assert heard == said_of_it
 
 
 def test_where_nothing_is_missing_nobody_stands_in_the_way(tmp_path: Path) -> None:

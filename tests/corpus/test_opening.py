@@ -136,6 +136,18 @@ def test_pictures_follow_an_export_that_is_moved(store: Store, tmp_path: Path) -
     assert _indexed(store) == str(tmp_path / "b" / "IMG-1.png")
 
 
+def test_an_export_is_one_from_whichever_folder_it_is_named(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pictured(tmp_path / "a", "red")
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "b")
+    _read(store, Path("../a"))
+    assert _indexed(store) == str(tmp_path / "a" / "IMG-1.png")
+    monkeypatch.chdir(tmp_path)
+    assert _read(store, Path("a")).added == ()
+
+
 def test_a_picture_that_changed_is_looked_at_anew(store: Store, tmp_path: Path) -> None:
     digests = []
     for colour in ("red", "blue"):

@@ -12,11 +12,12 @@ from pathlib import Path
 import PIL.Image
 import pytest
 from browser import Page, find_chromium
-from page_builds import HOSTILE, add, asked, fill, no_bar, said
+from page_builds import HOSTILE, add, asked, fill, no_bar, picture, said
 
 from ffr.chats.chat import Media
 from ffr.corpus.indexing import index_store
 from ffr.corpus.store import Store
+from ffr.page import standalone
 from ffr.page.standalone import fragment_page
 
 
@@ -77,8 +78,66 @@ def test_what_stands_around_is_shown_as_such(store: Store) -> None:
     page = fragment_page(asked(store, "nothing").ask("dentist"), store, title="dentist")
     kinds = [its["class"] for tag, its in Parts(page).tags if tag == "li" and "class" in its]
     assert kinds == ["line around me", "line around app", "line found me", "line around",
-                     "line around on"]  # fmt: skip
+                     "line around on", "fold", "line around me"]  # fmt: skip
     assert page.count('class="badge"') == 1
+
+
+@pytest.fixture
+def boats(tmp_path: Path):  # type: ignore[no-untyped-def]
+    with Store(fill(tmp_path)) as opened:
+        words = {5: "a boat at last", 11: "the boat again"}
+        lines = [said("Bob", words.get(n, f"line {n}"), 9000 + n) for n in range(1, 15)]
+        lines.insert(0, said("Bob", "", 9000, **picture("flat.png")))
+        add(opened, lines, "Boats", tmp_path / "export.txt")
+        index_store(opened, [3], None, None, say=print, bar=no_bar)
+        yield opened
+
+
+def _folds(page: str) -> list[tuple[str, int]]:
+    """What stands on each fold, and how many messages are in it."""
+    return [
+        (summary, inside.count('<div class="bubble">'))
+        for summary, inside in re.findall(
+            r"<details><summary>(.*?)</summary>(.*?)</details>", page, re.S
+        )
+    ]
+
+
+def test_the_rest_of_the_dialogue_is_folded(boats: Store) -> None:
+    found = asked(boats, "nothing").ask("boat")
+    assert [line.place for line in found.hits[0].lines] == [5, 11]
+    page = fragment_page(found, boats, title="boat")
+    assert _folds(page) == [
+        ("3 messages before", 3),
+        ("1 message between", 1),
+        ("1 message behind", 1),
+    ]
+    # each message once, in order, and a picture that is folded is small
+    assert re.findall(r">(line \d+|[^<>]* boat [^<>]*)</p>", page) == [
+        "a boat at last" if n == 5 else "the boat again" if n == 11 else f"line {n}"
+        for n in range(1, 15)
+    ]
+    (picture_code,) = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    assert PIL.Image.open(io.BytesIO(base64.b64decode(picture_code))).size == (320, 240)
+
+
+def test_a_dialogue_is_folded_with_its_first_hit_alone(boats: Store) -> None:
+    found = asked(boats, "nothing").ask("boat")
+    page = fragment_page([found, found], boats, title="boats")
+    assert len(_folds(page)) == 3
+    assert page.count("messages between") == 0
+    assert page.count("1 message between") == 2  # a fold, and what is left out of the second
+
+
+def test_of_a_very_long_dialogue_what_is_far_is_counted(
+    boats: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standalone, "_MOST_FOLDED", 1)
+    page = fragment_page(asked(boats, "nothing").ask("last"), boats, title="last")
+    assert _folds(page) == [
+        ("1 message before, and 2 that this file does not hold", 1),
+        ("1 message behind, and 6 that this file does not hold", 1),
+    ]
 
 
 def test_each_file_of_a_message_is_what_it_is(tmp_path: Path) -> None:

@@ -141,3 +141,36 @@ def test_a_query_stands_out_beside_strangers(encoder: LetterEncoder) -> None:
         assert float(found[place, 11]) == pytest.approx(float(expected), abs=1e-4)
     assert found[0, 11] > 1 > found[1, 11]
     assert found[:, 13].tolist() == pytest.approx([math.log(5) / 4] * 2)
+
+
+def test_a_query_across_dialogues_prefers_no_language() -> None:
+    generator = torch.manual_seed(3)
+    own = torch.eye(16)[:2]
+    topics = functional.normalize(torch.randn(40, 16, generator=generator), dim=-1)
+    # each topic said in either language, and asked for in either
+    lines = functional.normalize(topics + 2 * own[:, None], dim=-1)
+    queries = functional.normalize(topics.flip(0) + own[:, None], dim=-1)
+    background = Background(lines, queries)
+    for language in (0, 1):
+        asked = background.across_dialogues(queries[language])
+        assert torch.allclose(asked.norm(dim=-1), torch.ones(40), atol=1e-5)
+        # on the whole lines of neither language lie closer; as the queries stood, their own did
+        means = (asked @ lines.mean(1).T).mean(0)
+        before = (queries[language] @ lines.mean(1).T).mean(0)
+        assert abs(float(means[0] - means[1])) < 1e-5
+        assert float(before[language] - before[1 - language]) > 0.2
+
+
+def test_one_language_has_no_other_to_be_told_from() -> None:
+    vectors = functional.normalize(torch.randn(6, 4, generator=torch.manual_seed(0)), dim=-1)
+    background = Background(vectors[None], vectors[None])
+    asked = background.across_dialogues(vectors)
+    assert torch.allclose(asked, functional.normalize(vectors - vectors.mean(0) / 2, dim=-1))
+    assert background.across_dialogues(vectors[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("rows", [torch.ones(2, 3), torch.full((1, 4), torch.nan)])
+def test_what_is_no_query_is_refused_across_dialogues(rows: torch.Tensor) -> None:
+    vectors = torch.eye(4)[None]
+    with pytest.raises(ValueError, match="query vectors"):
+        Background(vectors, vectors).across_dialogues(rows)
