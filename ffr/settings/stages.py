@@ -441,6 +441,12 @@ class GrpoConfig(VlmStageConfig):
         of="vlm",
         decides_result=False,
     )
+    compile_sampling: bool = setting(
+        False,
+        "write answers by one compiled step of fixed shapes, which a GPU replays as a graph: quicker "
+        "tokens, after some time of compiling",
+        of="vlm",
+    )
     importance_cap: float = setting(
         3.0,
         "where what samples is not what is trained, a token counts by the ratio of its "
@@ -552,6 +558,11 @@ class GrpoConfig(VlmStageConfig):
             )
         if self.sampling_weights == "merged":
             _check_merging(self)
+        if self.compile_sampling and self.prompt_sharing == "off":
+            raise UsageError(
+                "setting compile_sampling: its steps are those of answers that share their prompt; "
+                "leave prompt_sharing at auto"
+            )
         _check_server(self)
         if self.loss_type == "cispo" and self.clip_high < 1:
             raise UsageError(
@@ -623,6 +634,10 @@ def _check_server(config: GrpoConfig) -> None:
         raise UsageError(
             f"{name} samples by itself, and sampling_weights={config.sampling_weights} has no "
             "meaning; leave it at adapters"
+        )
+    if config.compile_sampling:
+        raise UsageError(
+            f"{name} samples by itself, and compile_sampling has no meaning; leave it false"
         )
 
 

@@ -46,7 +46,8 @@ class FixedSteps:
         self._caches: dict[tuple[int, int], StaticCache] = {}
         self._step: Callable[..., torch.Tensor] = self._plain_step
         if is_compiled:
-            self._step = torch.compile(self._plain_step, mode="reduce-overhead")
+            # in one graph or not at all: a step that fails must fail before it has written anything
+            self._step = torch.compile(self._plain_step, mode="reduce-overhead", fullgraph=True)
         self.reason: str | None = None if is_compiled else "it is not asked for"
         """Why steps are not compiled; None where they are."""
 
@@ -73,7 +74,7 @@ class FixedSteps:
         """Hidden states (Db, n, H) of a step; what was given before is overwritten."""
         if self.reason is not None:
             return self._plain_step(**inputs)
-        torch.compiler.cudagraph_mark_step_begin()
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         try:
             return self._step(**inputs)
         except RuntimeError as error:  # what the compiler raises derives from it
@@ -81,7 +82,6 @@ class FixedSteps:
                 raise
             self.reason = one_line(error)
             _log.warning("answers are written by steps that are not compiled: %s", self.reason)
-            # nothing was written: a step that cannot be compiled fails before it runs
             return self._plain_step(**inputs)
 
     def _plain_step(
@@ -121,6 +121,8 @@ class FixedSteps:
 
 class _FixedLayer(StaticLayer):  # type: ignore[misc]
     """With values of their own type: under autocast it may differ from that of the keys."""
+
+    values: torch.Tensor
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         super().lazy_initialization(key_states, value_states)

@@ -15,6 +15,7 @@ from ffr.models.decoding import fixed
 from ffr.models.decoding.fixed import FixedSteps
 from ffr.models.decoding.loop import Generated
 from ffr.models.decoding.sampling import sample_answers
+from ffr.models.merged import MergedLinears
 from ffr.models.rows import Encoded
 from ffr.models.shared_prefix import PrefixSharing
 from ffr.models.vlm import Vlm
@@ -135,6 +136,35 @@ def test_a_step_that_cannot_be_compiled_runs_as_it_is_and_says_so(
     assert [record.getMessage() for record in caplog.records] == [
         "answers are written by steps that are not compiled: no compiler was found"
     ]
+
+
+@pytest.mark.parametrize("name", sorted(BUILDS))
+def test_a_step_is_one_graph_for_prompts_of_all_lengths(
+    model_folder: Callable[[str], Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every architecture, with its adapter beside the weights and folded into new copies of them."""
+    vlm = with_lora(model_folder(name))
+    assert PrefixSharing(vlm).is_active
+    graphs: list[int] = []
+
+    def counted(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    compiled = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda step, mode, **options: compiled(step, backend=counted, **options)
+    )
+    torch.compiler.reset()
+    steps = FixedSteps(vlm, is_compiled=True)
+    prompts = [Encoded([20 + place % 300 for place in range(size)]) for size in (50, 60, 600, 1200)]
+    for prompt in prompts:
+        assert_same(answers(vlm, [prompt], steps), answers(vlm, [prompt], None))
+    assert (steps.reason, len(graphs)) == (None, 2)  # of one shape, and then of any
+    for _ in range(2):
+        with MergedLinears(vlm).in_place():
+            answers(vlm, prompts[:1], steps)
+    assert (steps.reason, len(graphs)) == (None, 3)
 
 
 @pytest.mark.slow
