@@ -107,11 +107,6 @@ class RolloutConfig(VlmStageConfig):
         super().check()
         if self.sampling_weights == "merged":
             _check_merging(self)
-        if self.compile_sampling and self.prompt_sharing == "off":
-            raise UsageError(
-                "setting compile_sampling: its steps are those of answers that share their prompt; "
-                "leave prompt_sharing at auto"
-            )
         _check_server(self)
 
 
@@ -244,6 +239,11 @@ class GrpoConfig(RolloutConfig):
             raise UsageError(
                 "setting pack_queries: dialogues come shuffled with all their queries, and "
                 f"curriculum {self.curriculum} orders queries one by one; leave one of the two out"
+            )
+        if self.compile_sampling and self.prompt_sharing == "off":
+            raise UsageError(
+                "setting compile_sampling: its steps are those of answers that share their prompt; "
+                "leave prompt_sharing at auto"
             )
         if self.pad_to_multiple_of > 1 and self.prompt_sharing == "off":
             raise UsageError(
