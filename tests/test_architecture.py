@@ -154,6 +154,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data",
         "ffr.embedding",
         "ffr.files",
+        "ffr.images",
         "ffr.markup",
         "ffr.metrics",
         "ffr.model_files",

@@ -224,11 +224,20 @@ DECIDES_NOTHING = {
 }  # fmt: skip
 
 
+OF_A_SERVER = {
+    "rollout_server": "http://b/v1#n", "rollout_key_env": "KEY", "rollout_adapter_dir": "seen", "rollout_timeout": 9,
+    "rollout_retries": 0,
+}  # fmt: skip
+
+
 def test_what_decides_nothing_is_no_part_of_a_run() -> None:
     plain = config_fingerprint(GrpoConfig())
     assert config_fingerprint(GrpoConfig(**DECIDES_NOTHING)) == plain
     found = {name for name, item in declared(GrpoConfig).items() if not item.about.decides_result}
-    assert found == set(DECIDES_NOTHING)
+    assert found == set(DECIDES_NOTHING) | set(OF_A_SERVER)
+    served = GrpoConfig(rollout_engine="server", rollout_server="http://a/v1#m")
+    elsewhere = GrpoConfig(rollout_engine="server", **OF_A_SERVER)
+    assert config_fingerprint(served) == config_fingerprint(elsewhere) != plain
     places = {"model", "dataset", "split", "val_dataset", "val_split", "image_root", "skip_bad"}
     assert {name for name, item in declared(GrpoConfig).items() if item.about.by_content} == places
     moved = GrpoConfig(
