@@ -76,8 +76,9 @@ def _torch_device(device: str) -> str:
 def _open_vlm(name: str, model: str, way: str, device: str) -> Encoder:
     from ffr.embedding import gme
     from ffr.embedding.pooled import PooledEncoder, Pooling
+    from ffr.images import MAX_IMAGE_PIXELS
     from ffr.models.features import ImageFeatureCache
-    from ffr.models.loading import MAX_IMAGE_PIXELS, load_vlm
+    from ffr.models.loading import load_vlm
     from ffr.runs import resolve_model
 
     # as `ffr eval` loads a model: float32 on a CPU, as in the files on a GPU
