@@ -204,6 +204,7 @@ class EvalCall(AnswerConfig):
             f"template-{self.template}": self.template is not None,
             f"query-{self.query_position}": self.query_position is not None,
             f"window-{self.window}-{self.overlap}": bool(self.window),
+            f"best-{self.best_windows}": self.best_windows is not None,
             f"neighbours-{self.neighbours}": self.neighbours is not None,
             self.select: self.select != "threshold",
             f"threshold-{self.threshold}": self.threshold is not None,

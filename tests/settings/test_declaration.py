@@ -128,7 +128,7 @@ def test_which_model_has_which_setting() -> None:
     """Set by hand beside what the tables of before the declarations said."""
     of_vlms = {"constrained", "batch_tokens", "dtype"}
     of_prompts = {"max_new_tokens", "template", "query_position", "logprobs"}
-    of_windows = {"window", "overlap"}
+    of_windows = {"window", "overlap", "best_windows"}
     of_apis = {
         "api_key_env", "concurrency", "requests_per_minute", "timeout", "max_retries", "price_in",
         "price_out",
@@ -145,7 +145,7 @@ def test_which_model_has_which_setting() -> None:
     assert without_effect("fusion") == (
         of_vlms | of_prompts | of_windows | of_apis | of_rules | {"neighbours"}
     )
-    assert without_effect("reader") == without_effect("fusion")
+    assert without_effect("reader") == without_effect("fusion") - of_windows
     assert without_effect("lines") - without_effect("encoded-lines") == {"device", "encoder_cache"}
     assert settings_of_data() == of_rules | of_windows
     # a setting of no kind in particular would slip through all of them

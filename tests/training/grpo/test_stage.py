@@ -466,6 +466,27 @@ def test_no_room_for_a_copy_of_the_weights_is_said(
     assert "the very weights that are trained" in _run("--dry-run", *_options()).output
 
 
+def test_compiled_sampling_is_the_same_training_to_rounding(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answers are drawn; what a compiler makes of a step is not what is tested."""
+    compiled = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda step, **options: compiled(step, backend="eager", fullgraph=True)
+    )
+    torch.compiler.reset()
+    plain, fixed = (
+        _rows(_train(tmp_path / str(number), **ONE_STEP, compile_sampling=is_compiled))[0]
+        for number, is_compiled in enumerate((False, True))
+    )
+    for name in ("reward", "kl", "entropy", "answer_tokens", "grad_norm"):
+        assert float(fixed[name]) == pytest.approx(float(plain[name]), rel=1e-3, abs=1e-6), name
+    assert float(fixed["sampling_gap_max"]) < 1e-3
+    assert (fixed["importance_capped_share"], plain["importance_capped_share"]) == ("0.0", "")
+    said = _run("--dry-run", *_options(compile_sampling=True)).output
+    assert "each token by one compiled step" in " ".join(said.split()), said
+
+
 # the others differ from grpo in what a token is divided by (test_loss.py), and from each other less
 @pytest.mark.parametrize(
     "loss_type",
@@ -611,6 +632,11 @@ def test_what_a_wrong_call_says(
             ["--from", "tiny", "-o", "load_in_4bit=true", "-o", "sampling_weights=merged"],
             2,
             "which load_in_4bit has not",
+        ),
+        (
+            ["--from", "tiny", "-o", "compile_sampling=true", "-o", "prompt_sharing=off"],
+            2,
+            "leave prompt_sharing at auto",
         ),
         (["--from", "tiny", "-o", "loss_type=cispo"], 2, "too small for cispo"),
         (["--from", "tiny", "-o", "loss_type=gpro"], 2, "did you mean"),
