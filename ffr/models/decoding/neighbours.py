@@ -57,7 +57,7 @@ class NeighbourDecoder:
 
         self._reader = Reader(vlm, prefixes, padding_side="right")
         prefix_mask, following = self._reader.mask.bool(), self._reader.following  # (D, P), (D,)
-        packed = PackedRows.of(rests, filling_id=vlm.stop_ids[0], device=device)
+        packed = PackedRows.of(rests, filling_id=vlm.padding_id, device=device)
         positions = following[:, None] + packed.place  # anew behind the prefix for each rest
         hidden = self._reader.read(packed.ids, positions, packed.mask(prefix_mask))
         # each rest's last token predicts its answers' first; 0 where a part has no such query
