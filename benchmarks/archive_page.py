@@ -21,7 +21,7 @@ NAMES = {
     "bm25s": "words alone, bm25s",
 }  # fmt: skip
 DRAWN = {
-    "p95_cpu_seconds": "p95 a query, seconds of the processor", "build_seconds": "building, seconds",
+    "p95_cpu_seconds": "p95 a query, CPU seconds", "build_seconds": "building, seconds",
     "megabytes": "on the disk, MB", "ask_peak_megabytes": "memory, asking, MB",
 }  # fmt: skip
 
@@ -87,8 +87,10 @@ def plot(sizes: list[dict[str, Any]], path: Path) -> None:
         axis.set_xlabel("lines")
         axis.set_ylabel(words)
         axis.minorticks_off()
+        numbers = [size["num_lines"] for size in sizes]
+        axis.set_xticks(numbers, [f"{number:,}" for number in numbers])
         axis.grid(alpha=0.3)
-    axes.flat[1].legend(fontsize="x-small")
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(path, metadata={"Date": None})
 
 
