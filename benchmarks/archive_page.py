@@ -47,15 +47,18 @@ def table_of(found: dict[str, Any]) -> str:
 def _cells(row: dict[str, Any]) -> list[str]:
     if reason := row.get("missing") or row.get("failed"):
         return [f"not measured: {reason}", *[""] * 5]
+    asking = f"{row['ask_peak_megabytes']:,.0f}"
 
     def milliseconds(clock: str) -> str:
         return ", ".join(f"{1000 * row[f'{part}_{clock}seconds']:.3g}" for part in ("p50", "p95"))
 
-    memory = f"{row['build_peak_megabytes']:,.0f}, {row['ask_peak_megabytes']:,.0f}"
+    built = ["as above", "as above", asking]
+    if "build_seconds" in row:
+        memory = f"{row['build_peak_megabytes']:,.0f}, {asking}"
+        built = [f"{row['build_seconds']:,.0f}", f"{row['megabytes']:,.0f}", memory]
     recall = row.get("recall_at_20_of_exact")
     return [
-        f"{row['build_seconds']:,.0f}", f"{row['megabytes']:,.0f}", memory,
-        milliseconds(""), milliseconds("cpu_"), "" if recall is None else f"{recall:.3f}",
+        *built, milliseconds(""), milliseconds("cpu_"), "" if recall is None else f"{recall:.3f}",
     ]  # fmt: skip
 
 
