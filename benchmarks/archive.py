@@ -7,9 +7,10 @@
 Lines are generated: words of a made vocabulary whose frequencies fall as 1 / rank, with vectors of 384
 numbers around centres, as lines of one matter have them. `--store` takes the lines and vectors that
 `ffr index add` made instead, and the queries of a data file; `--grown` grows so many out of them, each
-line with a number behind and its vector with noise. Every engine gets the same texts, vectors
-and queries. It builds in one process and is asked in another, so that both peaks of memory are its own. With
-`--scratch DIR` what was built is kept, and a later call adds engines to the sizes of its `--out`. An engine that is not installed is named as missing.
+line with a number behind and its vector with noise. Every engine gets the same texts, vectors and
+queries. It builds in one process and is asked in another, so that both peaks of memory are its own; one
+that is not installed is named as missing. With `--scratch DIR` what was built is kept, and a later call
+adds engines to the sizes of its `--out`.
 
     ffr      messages in a store: full text, vectors of lines and of segments, fused (`Archive.recall`)
     lists    ffr's vectors alone, of the lines of its store: beyond 300,000 by inverted lists
