@@ -323,36 +323,6 @@ def compare(rows: dict[str, dict[str, Any]]) -> None:
             row[f"recall_at_{K}_of_exact"] = float(np.mean(shares))
 
 
-def plot(sizes: list[dict[str, Any]], path: Path) -> None:
-    """Time a query, build time, bytes and memory against the number of lines."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    drawn = {
-        "p95_seconds": "p95 a query, s",
-        "build_seconds": "build, s",
-        "megabytes": "on the disk, MB",
-        "ask_peak_megabytes": "memory, asking, MB",
-    }
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 7), constrained_layout=True)
-    for axis, (key, words) in zip(axes.flat, drawn.items(), strict=True):
-        for name in ENGINES:
-            points = [
-                (size["num_lines"], size["engines"][name][key])
-                for size in sizes
-                if key in size["engines"].get(name, {})
-            ]
-            if points:
-                axis.loglog(*zip(*points, strict=True), marker="o", label=name)
-        axis.set_xlabel("lines")
-        axis.set_ylabel(words)
-        axis.grid(alpha=0.3)
-    axes.flat[0].legend()
-    figure.savefig(path, dpi=120)
-
-
 def all_data(options: argparse.Namespace, scratch: Path) -> Iterator[tuple[int, str, Path]]:
     """Number of lines, kind and folder of all that is searched, one there at a time beside the real."""
     real = scratch / "real"
@@ -390,7 +360,6 @@ def main() -> None:
     parser.add_argument("--num-queries", type=int, default=101, help="the first is not timed")
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if (options.store is None) != (options.queries is None):
@@ -411,8 +380,6 @@ def main() -> None:
                 result = {"sizes": sizes, "seed": options.seed, "k": K, "versions": versions()}
                 text = json.dumps(result, indent=2, ensure_ascii=False)
                 options.out.write_text(text + "\n", encoding="utf-8")
-    if options.plot is not None:
-        plot(sizes, options.plot)
 
 
 if __name__ == "__main__":

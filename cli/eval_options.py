@@ -132,7 +132,7 @@ class EvalCall(AnswerConfig):
     encoder: str | None = setting(
         None,
         "for --coherence: the folder or hub id of an encoder of the CLIP family, onnx:DIR, "
-        "vlm:MODEL (last state) or vlm-mean:MODEL",
+        "vlm:MODEL (last state), vlm-mean:MODEL or gme:MODEL",
         unit="ENCODER",
         unset="the model's own vectors",
         needs="coherence",

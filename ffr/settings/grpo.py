@@ -201,7 +201,7 @@ class GrpoConfig(RolloutConfig):
     encoder: str = setting(
         "policy",
         "what embeds texts and images for the order reward: `policy`, `tiny-clip`, a CLIP, SigLIP, "
-        "Chinese-CLIP model, `onnx:DIR`, `vlm:MODEL`, `vlm-mean:MODEL`",
+        "Chinese-CLIP model, `onnx:DIR`, `vlm:MODEL`, `vlm-mean:MODEL`, `gme:MODEL`",
     )
     encoder_cache_dir: str | None = setting(
         None,
