@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 TOKENS_AT_ONCE = 512
 """Of which the length of a cache is a multiple: prompts of many lengths have few shapes."""
 
+STEPS_AT_FIRST = 64
+"""For how many tokens of each answer there is room at first; then for twice as many, and so on."""
+
 _KEPT_SHAPES = 4
 """Caches of how many shapes are kept for later, with what was recorded of them."""
 
@@ -58,17 +61,22 @@ class FixedSteps:
 
         Until the next call: the memory is the same.
         """
-        rows, size, width = seen.shape
-        length = width + size * num_steps
-        length += -length % TOKENS_AT_ONCE
-        num_rows = 1 << (rows - 1).bit_length()
-        cache = self._cache(num_rows, length)
-        # rows that only fill up read what the first has read
-        filled = [*range(rows), *[0] * (num_rows - rows)]
-        for layer, grown in zip(cache.layers, reader.cache.layers, strict=True):
-            layer.update(grown.keys[filled], grown.values[filled])
-            grown.reset()
-        return FixedTail(self, reader, cache, seen[filled], positions[filled], rows)
+        return FixedTail(self, reader, seen, positions, num_steps=num_steps)
+
+    def cache(self, num_rows: int, length: int) -> StaticCache:
+        """An empty cache for so many rows and tokens, whose memory may have been another's."""
+        shape = (num_rows, length)
+        # the newest last
+        found = self._caches.pop(shape, None)
+        if found is None:
+            found = StaticCache(self._vlm.base.config.get_text_config(), max_cache_len=length)
+            found.layers = [_FixedLayer(length) for _ in found.layers]
+            while len(self._caches) >= _KEPT_SHAPES:
+                del self._caches[next(iter(self._caches))]
+        else:
+            found.reset()
+        self._caches[shape] = found
+        return found
 
     def hidden(self, **inputs: Any) -> torch.Tensor:
         """Hidden states (Db, n, H) of a step; what was given before is overwritten."""
@@ -104,20 +112,6 @@ class FixedSteps:
         ).last_hidden_state
         return hidden
 
-    def _cache(self, num_rows: int, length: int) -> StaticCache:
-        shape = (num_rows, length)
-        # the newest last
-        found = self._caches.pop(shape, None)
-        if found is None:
-            found = StaticCache(self._vlm.base.config.get_text_config(), max_cache_len=length)
-            found.layers = [_FixedLayer(length) for _ in found.layers]
-            while len(self._caches) >= _KEPT_SHAPES:
-                del self._caches[next(iter(self._caches))]
-        else:
-            found.reset()
-        self._caches[shape] = found
-        return found
-
 
 class _FixedLayer(StaticLayer):  # type: ignore[misc]
     """With values of their own type: under autocast it may differ from that of the keys."""
@@ -132,46 +126,52 @@ class _FixedLayer(StaticLayer):  # type: ignore[misc]
 
 
 class FixedTail:
-    """As `ffr.models.decoding.tail.Tail`, in shapes that do not change. Made by `FixedSteps`.
+    """As `ffr.models.decoding.tail.Tail`, in shapes that seldom change. Made by `FixedSteps`.
 
     Args:
         steps: What computes.
         reader: What has read the beginnings.
-        cache: With the beginnings in it.
-        seen: (Db, n, P) bool, what of the beginning each answer sees.
-        positions: (Db, n) of each answer's first token.
-        num_rows: D.
+        seen: (D, n, P) bool, what of the beginning each answer sees.
+        positions: (D, n) of each answer's first token.
+        num_steps: At most.
     """
 
     def __init__(
         self,
         steps: FixedSteps,
         reader: Reader,
-        cache: StaticCache,
         seen: torch.Tensor,
         positions: torch.Tensor,
-        num_rows: int,
+        *,
+        num_steps: int,
     ) -> None:
         self._steps = steps
-        self._cache = cache
-        self._num_rows = num_rows
-        held, size, width = seen.shape
-        length: int = cache.layers[0].max_cache_len
-        num_steps = (length - width) // size
-        own = own_tokens(size, num_steps, seen.device).expand(held, -1, -1)
-        sees = torch.cat([seen, own], dim=2)
-        room = length - sees.shape[2]
-        self._sees = reader.mask_of(torch.nn.functional.pad(sees, (0, room)))
-        # (L,): at which step a token of the cache is written; the beginning before all
-        steps_of = torch.arange(num_steps, device=seen.device).repeat_interleave(size)
-        before = steps_of.new_full((width,), -1)
-        self._written_at = torch.cat([before, steps_of, steps_of.new_full((room,), num_steps)])
-        self._positions = reader.position_ids(positions)
-        self._step = torch.zeros((), dtype=torch.long, device=seen.device)
+        self._reader = reader
+        self._num_rows, size, _ = seen.shape
+        self._most = num_steps
+        held = 1 << (self._num_rows - 1).bit_length()
+        # rows that only fill up read what the first has read
+        filled = [*range(self._num_rows), *[0] * (held - self._num_rows)]
+        self._seen = seen[filled]
+        self._positions = reader.position_ids(positions[filled])
         self._ids = torch.zeros((held, size), dtype=torch.long, device=seen.device)
+        self._step = torch.zeros((), dtype=torch.long, device=seen.device)
+        self._num_written = self._room = 0
+        self._take_room(
+            [(layer.keys[filled], layer.values[filled]) for layer in reader.cache.layers]
+        )
+        reader.cache.reset()
 
     def read(self, ids: torch.Tensor) -> torch.Tensor:
         """Hidden states (D, n, H) of one more token (D, n) of each answer."""
+        if self._num_written == self._room:
+            used = self._seen.shape[2] + self._seen.shape[1] * self._num_written
+            self._take_room(
+                [
+                    (layer.keys[..., :used, :], layer.values[..., :used, :])
+                    for layer in self._cache.layers
+                ]
+            )
         self._ids[: self._num_rows].copy_(ids)
         hidden = self._steps.hidden(
             ids=self._ids,
@@ -182,8 +182,33 @@ class FixedTail:
             cache=self._cache,
         )
         self._step.add_(1)
+        self._num_written += 1
         return hidden[: self._num_rows]
 
     def select(self, kept: list[int]) -> bool:
         """All rows stay."""
         return False
+
+    def _take_room(self, states: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Goes on in a cache for more tokens.
+
+        Args:
+            states: Of each layer, the keys and values (Db, heads, tokens so far, width).
+        """
+        held, size, width = self._seen.shape
+        wanted = min(self._most, max(STEPS_AT_FIRST, 2 * self._num_written))
+        length = width + size * wanted
+        length += -length % TOKENS_AT_ONCE
+        self._room = (length - width) // size
+        self._cache = self._steps.cache(held, length)
+        for layer, (keys, values) in zip(self._cache.layers, states, strict=True):
+            layer.update(keys, values)
+        device = self._seen.device
+        own = own_tokens(size, self._room, device).expand(held, -1, -1)
+        rest = length - width - size * self._room
+        sees = torch.nn.functional.pad(torch.cat([self._seen, own], dim=2), (0, rest))
+        self._sees = self._reader.mask_of(sees)
+        # (L,): at which step a token of the cache is written; the beginning before all
+        steps_of = torch.arange(self._room, device=device).repeat_interleave(size)
+        before, behind = steps_of.new_full((width,), -1), steps_of.new_full((rest,), self._room)
+        self._written_at = torch.cat([before, steps_of, behind])

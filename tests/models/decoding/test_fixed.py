@@ -76,18 +76,20 @@ def test_queries_on_one_dialogue(model_folder: Callable[[str], Path]) -> None:
 def test_memory_is_used_again_and_leaves_nothing_behind(
     model_folder: Callable[[str], Path], ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Longer answers before, of another prompt; and shapes beyond those that are kept."""
+    """Longer answers before, of another prompt; more room on the way; and shapes beyond those that are kept."""
     vlm = with_lora(model_folder("qwen2-vl"))
     assert PrefixSharing(vlm).is_active
     monkeypatch.setattr(fixed, "TOKENS_AT_ONCE", 64)
+    monkeypatch.setattr(fixed, "STEPS_AT_FIRST", 5)
     steps = FixedSteps(vlm, is_compiled=False)
     prompt, other = vlm.encode(*ask(1)), vlm.encode(*ask(words="quite another line " * 6))  # type: ignore[arg-type]
     expected = answers(vlm, [prompt], None)
     assert_same(answers(vlm, [prompt], steps), expected)
-    answers(vlm, [other], steps, max_new_tokens=40)
+    for some in ([other], [prompt, other]):
+        longer = answers(vlm, some, None, max_new_tokens=150)
+        assert max(len(answer.token_ids) for answer in longer) == 150
+        assert_same(answers(vlm, some, steps, max_new_tokens=150), longer)
     assert_same(answers(vlm, [prompt], steps), expected)
-    for length in (60, 100, 140, 180, 220):
-        answers(vlm, [prompt], steps, max_new_tokens=length)
     assert len(steps._caches) == 4
     assert_same(answers(vlm, [prompt], steps), expected)
 
