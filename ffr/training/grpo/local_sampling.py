@@ -75,17 +75,25 @@ class LocalSampling:
             return "answers are sampled with the very weights that are trained"
         return (
             "answers are sampled with the adapter folded into a copy of the weights, "
-            f"{_in_gib(self._num_bytes)} while a step's answers are written"
+            f"{_in_gib(self._num_bytes)} "
+            + ("for good" if self._fixed is not None else "while a step's answers are written")
         )
 
     @contextmanager
     def rolling_out(self) -> Iterator[None]:
-        """A step's answers are sampled with one copy of the weights, which is let go of then."""
-        self._merged = MergedLinears(self._vlm) if self._copies else None
+        """A step's answers are sampled with one copy of the weights, which is let go of then.
+
+        Where steps are compiled it stays: what is recorded of them reads it where it lies.
+        """
+        if self._merged is not None:
+            self._merged.fold()
+        elif self._copies:
+            self._merged = MergedLinears(self._vlm)
         try:
             yield
         finally:
-            self._merged = None
+            if self._fixed is None:
+                self._merged = None
 
     def prompt(self, example: Example, encoded: Encoded, where: str) -> Encoded:
         """The prompt of an example as `sample` takes it: its tokens."""

@@ -444,6 +444,27 @@ def test_a_merged_run_goes_on_where_it_stopped_and_moves_no_frozen_weight(
         assert torch.equal(weights[name], start[name] + delta), name
 
 
+@pytest.mark.slow
+def test_a_merged_run_that_is_killed_while_it_answers_goes_on_to_the_bit(
+    sample_home: Path, tmp_path: Path
+) -> None:
+    """SIGKILL with the copy in the place of the layers; the whole run answers twice a step."""
+    settings = {"sampling_weights": "merged", "max_steps": 3, "val_examples": 0, "rollout_batch": 2}
+    words = [*_options(**settings), "--out"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert _run(*words, str(whole)).exit_code == 0
+    # the start-up check, twice the first step with its second attempts, then in the midst of the next
+    event = before("ffr.models.decoding.sampling:Sampling.__call__", 100)
+    assert run_signalled(["train", "grpo", *words, str(run)], event, signal.SIGKILL) == -9
+    assert max(path.name for path in run.glob("checkpoints/*.ckpt")) < "step-00000003.ckpt"
+    done = subprocess.run(
+        _command("--resume", str(run)), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert _rows(run) == _rows(whole)
+    assert _weights(run) == _weights(whole)
+
+
 def test_no_room_for_a_copy_of_the_weights_is_said(
     sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
