@@ -30,7 +30,7 @@ def test_the_page_has_the_table_of_the_results(corpus: ModuleType) -> None:
 
 def test_a_row_by_hand(corpus: ModuleType) -> None:
     figures = dict.fromkeys(corpus.COLUMNS, 0.5) | {"recall_at_20": 0.625}
-    group = {"figures": figures, "intervals": dict.fromkeys(corpus.COLUMNS, [0.25, 0.75])}
+    group = {"figures": figures, "intervals": {key: [0.25, 0.75] for key in corpus.COLUMNS}}
     row = {"label": "words", "groups": {"one dialogue": group}}
     _, _, _, line, _ = corpus.table_of({"rows": [row]}).splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
