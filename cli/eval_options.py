@@ -80,7 +80,8 @@ class EvalCall(AnswerConfig):
         "baseline:NAME (everything, nothing, random-third, overlap, bm25, bm25+ENCODER; bm25@3 takes "
         "three lines), lines or lines+ENCODER (a network for single lines, fitted on --fit-dataset), or "
         "api:URL#MODEL (an OpenAI-compatible server, such as "
-        "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct)",
+        "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct); with --corpus also none, which gives "
+        "what was recalled",
         unit="MODEL",
         unset="the newest finished run under ./runs, else tiny",
     )
