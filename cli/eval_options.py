@@ -179,6 +179,11 @@ class EvalCall(AnswerConfig):
         return AnswerConfig(**{name: getattr(self, name) for name in declared(AnswerConfig)})
 
     @property
+    def archive_model(self) -> str:
+        """What answers inside the dialogues of an archive; `none` asks nobody."""
+        return self.model or "none"
+
+    @property
     def data_split(self) -> str | None:
         """The part of a set that is evaluated; None for a file."""
         return None if Path(self.dataset).is_file() else self.split
@@ -260,7 +265,8 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
             _refuse(name, "--corpus, where a whole archive is searched")
         if options["ways"] is not None and not _listed(options["ways"]):
             raise UsageError(f"--ways {options['ways']!r} names nothing; leave it out for all ways")
-        options |= {"model": options["model"] or "reader"}
+        # `none` was given where it is unset still
+        options |= {} if "model" in given else {"model": "reader"}
         options |= {} if "dataset" in given else {"dataset": options["corpus"]}
     kind = kind_asked(options["model"])
     kinds = {kind} if options["encoder"] is None else {kind, COHERENCE_ENCODER}
