@@ -51,7 +51,9 @@ def evaluate_archive(call: EvalCall, folder: Path, say: Say) -> Results:
             f"{counted(len(examples), 'query')}, {counted(len(haystack.chats), 'dialogue')}; "
             f"output folder {folder}"
         )
-        retriever = HaystackRetriever(haystack, name=call.archive_model, ways=call.chosen_ways or None)
+        retriever = HaystackRetriever(
+            haystack, name=call.archive_model, ways=call.chosen_ways or None
+        )
         with bar("answers", len(examples)) as advance:
             return evaluate_in_archive(
                 examples,
