@@ -21,7 +21,7 @@ NAMES = {
     "bm25s": "words alone, bm25s",
 }  # fmt: skip
 DRAWN = {
-    "p95_cpu_seconds": "p95 a query, seconds of the processor", "build_seconds": "building, seconds",
+    "p95_cpu_seconds": "p95 a query, CPU seconds", "build_seconds": "building, seconds",
     "megabytes": "on the disk, MB", "ask_peak_megabytes": "memory, asking, MB",
 }  # fmt: skip
 
@@ -47,15 +47,18 @@ def table_of(found: dict[str, Any]) -> str:
 def _cells(row: dict[str, Any]) -> list[str]:
     if reason := row.get("missing") or row.get("failed"):
         return [f"not measured: {reason}", *[""] * 5]
+    asking = f"{row['ask_peak_megabytes']:,.0f}"
 
     def milliseconds(clock: str) -> str:
         return ", ".join(f"{1000 * row[f'{part}_{clock}seconds']:.3g}" for part in ("p50", "p95"))
 
-    memory = f"{row['build_peak_megabytes']:,.0f}, {row['ask_peak_megabytes']:,.0f}"
+    built = ["as above", "as above", asking]
+    if "build_seconds" in row:
+        memory = f"{row['build_peak_megabytes']:,.0f}, {asking}"
+        built = [f"{row['build_seconds']:,.0f}", f"{row['megabytes']:,.0f}", memory]
     recall = row.get("recall_at_20_of_exact")
     return [
-        f"{row['build_seconds']:,.0f}", f"{row['megabytes']:,.0f}", memory,
-        milliseconds(""), milliseconds("cpu_"), "" if recall is None else f"{recall:.3f}",
+        *built, milliseconds(""), milliseconds("cpu_"), "" if recall is None else f"{recall:.3f}",
     ]  # fmt: skip
 
 
@@ -87,8 +90,10 @@ def plot(sizes: list[dict[str, Any]], path: Path) -> None:
         axis.set_xlabel("lines")
         axis.set_ylabel(words)
         axis.minorticks_off()
+        numbers = [size["num_lines"] for size in sizes]
+        axis.set_xticks(numbers, [f"{number:,}" for number in numbers])
         axis.grid(alpha=0.3)
-    axes.flat[1].legend(fontsize="x-small")
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(path, metadata={"Date": None})
 
 

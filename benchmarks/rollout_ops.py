@@ -74,11 +74,11 @@ def as_graphs(steps: FixedSteps, kernels: Kernels) -> None:
     """Has each step count as one start, as the graph that a GPU replays is; what is beside it counts as it is."""
     plain = steps.hidden
 
-    def hidden(**inputs: Any) -> torch.Tensor:
+    def hidden(*given: Any, **inputs: Any) -> torch.Tensor:
         kernels.started["graph"] += 1
         kernels.in_graph = True
         try:
-            return plain(**inputs)
+            return plain(*given, **inputs)
         finally:
             kernels.in_graph = False
 

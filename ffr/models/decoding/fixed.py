@@ -49,7 +49,7 @@ class FixedSteps:
         self._caches: dict[tuple[int, int], StaticCache] = {}
         self._step: Callable[..., torch.Tensor] = self._plain_step
         if is_compiled:
-            # in one graph or not at all: a step that fails must fail before it has written anything
+            # in one graph or not at all: pieces of a step would each be started by the host
             self._step = torch.compile(self._plain_step, mode="reduce-overhead", fullgraph=True)
         self.reason: str | None = None if is_compiled else "it is not asked for"
         """Why steps are not compiled; None where they are."""
@@ -78,19 +78,28 @@ class FixedSteps:
         self._caches[shape] = found
         return found
 
-    def hidden(self, **inputs: Any) -> torch.Tensor:
-        """Hidden states (Db, n, H) of a step; what was given before is overwritten."""
+    def hidden(self, cache: StaticCache, num_held: int, **inputs: Any) -> torch.Tensor:
+        """Hidden states (Db, n, H) of a step; what was given before is overwritten.
+
+        Args:
+            cache: With what was read and written before.
+            num_held: How many tokens that is.
+            inputs: As `_plain_step`.
+        """
         if self.reason is not None:
-            return self._plain_step(**inputs)
+            return self._plain_step(cache=cache, **inputs)
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         try:
-            return self._step(**inputs)
+            return self._step(cache=cache, **inputs)
         except RuntimeError as error:  # what the compiler raises derives from it
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             self.reason = one_line(error)
             _log.warning("answers are written by steps that are not compiled: %s", self.reason)
-            return self._plain_step(**inputs)
+            for layer in cache.layers:
+                # some may have taken the token; it is written in the same place again
+                layer.cumulative_length.fill_(num_held)
+            return self._plain_step(cache=cache, **inputs)
 
     def _plain_step(
         self,
@@ -164,22 +173,23 @@ class FixedTail:
 
     def read(self, ids: torch.Tensor) -> torch.Tensor:
         """Hidden states (D, n, H) of one more token (D, n) of each answer."""
+        num_held = self._seen.shape[2] + self._seen.shape[1] * self._num_written
         if self._num_written == self._room:
-            used = self._seen.shape[2] + self._seen.shape[1] * self._num_written
             self._take_room(
                 [
-                    (layer.keys[..., :used, :], layer.values[..., :used, :])
+                    (layer.keys[..., :num_held, :], layer.values[..., :num_held, :])
                     for layer in self._cache.layers
                 ]
             )
         self._ids[: self._num_rows].copy_(ids)
         hidden = self._steps.hidden(
+            self._cache,
+            num_held,
             ids=self._ids,
             positions=self._positions,
             sees=self._sees,
             written_at=self._written_at,
             step=self._step,
-            cache=self._cache,
         )
         self._step.add_(1)
         self._num_written += 1
@@ -196,7 +206,8 @@ class FixedTail:
             states: Of each layer, the keys and values (Db, heads, tokens so far, width).
         """
         held, size, width = self._seen.shape
-        wanted = min(self._most, max(STEPS_AT_FIRST, 2 * self._num_written))
+        # at first the same for short answers: a trial of two tokens is of the shape that is used
+        wanted = max(STEPS_AT_FIRST, min(self._most, 2 * self._num_written))
         length = width + size * wanted
         length += -length % TOKENS_AT_ONCE
         self._room = (length - width) // size

@@ -9,12 +9,12 @@ TOKENS_A_LOOK = 8
 
 
 def tokens_between_looks(device: torch.device) -> int:
-    """How many tokens a device writes before the host looks; where looking is free, one.
+    """How many tokens a device writes before the host looks: one where it looks at no copy.
 
     >>> tokens_between_looks(torch.device("cpu")), tokens_between_looks(torch.device("cuda"))
     (1, 8)
     """
-    return 1 if device.type == "cpu" else TOKENS_A_LOOK
+    return TOKENS_A_LOOK if device.type == "cuda" else 1
 
 
 class Watch:
@@ -33,7 +33,7 @@ class Watch:
     """
 
     def __init__(self, device: torch.device, tokens_a_look: int | None = None) -> None:
-        self._is_free = device.type == "cpu"
+        self._is_apart = device.type == "cuda"
         self._tokens = tokens_a_look or tokens_between_looks(device)
         self._copy: torch.Tensor | None = None
         self._copied: torch.cuda.Event | None = None
@@ -61,7 +61,7 @@ class Watch:
         """Begins the copy that the next look reads; call it after each look."""
         if self._tokens == 1:
             return
-        if self._is_free:
+        if not self._is_apart:
             self._copy = is_open.clone()
             return
         self._copy = torch.empty(len(is_open), dtype=torch.bool, pin_memory=True)
