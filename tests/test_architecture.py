@@ -94,7 +94,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.provenance",
         "ffr.reader",
     },
-    "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
+    "ffr.encoders": {
+        "ffr.embedding",
+        "ffr.errors",
+        "ffr.exports",
+        "ffr.images",
+        "ffr.models",
+        "ffr.runs",
+    },
     "ffr.reader": _DOORS | {"ffr.files", "ffr.model_files", "ffr.threads"},
     "ffr.rewards": _DOORS
     | {

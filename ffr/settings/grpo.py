@@ -83,6 +83,12 @@ class RolloutConfig(VlmStageConfig):
         of="vlm",
         decides_result=False,
     )
+    compile_sampling: bool = setting(
+        False,
+        "write answers by one compiled step of fixed shapes, which a GPU replays as a graph: quicker "
+        "tokens, after some time of compiling",
+        of="vlm",
+    )
     importance_cap: float = setting(
         3.0,
         "where what samples is not what is trained, a token counts by the ratio of its "
@@ -195,7 +201,7 @@ class GrpoConfig(RolloutConfig):
     encoder: str = setting(
         "policy",
         "what embeds texts and images for the order reward: `policy`, `tiny-clip`, a CLIP, SigLIP, "
-        "Chinese-CLIP model, `onnx:DIR`, `vlm:MODEL`, `vlm-mean:MODEL`",
+        "Chinese-CLIP model, `onnx:DIR`, `vlm:MODEL`, `vlm-mean:MODEL`, `gme:MODEL`",
     )
     encoder_cache_dir: str | None = setting(
         None,
@@ -233,6 +239,11 @@ class GrpoConfig(RolloutConfig):
             raise UsageError(
                 "setting pack_queries: dialogues come shuffled with all their queries, and "
                 f"curriculum {self.curriculum} orders queries one by one; leave one of the two out"
+            )
+        if self.compile_sampling and self.prompt_sharing == "off":
+            raise UsageError(
+                "setting compile_sampling: its steps are those of answers that share their prompt; "
+                "leave prompt_sharing at auto"
             )
         if self.pad_to_multiple_of > 1 and self.prompt_sharing == "off":
             raise UsageError(
@@ -308,4 +319,8 @@ def _check_server(config: RolloutConfig) -> None:
         raise UsageError(
             f"{name} samples by itself, and sampling_weights={config.sampling_weights} has no "
             "meaning; leave it at adapters"
+        )
+    if config.compile_sampling:
+        raise UsageError(
+            f"{name} samples by itself, and compile_sampling has no meaning; leave it false"
         )
