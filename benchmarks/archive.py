@@ -7,12 +7,13 @@
 Lines are generated: words of a made vocabulary whose frequencies fall as 1 / rank, with vectors of 384
 numbers around centres, as lines of one matter have them. `--store` takes the lines and vectors that
 `ffr index add` made instead, and the queries of a data file; `--grown` grows so many out of them, each
-line with a number behind and its vector with noise. Every engine gets the same texts, vectors
-and queries. It builds in one process and is asked in another, so that both peaks of memory are its own;
-an engine that is not installed is named as missing.
+line with a number behind and its vector with noise. Every engine gets the same texts, vectors and
+queries. It builds in one process and is asked in another, so that both peaks of memory are its own; one
+that is not installed is named as missing. With `--scratch DIR` what was built is kept, and a later call
+adds engines to the sizes of its `--out`.
 
     ffr      messages in a store: full text, vectors of lines and of segments, fused (`Archive.recall`)
-    lists    ffr's comparing of vectors alone: beyond 300,000 by inverted lists, the best exactly
+    lists    ffr's vectors alone, of the lines of its store: beyond 300,000 by inverted lists
     exact    vectors alone, one matrix product
     faiss    vectors alone, inverted lists with 8 bits a number (IVF-SQ8)
     lancedb  full text and vectors, each an index, fused by reciprocal ranks
@@ -42,6 +43,7 @@ from made_archive import (
     BLOCK,
     WIDTH,
     archive_of,
+    encoder_of,
     fill,
     generate,
     grow,
@@ -49,8 +51,6 @@ from made_archive import (
     texts_of,
     vectors_of,
 )
-
-from ffr.corpus.nearest import EXACT_ROWS
 
 K = 20
 NO_TEXTS = ("lists", "exact", "faiss")
@@ -67,12 +67,13 @@ class Engine:
     """One way of searching.
 
     Args:
-        build: From the folder of the data into an empty one; may tell the seconds of its parts.
+        build: From the folder of the data into an empty one; may tell the seconds of its parts. Or
+            the engine whose it is that was built.
         open: From both to what answers.
         package: What must be installed beside ffr; None for nothing.
     """
 
-    build: Callable[[Path, Path], dict[str, float] | None]
+    build: Callable[[Path, Path], dict[str, float] | None] | str
     open: Callable[[Path, Path], Ask]
     package: str | None = None
 
@@ -98,28 +99,30 @@ def open_ffr(data: Path, own: Path) -> Ask:
     return ask
 
 
-def build_lists(data: Path, own: Path) -> None:
-    from ffr.corpus.nearest import make_lists
-
-    rows = vectors_of(data)
-    rows.tofile(own / "vectors.f32")
-    if len(rows) > EXACT_ROWS:
-        make_lists(own / "vectors.f32", rows, lambda done, total: None)
-
-
 def open_lists(data: Path, own: Path) -> Ask:
-    from ffr.corpus.nearest import Matrix
+    from ffr.corpus.store import Store
 
-    rows = np.memmap(own / "vectors.f32", np.float32, "r").reshape(-1, WIDTH)
-    matrix, every = Matrix(rows, own / "vectors.f32"), np.arange(len(rows))
+    with Store(own) as store:
+        encoder = encoder_of(store)
+        # the chat is the file: a message's id is the number of its line, from 1
+        found = store.tuples(
+            "SELECT vectors.place, min(messages.id) FROM messages JOIN vectors "
+            "ON vectors.encoder = ? AND vectors.key = text_key GROUP BY 1 ORDER BY 1",
+            [encoder.key],
+        )
+        matrix = encoder.vectors.compared()
+    places, numbers = np.array(found, np.int64).T
+    line_of = dict(zip(places.tolist(), (numbers - 1).tolist(), strict=True))
+    places = np.ascontiguousarray(places)
 
     def ask(query: str, vector: np.ndarray) -> list[int]:
-        return matrix.closest(vector, every, K)[0][:K].tolist()
+        near, _ = matrix.closest(vector, places, K)
+        return [line_of[place] for place in near[:K].tolist()]
 
     return ask
 
 
-def build_nothing(data: Path, own: Path) -> None:
+def build_exact(data: Path, own: Path) -> None:
     shutil.copy(data / "vectors.npy", own / "vectors.npy")
 
 
@@ -243,8 +246,8 @@ def open_bm25s(data: Path, own: Path) -> Ask:
 
 ENGINES = {
     "ffr": Engine(build_ffr, open_ffr),
-    "lists": Engine(build_lists, open_lists, "faiss"),
-    "exact": Engine(build_nothing, open_exact),
+    "lists": Engine("ffr", open_lists, "faiss"),
+    "exact": Engine(build_exact, open_exact),
     "faiss": Engine(build_faiss, open_faiss, "faiss"),
     "lancedb": Engine(build_lancedb, open_lancedb, "lancedb"),
     "sqlite": Engine(build_sqlite, open_sqlite),
@@ -259,6 +262,7 @@ def run_part(part: str, engine: Engine, data: Path, own: Path) -> dict[str, Any]
     """One part in this process: seconds, of the processor too where others use it, and memory."""
     if part == "build":
         begun = time.perf_counter()
+        assert callable(engine.build)
         parts = engine.build(data, own) or {}
         measured: dict[str, Any] = {"build_seconds": time.perf_counter() - begun, **parts}
     else:
@@ -287,27 +291,38 @@ def peak_megabytes() -> float:
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
-def measure(name: str, data: Path, scratch: Path) -> dict[str, Any]:
-    """Both parts of an engine, each in a process of its own."""
+def measure(name: str, folder: Path) -> dict[str, Any]:
+    """Both parts of an engine, each in a process of its own; what is built there is taken as it is."""
     engine = ENGINES[name]
     if engine.package is not None and importlib.util.find_spec(engine.package) is None:
         return {"missing": f"{engine.package} is not installed"}
-    own = scratch / name
-    own.mkdir()
-    row: dict[str, Any] = {}
-    for part in ("build", "ask"):
-        done = subprocess.run(
-            [sys.executable, __file__, "--part", part, name, str(data), str(own)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            return row | {"failed": f"{part}: {done.stderr.strip().splitlines()[-1:]}"}
-        row |= json.loads(done.stdout.splitlines()[-1])
-        if part == "build":
-            sizes = [path.stat().st_size for path in own.rglob("*") if path.is_file()]
-            row["megabytes"] = sum(sizes) / 1e6
-    shutil.rmtree(own)
-    return row
+    own, row = folder / name, {}
+    if isinstance(engine.build, str):
+        own = folder / engine.build
+    elif not (folder / f"{name}.json").is_file():
+        shutil.rmtree(own, ignore_errors=True)
+        own.mkdir()
+        row = in_process("build", name, folder / "data", own)
+        if "failed" in row:
+            return row
+        sizes = [path.stat().st_size for path in own.rglob("*") if path.is_file()]
+        row["megabytes"] = sum(sizes) / 1e6
+        (folder / f"{name}.json").write_text(json.dumps(row))
+    else:
+        row = json.loads((folder / f"{name}.json").read_text())
+    return row | in_process("ask", name, folder / "data", own)
+
+
+def in_process(part: str, name: str, data: Path, own: Path) -> dict[str, Any]:
+    """What `run_part` gives in a process of its own, or why it failed."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--part", part, name, str(data), str(own)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        said = " ".join(done.stderr.strip().splitlines()[-1:])
+        return {"failed": f"{part}: {said or f'ended by signal {-done.returncode}'}"}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def compare(rows: dict[str, dict[str, Any]]) -> None:
@@ -323,56 +338,43 @@ def compare(rows: dict[str, dict[str, Any]]) -> None:
             row[f"recall_at_{K}_of_exact"] = float(np.mean(shares))
 
 
-def plot(sizes: list[dict[str, Any]], path: Path) -> None:
-    """Time a query, build time, bytes and memory against the number of lines."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    drawn = {
-        "p95_seconds": "p95 a query, s",
-        "build_seconds": "build, s",
-        "megabytes": "on the disk, MB",
-        "ask_peak_megabytes": "memory, asking, MB",
-    }
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 7), constrained_layout=True)
-    for axis, (key, words) in zip(axes.flat, drawn.items(), strict=True):
-        for name in ENGINES:
-            points = [
-                (size["num_lines"], size["engines"][name][key])
-                for size in sizes
-                if key in size["engines"].get(name, {})
-            ]
-            if points:
-                axis.loglog(*zip(*points, strict=True), marker="o", label=name)
-        axis.set_xlabel("lines")
-        axis.set_ylabel(words)
-        axis.grid(alpha=0.3)
-    axes.flat[0].legend()
-    figure.savefig(path, dpi=120)
-
-
-def all_data(options: argparse.Namespace, scratch: Path) -> Iterator[tuple[int, str, Path]]:
-    """Number of lines, kind and folder of all that is searched, one there at a time beside the real."""
+def all_folders(options: argparse.Namespace, scratch: Path) -> Iterator[tuple[int, str, Path]]:
+    """Number of lines, kind and folder of all that is searched; what is there is taken as it is."""
     real = scratch / "real"
     if options.store:
-        real.mkdir()
-        yield (
-            take_from_store(real, options.store, options.queries, options.num_queries),
-            "real",
-            real,
-        )
+        if not (real / "data").is_dir():
+            (real / "data").mkdir(parents=True)
+            take_from_store(real / "data", options.store, options.queries, options.num_queries)
+        if not options.only_grown:
+            yield len(vectors_of(real / "data")), "real", real
     for kind in ("grown", "generated"):
         for number in options.grown if kind == "grown" else options.lines:
-            data = scratch / "data"
-            data.mkdir()
-            if kind == "grown":
-                grow(data, real, number, options.seed)
-            else:
-                generate(data, number, options.num_queries, options.seed)
-            yield number, kind, data
-            shutil.rmtree(data)
+            folder = scratch / f"{kind}-{number}"
+            data = folder / "data"
+            if not data.is_dir():
+                data.mkdir(parents=True)
+                if kind == "grown":
+                    grow(data, real / "data", number, options.seed)
+                else:
+                    generate(data, number, options.num_queries, options.seed)
+            yield number, kind, folder
+            if options.scratch is None:
+                shutil.rmtree(folder)
+
+
+def keep(out: Path, size: dict[str, Any], options: argparse.Namespace) -> None:
+    """Puts what was measured of a size into the file, beside what it has of other engines and sizes."""
+    from ffr.provenance import versions
+
+    result = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"sizes": []}
+    for other in result["sizes"]:
+        if (other["num_lines"], other["kind"]) == (size["num_lines"], size["kind"]):
+            other["engines"] |= size["engines"]
+            break
+    else:
+        result["sizes"].append(size)
+    result |= {"seed": options.seed, "k": K, "versions": versions()}
+    out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -387,10 +389,11 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="an indexed store, whose lines are taken")
     parser.add_argument("--queries", type=Path, help="the data file whose queries it is asked")
     parser.add_argument("--grown", type=int, nargs="*", default=[], help="lines out of those")
+    parser.add_argument("--only-grown", action="store_true", help="not those themselves")
+    parser.add_argument("--scratch", type=Path, help="keeps what is built, for another call")
     parser.add_argument("--num-queries", type=int, default=101, help="the first is not timed")
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if (options.store is None) != (options.queries is None):
@@ -398,21 +401,14 @@ def main() -> None:
     if options.grown and not options.store:
         parser.error("--grown grows lines of a --store; name one")
 
-    from ffr.provenance import versions
-
-    sizes = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for number, kind, data in all_data(options, Path(scratch)):
-            rows = {name: measure(name, data, Path(scratch)) for name in options.engines}
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, kind, folder in all_folders(options, options.scratch or Path(temporary)):
+            rows = {name: measure(name, folder) for name in options.engines}
             compare(rows)
-            sizes.append({"num_lines": number, "kind": kind, "engines": rows})
-            print(json.dumps(sizes[-1], indent=1), flush=True)
+            size = {"num_lines": number, "kind": kind, "engines": rows}
+            print(json.dumps(size, indent=1), flush=True)
             if options.out is not None:
-                result = {"sizes": sizes, "seed": options.seed, "k": K, "versions": versions()}
-                text = json.dumps(result, indent=2, ensure_ascii=False)
-                options.out.write_text(text + "\n", encoding="utf-8")
-    if options.plot is not None:
-        plot(sizes, options.plot)
+                keep(options.out, size, options)
 
 
 if __name__ == "__main__":

@@ -303,18 +303,22 @@ def _memory_mb(case: Case, *, peak: bool) -> float:
     return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
 
 
-def work_ours(case: Case, *, is_shared: bool, has_feature_cache: bool = True) -> None:
-    """Takes its turns with the module's own training step inside Lightning's Trainer."""
+def work_ours(
+    case: Case, *, is_shared: bool, has_feature_cache: bool = True, **settings: Any
+) -> None:
+    """Takes its turns with the module's own training step inside Lightning's Trainer; settings are `GrpoConfig`'s."""
     import lightning as L
     from lightning.pytorch.callbacks import Callback
 
-    from ffr.training.grpo import rollout
+    from ffr.training.grpo import local_sampling
     from ffr.training.grpo.loader import PromptLoader
 
     if not is_shared:
-        rollout.sample_answers = sample_from_repeated_prompts
+        # what is not there to be replaced would leave the prompts shared
+        assert hasattr(local_sampling, "sample_answers")
+        local_sampling.sample_answers = sample_from_repeated_prompts
     prompts = make_prompts(case)
-    module = make_module(case, is_shared=is_shared, has_feature_cache=has_feature_cache)
+    module = make_module(case, is_shared=is_shared, has_feature_cache=has_feature_cache, **settings)
     turns = Turns(case)
 
     class Clock(Callback):
@@ -328,6 +332,7 @@ def work_ours(case: Case, *, is_shared: bool, has_feature_cache: bool = True) ->
             parts = {
                 name: figures[f"seconds_{name}"] for name in ("rollout", "reference", "update")
             }
+            parts |= {name: figures[name] for name in ("sampling_gap_mean", "sampling_gap_max")}
             turns.end(parts, {len(answer.token_ids) for answer in module.last_rollout.answers})
 
     class InOrder:
@@ -350,7 +355,9 @@ def work_ours(case: Case, *, is_shared: bool, has_feature_cache: bool = True) ->
     trainer.fit(module, train_dataloaders=loader)
 
 
-def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) -> Any:
+def make_module(
+    case: Case, *, is_shared: bool, has_feature_cache: bool = True, **settings: Any
+) -> Any:
     """A GRPO module around a random policy, put together as `ffr.training.grpo.stage` does it."""
     from ffr.models.features import ImageFeatureCache
     from ffr.models.loading import load_vlm
@@ -377,7 +384,7 @@ def make_module(case: Case, *, is_shared: bool, has_feature_cache: bool = True) 
     config = GrpoConfig(
         batch_size=1, accumulate=1, num_generations=case.answers, max_new_tokens=case.answer_tokens, temperature=1.0, top_p=1.0,
         resample_attempts=0, kl_coefficient=0.04, learning_rate=1e-4, gradient_checkpointing=case.gradient_checkpointing,
-        prompt_sharing="auto" if is_shared else "off",
+        prompt_sharing="auto" if is_shared else "off", **settings,
     )  # fmt: skip
     policy = VlmPolicy(vlm, config)
     policy.free()
@@ -548,6 +555,7 @@ def _score_answers(
 
 VARIANTS: dict[str, Callable[[Case], None]] = {
     "shared": lambda case: work_ours(case, is_shared=True),
+    "merged": lambda case: work_ours(case, is_shared=True, sampling_weights="merged"),
     "repeated": lambda case: work_ours(case, is_shared=False),
     "repeated-uncached": lambda case: work_ours(case, is_shared=False, has_feature_cache=False),
     "trl": lambda case: work_trl(case),

@@ -3,8 +3,9 @@
     python benchmarks/memory.py measure NAME --even EVEN --odd ODD [--apart EVEN] --out FILE MODEL…
     python benchmarks/memory.py table
 
-`measure` adds models to a result file: names of `ffr eval --model`; `lines` is fitted on ODD with
-seeds 0, 1 and 2. `--apart` is asked of the same fitted networks and stands in rows of its own.
+`measure` adds models to a result file: names of `ffr eval --model`; `lines` and `lines+ENCODER` are
+fitted on ODD with seeds 0, 1 and 2, `embedding:ENCODER` by each of its rules, single lines being
+taken. `--apart` is asked of the same fitted networks and stands in rows of its own.
 The figures are those of `categories.csv` of `ffr bench run memory`, without its predictions.
 """
 
@@ -15,7 +16,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import ffr
 from ffr.data.dataset import data_fingerprint
@@ -23,10 +24,16 @@ from ffr.dialogue import Example
 from ffr.evaluation.categories import CATEGORY, HEADER, Answered, answered_of, category_figures
 from ffr.files import replace_json
 from ffr.provenance import versions
+from ffr.retrieval.embedding import (
+    EMBEDDING_PREFIX,
+    EmbeddingRetriever,
+    FragmentScorer,
+    fit_selection,
+)
 from ffr.retrieval.interface import Retriever, answers_of
-from ffr.retrieval.lexical import split_lines
-from ffr.retrieval.lines import LINES, LinesRetriever, fit_lines
-from ffr.retrieval.opening import choose_model, open_model
+from ffr.retrieval.lines import ENCODED_LINES_PREFIX, LINES, LinesRetriever, fit_lines
+from ffr.retrieval.opening import choose_model, open_encoder_of, open_model
+from ffr.retrieval.selection import Rule
 from ffr.settings import AnswerConfig
 
 RESULTS = Path(__file__).parent / "results" / "memory"
@@ -39,21 +46,36 @@ def retrievers(
     name: str, odd: Sequence[Example], seeds: Sequence[int], cache: str | None
 ) -> Iterator[tuple[int, float, list[tuple[str, Retriever]]]]:
     """For each seed: it, the seconds of fitting, and retrievers by what tables call them."""
-    if split_lines(name)[0] != LINES:
-        settings = AnswerConfig(encoder_cache=cache)
-        opened = open_model(choose_model(name), settings, name=name)
+    settings = AnswerConfig(encoder_cache=cache)
+    choice = choose_model(name)
+    if choice.kind == "embedding":
+        encoder = open_encoder_of(name.removeprefix(EMBEDDING_PREFIX), settings)
+        scorer = FragmentScorer(encoder, num_neighbours=0)
+        for rule in get_args(Rule):
+            started = time.process_time()
+            selection = fit_selection(scorer, odd, rule, dataset="odd half")
+            seconds = time.process_time() - started
+            label = f"{name} --select {rule}"
+            yield 0, seconds, [(label, EmbeddingRetriever(scorer, selection, name=label))]
+    elif choice.kind in ("lines", "encoded-lines"):
+        prefix = ENCODED_LINES_PREFIX
+        own = open_encoder_of(name.removeprefix(prefix), settings) if prefix in name else None
+        for seed in seeds:
+            started = time.process_time()
+            networks, fit = fit_lines(odd, dataset="odd half", seed=seed, encoder=own)
+            seconds = time.process_time() - started
+            each = [(name, None), (f"{name}@10", 10)]
+            yield (
+                seed,
+                seconds,
+                [
+                    (its, LinesRetriever(networks, fit, name=its, num_lines=num, encoder=own))
+                    for its, num in each
+                ],
+            )
+    else:
+        opened = open_model(choice, settings, name=name)
         yield 0, 0.0, [(name, opened._reader)]  # type: ignore[attr-defined]
-        return
-    for seed in seeds:
-        started = time.process_time()
-        networks, fit = fit_lines(odd, dataset="odd half", seed=seed)
-        seconds = time.process_time() - started
-        each = [(LINES, None), (f"{LINES}@10", 10)]
-        yield (
-            seed,
-            seconds,
-            [(its, LinesRetriever(networks, fit, name=its, num_lines=num)) for its, num in each],
-        )
 
 
 def measured(retriever: Retriever, examples: Sequence[Example]) -> dict[str, Any]:
@@ -162,28 +184,36 @@ def table_of(contents: Sequence[dict[str, Any]]) -> str:
 
 
 def by_kind(content: dict[str, Any]) -> list[str]:
-    """F1 of the lines by kind of question: the best BM25, and `lines`, means over its seeds."""
+    """F1 of the lines by kind of question: the best BM25, and what is fitted, means over seeds."""
+    rows = [row for row in content["rows"] if not row["part"]]
     best = max(
-        (
-            row
-            for row in content["rows"]
-            if row["model"].startswith("baseline:bm25") and not row["part"]
-        ),
+        (row for row in rows if row["model"].startswith("baseline:bm25@")),
         key=lambda row: row["categories"]["with evidence"]["utterance_f1"],
     )
-    own = [row for row in content["rows"] if row["model"] == LINES and not row["part"]]
-    kinds = [kind for kind in best["categories"] if kind not in ("with evidence", "nothing")]
-    if not own:
+    models = [row["model"] for row in rows]
+    fitted = [name for name in dict.fromkeys(models) if name.startswith(LINES) and "@" not in name]
+    if not fitted:
         return []
+    named = [best["model"], *fitted]
     text = ["", f"By kind of question, {content['set']}:", ""]
-    text += [f"| kind | questions | `{best['model']}` | `{LINES}` |", "|---|---|---|---|"]
-    for kind in kinds:
-        values = [row["categories"][kind]["utterance_f1"] for row in own]
-        its = best["categories"][kind]
-        text.append(
-            f"| {kind} | {its['num_queries']} | {percent(its['utterance_f1'])} | "
-            f"{percent(mean(values))} |"
-        )
+    text += [f"| kind | questions | {' | '.join(f'`{name}`' for name in named)} |"]
+    text += [f"|{'---|' * (2 + len(named))}"]
+    for kind, its in best["categories"].items():
+        if kind in ("with evidence", "nothing"):
+            continue
+        cells = [
+            percent(
+                mean(
+                    [
+                        row["categories"][kind]["utterance_f1"]
+                        for row in rows
+                        if row["model"] == name
+                    ]
+                )
+            )
+            for name in named
+        ]
+        text.append(f"| {kind} | {its['num_queries']} | {' | '.join(cells)} |")
     return text
 
 

@@ -6,7 +6,9 @@ The chats are made: lines of the chats that come with ffr, each with a number of
 apart with nights between. Their vectors are drawn at random, since how long a search takes does not
 depend on what they are; questions go through the encoder itself. Beside it, in the same process and in
 turn, the peer: SQLite's own full text over the same messages, asked the same words, which
-finds messages and no fragment.
+finds messages and no fragment. And the same question with the reader's networks on all threads, as
+others would run them, instead of one. Times by the clock depend on what else runs (`load_average`);
+those of the processor hardly do.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 QUESTIONS = (
     "the plan for the trip to the lake", "妈妈的生日怎么过", "what was wrong with the cat", "修洗衣机",
@@ -98,6 +101,12 @@ def fill(folder: Path, number: int) -> float:
     return seconds
 
 
+def children_seconds() -> float:
+    """Processor time of the processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 class _no_bar:  # noqa: N801 - stands for a function
     def __init__(self, what: str, total: int) -> None: ...
 
@@ -124,6 +133,7 @@ def main() -> None:
     from ffr.corpus.store import Store
     from ffr.corpus.terms import query_terms
     from ffr.provenance import versions
+    from ffr.reader import model
     from ffr.settings import AnswerConfig
 
     torch.set_num_threads(options.threads)
@@ -132,24 +142,31 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "kept")
             adding = fill(folder, number)
-            fresh = []
+            fresh, fresh_cpu = [], []
             for question in QUESTIONS[: options.rounds]:
-                begun = time.perf_counter()
+                begun, begun_cpu = time.perf_counter(), children_seconds()
                 subprocess.run(
                     [sys.executable, "-m", "ffr.cli.main", "retrieve", question, "--index", folder],
                     check=True, capture_output=True, env=os.environ,
                 )  # fmt: skip
                 fresh.append(time.perf_counter() - begun)
+                fresh_cpu.append(children_seconds() - begun_cpu)
             with Store(folder) as store:
                 archive = open_archive(store, "reader", AnswerConfig(), say=print, bar=_no_bar)
                 archive.ask("the first question pays for what is done once")
-                ours, peer = [], []
+                ours, ours_cpu, all_threads, peer = [], [], [], []
                 for _ in range(options.rounds):
                     for question in QUESTIONS:
                         archive.forget_questions()
-                        begun = time.perf_counter()
+                        begun, begun_cpu = time.perf_counter(), time.process_time()
                         archive.ask(question)
                         ours.append(time.perf_counter() - begun)
+                        ours_cpu.append(time.process_time() - begun_cpu)
+                        archive.forget_questions()
+                        begun = time.perf_counter()
+                        with mock.patch.object(model, "_SMALL", 0):
+                            archive.ask(question)
+                        all_threads.append(time.perf_counter() - begun)
                         begun = time.perf_counter()
                         words = " OR ".join(f'"{term}"' for term in query_terms(question))
                         store.rows(
@@ -162,8 +179,12 @@ def main() -> None:
             "num_messages": number,
             "adding_seconds": adding,
             "fresh_process_seconds": statistics.median(fresh),
+            "fresh_process_cpu_seconds": statistics.median(fresh_cpu),
             "going_on_seconds": statistics.median(ours),
             "going_on_seconds_slowest": max(ours),
+            "going_on_cpu_seconds": statistics.median(ours_cpu),
+            "going_on_all_threads_seconds": statistics.median(all_threads),
+            "all_threads_over_one": statistics.median(all_threads) / statistics.median(ours),
             "full_text_alone_seconds": statistics.median(peer),
             "ratio_to_full_text": statistics.median(ours) / statistics.median(peer),
         }
@@ -173,6 +194,7 @@ def main() -> None:
         "rows": rows,
         "threads": options.threads,
         "rounds": options.rounds,
+        "load_average": [round(load, 1) for load in os.getloadavg()],
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "versions": versions(),
     }

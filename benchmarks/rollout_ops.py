@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import torch
@@ -25,6 +25,7 @@ from sft_cpu import make_vlm
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ffr.models.decoding.fixed import FixedSteps
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.decoding.watch import TOKENS_A_LOOK, Watch
 from ffr.models.lora import add_lora
@@ -39,6 +40,8 @@ NEVER = [31_999]
 """The id that would end an answer; forbidden, so that all answers are equally long."""
 RESULT = Path(__file__).parent / "results" / "rollout_ops.json"
 
+Shapes = Literal["growing", "fixed", "graph"]
+
 _NO_KERNELS = {"_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "lift_fresh", "detach", "set_", "resize_"}  # fmt: skip
 _READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero", "equal"}
 _READING_METHODS = {"tolist", "numpy", "cpu"}
@@ -51,17 +54,35 @@ class Kernels(TorchDispatchMode):
         super().__init__()
         self.started: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
+        self.in_graph = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         returns = func._schema.returns
         # what gives back its argument without writing to it is a view
         is_view = any(item.alias_info and not item.alias_info.is_write for item in returns)
-        if name in _READS:
+        if self.in_graph:
+            pass
+        elif name in _READS:
             self.waits[name] += 1
         elif not is_view and name not in _NO_KERNELS:
             self.started[name] += 1
         return func(*args, **kwargs or {})
+
+
+def as_graphs(steps: FixedSteps, kernels: Kernels) -> None:
+    """Has each step count as one start, as the graph that a GPU replays is; what is beside it counts as it is."""
+    plain = steps.hidden
+
+    def hidden(*given: Any, **inputs: Any) -> torch.Tensor:
+        kernels.started["graph"] += 1
+        kernels.in_graph = True
+        try:
+            return plain(*given, **inputs)
+        finally:
+            kernels.in_graph = False
+
+    steps.hidden = hidden  # type: ignore[method-assign]
 
 
 class Reads(TorchFunctionMode):
@@ -95,17 +116,17 @@ class Cost:
         return sum(self.waits.values())
 
 
-def cost_of_a_token(write: Callable[[int], object]) -> Cost:
+def cost_of_a_token(write: Callable[[int, Kernels], object]) -> Cost:
     """What each token costs beyond the first few.
 
     Args:
-        write: Writes answers of so many tokens.
+        write: Writes answers of so many tokens, before a counter's eyes.
     """
     counts: list[tuple[Counter[str], Counter[str], int]] = []
     for length in (FEW_TOKENS, MORE_TOKENS):
         looks = mock.Mock(side_effect=Watch.read)
         with mock.patch.object(Watch, "read", looks), Reads() as reads, Kernels() as kernels:
-            write(length)
+            write(length, kernels)
         waits = kernels.waits + reads.waits - Counter(tolist=looks.call_count)
         counts.append((kernels.started, waits, looks.call_count))
     (few, few_waits, few_looks), (more, more_waits, more_looks) = counts
@@ -132,16 +153,26 @@ def make_policy(layers: int, adapters: torch.dtype | None) -> Vlm:
     return vlm.eval()
 
 
-def ours(vlm: Vlm) -> Cost:
-    """A rollout of GRPO: one prompt, whose keys all answers read."""
+def ours(vlm: Vlm, *, top_p: float = 1.0, shapes: Shapes = "growing") -> Cost:
+    """A rollout of GRPO: one prompt, whose keys all answers read.
+
+    Args:
+        vlm: The policy.
+        top_p: As `sample_answers`.
+        shapes: Of a step: growing, fixed, or fixed and replayed as one graph.
+    """
     assert PrefixSharing(vlm).is_active
     vlm.base.generation_config.eos_token_id = NEVER
     prompt = Encoded([10 + number % 500 for number in range(PROMPT_TOKENS)])
 
-    def write(length: int) -> None:
+    def write(length: int, kernels: Kernels) -> None:
+        steps = None if shapes == "growing" else FixedSteps(vlm, is_compiled=False)
+        if shapes == "graph":
+            assert steps is not None
+            as_graphs(steps, kernels)
         answers = sample_answers(
             vlm, [prompt], num_samples=ANSWERS, max_new_tokens=length, generator=torch.Generator().manual_seed(0),
-            tokens_a_look=TOKENS_A_LOOK,
+            tokens_a_look=TOKENS_A_LOOK, top_p=top_p, fixed=steps,
         )[0]  # fmt: skip
         if any(len(answer.token_ids) < length for answer in answers):
             raise SystemExit("an answer ended early, so nothing is counted; take another seed")
@@ -156,7 +187,7 @@ def theirs(vlm: Vlm) -> Cost:
     ids = torch.tensor([[10 + number % 500 for number in range(PROMPT_TOKENS)]] * ANSWERS)
 
     @torch.no_grad()
-    def write(length: int) -> None:
+    def write(length: int, kernels: Kernels) -> None:
         config = GenerationConfig(
             max_new_tokens=length, min_new_tokens=length, do_sample=True, temperature=1.0, top_p=1.0, top_k=0,
             pad_token_id=0, eos_token_id=NEVER, disable_compile=True,
@@ -172,6 +203,9 @@ FORMS: dict[str, Callable[[int], Cost]] = {
     "adapters in float32": lambda layers: ours(make_policy(layers, torch.float32)),
     "adapters in bfloat16": lambda layers: ours(make_policy(layers, torch.bfloat16)),
     "merged weights": lambda layers: ours(make_policy(layers, None)),
+    "merged weights, top_p 0.85": lambda layers: ours(make_policy(layers, None), top_p=0.85),
+    "merged weights, fixed shapes": lambda layers: ours(make_policy(layers, None), shapes="fixed"),
+    "merged weights, a step as one graph": lambda layers: ours(make_policy(layers, None), shapes="graph"),
     "generate, adapters in float32": lambda layers: theirs(make_policy(layers, torch.float32)),
     "generate, adapters in bfloat16 (TRL)": lambda layers: theirs(make_policy(layers, torch.bfloat16)),
     "generate, merged weights": lambda layers: theirs(make_policy(layers, None)),

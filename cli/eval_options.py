@@ -132,7 +132,7 @@ class EvalCall(AnswerConfig):
     encoder: str | None = setting(
         None,
         "for --coherence: the folder or hub id of an encoder of the CLIP family, onnx:DIR, "
-        "vlm:MODEL (last state) or vlm-mean:MODEL",
+        "vlm:MODEL (last state), vlm-mean:MODEL or gme:MODEL",
         unit="ENCODER",
         unset="the model's own vectors",
         needs="coherence",
@@ -204,6 +204,7 @@ class EvalCall(AnswerConfig):
             f"template-{self.template}": self.template is not None,
             f"query-{self.query_position}": self.query_position is not None,
             f"window-{self.window}-{self.overlap}": bool(self.window),
+            f"best-{self.best_windows}": self.best_windows is not None,
             f"neighbours-{self.neighbours}": self.neighbours is not None,
             self.select: self.select != "threshold",
             f"threshold-{self.threshold}": self.threshold is not None,

@@ -4,6 +4,7 @@ policy           the vision-language model at hand, with its own features (`ffr.
 onnx:DIR         what `ffr export onnx` wrote
 vlm:MODEL        pooled states of a vision-language model, of the last token
 vlm-mean:MODEL   the same, the mean over all tokens
+gme:MODEL        a GME model, by the token that it was trained to end with
 anything else    a name of `ffr.embedding.SHIPPED`, or the folder or hub id of a dual or sentence
 encoder, told by its config.json
 """
@@ -18,7 +19,7 @@ from ffr.errors import UsageError
 
 POLICY = "policy"
 ONNX_PREFIX = "onnx:"
-VLM_PREFIXES = {"vlm:": "last", "vlm-mean:": "mean"}
+VLM_PREFIXES = {"vlm:": "last", "vlm-mean:": "mean", "gme:": "gme"}
 
 
 def open_encoder(
@@ -58,9 +59,9 @@ def open_encoder(
             Path(name.removeprefix(ONNX_PREFIX)), device=device.partition(":")[0]
         )
         return cast("Encoder", exported)
-    for prefix, pooling in VLM_PREFIXES.items():
+    for prefix, way in VLM_PREFIXES.items():
         if name.startswith(prefix):
-            return _open_vlm(name, name.removeprefix(prefix), pooling, _torch_device(device))
+            return _open_vlm(name, name.removeprefix(prefix), way, _torch_device(device))
     return load_encoder(name, device=_torch_device(device))
 
 
@@ -72,15 +73,22 @@ def _torch_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _open_vlm(name: str, model: str, pooling: str, device: str) -> Encoder:
+def _open_vlm(name: str, model: str, way: str, device: str) -> Encoder:
+    from ffr.embedding import gme
     from ffr.embedding.pooled import PooledEncoder, Pooling
+    from ffr.images import MAX_IMAGE_PIXELS
     from ffr.models.features import ImageFeatureCache
     from ffr.models.loading import load_vlm
     from ffr.runs import resolve_model
 
     # as `ffr eval` loads a model: float32 on a CPU, as in the files on a GPU
     vlm = load_vlm(
-        resolve_model(model).location, device=device, dtype="float32" if device == "cpu" else "auto"
+        resolve_model(model).location,
+        device=device,
+        dtype="float32" if device == "cpu" else "auto",
+        max_image_pixels=gme.MAX_IMAGE_PIXELS if way == "gme" else MAX_IMAGE_PIXELS,
     )
     vlm.tower.cache = ImageFeatureCache(memory_bytes=512 << 20)
-    return PooledEncoder(vlm, pooling=cast("Pooling", pooling), name=name)
+    if way == "gme":
+        return gme.GmeEncoder(vlm, name=name)
+    return PooledEncoder(vlm, pooling=cast("Pooling", way), name=name)

@@ -94,7 +94,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.provenance",
         "ffr.reader",
     },
-    "ffr.encoders": {"ffr.embedding", "ffr.errors", "ffr.exports", "ffr.models", "ffr.runs"},
+    "ffr.encoders": {
+        "ffr.embedding",
+        "ffr.errors",
+        "ffr.exports",
+        "ffr.images",
+        "ffr.models",
+        "ffr.runs",
+    },
     "ffr.reader": _DOORS | {"ffr.files", "ffr.model_files", "ffr.threads"},
     "ffr.rewards": _DOORS
     | {
@@ -154,6 +161,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.data",
         "ffr.embedding",
         "ffr.files",
+        "ffr.images",
         "ffr.markup",
         "ffr.metrics",
         "ffr.model_files",

@@ -10,6 +10,7 @@ from encoder_builds import build_encoder, build_sentence_encoder
 from model_builds import build_model
 
 from ffr.embedding import SHIPPED, DualEncoder, SentenceEncoder
+from ffr.embedding.gme import GmeEncoder
 from ffr.embedding.policy import PolicyEncoder
 from ffr.embedding.pooled import PooledEncoder
 from ffr.encoders import open_encoder
@@ -29,6 +30,9 @@ def test_every_kind_of_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         encoder = open_encoder(f"{prefix}{model}")
         assert isinstance(encoder, PooledEncoder)
         assert (encoder.pooling, encoder.name) == (pooling, f"{prefix}{model}")
+    gme = open_encoder(f"gme:{model}")
+    assert isinstance(gme, GmeEncoder)
+    assert gme.name == f"gme:{model}"
     monkeypatch.setitem(SHIPPED, "small-clip", clip)
     shipped = open_encoder("small-clip")
     assert shipped.name == "small-clip"

@@ -14,7 +14,7 @@ from ffr.chats.dialogues import is_line, utterance_of
 from ffr.corpus.adding import line_text
 from ffr.corpus.found import Hit, merged
 from ffr.corpus.recall import Recalled
-from ffr.corpus.store import Line, Store, StoredChat
+from ffr.corpus.store import Line, Store, StoredChat, span_of
 from ffr.corpus.terms import matched_words
 from ffr.dialogue import Dialogue, Example
 from ffr.errors import DataError
@@ -123,7 +123,7 @@ def stretches(store: Store, item: Recalled) -> list[list[Line]]:
     Stretches that share a line are one.
     """
     chat, dialogue = item.where
-    first, last = store.span(chat, dialogue)
+    first, last = span_of(store, chat, dialogue)
     places = sorted(line.place for line in store.lines_of(item.messages))
     if last - first < MOST_LINES or not places:
         return [store.dialogue(chat, dialogue)]

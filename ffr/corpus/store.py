@@ -274,15 +274,6 @@ class Store:
         # +: or the database goes through the whole chat, which lies in the order that is wanted
         return self._lines("chat = ? AND dialogue = ? ORDER BY +place", [chat, number])
 
-    def span(self, chat: int, number: int) -> tuple[int, int]:
-        """The places of the first and the last message of a dialogue."""
-        (row,) = self.rows(
-            "SELECT min(place) AS first, max(place) AS last FROM messages "
-            "WHERE chat = ? AND dialogue = ?",
-            [chat, number],
-        )
-        return row["first"], row["last"]
-
     def lines_of(self, ids: Sequence[int]) -> list[Line]:
         """Messages by their numbers, ascending; those that are not there are left out."""
         wanted = sorted(ids)
@@ -322,6 +313,16 @@ class Store:
             ):
                 found.setdefault(row["message"], {})[row["number"]] = row["path"]
         return found
+
+
+def span_of(store: Store, chat: int, dialogue: int) -> tuple[int, int]:
+    """The places of the first and the last message of a dialogue."""
+    (row,) = store.rows(
+        "SELECT min(place) AS first, max(place) AS last FROM messages "
+        "WHERE chat = ? AND dialogue = ?",
+        [chat, dialogue],
+    )
+    return row["first"], row["last"]
 
 
 _FEW = 500

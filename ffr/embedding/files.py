@@ -68,8 +68,11 @@ def load_weights(name: str, *, device: str, unused: str | None = None, **options
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()
-    # its table of weights that are not used; a line of ours stands for it
+    has_bars = transformers_logging.is_progress_bar_enabled()
+    # its table of weights that are not used, for which a line of ours stands; and its bar, which is
+    # gone in a second
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         model, report = AutoModel.from_pretrained(
             name,
@@ -81,6 +84,8 @@ def load_weights(name: str, *, device: str, unused: str | None = None, **options
         )
     finally:
         transformers_logging.set_verbosity(before)
+        if has_bars:
+            transformers_logging.enable_progress_bar()
     if missing := sorted(report["missing_keys"]):
         # transformers would go on with random numbers in their place
         raise ModelError(

@@ -58,6 +58,8 @@ class PooledEncoder:
     """
 
     takes_images = True
+    _ending: tuple[int, ...] = ()
+    """Tokens behind the prompt."""
 
     def __init__(self, vlm: Vlm, *, pooling: Pooling = "last", name: str) -> None:
         if pooling not in get_args(Pooling):
@@ -67,6 +69,11 @@ class PooledEncoder:
         self.name = name
         self.pooling = pooling
         self._vlm = vlm
+
+    @property
+    def way(self) -> str:
+        """What tells it, on the same model, from other ways to make vectors."""
+        return self.pooling
 
     @cached_property
     def fingerprint(self) -> str:
@@ -78,7 +85,7 @@ class PooledEncoder:
             vlm.tower.fingerprint,
             template,
             str(vlm.base.dtype),
-            self.pooling,
+            self.way,
         ]
         digest = hashlib.sha256(json.dumps([*settings, vlm.device.type], default=str).encode())
         digest.update(vlm.tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
@@ -152,7 +159,8 @@ class PooledEncoder:
                 part.encode("utf-8", "replace").decode() if isinstance(part, str) else IMAGE_MARK
             )
         images = [part for part in parts if not isinstance(part, str)]
-        row = self._vlm.encode(FilePrompt("\n".join(lines)), images)
+        row = self._vlm.encode(FilePrompt(self._joined(lines, parts)), images)
+        row.input_ids.extend(self._ending)
         limit = self._vlm.max_context
         if limit is not None and row.num_tokens > limit:
             raise DataError(
@@ -163,11 +171,20 @@ class PooledEncoder:
             )
         return row
 
+    def _joined(self, lines: list[str], parts: Parts) -> str:
+        """The user's turn: texts and marks of pictures in lines of their own."""
+        return "\n".join(lines)
+
+    def _positions(self, mask: Tensor) -> dict[str, Tensor]:
+        """Positions of the tokens (B, L), where the model's own are not meant."""
+        return {}
+
     def _embed(self, rows: list[Encoded]) -> Tensor:
         # the padding stands behind, where no token of a causal decoder sees it
         batch = self._vlm.collate(rows, padding_side="right")
-        hidden = self._vlm.core(**batch.inputs, use_cache=False).last_hidden_state.float()
         mask = batch.inputs["attention_mask"]
+        inputs = {**batch.inputs, **self._positions(mask)}
+        hidden = self._vlm.core(**inputs, use_cache=False).last_hidden_state.float()
         if self.pooling == "last":
             pooled = hidden[torch.arange(len(rows), device=hidden.device), mask.sum(1) - 1]
         else:

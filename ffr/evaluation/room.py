@@ -15,7 +15,7 @@ from ffr.models.prompts import PromptBuilder
 from ffr.models.rules import VlmRules
 from ffr.models.vlm import Vlm
 from ffr.retrieval.prompt_sizes import PromptSizes
-from ffr.retrieval.windows import cut
+from ffr.retrieval.windows import asked_pieces
 from ffr.settings import AnswerConfig
 
 
@@ -66,7 +66,9 @@ class AnswerRoom:
             return ""
         settings = self._settings
         try:
-            for piece in cut(example, settings.window, settings.overlap):
+            for piece in asked_pieces(
+                example, settings.window, settings.overlap, settings.best_windows
+            ):
                 room = self._limit - settings.max_new_tokens
                 # pictures are prepared for counting only where a prompt comes near the limit
                 if not self._rules.surely_fits(piece.example, room):

@@ -28,15 +28,28 @@ def compile_layers(vlm: Vlm) -> None:
     Raises:
         UsageError: where nothing can be compiled here, for want of a compiler for instance.
     """
+    check_compiler(vlm.device, "compile")
+    for layer in vlm.language_model.layers:  # type: ignore[union-attr]
+        layer.forward = _compiled_without_cache(layer.forward)
+
+
+def check_compiler(device: torch.device, setting: str) -> None:
+    """Compiles something small.
+
+    Args:
+        device: What is compiled for.
+        setting: The setting that asks for it, which the error names.
+
+    Raises:
+        UsageError: where nothing can be compiled here, for want of a compiler for instance.
+    """
     try:
-        torch.compile(_trial, dynamic=True)(torch.zeros(2, 3, device=vlm.device))
+        torch.compile(_trial, dynamic=True)(torch.zeros(2, 3, device=device))
     except RuntimeError as error:  # what the compiler raises derives from it
         reason = one_line(error)
         raise UsageError(
-            f"setting compile: nothing can be compiled here ({reason}); leave it false"
+            f"setting {setting}: nothing can be compiled here ({reason}); leave it false"
         ) from error
-    for layer in vlm.language_model.layers:  # type: ignore[union-attr]
-        layer.forward = _compiled_without_cache(layer.forward)
 
 
 def _compiled_without_cache(plain: Callable[..., Any]) -> Callable[..., Any]:

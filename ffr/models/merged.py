@@ -21,7 +21,8 @@ from ffr.models.vlm import Vlm
 class MergedLinears:
     """A copy of all linear layers that carry an adapter, folded when it is made.
 
-    Made anew whenever the adapter has moved; its memory is free once nothing holds it.
+    It is folded or made anew whenever the adapter has moved; its memory is free once nothing holds
+    it.
 
     Args:
         vlm: The model with its adapter, as `ffr.models.lora.add_lora` puts it on.
@@ -33,6 +34,11 @@ class MergedLinears:
     def __init__(self, vlm: Vlm) -> None:
         self._places = _places(vlm)
         self._folded = [_folded(layer) for _, _, layer in self._places]
+
+    def fold(self) -> None:
+        """Follows the adapter, in the memory that is there: what was recorded of it goes on."""
+        for (_, _, layer), linear in zip(self._places, self._folded, strict=True):
+            linear.weight.copy_(_sum_of(layer))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -79,12 +85,17 @@ def _places(vlm: Vlm) -> list[tuple[nn.Module, str, LoraLinear]]:
 
 
 @torch.no_grad()
-def _folded(layer: LoraLinear) -> nn.Linear:
-    base = layer.get_base_layer()
-    weight = base.weight.detach().float()
+def _sum_of(layer: LoraLinear) -> torch.Tensor:
+    """Weight and adapter added up, in float32."""
+    weight: torch.Tensor = layer.get_base_layer().weight.detach().float()
     for adapter in layer.active_adapters:
         weight = weight + layer.get_delta_weight(adapter).float()
+    return weight
+
+
+def _folded(layer: LoraLinear) -> nn.Linear:
+    base = layer.get_base_layer()
     linear = nn.Linear(base.in_features, base.out_features, bias=False, device="meta")
-    linear.weight = nn.Parameter(weight.to(base.weight.dtype), requires_grad=False)
+    linear.weight = nn.Parameter(_sum_of(layer).to(base.weight.dtype), requires_grad=False)
     linear.bias = base.bias
     return linear.train(layer.training)

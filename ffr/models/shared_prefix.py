@@ -140,7 +140,7 @@ class PrefixSharing:
         if block is None:
             hidden_size = vlm.base.config.get_text_config().hidden_size
             block = block_size(branches, width, hidden_size, self._multiple)
-        packed = PackedRows.of(branches, filling_id=vlm.stop_ids[0], device=device, block=block)
+        packed = PackedRows.of(branches, filling_id=vlm.padding_id, device=device, block=block)
 
         inputs["input_ids"] = torch.cat([inputs["input_ids"], packed.ids], dim=1)
         if "mm_token_type_ids" in inputs:

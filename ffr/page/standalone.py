@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ffr.corpus.found import Found, Hit, lines_around
-from ffr.corpus.store import Line, Store
+from ffr.corpus.store import Line, Store, span_of
 from ffr.errors import DataError
 from ffr.page.assets import asset, template
 from ffr.page.content import ShownFound, ShownLine, shown_found, shown_lines, shown_name
@@ -112,7 +112,7 @@ def fragment_page(found: Found | Sequence[Found], store: Store, *, title: str) -
 
 def _whole(store: Store, hit: Hit, around: Sequence[Line]) -> list[_Part]:
     """The whole dialogue of a hit: what is around it is seen, all else folded."""
-    first, last = store.span(hit.chat.id, hit.lines[0].dialogue)
+    first, last = span_of(store, hit.chat.id, hit.lines[0].dialogue)
     start = max(first, around[0].place - _MOST_FOLDED)
     stop = min(last, around[-1].place + _MOST_FOLDED) + 1
     # what is around a hit may belong to the dialogue before or behind

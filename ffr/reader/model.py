@@ -140,7 +140,7 @@ class Reader:
             ModelError: where the encoder is another one.
             ValueError: where there are not as many words as pictures.
         """
-        self._check_encoder(encoder.weights_digest, encoder.name)
+        _check_encoder(self.settings, encoder.weights_digest, encoder.name)
         prefix = self.settings.line_prefix
         return units_of(dialogue, encoder, picture_words=picture_words, prefix=prefix)
 
@@ -150,7 +150,7 @@ class Reader:
         Raises:
             ModelError: where the encoder is another one.
         """
-        self._check_encoder(encoder.weights_digest, encoder.name)
+        _check_encoder(self.settings, encoder.weights_digest, encoder.name)
         settings = self.settings
         asked = [plain_words(query) if settings.has_plain_queries else query for query in queries]
         vectors = encoder.embed_texts([settings.query_prefix + text for text in asked])
@@ -220,7 +220,7 @@ class Reader:
             ModelError: where the units are of another encoder.
             ValueError: where query vectors have another width, or are not finite.
         """
-        self._check_encoder(units.encoder, "the vectors")
+        _check_encoder(self.settings, units.encoder, "the vectors")
         check_queries(queries, width=self.background.lines.shape[2])
         if not len(units):
             return [ReaderPrediction(torch.zeros(0), 1.0, (), (), 1.0) for _ in queries]
@@ -244,14 +244,6 @@ class Reader:
             _answer(units, row, float(absent), self.settings.nothing_from)
             for row, absent in zip(probabilities, nothing, strict=True)
         ]
-
-    def _check_encoder(self, digest: str, name: str) -> None:
-        if digest != self.settings.encoder:
-            raise ModelError(
-                f"is another encoder than {one_line(self.settings.encoder_name)}, which this "
-                "reader was trained with, and their vectors do not compare; use that one",
-                one_line(name),
-            )
 
     def save(self, folder: str | Path) -> None:
         """Writes the reader into a folder, whole or not at all.
@@ -299,6 +291,15 @@ def _calibrated(reader: Reader, units: Units, queries: Tensor) -> tuple[Tensor, 
         return torch.zeros(0, len(units)), torch.zeros(0)
     found, absent = zip(*(reader.logits(inputs) for inputs in batches), strict=True)
     return torch.sigmoid(torch.cat(found)), torch.sigmoid(torch.cat(absent))
+
+
+def _check_encoder(settings: ReaderSettings, digest: str, name: str) -> None:
+    if digest != settings.encoder:
+        raise ModelError(
+            f"is another encoder than {one_line(settings.encoder_name)}, which this "
+            "reader was trained with, and their vectors do not compare; use that one",
+            one_line(name),
+        )
 
 
 def _threads(size: int) -> AbstractContextManager[None]:

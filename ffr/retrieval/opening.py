@@ -288,7 +288,12 @@ class OpenRetriever:
     ) -> Retriever:
         if not settings.window:
             return self._reader
-        return WindowedRetriever(self._reader, window=settings.window, overlap=settings.overlap)
+        return WindowedRetriever(
+            self._reader,
+            window=settings.window,
+            overlap=settings.overlap,
+            num_best=settings.best_windows,
+        )
 
 
 class OpenEmbedding:

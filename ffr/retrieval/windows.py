@@ -1,6 +1,7 @@
 """Long dialogues piece by piece.
 
-Cuts a dialogue into windows, has each answered by itself, and merges the answers.
+Cuts a dialogue into windows, has each answered by itself (or those alone that share most words with
+the query), and merges the answers.
 
 A piece has its own numbering of utterances and of images, from 0. The merged answer is the union of
 the pieces' answers in the numbering of the whole dialogue.
@@ -20,6 +21,7 @@ from ffr.dialogue import Dialogue, Example, FilePrompt, Fragment
 from ffr.errors import DataError, UsageError
 from ffr.prompt import IMAGE_MARK, IMG_ID_END, IMG_ID_START, QUERY_START, UTT_ID_END, UTT_ID_START
 from ffr.retrieval.interface import Answer, ParallelRetriever, Retriever, add_usage, answers_of
+from ffr.retrieval.lexical import bm25_scores
 
 _MAX_ID = 999_999_999
 """The largest id that an answer can name."""
@@ -126,6 +128,37 @@ _IMAGE_ID = re.compile(
 )
 
 
+def asked_pieces(
+    example: Example, window: int, overlap: int, num_best: int | None = None
+) -> list[Piece]:
+    """The pieces of an example that are asked: all that `cut` makes, or the `likeliest` of them.
+
+    Raises:
+        DataError: as `cut` raises it.
+    """
+    pieces = cut(example, window, overlap)
+    return pieces if num_best is None else likeliest(pieces, num_best)
+
+
+def likeliest(pieces: Sequence[Piece], num_best: int) -> list[Piece]:
+    """The pieces with the highest BM25 for the query, in their order; the first of equal ones.
+
+    Args:
+        pieces: The pieces of an example, which are BM25's whole collection.
+        num_best: How many at the most.
+
+    >>> chat = Dialogue.of([("a", "the bus"), ("b", "tea"), ("a", "late bus"), ("b", "hm")])
+    >>> [piece.utterances for piece in likeliest(cut(Example(chat, "late?"), 2, 0), 1)]
+    [(2, 4)]
+    """
+    if len(pieces) <= num_best:
+        return list(pieces)
+    texts = ["\n".join(line.text for line in piece.example.dialogue.utterances) for piece in pieces]
+    scores = bm25_scores(pieces[0].example.query, texts)
+    best = sorted(range(len(pieces)), key=lambda number: -scores[number])[:num_best]
+    return [pieces[number] for number in sorted(best)]
+
+
 def _cut_prompt(
     prompt: FilePrompt, dialogue: Dialogue, start: int, end: int, first_image: int
 ) -> FilePrompt:
@@ -161,13 +194,15 @@ def merge(example: Example, pieces: Sequence[Piece], answers: Sequence[Answer]) 
     numbers under `usage` are added up. Where a piece cannot be answered, the whole cannot. The score is the mean of the
     pieces' scores.
 
+    Pieces that were not asked name nothing; which were, `extra["pieces"]` says.
+
     >>> from ffr.dialogue import Utterance
     >>> chat = Example(Dialogue("d", tuple(Utterance("a", (str(number),)) for number in range(3))), "q")
     >>> said = [Answer(format_answer(Fragment(ids))) for ids in ((1,), (0, 1))]
     >>> merge(chat, cut(chat, 2, 1), said).response
     '<|utt_ids_start|>[1, 2]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>'
     """
-    if len(pieces) == 1:
+    if len(pieces) == 1 and pieces[0].example is example:
         return answers[0]
     if failures := [answer.failure for answer in answers if answer.failure is not None]:
         return Answer("", failure="; ".join(failures))
@@ -224,12 +259,16 @@ class WindowedRetriever:
         inner: What answers the pieces.
         window: Utterances of a piece.
         overlap: Utterances that neighbouring pieces share.
+        num_best: Only so many pieces are asked, those that share most words with the query
+            (`likeliest`); None for all.
 
     Raises:
         UsageError: where the overlap is not less than the window.
     """
 
-    def __init__(self, inner: Retriever, *, window: int, overlap: int = 0) -> None:
+    def __init__(
+        self, inner: Retriever, *, window: int, overlap: int = 0, num_best: int | None = None
+    ) -> None:
         if window < 1 or not 0 <= overlap < window:
             raise UsageError(
                 f"a window of {window} utterances with an overlap of {overlap} cannot go forward; "
@@ -238,6 +277,7 @@ class WindowedRetriever:
         self.inner = inner
         self._window = window
         self._overlap = overlap
+        self._num_best = num_best
 
     @property
     def name(self) -> str:
@@ -245,7 +285,10 @@ class WindowedRetriever:
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {**self.inner.identity, "window": self._window, "overlap": self._overlap}
+        cut_so = {"window": self._window, "overlap": self._overlap}
+        # answers that were given before there was a choice are those of all pieces
+        chosen = {} if self._num_best is None else {"best_windows": self._num_best}
+        return {**self.inner.identity, **cut_so, **chosen}
 
     def plan(self, examples: Sequence[Example]) -> list[list[int]]:
         """First the cut dialogues, each with all its queries, then the others as the inner retriever would have them."""
@@ -320,7 +363,7 @@ class WindowedRetriever:
                 yield number, under_way.pop(number).merged()
 
     def _cut(self, example: Example) -> list[Piece]:
-        return cut(example, self._window, self._overlap)
+        return asked_pieces(example, self._window, self._overlap, self._num_best)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from ffr.settings.declaration import (
     describe,
     setting,
 )
+from ffr.settings.grpo import NEWEST, GrpoConfig, check_of_reader
 from ffr.settings.sources import (
     config_fingerprint,
     load_config,
@@ -31,15 +32,12 @@ from ffr.settings.sources import (
     to_yaml,
 )
 from ffr.settings.stages import (
-    NEWEST,
     SCRATCH,
     EmbeddingConfig,
-    GrpoConfig,
     ReaderConfig,
     SftConfig,
     StageConfig,
     VlmStageConfig,
-    check_of_reader,
 )
 from ffr.settings.words import closest, nearest
 

@@ -20,6 +20,7 @@ COHERENCE_ENCODER = "coherence-encoder"
 """Stands among the kinds of a setting that the encoder of `ffr eval --coherence` has too."""
 
 _WRITERS = ("vlm", "api")
+_CUT = (*_WRITERS, "reader", "baseline")
 _FITTED = ("embedding", "lines", "encoded-lines")
 _ENCODED = ("reader", "embedding", "fusion", "encoded-lines", COHERENCE_ENCODER)
 
@@ -80,7 +81,7 @@ class AnswerConfig(Settings):
         "cut dialogues of more than N utterances into pieces, and merge the answers; 0 never cuts",
         low=0,
         unit="N",
-        of=(*_WRITERS, "baseline"),
+        of=_CUT,
         of_data=True,
     )
     overlap: int = setting(
@@ -88,7 +89,16 @@ class AnswerConfig(Settings):
         "utterances that neighbouring pieces share",
         low=0,
         unit="M",
-        of=(*_WRITERS, "baseline"),
+        of=_CUT,
+        of_data=True,
+    )
+    best_windows: int | None = setting(
+        None,
+        "ask only the N pieces that share most words with the query (BM25)",
+        low=1,
+        unit="N",
+        unset="all of them",
+        of=_CUT,
         of_data=True,
     )
     api_key_env: str | None = setting(
@@ -199,6 +209,9 @@ class AnswerConfig(Settings):
         if self.overlap >= max(self.window, 1):
             overlap, window = self.called("overlap"), self.called("window")
             raise UsageError(f"{overlap} {self.overlap} is not less than {window} {self.window}")
+        if self.best_windows is not None and not self.window:
+            best, window = self.called("best_windows"), self.called("window")
+            raise UsageError(f"{best} has no meaning without {window}; give both")
 
 
 def without_effect(kind: ModelKind, settings: type[Settings] = AnswerConfig) -> frozenset[str]:

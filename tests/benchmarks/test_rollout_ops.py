@@ -63,3 +63,18 @@ def test_a_token_costs_no_more_than_was_counted(
     assert two.looks == 1 / 8
     if adapters is None:
         assert 28 * a_layer + beside <= 1200  # as deep as Qwen2-VL-2B
+
+
+def test_the_default_nucleus_does_not_have_the_host_look(bench: ModuleType) -> None:
+    whole, nucleus = (bench.ours(bench.make_policy(1, None), top_p=top_p) for top_p in (1.0, 0.85))
+    assert nucleus.waits == {}
+    assert nucleus.num_kernels - whole.num_kernels <= 6
+
+
+def test_what_is_left_beside_a_graph(bench: ModuleType) -> None:
+    """However deep the model."""
+    one, three = (bench.ours(bench.make_policy(layers, None), shapes="graph") for layers in (1, 3))
+    assert one.kernels == three.kernels
+    assert one.kernels["graph"] == 1
+    assert one.num_kernels <= 20
+    assert one.waits == {}

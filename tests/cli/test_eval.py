@@ -344,6 +344,11 @@ def test_windows(data, model):
     assert (results["model"]["window"], results["model"]["overlap"]) == (4, 1)
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     assert [len(line.get("pieces", ())) for line in lines] == [0, 0, 2, 2, 2, 2]
+    code, text = run(*words, "--best-windows", 1, "--model", "baseline:everything")
+    assert code == 0, text
+    best = Path("eval/baseline-everything-data-window-4-1-best-1/predictions.jsonl")
+    lines = [json.loads(line) for line in best.read_text().splitlines()]
+    assert [len(line.get("pieces", ())) for line in lines] == [0, 0, 1, 1, 1, 1]
     code, text = run(*words, "--model", model, "--constrained", "--out", "out")
     assert code == 0, text
     assert (
@@ -401,6 +406,11 @@ def test_windows(data, model):
             ["--model", "baseline:nothing", "--overlap", "1"],
             2,
             "--overlap 1 is not less than --window 0",
+        ),
+        (
+            ["--model", "baseline:nothing", "--best-windows", "1"],
+            2,
+            "--best-windows has no meaning without --window; give both",
         ),
         (
             ["--model", "baseline:nothing", "--window", "3", "--overlap", "3"],

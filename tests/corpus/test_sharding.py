@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -304,3 +305,46 @@ def test_a_ray_worker_that_is_killed_changes_nothing(
         merge_shards(store, encoder, None, [tmp_path / "f"], say=print, bar=no_bar)
     assert len(killed) == 1
     assert _matrix(tmp_path / "s") == _matrix(tmp_path / "alone")
+
+
+def _ffr(*words: object, before: Sequence[str] = ()) -> str:
+    """What a command prints, in a process of its own."""
+    script = [sys.executable, "-m", "ffr.cli.main", *map(str, words)]
+    done = subprocess.run([*before, *script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_make_what_one_makes(tmp_path: Path) -> None:
+    chat = tmp_path / "WhatsApp Chat with Trip.txt"
+    draw = random.Random(1)
+    chat.write_text(
+        "".join(
+            f"{1 + number // 60:02}/06/2023, {8 + number % 60 // 6:02}:{number % 6}0 - "
+            f"{'Ann' if number % 3 else 'Bob'}: "
+            f"{' '.join(draw.choices(['lake', 'boat', 'train', 'cake', '公园'], k=3))} {number}\n"
+            for number in range(300)
+        )
+    )
+    encoder = build_sentence_encoder("bert", tmp_path / "bert")
+    how = ["--encoder", encoder, "--model", "none"]
+    _ffr("index", "add", chat, "--index", tmp_path / "alone", *how)
+    files = tmp_path / "files"
+    torchrun = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python",
+        "--nproc-per-node", "2",
+    ]  # fmt: skip
+    said_by_both = _ffr(
+        "index", "add", chat, "--index", tmp_path / "shared", *how, "--shard", "auto",
+        "--shards", files, before=torchrun,
+    )  # fmt: skip
+    made = re.findall(r"shard (\d/2): (\d+) vectors made", said_by_both)
+    assert sorted(shard for shard, _ in made) == ["1/2", "2/2"]
+    assert sum(int(number) for _, number in made) == 300
+    assert all(int(number) > 0 for _, number in made)
+    merged = _ffr("index", "merge", files, "--index", tmp_path / "shared", *how)
+    assert merged.startswith("300 vectors merged")
+    # the vectors of segments are made here, as without shards
+    _ffr("index", "add", "--index", tmp_path / "shared", *how)
+    assert _matrix(tmp_path / "shared") == _matrix(tmp_path / "alone")

@@ -19,7 +19,7 @@ from ffr.evaluation.run import evaluate
 from ffr.prompt import parse_user_prompt, prompt_of, render
 from ffr.retrieval.interface import Answer
 from ffr.retrieval.lexical import BaselineRetriever
-from ffr.retrieval.windows import WindowedRetriever, cut, merge, window_ranges
+from ffr.retrieval.windows import WindowedRetriever, cut, likeliest, merge, window_ranges
 
 
 def chat(num_utterances: int, *hosts: int, name: str = "d") -> Dialogue:
@@ -223,6 +223,42 @@ def test_a_short_dialogue_is_as_without_windows() -> None:
     [piece] = cut(example, 3, 1)
     assert piece.example is example
     assert merge(example, [piece], [answer]) is answer
+
+
+# -- only the likeliest pieces ------------------------------------------------------------------------------------------------
+
+
+def worded(*texts: str) -> Example:
+    return Example(Dialogue.of([("a", text) for text in texts]), "a red boat", Fragment())
+
+
+def test_only_the_pieces_of_most_words_in_common_are_asked() -> None:
+    example = worded("ship", "tea", "soup", "bread", "red boat", "hm", "red", "hm")
+    inner = Scripted(said((0,)), said((1,)))
+    retriever = WindowedRetriever(inner, window=2, num_best=2)
+    [answer] = retriever.answer([example])
+    assert [one.dialogue.utterances[0].text for one in inner.asked] == ["red boat", "red"]
+    assert read_answer(answer.response) == Fragment((4, 7))
+    assert [piece["utterances"] for piece in answer.extra["pieces"]] == [[4, 6], [6, 8]]
+    assert retriever.identity["best_windows"] == 2
+    assert "best_windows" not in WindowedRetriever(inner, window=2).identity
+
+
+def test_one_piece_of_several_is_answered_in_the_numbering_of_the_whole() -> None:
+    example = worded("tea", "tea", "tea", "the red boat")
+    inner = Scripted(said((1, 5)))
+    [answer] = WindowedRetriever(inner, window=2, num_best=1).answer([example])
+    assert read_answer(answer.response).utterance_ids == (
+        3,
+        9,
+    )  # 5 is none of the piece, and 9 none of the whole
+    assert [piece["utterances"] for piece in answer.extra["pieces"]] == [[2, 4]]
+
+
+def test_of_pieces_without_a_word_in_common_the_first_are_asked() -> None:
+    example = worded("x", "y", "z")
+    assert [one.utterances for one in likeliest(cut(example, 1, 0), 2)] == [(0, 1), (1, 2)]
+    assert likeliest(cut(example, 1, 0), 9) == cut(example, 1, 0)
 
 
 # -- prompts ------------------------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def test_which_model_has_which_setting() -> None:
     """Set by hand beside what the tables of before the declarations said."""
     of_vlms = {"constrained", "batch_tokens", "dtype"}
     of_prompts = {"max_new_tokens", "template", "query_position", "logprobs"}
-    of_windows = {"window", "overlap"}
+    of_windows = {"window", "overlap", "best_windows"}
     of_apis = {
         "api_key_env", "concurrency", "requests_per_minute", "timeout", "max_retries", "price_in",
         "price_out",
@@ -145,7 +145,7 @@ def test_which_model_has_which_setting() -> None:
     assert without_effect("fusion") == (
         of_vlms | of_prompts | of_windows | of_apis | of_rules | {"neighbours"}
     )
-    assert without_effect("reader") == without_effect("fusion")
+    assert without_effect("reader") == without_effect("fusion") - of_windows
     assert without_effect("lines") - without_effect("encoded-lines") == {"device", "encoder_cache"}
     assert settings_of_data() == of_rules | of_windows
     # a setting of no kind in particular would slip through all of them
@@ -224,11 +224,20 @@ DECIDES_NOTHING = {
 }  # fmt: skip
 
 
+OF_A_SERVER = {
+    "rollout_server": "http://b/v1#n", "rollout_key_env": "KEY", "rollout_adapter_dir": "seen", "rollout_timeout": 9,
+    "rollout_retries": 0,
+}  # fmt: skip
+
+
 def test_what_decides_nothing_is_no_part_of_a_run() -> None:
     plain = config_fingerprint(GrpoConfig())
     assert config_fingerprint(GrpoConfig(**DECIDES_NOTHING)) == plain
     found = {name for name, item in declared(GrpoConfig).items() if not item.about.decides_result}
-    assert found == set(DECIDES_NOTHING)
+    assert found == set(DECIDES_NOTHING) | set(OF_A_SERVER)
+    served = GrpoConfig(rollout_engine="server", rollout_server="http://a/v1#m")
+    elsewhere = GrpoConfig(rollout_engine="server", **OF_A_SERVER)
+    assert config_fingerprint(served) == config_fingerprint(elsewhere) != plain
     places = {"model", "dataset", "split", "val_dataset", "val_split", "image_root", "skip_bad"}
     assert {name for name, item in declared(GrpoConfig).items() if item.about.by_content} == places
     moved = GrpoConfig(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from ffr.models.decoding.reading import Reader
-from ffr.models.decoding.tail import Tail
+from ffr.models.decoding.tail import MakeTail, Tail
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 
@@ -80,15 +80,22 @@ class SharedDecoder:
         vlm: The model; in evaluation mode.
         prompts: B prompts without answers.
         num_samples: Answers to each prompt (G), adjacent.
+        make_tail: Makes what writes.
     """
 
-    def __init__(self, vlm: Vlm, prompts: Sequence[Encoded], num_samples: int) -> None:
+    def __init__(
+        self,
+        vlm: Vlm,
+        prompts: Sequence[Encoded],
+        num_samples: int,
+        make_tail: MakeTail = Tail,
+    ) -> None:
         self._reader = Reader(vlm, prompts, padding_side="left")
         self._num_samples = num_samples
         # (B, G, P) and (B, G): every answer sees all of its prompt and begins behind it
         seen = self._reader.mask.bool()[:, None].expand(-1, num_samples, -1)
         positions = self._reader.following[:, None].expand(-1, num_samples)
-        self._tail = Tail(self._reader, seen, positions)
+        self._tail = make_tail(self._reader, seen, positions)
 
     def first_logits(self) -> torch.Tensor:
         """(rows, V) float32: what the prompts' last tokens predict."""
@@ -108,7 +115,6 @@ class SharedDecoder:
         size = self._num_samples
         starts = range(0, len(is_open), size)
         kept = [row for row, start in enumerate(starts) if any(is_open[start : start + size])]
-        if 4 * len(kept) > 3 * len(starts):
+        if not self._tail.select(kept):
             return None
-        self._tail.select(torch.tensor(kept).to(self._reader.mask.device))
         return [row * size + number for row in kept for number in range(size)]

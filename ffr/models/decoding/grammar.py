@@ -30,7 +30,7 @@ class GrammarGuide:
 
     def __init__(self, vlm: Vlm, grammars: Sequence[AnswerGrammar]) -> None:
         self._name = vlm.name
-        self._kinds, kind_of = _kinds_of(vlm.tokenizer, vlm.end_of_turn_id)
+        self._kinds, kind_of = kinds_of(vlm.tokenizer, vlm.end_of_turn_id)
         self._kind_of = torch.tensor(kind_of, dtype=torch.int32)
         sizes = [(item.num_utterances, item.num_images) for item in grammars]
         starts: dict[tuple[int, int], int] = {}
@@ -91,7 +91,7 @@ _KINDS: weakref.WeakKeyDictionary[
 ] = weakref.WeakKeyDictionary()
 
 
-def _kinds_of(
+def kinds_of(
     tokenizer: PreTrainedTokenizerBase, stop: int
 ) -> tuple[tuple[tuple[str, str], ...], list[int]]:
     """What tells the tokens that may stand in answers apart, as `grammar_table` takes it.

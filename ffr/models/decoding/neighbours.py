@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 
 from ffr.models.decoding.reading import Reader
-from ffr.models.decoding.tail import Tail
+from ffr.models.decoding.tail import MakeTail, Tail
 from ffr.models.packing import PackedRows, shared_beginning
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
@@ -34,12 +34,19 @@ class NeighbourDecoder:
         parts: D parts of prompts without answers, each with a `shared_beginning`.
         num_samples: Answers to each prompt (G). A row is one answer: those to one prompt adjacent,
             prompt after prompt.
+        make_tail: Makes what writes.
 
     Raises:
         ValueError: where an image stands behind what the prompts of a part have in common.
     """
 
-    def __init__(self, vlm: Vlm, parts: Sequence[Sequence[Encoded]], num_samples: int = 1) -> None:
+    def __init__(
+        self,
+        vlm: Vlm,
+        parts: Sequence[Sequence[Encoded]],
+        num_samples: int = 1,
+        make_tail: MakeTail = Tail,
+    ) -> None:
         device = vlm.device
         prefixes, rests = _cut(parts, vlm.placeholder_ids)
         num_parts, num_queries = len(parts), max(map(len, parts))
@@ -50,7 +57,7 @@ class NeighbourDecoder:
 
         self._reader = Reader(vlm, prefixes, padding_side="right")
         prefix_mask, following = self._reader.mask.bool(), self._reader.following  # (D, P), (D,)
-        packed = PackedRows.of(rests, filling_id=vlm.stop_ids[0], device=device)
+        packed = PackedRows.of(rests, filling_id=vlm.padding_id, device=device)
         positions = following[:, None] + packed.place  # anew behind the prefix for each rest
         hidden = self._reader.read(packed.ids, positions, packed.mask(prefix_mask))
         # each rest's last token predicts its answers' first; 0 where a part has no such query
@@ -69,7 +76,7 @@ class NeighbourDecoder:
         of_prefix = prefix_mask[:, None, :].expand(-1, num_queries, -1)
         seen = torch.cat([of_prefix, its_rest], dim=2)
         ends = following[:, None] + packed.place[at, last] + 1
-        self._tail = Tail(
+        self._tail = make_tail(
             self._reader,
             seen.repeat_interleave(num_samples, dim=1),
             ends.repeat_interleave(num_samples, dim=1),
@@ -116,11 +123,9 @@ class NeighbourDecoder:
             for row, part in enumerate(self._alive)
             if any(is_open[starts[part] : starts[part + 1]])
         ]
-        if 4 * len(kept) > 3 * len(self._alive):
-            return None
-        self._tail.select(torch.tensor(kept).to(self._reader.mask.device))
-        self._alive = [self._alive[row] for row in kept]
-        self._find_places()
+        if self._tail.select(kept):
+            self._alive = [self._alive[row] for row in kept]
+            self._find_places()
         return None
 
 

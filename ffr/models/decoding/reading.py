@@ -58,13 +58,17 @@ class Reader:
         """
         hidden: torch.Tensor = self._vlm.core(
             input_ids=ids,
-            # text has one position in time, height and width
-            position_ids=positions.expand(3, -1, -1) if self._has_three_positions else positions,
+            position_ids=self.position_ids(positions),
             attention_mask=mask,
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
         return hidden
+
+    def position_ids(self, positions: torch.Tensor) -> torch.Tensor:
+        """Positions (B, n) of text as the model takes them."""
+        # text has one position in time, height and width
+        return positions.expand(3, -1, -1) if self._has_three_positions else positions
 
     def mask_of(self, sees: torch.Tensor) -> torch.Tensor:
         """What each token of a pass sees, (B, n, T) bool, as the model's attention adds it.

@@ -5,14 +5,18 @@ What the prompts have in common goes through the model once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from ffr.models.decoding.decoders import CopyingDecoder, SharedDecoder
+from ffr.models.decoding.fixed import FixedSteps
 from ffr.models.decoding.loop import Decoder, Generated, answering, decode
 from ffr.models.decoding.neighbours import NeighbourDecoder
+from ffr.models.decoding.tail import MakeTail, Tail
+from ffr.models.decoding.watch import tokens_between_looks
 from ffr.models.packing import neighbours_of
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
@@ -31,6 +35,7 @@ def sample_answers(
     is_cache_shared: bool = True,
     dialogue_numbers: Sequence[int] | None = None,
     tokens_a_look: int | None = None,
+    fixed: FixedSteps | None = None,
 ) -> list[list[Generated]]:
     """Samples several answers to each prompt; the prompts pass through the model once.
 
@@ -54,6 +59,8 @@ def sample_answers(
             dialogue, which goes through the model once for all of them. None where nothing is known
             of that. Without effect where the cache is not shared.
         tokens_a_look: As `ffr.models.decoding.watch.Watch`; no answer depends on it.
+        fixed: Writes in shapes that do not change; None for shapes that grow. Without effect where
+            the cache is not shared.
 
     Returns:
         For each prompt its G answers.
@@ -61,9 +68,11 @@ def sample_answers(
     num_answers = len(prompts) * num_samples
     seeds = prompt_seeds(len(prompts), generator)
     points = draw_points(seeds, num_samples, max_new_tokens).to(vlm.device)
-    choose = Sampling(vlm, points, temperature=temperature, top_p=top_p)
+    tokens_a_look = tokens_a_look or tokens_between_looks(vlm.device)
+    choose = Sampling(vlm, points, temperature=temperature, top_p=top_p, looks=tokens_a_look == 1)
+    make_tail = Tail if fixed is None else functools.partial(fixed.tail, num_steps=max_new_tokens)
     with answering(vlm):
-        decoder = _decoder(vlm, prompts, num_samples, dialogue_numbers, is_cache_shared)
+        decoder = _decoder(vlm, prompts, num_samples, dialogue_numbers, is_cache_shared, make_tail)
         answers = decode(
             vlm, decoder, choose, max_new_tokens=max_new_tokens, tokens_a_look=tokens_a_look
         )
@@ -76,14 +85,15 @@ def _decoder(
     num_samples: int,
     dialogue_numbers: Sequence[int] | None,
     is_cache_shared: bool,
+    make_tail: MakeTail,
 ) -> Decoder:
     if not is_cache_shared:
         return CopyingDecoder(vlm, prompts, num_samples)
     if dialogue_numbers is not None:
         parts = neighbours_of(prompts, dialogue_numbers, vlm.placeholder_ids)
         if len(parts) < len(prompts):
-            return NeighbourDecoder(vlm, parts, num_samples)
-    return SharedDecoder(vlm, prompts, num_samples)
+            return NeighbourDecoder(vlm, parts, num_samples, make_tail)
+    return SharedDecoder(vlm, prompts, num_samples, make_tail)
 
 
 _LIKELIEST = 64
@@ -146,15 +156,19 @@ class Sampling:
         points: (tokens, answers) over 0, at most 1, on its device.
         temperature: As `sample_answers`.
         top_p: As `sample_answers`.
+        looks: As `draw_tokens`.
     """
 
-    def __init__(self, vlm: Vlm, points: torch.Tensor, *, temperature: float, top_p: float) -> None:
+    def __init__(
+        self, vlm: Vlm, points: torch.Tensor, *, temperature: float, top_p: float, looks: bool
+    ) -> None:
         self._forbidden = torch.tensor(
             sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device
         )
         self._points = points
         self._temperature = temperature
         self._top_p = top_p
+        self._looks = looks
         self._num_chosen = 0
 
     def __call__(
@@ -170,7 +184,7 @@ class Sampling:
             token = allowed.argmax(1)
         else:
             points = points if rows is None else points[rows]
-            token = draw_tokens(allowed.softmax(1), points, top_p=self._top_p)
+            token = draw_tokens(allowed.softmax(1), points, top_p=self._top_p, looks=self._looks)
         return token, scaled.log_softmax(1).gather(1, token[:, None])[:, 0]
 
 
@@ -179,20 +193,20 @@ def draw_tokens(
     points: torch.Tensor,
     *,
     top_p: float = 1.0,
-    looks: bool | None = None,
+    looks: bool = True,
 ) -> torch.Tensor:
     """Draws from the least set of likeliest tokens that reaches `top_p` (arXiv 1904.09751).
 
     The token is the one at which the running sum of the set's probabilities reaches the point's
-    share of their mass. On a CPU only the likeliest few tokens are sorted where those are enough,
-    as they nearly always are; elsewhere to ask would have the host wait, so all are.
+    share of their mass. Only the likeliest few tokens are sorted where those are enough, as they
+    nearly always are; where the host is not to look whether they are, all of them.
 
     Args:
         probabilities: (rows, V), each row adding up to 1.
         points: (rows,) uniform random numbers over 0, at most 1: a token of probability 0 is never
             drawn.
         top_p: Probability that the set must reach; 1 takes all tokens.
-        looks: Whether to look at values to save work; None for on a CPU.
+        looks: Whether the host may wait for a value to save work, which on a CPU it does not.
 
     Returns:
         (rows,) token ids.
@@ -207,7 +221,6 @@ def draw_tokens(
         place = torch.searchsorted(reached, points[:, None] * reached[:, -1:])[:, 0]
         # behind the last only where probabilities are NaN, which must show in a figure, not here
         return place.clamp(max=probabilities.shape[1] - 1)
-    looks = probabilities.device.type == "cpu" if looks is None else looks
     number = _LIKELIEST if looks else probabilities.shape[1]
     likeliest, ids = probabilities.topk(min(number, probabilities.shape[1]), dim=1)
     reached = likeliest.cumsum(1)
@@ -219,5 +232,5 @@ def draw_tokens(
     size = (reached < top_p).sum(1, keepdim=True).clamp(max=reached.shape[1] - 1)
     mass = reached.gather(1, size)
     # the first token at which the running sum reaches the point
-    place = (reached < points[:, None] * mass).sum(1, keepdim=True)
+    place = torch.searchsorted(reached, points[:, None] * mass)
     return ids.gather(1, place)[:, 0]

@@ -9,9 +9,29 @@ size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 
 from ffr.models.decoding.reading import Reader
+
+
+class Writing(Protocol):
+    """What writes tokens behind beginnings: `Tail`, or one of fixed shapes."""
+
+    def read(self, ids: torch.Tensor) -> torch.Tensor:
+        """Hidden states (D, n, H) of one more token (D, n) of each answer."""
+        ...
+
+    def select(self, kept: list[int]) -> bool:
+        """Goes on with some rows of the cache alone where it can and that pays; says whether."""
+        ...
+
+
+MakeTail = Callable[[Reader, torch.Tensor, torch.Tensor], Writing]
+"""From what has read the beginnings, what of them each answer sees (D, n, P), and each answer's
+first position (D, n)."""
 
 _STEPS_AT_ONCE = 64
 """For how many steps a mask is made at once."""
@@ -44,11 +64,19 @@ class Tail:
         self._positions = self._positions + 1
         return hidden
 
-    def select(self, kept: torch.Tensor) -> None:
-        """Goes on with some rows of the cache alone."""
-        self._reader.cache.batch_select_indices(kept)
-        self._seen, self._positions = self._seen[kept], self._positions[kept]
-        self._mask = self._mask[kept]
+    def select(self, kept: list[int]) -> bool:
+        """Goes on with some rows of the cache alone, which is to be worth the copy.
+
+        Returns:
+            Whether it does.
+        """
+        if 4 * len(kept) > 3 * len(self._seen):
+            return False
+        places = torch.tensor(kept).to(self._seen.device)
+        self._reader.cache.batch_select_indices(places)
+        self._seen, self._positions = self._seen[places], self._positions[places]
+        self._mask = self._mask[places]
+        return True
 
     def _mask_of(self, num_steps: int) -> torch.Tensor:
         """(D, 1, n, P + n · steps), of which steps so far take the beginning.

@@ -8,6 +8,15 @@ TOKENS_A_LOOK = 8
 """How many tokens a device writes before the host looks again, where looking means waiting."""
 
 
+def tokens_between_looks(device: torch.device) -> int:
+    """How many tokens a device writes before the host looks: one where it looks at no copy.
+
+    >>> tokens_between_looks(torch.device("cpu")), tokens_between_looks(torch.device("cuda"))
+    (1, 8)
+    """
+    return TOKENS_A_LOOK if device.type == "cuda" else 1
+
+
 class Watch:
     """Looks every few tokens which answers go on, at a copy that began at the look before.
 
@@ -19,13 +28,13 @@ class Watch:
 
     Args:
         device: Where the answers are written.
-        tokens_a_look: How many tokens pass from one look to the next; None for 1 on a CPU and
-            `TOKENS_A_LOOK` elsewhere. At 1 the flags are those of this very token.
+        tokens_a_look: How many tokens pass from one look to the next; None as
+            `tokens_between_looks` says. At 1 the flags are those of this very token.
     """
 
     def __init__(self, device: torch.device, tokens_a_look: int | None = None) -> None:
-        self._is_free = device.type == "cpu"
-        self._tokens = tokens_a_look or (1 if self._is_free else TOKENS_A_LOOK)
+        self._is_apart = device.type == "cuda"
+        self._tokens = tokens_a_look or tokens_between_looks(device)
         self._copy: torch.Tensor | None = None
         self._copied: torch.cuda.Event | None = None
 
@@ -52,7 +61,7 @@ class Watch:
         """Begins the copy that the next look reads; call it after each look."""
         if self._tokens == 1:
             return
-        if self._is_free:
+        if not self._is_apart:
             self._copy = is_open.clone()
             return
         self._copy = torch.empty(len(is_open), dtype=torch.bool, pin_memory=True)

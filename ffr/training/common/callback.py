@@ -62,9 +62,9 @@ class StageCallback(Callback):
         self._step_started = 0.0
 
     @property
-    def step(self) -> int:
-        """The last step that is done."""
-        return self._step
+    def last_begun(self) -> int:
+        """The last step that was begun."""
+        return self._step if self._at_step_end else self._step + 1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, StageModule)

@@ -271,15 +271,15 @@ def _silent(_: str) -> None:
 def _lack_of_memory(ready: _Ready, start: Start[Any]) -> ModelError:
     """What is said where memory ran out in the midst of a training."""
     built, batch = ready.built, ready.at_step_end.batch
-    step = ready.at_step_end.step
+    step = ready.at_step_end.last_begun
     if batch is None or built.longest_of is None:
-        what = f"what follows step {step}" if batch is None else f"step {step + 1}"
+        what = f"what follows step {step}" if batch is None else f"step {step}"
         return ModelError(f"there is not enough memory for {what}; lower {built.savers}")
     index, num_tokens = built.longest_of(batch)
     pixels = getattr(start.config, "max_image_pixels", None)
     record = record_in_words(start.train_data, index, num_tokens, max_image_pixels=pixels)
     return ModelError(
-        f"there is not enough memory for step {step + 1}, whose longest record was {record}; lower "
+        f"there is not enough memory for step {step}, whose longest record was {record}; lower "
         f"{built.savers}",
         start.train_data.where(index),
     )

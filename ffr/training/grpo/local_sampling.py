@@ -9,6 +9,8 @@ import torch
 
 from ffr.dialogue import Example
 from ffr.errors import ModelError
+from ffr.models.compiled import check_compiler
+from ffr.models.decoding.fixed import FixedSteps
 from ffr.models.decoding.loop import Generated
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.merged import MergedLinears, free_bytes, merged_bytes
@@ -43,33 +45,55 @@ class LocalSampling:
                 "there is no room for the copy of the weights that sampling_weights=merged makes: "
                 f"{self._lack}; leave it at adapters"
             )
-        self.is_apart = wants_copy and self._lack is None
-        """Whether answers come from other weights than those that are trained."""
+        self._copies = wants_copy and self._lack is None
+        self._fixed: FixedSteps | None = None
+        if config.compile_sampling and is_cache_shared:
+            check_compiler(vlm.device, "compile_sampling")
+            self._fixed = FixedSteps(vlm, is_compiled=True)
+        self.is_apart = self._copies or self._fixed is not None
+        """Whether answers come from other weights or kernels than those that are trained."""
 
     @property
     def note(self) -> str:
         """What a person should know of it."""
+        said = self._note_of_weights()
+        if self._fixed is not None:
+            said += "; each token by one compiled step, whose last bits are its own"
+        elif self._config.compile_sampling:
+            said += "; compile_sampling has no effect, since the answers do not share their prompt"
+        if self.is_apart:
+            said += f"; their tokens count by importance, {self._config.importance_cap:g} at most"
+        return said
+
+    def _note_of_weights(self) -> str:
         if self._lack is not None:
             return (
                 "answers are sampled with the adapter beside the weights: there is no room for "
                 f"the copy of sampling_weights=merged, {self._lack}"
             )
-        if not self.is_apart:
+        if not self._copies:
             return "answers are sampled with the very weights that are trained"
         return (
             "answers are sampled with the adapter folded into a copy of the weights, "
-            f"{_in_gib(self._num_bytes)} while a step's answers are written; their tokens count by "
-            f"importance, {self._config.importance_cap:g} at most"
+            f"{_in_gib(self._num_bytes)} "
+            + ("for good" if self._fixed is not None else "while a step's answers are written")
         )
 
     @contextmanager
     def rolling_out(self) -> Iterator[None]:
-        """A step's answers are sampled with one copy of the weights, which is let go of then."""
-        self._merged = MergedLinears(self._vlm) if self.is_apart else None
+        """A step's answers are sampled with one copy of the weights, which is let go of then.
+
+        Where steps are compiled it stays: what is recorded of them reads it where it lies.
+        """
+        if self._merged is not None:
+            self._merged.fold()
+        elif self._copies:
+            self._merged = MergedLinears(self._vlm)
         try:
             yield
         finally:
-            self._merged = None
+            if self._fixed is None:
+                self._merged = None
 
     def prompt(self, example: Example, encoded: Encoded, where: str) -> Encoded:
         """The prompt of an example as `sample` takes it: its tokens."""
@@ -96,6 +120,7 @@ class LocalSampling:
                 generator=generator,
                 is_cache_shared=self._is_cache_shared,
                 dialogue_numbers=dialogue_numbers,
+                fixed=self._fixed,
             )
 
     def try_longest(self, prompt: Encoded) -> None:

@@ -207,7 +207,6 @@ def _answer_of(choice: Mapping[str, Any]) -> ServedAnswer:
         ids = tuple(int(token["token"].removeprefix(_ID_MARK)) for token in tokens)
         logprobs = tuple(float(token["logprob"]) for token in tokens)
         are_ids = all(token["token"].startswith(_ID_MARK) for token in tokens)
-        reason = choice["finish_reason"]
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         are_ids = False
     if not are_ids or not ids:
@@ -217,6 +216,7 @@ def _answer_of(choice: Mapping[str, Any]) -> ServedAnswer:
         )
     if not all(map(math.isfinite, logprobs)):
         raise MalformedError("a log-probability that is no finite number")
+    reason = choice.get("finish_reason")
     if reason not in ("stop", "length"):
         raise MalformedError(f"an answer that ended by {one_line(str(reason), 100)}")
     return ServedAnswer(ids, logprobs, reason == "length")

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ffr.answer import AnswerGrammar, format_answer
 from ffr.dialogue import Fragment
-from ffr.models.decoding.grammar import GrammarGuide, _answer_vocabulary, _kinds_of
+from ffr.models.decoding.grammar import GrammarGuide, _answer_vocabulary, kinds_of
 from ffr.models.decoding.grammar_table import FORBIDDEN, grammar_table, state_of
 
 
@@ -30,7 +30,7 @@ def test_every_state_allows_what_the_grammar_allows(
 ) -> None:
     """Each state by the first text that led to it: its tokens one by one, as the grammar reads them."""
     grammar = AnswerGrammar(*size)
-    kinds, _ = _kinds_of(tokenizer, tokenizer.eos_token_id)
+    kinds, _ = kinds_of(tokenizer, tokenizer.eos_token_id)
     table = grammar_table(*size, kinds)
     texts = {0: ""}
     waiting = [0]

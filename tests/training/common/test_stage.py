@@ -226,7 +226,7 @@ def test_too_little_memory_behind_a_step_is_said(
     monkeypatch.setattr("ffr.training.common.vlm_subject.validate", fail)
     run = call("sft", "--out", "run", val_dataset="../third.jsonl", val_examples=1)
     assert run.exit_code == 1, run.output
-    assert "there is not enough memory for what follows step 0; lower" in run.output
+    assert "there is not enough memory for what follows step 1; lower" in run.output
 
 
 def test_a_dry_run_scores_nothing_and_says_so(

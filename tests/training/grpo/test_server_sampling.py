@@ -273,6 +273,7 @@ def test_a_server_that_is_not_there_stops_a_dry_run_too(
         ({"devices": 2}, "set devices=1"),
         ({"lora_rank": 0, "kl_coefficient": 0}, "lora_rank=0 has none"),
         ({"sampling_weights": "merged"}, "has no meaning; leave it at adapters"),
+        ({"compile_sampling": True}, "compile_sampling has no meaning; leave it false"),
     ],
 )
 def test_settings_that_do_not_go_together(

@@ -444,6 +444,27 @@ def test_a_merged_run_goes_on_where_it_stopped_and_moves_no_frozen_weight(
         assert torch.equal(weights[name], start[name] + delta), name
 
 
+@pytest.mark.slow
+def test_a_merged_run_that_is_killed_while_it_answers_goes_on_to_the_bit(
+    sample_home: Path, tmp_path: Path
+) -> None:
+    """SIGKILL with the copy in the place of the layers; the whole run answers twice a step."""
+    settings = {"sampling_weights": "merged", "max_steps": 3, "val_examples": 0, "rollout_batch": 2}
+    words = [*_options(**settings), "--out"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert _run(*words, str(whole)).exit_code == 0
+    # the start-up check, twice the first step with its second attempts, then in the midst of the next
+    event = before("ffr.models.decoding.sampling:Sampling.__call__", 100)
+    assert run_signalled(["train", "grpo", *words, str(run)], event, signal.SIGKILL) == -9
+    assert max(path.name for path in run.glob("checkpoints/*.ckpt")) < "step-00000003.ckpt"
+    done = subprocess.run(
+        _command("--resume", str(run)), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert _rows(run) == _rows(whole)
+    assert _weights(run) == _weights(whole)
+
+
 def test_no_room_for_a_copy_of_the_weights_is_said(
     sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -464,6 +485,27 @@ def test_no_room_for_a_copy_of_the_weights_is_said(
         "no room for the copy of the weights that sampling_weights=merged makes" in several.output
     )
     assert "the very weights that are trained" in _run("--dry-run", *_options()).output
+
+
+def test_compiled_sampling_is_the_same_training_to_rounding(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answers are drawn; what a compiler makes of a step is not what is tested."""
+    compiled = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda step, **options: compiled(step, backend="eager", fullgraph=True)
+    )
+    torch.compiler.reset()
+    plain, fixed = (
+        _rows(_train(tmp_path / str(number), **ONE_STEP, compile_sampling=is_compiled))[0]
+        for number, is_compiled in enumerate((False, True))
+    )
+    for name in ("reward", "kl", "entropy", "answer_tokens", "grad_norm"):
+        assert float(fixed[name]) == pytest.approx(float(plain[name]), rel=1e-3, abs=1e-6), name
+    assert float(fixed["sampling_gap_max"]) < 1e-3
+    assert (fixed["importance_capped_share"], plain["importance_capped_share"]) == ("0.0", "")
+    said = _run("--dry-run", *_options(compile_sampling=True)).output
+    assert "each token by one compiled step" in " ".join(said.split()), said
 
 
 # the others differ from grpo in what a token is divided by (test_loss.py), and from each other less
@@ -611,6 +653,11 @@ def test_what_a_wrong_call_says(
             ["--from", "tiny", "-o", "load_in_4bit=true", "-o", "sampling_weights=merged"],
             2,
             "which load_in_4bit has not",
+        ),
+        (
+            ["--from", "tiny", "-o", "compile_sampling=true", "-o", "prompt_sharing=off"],
+            2,
+            "leave prompt_sharing at auto",
         ),
         (["--from", "tiny", "-o", "loss_type=cispo"], 2, "too small for cispo"),
         (["--from", "tiny", "-o", "loss_type=gpro"], 2, "did you mean"),
