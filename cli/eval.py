@@ -56,8 +56,7 @@ def eval_command(ctx: click.Context, /, **options: Any) -> None:
         return
     try:
         if call.corpus is not None:
-            assert call.model is not None
-            folder = call.out or _default_out(call, call.model)
+            folder = call.out or _default_out(call, call.archive_model)
             results = evaluate_archive(call, folder, tell)
         elif call.predictions is not None:
             results, folder = _evaluate_file(call, call.predictions, tell)

@@ -35,7 +35,6 @@ def evaluate_archive(call: EvalCall, folder: Path, say: Say) -> Results:
     from ffr.evaluation.corpus import evaluate_in_archive, meant_by
 
     assert call.corpus is not None
-    assert call.model is not None
     data = load_haystack_data(call.dataset, call.corpus, call.split, say=say)
     examples = data.asked if call.limit is None else FirstExamples(data.asked, call.limit)
     # a query that cannot be measured is found out before anything is embedded
@@ -45,14 +44,16 @@ def evaluate_archive(call: EvalCall, folder: Path, say: Say) -> Results:
         return progress_bar(call.progress, what, total or None)
 
     named = ", ".join(dict.fromkeys([call.corpus, call.dataset]))
-    say(f"Asking {call.model} in the archive of {named}")
+    say(f"Asking {call.archive_model} in the archive of {named}")
     with Store(call.index or folder / "archive", is_new_allowed=True) as store:
-        haystack = open_haystack(store, data, call.model, call.asking, say=say, bar=bar)
+        haystack = open_haystack(store, data, call.archive_model, call.asking, say=say, bar=bar)
         say(
             f"{counted(len(examples), 'query')}, {counted(len(haystack.chats), 'dialogue')}; "
             f"output folder {folder}"
         )
-        retriever = HaystackRetriever(haystack, name=call.model, ways=call.chosen_ways or None)
+        retriever = HaystackRetriever(
+            haystack, name=call.archive_model, ways=call.chosen_ways or None
+        )
         with bar("answers", len(examples)) as advance:
             return evaluate_in_archive(
                 examples,

@@ -80,7 +80,8 @@ class EvalCall(AnswerConfig):
         "baseline:NAME (everything, nothing, random-third, overlap, bm25, bm25+ENCODER; bm25@3 takes "
         "three lines), lines or lines+ENCODER (a network for single lines, fitted on --fit-dataset), or "
         "api:URL#MODEL (an OpenAI-compatible server, such as "
-        "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct)",
+        "api:http://localhost:8000/v1#Qwen/Qwen2-VL-2B-Instruct); with --corpus also none, which gives "
+        "what was recalled",
         unit="MODEL",
         unset="the newest finished run under ./runs, else tiny",
     )
@@ -178,6 +179,11 @@ class EvalCall(AnswerConfig):
         return AnswerConfig(**{name: getattr(self, name) for name in declared(AnswerConfig)})
 
     @property
+    def archive_model(self) -> str:
+        """What answers inside the dialogues of an archive; `none` asks nobody."""
+        return self.model or "none"
+
+    @property
     def data_split(self) -> str | None:
         """The part of a set that is evaluated; None for a file."""
         return None if Path(self.dataset).is_file() else self.split
@@ -259,7 +265,8 @@ def read_call(ctx: click.Context, options: dict[str, Any]) -> EvalCall:
             _refuse(name, "--corpus, where a whole archive is searched")
         if options["ways"] is not None and not _listed(options["ways"]):
             raise UsageError(f"--ways {options['ways']!r} names nothing; leave it out for all ways")
-        options |= {"model": options["model"] or "reader"}
+        # `none` was given where it is unset still
+        options |= {} if "model" in given else {"model": "reader"}
         options |= {} if "dataset" in given else {"dataset": options["corpus"]}
     kind = kind_asked(options["model"])
     kinds = {kind} if options["encoder"] is None else {kind, COHERENCE_ENCODER}

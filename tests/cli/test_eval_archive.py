@@ -87,6 +87,17 @@ def test_data_as_its_own_archive(files: tuple[Path, Path]) -> None:
     assert (folder / "archive" / "messages.sqlite3").is_file()
 
 
+def test_nobody_is_asked(files: tuple[Path, Path]) -> None:
+    asked, archive = files
+    code, text = run("--model", "none", "--dataset", asked, "--corpus", archive, "--limit", 1)
+    assert code == 0, text
+    (folder,) = Path("eval").iterdir()
+    assert folder.name == "none-asked-archive-first-1"
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert results["model"]["inside"] is None
+    assert results["model"]["label"] == "recall of an archive"
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
