@@ -5,13 +5,15 @@
 
 `measure` adds models to a result file: names of `ffr eval --model`; `lines` and `lines+ENCODER` are
 fitted on ODD with seeds 0, 1 and 2, `embedding:ENCODER` by each of its rules, single lines being
-taken. `--apart` is asked of the same fitted networks and stands in rows of its own.
+taken. A number that `ffr eval` takes stands behind a name: "reader --window 64 --best-windows 1".
+`--apart` is asked of the same fitted networks and stands in rows of its own.
 The figures are those of `categories.csv` of `ffr bench run memory`, without its predictions.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -30,8 +32,15 @@ from ffr.retrieval.embedding import (
     FragmentScorer,
     fit_selection,
 )
+from ffr.retrieval.fitting import AskedData
 from ffr.retrieval.interface import Retriever, answers_of
-from ffr.retrieval.lines import ENCODED_LINES_PREFIX, LINES, LinesRetriever, fit_lines
+from ffr.retrieval.lines import (
+    ENCODED_LINES_PREFIX,
+    LINES,
+    NUM_CANDIDATES,
+    LinesRetriever,
+    fit_lines,
+)
 from ffr.retrieval.opening import choose_model, open_encoder_of, open_model
 from ffr.retrieval.selection import Rule
 from ffr.settings import AnswerConfig
@@ -40,14 +49,27 @@ RESULTS = Path(__file__).parent / "results" / "memory"
 PAGE = Path(__file__).parents[1] / "docs" / "memory.md"
 BEGIN, END = "<!-- table: benchmarks/memory.py -->", "<!-- end of table -->"
 SEEDS = (0, 1, 2)
+NEAR = 10
+PARTS = (
+    "one true line", "two", "three or more",
+    f"several, all within {NEAR} lines", "several, further apart",
+    "no picture in them", "a picture in one",
+    "the first in the first third of the dialogue", "in the second third", "in the last third",
+)  # fmt: skip
+"""What the true answer of a question is like."""
 
 
 def retrievers(
     name: str, odd: Sequence[Example], seeds: Sequence[int], cache: str | None
 ) -> Iterator[tuple[int, float, list[tuple[str, Retriever]]]]:
     """For each seed: it, the seconds of fitting, and retrievers by what tables call them."""
-    settings = AnswerConfig(encoder_cache=cache)
-    choice = choose_model(name)
+    spec, *flags = name.split()
+    given = {
+        flag.removeprefix("--").replace("-", "_"): int(value)
+        for flag, value in zip(flags[::2], flags[1::2], strict=True)
+    }
+    settings = AnswerConfig(encoder_cache=cache, **given)
+    choice = choose_model(spec)
     if choice.kind == "embedding":
         encoder = open_encoder_of(name.removeprefix(EMBEDDING_PREFIX), settings)
         scorer = FragmentScorer(encoder, num_neighbours=0)
@@ -64,7 +86,10 @@ def retrievers(
             started = time.process_time()
             networks, fit = fit_lines(odd, dataset="odd half", seed=seed, encoder=own)
             seconds = time.process_time() - started
-            each = [(name, None), (f"{name}@10", 10)]
+            each: list[tuple[str, int | None]] = [(name, None)]
+            if seed == seeds[0]:
+                # all that come into question: their recall is what no choice among them exceeds
+                each += [(f"{name}@{number}", number) for number in (10, NUM_CANDIDATES)]
             yield (
                 seed,
                 seconds,
@@ -74,8 +99,12 @@ def retrievers(
                 ],
             )
     else:
-        opened = open_model(choice, settings, name=name)
-        yield 0, 0.0, [(name, opened._reader)]  # type: ignore[attr-defined]
+        opened = open_model(choice, settings, name=spec)
+        asked = AskedData(odd, "odd half", None)  # of what needs no fitting it is of no matter
+        own_retriever = opened.retriever(
+            asked, settings, say=print, progress=lambda _: contextlib.nullcontext()
+        )
+        yield 0, 0.0, [(name, own_retriever)]
 
 
 def measured(retriever: Retriever, examples: Sequence[Example]) -> dict[str, Any]:
@@ -88,18 +117,44 @@ def measured(retriever: Retriever, examples: Sequence[Example]) -> dict[str, Any
             responses[index] = answer.response
     seconds = time.process_time() - started
     rows: dict[str, list[Answered]] = {"with evidence": [], "nothing": []}
+    parts: dict[str, list[Answered]] = {name: [] for name in PARTS}
     for example, response in zip(examples, responses, strict=True):
         found = answered_of(example, response)
         rows["nothing" if found.truth.is_empty else "with evidence"].append(found)
         rows.setdefault(str(example.meta[CATEGORY]), []).append(found)
+        for name in parts_of(found, len(example.dialogue.utterances)):
+            parts[name].append(found)
     return {
         "cpu_seconds_a_query": round(seconds / len(examples), 4),
-        "categories": {
-            kind: dict(zip(HEADER[1:-1], category_figures(some, 0), strict=True))
-            for kind, some in rows.items()
-            if some
-        },
+        "categories": figures(rows),
+        "parts": figures(parts),
     }
+
+
+def figures(rows: dict[str, list[Answered]]) -> dict[str, Any]:
+    """The figures of questions by their kinds, without those of which there is none."""
+    return {
+        kind: dict(zip(HEADER[1:-1], category_figures(some, 0), strict=True))
+        for kind, some in rows.items()
+        if some
+    }
+
+
+def parts_of(found: Answered, num_lines: int) -> list[str]:
+    """Which of `PARTS` a question with evidence belongs to; none of one without.
+
+    Args:
+        found: The question.
+        num_lines: Of its dialogue.
+    """
+    true = found.truth.utterance_ids
+    if not true:
+        return []
+    parts = [PARTS[min(len(true), 3) - 1]]
+    if len(true) > 1:
+        parts.append(PARTS[3 + (true[-1] - true[0] > NEAR)])
+    parts.append(PARTS[5 + bool(found.captioned & {*true})])
+    return [*parts, PARTS[7 + min(3 * true[0] // num_lines, 2)]]
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -117,7 +172,7 @@ def measure(arguments: argparse.Namespace) -> None:
         for seed, fit_seconds, found in retrievers(name, odd, arguments.seeds, arguments.cache):
             for label, retriever in found:
                 for part, examples in (("", even), ("adversarial", apart)):
-                    if not examples:
+                    if not examples or (part and "@" in label and label.startswith(LINES)):
                         continue
                     row = {"model": label, "seed": seed, "part": part}
                     content["rows"] = [
@@ -163,13 +218,24 @@ def line(content: dict[str, Any], model: str, part: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+ORDER = ("baseline:", "embedding:", "baseline:bm25+", "reader", LINES, ENCODED_LINES_PREFIX)
+"""Beginnings of names, as tables have them below each other; the longest that fits counts."""
+
+
+def place(model: str) -> tuple[int, str]:
+    """Where a model stands in a table."""
+    fitting = [number for number, start in enumerate(ORDER) if model.startswith(start)]
+    return max(fitting, key=lambda number: len(ORDER[number])), model
+
+
 def table_of(contents: Sequence[dict[str, Any]]) -> str:
-    """All sets, each with its rows in the order in which they were measured; then by kind."""
+    """All sets, each with its rows by kinds of models (`ORDER`); then by kind of question."""
     head = "| `--model` | lines | F1 of the lines | recall | F1 of captions | nothing | seconds |"
     text = []
     for content in contents:
         for part in ("", "adversarial"):
             models = [row["model"] for row in content["rows"] if row["part"] == part]
+            models.sort(key=place)
             if not models:
                 continue
             any_row = next(row for row in content["rows"] if row["part"] == part)
@@ -179,40 +245,37 @@ def table_of(contents: Sequence[dict[str, Any]]) -> str:
             fingerprint = f" (even half {content['data']['even'][:16]})" if not part else ""
             text += ["", f"**{title}**{fingerprint}", "", head, "|---|---|---|---|---|---|---|"]
             text += [line(content, model, part) for model in dict.fromkeys(models)]
-        text += by_kind(content)
+        text += by_kind(content, "categories", "kind of question")
+        text += by_kind(content, "parts", "what the true lines are")
     return "\n".join([BEGIN, *text, "", END])
 
 
-def by_kind(content: dict[str, Any]) -> list[str]:
-    """F1 of the lines by kind of question: the best BM25, and what is fitted, means over seeds."""
-    rows = [row for row in content["rows"] if not row["part"]]
-    best = max(
-        (row for row in rows if row["model"].startswith("baseline:bm25@")),
-        key=lambda row: row["categories"]["with evidence"]["utterance_f1"],
-    )
-    models = [row["model"] for row in rows]
+def by_kind(content: dict[str, Any], key: str, what: str) -> list[str]:
+    """F1 of the lines by kind of question: the best BM25, and what is fitted, means over seeds.
+
+    Args:
+        content: Of a result file.
+        key: Under which a row has figures by kind; rows without are left out.
+        what: The kinds are of, for the heading.
+    """
+    rows = [row for row in content["rows"] if not row["part"] and key in row]
+    lexical = [row for row in rows if row["model"].startswith("baseline:bm25@")]
+    models = sorted((row["model"] for row in rows), key=place)
     fitted = [name for name in dict.fromkeys(models) if name.startswith(LINES) and "@" not in name]
-    if not fitted:
+    if not fitted or not lexical:
         return []
+    best = max(lexical, key=lambda row: row["categories"]["with evidence"]["utterance_f1"])
     named = [best["model"], *fitted]
-    text = ["", f"By kind of question, {content['set']}:", ""]
-    text += [f"| kind | questions | {' | '.join(f'`{name}`' for name in named)} |"]
+    text = ["", f"By {what}, {content['set']}:", ""]
+    text += [f"| {what} | questions | {' | '.join(f'`{name}`' for name in named)} |"]
     text += [f"|{'---|' * (2 + len(named))}"]
-    for kind, its in best["categories"].items():
+    for kind, its in best[key].items():
         if kind in ("with evidence", "nothing"):
             continue
-        cells = [
-            percent(
-                mean(
-                    [
-                        row["categories"][kind]["utterance_f1"]
-                        for row in rows
-                        if row["model"] == name
-                    ]
-                )
-            )
-            for name in named
-        ]
+        cells = []
+        for name in named:
+            values = [row[key][kind]["utterance_f1"] for row in rows if row["model"] == name]
+            cells.append(percent(mean(values)))
         text.append(f"| {kind} | {its['num_queries']} | {' | '.join(cells)} |")
     return text
 

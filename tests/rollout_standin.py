@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -119,9 +120,12 @@ def rollout_standin(folder: Path) -> Iterator[RolloutStandin]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            size = int(self.headers["Content-Length"])
+            sent = self.rfile.read(size)
+            if len(sent) < size:
+                return  # whoever asked has gone
             standin.headers.append(dict(self.headers))
-            status, content = standin.reply(self.path, body)
+            status, content = standin.reply(self.path, json.loads(sent))
             with suppress(OSError):  # whoever asked may have gone
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -132,8 +136,14 @@ def rollout_standin(folder: Path) -> Iterator[RolloutStandin]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exception(), ConnectionError):
+                super().handle_error(request, client_address)
+
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     standin.url = f"http://127.0.0.1:{server.server_port}/v1"
     try:

@@ -8,6 +8,9 @@ from types import ModuleType
 
 import pytest
 
+from ffr.dialogue import Fragment
+from ffr.evaluation.categories import Answered
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -24,6 +27,18 @@ def memory() -> ModuleType:
 def test_the_page_has_the_tables_of_the_results(memory: ModuleType) -> None:
     page = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
     assert memory.with_table(page, memory.table_of(memory.read_results())) == page
+
+
+def test_what_a_true_answer_is_like(memory: ModuleType) -> None:
+    def parts(*true: int) -> list[int]:
+        found = Answered("d", Fragment(true), Fragment(), frozenset({7}))
+        return [memory.PARTS.index(name) for name in memory.parts_of(found, 30)]
+
+    assert parts() == []
+    assert parts(7) == [0, 6, 7]
+    assert parts(10, 20) == [1, 3, 5, 8]
+    assert parts(7, 18, 29) == [2, 4, 6, 7]
+    assert parts(20, 21, 22, 23) == [2, 3, 5, 9]
 
 
 def test_a_row_by_hand(memory: ModuleType) -> None:

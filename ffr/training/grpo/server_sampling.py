@@ -185,7 +185,8 @@ class ServerSampling:
 
     def _generated(self, answer: ServedAnswer, where: str) -> Generated:
         vlm, ids = self._vlm, answer.token_ids
-        has_ended = ids[-1] in vlm.stop_ids
+        stops = vlm.stop_ids
+        has_ended = ids[-1] in stops
         num_known = vlm.base.get_input_embeddings().weight.shape[0]
         if vlm.placeholder_ids.intersection(ids):
             fault = "with a token that stands for a picture"
@@ -193,6 +194,8 @@ class ServerSampling:
             fault = "with a token that the model has not"
         elif not (has_ended or answer.is_cut_off):
             fault = "that ends with another token than the model's"
+        elif not set(stops).isdisjoint(ids[:-1]):
+            fault = "that goes on behind its end"
         else:
             words = ids[:-1] if has_ended else ids
             text = vlm.tokenizer.decode(

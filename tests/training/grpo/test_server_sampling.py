@@ -15,6 +15,9 @@ from rollout_standin import BASE, Fault, RolloutStandin, refusal, rollout_standi
 from ffr.cli.main import ffr
 from ffr.shipped.tiny import TINY_FOLDER
 
+PLACEHOLDER = json.loads((TINY_FOLDER / "config.json").read_text(encoding="utf-8"))[
+    "image_token_id"
+]
 KEY = "sk-secret-0123456789abcdef"
 SETTINGS = {
     "max_steps": 2, "batch_size": 2, "accumulate": 1, "num_generations": 3, "max_new_tokens": 24, "val_examples": 0,
@@ -117,7 +120,8 @@ def edited(server: RolloutStandin, edit: Any) -> Fault:
 
     def fault(path: str, body: dict[str, Any]) -> tuple[int, bytes] | None:
         status, content = server._true_reply(path, body)
-        if not path.endswith("/completions") or body["model"] == BASE:
+        # one that was under way when another had failed comes too late for its adapter
+        if not path.endswith("/completions") or body["model"] == BASE or status != 200:
             return status, content
         found = json.loads(content)
         edit(found)
@@ -152,6 +156,18 @@ def _no_stop(found: dict[str, Any]) -> None:
     choice["logprobs"]["content"][-1]["token"] = "token_id:20"
 
 
+def _goes_on(found: dict[str, Any]) -> None:
+    for choice in found["choices"]:
+        # of some prompts all answers are cut off
+        if choice["finish_reason"] == "stop":
+            tokens = choice["logprobs"]["content"]
+            tokens.insert(0, tokens[-1])
+
+
+def _a_picture(found: dict[str, Any]) -> None:
+    found["choices"][0]["logprobs"]["content"][0]["token"] = f"token_id:{PLACEHOLDER}"
+
+
 def _drifted(found: dict[str, Any]) -> None:
     for choice in found["choices"]:
         for token in choice["logprobs"]["content"]:
@@ -167,6 +183,8 @@ def _drifted(found: dict[str, Any]) -> None:
         pytest.param(_read_more, "have it serve that model, with its own chat", False, id="prompt"),
         pytest.param(_unknown_token, "with a token that the model has not", False, id="unknown"),
         pytest.param(_no_stop, "ends with another token than the model's", False, id="no stop"),
+        pytest.param(_goes_on, "that goes on behind its end", False, id="goes on"),
+        pytest.param(_a_picture, "token that stands for a picture", False, id="picture"),
         pytest.param(_drifted, "differ by 0.5 in the mean", False, id="drift"),
     ],
 )
