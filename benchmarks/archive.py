@@ -325,9 +325,18 @@ def in_process(part: str, name: str, data: Path, own: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def compare(rows: dict[str, dict[str, Any]]) -> None:
-    """Puts beside each engine of vectors alone how much of the exact answer it finds."""
+def compare(rows: dict[str, dict[str, Any]], kept: Path) -> None:
+    """Puts beside each engine of vectors alone how much of the exact answer it finds.
+
+    Args:
+        rows: What was measured, by engine; what was found is taken out.
+        kept: Keeps the exact answer for a later call.
+    """
     exact = rows.get("exact", {}).get("found")
+    if exact is not None:
+        kept.write_text(json.dumps(exact))
+    elif kept.is_file():
+        exact = json.loads(kept.read_text())
     for name, row in rows.items():
         found = row.pop("found", None)
         if exact is not None and found is not None and name in NO_TEXTS:
@@ -404,7 +413,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for number, kind, folder in all_folders(options, options.scratch or Path(temporary)):
             rows = {name: measure(name, folder) for name in options.engines}
-            compare(rows)
+            compare(rows, folder / "exact-found.json")
             size = {"num_lines": number, "kind": kind, "engines": rows}
             print(json.dumps(size, indent=1), flush=True)
             if options.out is not None:

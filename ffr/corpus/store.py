@@ -72,6 +72,10 @@ class StoredChat:
         mark = f"({self.mark})" if self.mark else ""
         return " ".join(filter(None, [one_line(self.title, most), mark]))
 
+    def is_called(self, name: str) -> bool:
+        """Whether it has this title, with or without what tells it from others, or number."""
+        return name in (self.title, str(self.id), self.called(len(self.title)))
+
     @property
     def summary(self) -> str:
         """What it holds, in one line."""
@@ -241,13 +245,13 @@ class Store:
         """The chat of a title or number.
 
         Args:
-            name: The title or number.
+            name: The title, with or without what tells it from others, or the number.
             chats: Those that are meant first, where several have the title; none for all.
 
         Raises:
             UsageError: where there is none, or more than one.
         """
-        found = [chat for chat in self.chats() if name in (chat.title, str(chat.id))]
+        found = [chat for chat in self.chats() if chat.is_called(name)]
         found = [chat for chat in found if chat.id in chats] or found
         if len(found) != 1:
             what = "no chat" if not found else "more than one chat"

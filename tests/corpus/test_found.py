@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,37 @@ def test_weak_hits_stand_last_and_are_cut_first(store: Store) -> None:
     assert _places(found.cut(2, has_weak=False).hits) == _places(ordered[:2])
     assert found.cut(2, has_weak=False).num_more == 1
     assert found.cut(9, has_weak=True).hits == tuple(ordered)
+
+
+def test_the_order_weighs_the_score_and_how_a_dialogue_was_recalled(store: Store) -> None:
+    def recalled(place: int, score: float | None, **likenesses: float) -> Hit:
+        return replace(_hit(store, [place], score), likenesses=likenesses)
+
+    # the model is about as sure of all: what lies closest goes first, whatever it is found by
+    alike = [
+        recalled(0, 0.80, lines=0.5, segments=0.5),
+        recalled(1, 0.81, lines=0.9, segments=0.5, words=7.0),
+        recalled(2, 0.80, lines=0.5, segments=0.8),
+        recalled(3, 0.79, pictures=0.2),
+    ]
+    assert _places(in_order(alike)) == [[1], [2], [0], [3]]
+    # a score that is much surer outweighs likenesses, one that is not known does not count
+    unlike = [
+        recalled(0, 0.6, lines=0.9),
+        recalled(1, 0.99, lines=0.5),
+        recalled(2, None, lines=0.9),
+    ]
+    assert _places(in_order(unlike)) == [[1], [0], [2]]
+    # what has every word goes first, and the weak last
+    words = replace(recalled(4, None), found_by=("words",))
+    weak = replace(recalled(5, 0.99, lines=9.0), is_weak=True)
+    assert _places(in_order([weak, *unlike, words])) == [[4], [1], [0], [2], [5]]
+
+
+def test_hits_that_nothing_tells_apart_stay_in_the_order_of_recall(store: Store) -> None:
+    hits = [replace(_hit(store, [place], None), likenesses={"lines": 0.5}) for place in (3, 1, 2)]
+    assert _places(in_order(hits)) == [[3], [1], [2]]
+    assert in_order([]) == []
 
 
 def test_what_could_not_be_answered_is_said() -> None:

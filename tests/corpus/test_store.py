@@ -107,6 +107,9 @@ def test_chats_of_one_title_are_told_apart_by_app_and_number(tmp_path: Path) -> 
             )
         called = [chat.called(60) for chat in store.chats()]
         (alone,) = store.chats([2])
+        assert [store.named(name).id for name in (*called[:4], "2")] == [1, 2, 3, 4, 2]
+        with pytest.raises(UsageError, match="more than one chat called Bob"):
+            store.named("Bob")
 
     assert called == ["Bob (line)", "Bob (slack, chat 2)", "Bob (slack, chat 3)", "Ann", ""]
     assert alone.called(2) == "B… (slack, chat 2)"

@@ -157,9 +157,11 @@ def _no_stop(found: dict[str, Any]) -> None:
 
 
 def _goes_on(found: dict[str, Any]) -> None:
-    choice = next(item for item in found["choices"] if item["finish_reason"] == "stop")
-    tokens = choice["logprobs"]["content"]
-    tokens.insert(0, tokens[-1])
+    for choice in found["choices"]:
+        # of some prompts all answers are cut off
+        if choice["finish_reason"] == "stop":
+            tokens = choice["logprobs"]["content"]
+            tokens.insert(0, tokens[-1])
 
 
 def _a_picture(found: dict[str, Any]) -> None:
