@@ -55,5 +55,5 @@ def test_the_commands_print_through_one_hand() -> None:
         "data.py: Table",
         "data.py: Table",
         "doctor.py: Table",
-        *["output.py: click.echo"] * 3,
+        *["output.py: click.echo"] * 2,
     ]

@@ -79,8 +79,8 @@ def test_from_python(data: Path, reader: Path) -> None:
     found = model.retrieve([("Ann", "the bus is late"), ("Bob", "too bad")], ["bus", "tram"])
     assert [type(item.score) for item in found] == [float, float]
     assert model.identity["kind"] == "reader"
-    with pytest.raises(ffr.errors.UsageError, match="setting window has no meaning for"):
-        ffr.load_model(reader, window=3)
+    with pytest.raises(ffr.errors.UsageError, match="setting constrained has no meaning for"):
+        ffr.load_model(reader, constrained=True)
 
 
 def test_a_damaged_install_is_one_sentence(
