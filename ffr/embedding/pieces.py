@@ -11,6 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ class Pieces:
         words = self._made([[piece.decode(), score] for _, piece, score in kept])
         return [kept[number][0] for number in words.encode(text).ids]
 
+    @cached_property
+    def _bare(self) -> Tokenizer:
+        """The tokenizer without pieces, for what it does to a text before it is cut."""
+        return self._made([[token["content"], 0.0] for token in self._rest["added_tokens"]])
+
     def _loaded(self) -> Tokenizer:
         return self._bounded(Tokenizer.from_file(str(self._file)))
 
@@ -87,7 +93,7 @@ class Pieces:
 
     def _substrings(self, text: str) -> set[bytes]:
         """All that could be a piece of a text, as the tokenizer sees it."""
-        bare = self._made([[token["content"], 0.0] for token in self._rest["added_tokens"]])
+        bare = self._bare
         seen = text if bare.normalizer is None else bare.normalizer.normalize_str(text)
         parts = [seen]
         if bare.pre_tokenizer is not None:
