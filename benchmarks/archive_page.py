@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from page_table import with_table
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "archive.json"
 PAGE = ROOT / "docs" / "scale.md"
@@ -60,12 +62,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         *built, milliseconds(""), milliseconds("cpu_"), "" if recall is None else f"{recall:.3f}",
     ]  # fmt: skip
-
-
-def with_table(page: str, table: str) -> str:
-    """The page with the table in the place of the one that it has."""
-    before, _, rest = page.partition(BEGIN)
-    return before + table + rest.partition(END)[2]
 
 
 def plot(sizes: list[dict[str, Any]], path: Path) -> None:

@@ -14,6 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from page_table import with_table
+
 from ffr.files import replace_json
 from ffr.report.tables import interval_text
 from ffr.suites.run import cell_folder
@@ -74,12 +76,6 @@ def table_of(found: dict[str, Any], group: str = "one dialogue") -> str:
             cells.append(cell)
         lines.append(f"| {row['label']} | {' | '.join(cells)} |")
     return "\n".join([BEGIN, *lines, END])
-
-
-def with_table(page: str, table: str) -> str:
-    """The page with the table in the place of the one that it has."""
-    before, _, rest = page.partition(BEGIN)
-    return before + table + rest.partition(END)[2]
 
 
 def main() -> None:

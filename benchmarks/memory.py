@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from page_table import with_table
+
 import ffr
 from ffr.data.dataset import data_fingerprint
 from ffr.dialogue import Example
@@ -283,12 +285,6 @@ def by_kind(content: dict[str, Any], key: str, what: str) -> list[str]:
 def read_results() -> list[dict[str, Any]]:
     paths = sorted(RESULTS.glob("*.json"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-
-
-def with_table(page: str, table: str) -> str:
-    """The page with the table in the place of the one that it has."""
-    before, _, rest = page.partition(BEGIN)
-    return before + table + rest.partition(END)[2]
 
 
 def main() -> None:

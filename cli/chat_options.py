@@ -162,8 +162,8 @@ class ArchiveCall:
 def _uncollected() -> Iterator[None]:
     """The first imports within are not looked through for garbage, neither meanwhile nor later.
 
-    That is .2 s of the 1.3 that torch takes to be imported, and as much again while a long chat is
-    asked: whatever makes many objects has all that there are looked through.
+    That had taken .7 s of the 3.0 of a question on 100,000 messages (benchmarks/README.md): whatever
+    makes many objects has all that there are looked through.
     """
     is_first, is_on = "torch" not in sys.modules, gc.isenabled()
     gc.disable()

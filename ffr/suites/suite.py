@@ -133,7 +133,8 @@ class Suite:
             _refuse(is_given, is_given, f"the suite {self.name} names its own data")
             return self
         if not named:
-            raise UsageError(f"the suite {self.name} names no data; add --data NAME=FILE")
+            asked = "--data NAME=FILE" + (" and --corpus NAME=FILE" if self.asks_archive else "")
+            raise UsageError(f"the suite {self.name} names no data; add {asked}")
         for option, pairs in beside.items():
             for name in pairs:
                 if name not in named:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from script_modules import script
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def corpus() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("corpus", ROOT / "benchmarks" / "corpus.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def corpus() -> Iterator[ModuleType]:
+    with script(ROOT / "benchmarks" / "corpus.py") as module:
+        yield module
 
 
 def test_the_page_has_the_table_of_the_results(corpus: ModuleType) -> None:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from script_modules import script
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu" / "step.py"
 
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_step", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = list(sys.path)
-    spec.loader.exec_module(module)
-    sys.path[:] = before
-    return module
+def bench() -> Iterator[ModuleType]:
+    with script(SCRIPT) as module:
+        yield module
 
 
 SIZE = SimpleNamespace(hidden=4, heads=2, kv_heads=1, intermediate=8, layers=3, vocab=10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from script_modules import script
 
 from ffr.answer import format_answer
 from ffr.dialogue import Dialogue, Example, Fragment
@@ -27,21 +27,8 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[ModuleType]:
-    """The script as a module; it finds its neighbours by name, as scripts of one folder do."""
-    path_before = list(sys.path)
-    names = ("ffr_command", "reader_rewards", "reader_ablation")
-    before = {name: sys.modules.pop(name, None) for name in names}
-    spec = importlib.util.spec_from_file_location(names[-1], BENCHMARKS / "reader_ablation.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[names[-1]] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = path_before
-    for name, found in before.items():
-        sys.modules.pop(name, None)
-        if found is not None:
-            sys.modules[name] = found
+    with script(BENCHMARKS / "reader_ablation.py") as module:
+        yield module
 
 
 # -- data ------------------------------------------------------------------------------------------

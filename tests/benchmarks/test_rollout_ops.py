@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from script_modules import script
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-NAMES = ("sft", "sft_cpu", "rollout_ops")
 
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[ModuleType]:
-    """The script as a module; it finds its neighbours by name, as scripts of one folder do."""
-    path_before = list(sys.path)
-    before = {name: sys.modules.pop(name, None) for name in NAMES}
-    sys.path.insert(0, str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location(NAMES[-1], BENCHMARKS / "rollout_ops.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[NAMES[-1]] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = path_before
-    for name, found in before.items():
-        sys.modules.pop(name, None)
-        if found is not None:
-            sys.modules[name] = found
+    with script(BENCHMARKS / "rollout_ops.py") as module:
+        yield module
 
 
 def test_what_is_counted(bench: ModuleType) -> None:

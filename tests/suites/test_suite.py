@@ -241,7 +241,11 @@ def test_the_archive_of_data_that_is_named_when_it_is_run():
     ("text", "options", "sentence"),
     [
         (ARCHIVE, (["a=q"], []), "the suite s asks an archive; add --corpus a=FILE"),
-        (ARCHIVE, ([], [], ["a=c"]), "the suite s names no data; add --data NAME=FILE"),
+        (
+            ARCHIVE,
+            ([], [], ["a=c"]),
+            "the suite s names no data; add --data NAME=FILE and --corpus NAME=FILE",
+        ),
         (ARCHIVE, (["a=q"], [], ["b=c"]), "--corpus b: no --data has this name"),
         (ARCHIVE, (["a=q"], [], ["a"]), "--corpus a: write NAME=FILE"),
         (ARCHIVE, (["a=q"], [], ["a=c"], " ,"), "--specific ',' names no kind"),

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from script_modules import script
 
 from ffr.dialogue import Fragment
 from ffr.evaluation.categories import Answered
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def memory() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("memory", ROOT / "benchmarks" / "memory.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def memory() -> Iterator[ModuleType]:
+    with script(ROOT / "benchmarks" / "memory.py") as module:
+        yield module
 
 
 def test_the_page_has_the_tables_of_the_results(memory: ModuleType) -> None:
