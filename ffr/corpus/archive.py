@@ -41,6 +41,8 @@ class Archive:
         query_vectors: Makes the vectors by which queries are compared to lines; None where there is
             no encoder.
         looker: Whose words for pictures count, by `StoredTagger.digest`; None for none.
+        usual_queries: (n, D) vectors of any queries, as `query_vectors` makes them: what lies close
+            to these counts less; None where none are known.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Archive:
         encoder: StoredEncoder | None,
         query_vectors: Callable[[Sequence[str]], torch.Tensor] | None,
         looker: str | None = None,
+        usual_queries: torch.Tensor | None = None,
     ) -> None:
         self.store = store
         self.retriever = retriever
         self.encoder = encoder
         self._query_vectors = query_vectors
         self._looker = looker
+        self._usual_queries = None if usual_queries is None else usual_queries.numpy()
         self._candidates: OrderedDict[Filters, Candidates] = OrderedDict()
         self._chats: dict[int, StoredChat] = {}
         self._version: int | None = None
@@ -161,7 +165,17 @@ class Archive:
     def _recalled(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> list[Recalled]:
         lines = self._lines(chosen)
         vector = None if self._query_vectors is None else as_vector(self._query_vectors([query]))
-        return recall(self.store, query, lines, chosen, self.encoder, vector, ways=ways, k=k)
+        return recall(
+            self.store,
+            query,
+            lines,
+            chosen,
+            self.encoder,
+            vector,
+            self._usual_queries,
+            ways=ways,
+            k=k,
+        )
 
     def _asked(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> Found:
         recalled = self._recalled(query, chosen, ways, k)
