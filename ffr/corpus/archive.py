@@ -15,6 +15,7 @@ from ffr.corpus.candidates import Candidates, candidates
 from ffr.corpus.filters import Filters, carries
 from ffr.corpus.found import Found, in_order, told_apart
 from ffr.corpus.inside import hits_inside, passages
+from ffr.corpus.postings import Postings
 from ffr.corpus.recall import Recalled, all_of, as_vector, recall
 from ffr.corpus.store import Line, Store, StoredChat
 from ffr.corpus.vectors import StoredEncoder
@@ -56,12 +57,14 @@ class Archive:
         self.encoder = encoder
         self._query_vectors = query_vectors
         self._looker = looker
+        self._postings: Postings | None = None
         self._candidates: OrderedDict[Filters, Candidates] = OrderedDict()
         self._chats: dict[int, StoredChat] = {}
         self._version: int | None = None
 
     def refresh(self) -> None:
         """Looks anew at what the store holds."""
+        self._postings = self.store.database.postings("words")
         self._candidates.clear()
         self._chats.clear()
         if self.encoder is not None:
@@ -161,7 +164,17 @@ class Archive:
     def _recalled(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> list[Recalled]:
         lines = self._lines(chosen)
         vector = None if self._query_vectors is None else as_vector(self._query_vectors([query]))
-        return recall(self.store, query, lines, chosen, self.encoder, vector, ways=ways, k=k)
+        return recall(
+            self.store,
+            query,
+            lines,
+            chosen,
+            self.encoder,
+            vector,
+            self._postings,
+            ways=ways,
+            k=k,
+        )
 
     def _asked(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> Found:
         recalled = self._recalled(query, chosen, ways, k)
