@@ -15,6 +15,7 @@ from ffr.corpus.candidates import Candidates, candidates
 from ffr.corpus.filters import Filters, carries
 from ffr.corpus.found import Found, in_order, told_apart
 from ffr.corpus.inside import hits_inside, passages
+from ffr.corpus.postings import Postings
 from ffr.corpus.recall import Recalled, all_of, as_vector, recall
 from ffr.corpus.store import Line, Store, StoredChat
 from ffr.corpus.vectors import StoredEncoder
@@ -60,12 +61,14 @@ class Archive:
         self._query_vectors = query_vectors
         self._looker = looker
         self._usual_queries = None if usual_queries is None else usual_queries.numpy()
+        self._postings: Postings | None = None
         self._candidates: OrderedDict[Filters, Candidates] = OrderedDict()
         self._chats: dict[int, StoredChat] = {}
         self._version: int | None = None
 
     def refresh(self) -> None:
         """Looks anew at what the store holds."""
+        self._postings = self.store.database.postings("words")
         self._candidates.clear()
         self._chats.clear()
         if self.encoder is not None:
@@ -173,6 +176,7 @@ class Archive:
             self.encoder,
             vector,
             self._usual_queries,
+            self._postings,
             ways=ways,
             k=k,
         )

@@ -14,13 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ffr.corpus.candidates import Candidates, Rows, Where, allowed
+from ffr.corpus.candidates import Candidates, Rows, Where
 from ffr.corpus.filters import Filters
 from ffr.corpus.nearest import Comparing
+from ffr.corpus.postings import Postings
 from ffr.corpus.store import Store
 from ffr.corpus.terms import query_terms
 from ffr.corpus.vectors import StoredEncoder
 from ffr.corpus.ways import MOST_DIALOGUES, WAYS, WORDS, check_ways
+from ffr.corpus.words import WordSearch
 from ffr.reader.query import plain_words
 
 _MAX_LINES = 400
@@ -34,17 +36,9 @@ _LEAST = 1e-9
 # what a query means is seldom one line: a dialogue with three close ones goes before one with one
 _LINES_COMPARED = 3
 
-# of how close a thing lies to the nearest of usual queries so much is taken off its cosine: what is
-# close to any query says little of one (Conneau et al. 2018, arXiv 1710.04087, take off all of it)
+# of how close a thing lies to the nearest of usual queries so much is taken off its cosine, since what
+# is close to any query says little of one (CSLS: Conneau et al. 2018, arXiv 1710.04087, equation 3)
 _USUAL_SHARE, _USUAL_NEAREST = 0.5, 3
-
-# full text of messages, and of what stands in their pictures
-_FULL_TEXT = {
-    "words": "JOIN messages ON messages.id = matched.id",
-    "shown_words": "JOIN shown ON shown.id = matched.id "
-    "JOIN files ON files.digest = shown.digest JOIN attached ON attached.source = files.source "
-    "AND attached.file = files.file JOIN messages ON messages.id = attached.message",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +86,7 @@ def recall(
     encoder: StoredEncoder | None = None,
     query_vector: Tensor | None = None,
     usual_queries: NDArray[np.float32] | None = None,
+    postings: Postings | None = None,
     *,
     ways: Sequence[str] = WAYS,
     k: int = MOST_DIALOGUES,
@@ -109,6 +104,7 @@ def recall(
         encoder: Whose vectors are compared; None for words alone.
         query_vector: (D,) of the query; None for words alone.
         usual_queries: (U, D) of any queries, as `query_vector` is made; None where none are known.
+        postings: Those of the store's words; None where a server scores them.
         ways: Some of `WAYS`.
         k: How many at most.
 
@@ -120,7 +116,8 @@ def recall(
     rankings: dict[str, dict[Where, Trace]] = {}
     exact: dict[Where, list[int]] = {}
     if WORDS in ways:
-        rankings[WORDS], exact = _by_words(store, query, filters, depth)
+        search = WordSearch(store, postings, found, filters)
+        rankings[WORDS], exact = _by_words(search, query, depth)
     compared = {"lines": found.lines, "segments": found.segments, "pictures": found.pictures}
     if encoder is not None and query_vector is not None:
         matrix = encoder.vectors.compared()
@@ -242,38 +239,20 @@ def _closeness(
 
 
 def _by_words(
-    store: Store, query: str, filters: Filters, k: int
+    search: WordSearch, query: str, k: int
 ) -> tuple[dict[Where, Trace], dict[Where, list[int]]]:
     """The dialogues with the lines of the highest BM25, and the lines that have every term."""
     terms = query_terms(plain_words(query))
     if not terms:
         return {}, {}
-    where, values = allowed(store, filters)
-
-    def asked(*, is_every: bool) -> list[tuple[Where, int, float]]:
-        found: list[tuple[int, int, int, float]] = []
-        for table, joined in _FULL_TEXT.items():
-            matched, sought = store.database.matched(table, terms, is_every=is_every)
-            found += store.tuples(
-                f"SELECT messages.id, chat, dialogue, score FROM {matched} AS matched {joined} "
-                f"WHERE {where} ORDER BY score, messages.id LIMIT ?",
-                [*sought, *values, max(_MAX_LINES, 8 * k)],
-            )
-        return [
-            ((chat, dialogue), id_, -score)
-            for id_, chat, dialogue, score in sorted(found, key=lambda row: row[3])
-        ]
-
+    whole, some = search.best(terms, max(_MAX_LINES, 8 * k))
     exact: dict[Where, list[int]] = {}
-    ranked = whole = asked(is_every=True)
     for place, id_, _ in whole:
         exact.setdefault(place, []).append(id_)
-    if len(terms) > 1:
-        # a line that has them all may be one of very many that have some
-        known = {id_ for _, id_, _ in whole}
-        others = [item for item in asked(is_every=False) if item[1] not in known]
-        ranked = sorted([*whole, *others], key=lambda item: -item[2])
-    return _traces(ranked, k), exact
+    # a line that has them all may be one of very many that have some
+    known = {id_ for _, id_, _ in whole}
+    others = [item for item in some if item[1] not in known]
+    return _traces(sorted([*whole, *others], key=lambda item: -item[2]), k), exact
 
 
 def as_vector(rows: Tensor) -> Tensor:
