@@ -166,20 +166,9 @@ class Archive:
                     return work()
 
     def _recalled(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> list[Recalled]:
-        lines = self._lines(chosen)
         vector = None if self._query_vectors is None else as_vector(self._query_vectors([query]))
-        return recall(
-            self.store,
-            query,
-            lines,
-            chosen,
-            self.encoder,
-            vector,
-            self._usual_queries,
-            self._postings,
-            ways=ways,
-            k=k,
-        )
+        asked = self.store, query, self._lines(chosen), chosen, self.encoder, vector
+        return recall(*asked, self._usual_queries, self._postings, ways=ways, k=k)
 
     def _asked(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> Found:
         recalled = self._recalled(query, chosen, ways, k)
