@@ -46,7 +46,8 @@ def test_lists_find_nearly_what_comparing_all_finds(
     assert lacks_lists(path, NUM)
     assert not lacks_lists(path, 1000)
     # the last 200 came later, and are all compared
-    make_lists(path, rows[:-200], lambda done, total: None)
+    path.write_bytes(rows.tobytes())
+    make_lists(path, NUM - 200, WIDTH, lambda done, total: None)
     assert not lacks_lists(path, NUM)
     assert lacks_lists(path, NUM + 400)
     matrix = Matrix(rows, path)
@@ -72,7 +73,8 @@ def test_lists_that_cannot_be_used_are_passed_over(
     pytest.importorskip("faiss")
     path = tmp_path / "vectors-a-0.f32"
     if content is None:
-        make_lists(path, np.concatenate([rows, rows]), lambda done, total: None)
+        path.write_bytes(2 * rows.tobytes())
+        make_lists(path, 2 * NUM, WIDTH, lambda done, total: None)
     else:
         lists_file(path).write_bytes(content)
     found, _ = Matrix(rows, path).closest(rows[7], np.arange(NUM), 20)
