@@ -42,9 +42,8 @@ _SEED = 0
 _KEPT_BITS = 6
 # vectors that each list is made of, of which faiss wants 39 at least
 _PER_LIST = 64
-# one list of so many is looked through: of real vectors with noise, 10^6, the 20 closest are found to
-# .986; of one in 16 to .962, in three fifths of the time (benchmarks/archive.py)
-_LISTS_A_PROBE = 8
+# one list of so many is looked through; benchmarks/archive.py tells how many of the closest are found
+_LISTS_A_PROBE = 7
 
 
 class Comparing(Protocol):
@@ -227,9 +226,7 @@ def make_lists(vectors: Path, num_rows: int, width: int, progress: Progress) -> 
     lists.quantizer.add(centres)
     lists.train(sample)
     del sample
-    # a graph of the centres names the closest one of many thousands sooner than comparing all does
-    graph = faiss.IndexHNSWFlat(width, 32, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efSearch = 64
+    graph = _graph(width)
     graph.add(centres)
     add_preassigned = importlib.import_module("faiss.contrib.ivf_tools").add_preassigned
     for start, rows in _blocks(vectors, num_rows, width):
@@ -274,3 +271,11 @@ def _centres(sample: NDArray[np.float32]) -> NDArray[np.float32]:
         number = round(len(inside) / _PER_LIST)
         centres.append(found(inside, number).centroids if number > 1 else centre[None])
     return np.concatenate(centres)
+
+
+def _graph(width: int) -> Any:
+    """Names the closest of many thousand centres sooner than comparing all does."""
+    faiss = faiss_if_installed()
+    graph = faiss.IndexHNSWFlat(width, 32, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efSearch = 64
+    return graph

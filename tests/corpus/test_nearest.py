@@ -91,3 +91,21 @@ def test_the_largest_are_those_of_a_whole_sort(number: int) -> None:
     # equal scores stand in their order, and none of those that are equal to the last is lost
     assert found == whole[: len(found)]
     assert len(found) >= min(number, 40)
+
+
+def test_only_what_may_be_found_is_found_whoever_asked_before(
+    rows: NDArray[np.float32], tmp_path: Path
+) -> None:
+    pytest.importorskip("faiss")
+    path = tmp_path / "vectors-a-0.f32"
+    path.write_bytes(rows.tobytes())
+    make_lists(path, NUM, WIDTH, lambda done, total: None)
+    matrix = Matrix(rows, path)
+    # more of them than are kept, asked by turns
+    asked = [np.arange(start, NUM, 3) for start in range(3)]
+    asked += [np.arange(start, NUM) for start in range(0, 1000, 100)]
+    for allowed in [*asked, *asked[::-1]]:
+        found, _ = matrix.closest(rows[7], allowed, 20)
+        assert set(found.tolist()) <= set(allowed.tolist())
+        fresh, _ = Matrix(rows, path).closest(rows[7], allowed, 20)
+        assert found.tolist() == fresh.tolist()
