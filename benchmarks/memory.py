@@ -6,6 +6,7 @@
 `measure` adds models to a result file: names of `ffr eval --model`; `lines` and `lines+ENCODER` are
 fitted on ODD with seeds 0, 1 and 2, `embedding:ENCODER` by each of its rules, single lines being
 taken. A number that `ffr eval` takes stands behind a name: "reader --window 64 --best-windows 1".
+"TITLE=NAME" is asked as NAME and stands as TITLE: a run, whose path says nothing to a reader.
 `--apart` is asked of the same fitted networks and stands in rows of its own.
 The figures are those of `categories.csv` of `ffr bench run memory`, without its predictions.
 """
@@ -46,6 +47,7 @@ from ffr.retrieval.lines import (
 from ffr.retrieval.opening import choose_model, open_encoder_of, open_model
 from ffr.retrieval.selection import Rule
 from ffr.settings import AnswerConfig
+from ffr.suites.suite import load_suite
 
 RESULTS = Path(__file__).parent / "results" / "memory"
 PAGE = Path(__file__).parents[1] / "docs" / "memory.md"
@@ -65,7 +67,8 @@ def retrievers(
     name: str, odd: Sequence[Example], seeds: Sequence[int], cache: str | None
 ) -> Iterator[tuple[int, float, list[tuple[str, Retriever]]]]:
     """For each seed: it, the seconds of fitting, and retrievers by what tables call them."""
-    spec, *flags = name.split()
+    title, _, asked_as = name.rpartition("=")
+    spec, *flags = asked_as.split()
     given = {
         flag.removeprefix("--").replace("-", "_"): int(value)
         for flag, value in zip(flags[::2], flags[1::2], strict=True)
@@ -106,7 +109,7 @@ def retrievers(
         own_retriever = opened.retriever(
             asked, settings, say=print, progress=lambda _: contextlib.nullcontext()
         )
-        yield 0, 0.0, [(name, own_retriever)]
+        yield 0, 0.0, [(title or name, own_retriever)]
 
 
 def measured(retriever: Retriever, examples: Sequence[Example]) -> dict[str, Any]:
@@ -249,7 +252,25 @@ def table_of(contents: Sequence[dict[str, Any]]) -> str:
             text += [line(content, model, part) for model in dict.fromkeys(models)]
         text += by_kind(content, "categories", "kind of question")
         text += by_kind(content, "parts", "what the true lines are")
+    text += ["", not_measured(contents)]
     return "\n".join([BEGIN, *text, "", END])
+
+
+def not_measured(contents: Sequence[dict[str, Any]]) -> str:
+    """A sentence about what the suite `memory` names and a set has no row of."""
+    wanted = []
+    for row in load_suite("memory").rows:
+        name = str(row.model.model)
+        if name.startswith(EMBEDDING_PREFIX):
+            name = f"{name} --select {row.model.settings.get('select', 'threshold')}"
+        wanted.append(name)
+    lacking = []
+    for content in contents:
+        has = {row["model"] for row in content["rows"]}
+        names = [f"`{name}`" for name in wanted if name not in has]
+        if names:
+            lacking.append(f"on {content['set']} {', '.join(names)}")
+    return f"Of the suite's models not measured: {'; '.join(lacking) or 'none'}."
 
 
 def by_kind(content: dict[str, Any], key: str, what: str) -> list[str]:

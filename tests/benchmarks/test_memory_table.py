@@ -54,3 +54,15 @@ def test_a_row_by_hand(memory: ModuleType) -> None:
     assert memory.line(content, "lines", "") == (
         "| `lines` | 1.5 | 50.0 (10.0 to 90.0; seeds 40.0 to 60.0) | 50.0 |  | 25.0 | 0.010 |"
     )
+
+
+def test_what_is_not_measured_is_said(memory: ModuleType) -> None:
+    contents = memory.read_results()
+    of_rows = memory.not_measured([{"set": "A", "rows": contents[0]["rows"]}])
+    few = memory.not_measured(
+        [{"set": "A", "rows": []}, {"set": "B", "rows": [{"model": "lines"}]}]
+    )
+    on_a, on_b = few.removesuffix(".").split("; ")
+    assert "`embedding:e5 --select stretch`, `baseline:bm25+e5@1`" in on_a
+    assert set(on_a.split(", ")) - set(on_b.split(", ")) >= {"`lines`"}
+    assert "`lines`" not in of_rows
