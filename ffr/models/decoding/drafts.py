@@ -146,9 +146,6 @@ def forms_of_answers(vlm: Vlm) -> list[list[int]]:
     """
     counted = Fragment(tuple(range(_COUNTED[0])), tuple(range(_COUNTED[1])))
     return [
-        [
-            *vlm.tokenizer(format_answer(fragment), add_special_tokens=False).input_ids,
-            vlm.end_of_turn_id,
-        ]
+        list(vlm.tokenizer(format_answer(fragment), add_special_tokens=False).input_ids)
         for fragment in (counted, Fragment(), Fragment((0,), (0,)))
     ]
