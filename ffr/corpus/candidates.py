@@ -43,6 +43,24 @@ class Rows:
         """The dialogue of one of them."""
         return int(self.chats[number]), int(self.dialogues[number])
 
+    def have(self, messages: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(m,) whether any of them is of a message, for each of m numbers of messages."""
+        is_there = self._is_there
+        known = messages < len(is_there)
+        known[known] = is_there[messages[known]]
+        return known
+
+    def numbers_of(self, messages: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(m,) which of them is each of m messages' that are there; they are in order of messages."""
+        return np.searchsorted(self.messages, messages)
+
+    @cached_property
+    def _is_there(self) -> NDArray[np.bool_]:
+        """Whether a message is one of them, by its number."""
+        marks = np.zeros(int(self.messages.max(initial=-1)) + 1, bool)
+        marks[self.messages] = True
+        return marks
+
     @cached_property
     def distinct(self) -> NDArray[np.int64]:
         """The rows of the matrix that they have, ascending."""

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from ffr.corpus.postings import Postings
+
 Condition = tuple[str, list[object]]
 """A piece of SQL, with the values of its `?`."""
 
@@ -114,6 +116,10 @@ class Database(Protocol):
 
         The score is BM25 (k1 1.2, b .75), negative: the least is the best.
         """
+        ...
+
+    def postings(self, table: str) -> Postings | None:
+        """Those of a full text as it is now; None where the engine computes scores by itself."""
         ...
 
     def mark_unfinished(self) -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ffr.corpus.database import Database
+from ffr.corpus.postings import TOKENIZER
 from ffr.corpus.sqlite import SqliteDatabase, broken
 from ffr.errors import DataError
 from ffr.files import make_private_file, make_private_folder
@@ -19,7 +20,7 @@ _PATIENCE = 30.0  # seconds
 SCHEMA = 2
 """Raised where a table changes; older stores are brought to it, newer ones refused in words."""
 
-_TABLES = """
+_TABLES = f"""
 CREATE TABLE IF NOT EXISTS chats(
     id INTEGER PRIMARY KEY,
     app TEXT NOT NULL,
@@ -131,10 +132,10 @@ CREATE TABLE IF NOT EXISTS vectors(
     PRIMARY KEY(encoder, key)
 ) WITHOUT ROWID;
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(
-    terms, content='', tokenize="unicode61 remove_diacritics 2 categories 'L* M* N* Co So'"
+    terms, content='', {TOKENIZER}
 );
 CREATE VIRTUAL TABLE IF NOT EXISTS shown_words USING fts5(
-    terms, content='', tokenize="unicode61 remove_diacritics 2 categories 'L* M* N* Co So'"
+    terms, content='', {TOKENIZER}
 );
 """
 
@@ -185,6 +186,11 @@ def connect(path: Path, *, is_new_allowed: bool) -> SqliteDatabase:
             )
         if version != SCHEMA:
             _bring_up(connection)
+        for table in ("words", "shown_words"):
+            # of this connection alone, and nothing on the disk: what full text has, as a table
+            connection.execute(
+                f"CREATE VIRTUAL TABLE temp.{table}_instances USING fts5vocab(main, {table}, instance)"
+            )
     except (sqlite3.Error, OSError) as error:
         raise broken(path, error) from error
     return connection

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ffr.corpus.database import Condition
+from ffr.corpus.postings import Postings
 from ffr.corpus.seal import unsealed
 from ffr.errors import DataError, FfrError, UsageError
 from ffr.files import owned_folder
@@ -133,6 +134,9 @@ class SqliteDatabase(sqlite3.Connection):
             f"(SELECT rowid AS id, bm25({table}) AS score FROM {table} WHERE {table} MATCH ?)",
             [joined],
         )
+
+    def postings(self, table: str) -> Postings:
+        return Postings(self.tuples, table)
 
     def mark_unfinished(self) -> None:
         self.execute(f"PRAGMA application_id = {_UNFINISHED}")

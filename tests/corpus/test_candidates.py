@@ -27,3 +27,11 @@ def test_each_dialogue_is_named_once_in_order(places: list[tuple[int, int]]) -> 
     found = Candidates(_rows(*places), _rows(), _rows())
     assert found.wheres == sorted(set(places))
     assert found.num_messages == len(places)
+
+
+def test_messages_are_known_by_their_number() -> None:
+    lines = Rows(np.array([2, 5, 6]), np.ones(3, int), np.array([0, 0, 1]), np.full(3, -1))
+    asked = np.array([0, 2, 3, 5, 6, 7, 10**12])
+    assert lines.have(asked).tolist() == [False, True, False, True, True, False, False]
+    assert lines.numbers_of(np.array([6, 2])).tolist() == [2, 0]
+    assert _rows().have(asked).tolist() == [False] * 7

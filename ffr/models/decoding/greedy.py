@@ -12,6 +12,7 @@ from ffr.models.decoding.decoders import CopyingDecoder
 from ffr.models.decoding.grammar import GrammarGuide
 from ffr.models.decoding.loop import Generated, answering, decode
 from ffr.models.decoding.neighbours import NeighbourDecoder
+from ffr.models.decoding.tail import Tail
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 
@@ -115,7 +116,7 @@ def answer_neighbours(
         return []
     guide = None if grammars is None else GrammarGuide(vlm, list(itertools.chain(*grammars)))
     with answering(vlm):
-        decoder = NeighbourDecoder(vlm, parts)
+        decoder = NeighbourDecoder(vlm, parts, 1, Tail)
         choose = Greedy(vlm, guide, is_normalised_last=True)
         answers = iter(decode(vlm, decoder, choose, max_new_tokens=max_new_tokens))
     if guide is not None:

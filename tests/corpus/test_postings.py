@@ -1,0 +1,131 @@
+"""Full text that is scored here: the very scores of SQLite, in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffr.corpus import postings as module
+from ffr.corpus.database import Database
+from ffr.corpus.postings import Postings, Scored
+from ffr.corpus.schema import DATABASE, connect
+from ffr.corpus.terms import query_terms, terms_of
+
+# accents, a sign that SQLite takes for nothing, pairs of characters, and words of very different frequency
+WORDS = [
+    "café",
+    "cafe",
+    "naïve",
+    "♯",
+    "公交车",
+    "🎉",
+    *(f"w{n}" for n in range(30) for _ in range(30 - n)),
+]
+QUESTIONS = [
+    "cafe w1 w2",
+    "café",
+    "w0",
+    "w0 w29 公交",
+    "♯ w3",
+    "♯",
+    "公交车 🎉 naive w1 w2 w3 w4 w5 w6 w7",
+    "nowhere",
+    "w0 nowhere",
+    "w5 " * 400,
+    " ".join(f"w{number}" for number in range(40)),
+]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    random = np.random.default_rng(0)
+    made = connect(tmp_path / DATABASE, is_new_allowed=True)
+    # many of the same few words and length, so that many scores are equal; some of very many words
+    lengths = [*random.integers(1, 9, 900), *random.integers(100, 400, 40), 20_000]
+    texts = [" ".join(random.choice(WORDS, length)) for length in lengths]
+    rows = [(7 * number + 3, " ".join(terms_of(text))) for number, text in enumerate(texts)]
+    made.add_words("words", rows[: len(rows) // 2])
+    made.add_words("words", rows[len(rows) // 2 :])
+    made.forget_words("words", rows[::11])
+    return made
+
+
+def _by_sqlite(
+    database: Database, terms: Sequence[str], *, is_every: bool
+) -> list[tuple[int, float]]:
+    matched, values = database.matched("words", terms, is_every=is_every)
+    return [
+        (id_, -score)
+        for id_, score in database.tuples(
+            f"SELECT id, score FROM {matched} AS m ORDER BY score, id", values
+        )
+    ]
+
+
+def _listed(scored: Scored) -> list[tuple[int, float]]:
+    return list(zip(scored.ids.tolist(), scored.scores.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_scores_and_order_are_those_of_sqlite(database: Database, question: str) -> None:
+    terms = query_terms(question)
+    scored = Postings(database.tuples, "words").scored(terms)
+    some, whole = _listed(scored.best(9999)), _listed(scored[scored.is_whole].best(9999))
+    # to the bit where the processor does not fuse a product with a sum
+    for found, is_every in ((some, False), (whole, True)):
+        expected = _by_sqlite(database, terms, is_every=is_every)
+        assert [id_ for id_, _ in found] == [id_ for id_, _ in expected]
+        assert dict(found) == pytest.approx(dict(expected), rel=1e-12)
+    assert (len(some) > 0) == (question not in ("nowhere", "♯"))
+    for number in (1, 5, 50):
+        assert _listed(scored.best(number)) == some[:number]
+
+
+def test_many_scores_are_equal(database: Database) -> None:
+    # else the order among equals would not have been looked at
+    scored = Postings(database.tuples, "words").scored(["w0", "w1"])
+    assert len(np.unique(scored.scores)) < len(scored.ids) / 2
+
+
+def test_terms_that_were_asked_last_are_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_KEPT", 500)
+    asked = list[Sequence[object]]()
+
+    def ask(sql: str, values: Sequence[object]) -> list[tuple[object, ...]]:
+        asked.extend([values] if values else [])
+        return database.tuples(sql, values)
+
+    postings = Postings(ask, "words")
+    common, rare = "w0", "w29"
+    expected = [_listed(postings.scored([term])) for term in (common, rare, rare)]
+    assert [*asked] == [["w0"], ["w29"]]
+    assert expected[1] == expected[2]
+    for number in range(29):
+        postings.scored([f"w{number}"])
+    num_asked = len(asked)
+    assert [_listed(postings.scored([term])) for term in (common, rare, rare)] == expected
+    assert len(asked) == num_asked + 2
+
+
+def test_a_store_without_words(tmp_path: Path) -> None:
+    empty = connect(tmp_path / DATABASE, is_new_allowed=True)
+    scored = Postings(empty.tuples, "words").scored(["w0"])
+    assert _listed(scored) == _listed(scored.best(3)) == []
+
+
+def test_each_term_is_one_word_of_full_text_or_none() -> None:
+    tokens = module._Tokens()
+    # of each kind of character; few of the thousands of Chinese and Korean ones, which are alike
+    alike = {*range(0x3500, 0x9F00), *range(0xAD00, 0xD700), *range(0xD800, 0xF900)}
+    chars = [chr(code) for code in range(0, 0x20000, 3) if code not in alike]
+    for kind in ("{}", "公{}"):
+        terms = query_terms(" ".join(kind.format(char) for char in chars))
+        # raises where one is several
+        assert 0 < len(tokens.of(terms)) <= len(terms)
+    with pytest.raises(ValueError, match="'two words' is several words of full text"):
+        tokens.of(["one", "two words"])
