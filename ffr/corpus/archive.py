@@ -42,6 +42,8 @@ class Archive:
         query_vectors: Makes the vectors by which queries are compared to lines; None where there is
             no encoder.
         looker: Whose words for pictures count, by `StoredTagger.digest`; None for none.
+        usual_queries: (n, D) vectors of any queries, as `query_vectors` makes them: what lies close
+            to these counts less; None where none are known.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Archive:
         encoder: StoredEncoder | None,
         query_vectors: Callable[[Sequence[str]], torch.Tensor] | None,
         looker: str | None = None,
+        usual_queries: torch.Tensor | None = None,
     ) -> None:
         self.store = store
         self.retriever = retriever
         self.encoder = encoder
         self._query_vectors = query_vectors
         self._looker = looker
+        self._usual_queries = None if usual_queries is None else usual_queries.numpy()
         self._postings: Postings | None = None
         self._candidates: OrderedDict[Filters, Candidates] = OrderedDict()
         self._chats: dict[int, StoredChat] = {}
@@ -162,19 +166,9 @@ class Archive:
                     return work()
 
     def _recalled(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> list[Recalled]:
-        lines = self._lines(chosen)
         vector = None if self._query_vectors is None else as_vector(self._query_vectors([query]))
-        return recall(
-            self.store,
-            query,
-            lines,
-            chosen,
-            self.encoder,
-            vector,
-            self._postings,
-            ways=ways,
-            k=k,
-        )
+        asked = self.store, query, self._lines(chosen), chosen, self.encoder, vector
+        return recall(*asked, self._usual_queries, self._postings, ways=ways, k=k)
 
     def _asked(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> Found:
         recalled = self._recalled(query, chosen, ways, k)

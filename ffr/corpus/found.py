@@ -168,15 +168,10 @@ def told_apart(hits: Sequence[Hit]) -> list[Hit]:
 def in_order(hits: Sequence[Hit]) -> list[Hit]:
     """Hits, the best first and the weak ones last, given in the order of their recall.
 
-    Those with a line that has every word of the query go before the others. Among them counts the sum
-    of the log-odds of the model's score, which knows one dialogue alone, and of how far the
-    likenesses of their dialogues lie above the mean of all hits, in deviations: by the weights
-    `_WEIGHTS`. What a way did not find counts as its last one, and a score that is not known as even odds.
+    Those with a line that has every word of the query go before the others; among them counts
+    `evidence`.
     """
-    earned = [_SCORE_WEIGHT * _log_odds(hit.score) for hit in hits]
-    for way, weight in _WEIGHTS.items():
-        for number, standing in enumerate(_standings([hit.likenesses.get(way) for hit in hits])):
-            earned[number] += weight * standing
+    earned = evidence(hits)
     order = sorted(
         range(len(hits)),
         key=lambda number: (
@@ -186,6 +181,20 @@ def in_order(hits: Sequence[Hit]) -> list[Hit]:
         ),
     )
     return [hits[number] for number in order]
+
+
+def evidence(hits: Sequence[Hit]) -> list[float]:
+    """What speaks for each hit beside the others that were found.
+
+    The sum of the log-odds of the model's score, which knows one dialogue alone, and of how far the
+    likenesses of their dialogues lie above the mean of all hits, in deviations: by the weights
+    `_WEIGHTS`. What a way did not find counts as its last one, and a score that is not known as even odds.
+    """
+    earned = [_SCORE_WEIGHT * _log_odds(hit.score) for hit in hits]
+    for way, weight in _WEIGHTS.items():
+        for number, standing in enumerate(_standings([hit.likenesses.get(way) for hit in hits])):
+            earned[number] += weight * standing
+    return earned
 
 
 def _log_odds(score: float | None) -> float:

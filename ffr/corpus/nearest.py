@@ -55,6 +55,10 @@ class Comparing(Protocol):
         """As `Matrix.closest`."""
         ...
 
+    def vectors_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """As `Matrix.vectors_of`."""
+        ...
+
 
 class Matrix:
     """The vectors of one encoder, to be compared with queries.
@@ -114,6 +118,10 @@ class Matrix:
         scores = self.cosines(query, rows)
         best = largest(scores, number)
         return rows[best], scores[best]
+
+    def vectors_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, D) the vectors of rows, in their order."""
+        return self.rows[rows]
 
     def cosines(self, query: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n,) of rows, ascending."""

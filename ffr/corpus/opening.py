@@ -307,7 +307,8 @@ def open_archive(
             return reader.recall_vectors(queries, own)
         return recalling.embed_texts([plain_words(query) for query in queries])
 
-    return Archive(store, asked, recalling, query_vectors, tagger.digest)
+    usual = reader.background.usual_queries if is_own else None
+    return Archive(store, asked, recalling, query_vectors, tagger.digest, usual)
 
 
 def named_encoder(store: Store, settings: AnswerConfig, name: str) -> StoredEncoder:

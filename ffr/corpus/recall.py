@@ -1,10 +1,11 @@
-"""Which dialogues of a store a query may mean: the ways of `ffr/corpus/ways.py`, fused by ranks.
+"""Which dialogues of a store a query may mean: the ways of `ffr/corpus/ways.py`, added up.
 
-Shapes: n things of a way, R rows of the vectors' matrix, D width.
+Shapes: n things of a way, R rows of the vectors' matrix, U usual queries, D width.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,21 +21,24 @@ from ffr.corpus.postings import Postings
 from ffr.corpus.store import Store
 from ffr.corpus.terms import query_terms
 from ffr.corpus.vectors import StoredEncoder
-from ffr.corpus.ways import MOST_DIALOGUES, WAYS, check_ways
+from ffr.corpus.ways import MOST_DIALOGUES, WAYS, WORDS, check_ways
 from ffr.corpus.words import WordSearch
 from ffr.reader.query import plain_words
-from ffr.retrieval.fusion import reciprocal_ranks
 
 _MAX_LINES = 400
 _ROWS_A_DIALOGUE = 16
 
-# dialogues that each way ranks for one that is handed on: one that two ways have at rank 30 goes
-# before one that a single way has at rank 15
+# dialogues that each way ranks for one that is handed on
 _RANKED = 5
 _KEPT_LINES = 3
+_LEAST = 1e-9
 
 # what a query means is seldom one line: a dialogue with three close ones goes before one with one
 _LINES_COMPARED = 3
+
+# of how close a thing lies to the nearest of usual queries so much is taken off its cosine, since what
+# is close to any query says little of one (CSLS: Conneau et al. 2018, arXiv 1710.04087, equation 3)
+_USUAL_SHARE, _USUAL_NEAREST = 0.5, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class Trace:
 
     Args:
         rank: The dialogue's place among those that this way found, from 1.
-        score: BM25 or cosine of its best line; of lines the mean cosine of its best three.
+        score: BM25 of its best line, or the cosine of what lies closest in it, less half of how close
+            that lies to usual queries; of lines the mean of the best three.
         messages: Its best lines, numbers of messages, the best first; three at most.
     """
 
@@ -80,6 +85,7 @@ def recall(
     filters: Filters,
     encoder: StoredEncoder | None = None,
     query_vector: Tensor | None = None,
+    usual_queries: NDArray[np.float32] | None = None,
     postings: Postings | None = None,
     *,
     ways: Sequence[str] = WAYS,
@@ -87,7 +93,8 @@ def recall(
 ) -> list[Recalled]:
     """The dialogues that a query may mean, the likeliest first.
 
-    Each way ranks the 5 k dialogues that are its best; the ranks are fused.
+    Each way ranks the 5 k dialogues that are its best. A dialogue earns by each way what its score lies
+    above that of the last one there, in deviations of them all; the sum decides.
 
     Args:
         store: The store.
@@ -96,6 +103,7 @@ def recall(
         filters: What narrows it down.
         encoder: Whose vectors are compared; None for words alone.
         query_vector: (D,) of the query; None for words alone.
+        usual_queries: (U, D) of any queries, as `query_vector` is made; None where none are known.
         postings: Those of the store's words; None where a server scores them.
         ways: Some of `WAYS`.
         k: How many at most.
@@ -107,9 +115,9 @@ def recall(
     depth = _RANKED * k
     rankings: dict[str, dict[Where, Trace]] = {}
     exact: dict[Where, list[int]] = {}
-    if "words" in ways:
+    if WORDS in ways:
         search = WordSearch(store, postings, found, filters)
-        rankings["words"], exact = _by_words(search, query, depth)
+        rankings[WORDS], exact = _by_words(search, query, depth)
     compared = {"lines": found.lines, "segments": found.segments, "pictures": found.pictures}
     if encoder is not None and query_vector is not None:
         matrix = encoder.vectors.compared()
@@ -117,54 +125,70 @@ def recall(
         for way, rows in compared.items():
             if way in ways:
                 num_compared = _LINES_COMPARED if way == "lines" else 1
-                rankings[way] = _by_meaning(rows, matrix, vector, depth, num_compared)
-    return _fused(rankings, exact)[:k]
+                rankings[way] = _by_meaning(
+                    rows, matrix, vector, usual_queries, depth, num_compared
+                )
+    return _fused(rankings, exact, min(depth, len(found.wheres)))[:k]
 
 
 def _fused(
-    rankings: Mapping[str, Mapping[Where, Trace]], exact: Mapping[Where, Sequence[int]]
+    rankings: Mapping[str, Mapping[Where, Trace]],
+    exact: Mapping[Where, Sequence[int]],
+    depth: int,
 ) -> list[Recalled]:
-    known = list(dict.fromkeys(where for ranking in rankings.values() for where in ranking))
-    if not known:
-        return []
-    earned = reciprocal_ranks(
-        [
-            [ranking[where].score if where in ranking else None for where in known]
-            for ranking in rankings.values()
-        ]
-    )
-    order = sorted(range(len(known)), key=lambda number: -earned[number])
+    earned: dict[Where, float] = {}
+    for way, ranking in rankings.items():
+        scores = [trace.score for trace in ranking.values()]
+        if way == WORDS and len(scores) < depth:
+            # the others have none of the words
+            scores += [0.0] * (depth - len(scores))
+        for where, value in zip(ranking, _above_the_last(scores), strict=False):
+            earned[where] = earned.get(where, 0.0) + value
     return [
         Recalled(
             where,
             {way: ranking[where] for way, ranking in rankings.items() if where in ranking},
             tuple(exact.get(where, ())),
         )
-        for where in (known[number] for number in order)
+        for where in sorted(earned, key=lambda where: -earned[where])
     ]
 
 
+def _above_the_last(scores: Sequence[float]) -> list[float]:
+    """How many standard deviations each lies above the last one; 0 where all are alike.
+
+    >>> _above_the_last([3.0, 1.0, 1.0, 3.0]), _above_the_last([2.0]), _above_the_last([])
+    ([2.0, 0.0, 0.0, 2.0], [0.0], [])
+    """
+    deviation = statistics.pstdev(scores) if scores else 0.0
+    if deviation < _LEAST:
+        return [0.0] * len(scores)
+    least = min(scores)
+    return [(score - least) / deviation for score in scores]
+
+
 def _traces(
-    ranked: Iterable[tuple[Where, int, float]], k: int, num_compared: int = 1
+    ranked: Iterable[tuple[Where, int, float]],
+    k: int,
+    num_compared: int = 1,
+    lacking: float = 0.0,
 ) -> dict[Where, Trace]:
     """The best k dialogues of things that are ranked, the best first.
 
-    A dialogue's score is the mean of its best so many; what it lacks of them counts as the last thing
-    of the ranking.
+    A dialogue's score is the mean of its best so many; what it lacks of them counts as `lacking`.
     """
     scores: dict[Where, list[float]] = {}
     messages: dict[Where, list[int]] = {}
-    last = 0.0
-    for where, message, last in ranked:
+    for where, message, score in ranked:
         of_it = messages.setdefault(where, [])
         best = scores.setdefault(where, [])
         if message not in of_it:
             if len(best) < num_compared:
-                best.append(last)
+                best.append(score)
             if len(of_it) < _KEPT_LINES:
                 of_it.append(message)
     means = {
-        where: (sum(best) + last * (num_compared - len(best))) / num_compared
+        where: (sum(best) + lacking * (num_compared - len(best))) / num_compared
         for where, best in scores.items()
     }
     order = sorted(means, key=lambda where: -means[where])[:k]
@@ -175,21 +199,43 @@ def _traces(
 
 
 def _by_meaning(
-    rows: Rows, matrix: Comparing, query: NDArray[np.float32], k: int, num_compared: int
+    rows: Rows,
+    matrix: Comparing,
+    query: NDArray[np.float32],
+    usual_queries: NDArray[np.float32] | None,
+    k: int,
+    num_compared: int,
 ) -> dict[Where, Trace]:
     """The dialogues with the things closest to the query, known by the closest few of each."""
     num_taken = _ROWS_A_DIALOGUE * k
     while True:
         near, scores = matrix.closest(query, rows.distinct, num_taken)
+        lacking = float(scores[-1]) if len(scores) else 0.0
+        if usual_queries is not None and len(near):
+            usual = _closeness(matrix.vectors_of(near), usual_queries)
+            # what was not taken lies no closer than the last, and to any query as the others do
+            lacking -= float(usual.mean())
+            order = np.argsort(usual - scores, kind="stable")
+            near, scores = near[order], (scores - usual)[order]
         ranked = (
             (rows.where(number), int(rows.messages[number]), float(score))
             for numbers, score in zip(rows.of_rows(near), scores, strict=True)
             for number in numbers
         )
-        traces = _traces(ranked, k, num_compared)
+        traces = _traces(ranked, k, num_compared, lacking)
         if len(traces) == k or num_taken >= len(rows.distinct):
             return traces
         num_taken *= 4
+
+
+def _closeness(
+    vectors: NDArray[np.float32], usual_queries: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(n,) what is taken off the cosines of (n, D): a share of the mean with their nearest queries."""
+    cosines = vectors @ usual_queries.T
+    number = min(_USUAL_NEAREST, cosines.shape[1])
+    nearest = np.partition(cosines, -number, axis=1)[:, -number:]
+    return np.asarray(_USUAL_SHARE * nearest.mean(axis=1), np.float32)
 
 
 def _by_words(

@@ -38,6 +38,8 @@ _OWN_SHARE = 0.7
 _TAIL = 0.99
 # the share of its language's mean query that is taken out of a query held against many dialogues
 _OWN_QUERIES = 0.5
+# so many queries of a group tell how close things lie to any query: more tell no more
+_USUAL_QUERIES = 250
 # up to so many values a row, comparing all costs less than sorting first
 _FEW = 8
 
@@ -117,6 +119,15 @@ class Background:
         directions = torch.linalg.svd(between, full_matrices=False)
         basis = directions.Vh[directions.S > _LEAST]
         return functional.normalize(left - left @ basis.T @ basis, dim=-1)
+
+    @property
+    def usual_queries(self) -> Tensor:
+        """(n, D) float32: queries of strangers, of each group as many, held against many dialogues.
+
+        What lies close to these lies close to any query, and says little of one.
+        """
+        width = self.queries.shape[2]
+        return self.across_dialogues(self.queries[:, :_USUAL_QUERIES].reshape(-1, width))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

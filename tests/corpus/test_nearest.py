@@ -34,6 +34,7 @@ def test_all_are_compared_where_there_is_no_library_or_file(rows: NDArray[np.flo
     found, scores = Matrix(rows).closest(rows[7], np.array(allowed), 20)
     assert list(found) == _exact(rows, rows[7], allowed)
     assert scores == pytest.approx(rows[found] @ rows[7])
+    assert np.array_equal(Matrix(rows).vectors_of(np.array([5, 2])), rows[[5, 2]])
     empty, none = Matrix(rows).closest(rows[7], np.zeros(0, np.int64), 20)
     assert (len(empty), len(none)) == (0, 0)
 

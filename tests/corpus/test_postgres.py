@@ -273,6 +273,8 @@ def test_the_index_finds_what_comparing_all_finds(
     expected = (made @ made[7]).numpy()
     assert places.tolist() == np.argsort(-expected, kind="stable")[:20].tolist()
     assert cosines == pytest.approx(expected[places], abs=1e-6)
+    assert np.array_equal(kept.vectors_of(places), made.numpy()[places])
+    assert kept.vectors_of(places[:0]).shape == (0, 24)
     even = kept.closest(query, half, 20)[0]
     assert even.tolist() == half[np.argsort(-expected[half], kind="stable")[:20]].tolist()
     monkeypatch.setattr(server_vectors, "EXACT_ROWS", 500)

@@ -10,7 +10,7 @@ from chat_builds import Letters, add, no_bar, said, stored_encoder
 
 from ffr.corpus.archive import Archive
 from ffr.corpus.indexing import index_store
-from ffr.corpus.recall import Trace
+from ffr.corpus.recall import Trace, _fused
 from ffr.corpus.store import Store
 from ffr.corpus.ways import WAYS
 from ffr.errors import UsageError
@@ -51,15 +51,53 @@ def test_each_way_finds_what_it_knows(archive: Archive) -> None:
     assert first.traces["words"].messages == first.traces["lines"].messages == (3,)
 
 
-def test_ways_are_fused_by_their_ranks(archive: Archive) -> None:
-    words = _chats(archive, "aa bus", ways=["words"])
-    lines = _chats(archive, "aa bus", ways=["lines"])
-    segments = _chats(archive, "aa bus", ways=["segments"])
-    earned: dict[int, float] = {}
-    for ranking in (words, lines, segments):
-        for rank, chat in enumerate(ranking, 1):
-            earned[chat] = earned.get(chat, 0.0) + 1 / (60 + rank)
+def test_ways_are_added_up_in_deviations_above_their_last_dialogue(archive: Archive) -> None:
+    earned = dict.fromkeys(range(1, 6), 0.0)
+    for way in ("words", "lines", "segments"):
+        # a dialogue without any of the words has none of their score
+        scores = dict.fromkeys(range(1, 6), 0.0)
+        for item in archive.recall("aa bus", ways=[way]):
+            scores[item.where[0]] = item.traces[way].score
+        values = np.array(list(scores.values()))
+        for chat, value in zip(scores, (values - values.min()) / values.std(), strict=True):
+            earned[chat] += float(value)
+    assert sorted(earned.values()) == sorted(set(earned.values()))
     assert _chats(archive, "aa bus") == sorted(earned, key=lambda chat: -earned[chat])
+
+
+def test_a_way_without_any_difference_decides_nothing(archive: Archive) -> None:
+    by_lines = {
+        item.where: item.traces["lines"] for item in archive.recall("aab tram", ways=["lines"])
+    }
+    same = {(number, 0): Trace(number, 2.0, (number,)) for number in range(1, 6)}
+    fused = _fused({"words": same, "lines": by_lines}, {}, 5)
+    assert [item.where[0] for item in fused] == _chats(archive, "aab tram", ways=["lines"])
+    assert fused[0].where[0] == 2
+
+
+def test_what_lies_close_to_any_query_counts_less(archive: Archive) -> None:
+    query = "aabb"
+    before = {
+        item.where[0]: item.traces["segments"] for item in archive.recall(query, ways=["segments"])
+    }
+    usual = Letters().embed_texts(["aabb tram", "tram", "aaaa", "zebra crossing"])
+    asked = Archive(
+        archive.store,
+        None,
+        archive.encoder,
+        lambda given: Letters().embed_texts(given),
+        usual_queries=usual,
+    )
+    after = {
+        item.where[0]: item.traces["segments"] for item in asked.recall(query, ways=["segments"])
+    }
+    stored = Letters().embed_texts([f"p: {line}" for line in LINES])
+    for number, vector in enumerate(stored, 1):
+        # half the mean of the three that are nearest of the four
+        nearest = float((usual @ vector).topk(3).values.mean())
+        assert after[number].score == pytest.approx(before[number].score - nearest / 2, abs=1e-6)
+    assert [chat for chat, trace in before.items() if trace.rank == 1] == [2]
+    assert after[2].score - after[1].score < before[2].score - before[1].score
 
 
 def test_a_number_of_dialogues_and_ways_that_cannot_be(archive: Archive) -> None:

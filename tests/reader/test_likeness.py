@@ -161,6 +161,18 @@ def test_a_query_across_dialogues_prefers_no_language() -> None:
         assert float(before[language] - before[1 - language]) > 0.2
 
 
+def test_usual_queries_are_those_of_strangers_as_they_are_held_against_dialogues() -> None:
+    generator = torch.manual_seed(5)
+    lines = functional.normalize(torch.randn(2, 3, 8, generator=generator), dim=-1)
+    queries = functional.normalize(torch.randn(2, 300, 8, generator=generator), dim=-1)
+    background = Background(lines, queries)
+    usual = background.usual_queries
+    assert usual.shape == (500, 8)
+    assert torch.equal(usual, background.across_dialogues(queries[:, :250].flatten(0, 1)))
+    few = Background(lines, queries[:, :2])
+    assert few.usual_queries.shape == (4, 8)
+
+
 def test_one_language_has_no_other_to_be_told_from() -> None:
     vectors = functional.normalize(torch.randn(6, 4, generator=torch.manual_seed(0)), dim=-1)
     background = Background(vectors[None], vectors[None])

@@ -190,6 +190,19 @@ class ServerVectors:
             np.array([score for _, score in found], np.float32),
         )
 
+    def vectors_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, D) the vectors of rows, in their order."""
+        if self._fetched is not None:
+            return self._fetched[rows]
+        found = dict(
+            self._server.tuples(
+                "SELECT place, vector FROM vectors WHERE encoder = ? AND place = ANY(?)",
+                [self._encoder, rows.tolist()],
+            )
+        )
+        vectors = [found[place].to_numpy() for place in rows.tolist()]
+        return np.array(vectors, np.float32).reshape(len(rows), self.width)
+
     def _allowed(self, rows: NDArray[np.int64]) -> Condition:
         if len(rows) == self.num_rows:
             return "TRUE", []
