@@ -65,6 +65,16 @@ def test_a_pass_of_guesses_starts_little_more(bench: ModuleType) -> None:
     assert two.waits == {}
 
 
+def test_what_is_left_beside_a_graph_of_guesses(bench: ModuleType) -> None:
+    one, three = (
+        bench.ours(bench.make_policy(layers, None), shapes="graph", guesses=8) for layers in (1, 3)
+    )
+    assert one.kernels == three.kernels
+    assert one.kernels["graph"] == 1
+    assert one.num_kernels <= 125
+    assert one.waits == {}
+
+
 def test_what_is_left_beside_a_graph(bench: ModuleType) -> None:
     """However deep the model."""
     one, three = (bench.ours(bench.make_policy(layers, None), shapes="graph") for layers in (1, 3))
