@@ -359,7 +359,8 @@ class FixedPlacedTail:
         device = seen.device
         shape = (len(filled), size, width)
         self._ids = torch.zeros(shape, dtype=torch.long, device=device)
-        self._places = torch.arange(width, device=device).repeat(*shape[:2], 1)
+        self._numbers = torch.arange(width, device=device)
+        self._places = self._numbers.repeat(*shape[:2], 1)
         self._layout = self._with_room(
             STEPS_AT_FIRST,
             [(layer.keys[filled], layer.values[filled]) for layer in reader.cache.layers],
@@ -383,7 +384,7 @@ class FixedPlacedTail:
         # what fills a pass up stands at places that are written over, or never looked at
         self._ids[:num_rows].copy_(torch.nn.functional.pad(ids, (0, missing)))
         first = places[..., :1]
-        self._places[:num_rows].copy_(first + torch.arange(width + missing, device=ids.device))
+        self._places[:num_rows].copy_(first + self._numbers)
         self._cache.layers[0].columns.copy_(self._layout.columns(self._places))
         positions = (self._positions[..., None] + self._places).flatten(1)
         hidden = self._steps.hidden_at(

@@ -199,6 +199,7 @@ class Sampling:
         self._top_p = top_p
         self._looks = looks
         self._num_chosen = 0
+        self._numbers = torch.arange(points.shape[1], device=points.device)
 
     def __call__(
         self, logits: torch.Tensor, rows: torch.Tensor | None
@@ -218,7 +219,7 @@ class Sampling:
         """As `ffr.models.decoding.drafted.ChooseAlong`."""
         num_rows, width, _ = logits.shape
         at = count[:, None] + torch.arange(width, device=logits.device)
-        numbers = torch.arange(num_rows, device=logits.device) if rows is None else rows
+        numbers = self._numbers[:num_rows] if rows is None else rows
         # behind the longest answer no token is kept
         points = self._points[at.clamp(max=len(self._points) - 1), numbers[:, None]]
         token, logprob = self._drawn(logits.flatten(0, 1), points.flatten())
