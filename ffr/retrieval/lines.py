@@ -32,6 +32,7 @@ from ffr.retrieval.lexical import with_followers
 from ffr.retrieval.line_features import Lines, line_features, lines_of, standing
 from ffr.retrieval.line_likeness import Vectors, likeness_features
 from ffr.retrieval.line_network import FitRow, LineNetworks, fit_networks
+from ffr.retrieval.line_parts import LineParts, line_parts, part_features
 from ffr.retrieval.line_times import day_of
 
 LINES = "lines"
@@ -71,7 +72,9 @@ class LineReading:
 
     def __init__(self, encoder: Encoder | None = None) -> None:
         self._encoder = encoder
-        self._kept: OrderedDict[tuple[str, ...], tuple[Lines, Vectors | None]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, ...], tuple[Lines, LineParts, Vectors | None]] = (
+            OrderedDict()
+        )
 
     def seen(self, example: Example) -> tuple[Lines, NDArray[np.int64], NDArray[np.float32]]:
         """The lines of a question's dialogue, (M,) which come into question, (M, F) what is seen.
@@ -79,8 +82,9 @@ class LineReading:
         Args:
             example: The question.
         """
-        lines, vectors = self._lines(example)
+        lines, parts, vectors = self._lines(example)
         found, likely = line_features(lines, example.query)
+        found = np.concatenate([found, part_features(lines, parts, example.query)], axis=-1)
         if vectors is not None and len(lines):
             close, cosines = likeness_features(lines, vectors, self._embedded([example.query])[0])
             found = np.concatenate([found, close], axis=-1)
@@ -92,14 +96,15 @@ class LineReading:
         assert self._encoder is not None
         return np.asarray(self._encoder.embed_texts(list(texts)).double().numpy())
 
-    def _lines(self, example: Example) -> tuple[Lines, Vectors | None]:
+    def _lines(self, example: Example) -> tuple[Lines, LineParts, Vectors | None]:
         sessions, times = _told(example, "session"), _told(example, "time")
         key = (example.dialogue.fingerprint, *map(str, sessions or ()), *map(str, times or ()))
         if key not in self._kept:
             known = {str(time): day_of(str(time)) for time in times or ()}
             days = None if times is None else [known[str(time)] for time in times]
             lines = lines_of(example.dialogue, sessions, days)
-            self._kept[key] = lines, self._embedded(lines.texts) if self._encoder else None
+            vectors = self._embedded(lines.texts) if self._encoder else None
+            self._kept[key] = lines, line_parts(lines), vectors
             if len(self._kept) > _KEPT_DIALOGUES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)

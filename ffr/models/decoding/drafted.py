@@ -18,7 +18,7 @@ import torch
 
 from ffr.models.decoding.drafts import NONE, Propose
 from ffr.models.decoding.loop import Generated, answer_of
-from ffr.models.decoding.watch import Watch
+from ffr.models.decoding.watch import Watch, tokens_between_looks
 from ffr.models.vlm import Vlm
 
 
@@ -100,7 +100,8 @@ def decode_drafted(
     """
     logits = decoder.first_logits()
     written = _Written(vlm, len(logits), max_new_tokens, num_drafts)
-    watch = Watch(logits.device, passes_a_look)
+    looks = passes_a_look or tokens_between_looks(logits.device, are_guessed=True)
+    watch = Watch(logits.device, looks)
     nothing = torch.empty((len(logits), 0), dtype=torch.long, device=logits.device)
     written.take(choose, logits[:, None], nothing)
     reach = _Reach(max_new_tokens)
@@ -233,11 +234,11 @@ class _Written:
 
     def answers(self) -> list[Generated]:
         """All R."""
+        # what went on after others were let go stands last, and counts
+        parts = [torch.cat(part) for part in zip(*self._let_go, self._all(), strict=True)]
         found: dict[int, Generated] = {}
-        # what went on after others were let go stands last
-        for item in (*self._let_go, self._all()):
-            for number, count, ids, logprobs in zip(*(part.tolist() for part in item), strict=True):
-                found[number] = answer_of(self._vlm, ids[:count], logprobs[:count])
+        for number, count, ids, logprobs in zip(*(part.tolist() for part in parts), strict=True):
+            found[number] = answer_of(self._vlm, ids[:count], logprobs[:count])
         return [found[number] for number in range(len(found))]
 
     def _all(self) -> tuple[torch.Tensor, ...]:

@@ -13,6 +13,10 @@ from typing import Protocol
 
 import torch
 
+from ffr.answer import format_answer
+from ffr.dialogue import Fragment
+from ffr.models.vlm import Vlm
+
 NONE = -1
 """Stands where there is no guess, and between texts."""
 
@@ -21,6 +25,10 @@ _NOTHING = -2
 
 _LONGEST_MATCH = 4
 """How many of an answer's last tokens are looked for, at most."""
+
+
+_COUNTED = (100, 20)
+"""How many lines and pictures are counted up for guesses: most fragments are lines in a row."""
 
 
 class Propose(Protocol):
@@ -128,3 +136,16 @@ class MetBefore:
         # a text's end ends its guesses
         ended = (guesses == NONE).cumsum(2) > 0
         return guesses.masked_fill(ended, NONE).view(len(tokens), -1)
+
+
+def forms_of_answers(vlm: Vlm) -> list[list[int]]:
+    """Tokens of answers that show the form of one, and how ids follow each other.
+
+    Args:
+        vlm: The model.
+    """
+    counted = Fragment(tuple(range(_COUNTED[0])), tuple(range(_COUNTED[1])))
+    return [
+        list(vlm.tokenizer(format_answer(fragment), add_special_tokens=False).input_ids)
+        for fragment in (counted, Fragment(), Fragment((0,), (0,)))
+    ]

@@ -62,7 +62,8 @@ def sample_answers(
         dialogue_numbers: A number for each prompt: neighbours of one number are queries on one
             dialogue, which goes through the model once for all of them. None where nothing is known
             of that. Without effect where the cache is not shared.
-        tokens_a_look: As `ffr.models.decoding.watch.Watch`; no answer depends on it.
+        tokens_a_look: As `ffr.models.decoding.watch.Watch`, passes where tokens are guessed; no
+            answer depends on it.
         fixed: Writes in shapes that do not change; None for shapes that grow. Without effect where
             the cache is not shared.
         drafts: Guesses the next tokens, and takes several a pass; no answer depends on it, but for
@@ -74,7 +75,8 @@ def sample_answers(
     num_answers = len(prompts) * num_samples
     seeds = prompt_seeds(len(prompts), generator)
     points = draw_points(seeds, num_samples, max_new_tokens).to(vlm.device)
-    tokens_a_look = tokens_a_look or tokens_between_looks(vlm.device)
+    are_guessed = drafts is not None and is_cache_shared
+    tokens_a_look = tokens_a_look or tokens_between_looks(vlm.device, are_guessed=are_guessed)
     choose = Sampling(vlm, points, temperature=temperature, top_p=top_p, looks=tokens_a_look == 1)
     make_decoder = functools.partial(_shared, vlm, prompts, num_samples, dialogue_numbers)
     with answering(vlm):

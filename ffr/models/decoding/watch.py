@@ -8,13 +8,23 @@ TOKENS_A_LOOK = 8
 """How many tokens a device writes before the host looks again, where looking means waiting."""
 
 
-def tokens_between_looks(device: torch.device) -> int:
+PASSES_A_LOOK = 2
+"""How many passes, where a pass writes several tokens: all may be written after a few."""
+
+
+def tokens_between_looks(device: torch.device, *, are_guessed: bool = False) -> int:
     """How many tokens a device writes before the host looks: one where it looks at no copy.
+
+    Args:
+        device: Where the answers are written.
+        are_guessed: Whether a pass writes several; then so many passes.
 
     >>> tokens_between_looks(torch.device("cpu")), tokens_between_looks(torch.device("cuda"))
     (1, 8)
     """
-    return TOKENS_A_LOOK if device.type == "cuda" else 1
+    if device.type != "cuda":
+        return 1
+    return PASSES_A_LOOK if are_guessed else TOKENS_A_LOOK
 
 
 class Watch:
