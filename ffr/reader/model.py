@@ -26,8 +26,10 @@ from ffr.reader.likeness import (
     RARE_LINES,
     RARITY_SCALE,
     Background,
+    Surroundings,
     check_queries,
     likenesses,
+    surroundings,
 )
 from ffr.reader.network import NetworkInputs, ReaderNetwork
 from ffr.reader.query import QueryMap, plain_words
@@ -96,6 +98,7 @@ class Reader:
         self.settings = settings
         self.query_map = query_map
         self.gate = gate
+        self._last: tuple[Units, Surroundings] | None = None
 
     @classmethod
     def untrained(
@@ -175,7 +178,11 @@ class Reader:
         Raises:
             ValueError: as `likenesses`.
         """
-        seen = likenesses(units, queries, self.background)
+        last = self._last
+        # one name for both, as another thread may ask about another dialogue
+        if last is None or last[0] is not units:
+            last = self._last = units, surroundings(units, self.background)
+        seen = likenesses(units, queries, self.background, last[1])
         num_queries = len(queries)
         return NetworkInputs(
             seen.features,
@@ -232,7 +239,9 @@ class Reader:
         parts = []
         with _threads(len(units) * len(queries)):
             for start, stop, first, last in stretches:
-                found, absent = _calibrated(self, units.part(start, stop), queries)
+                # the dialogue itself is known again at its next query
+                part = units if stop - start == len(units) else units.part(start, stop)
+                found, absent = _calibrated(self, part, queries)
                 probabilities[:, first:last] = found[:, first - start : last - start]
                 parts.append((first, last, absent))
                 nothing = torch.minimum(nothing, absent)
