@@ -122,6 +122,21 @@ class BertLayers:
         return torch.from_numpy(states)
 
 
+def layers_of(model: Any) -> BertLayers | None:
+    """The layers of a loaded model for a few tokens; None where it has others, or is not on a CPU.
+
+    Args:
+        model: transformers' own.
+    """
+    if (
+        model.device.type != "cpu"
+        or model.dtype != torch.float32
+        or not has_these_layers(model.config.to_dict())
+    ):
+        return None
+    return BertLayers(model.state_dict().__getitem__, model.config.num_hidden_layers)
+
+
 def _weights_of(weight: Callable[[str], Tensor], layer: str) -> dict[str, Tensor]:
     found = {
         f"parts.{kind}": torch.cat([weight(f"{layer}.{part}.{kind}") for part in _PARTS])

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ffr.embedding.bert_layers import BertLayers, has_these_layers
+from ffr.embedding.bert_layers import BertLayers, layers_of
 from ffr.embedding.files import (
     CutNotice,
     as_text,
@@ -140,9 +140,8 @@ class SentenceEncoder:
         texts = as_texts(texts)
         if len(texts) <= _FEW_TEXTS and self._layers is not None:
             return self._embed(texts, _cut(range(len(texts)), 1), self._question)
-        order = sorted(
-            range(len(texts)), key=lambda index: len(texts[index])
-        )  # so that little is padded
+        # so that little is padded
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         return self._embed(texts, _cut(order), self.vectors)
 
     @torch.no_grad()
@@ -150,8 +149,8 @@ class SentenceEncoder:
         """As `embed_texts`, each vector to the bit that of its text alone, on one kind of processor.
 
         Texts of as many tokens go through together and none is padded, so that a row's products are
-        summed in the same order whatever stands beside it (tests/embedding/test_sentence.py sees to
-        it); those of MPNet, of which that is not so, go through alone. On a GPU the library may take another kernel for another number of rows.
+        summed in one order whatever stands beside it; those of MPNet, of which that is not so, go
+        through alone. On a GPU the library may take another kernel for another number of rows.
 
         Raises:
             ModelError: as `embed_texts`.
@@ -192,15 +191,7 @@ class SentenceEncoder:
 
     @cached_property
     def _layers(self) -> BertLayers | None:
-        """The layers for a few tokens on a CPU; None where the model has others."""
-        model = self.model
-        if (
-            self.device.type != "cpu"
-            or model.dtype != torch.float32
-            or not has_these_layers(model.config.to_dict())
-        ):
-            return None
-        return BertLayers(model.state_dict().__getitem__, model.config.num_hidden_layers)
+        return layers_of(self.model)
 
     def _question(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """As `vectors`, of one text, by `_layers` where it is short."""
@@ -208,8 +199,8 @@ class SentenceEncoder:
             return self.vectors(inputs)
         given = {name: value for name, value in inputs.items() if name != "attention_mask"}
         hidden = self._layers(self.model.embeddings(**given)[0])
-        pooled = hidden.mean(0) if self.pooling == "mean" else hidden[0]
-        return torch.nn.functional.normalize(pooled, dim=-1)[None]
+        vector = hidden.mean(0) if self.pooling == "mean" else hidden[0]
+        return torch.nn.functional.normalize(vector[None], dim=-1)
 
     def _given(self, texts: Sequence[str]) -> list[str]:
         """The texts as the tokenizer takes them."""
