@@ -110,8 +110,7 @@ class SentenceEncoder:
 
     @property
     def device(self) -> torch.device:
-        found: torch.device = self.model.device
-        return found
+        return torch.device(self.model.device)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -197,8 +196,7 @@ class SentenceEncoder:
         """As `vectors`, of one text, by `_layers` where it is short."""
         if self._layers is None or inputs["input_ids"].numel() > _FEW_TOKENS:
             return self.vectors(inputs)
-        given = {name: value for name, value in inputs.items() if name != "attention_mask"}
-        hidden = self._layers(self.model.embeddings(**given)[0])
+        hidden = self._layers(self.model.embeddings(input_ids=inputs["input_ids"])[0])
         vector = hidden.mean(0) if self.pooling == "mean" else hidden[0]
         return torch.nn.functional.normalize(vector[None], dim=-1)
 
