@@ -410,3 +410,22 @@ def test_partitions_may_lie_on_two_servers(server: str, remote: str, tmp_path: P
         finally:
             with _admin(server) as here:
                 here.execute("DROP SERVER b CASCADE")
+
+
+def test_words_are_counted_once_for_each_state(remote: str) -> None:
+    def scores(store: Store) -> list[tuple[int, float]]:
+        matched, values = store.database.matched("words", ["tram", "bus"], is_every=False)
+        return store.database.tuples(f"SELECT id, score FROM {matched} AS m ORDER BY id", values)
+
+    with Store(remote, is_new_allowed=True) as store, Store(remote) as other:
+        add(store, [said("Ann", "tram and bus"), said("Ann", "a tram", 1), said("Ann", "x", 2)])
+        before = scores(store)
+        counted = store.database._counted["words"]  # type: ignore[attr-defined]
+        assert counted[1] == {"tram": 2, "bus": 1}
+        assert scores(store) == before
+        assert store.database._counted["words"] is counted  # type: ignore[attr-defined]
+        # whoever writes
+        add(other, [said("Bob", "a tram, a bus"), said("Bob", "y", 1)], "second")
+        assert scores(store) == scores(other) != before
+        with Store(remote) as fresh:
+            assert scores(store) == scores(fresh)

@@ -8,13 +8,23 @@ TOKENS_A_LOOK = 8
 """How many tokens a device writes before the host looks again, where looking means waiting."""
 
 
-def tokens_between_looks(device: torch.device) -> int:
+PASSES_A_LOOK = 2
+"""How many passes, where a pass writes several tokens: all may be written after a few."""
+
+
+def tokens_between_looks(device: torch.device, *, are_guessed: bool = False) -> int:
     """How many tokens a device writes before the host looks: one where it looks at no copy.
+
+    Args:
+        device: Where the answers are written.
+        are_guessed: Whether a pass writes several; then so many passes.
 
     >>> tokens_between_looks(torch.device("cpu")), tokens_between_looks(torch.device("cuda"))
     (1, 8)
     """
-    return TOKENS_A_LOOK if device.type == "cuda" else 1
+    if device.type != "cuda":
+        return 1
+    return PASSES_A_LOOK if are_guessed else TOKENS_A_LOOK
 
 
 class Watch:
@@ -40,16 +50,21 @@ class Watch:
         self._copy: torch.Tensor | None = None
         self._copied: torch.cuda.Event | None = None
 
-    def look(self, num_written: int, state: torch.Tensor) -> list[int] | None:
-        """What was so of each answer at the last look; None where it is not time to look.
+    def is_due(self, num_written: int) -> bool:
+        """Whether it is time to look.
 
         Args:
             num_written: Tokens that each answer has by now; where a pass writes several, passes.
+        """
+        return num_written % self._tokens == 0
+
+    def seen(self, state: torch.Tensor) -> list[int]:
+        """What was so of each answer at the last look.
+
+        Args:
             state: (rows,) what is so now: 1 where an answer has a token and goes on, as all have at
                 first.
         """
-        if num_written % self._tokens:
-            return None
         if self.is_exact:
             return self.read(state)
         if self._copy is None:

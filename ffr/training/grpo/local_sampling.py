@@ -7,11 +7,10 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from ffr.answer import format_answer
-from ffr.dialogue import Example, Fragment
+from ffr.dialogue import Example
 from ffr.errors import ModelError
 from ffr.models.compiled import check_compiler
-from ffr.models.decoding.drafts import Drafts
+from ffr.models.decoding.drafts import Drafts, forms_of_answers
 from ffr.models.decoding.fixed import FixedSteps
 from ffr.models.decoding.loop import Generated
 from ffr.models.decoding.sampling import sample_answers
@@ -20,9 +19,6 @@ from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
 from ffr.training.grpo.policy import Answers
-
-_COUNTED = (100, 20)
-"""How many lines and pictures are counted up for guesses: most fragments are lines in a row."""
 
 
 class LocalSampling:
@@ -161,22 +157,6 @@ class LocalSampling:
         prompts = [prompt] * self._config.prompts_at_once
         with self.rolling_out():
             self.sample(prompts, None, None, max_new_tokens=2)
-
-
-def forms_of_answers(vlm: Vlm) -> list[list[int]]:
-    """Tokens of answers that show the form of one, and how ids follow each other.
-
-    Args:
-        vlm: The model.
-    """
-    counted = Fragment(tuple(range(_COUNTED[0])), tuple(range(_COUNTED[1])))
-    return [
-        [
-            *vlm.tokenizer(format_answer(fragment), add_special_tokens=False).input_ids,
-            vlm.end_of_turn_id,
-        ]
-        for fragment in (counted, Fragment(), Fragment((0,), (0,)))
-    ]
 
 
 def _lack_of_room(needed: int, free: int) -> str | None:
