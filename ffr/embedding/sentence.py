@@ -27,6 +27,7 @@ from ffr.embedding.files import (
     weights_digest_of,
 )
 from ffr.embedding.interface import TokenStates, check_parts, mean_of_parts
+from ffr.embedding.tokens import states_of_tokens
 from ffr.errors import ModelError, UsageError
 from ffr.model_files import check_model_folder, loading_explained
 from ffr.parts import (
@@ -162,29 +163,9 @@ class SentenceEncoder:
         batches = [part for group in alike.values() for part in _cut(group, size)]
         return self._embed(texts, batches, self.vectors)
 
-    @torch.no_grad()
     def token_states(self, texts: Texts) -> list[TokenStates]:
-        """The last layer's state of each token of n texts, less the tokens that every text has.
-
-        A text longer than `max_text_tokens` is cut at its end.
-
-        Raises:
-            ModelError: where the tokenizer does not fit the model.
-        """
-        read = as_texts(texts)
-        names = ("bos", "eos", "cls", "sep", "pad")
-        ids = [getattr(self.tokenizer, f"{name}_token_id", None) for name in names]
-        special = torch.tensor([token for token in ids if token is not None], dtype=torch.long)
-        found: dict[int, TokenStates] = {}
-        for chosen in _cut(sorted(range(len(read)), key=lambda index: len(read[index]))):
-            inputs = self.text_inputs([read[index] for index in chosen])
-            given = {name: value.to(self.device) for name, value in inputs.items()}
-            hidden = self.model(**given).last_hidden_state.half().cpu()
-            kept = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], special)
-            for row, index in enumerate(chosen):
-                tokens = tuple(inputs["input_ids"][row][kept[row]].tolist())
-                found[index] = TokenStates(tokens, hidden[row][kept[row]])
-        return [found[index] for index in range(len(read))]
+        """The states of each text's tokens, as `ffr.embedding.tokens` has them."""
+        return states_of_tokens(self, texts)
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text makes, within what the model takes."""
