@@ -26,8 +26,8 @@ from ffr.embedding.files import (
     read_settings,
     weights_digest_of,
 )
-from ffr.embedding.interface import TokenStates, check_parts, mean_of_parts
-from ffr.embedding.tokens import states_of_tokens
+from ffr.embedding.interface import check_parts, mean_of_parts
+from ffr.embedding.tokens import StatesOfTokens
 from ffr.errors import ModelError, UsageError
 from ffr.model_files import check_model_folder, loading_explained
 from ffr.parts import (
@@ -64,7 +64,7 @@ _POOLING_MODE = re.compile(r"pooling_mode_(\w+?)(?:_tokens?)?")
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
 
-class SentenceEncoder:
+class SentenceEncoder(StatesOfTokens):
     """A model of texts alone, with pooling. Made by `load_encoder`.
 
         mean: v = Σ_t m_t h_t / Σ_t m_t over the last hidden states h with the attention mask m;
@@ -162,10 +162,6 @@ class SentenceEncoder:
         size = 1 if self.model.config.model_type in _ONE_BY_ONE else BATCH_SIZE
         batches = [part for group in alike.values() for part in _cut(group, size)]
         return self._embed(texts, batches, self.vectors)
-
-    def token_states(self, texts: Texts) -> list[TokenStates]:
-        """The states of each text's tokens, as `ffr.embedding.tokens` has them."""
-        return states_of_tokens(self, texts)
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text makes, within what the model takes."""

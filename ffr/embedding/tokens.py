@@ -19,7 +19,7 @@ _IN_EVERY_TEXT = ("bos", "eos", "cls", "sep", "pad")
 
 
 class _Model(Protocol):
-    """What is needed of a sentence encoder."""
+    """What is needed of such an encoder."""
 
     model: Any
     tokenizer: Any
@@ -30,31 +30,30 @@ class _Model(Protocol):
     def text_inputs(self, texts: Sequence[str]) -> Mapping[str, Tensor]: ...
 
 
-@torch.no_grad()
-def states_of_tokens(encoder: _Model, texts: Texts) -> list[TokenStates]:
-    """The last layer's state of each token of n texts, less the tokens that every text has.
+class StatesOfTokens:
+    """What a sentence encoder has besides: the states of single tokens."""
 
-    A text longer than the encoder takes is cut at its end.
+    @torch.no_grad()
+    def token_states(self: _Model, texts: Texts) -> list[TokenStates]:
+        """The last layer's state of each token of n texts, less the tokens that every text has.
 
-    Args:
-        encoder: A sentence encoder.
-        texts: n texts.
+        A text longer than the encoder takes is cut at its end.
 
-    Raises:
-        ModelError: where the tokenizer does not fit the model.
-    """
-    read = as_texts(texts)
-    ids = [getattr(encoder.tokenizer, f"{name}_token_id", None) for name in _IN_EVERY_TEXT]
-    special = torch.tensor([token for token in ids if token is not None], dtype=torch.long)
-    order = sorted(range(len(read)), key=lambda index: len(read[index]))  # so little is padded
-    found: dict[int, TokenStates] = {}
-    for start in range(0, len(order), BATCH_SIZE):
-        chosen = order[start : start + BATCH_SIZE]
-        inputs = encoder.text_inputs([read[index] for index in chosen])
-        given = {name: value.to(encoder.device) for name, value in inputs.items()}
-        hidden = encoder.model(**given).last_hidden_state.half().cpu()
-        kept = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], special)
-        for row, index in enumerate(chosen):
-            tokens = tuple(inputs["input_ids"][row][kept[row]].tolist())
-            found[index] = TokenStates(tokens, hidden[row][kept[row]])
-    return [found[index] for index in range(len(read))]
+        Raises:
+            ModelError: where the tokenizer does not fit the model.
+        """
+        read = as_texts(texts)
+        ids = [getattr(self.tokenizer, f"{name}_token_id", None) for name in _IN_EVERY_TEXT]
+        special = torch.tensor([token for token in ids if token is not None], dtype=torch.long)
+        order = sorted(range(len(read)), key=lambda index: len(read[index]))  # little is padded
+        found: dict[int, TokenStates] = {}
+        for start in range(0, len(order), BATCH_SIZE):
+            chosen = order[start : start + BATCH_SIZE]
+            inputs = self.text_inputs([read[index] for index in chosen])
+            given = {name: value.to(self.device) for name, value in inputs.items()}
+            hidden = self.model(**given).last_hidden_state.half().cpu()
+            kept = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], special)
+            for row, index in enumerate(chosen):
+                tokens = tuple(inputs["input_ids"][row][kept[row]].tolist())
+                found[index] = TokenStates(tokens, hidden[row][kept[row]])
+        return [found[index] for index in range(len(read))]
