@@ -75,7 +75,8 @@ class SqliteDatabase(sqlite3.Connection):
             try:
                 # what is read first decides what is seen
                 self.rows("SELECT count(*) FROM chats")
-                yield int(self.rows("PRAGMA data_version")[0][0])
+                # others' changes, and one's own
+                yield int(self.rows("PRAGMA data_version")[0][0]) + self.total_changes
             finally:
                 if self.in_transaction:
                     self.execute("ROLLBACK")
