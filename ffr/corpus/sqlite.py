@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,9 @@ class SqliteDatabase(sqlite3.Connection):
             f"(SELECT rowid AS id, bm25({table}) AS score FROM {table} WHERE {table} MATCH ?)",
             [joined],
         )
+
+    def by_index(self) -> AbstractContextManager[None]:
+        return nullcontext()  # it knows no other way
 
     def postings(self, table: str) -> Postings:
         return Postings(self.tuples, table)
