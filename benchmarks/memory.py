@@ -17,10 +17,11 @@ import argparse
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 from page_table import with_table
 
 import ffr
@@ -166,6 +167,46 @@ class RememberedLines(LinesRetriever):
         )
         self.reading = reading
 
+    def ranked(self, example: Example) -> list[int]:
+        """The lines that come into question, the likeliest first."""
+        lines, places, features = self.reading.seen(example)
+        order = self._networks.probabilities(features).argsort(descending=True, stable=True)
+        return [lines.utterance_ids[places[number]] for number in order.tolist()]
+
+
+CHOICES = {
+    "known": "were it known how many lines answer",
+    "best": "the best number of each question",
+    "all": "the true ones of all that come into question",
+}
+"""F1 that choices among the ranked lines would have, which nobody can make who knows no answer."""
+
+
+def choices(ranked: Sequence[int], true: Collection[int]) -> dict[str, float]:
+    """F1 of the choices of `CHOICES`.
+
+    Args:
+        ranked: Lines, the likeliest first, one at the least.
+        true: The lines that answer.
+    """
+    hits = np.cumsum([line in true for line in ranked])
+    numbers = np.arange(1, len(ranked) + 1)
+    f1 = 2 * hits / (numbers + len(true))
+    known = f1[min(len(true), len(ranked)) - 1]
+    every = 2 * hits[-1] / (hits[-1] + len(true))
+    return {"known": float(known), "best": float(f1.max()), "all": float(every)}
+
+
+def of_choices(retriever: RememberedLines, examples: Sequence[Example]) -> dict[str, float]:
+    """The mean of each of `CHOICES` over the questions with evidence."""
+    found = []
+    for example in examples:
+        assert example.fragment is not None
+        if example.fragment.utterance_ids:
+            ranked = retriever.ranked(example)
+            found.append(choices(ranked, example.fragment.utterance_ids))
+    return {name: round(mean([each[name] for each in found]), 6) for name in CHOICES}
+
 
 def measured(retriever: Retriever, examples: Sequence[Example]) -> dict[str, Any]:
     """Figures of one retriever by kind of question."""
@@ -242,7 +283,10 @@ def measure(arguments: argparse.Namespace) -> None:
                         old for old in content["rows"] if not row.items() <= old.items()
                     ]
                     row |= {"fit_cpu_seconds": round(fit_seconds, 1)}
-                    content["rows"].append(row | measured(retriever, examples))
+                    row |= measured(retriever, examples)
+                    if isinstance(retriever, RememberedLines) and "@" not in label:
+                        row["choices"] = of_choices(retriever, examples)
+                    content["rows"].append(row)
                     replace_json(arguments.out, content)
                     print(label, seed, part, flush=True)
 
@@ -310,6 +354,7 @@ def table_of(contents: Sequence[dict[str, Any]]) -> str:
             text += [line(content, model, part) for model in dict.fromkeys(models)]
         text += by_kind(content, "categories", "kind of question")
         text += by_kind(content, "parts", "what the true lines are")
+        text += by_choice(content)
     text += ["", not_measured(contents)]
     return "\n".join([BEGIN, *text, "", END])
 
@@ -358,6 +403,27 @@ def by_kind(content: dict[str, Any], key: str, what: str) -> list[str]:
             values = [row[key][kind]["utterance_f1"] for row in rows if row["model"] == name]
             cells.append(percent(mean(values)))
         text.append(f"| {kind} | {its['num_queries']} | {' | '.join(cells)} |")
+    return text
+
+
+def by_choice(content: dict[str, Any]) -> list[str]:
+    """What is lost in choosing and what in finding: `CHOICES` of what is fitted, means over seeds."""
+    rows = [row for row in content["rows"] if not row["part"] and "choices" in row]
+    models = sorted({row["model"] for row in rows}, key=place)
+    if not models:
+        return []
+    text = ["", f"F1 of the lines by other choices among them, {content['set']}:", ""]
+    text += [f"| choice | {' | '.join(f'`{name}`' for name in models)} |"]
+    text += [f"|{'---|' * (1 + len(models))}"]
+    of_model = {name: [row for row in rows if row["model"] == name] for name in models}
+    as_chosen = [
+        percent(mean([row["categories"]["with evidence"]["utterance_f1"] for row in its]))
+        for its in of_model.values()
+    ]
+    text.append(f"| as it chooses | {' | '.join(as_chosen)} |")
+    for name, words in CHOICES.items():
+        cells = [percent(mean([row["choices"][name] for row in its])) for its in of_model.values()]
+        text.append(f"| {words} | {' | '.join(cells)} |")
     return text
 
 
