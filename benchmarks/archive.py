@@ -2,7 +2,8 @@
 
     python benchmarks/archive.py --lines 10000 100000 1000000 --out benchmarks/results/archive.json
     python benchmarks/archive.py --store DIR --queries DATA.json --grown 1000000 --out …
-    python benchmarks/archive.py --lines 10000000 --engines exact faiss --out …
+    python benchmarks/archive.py --store DIR --queries DATA.json --grown 10000000 --only-grown \
+        --engines vectors faiss --out …
 
 Lines are generated: words of a made vocabulary whose frequencies fall as 1 / rank, with vectors of 384
 numbers around centres, as lines of one matter have them. `--store` takes the lines and vectors that
@@ -14,9 +15,11 @@ adds engines to the sizes of its `--out`.
 
     ffr      messages in a store: full text, vectors of lines and of segments, fused (`Archive.recall`)
     lists    ffr's vectors alone, of the lines of its store: beyond 300,000 by inverted lists
+    vectors  the same without a store, of a file of vectors: what takes no more room than they do
     exact    vectors alone, one matrix product
     faiss    vectors alone, inverted lists with 8 bits a number (IVF-SQ8)
     lancedb  full text and vectors, each an index, fused by reciprocal ranks
+    lances   LanceDB's vectors alone, of the same table
     sqlite   full text alone (FTS5)
     bm25s    full text alone
 """
@@ -43,6 +46,8 @@ from made_archive import (
     BLOCK,
     WIDTH,
     archive_of,
+    blocks_of,
+    closest,
     encoder_of,
     fill,
     generate,
@@ -53,7 +58,7 @@ from made_archive import (
 )
 
 K = 20
-NO_TEXTS = ("lists", "exact", "faiss")
+NO_TEXTS = ("lists", "vectors", "exact", "faiss", "lances")
 
 Ask = Callable[[str, np.ndarray], list[int]]
 """A query's words and vector → the numbers of the lines that were found, the best first."""
@@ -122,6 +127,34 @@ def open_lists(data: Path, own: Path) -> Ask:
     return ask
 
 
+def build_vectors(data: Path, own: Path) -> dict[str, float]:
+    from ffr.corpus.nearest import make_lists
+
+    with (own / "vectors-made-0.f32").open("wb") as file:
+        for _, rows in blocks_of(data):
+            file.write(rows.astype("<f4").tobytes())
+    begun = time.perf_counter()
+    make_lists(own / "vectors-made-0.f32", len(vectors_of(data)), WIDTH, _nothing)
+    return {"index_seconds": time.perf_counter() - begun}
+
+
+def _nothing(done: int, total: int | None) -> None:
+    """Hears how far it is."""
+
+
+def open_vectors(data: Path, own: Path) -> Ask:
+    from ffr.corpus.nearest import Matrix
+
+    path = own / "vectors-made-0.f32"
+    matrix = Matrix(np.memmap(path, "<f4", "r").reshape(-1, WIDTH), path)
+    places = np.arange(len(matrix.rows))
+
+    def ask(query: str, vector: np.ndarray) -> list[int]:
+        return matrix.closest(vector, places, K)[0][:K].tolist()
+
+    return ask
+
+
 def build_exact(data: Path, own: Path) -> None:
     shutil.copy(data / "vectors.npy", own / "vectors.npy")
 
@@ -140,14 +173,16 @@ def open_exact(data: Path, own: Path) -> Ask:
 def build_faiss(data: Path, own: Path) -> None:
     import faiss
 
-    vectors = vectors_of(data)
-    num_lists = max(1, min(4096, int(4 * math.sqrt(len(vectors)))))
+    number = len(vectors_of(data))
+    num_lists = max(1, min(4096, int(4 * math.sqrt(number))))
     index = faiss.index_factory(WIDTH, f"IVF{num_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
     rng = np.random.default_rng(0)
-    sample = np.sort(rng.choice(len(vectors), min(len(vectors), 50 * num_lists), replace=False))
-    index.train(np.array(vectors[sample]))
-    for start in range(0, len(vectors), BLOCK):
-        index.add(np.array(vectors[start : start + BLOCK]))
+    is_chosen = np.zeros(number, bool)
+    is_chosen[rng.choice(number, min(number, 50 * num_lists), replace=False)] = True
+    sample = [rows[is_chosen[start : start + BLOCK]] for start, rows in blocks_of(data)]
+    index.train(np.concatenate(sample))
+    for _, rows in blocks_of(data):
+        index.add(rows)
     faiss.write_index(index, str(own / "index"))
 
 
@@ -167,11 +202,10 @@ def build_lancedb(data: Path, own: Path) -> None:
     import lancedb
     import pyarrow as pa
 
-    vectors, texts = vectors_of(data), texts_of(data)
+    texts = texts_of(data)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(vectors), BLOCK):
-            rows = np.array(vectors[start : start + BLOCK])
+        for start, rows in blocks_of(data):
             fixed = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), WIDTH)
             numbers = pa.array(range(start, start + len(rows)))
             words = pa.array([next(texts) for _ in rows])
@@ -181,7 +215,9 @@ def build_lancedb(data: Path, own: Path) -> None:
     schema = pa.schema([("id", pa.int64()), ("text", pa.string()), ("vector", vector)])
     table = lancedb.connect(own).create_table("lines", batches(), schema=schema)
     table.create_fts_index("text", use_tantivy=False)
-    if len(vectors) >= 50_000:  # below, its documentation advises to search without an index
+    if (
+        len(vectors_of(data)) >= 50_000
+    ):  # below, its documentation advises to search without an index
         table.create_index("cosine", vector_column_name="vector", index_type="IVF_PQ")
 
 
@@ -194,6 +230,18 @@ def open_lancedb(data: Path, own: Path) -> Ask:
         search = table.search(query_type="hybrid").vector(vector).text(query)
         found = search.limit(K).to_arrow()
         return found["id"].to_pylist()
+
+    return ask
+
+
+def open_lances(data: Path, own: Path) -> Ask:
+    import lancedb
+
+    table = lancedb.connect(own).open_table("lines")
+
+    def ask(query: str, vector: np.ndarray) -> list[int]:
+        search = table.search(vector, vector_column_name="vector", query_type="vector")
+        return search.distance_type("cosine").limit(K).to_arrow()["id"].to_pylist()
 
     return ask
 
@@ -247,9 +295,11 @@ def open_bm25s(data: Path, own: Path) -> Ask:
 ENGINES = {
     "ffr": Engine(build_ffr, open_ffr),
     "lists": Engine("ffr", open_lists, "faiss"),
+    "vectors": Engine(build_vectors, open_vectors, "faiss"),
     "exact": Engine(build_exact, open_exact),
     "faiss": Engine(build_faiss, open_faiss, "faiss"),
     "lancedb": Engine(build_lancedb, open_lancedb, "lancedb"),
+    "lances": Engine("lancedb", open_lances, "lancedb"),
     "sqlite": Engine(build_sqlite, open_sqlite),
     "bm25s": Engine(build_bm25s, open_bm25s, "bm25s"),
 }
@@ -325,21 +375,21 @@ def in_process(part: str, name: str, data: Path, own: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def compare(rows: dict[str, dict[str, Any]], kept: Path) -> None:
+def compare(rows: dict[str, dict[str, Any]], folder: Path) -> None:
     """Puts beside each engine of vectors alone how much of the exact answer it finds.
 
     Args:
         rows: What was measured, by engine; what was found is taken out.
-        kept: Keeps the exact answer for a later call.
+        folder: Of what was built; keeps the exact answer for a later call.
     """
-    exact = rows.get("exact", {}).get("found")
-    if exact is not None:
-        kept.write_text(json.dumps(exact))
-    elif kept.is_file():
-        exact = json.loads(kept.read_text())
+    kept = folder / "exact-found.json"
+    if not kept.is_file():
+        queries = np.load(folder / "data" / "query_vectors.npy")
+        kept.write_text(json.dumps(closest(folder / "data", queries, K)))
+    exact = json.loads(kept.read_text())
     for name, row in rows.items():
         found = row.pop("found", None)
-        if exact is not None and found is not None and name in NO_TEXTS:
+        if found is not None and name in NO_TEXTS:
             shares = [
                 len(set(own) & set(true)) / len(true)
                 for own, true in zip(found, exact, strict=True)
@@ -413,7 +463,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for number, kind, folder in all_folders(options, options.scratch or Path(temporary)):
             rows = {name: measure(name, folder) for name in options.engines}
-            compare(rows, folder / "exact-found.json")
+            compare(rows, folder)
             size = {"num_lines": number, "kind": kind, "engines": rows}
             print(json.dumps(size, indent=1), flush=True)
             if options.out is not None:

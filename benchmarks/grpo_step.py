@@ -556,6 +556,10 @@ def _score_answers(
 VARIANTS: dict[str, Callable[[Case], None]] = {
     "shared": lambda case: work_ours(case, is_shared=True),
     "merged": lambda case: work_ours(case, is_shared=True, sampling_weights="merged"),
+    # a random policy repeats nothing, so that guesses come to nothing and a pass writes one token of nine
+    "merged-guessed": lambda case: work_ours(
+        case, is_shared=True, sampling_weights="merged", draft_tokens=8
+    ),
     "repeated": lambda case: work_ours(case, is_shared=False),
     "repeated-uncached": lambda case: work_ours(case, is_shared=False, has_feature_cache=False),
     "trl": lambda case: work_trl(case),

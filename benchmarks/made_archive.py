@@ -126,6 +126,30 @@ def vectors_of(folder: Path) -> np.ndarray:
     return np.load(folder / "vectors.npy", mmap_mode="r")
 
 
+def vectors_at(folder: Path, places: np.ndarray) -> np.ndarray:
+    """(n, 384) some vectors, the file let go of: what is mapped counts as memory of who reads."""
+    return np.array(vectors_of(folder)[places])
+
+
+def blocks_of(folder: Path) -> Iterator[tuple[int, np.ndarray]]:
+    """The vectors, some at a time, each with the number of the first; the file let go of between."""
+    for start in range(0, len(vectors_of(folder)), BLOCK):
+        yield start, np.array(vectors_of(folder)[start : start + BLOCK])
+
+
+def closest(folder: Path, queries: np.ndarray, number: int) -> list[list[int]]:
+    """The numbers of the vectors closest to each query, every vector compared, the closest first."""
+    best = np.zeros((len(queries), 0))
+    places = np.zeros((len(queries), 0), np.int64)
+    for start, rows in blocks_of(folder):
+        best = np.concatenate([best, queries @ rows.T], 1)
+        more = np.broadcast_to(np.arange(start, start + len(rows)), (len(queries), len(rows)))
+        places = np.concatenate([places, more], 1)
+        kept = np.argsort(-best, axis=1, kind="stable")[:, :number]
+        best, places = (np.take_along_axis(table, kept, 1) for table in (best, places))
+    return [row.tolist() for row in places]
+
+
 # -- a store of them -------------------------------------------------------------------------------
 
 
@@ -181,10 +205,10 @@ def fill(store: Any, data: Path) -> dict[str, float]:
     marks = [time.perf_counter()]
     add_chat(store, stream, data / "texts.txt", Cutting(8.0, 0), state="made")
     marks.append(time.perf_counter())
-    encoder, vectors = encoder_of(store), vectors_of(data)
+    encoder = encoder_of(store)
     places = {text_key(text): place for place, text in enumerate(texts_of(data))}
     for keys in _blocks(list(places)):
-        chosen = np.array(vectors[[places[key] for key in keys]])
+        chosen = vectors_at(data, np.array([places[key] for key in keys]))
         encoder.vectors.add(keys, torch.from_numpy(chosen))
     marks.append(time.perf_counter())
     make_segments(store, store.numbers(), encoder, _nothing)

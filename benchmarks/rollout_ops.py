@@ -25,6 +25,7 @@ from sft_cpu import make_vlm
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ffr.models.decoding.drafts import Drafts
 from ffr.models.decoding.fixed import FixedSteps
 from ffr.models.decoding.sampling import sample_answers
 from ffr.models.decoding.watch import TOKENS_A_LOOK, Watch
@@ -72,17 +73,20 @@ class Kernels(TorchDispatchMode):
 
 def as_graphs(steps: FixedSteps, kernels: Kernels) -> None:
     """Has each step count as one start, as the graph that a GPU replays is; what is beside it counts as it is."""
-    plain = steps.hidden
 
-    def hidden(*given: Any, **inputs: Any) -> torch.Tensor:
-        kernels.started["graph"] += 1
-        kernels.in_graph = True
-        try:
-            return plain(*given, **inputs)
-        finally:
-            kernels.in_graph = False
+    def counted(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def hidden(*given: Any, **inputs: Any) -> torch.Tensor:
+            kernels.started["graph"] += 1
+            kernels.in_graph = True
+            try:
+                return plain(*given, **inputs)
+            finally:
+                kernels.in_graph = False
 
-    steps.hidden = hidden  # type: ignore[method-assign]
+        return hidden
+
+    steps.hidden = counted(steps.hidden)  # type: ignore[method-assign]
+    steps.hidden_at = counted(steps.hidden_at)  # type: ignore[method-assign]
 
 
 class Reads(TorchFunctionMode):
@@ -153,13 +157,14 @@ def make_policy(layers: int, adapters: torch.dtype | None) -> Vlm:
     return vlm.eval()
 
 
-def ours(vlm: Vlm, *, top_p: float = 1.0, shapes: Shapes = "growing") -> Cost:
+def ours(vlm: Vlm, *, top_p: float = 1.0, shapes: Shapes = "growing", guesses: int = 0) -> Cost:
     """A rollout of GRPO: one prompt, whose keys all answers read.
 
     Args:
         vlm: The policy.
         top_p: As `sample_answers`.
         shapes: Of a step: growing, fixed, or fixed and replayed as one graph.
+        guesses: Tokens guessed ahead; from nothing that was met, so that a pass writes one token all the same.
     """
     assert PrefixSharing(vlm).is_active
     vlm.base.generation_config.eos_token_id = NEVER
@@ -172,7 +177,7 @@ def ours(vlm: Vlm, *, top_p: float = 1.0, shapes: Shapes = "growing") -> Cost:
             as_graphs(steps, kernels)
         answers = sample_answers(
             vlm, [prompt], num_samples=ANSWERS, max_new_tokens=length, generator=torch.Generator().manual_seed(0),
-            tokens_a_look=TOKENS_A_LOOK, top_p=top_p, fixed=steps,
+            tokens_a_look=TOKENS_A_LOOK, top_p=top_p, fixed=steps, drafts=Drafts(guesses, [[]]) if guesses else None,
         )[0]  # fmt: skip
         if any(len(answer.token_ids) < length for answer in answers):
             raise SystemExit("an answer ended early, so nothing is counted; take another seed")
@@ -205,7 +210,11 @@ FORMS: dict[str, Callable[[int], Cost]] = {
     "merged weights": lambda layers: ours(make_policy(layers, None)),
     "merged weights, top_p 0.85": lambda layers: ours(make_policy(layers, None), top_p=0.85),
     "merged weights, fixed shapes": lambda layers: ours(make_policy(layers, None), shapes="fixed"),
+    "merged weights, a pass of 8 guesses": lambda layers: ours(make_policy(layers, None), guesses=8),
     "merged weights, a step as one graph": lambda layers: ours(make_policy(layers, None), shapes="graph"),
+    "merged weights, a pass of 8 guesses as one graph": lambda layers: ours(
+        make_policy(layers, None), shapes="graph", guesses=8
+    ),
     "generate, adapters in float32": lambda layers: theirs(make_policy(layers, torch.float32)),
     "generate, adapters in bfloat16 (TRL)": lambda layers: theirs(make_policy(layers, torch.bfloat16)),
     "generate, merged weights": lambda layers: theirs(make_policy(layers, None)),

@@ -94,8 +94,11 @@ SENTENCE_POSITIONS = 40
 """Tokens of the longest text that a build has positions for."""
 
 
-def build_sentence_encoder(kind: str, folder: Path, *, seed: int = 0) -> Path:
-    """Writes a random-weight text model of a kind of `SENTENCE_BUILDS`; the settings of sentence-transformers are up to the test."""
+def build_sentence_encoder(kind: str, folder: Path, *, seed: int = 0, **overrides: Any) -> Path:
+    """Writes a random-weight text model of a kind of `SENTENCE_BUILDS`; the settings of sentence-transformers are up to the test.
+
+    `overrides` are fields of its configuration.
+    """
     from transformers import AutoConfig
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +121,7 @@ def build_sentence_encoder(kind: str, folder: Path, *, seed: int = 0) -> Path:
         tokenizer_object=tokens, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[PAD]",
         model_max_length=512, padding_side="right",
     )  # fmt: skip
-    sizes = {
+    sizes: dict[str, Any] = {
         "hidden_size": 24,
         "intermediate_size": 32,
         "num_hidden_layers": 2,
@@ -126,6 +129,7 @@ def build_sentence_encoder(kind: str, folder: Path, *, seed: int = 0) -> Path:
     }
     if kind == "distilbert":
         sizes = {"dim": 24, "hidden_dim": 32, "n_layers": 2, "n_heads": 2}
+    sizes |= overrides
     counts_from_padding = kind in ("roberta", "xlm-roberta", "mpnet")
     config = AutoConfig.for_model(
         kind, vocab_size=len(words), pad_token_id=1, max_position_embeddings=SENTENCE_POSITIONS + 2 * counts_from_padding,

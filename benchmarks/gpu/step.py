@@ -9,6 +9,9 @@ sizes in bf16, gradient checkpointing on, LoRA r=8; a prompt has 4,000 tokens wi
     python benchmarks/gpu/step.py --cpu     # a minute: does it run here at all?
     python benchmarks/gpu/step.py --least --out benchmarks/results/gpu-least.json   # no GPU: what a step takes at least, by data sheets
 
+`merged-guessed` guesses eight tokens ahead. A random model repeats nothing, so its time a token is that of a pass of nine; how many passes a
+token takes with a trained one was counted by benchmarks/drafts.py.
+
 Work that counts in MFU is what the step needs at least, the prompt once for all answers, whatever a way does beyond it:
 forward `2 N T`, and backward through activations as much again, of N weights of linear layers on T tokens; `4 W` a pair of
 tokens that attention looks at, of width W in each layer, thrice that with backward; `2 H V` a token that is scored.
@@ -44,7 +47,7 @@ NEEDED = {
     "lightning": "pip install lightning",
     "ffr.training.grpo.module": "pip install -e . in the repository",
 }
-CHOSEN = "shared,merged,trl"
+CHOSEN = "shared,merged,merged-guessed,trl"
 CARDS = {"H100 SXM": (989e12, 3.35e12), "H200": (989e12, 4.8e12)}
 """Operations and bytes a second by the makers' data sheets."""
 

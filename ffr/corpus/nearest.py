@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import logging
 import math
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,13 +33,17 @@ EXACT_ROWS = 300_000
 
 LISTS_FILES = "vectors-*.faiss"
 
+ON_DISK = np.dtype("<f4")
+"""How a number of a vector lies in a file."""
+
 _BLOCK = 65_536
 _SEED = 0
+# lines, segments and pictures of one search, and of one before
+_KEPT_BITS = 6
 # vectors that each list is made of, of which faiss wants 39 at least
 _PER_LIST = 64
-# one list of so many is looked through: of real vectors with noise, 10^6, the 20 closest are found to
-# .986; of one in 16 to .962, in three fifths of the time (benchmarks/archive.py)
-_LISTS_A_PROBE = 8
+# one list of so many is looked through; benchmarks/archive.py tells how many of the closest are found
+_LISTS_A_PROBE = 7
 
 
 class Comparing(Protocol):
@@ -66,6 +71,7 @@ class Matrix:
     def __init__(self, rows: NDArray[np.float32], path: Path | None = None) -> None:
         self.rows = rows
         self._path = path
+        self._kept_bits: list[tuple[NDArray[np.int64], NDArray[np.uint8]]] = []
 
     @cached_property
     def _lists(self) -> Any:
@@ -130,15 +136,24 @@ class Matrix:
         self, query: NDArray[np.float32], rows: NDArray[np.int64], number: int
     ) -> NDArray[np.int64]:
         faiss, lists = faiss_if_installed(), self._lists
-        is_allowed = np.zeros(lists.ntotal, bool)
-        is_allowed[rows[: np.searchsorted(rows, lists.ntotal)]] = True
-        chosen = faiss.IDSelectorBitmap(np.packbits(is_allowed, bitorder="little"))
         how = faiss.SearchParametersIVF(
-            sel=chosen, nprobe=max(1, math.ceil(lists.nlist / _LISTS_A_PROBE))
+            sel=faiss.IDSelectorBitmap(self._bits(rows)),
+            nprobe=max(1, math.ceil(lists.nlist / _LISTS_A_PROBE)),
         )
         # bytes in the place of numbers change the order of neighbours: of twice as many the best
         _, found = lists.search(query[None], 2 * number, params=how)
         return np.sort(found[0][found[0] >= 0]).astype(np.int64)
+
+    def _bits(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Which rows of the inverted file may be found, a bit each; of the rows asked last it is kept."""
+        for known, bits in self._kept_bits:
+            if known is rows:
+                return bits
+        is_allowed = np.zeros(self._lists.ntotal, bool)
+        is_allowed[rows[: np.searchsorted(rows, self._lists.ntotal)]] = True
+        bits = np.packbits(is_allowed, bitorder="little")
+        self._kept_bits = [(rows, bits), *self._kept_bits][:_KEPT_BITS]
+        return bits
 
 
 def largest(scores: NDArray[np.float32], number: int) -> NDArray[np.int64]:
@@ -187,14 +202,15 @@ def lacks_lists(vectors: Path, num_rows: int) -> bool:
     return not num_rows - EXACT_ROWS // 4 <= lists.ntotal <= num_rows
 
 
-def make_lists(vectors: Path, rows: NDArray[np.float32], progress: Progress) -> None:
+def make_lists(vectors: Path, num_rows: int, width: int, progress: Progress) -> None:
     """Makes the inverted file of a vectors' file, whole or not at all.
 
-    Lists of vectors around 4 √R centres, each number of a vector in a byte.
+    Lists of vectors around some 4 √R centres, each number of a vector in a byte.
 
     Args:
         vectors: The vectors' file.
-        rows: (R, D) of it.
+        num_rows: R, of which the file has more where others add some now.
+        width: D.
         progress: Is told how many rows are in.
 
     Raises:
@@ -203,12 +219,71 @@ def make_lists(vectors: Path, rows: NDArray[np.float32], progress: Progress) -> 
     faiss = faiss_if_installed()
     if faiss is None:
         raise ModelError("is not installed; pip install 'ffr-vlm[faiss]'", "faiss")
-    num_lists = max(1, round(4 * math.sqrt(len(rows))))
-    lists = faiss.index_factory(rows.shape[1], f"IVF{num_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-    chosen = np.random.default_rng(_SEED).permutation(len(rows))[: _PER_LIST * num_lists]
-    lists.train(np.ascontiguousarray(rows[np.sort(chosen)]))
-    for start in range(0, len(rows), _BLOCK):
-        lists.add(np.ascontiguousarray(rows[start : start + _BLOCK]))
-        progress(min(start + _BLOCK, len(rows)), len(rows))
+    num_sampled = min(num_rows, _PER_LIST * max(1, round(4 * math.sqrt(num_rows))))
+    chosen = np.random.default_rng(_SEED).permutation(num_rows)[:num_sampled]
+    is_chosen = np.zeros(num_rows, bool)
+    is_chosen[chosen] = True
+    sample = np.concatenate(
+        [
+            rows[is_chosen[start : start + _BLOCK]]
+            for start, rows in _blocks(vectors, num_rows, width)
+        ]
+    )
+    centres = _centres(sample)
+    lists = faiss.index_factory(width, f"IVF{len(centres)},SQ8", faiss.METRIC_INNER_PRODUCT)
+    lists.quantizer.add(centres)
+    lists.train(sample)
+    del sample
+    graph = _graph(width)
+    graph.add(centres)
+    add_preassigned = importlib.import_module("faiss.contrib.ivf_tools").add_preassigned
+    for start, rows in _blocks(vectors, num_rows, width):
+        add_preassigned(lists, rows, graph.search(rows, 1)[1][:, 0])
+        progress(start + len(rows), num_rows)
     with replaced_path(lists_file(vectors)) as scratch:
         faiss.write_index(lists, str(scratch))
+
+
+def _blocks(vectors: Path, num_rows: int, width: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The rows of a vectors' file, some at a time, each with the number of the first.
+
+    They are read and not mapped: what is mapped counts as memory until all of it is let go.
+    """
+    for start in range(0, num_rows, _BLOCK):
+        number = min(_BLOCK, num_rows - start)
+        offset = start * width * ON_DISK.itemsize
+        rows = np.fromfile(vectors, ON_DISK, number * width, offset=offset)
+        yield start, rows.reshape(number, width)
+
+
+def _centres(sample: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Centres of about `_PER_LIST` vectors each: of few parts first, then within each part.
+
+    To find all of them at once takes as many times as long as there are parts.
+
+    Args:
+        sample: (n, D) vectors.
+    """
+    faiss = faiss_if_installed()
+
+    def found(rows: NDArray[np.float32], number: int) -> Any:
+        means = faiss.Kmeans(rows.shape[1], number, niter=10, spherical=True, seed=_SEED)
+        means.train(rows)
+        return means
+
+    parts = found(sample, max(1, round(math.sqrt(len(sample) / _PER_LIST))))
+    part_of = parts.assign(sample)[1]
+    centres = []
+    for part, centre in enumerate(parts.centroids):
+        inside = sample[part_of == part]
+        number = round(len(inside) / _PER_LIST)
+        centres.append(found(inside, number).centroids if number > 1 else centre[None])
+    return np.concatenate(centres)
+
+
+def _graph(width: int) -> Any:
+    """Names the closest of many thousand centres sooner than comparing all does."""
+    faiss = faiss_if_installed()
+    graph = faiss.IndexHNSWFlat(width, 32, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efSearch = 64
+    return graph

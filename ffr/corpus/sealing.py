@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from ffr.corpus.database import Row
-from ffr.corpus.nearest import LISTS_FILES
+from ffr.corpus.nearest import LISTS_FILES, ON_DISK
 from ffr.corpus.seal import make_seal, read_seal
 from ffr.corpus.store import Store
-from ffr.corpus.vectors import ON_DISK
 from ffr.errors import UsageError
 
 

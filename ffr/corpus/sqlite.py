@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ class SqliteDatabase(sqlite3.Connection):
             try:
                 # what is read first decides what is seen
                 self.rows("SELECT count(*) FROM chats")
-                yield int(self.rows("PRAGMA data_version")[0][0])
+                # others' changes, and one's own
+                yield int(self.rows("PRAGMA data_version")[0][0]) + self.total_changes
             finally:
                 if self.in_transaction:
                     self.execute("ROLLBACK")
@@ -134,6 +135,9 @@ class SqliteDatabase(sqlite3.Connection):
             f"(SELECT rowid AS id, bm25({table}) AS score FROM {table} WHERE {table} MATCH ?)",
             [joined],
         )
+
+    def by_index(self) -> AbstractContextManager[None]:
+        return nullcontext()  # it knows no other way
 
     def postings(self, table: str) -> Postings:
         return Postings(self.tuples, table)

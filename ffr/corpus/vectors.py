@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ffr.corpus.adding import text_key
 from ffr.corpus.finite import check_finite
-from ffr.corpus.nearest import LISTS_FILES, Matrix, lacks_lists, make_lists
+from ffr.corpus.nearest import LISTS_FILES, ON_DISK, Matrix, lacks_lists, make_lists
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
 from ffr.embedding.interface import Encoder, embed_each
@@ -39,8 +39,6 @@ _FEW = 400
 _KEPT_QUERIES = 256
 # more than this at once is no question
 _FEW_QUESTIONS = 8
-ON_DISK = np.dtype("<f4")
-"""How a number of a vector lies in a file."""
 
 
 class StoredVectors:
@@ -114,7 +112,7 @@ class StoredVectors:
 
     def make_lists(self, progress: Progress) -> None:
         """Makes the inverted file."""
-        make_lists(self._path, self.matrix(), progress)
+        make_lists(self._path, self.num_rows, self.width, progress)
         self._compared = None
 
     def places(self, keys: Sequence[bytes]) -> dict[bytes, int]:

@@ -18,13 +18,12 @@ import numpy as np
 from ffr.corpus.adding import stored_digests
 from ffr.corpus.database import Row
 from ffr.corpus.forgetting import size_of, take_off_disk
-from ffr.corpus.nearest import LISTS_FILES
+from ffr.corpus.nearest import LISTS_FILES, ON_DISK
 from ffr.corpus.schema import DATABASE, whole
 from ffr.corpus.seal import Sealed, differing_bytes, read_seal
 from ffr.corpus.sealing import num_bytes, seal_store
 from ffr.corpus.segments import segment_key
 from ffr.corpus.store import Store
-from ffr.corpus.vectors import ON_DISK
 from ffr.text import counted, one_line
 
 _BATCH = 2000

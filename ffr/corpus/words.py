@@ -86,12 +86,13 @@ class WordSearch:
         self, table: str, terms: Sequence[str], number: int, *, is_every: bool
     ) -> list[Worded]:
         where, values = allowed(self.store, self.filters)
-        matched, sought = self.store.database.matched(table, terms, is_every=is_every)
-        found = self.store.tuples(
-            f"SELECT messages.id, chat, dialogue, score FROM {matched} AS matched "
-            f"{_FULL_TEXT[table]} WHERE {where} ORDER BY score, messages.id LIMIT ?",
-            [*sought, *values, number],
-        )
+        with self.store.database.by_index():
+            matched, sought = self.store.database.matched(table, terms, is_every=is_every)
+            found = self.store.tuples(
+                f"SELECT messages.id, chat, dialogue, score FROM {matched} AS matched "
+                f"{_FULL_TEXT[table]} WHERE {where} ORDER BY score, messages.id LIMIT ?",
+                [*sought, *values, number],
+            )
         return [((chat, dialogue), id_, -score) for id_, chat, dialogue, score in found]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from ffr.embedding.bert_layers import BertLayers, layers_of
 from ffr.embedding.files import (
     CutNotice,
     as_text,
@@ -26,6 +27,7 @@ from ffr.embedding.files import (
     weights_digest_of,
 )
 from ffr.embedding.interface import check_parts, mean_of_parts
+from ffr.embedding.tokens import StatesOfTokens
 from ffr.errors import ModelError, UsageError
 from ffr.model_files import check_model_folder, loading_explained
 from ffr.parts import (
@@ -52,11 +54,17 @@ COUNTS_POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "mpnet")
 _ONE_BY_ONE = ("mpnet",)
 """The last bits of their vectors hang on the size of a batch, whatever is in it."""
 
+_FEW_TEXTS = 8
+"""Up to so many texts of a call are taken for questions, which go through one by one."""
+
+_FEW_TOKENS = 64
+"""Up to so many tokens of one text need no second thread."""
+
 _POOLING_MODE = re.compile(r"pooling_mode_(\w+?)(?:_tokens?)?")
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
 
-class SentenceEncoder:
+class SentenceEncoder(StatesOfTokens):
     """A model of texts alone, with pooling. Made by `load_encoder`.
 
         mean: v = Σ_t m_t h_t / Σ_t m_t over the last hidden states h with the attention mask m;
@@ -103,8 +111,7 @@ class SentenceEncoder:
 
     @property
     def device(self) -> torch.device:
-        found: torch.device = self.model.device
-        return found
+        return torch.device(self.model.device)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -131,18 +138,19 @@ class SentenceEncoder:
             ModelError: where the tokenizer does not fit the model, or a vector is not finite.
         """
         texts = as_texts(texts)
-        order = sorted(
-            range(len(texts)), key=lambda index: len(texts[index])
-        )  # so that little is padded
-        return self._embed(texts, _cut(order))
+        if len(texts) <= _FEW_TEXTS and self._layers is not None:
+            return self._embed(texts, _cut(range(len(texts)), 1), self._question)
+        # so that little is padded
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        return self._embed(texts, _cut(order), self.vectors)
 
     @torch.no_grad()
     def embed_each(self, texts: Texts) -> Tensor:
         """As `embed_texts`, each vector to the bit that of its text alone, on one kind of processor.
 
         Texts of as many tokens go through together and none is padded, so that a row's products are
-        summed in the same order whatever stands beside it (tests/embedding/test_sentence.py sees to
-        it); those of MPNet, of which that is not so, go through alone. On a GPU the library may take another kernel for another number of rows.
+        summed in one order whatever stands beside it; those of MPNet, of which that is not so, go
+        through alone. On a GPU the library may take another kernel for another number of rows.
 
         Raises:
             ModelError: as `embed_texts`.
@@ -152,7 +160,8 @@ class SentenceEncoder:
         for index, length in enumerate(self._lengths(texts)):
             alike.setdefault(length, []).append(index)
         size = 1 if self.model.config.model_type in _ONE_BY_ONE else BATCH_SIZE
-        return self._embed(texts, [part for group in alike.values() for part in _cut(group, size)])
+        batches = [part for group in alike.values() for part in _cut(group, size)]
+        return self._embed(texts, batches, self.vectors)
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text makes, within what the model takes."""
@@ -163,17 +172,34 @@ class SentenceEncoder:
         )["input_ids"]
         return [len(row) for row in ids]
 
-    def _embed(self, texts: Sequence[str], batches: Sequence[Sequence[int]]) -> Tensor:
+    def _embed(
+        self,
+        texts: Sequence[str],
+        batches: Sequence[Sequence[int]],
+        of_batch: Callable[[Mapping[str, Tensor]], Tensor],
+    ) -> Tensor:
         """The vectors of texts that go through in these batches of their numbers."""
         vectors = torch.zeros((len(texts), int(self.model.config.hidden_size)))
         for chosen in batches:
-            batch = self.vectors(self.text_inputs([texts[index] for index in chosen])).cpu()
+            batch = of_batch(self.text_inputs([texts[index] for index in chosen])).cpu()
             if not bool(batch.isfinite().all()):
                 raise ModelError(
                     "gives vectors that are not finite; fetch its weights again", self.name
                 )
             vectors[list(chosen)] = batch
         return vectors
+
+    @cached_property
+    def _layers(self) -> BertLayers | None:
+        return layers_of(self.model)
+
+    def _question(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """As `vectors`, of one text, by `_layers` where it is short."""
+        if self._layers is None or inputs["input_ids"].numel() > _FEW_TOKENS:
+            return self.vectors(inputs)
+        hidden = self._layers(self.model.embeddings(input_ids=inputs["input_ids"])[0])
+        vector = hidden.mean(0) if self.pooling == "mean" else hidden[0]
+        return torch.nn.functional.normalize(vector[None], dim=-1)
 
     def _given(self, texts: Sequence[str]) -> list[str]:
         """The texts as the tokenizer takes them."""

@@ -145,13 +145,48 @@ class Likenesses:
     between: Tensor
 
 
-def likenesses(units: Units, queries: Tensor, background: Background) -> Likenesses:
+@dataclass(frozen=True, slots=True, eq=False)
+class Surroundings:
+    """What of likenesses hangs on the stretch alone, N units, so that the next query finds it made.
+
+    Args:
+        vectors: (N, D) of the units.
+        words: (N,) float32, 1 where a unit has any.
+        lines: (M, D) of the background, of the units' language.
+        language: (D,) their mean.
+        centred: (N, D) the units less what all of them and their language share.
+        between: (N, N) cosines of these.
+        asked: (N, K) cosines with the background's queries.
+        asked_mean: (N,) of each unit.
+        asked_deviation: (N,) likewise.
+        strange_leads: (4,) how far the best unit stands out for the background's queries: mean and
+            deviation of single units, mean and deviation of three in a row.
+        of_units: (N, 6) numbers of the units that are the same for every query.
+    """
+
+    vectors: Tensor
+    words: Tensor
+    lines: Tensor
+    language: Tensor
+    centred: Tensor
+    between: Tensor
+    asked: Tensor
+    asked_mean: Tensor
+    asked_deviation: Tensor
+    strange_leads: Tensor
+    of_units: Tensor
+
+
+def likenesses(
+    units: Units, queries: Tensor, background: Background, around: Surroundings | None = None
+) -> Likenesses:
     """How alike each query and each unit are, raw, centred, ranked, smoothed, and beside strangers.
 
     Args:
         units: The stretch, N units.
         queries: (Q, D) float32, L2-normalised.
         background: Of the same encoder.
+        around: `surroundings` of the same stretch and background; None makes them.
 
     Raises:
         ValueError: where widths differ, or queries are not finite.
@@ -164,21 +199,33 @@ def likenesses(units: Units, queries: Tensor, background: Background) -> Likenes
     ((2, 3, 30), (2, 14), (3, 3))
     """
     check_queries(queries, width=units.vectors.shape[1])
+    around = around or surroundings(units, background)
+    return Likenesses(*_seen_in(around, queries), around.between)
+
+
+def surroundings(units: Units, background: Background) -> Surroundings:
+    """What is the same for every query on a stretch.
+
+    Args:
+        units: The stretch.
+        background: Of the same encoder.
+
+    Raises:
+        ValueError: where widths differ.
+    """
     if background.lines.shape[2] != units.vectors.shape[1]:
         raise ValueError(
             f"the background is {background.lines.shape[2]} wide and the units are "
             f"{units.vectors.shape[1]}; give both from one encoder"
         )
     group = background.group_of(units.vectors)
-    seen = seen_of(
+    return _surroundings_of(
         units.vectors,
         units.is_picture,
         units.num_chars,
-        queries,
         background.lines[group],
         background.queries[group],
     )
-    return Likenesses(*seen)
 
 
 def seen_of(
@@ -202,21 +249,65 @@ def seen_of(
     Returns:
         (Q, N, F), (Q, H) and (N, N) float32, as `Likenesses` has them.
     """
+    around = _surroundings_of(vectors, is_picture, num_chars, lines, strangers)
+    return *_seen_in(around, queries), around.between
+
+
+def _surroundings_of(
+    vectors: Tensor, is_picture: Tensor, num_chars: Tensor, lines: Tensor, strangers: Tensor
+) -> Surroundings:
+    """As `surroundings`, of tensors alone; arguments as `seen_of`."""
     words = (num_chars > 0).float()
-    centred, centred_queries = _centred(vectors, queries, lines.mean(0), words)
+    language = lines.mean(0)
+    # less what all of this dialogue and language share
+    own = vectors.sum(0) / words.sum().clamp(min=1.0)
+    moved = vectors - _OWN_SHARE * own - (1 - _OWN_SHARE) * language
+    centred = functional.normalize(moved, dim=-1, eps=_LEAST) * words[:, None]
     between = centred @ centred.T
-    raw = queries @ vectors.T * words
-    own = centred_queries @ centred.T
+    asked = vectors @ strangers.T
+    leads = _leads(asked.T * words, words)
+    place = torch.arange(vectors.shape[0] - 1)
+    next_to = between[place, place + 1]  # each unit to the one behind it
+    of_units = [
+        functional.pad(next_to, (0, 1)),
+        functional.pad(next_to, (1, 0)),
+        is_picture.float(),
+        words,
+        words * is_picture.float(),
+        torch.log1p(num_chars.float()) / 3,
+    ]
+    return Surroundings(
+        vectors=vectors,
+        words=words,
+        lines=lines,
+        language=language,
+        centred=centred,
+        between=between,
+        asked=asked,
+        asked_mean=asked.mean(1),
+        asked_deviation=asked.std(1) + _LEAST,
+        strange_leads=torch.stack(
+            [value for lead in leads for value in (lead.mean(), lead.std() + _LEAST)]
+        ),
+        of_units=torch.stack(of_units, dim=-1),
+    )
+
+
+def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """(Q, N, F) features and (Q, H) summaries of queries (Q, D)."""
+    words, lines, between = around.words, around.lines, around.between
+    raw = queries @ around.vectors.T * words
+    centred_queries = functional.normalize(queries - around.language, dim=-1, eps=_LEAST)
+    own = centred_queries @ around.centred.T
     # how a query lies to lines that it does not mean, and a line to queries that do not mean it
     usual = queries @ lines.T
     usual_mean, usual_std = usual.mean(1, keepdim=True), usual.std(1, keepdim=True) + _LEAST
     usual_tail = usual.quantile(_TAIL, dim=1, keepdim=True)
-    asked = vectors @ strangers.T
-    beside_queries = (raw - asked.mean(1)) / (asked.std(1) + _LEAST) * words / 2
+    beside_queries = (raw - around.asked_mean) / around.asked_deviation * words / 2
     beside_lines = (raw - usual_mean) / usual_std * words / 2
     mutual = beside_queries + beside_lines
     rare_lines = _rarity(raw, usual) * words
-    rare_queries = _rarity(raw.T, asked).T * words
+    rare_queries = _rarity(raw.T, around.asked).T * words
 
     z_raw, mean, deviation = _standing(raw, words)
     z_own, _, _ = _standing(own, words)
@@ -227,20 +318,7 @@ def seen_of(
     by_best = weight @ between
     rank = _rank(mutual, words)
     count = words.sum().clamp(min=1.0)
-    width = vectors.shape[0]
-    place = torch.arange(width - 1)
-    next_to = between[place, place + 1]  # each unit to the one behind it
-    beside = torch.stack(
-        [
-            functional.pad(next_to, (0, 1)),
-            functional.pad(next_to, (1, 0)),
-            is_picture.float(),
-            words,
-            words * is_picture.float(),
-            torch.log1p(num_chars.float()) / 3,
-        ],
-        dim=-1,
-    )
+    width = words.shape[0]
 
     def everywhere(value: Tensor) -> Tensor:
         return value.expand(-1, width)
@@ -274,7 +352,8 @@ def seen_of(
         ],
         dim=-1,
     )
-    features = torch.cat([of_query, beside[None].expand(queries.shape[0], -1, -1)], dim=-1)
+    of_units = around.of_units[None].expand(queries.shape[0], -1, -1)
+    features = torch.cat([of_query, of_units], dim=-1)
     smooth = _smooth(raw, words, 1)
     summaries = torch.cat(
         [
@@ -289,15 +368,15 @@ def seen_of(
             _best(rare_lines, words),
             _best(rare_queries, words),
             (_best(_smooth(mutual, words, 1), words) - mutual_mean) / 2,
-            *_beside_strangers(raw, asked.T * words, words),
+            *_beside_strangers(raw, words, around.strange_leads),
             torch.log1p(count).expand(queries.shape[0], 1) / 4,
         ],
         dim=1,
     )
-    return features, summaries, between
+    return features, summaries
 
 
-def _beside_strangers(raw: Tensor, strange: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+def _beside_strangers(raw: Tensor, words: Tensor, strange_leads: Tensor) -> tuple[Tensor, Tensor]:
     """(Q, 1) each: how far the best unit stands out, set against how far it does for strangers.
 
     One unit of many always stands out. What counts is whether one does more than for the queries of
@@ -305,21 +384,21 @@ def _beside_strangers(raw: Tensor, strange: Tensor, words: Tensor) -> tuple[Tens
 
     Args:
         raw: (Q, N) of the queries.
-        strange: (K, N) of the background's.
         words: (N,).
+        strange_leads: (4,) as `Surroundings` has them.
     """
-    count = words.sum().clamp(min=1.0)
-
-    def leads(values: Tensor) -> tuple[Tensor, Tensor]:
-        lead = (values - values.sum(1, keepdim=True) / count) * words
-        return _best(lead, words), _best(_smooth(lead, words, 1), words)
-
-    found, usual = leads(raw), leads(strange)
-    alone, together = (
-        (one - other.mean()) / (other.std() + _LEAST) / 3
-        for one, other in zip(found, usual, strict=True)
+    alone, together = _leads(raw, words)
+    usual_alone, alone_deviation, usual_together, together_deviation = strange_leads
+    return (
+        (alone - usual_alone) / alone_deviation / 3,
+        (together - usual_together) / together_deviation / 3,
     )
-    return alone, together
+
+
+def _leads(values: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+    """(Q, 1) each: how far the best unit stands above the mean one, alone and with its neighbours."""
+    lead = (values - values.sum(1, keepdim=True) / words.sum().clamp(min=1.0)) * words
+    return _best(lead, words), _best(_smooth(lead, words, 1), words)
 
 
 def check_queries(queries: Tensor, *, width: int) -> None:
@@ -334,18 +413,6 @@ def check_queries(queries: Tensor, *, width: int) -> None:
         )
     if not bool(queries.isfinite().all()):
         raise ValueError("query vectors hold NaN or infinite numbers; embed the queries again")
-
-
-def _centred(
-    vectors: Tensor, queries: Tensor, language: Tensor, words: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Unit vectors less what all of this dialogue and language share; queries less the latter."""
-    own = vectors.sum(0) / words.sum().clamp(min=1.0)
-    moved = vectors - _OWN_SHARE * own - (1 - _OWN_SHARE) * language
-    return (
-        functional.normalize(moved, dim=-1, eps=_LEAST) * words[:, None],
-        functional.normalize(queries - language, dim=-1, eps=_LEAST),
-    )
 
 
 def _standing(values: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:

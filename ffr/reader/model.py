@@ -26,8 +26,10 @@ from ffr.reader.likeness import (
     RARE_LINES,
     RARITY_SCALE,
     Background,
+    Surroundings,
     check_queries,
     likenesses,
+    surroundings,
 )
 from ffr.reader.network import NetworkInputs, ReaderNetwork
 from ffr.reader.query import QueryMap, plain_words
@@ -96,6 +98,8 @@ class Reader:
         self.settings = settings
         self.query_map = query_map
         self.gate = gate
+        # one pair, as another thread may ask about another dialogue
+        self._last: tuple[Units | None, Surroundings | None] = None, None
 
     @classmethod
     def untrained(
@@ -175,7 +179,9 @@ class Reader:
         Raises:
             ValueError: as `likenesses`.
         """
-        seen = likenesses(units, queries, self.background)
+        if (last := self._last)[0] is not units:
+            last = self._last = units, surroundings(units, self.background)
+        seen = likenesses(units, queries, self.background, last[1])
         num_queries = len(queries)
         return NetworkInputs(
             seen.features,
@@ -226,20 +232,8 @@ class Reader:
             return [ReaderPrediction(torch.zeros(0), 1.0, (), (), 1.0) for _ in queries]
         for network in (item for item in self.networks if item.training):
             network.eval()  # which costs as much as to look at a few lines
-        probabilities = torch.zeros(len(queries), len(units))
-        nothing = torch.ones(len(queries))
-        stretches = _stretches(len(units), self.settings.stretch, self.settings.overlap)
-        parts = []
         with _threads(len(units) * len(queries)):
-            for start, stop, first, last in stretches:
-                found, absent = _calibrated(self, units.part(start, stop), queries)
-                probabilities[:, first:last] = found[:, first - start : last - start]
-                parts.append((first, last, absent))
-                nothing = torch.minimum(nothing, absent)
-        if len(stretches) > 1:
-            most = (1 - nothing).clamp(min=1e-6)
-            for first, last, absent in parts:
-                probabilities[:, first:last] *= ((1 - absent) / most)[:, None]
+            probabilities, nothing = _read(self, units, queries)
         return [
             _answer(units, row, float(absent), self.settings.nothing_from)
             for row, absent in zip(probabilities, nothing, strict=True)
@@ -281,6 +275,26 @@ def _shown(inputs: NetworkInputs, settings: ReaderSettings) -> Tensor:
     rarity = inputs.features[..., RARE_LINES] / RARITY_SCALE
     worth: Tensor = settings.picture_weight * (rarity - settings.picture_usual)
     return worth * inputs.features[..., IS_SHOWN]
+
+
+def _read(reader: Reader, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities of a dialogue's units (Q, N) and of nothing in it (Q,), stretch by stretch."""
+    probabilities = torch.zeros(len(queries), len(units))
+    nothing = torch.ones(len(queries))
+    stretches = _stretches(len(units), reader.settings.stretch, reader.settings.overlap)
+    parts = []
+    for start, stop, first, last in stretches:
+        # the dialogue itself is known again at its next query
+        part = units if stop - start == len(units) else units.part(start, stop)
+        found, absent = _calibrated(reader, part, queries)
+        probabilities[:, first:last] = found[:, first - start : last - start]
+        parts.append((first, last, absent))
+        nothing = torch.minimum(nothing, absent)
+    if len(stretches) > 1:
+        most = (1 - nothing).clamp(min=1e-6)
+        for first, last, absent in parts:
+            probabilities[:, first:last] *= ((1 - absent) / most)[:, None]
+    return probabilities, nothing
 
 
 def _calibrated(reader: Reader, units: Units, queries: Tensor) -> tuple[Tensor, Tensor]:

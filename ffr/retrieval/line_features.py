@@ -162,15 +162,14 @@ def line_features(lines: Lines, query: str) -> tuple[NDArray[np.float32], Number
     (2, True)
     """
     speakers = set(lines.speakers)
-    of_names = {stem for speaker in speakers for stem in stems(speaker)}
-    terms = [stem for stem in dict.fromkeys(content_stems(query)) if stem not in of_names]
+    terms = terms_of(lines, query)
     single, near = lines.single.scores(terms), lines.near.scores(terms)
     columns = [
         *_of_matches(lines.single, terms),
         *_of_view(lines.single, single, terms),
         *_of_view(lines.near, near, terms),
         _relative(lines.wide.scores(terms)),
-        _share(lines.wide, terms),
+        share(lines.wide, terms),
         *(shifted(single, shift) for shift in _SHIFTS),
         *by_rank(lines.plain.scores(overlap_terms(query))),
         lines.pairs.scores(pairs(terms)),
@@ -191,6 +190,12 @@ def line_features(lines: Lines, query: str) -> tuple[NDArray[np.float32], Number
     return found.astype(np.float32), single + near / 2
 
 
+def terms_of(lines: Lines, query: str) -> list[str]:
+    """The stems of a query, less those of every text and of the speakers' names."""
+    of_names = {stem for speaker in {*lines.speakers} for stem in stems(speaker)}
+    return [stem for stem in dict.fromkeys(content_stems(query)) if stem not in of_names]
+
+
 def _of_matches(index: Bm25Index, terms: Iterable[str]) -> list[Numbers]:
     """How many terms a line shares, the rarest of them, and the share of all that it has."""
     number, rarest = np.zeros(index.num_texts), np.zeros(index.num_texts)
@@ -201,7 +206,7 @@ def _of_matches(index: Bm25Index, terms: Iterable[str]) -> list[Numbers]:
     return [number, rarest]
 
 
-def _share(index: Bm25Index, terms: Sequence[str]) -> Numbers:
+def share(index: Bm25Index, terms: Sequence[str]) -> Numbers:
     """The share of a query's terms, weighted by rarity, that each text has."""
     found, total = np.zeros(index.num_texts), _LEAST
     for term in terms:
@@ -212,7 +217,7 @@ def _share(index: Bm25Index, terms: Sequence[str]) -> Numbers:
 
 
 def _of_view(index: Bm25Index, scores: Numbers, terms: Sequence[str]) -> list[Numbers]:
-    return [scores, *by_rank(scores), _share(index, terms), standing(scores)]
+    return [scores, *by_rank(scores), share(index, terms), standing(scores)]
 
 
 def by_rank(scores: Numbers) -> list[Numbers]:

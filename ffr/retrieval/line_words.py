@@ -36,8 +36,32 @@ SAID = {
 }
 """What a line may say, likewise; `[picture` is how a picture stands that is not here."""
 
+_WANTED = {
+    "pictures": r"\b(?:images|pictures|photos)\b",
+    "a picture": r"\b(?:image|picture|photo)\b",
+    "all": r"\b(?:list|all|various|different|each|every|both|mentioned|kinds|types|items|things|"
+    r"times|activities)\b|所有|全部|哪些|都",
+    "plural": r"\b(?:what|which|whose)(?: \w+)? \w+[^s\W]s\b",
+    "how many": r"\bhow many\b|多少|几",
+    "early": r"\b(?:first|initial|originally|before|earlier|start)\b|最初|一开始|之前|第一",
+    "late": r"\b(?:last|latest|final|finally|after|later|recent|recently|end|now|current)\b|"
+    r"最后|最近|之后|现在",
+    "contradiction": r"\b(?:conflict|contradict|contradiction|inconsisten)|矛盾|冲突",
+    "yes or no": r"^(?:did|does|is|was|has|have|do|are|were|can)\b|吗|是否",
+    "two things": r"\band\b|和|以及",
+    "a guess": r"\b(?:might|would|could|likely|considered)\b|可能|也许",
+}
+_NUMBERS = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10,
+}  # fmt: skip
+_NUMBER = re.compile(
+    rf"\b(?:{'|'.join(list(_NUMBERS)[:9])})\b|[两三四五六七八九十](?=[张个次])|\b1?\d\b"
+)
+
 _ASKED = {name: re.compile(pattern) for name, pattern in ASKED.items()}
 _SAID = {name: re.compile(pattern) for name, pattern in SAID.items()}
+_WANTS = [re.compile(pattern) for pattern in _WANTED.values()]
 
 
 def asked(query: str) -> list[bool]:
@@ -48,6 +72,25 @@ def asked(query: str) -> list[bool]:
     """
     lowered = query.lower()
     return [pattern.search(lowered) is not None for pattern in _ASKED.values()]
+
+
+def wanted(query: str) -> list[float]:
+    """What tells how many lines a question wants, and from where.
+
+    Returns:
+        The number below 20 that it names first, 0 for none; the count of its words; and 1 or 0 for
+        whether it speaks of several pictures, of one, of all or of plural things, asks for a
+        number, for what was early or late, for a contradiction, for yes or no, for two things, or
+        for a guess.
+
+    >>> wanted("Which six images show dresses?")[:5]
+    [6.0, 5.0, 1.0, 0.0, 0.0]
+    """
+    lowered = query.lower()
+    match = _NUMBER.search(lowered)
+    number = (_NUMBERS.get(match[0]) or int(match[0])) if match else 0
+    count = len(re.findall(r"\w+", lowered))
+    return [float(number), float(count), *(float(bool(p.search(lowered))) for p in _WANTS)]
 
 
 def said(line: str) -> list[bool]:

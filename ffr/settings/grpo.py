@@ -89,6 +89,14 @@ class RolloutConfig(VlmStageConfig):
         "tokens, after some time of compiling",
         of="vlm",
     )
+    draft_tokens: int = setting(
+        0,
+        "so many tokens of an answer are guessed ahead, from what was answered before, and go through "
+        "the model at once; the answers are the same, written in fewer passes; 0 = none",
+        low=0,
+        high=32,
+        of="vlm",
+    )
     importance_cap: float = setting(
         3.0,
         "where what samples is not what is trained, a token counts by the ratio of its "
@@ -245,6 +253,7 @@ class GrpoConfig(RolloutConfig):
                 "setting compile_sampling: its steps are those of answers that share their prompt; "
                 "leave prompt_sharing at auto"
             )
+        _check_drafts(self)
         if self.pad_to_multiple_of > 1 and self.prompt_sharing == "off":
             raise UsageError(
                 f"setting pad_to_multiple_of: {NOT_PACKED}; leave prompt_sharing at auto"
@@ -297,6 +306,17 @@ def _check_merging(config: RolloutConfig) -> None:
         )
 
 
+def _check_drafts(config: GrpoConfig) -> None:
+    name = f"setting draft_tokens: {config.draft_tokens}"
+    if not config.draft_tokens:
+        return
+    if config.prompt_sharing == "off":
+        raise UsageError(
+            f"{name} tokens are guessed of answers that share their prompt; leave prompt_sharing at "
+            "auto, or draft_tokens at 0"
+        )
+
+
 def _check_server(config: RolloutConfig) -> None:
     name = "setting rollout_engine: server"
     if (config.rollout_engine == "server") != (config.rollout_server is not None):
@@ -323,4 +343,8 @@ def _check_server(config: RolloutConfig) -> None:
     if config.compile_sampling:
         raise UsageError(
             f"{name} samples by itself, and compile_sampling has no meaning; leave it false"
+        )
+    if config.draft_tokens:
+        raise UsageError(
+            f"{name} samples by itself, and draft_tokens has no meaning; leave it at 0"
         )

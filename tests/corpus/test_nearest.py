@@ -47,7 +47,8 @@ def test_lists_find_nearly_what_comparing_all_finds(
     assert lacks_lists(path, NUM)
     assert not lacks_lists(path, 1000)
     # the last 200 came later, and are all compared
-    make_lists(path, rows[:-200], lambda done, total: None)
+    path.write_bytes(rows.tobytes())
+    make_lists(path, NUM - 200, WIDTH, lambda done, total: None)
     assert not lacks_lists(path, NUM)
     assert lacks_lists(path, NUM + 400)
     matrix = Matrix(rows, path)
@@ -73,7 +74,8 @@ def test_lists_that_cannot_be_used_are_passed_over(
     pytest.importorskip("faiss")
     path = tmp_path / "vectors-a-0.f32"
     if content is None:
-        make_lists(path, np.concatenate([rows, rows]), lambda done, total: None)
+        path.write_bytes(2 * rows.tobytes())
+        make_lists(path, 2 * NUM, WIDTH, lambda done, total: None)
     else:
         lists_file(path).write_bytes(content)
     found, _ = Matrix(rows, path).closest(rows[7], np.arange(NUM), 20)
@@ -90,3 +92,21 @@ def test_the_largest_are_those_of_a_whole_sort(number: int) -> None:
     # equal scores stand in their order, and none of those that are equal to the last is lost
     assert found == whole[: len(found)]
     assert len(found) >= min(number, 40)
+
+
+def test_only_what_may_be_found_is_found_whoever_asked_before(
+    rows: NDArray[np.float32], tmp_path: Path
+) -> None:
+    pytest.importorskip("faiss")
+    path = tmp_path / "vectors-a-0.f32"
+    path.write_bytes(rows.tobytes())
+    make_lists(path, NUM, WIDTH, lambda done, total: None)
+    matrix = Matrix(rows, path)
+    # more of them than are kept, asked by turns
+    asked = [np.arange(start, NUM, 3) for start in range(3)]
+    asked += [np.arange(start, NUM) for start in range(0, 1000, 100)]
+    for allowed in [*asked, *asked[::-1]]:
+        found, _ = matrix.closest(rows[7], allowed, 20)
+        assert set(found.tolist()) <= set(allowed.tolist())
+        fresh, _ = Matrix(rows, path).closest(rows[7], allowed, 20)
+        assert found.tolist() == fresh.tolist()

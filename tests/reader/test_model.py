@@ -314,3 +314,18 @@ def test_networks_of_another_shape_are_refused(reader: Reader, background: Backg
     settings = ReaderSettings("e", "1", shape=NetworkShape(width=48), num_networks=2)
     with pytest.raises(ValueError, match="2 networks of"):
         Reader(reader.networks, background, settings)
+
+
+def test_what_is_kept_of_a_dialogue_changes_no_answer(
+    reader: Reader, chat: Dialogue, long_chat: Dialogue, encoder: LetterEncoder
+) -> None:
+    queries = reader.query_vectors(["soup", "train", "line 7"], encoder)
+    of_chat, of_other = reader.units(chat, encoder), reader.units(long_chat, encoder).part(0, 16)
+    # in turn, so that what was kept of one is there when the other is asked
+    for query in queries.split(1):
+        for units in (of_chat, of_chat, of_other):
+            (found,) = reader.predict(units, query)
+            fresh = Reader(reader.networks, reader.background, reader.settings)
+            (expected,) = fresh.predict(units, query)
+            assert torch.equal(found.probabilities, expected.probabilities)
+            assert found.score == expected.score

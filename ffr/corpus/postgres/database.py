@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from ffr.corpus.database import Condition
+from ffr.corpus.postgres.address import Address
 from ffr.corpus.postgres.session import Session, translated
 from ffr.corpus.postgres.words import scored, stored_term
 from ffr.errors import UsageError
@@ -20,7 +21,27 @@ from ffr.text import one_line
 
 
 class ServerDatabase(Session):
-    """The tables of a store on a server."""
+    """The tables of a store on a server, as `Session`."""
+
+    def __init__(self, address: Address, *, version: int, is_new_allowed: bool) -> None:
+        # by table: the number of changes of the state that was counted, and how many texts have a term
+        self._counted: dict[str, tuple[int, dict[str, int]]] = {}
+        self._has_new_words = False
+        super().__init__(address, version=version, is_new_allowed=is_new_allowed)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        self._has_new_words = False
+        with super().whole():
+            yield
+        if self._has_new_words:
+            # what came waits in a list that every question would read from end to end
+            self.tuples(
+                "SELECT gin_clean_pending_list(pg_class.oid) FROM pg_class JOIN pg_am "
+                "ON pg_am.oid = relam WHERE amname = 'gin' AND relkind = 'i' "
+                "AND relnamespace = current_schema()::regnamespace "
+                "AND pg_has_role(relowner, 'USAGE')"
+            )
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -94,6 +115,7 @@ class ServerDatabase(Session):
         self.copy(
             table, "id, terms, num_terms", ((id_, terms, len(terms)) for id_, terms in stored)
         )
+        self._has_new_words = True
         num_terms = sum(len(terms) for _, terms in stored)
         self._count(table, len(stored), num_terms)
 
@@ -112,14 +134,37 @@ class ServerDatabase(Session):
 
     def matched(self, table: str, terms: Sequence[str], *, is_every: bool) -> Condition:
         stored = list(dict.fromkeys(map(stored_term, terms)))
-        ((num_texts, num_terms, counts),) = self.tuples(
-            "SELECT num_rows, num_terms, ARRAY(SELECT (SELECT count(*) FROM "
-            f"{table} WHERE terms @> ARRAY[asked.term]) FROM unnest(?::text[]) WITH ORDINALITY "
-            "AS asked(term, place) ORDER BY place) FROM texts WHERE name = ?",
-            [stored, table],
+        ((num_texts, num_terms, num_changes),) = self.tuples(
+            "SELECT num_rows, num_terms, changes FROM texts CROSS JOIN meta WHERE name = ?", [table]
         )
+        counts = self._counts(table, stored, num_changes)
         mean = num_terms / max(num_texts, 1)
         return scored(table, stored, counts, num_texts, mean, is_every=is_every)
+
+    @contextmanager
+    def by_index(self) -> Iterator[None]:
+        # a planner takes two arrays for as cheap to compare as two numbers, and reads the whole table
+        ((before,),) = self.tuples("SELECT current_setting('enable_seqscan')")
+        with self.adjusted({"enable_seqscan": "off"}):
+            yield
+            self.tuples("SELECT set_config('enable_seqscan', ?, TRUE)", [before])
+
+    def _counts(self, table: str, terms: Sequence[str], num_changes: int) -> list[int]:
+        """How many texts have each term; counted once for as long as nobody writes.
+
+        To count those of a frequent word takes as long as to find them.
+        """
+        known = self._counted.get(table)
+        if known is None or known[0] != num_changes:
+            known = self._counted[table] = (num_changes, {})
+        if missing := [term for term in terms if term not in known[1]]:
+            ((counts,),) = self.tuples(
+                f"SELECT ARRAY(SELECT (SELECT count(*) FROM {table} WHERE terms @> ARRAY[asked.term]) "
+                "FROM unnest(?::text[]) WITH ORDINALITY AS asked(term, place) ORDER BY place)",
+                [missing],
+            )
+            known[1].update(zip(missing, counts, strict=True))
+        return [known[1][term] for term in terms]
 
     def postings(self, table: str) -> None:
         return None

@@ -6,11 +6,12 @@ Shapes: B prompts, G answers to each, P tokens of the longest prompt, rows = B·
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Generic
 
 import torch
 
 from ffr.models.decoding.reading import Reader
-from ffr.models.decoding.tail import MakeTail, Tail
+from ffr.models.decoding.tail import AnyTail, MakeTail, Placing, Writing
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 
@@ -69,7 +70,7 @@ class CopyingDecoder:
         return kept
 
 
-class SharedDecoder:
+class SharedDecoder(Generic[AnyTail]):
     """All answers to a prompt read one copy of its keys and values; for layers of full attention.
 
     A forward pass takes the next token of every answer as one row of G tokens; its mask lets each
@@ -88,7 +89,7 @@ class SharedDecoder:
         vlm: Vlm,
         prompts: Sequence[Encoded],
         num_samples: int,
-        make_tail: MakeTail = Tail,
+        make_tail: MakeTail[AnyTail],
     ) -> None:
         self._reader = Reader(vlm, prompts, padding_side="left")
         self._num_samples = num_samples
@@ -102,9 +103,17 @@ class SharedDecoder:
         logits = self._reader.logits(self._reader.last_hidden[:, 0])
         return logits.repeat_interleave(self._num_samples, dim=0)
 
-    def step(self, token: torch.Tensor) -> torch.Tensor:
+    def step(self: SharedDecoder[Writing], token: torch.Tensor) -> torch.Tensor:
         """(rows, V) float32 after one more token (rows,) of each answer."""
         hidden = self._tail.read(token.view(-1, self._num_samples))
+        return self._reader.logits(hidden.flatten(0, 1))
+
+    def step_at(
+        self: SharedDecoder[Placing], tokens: torch.Tensor, places: torch.Tensor, num_places: int
+    ) -> torch.Tensor:
+        """As `ffr.models.decoding.drafted.DraftedDecoder`."""
+        shape = (-1, self._num_samples, tokens.shape[1])
+        hidden = self._tail.read_at(tokens.view(shape), places.view(shape), num_places)
         return self._reader.logits(hidden.flatten(0, 1))
 
     def drop_finished(self, is_open: Sequence[bool]) -> list[int] | None:

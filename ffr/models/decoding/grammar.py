@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ffr.answer import AnswerGrammar, format_answer
 from ffr.dialogue import Fragment
 from ffr.errors import ModelError
+from ffr.models.decoding.drafts import NONE
 from ffr.models.decoding.grammar_table import FORBIDDEN, grammar_table
 from ffr.models.vlm import Vlm
 
@@ -51,6 +52,7 @@ class GrammarGuide:
         self._stuck = torch.tensor(stuck, dtype=torch.int32)
         self._state = torch.tensor([starts[size] for size in sizes], dtype=torch.int32)  # (rows,)
         self._following = torch.empty(0)
+        self._runs = torch.empty((0, 0))
 
     def allowed(self, logits: torch.Tensor) -> torch.Tensor:
         """The logits (rows, V), with −∞ for every token that may not come next."""
@@ -64,6 +66,68 @@ class GrammarGuide:
         """Takes the token (rows,) that each answer goes on with, of those that were allowed."""
         kind = self._kind_of.index_select(0, token).long()
         self._state = self._following.gather(1, kind[:, None])[:, 0]
+
+    def allowed_along(self, logits: torch.Tensor, guesses: torch.Tensor) -> torch.Tensor:
+        """As `allowed`, at each place of a pass, as if all guesses before it were right.
+
+        Args:
+            logits: (rows, w, V).
+            guesses: (rows, w − 1) tokens; `ffr.models.decoding.drafts.NONE` where there is none.
+        """
+        if self._kind_of.device != logits.device or len(self._kind_of) != logits.shape[2]:
+            self._move(logits[:, 0])
+        following = [self._table.index_select(0, self._state)]
+        # what stands for no guess is nobody's token
+        for token in guesses.clamp(min=0).unbind(1):
+            kind = self._kind_of.index_select(0, token).long()
+            state = following[-1].gather(1, kind[:, None])[:, 0]
+            # behind a guess that is not allowed nothing is kept, and any state will do
+            following.append(self._table.index_select(0, state.clamp(min=0)))
+        self._following = torch.stack(following, dim=1)  # (rows, w, kinds)
+        may_come = (self._following != FORBIDDEN).index_select(2, self._kind_of)
+        return logits.masked_fill(~may_come, -torch.inf)
+
+    def note_along(self, tokens: torch.Tensor, num_new: torch.Tensor) -> None:
+        """Takes the tokens that each answer goes on with, of those that were allowed.
+
+        Args:
+            tokens: (rows, w).
+            num_new: (rows,) how many of these; 0 where an answer has ended.
+        """
+        last = (num_new - 1).clamp(min=0)[:, None]
+        kind = self._kind_of[tokens.gather(1, last)].long()
+        at = last[..., None].expand(-1, -1, self._following.shape[2])
+        state = self._following.gather(1, at)[:, 0].gather(1, kind)[:, 0]
+        self._state = state.where(num_new > 0, self._state)
+
+    def forced(self, num_tokens: int) -> torch.Tensor:
+        """(rows, tokens) what must come next, while one token alone may; then `drafts.NONE`.
+
+        Args:
+            num_tokens: At most.
+        """
+        if self._runs.shape[1] != num_tokens or self._runs.device != self._state.device:
+            self._runs = self._runs_of(num_tokens)
+        return self._runs.index_select(0, self._state)
+
+    def _runs_of(self, num_tokens: int) -> torch.Tensor:
+        """(states, tokens) of which `forced` gives some."""
+        num_kinds = self._table.shape[1]
+        may_come = self._table != FORBIDDEN
+        # of each kind how many tokens there are, and one of them
+        sizes = torch.bincount(self._kind_of, minlength=num_kinds)
+        ids = torch.arange(len(self._kind_of), device=self._kind_of.device)
+        token_of = ids.new_zeros(num_kinds).scatter_(0, self._kind_of.long(), ids)
+        kind = may_come.long().argmax(1)
+        # the end of the turn, kind 0, is nothing that an answer goes on with
+        is_forced = (may_come.sum(1) == 1) & (sizes[kind] == 1) & (kind != 0)
+        token = token_of[kind].where(is_forced, NONE)
+        after = self._table.gather(1, kind[:, None])[:, 0].long().where(is_forced, 0)
+        runs, state = [token], after
+        for _ in range(num_tokens - 1):
+            runs.append(token[state].where(runs[-1] != NONE, NONE))
+            state = after[state]
+        return torch.stack(runs, dim=1)
 
     def check(self) -> None:
         """To be called when all is written; waits for the device.

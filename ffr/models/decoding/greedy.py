@@ -9,11 +9,17 @@ import torch
 
 from ffr.answer import AnswerGrammar
 from ffr.models.decoding.decoders import CopyingDecoder
+from ffr.models.decoding.drafted import decode_drafted
+from ffr.models.decoding.drafts import NONE, Drafts, Propose, forms_of_answers
 from ffr.models.decoding.grammar import GrammarGuide
 from ffr.models.decoding.loop import Generated, answering, decode
 from ffr.models.decoding.neighbours import NeighbourDecoder
+from ffr.models.decoding.placed import PlacedTail
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
+
+_NUM_GUESSES = 8
+"""Of an answer in a pass, at most, where answers need not be to the last bit as transformers'."""
 
 
 class Greedy:
@@ -24,18 +30,13 @@ class Greedy:
     Args:
         vlm: The model.
         guide: Says what is allowed; None for free writing.
-        is_normalised_last: Takes a log-probability as x − log Σ exp x, not from log_softmax: the
-            same number but for its last bits, without a second table of (rows, V).
     """
 
-    def __init__(
-        self, vlm: Vlm, guide: GrammarGuide | None, *, is_normalised_last: bool = False
-    ) -> None:
+    def __init__(self, vlm: Vlm, guide: GrammarGuide | None) -> None:
         self._forbidden = torch.tensor(
             sorted(vlm.placeholder_ids), dtype=torch.long, device=vlm.device
         )
         self._guide = guide
-        self._is_normalised_last = is_normalised_last
 
     def __call__(
         self, logits: torch.Tensor, rows: torch.Tensor | None
@@ -47,10 +48,51 @@ class Greedy:
         else:
             token = self._guide.allowed(logits).argmax(1)
             self._guide.note(token)
-        if self._is_normalised_last:
-            # (rows, V) → the chosen column of each row
-            return token, logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
         return token, logits.log_softmax(1).gather(1, token[:, None])[:, 0]
+
+    def along(
+        self,
+        logits: torch.Tensor,
+        drafts: torch.Tensor,
+        count: torch.Tensor,
+        rows: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `ffr.models.decoding.drafted.ChooseAlong`; `rows` must be None: all of them."""
+        if self._guide is None:
+            token = logits.index_fill(2, self._forbidden, -torch.inf).argmax(2)
+        else:
+            token = self._guide.allowed_along(logits, drafts).argmax(2)
+        return token, logits.gather(2, token[..., None])[..., 0] - logits.logsumexp(2)
+
+    def note(self, tokens: torch.Tensor, num_new: torch.Tensor) -> None:
+        """As `ffr.models.decoding.drafted.ChooseAlong`."""
+        if self._guide is not None:
+            self._guide.note_along(tokens, num_new)
+
+
+class Guesses:
+    """What the grammar forces, and what it leaves open as it was met before.
+
+    Args:
+        guide: Says what is forced; None for free writing.
+        met: Guesses the rest.
+    """
+
+    def __init__(self, guide: GrammarGuide | None, met: Propose) -> None:
+        self._guide = guide
+        self._met = met
+
+    def __call__(
+        self, tokens: torch.Tensor, count: torch.Tensor, rows: torch.Tensor | None
+    ) -> torch.Tensor:
+        """As `ffr.models.decoding.drafts.Propose`."""
+        guesses = self._met(tokens, count, rows)
+        if self._guide is None:
+            return guesses
+        forced = self._guide.forced(guesses.shape[1])
+        # a guess that begins as is forced may go on where nothing is
+        is_alike = ((guesses == forced) | (forced == NONE)).all(1, keepdim=True)
+        return guesses.where(is_alike, forced)
 
 
 def generate_answers(
@@ -115,9 +157,17 @@ def answer_neighbours(
         return []
     guide = None if grammars is None else GrammarGuide(vlm, list(itertools.chain(*grammars)))
     with answering(vlm):
-        decoder = NeighbourDecoder(vlm, parts)
-        choose = Greedy(vlm, guide, is_normalised_last=True)
-        answers = iter(decode(vlm, decoder, choose, max_new_tokens=max_new_tokens))
+        forms = forms_of_answers(vlm)
+        drafts = Drafts(_NUM_GUESSES, [forms for part in parts for _ in part])
+        written = decode_drafted(
+            vlm,
+            NeighbourDecoder(vlm, parts, 1, PlacedTail),
+            Greedy(vlm, guide),
+            Guesses(guide, drafts.guesses(1, vlm.device)),
+            max_new_tokens=max_new_tokens,
+            num_drafts=_NUM_GUESSES,
+        )
+        answers = iter(written)
     if guide is not None:
         guide.check()
     # the decoder has them part after part

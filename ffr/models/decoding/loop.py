@@ -127,11 +127,11 @@ def decode(
         is_open = is_open.logical_and_((token[:, None] != stops).all(1))
         if num_written == max_new_tokens:
             break
-        flags = watch.look(num_written, is_open)
-        if flags is not None:
+        if watch.is_due(num_written):
+            flags = watch.seen(is_open)
             if not any(flags):
                 break
-            kept = decoder.drop_finished(flags)
+            kept = decoder.drop_finished([bool(flag) for flag in flags])
             if kept is not None:
                 places = torch.tensor(kept).to(device)
                 # `rows` keeps the numbers among all R, by which the columns are filled
@@ -140,10 +140,10 @@ def decode(
             watch.note(is_open)
         logits = decoder.step(token)
     ids, values = tokens[:num_written].T.tolist(), logprobs[:num_written].T.tolist()
-    return [_answer_of(vlm, *row) for row in zip(ids, values, strict=True)]
+    return [answer_of(vlm, *row) for row in zip(ids, values, strict=True)]
 
 
-def _answer_of(vlm: Vlm, ids: list[int], logprobs: list[float]) -> Generated:
+def answer_of(vlm: Vlm, ids: list[int], logprobs: list[float]) -> Generated:
     """The answer in the tokens of a row, which may go on behind the end of the turn."""
     stops = set(vlm.stop_ids)
     end = next((number for number, item in enumerate(ids) if item in stops), len(ids))

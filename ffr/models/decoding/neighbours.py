@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Generic
 
 import torch
 
 from ffr.models.decoding.reading import Reader
-from ffr.models.decoding.tail import MakeTail, Tail
+from ffr.models.decoding.tail import AnyTail, MakeTail, Placing, Writing
 from ffr.models.packing import PackedRows, shared_beginning
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 
 
-class NeighbourDecoder:
+class NeighbourDecoder(Generic[AnyTail]):
     """Parts of prompts that went through the model once, and the answers token by token.
 
     A part of one prompt passes in two pieces, all but its last token and that token, which moves
@@ -44,8 +45,8 @@ class NeighbourDecoder:
         self,
         vlm: Vlm,
         parts: Sequence[Sequence[Encoded]],
-        num_samples: int = 1,
-        make_tail: MakeTail = Tail,
+        num_samples: int,
+        make_tail: MakeTail[AnyTail],
     ) -> None:
         device = vlm.device
         prefixes, rests = _cut(parts, vlm.placeholder_ids)
@@ -103,12 +104,20 @@ class NeighbourDecoder:
         logits, self._first = self._first.flatten(0, 1)[self._places], torch.empty(0)
         return logits
 
-    def step(self, token: torch.Tensor) -> torch.Tensor:
+    def step(self: NeighbourDecoder[Writing], token: torch.Tensor) -> torch.Tensor:
         """(rows, V) float32 after one more token (rows,) of each answer.
 
         What it gives for parts that were dropped has no meaning.
         """
         hidden = self._tail.read(token[self._answers])
+        return self._reader.logits(hidden.flatten(0, 1)[self._places])
+
+    def step_at(
+        self: NeighbourDecoder[Placing], tokens: torch.Tensor, places: torch.Tensor, num_places: int
+    ) -> torch.Tensor:
+        """As `ffr.models.decoding.drafted.DraftedDecoder`."""
+        at = self._answers
+        hidden = self._tail.read_at(tokens[at], places[at], num_places)
         return self._reader.logits(hidden.flatten(0, 1)[self._places])
 
     def drop_finished(self, is_open: Sequence[bool]) -> list[int] | None:

@@ -12,10 +12,13 @@ import numpy as np
 import torch
 
 from ffr.models.decoding.decoders import CopyingDecoder, SharedDecoder
+from ffr.models.decoding.drafted import decode_drafted
+from ffr.models.decoding.drafts import Drafts
 from ffr.models.decoding.fixed import FixedSteps
 from ffr.models.decoding.loop import Decoder, Generated, answering, decode
 from ffr.models.decoding.neighbours import NeighbourDecoder
-from ffr.models.decoding.tail import MakeTail, Tail
+from ffr.models.decoding.placed import PlacedTail
+from ffr.models.decoding.tail import AnyTail, MakeTail, Placing, Tail
 from ffr.models.decoding.watch import tokens_between_looks
 from ffr.models.packing import neighbours_of
 from ffr.models.rows import Encoded
@@ -36,6 +39,7 @@ def sample_answers(
     dialogue_numbers: Sequence[int] | None = None,
     tokens_a_look: int | None = None,
     fixed: FixedSteps | None = None,
+    drafts: Drafts | None = None,
 ) -> list[list[Generated]]:
     """Samples several answers to each prompt; the prompts pass through the model once.
 
@@ -58,9 +62,12 @@ def sample_answers(
         dialogue_numbers: A number for each prompt: neighbours of one number are queries on one
             dialogue, which goes through the model once for all of them. None where nothing is known
             of that. Without effect where the cache is not shared.
-        tokens_a_look: As `ffr.models.decoding.watch.Watch`; no answer depends on it.
+        tokens_a_look: As `ffr.models.decoding.watch.Watch`, passes where tokens are guessed; no
+            answer depends on it.
         fixed: Writes in shapes that do not change; None for shapes that grow. Without effect where
             the cache is not shared.
+        drafts: Guesses the next tokens, and takes several a pass; no answer depends on it, but for
+            the last bits of sums. Without effect where the cache is not shared.
 
     Returns:
         For each prompt its G answers.
@@ -68,27 +75,49 @@ def sample_answers(
     num_answers = len(prompts) * num_samples
     seeds = prompt_seeds(len(prompts), generator)
     points = draw_points(seeds, num_samples, max_new_tokens).to(vlm.device)
-    tokens_a_look = tokens_a_look or tokens_between_looks(vlm.device)
+    are_guessed = drafts is not None and is_cache_shared
+    tokens_a_look = tokens_a_look or tokens_between_looks(vlm.device, are_guessed=are_guessed)
     choose = Sampling(vlm, points, temperature=temperature, top_p=top_p, looks=tokens_a_look == 1)
-    make_tail = Tail if fixed is None else functools.partial(fixed.tail, num_steps=max_new_tokens)
+    make_decoder = functools.partial(_shared, vlm, prompts, num_samples, dialogue_numbers)
     with answering(vlm):
-        decoder = _decoder(vlm, prompts, num_samples, dialogue_numbers, is_cache_shared, make_tail)
-        answers = decode(
-            vlm, decoder, choose, max_new_tokens=max_new_tokens, tokens_a_look=tokens_a_look
-        )
+        if drafts is not None and is_cache_shared:
+            width = 1 + drafts.num_tokens
+            make_placed: MakeTail[Placing] = PlacedTail
+            if fixed is not None:
+                # a pass begins at the last place of the longest answer at most
+                most = max_new_tokens + width
+                make_placed = functools.partial(fixed.placed_tail, num_places=most, width=width)
+            answers = decode_drafted(
+                vlm,
+                make_decoder(make_placed),
+                choose,
+                drafts.guesses(num_samples, vlm.device),
+                max_new_tokens=max_new_tokens,
+                num_drafts=drafts.num_tokens,
+                passes_a_look=tokens_a_look,
+            )
+        else:
+            decoder: Decoder
+            if not is_cache_shared:
+                decoder = CopyingDecoder(vlm, prompts, num_samples)
+            elif fixed is None:
+                decoder = make_decoder(Tail)
+            else:
+                decoder = make_decoder(functools.partial(fixed.tail, num_steps=max_new_tokens))
+            answers = decode(
+                vlm, decoder, choose, max_new_tokens=max_new_tokens, tokens_a_look=tokens_a_look
+            )
     return [answers[start : start + num_samples] for start in range(0, num_answers, num_samples)]
 
 
-def _decoder(
+def _shared(
     vlm: Vlm,
     prompts: Sequence[Encoded],
     num_samples: int,
     dialogue_numbers: Sequence[int] | None,
-    is_cache_shared: bool,
-    make_tail: MakeTail,
-) -> Decoder:
-    if not is_cache_shared:
-        return CopyingDecoder(vlm, prompts, num_samples)
+    make_tail: MakeTail[AnyTail],
+) -> SharedDecoder[AnyTail] | NeighbourDecoder[AnyTail]:
+    """A decoder whose answers share what their prompts have in common."""
     if dialogue_numbers is not None:
         parts = neighbours_of(prompts, dialogue_numbers, vlm.placeholder_ids)
         if len(parts) < len(prompts):
@@ -170,6 +199,7 @@ class Sampling:
         self._top_p = top_p
         self._looks = looks
         self._num_chosen = 0
+        self._numbers = torch.arange(points.shape[1], device=points.device)
 
     def __call__(
         self, logits: torch.Tensor, rows: torch.Tensor | None
@@ -177,13 +207,37 @@ class Sampling:
         """As `ffr.models.decoding.loop.Choose`."""
         points = self._points[self._num_chosen]
         self._num_chosen += 1
+        return self._drawn(logits, points if rows is None else points[rows])
+
+    def along(
+        self,
+        logits: torch.Tensor,
+        drafts: torch.Tensor,
+        count: torch.Tensor,
+        rows: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `ffr.models.decoding.drafted.ChooseAlong`."""
+        num_rows, width, _ = logits.shape
+        at = count[:, None] + torch.arange(width, device=logits.device)
+        numbers = self._numbers[:num_rows] if rows is None else rows
+        # behind the longest answer no token is kept
+        points = self._points[at.clamp(max=len(self._points) - 1), numbers[:, None]]
+        token, logprob = self._drawn(logits.flatten(0, 1), points.flatten())
+        return token.view(num_rows, width), logprob.view(num_rows, width)
+
+    def note(self, tokens: torch.Tensor, num_new: torch.Tensor) -> None:
+        """As `ffr.models.decoding.drafted.ChooseAlong`: a draw follows from its place alone."""
+
+    def _drawn(
+        self, logits: torch.Tensor, points: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and their log-probabilities (n,) from logits (n, V) and points (n,)."""
         # the kept log-probability is of all tokens, placeholders included: scoring knows no ban
         scaled = logits if self._temperature in (0, 1) else logits / self._temperature
         allowed = scaled.index_fill(1, self._forbidden, -torch.inf)
         if not self._temperature:
             token = allowed.argmax(1)
         else:
-            points = points if rows is None else points[rows]
             token = draw_tokens(allowed.softmax(1), points, top_p=self._top_p, looks=self._looks)
         return token, scaled.log_softmax(1).gather(1, token[:, None])[:, 0]
 

@@ -10,26 +10,40 @@ size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
 from ffr.models.decoding.reading import Reader
 
 
-class Writing(Protocol):
-    """What writes tokens behind beginnings: `Tail`, or one of fixed shapes."""
-
-    def read(self, ids: torch.Tensor) -> torch.Tensor:
-        """Hidden states (D, n, H) of one more token (D, n) of each answer."""
-        ...
+class Selecting(Protocol):
+    """What is written behind beginnings, a row each."""
 
     def select(self, kept: list[int]) -> bool:
         """Goes on with some rows of the cache alone where it can and that pays; says whether."""
         ...
 
 
-MakeTail = Callable[[Reader, torch.Tensor, torch.Tensor], Writing]
+class Writing(Selecting, Protocol):
+    """What writes a token of each answer a pass: `Tail`, or one of fixed shapes."""
+
+    def read(self, ids: torch.Tensor) -> torch.Tensor:
+        """Hidden states (D, n, H) of one more token (D, n) of each answer."""
+        ...
+
+
+class Placing(Selecting, Protocol):
+    """What writes several tokens of each answer a pass, at places of its own."""
+
+    def read_at(self, ids: torch.Tensor, places: torch.Tensor, num_places: int) -> torch.Tensor:
+        """As `ffr.models.decoding.placed.PlacedTail`."""
+        ...
+
+
+AnyTail = TypeVar("AnyTail", bound=Selecting)
+
+MakeTail = Callable[[Reader, torch.Tensor, torch.Tensor], AnyTail]
 """From what has read the beginnings, what of them each answer sees (D, n, P), and each answer's
 first position (D, n)."""
 

@@ -8,13 +8,23 @@ TOKENS_A_LOOK = 8
 """How many tokens a device writes before the host looks again, where looking means waiting."""
 
 
-def tokens_between_looks(device: torch.device) -> int:
+PASSES_A_LOOK = 2
+"""How many passes, where a pass writes several tokens: all may be written after a few."""
+
+
+def tokens_between_looks(device: torch.device, *, are_guessed: bool = False) -> int:
     """How many tokens a device writes before the host looks: one where it looks at no copy.
+
+    Args:
+        device: Where the answers are written.
+        are_guessed: Whether a pass writes several; then so many passes.
 
     >>> tokens_between_looks(torch.device("cpu")), tokens_between_looks(torch.device("cuda"))
     (1, 8)
     """
-    return TOKENS_A_LOOK if device.type == "cuda" else 1
+    if device.type != "cuda":
+        return 1
+    return PASSES_A_LOOK if are_guessed else TOKENS_A_LOOK
 
 
 class Watch:
@@ -35,42 +45,50 @@ class Watch:
     def __init__(self, device: torch.device, tokens_a_look: int | None = None) -> None:
         self._is_apart = device.type == "cuda"
         self._tokens = tokens_a_look or tokens_between_looks(device)
+        self.is_exact = self._tokens == 1
+        """Whether a look tells what is so at this very token, and none is left out."""
         self._copy: torch.Tensor | None = None
         self._copied: torch.cuda.Event | None = None
 
-    def look(self, num_written: int, is_open: torch.Tensor) -> list[bool] | None:
-        """Which answers went on at the last look; None where it is not time to look.
+    def is_due(self, num_written: int) -> bool:
+        """Whether it is time to look.
 
         Args:
-            num_written: Tokens that each answer has by now.
-            is_open: (rows,) bool, True where an answer goes on.
+            num_written: Tokens that each answer has by now; where a pass writes several, passes.
         """
-        if num_written % self._tokens:
-            return None
-        if self._tokens == 1:
-            return self.read(is_open)
+        return num_written % self._tokens == 0
+
+    def seen(self, state: torch.Tensor) -> list[int]:
+        """What was so of each answer at the last look.
+
+        Args:
+            state: (rows,) what is so now: 1 where an answer has a token and goes on, as all have at
+                first.
+        """
+        if self.is_exact:
+            return self.read(state)
         if self._copy is None:
-            return [True] * len(is_open)
+            return [1] * len(state)
         if self._copied is not None:
             # long done, unless the device is behind by as many tokens: then this holds the host
             # back, not the device
             self._copied.synchronize()
         return self.read(self._copy)
 
-    def note(self, is_open: torch.Tensor) -> None:
+    def note(self, state: torch.Tensor) -> None:
         """Begins the copy that the next look reads; call it after each look."""
-        if self._tokens == 1:
+        if self.is_exact:
             return
         if not self._is_apart:
-            self._copy = is_open.clone()
+            self._copy = state.clone()
             return
-        self._copy = torch.empty(len(is_open), dtype=torch.bool, pin_memory=True)
-        self._copy.copy_(is_open, non_blocking=True)
+        self._copy = torch.empty(len(state), dtype=state.dtype, pin_memory=True)
+        self._copy.copy_(state, non_blocking=True)
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._copied.record()
 
     @staticmethod
-    def read(flags: torch.Tensor) -> list[bool]:
-        """Flags (rows,) as the host's own."""
-        found: list[bool] = flags.tolist()
+    def read(state: torch.Tensor) -> list[int]:
+        """A state (rows,) as the host's own; flags are numbers."""
+        found: list[int] = state.tolist()
         return found

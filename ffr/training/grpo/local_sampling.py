@@ -10,6 +10,7 @@ import torch
 from ffr.dialogue import Example
 from ffr.errors import ModelError
 from ffr.models.compiled import check_compiler
+from ffr.models.decoding.drafts import Drafts, forms_of_answers
 from ffr.models.decoding.fixed import FixedSteps
 from ffr.models.decoding.loop import Generated
 from ffr.models.decoding.sampling import sample_answers
@@ -17,6 +18,7 @@ from ffr.models.merged import MergedLinears, free_bytes, merged_bytes
 from ffr.models.rows import Encoded
 from ffr.models.vlm import Vlm
 from ffr.settings import GrpoConfig
+from ffr.training.grpo.policy import Answers
 
 
 class LocalSampling:
@@ -50,6 +52,7 @@ class LocalSampling:
         if config.compile_sampling and is_cache_shared:
             check_compiler(vlm.device, "compile_sampling")
             self._fixed = FixedSteps(vlm, is_compiled=True)
+        self._forms = forms_of_answers(vlm) if config.draft_tokens else []
         self.is_apart = self._copies or self._fixed is not None
         """Whether answers come from other weights or kernels than those that are trained."""
 
@@ -61,9 +64,19 @@ class LocalSampling:
             said += "; each token by one compiled step, whose last bits are its own"
         elif self._config.compile_sampling:
             said += "; compile_sampling has no effect, since the answers do not share their prompt"
+        if self._config.draft_tokens:
+            said += self._note_of_drafts()
         if self.is_apart:
             said += f"; their tokens count by importance, {self._config.importance_cap:g} at most"
         return said
+
+    def _note_of_drafts(self) -> str:
+        if not self._is_cache_shared:
+            return "; draft_tokens has no effect, since the answers do not share their prompt"
+        some = "the form of answers, a prompt's others"
+        if self._config.devices == 1:
+            some += " and those it got before"
+        return f"; up to {self._config.draft_tokens} tokens of each are guessed ahead, from {some}"
 
     def _note_of_weights(self) -> str:
         if self._lack is not None:
@@ -104,11 +117,19 @@ class LocalSampling:
         prompts: Sequence[Encoded],
         dialogue_numbers: Sequence[int] | None,
         generator: torch.Generator | None,
+        earlier: Sequence[Answers] | None = None,
         *,
         max_new_tokens: int | None = None,
     ) -> list[list[Generated]]:
-        """G answers to each prompt, within `rolling_out`; arguments as of `sample_answers`."""
+        """G answers to each prompt, within `rolling_out`.
+
+        Arguments are those of `sample_answers`; `earlier` as of `Policy`.
+        """
         config = self._config
+        drafts = None
+        if config.draft_tokens:
+            before: Sequence[Answers] = earlier or [[] for _ in prompts]
+            drafts = Drafts(config.draft_tokens, [[*self._forms, *some] for some in before])
         with nullcontext() if self._merged is None else self._merged.in_place():
             return sample_answers(
                 self._vlm,
@@ -121,6 +142,7 @@ class LocalSampling:
                 is_cache_shared=self._is_cache_shared,
                 dialogue_numbers=dialogue_numbers,
                 fixed=self._fixed,
+                drafts=drafts,
             )
 
     def try_longest(self, prompt: Encoded) -> None:

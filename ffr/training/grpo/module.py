@@ -15,6 +15,7 @@ import functools
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ from ffr.training.grpo.sampling_gap import (
     recorded_logprobs,
     truncated_importance,
 )
+
+_EARLIER_KEY = "earlier answers"
 
 
 class GrpoModule(StageModule[GrpoConfig]):
@@ -81,6 +84,17 @@ class GrpoModule(StageModule[GrpoConfig]):
     @property
     def curves(self) -> dict[str, str]:
         return {"reward": "-", **{f"reward_{term.name}": "-" for term in self.sampler.terms}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        state = self.sampler.earlier.state()
+        if state is not None:
+            checkpoint[_EARLIER_KEY] = state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if _EARLIER_KEY in checkpoint:
+            self.sampler.earlier.load_state(checkpoint[_EARLIER_KEY])
 
     # -- one step ----------------------------------------------------------------------------------
 

@@ -25,6 +25,9 @@ from ffr.models.shared_prefix import BranchLogprobs
 from ffr.retrieval.interface import Retriever
 from ffr.training.common.stage import Subject
 
+Answers = Sequence[Sequence[int]]
+"""Answers to a prompt, each a row of decisions."""
+
 
 class Prompt(Protocol):
     """A dialogue with a query, as a policy takes it."""
@@ -129,6 +132,7 @@ class Policy(Protocol):
         prompts: Sequence[Any],
         dialogue_numbers: Sequence[int],
         generator: torch.Generator,
+        earlier: Sequence[Answers],
     ) -> list[list[Generated]]:
         """G answers to each prompt, within `rolling_out`.
 
@@ -136,6 +140,8 @@ class Policy(Protocol):
             prompts: Some prompts of the step.
             dialogue_numbers: Numbers of their dialogues: neighbours of one number are on one.
             generator: Draws, on the policy's device.
+            earlier: Of each prompt, answers that it got before, of which the new ones may be
+                guessed ahead.
         """
         ...
 

@@ -39,7 +39,7 @@ from ffr.training.common.reader_setup import (
 )
 from ffr.training.common.reader_subject import ReaderSubject
 from ffr.training.common.stage import Job, Start
-from ffr.training.grpo.policy import Pass
+from ffr.training.grpo.policy import Answers, Pass
 
 MAX_UNITS = 2_048
 """A longer dialogue is refused: attention between all its units at once would not fit."""
@@ -159,7 +159,11 @@ class ReaderPolicy:
 
     @torch.no_grad()
     def sample(
-        self, prompts: Sequence[Any], dialogue_numbers: Sequence[int], generator: torch.Generator
+        self,
+        prompts: Sequence[Any],
+        dialogue_numbers: Sequence[int],
+        generator: torch.Generator,
+        earlier: Sequence[Answers] = (),
     ) -> list[list[Generated]]:
         logits = self._decision_logits(self.reader, prompts)
         found = []

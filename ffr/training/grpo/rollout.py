@@ -20,6 +20,7 @@ from ffr.models.decoding.loop import Generated
 from ffr.rewards.terms import RewardTerm, compute_rewards, total_rewards
 from ffr.settings import GrpoConfig
 from ffr.training.grpo.advantages import has_signal
+from ffr.training.grpo.earlier import EarlierAnswers
 from ffr.training.grpo.policy import Policy
 
 RewardColumns = Callable[[int], dict[str, Any]]
@@ -68,6 +69,9 @@ class Sampler:
         self.config = config
         self.terms = list(terms)
         self.columns = columns
+        self.earlier = EarlierAnswers(
+            is_wanted=config.draft_tokens > 0, outlast_steps=config.devices == 1
+        )
 
     def roll_out(
         self,
@@ -88,6 +92,7 @@ class Sampler:
         Raises:
             RewardError: where a reward fails; the sentence names the sample.
         """
+        self.earlier.begin_step()
         with self.policy.rolling_out():
             return self._roll_out(indices, prompts, dialogue_numbers, seed)
 
@@ -145,10 +150,12 @@ class Sampler:
         answers: list[Generated] = []
         width = config.prompts_at_once
         for start in range(0, len(prompts), width):
-            answered = self.policy.sample(
-                prompts[start : start + width], dialogue_numbers[start : start + width], generator
-            )
-            answers += [answer for group in answered for answer in group]
+            some = slice(start, start + width)
+            earlier = [self.earlier.of(index) for index in indices[some]]
+            answered = self.policy.sample(prompts[some], dialogue_numbers[some], generator, earlier)
+            for index, group in zip(indices[some], answered, strict=True):
+                self.earlier.note(index, [answer.token_ids for answer in group])
+                answers += group
         # a row an answer: a prompt's columns stand G times, side by side
         rows = [self.columns(index) for index in indices for _ in range(config.num_generations)]
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}

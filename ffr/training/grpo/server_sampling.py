@@ -24,6 +24,7 @@ from ffr.models.vlm import Vlm
 from ffr.retrieval.api_client import ApiError, Limits
 from ffr.retrieval.chat_protocol import chat_messages, data_url
 from ffr.settings import GrpoConfig
+from ffr.training.grpo.policy import Answers
 from ffr.training.grpo.rollout_server import RolloutServer, ServedAnswer
 
 ADAPTER_FOLDER = "served_adapter"
@@ -127,6 +128,7 @@ class ServerSampling:
         prompts: Sequence[AskedPrompt],
         dialogue_numbers: Sequence[int] | None,
         generator: torch.Generator | None,
+        earlier: Sequence[Answers] | None = None,
     ) -> list[list[Generated]]:
         """G answers to each prompt, within `rolling_out`.
 
@@ -134,6 +136,7 @@ class ServerSampling:
             prompts: As `prompt` makes them.
             dialogue_numbers: Without effect: a server finds what prompts have in common by itself.
             generator: Draws a seed for each prompt.
+            earlier: Without effect: nothing is guessed ahead here.
 
         Raises:
             ApiError: where the answers do not come, or are not this model's.

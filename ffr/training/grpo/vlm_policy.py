@@ -30,7 +30,7 @@ from ffr.training.common.setup import (
 from ffr.training.common.vlm_subject import VlmSubject
 from ffr.training.grpo.local_sampling import LocalSampling
 from ffr.training.grpo.passes import cut_passes
-from ffr.training.grpo.policy import Pass
+from ffr.training.grpo.policy import Answers, Pass
 from ffr.training.grpo.server_sampling import ServerSampling
 from ffr.training.grpo.trial import try_longest
 
@@ -129,9 +129,13 @@ class VlmPolicy:
         return self.builder.opened_prompt(example)
 
     def sample(
-        self, prompts: Sequence[Any], dialogue_numbers: Sequence[int], generator: torch.Generator
+        self,
+        prompts: Sequence[Any],
+        dialogue_numbers: Sequence[int],
+        generator: torch.Generator,
+        earlier: Sequence[Answers],
     ) -> list[list[Generated]]:
-        return self.sampling.sample(prompts, dialogue_numbers, generator)
+        return self.sampling.sample(prompts, dialogue_numbers, generator, earlier)
 
     def cut(
         self,

@@ -13,6 +13,7 @@ from ffr.models.decoding.loop import Generated
 from ffr.models.rows import Encoded
 from ffr.rewards.terms import RewardTerm
 from ffr.settings import GrpoConfig
+from ffr.training.grpo.policy import Answers
 from ffr.training.grpo.rollout import Rollout, Sampler
 
 # what each prompt is answered with at its first, second and third attempt
@@ -32,6 +33,7 @@ class Script:
     def __init__(self) -> None:
         self.is_rolling_out = False
         self.asked: list[list[tuple[int, int]]] = []
+        self.earlier: list[list[Answers]] = []
         self._attempts = {prompt: iter(attempts) for prompt, attempts in SCRIPT.items()}
 
     @contextmanager
@@ -41,9 +43,14 @@ class Script:
         self.is_rolling_out = False
 
     def sample(
-        self, prompts: Sequence[Encoded], dialogue_numbers: Sequence[int], generator: Any
+        self,
+        prompts: Sequence[Encoded],
+        dialogue_numbers: Sequence[int],
+        generator: Any,
+        earlier: Sequence[Answers],
     ) -> list[list[Generated]]:
         assert self.is_rolling_out
+        self.earlier.append(list(earlier))
         numbers = [prompt.input_ids[0] for prompt in prompts]
         self.asked.append(list(zip(numbers, dialogue_numbers, strict=True)))
         return [
@@ -108,6 +115,21 @@ def test_without_attempts_all_stays(script: Script) -> None:
     assert [answer.text for answer in found.answers] == ["1", "0", "0", "0", "5", "5", "8", "8"]
     assert (found.num_without_signal, found.num_attempts) == (3, 0)
     assert len(script.asked) == 1
+
+
+def test_the_last_answers_are_at_hand_where_tokens_are_guessed(script: Script) -> None:
+    """Those of the step's attempt before, of each prompt its own; the most frequent last."""
+    roll_out(script, resample_attempts=2, batch_size=4, draft_tokens=3)
+    assert script.earlier == [
+        [[], [], [], []],
+        [[(0, 99)], [(5, 99)], [(8, 99)]],
+        [[(2, 99)], [(6, 99)]],
+    ]
+
+
+def test_nothing_is_kept_where_none_are(script: Script) -> None:
+    roll_out(script, resample_attempts=2, batch_size=4)
+    assert script.earlier == [[[]] * 4, [[]] * 3, [[]] * 2]
 
 
 def test_few_prompts_are_answered_at_once(script: Script) -> None:

@@ -292,6 +292,7 @@ def test_a_server_that_is_not_there_stops_a_dry_run_too(
         ({"lora_rank": 0, "kl_coefficient": 0}, "lora_rank=0 has none"),
         ({"sampling_weights": "merged"}, "has no meaning; leave it at adapters"),
         ({"compile_sampling": True}, "compile_sampling has no meaning; leave it false"),
+        ({"draft_tokens": 4}, "draft_tokens has no meaning; leave it at 0"),
     ],
 )
 def test_settings_that_do_not_go_together(

@@ -28,6 +28,7 @@ from ffr.rewards.terms import RewardError
 from ffr.settings import GrpoConfig
 from ffr.shipped.tiny import TINY_FOLDER
 from ffr.training.common.stage import Job, train
+from ffr.training.grpo.local_sampling import LocalSampling
 from ffr.training.grpo.module import GrpoModule
 from ffr.training.grpo.stage import GrpoStage
 
@@ -508,6 +509,77 @@ def test_compiled_sampling_is_the_same_training_to_rounding(
     assert "each token by one compiled step" in " ".join(said.split()), said
 
 
+@pytest.fixture
+def few(sample_home: Path, tmp_path: Path) -> dict[str, Any]:
+    """Settings of four prompts, each met again at every step."""
+    lines = (sample_home / "sample" / "grpo.jsonl").read_text(encoding="utf-8").splitlines(True)
+    path = tmp_path / "few.jsonl"
+    path.write_text("".join(lines[:4]), encoding="utf-8")
+    return {
+        "dataset": str(path), "image_root": str(sample_home / "sample"), "val_examples": 0, "max_steps": 3, "epochs": 9,
+    }  # fmt: skip
+
+
+def test_guessing_tokens_is_the_same_training_to_rounding(
+    few: dict[str, Any], tmp_path: Path
+) -> None:
+    plain, guessed = (
+        _rows(_train(tmp_path / str(number), **few, draft_tokens=number)) for number in (0, 5)
+    )
+    assert len(plain) == len(guessed) == 3
+    for mine, theirs in zip(guessed, plain, strict=True):
+        for name in ("reward", "kl", "entropy", "answer_tokens", "grad_norm"):
+            assert float(mine[name]) == pytest.approx(float(theirs[name]), rel=1e-3, abs=1e-6), name
+        assert float(mine["sampling_gap_max"]) < 1e-3
+
+
+def test_a_run_that_guesses_goes_on_where_it_stopped(
+    few: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, with the answers that its prompts had got before."""
+    whole = _train(tmp_path / "whole", **few, draft_tokens=5)
+    half = tmp_path / "half"
+    shutil.copytree(whole, half)
+    (half / "checkpoints" / "step-00000003.ckpt").unlink()
+    record = json.loads((half / "run.json").read_text(encoding="utf-8"))
+    (half / "run.json").write_text(
+        json.dumps({**record, "status": "interrupted"}), encoding="utf-8"
+    )
+    shutil.rmtree(half / "merged")
+    known: list[list[int]] = []
+    sample = LocalSampling.sample
+
+    def noted(self: LocalSampling, *given: Any, **options: Any) -> Any:
+        known.append([len(answers) for some in given[3:] for answers in some])
+        return sample(self, *given, **options)
+
+    monkeypatch.setattr(LocalSampling, "sample", noted)
+    done = _run("--resume", str(half))
+    assert done.exit_code == 0, done.output
+    assert _rows(half) == _rows(whole)
+    assert _weights(half) == _weights(whole)
+    # the start-up check knows of none, the step that is done again of those of all four
+    assert known[0] == []
+    assert len(known[1]) == 4
+    assert all(known[1])
+
+
+def test_what_is_guessed_is_said(
+    sample_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def said(**settings: object) -> str:
+        return " ".join(_run("--dry-run", *_options(draft_tokens=5, **settings)).output.split())
+
+    assert (
+        "up to 5 tokens of each are guessed ahead, from the form of answers, a prompt's others and those it got before"
+        in said()
+    )
+    monkeypatch.setattr(PrefixSharing, "_obstacle", lambda self: "of a trial")
+    assert "draft_tokens has no effect, since the answers do not share their prompt" in said()
+
+
 # the others differ from grpo in what a token is divided by (test_loss.py), and from each other less
 @pytest.mark.parametrize(
     "loss_type",
@@ -659,6 +731,12 @@ def test_what_a_wrong_call_says(
             2,
             "leave prompt_sharing at auto",
         ),
+        (
+            ["--from", "tiny", "-o", "draft_tokens=4", "-o", "prompt_sharing=off"],
+            2,
+            "leave prompt_sharing at auto, or draft_tokens at 0",
+        ),
+        (["--from", "tiny", "-o", "draft_tokens=40"], 2, "at most 32"),
         (["--from", "tiny", "-o", "loss_type=cispo"], 2, "too small for cispo"),
         (["--from", "tiny", "-o", "loss_type=gpro"], 2, "did you mean"),
         (["--from", "tiny", "-o", "rewards=nowhere:nothing"], 2, "nowhere"),
