@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ffr.corpus.database import Condition
+from ffr.corpus.fts import FtsTexts
 from ffr.corpus.postings import Postings
 from ffr.corpus.seal import unsealed
 from ffr.errors import DataError, FfrError, UsageError
@@ -140,7 +141,7 @@ class SqliteDatabase(sqlite3.Connection):
         return nullcontext()  # it knows no other way
 
     def postings(self, table: str) -> Postings:
-        return Postings(self.tuples, table)
+        return Postings(FtsTexts(self.tuples, table))
 
     def mark_unfinished(self) -> None:
         self.execute(f"PRAGMA application_id = {_UNFINISHED}")
