@@ -73,17 +73,20 @@ class Kernels(TorchDispatchMode):
 
 def as_graphs(steps: FixedSteps, kernels: Kernels) -> None:
     """Has each step count as one start, as the graph that a GPU replays is; what is beside it counts as it is."""
-    plain = steps.hidden
 
-    def hidden(*given: Any, **inputs: Any) -> torch.Tensor:
-        kernels.started["graph"] += 1
-        kernels.in_graph = True
-        try:
-            return plain(*given, **inputs)
-        finally:
-            kernels.in_graph = False
+    def counted(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def hidden(*given: Any, **inputs: Any) -> torch.Tensor:
+            kernels.started["graph"] += 1
+            kernels.in_graph = True
+            try:
+                return plain(*given, **inputs)
+            finally:
+                kernels.in_graph = False
 
-    steps.hidden = hidden  # type: ignore[method-assign]
+        return hidden
+
+    steps.hidden = counted(steps.hidden)  # type: ignore[method-assign]
+    steps.hidden_at = counted(steps.hidden_at)  # type: ignore[method-assign]
 
 
 class Reads(TorchFunctionMode):
@@ -209,6 +212,9 @@ FORMS: dict[str, Callable[[int], Cost]] = {
     "merged weights, fixed shapes": lambda layers: ours(make_policy(layers, None), shapes="fixed"),
     "merged weights, a pass of 8 guesses": lambda layers: ours(make_policy(layers, None), guesses=8),
     "merged weights, a step as one graph": lambda layers: ours(make_policy(layers, None), shapes="graph"),
+    "merged weights, a pass of 8 guesses as one graph": lambda layers: ours(
+        make_policy(layers, None), shapes="graph", guesses=8
+    ),
     "generate, adapters in float32": lambda layers: theirs(make_policy(layers, torch.float32)),
     "generate, adapters in bfloat16 (TRL)": lambda layers: theirs(make_policy(layers, torch.bfloat16)),
     "generate, merged weights": lambda layers: theirs(make_policy(layers, None)),

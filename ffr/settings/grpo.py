@@ -315,11 +315,6 @@ def _check_drafts(config: GrpoConfig) -> None:
             f"{name} tokens are guessed of answers that share their prompt; leave prompt_sharing at "
             "auto, or draft_tokens at 0"
         )
-    if config.compile_sampling:
-        raise UsageError(
-            f"{name} tokens go through the model beside each answer's newest, and a step of "
-            "compile_sampling takes one of each; leave one of the two out"
-        )
 
 
 def _check_server(config: RolloutConfig) -> None:

@@ -61,8 +61,18 @@ def test_a_pass_of_guesses_starts_little_more(bench: ModuleType) -> None:
     two, one = (bench.ours(bench.make_policy(layers, None), guesses=8) for layers in (2, 1))
     a_layer = two.num_kernels - one.num_kernels
     assert a_layer <= 42.1
-    assert two.num_kernels - 2 * a_layer <= 126
+    assert two.num_kernels - 2 * a_layer <= 108
     assert two.waits == {}
+
+
+def test_what_is_left_beside_a_graph_of_guesses(bench: ModuleType) -> None:
+    one, three = (
+        bench.ours(bench.make_policy(layers, None), shapes="graph", guesses=8) for layers in (1, 3)
+    )
+    assert one.kernels == three.kernels
+    assert one.kernels["graph"] == 1
+    assert one.num_kernels <= 92
+    assert one.waits == {}
 
 
 def test_what_is_left_beside_a_graph(bench: ModuleType) -> None:

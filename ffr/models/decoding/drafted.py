@@ -107,8 +107,8 @@ def decode_drafted(
     reach = _Reach(max_new_tokens)
     # an answer that goes on gets on by a token at least
     for number in range(1, max_new_tokens):
-        found = watch.look(number, written.progress())
-        if found is not None:
+        if watch.is_due(number):
+            found = watch.seen(written.progress())
             if not any(item > 0 for item in found):
                 break
             reach.know(found)
@@ -176,6 +176,7 @@ class _Written:
         self._vlm = vlm
         self._most = most
         self._stops = torch.tensor(vlm.stop_ids, device=device)
+        self._numbers = torch.arange(1 + num_drafts, device=device)
         # behind an answer's end stand guesses that came to nothing
         size = (num_answers, most + 1 + num_drafts)
         self.tokens = torch.zeros(size, dtype=torch.long, device=device)
@@ -199,22 +200,22 @@ class _Written:
         """
         newest = self.tokens.gather(1, self.count[:, None] - 1)
         # where nothing is guessed any token will do: it is kept only if it is the right one
-        guesses = drafts.where(drafts != NONE, self._vlm.padding_id)
+        guesses = drafts.masked_fill(drafts == NONE, self._vlm.padding_id)
         tokens = torch.cat([newest, guesses], dim=1)
         # an answer that has ended may be longer than all that go on; what it reads matters to
         # nobody
         first = self.count.clamp(max=reach)[:, None] - 1
-        return tokens, first + torch.arange(tokens.shape[1], device=tokens.device)
+        return tokens, first + self._numbers[: tokens.shape[1]]
 
     def take(self, choose: ChooseAlong, logits: torch.Tensor, drafts: torch.Tensor) -> None:
         """Goes on with what is chosen, up to and with the first token that was not guessed."""
         chosen, logprobs = choose.along(logits, drafts, self.count, self.rows)
-        number = torch.arange(chosen.shape[1], device=chosen.device)
-        num_right = (chosen[:, :-1] == drafts).long().cumprod(1).sum(1)
+        number = self._numbers[: chosen.shape[1]]
+        num_right = (chosen[:, :-1] == drafts).cumprod(1).sum(1)
         is_kept = number <= num_right[:, None]
         is_end = is_kept & (chosen[..., None] == self._stops).any(2)
         # up to and with the first end
-        is_kept = is_kept & (is_end.cumsum(1) - is_end.long() == 0)
+        is_kept = is_kept & (is_end.cumsum(1) <= is_end)
         num_new = is_kept.sum(1) * self.is_open
         at = self.count[:, None] + number
         self.tokens.scatter_(1, at, chosen)

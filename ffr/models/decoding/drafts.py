@@ -101,41 +101,49 @@ class MetBefore:
             list(itertools.chain.from_iterable([NONE, *text] for text in some)) for some in texts
         ]
         longest = max(map(len, joined), default=0)
-        filled = [[NONE] * (longest - len(some)) + some for some in joined]
-        self._texts = torch.tensor(filled, dtype=torch.long).view(len(texts), longest).to(device)
+        # in front of all, room to look back from the first
+        filled = [[NONE] * (_LONGEST_MATCH - 1 + longest - len(some)) + some for some in joined]
+        width = _LONGEST_MATCH - 1 + longest
+        self._texts = torch.tensor(filled, dtype=torch.long).view(len(texts), width).to(device)
+        self._behind = torch.full((len(texts), num_drafts), NONE, device=device)
+        self._numbers = torch.arange(1024, device=device)
 
     def __call__(
         self, tokens: torch.Tensor, count: torch.Tensor, rows: torch.Tensor | None
     ) -> torch.Tensor:
         """As `Propose`; all G answers to a prompt are there, or none."""
-        size, device = self._num_samples, tokens.device
+        size = self._num_samples
         texts = self._texts if rows is None else self._texts[rows[::size] // size]
-        is_there = torch.arange(tokens.shape[1], device=device) < count[:, None]
-        written = torch.nn.functional.pad(tokens.where(is_there, NONE), (1, 0), value=NONE)
+        is_not_there = self._first(tokens.shape[1]) >= count[:, None]
+        # (rows, 1 + S) with nothing in front
+        written = torch.nn.functional.pad(
+            tokens.masked_fill(is_not_there, NONE), (1, 0), value=NONE
+        )
         # (prompts, M) all that may be met, and behind it room for guesses that are none
-        known = torch.cat([texts, written.view(len(texts), -1)], dim=1)
-        known = torch.nn.functional.pad(known, (_LONGEST_MATCH - 1, self._num_drafts), value=NONE)
+        known = torch.cat([texts, written.view(len(texts), -1), self._behind[: len(texts)]], dim=1)
         num_known = known.shape[1] - _LONGEST_MATCH + 1 - self._num_drafts
         # (rows, longest) an answer's last tokens, the newest first, and what stands before them
-        back = count[:, None] - torch.arange(_LONGEST_MATCH, device=device)
+        back = count[:, None] - self._first(_LONGEST_MATCH)
         last = written.gather(1, back.clamp(min=0)).masked_fill(back < 0, _NOTHING)
         last = last.view(len(texts), size, 1, _LONGEST_MATCH)
         # (prompts, 1, M, longest) what ends at each place, likewise
         ends = known[:, : num_known + _LONGEST_MATCH - 1].unfold(1, _LONGEST_MATCH, 1).flip(2)
-        is_alike = (ends[:, None] == last).to(torch.int8)
-        length = is_alike.cumprod(3, dtype=torch.int8).sum(3)  # (prompts, G, M)
         # what nothing stands behind tells nothing: an answer's own end, for one
         goes_on = known[:, None, _LONGEST_MATCH : _LONGEST_MATCH + num_known] != NONE
-        places = torch.arange(num_known, device=device)
-        best = (length * goes_on * num_known + places).argmax(2)  # (prompts, G)
-        behind = best[..., None] + torch.arange(self._num_drafts, device=device) + _LONGEST_MATCH
-        known_of_each = known[:, None].expand(-1, size, -1)
-        guesses = known_of_each.gather(2, behind)
-        is_met = (length * goes_on).gather(2, best[..., None]) > 0
-        guesses = guesses.where(is_met, NONE)
+        length = (ends[:, None] == last).cumprod(3, dtype=torch.int8).sum(3) * goes_on
+        # (prompts, G, 1) of the longest the last
+        best = (length * num_known + self._first(num_known)).argmax(2, keepdim=True)
+        behind = best + (self._first(self._num_drafts) + _LONGEST_MATCH)
+        guesses = known[:, None].expand(-1, size, -1).gather(2, behind)
         # a text's end ends its guesses
-        ended = (guesses == NONE).cumsum(2) > 0
-        return guesses.masked_fill(ended, NONE).view(len(tokens), -1)
+        is_none = (guesses == NONE).logical_or_(length.gather(2, best) == 0)
+        return guesses.masked_fill(is_none.cumsum(2) > 0, NONE).view(len(tokens), -1)
+
+    def _first(self, number: int) -> torch.Tensor:
+        """(number,) 0, 1, 2 and so on, made once."""
+        if number > len(self._numbers):
+            self._numbers = torch.arange(2 * number, device=self._numbers.device)
+        return self._numbers[:number]
 
 
 def forms_of_answers(vlm: Vlm) -> list[list[int]]:

@@ -127,8 +127,8 @@ def decode(
         is_open = is_open.logical_and_((token[:, None] != stops).all(1))
         if num_written == max_new_tokens:
             break
-        flags = watch.look(num_written, is_open)
-        if flags is not None:
+        if watch.is_due(num_written):
+            flags = watch.seen(is_open)
             if not any(flags):
                 break
             kept = decoder.drop_finished([bool(flag) for flag in flags])

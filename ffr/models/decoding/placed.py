@@ -24,6 +24,48 @@ _PLACES_AT_FIRST = 64
 """For how many tokens of each answer there is room at first; then for twice as many, and so on."""
 
 
+class Layout:
+    """Which column of a cache is whose token at which place, and who sees it.
+
+    Args:
+        seen: (D, n, P) bool, what of the beginning each answer sees.
+        room: For how many tokens of each answer.
+    """
+
+    def __init__(self, seen: torch.Tensor, room: int) -> None:
+        rows, size, self._beginning = seen.shape
+        self.room = room
+        self.numbers = torch.arange(size, device=seen.device)
+        own = own_tokens(size, room, seen.device).expand(rows, -1, -1)
+        # (D, n, P + n · room): an answer's own columns, whatever stands there yet
+        self._sees = torch.cat([seen, own], dim=2)
+        # (P + n · room,): the place of a column's token in its answer; the beginning before all
+        place_of = torch.arange(room, device=seen.device).repeat_interleave(size)
+        self._place_of = torch.cat([place_of.new_full((self._beginning,), -1), place_of])
+
+    def length(self, num_places: int) -> int:
+        """Of a cache with the beginning and so many tokens of each answer."""
+        return self._beginning + len(self.numbers) * num_places
+
+    def columns(self, places: torch.Tensor) -> torch.Tensor:
+        """(D, n · w) where the tokens at places (D, n, w) stand."""
+        return (self._beginning + places * len(self.numbers) + self.numbers[:, None]).flatten(1)
+
+    def sees(self, places: torch.Tensor, length: int) -> torch.Tensor:
+        """(D, n · w, L) bool: what the tokens at places (D, n, w) see, their answer up to themselves.
+
+        Args:
+            places: One behind the other.
+            length: Of the cache (L).
+        """
+        own = self._sees[..., :length].repeat_interleave(places.shape[2], dim=1)
+        return own & (self._place_of[:length] <= places.flatten(1)[..., None])
+
+    def select(self, at: torch.Tensor) -> None:
+        """Goes on with some rows alone."""
+        self._sees = self._sees[at]
+
+
 class PlacedTail:
     """Answers that grow behind their beginnings, several tokens a pass.
 
@@ -43,30 +85,25 @@ class PlacedTail:
         reader.cache.layers = [
             _PlacedLayer(layer.keys, layer.values, self._columns) for layer in reader.cache.layers
         ]
-        self._room = 0
-        self._sees = self._place_of = torch.empty(0)
-        self._take_room(_PLACES_AT_FIRST)
+        self._layout = self._with_room(_PLACES_AT_FIRST)
 
     def read_at(self, ids: torch.Tensor, places: torch.Tensor, num_places: int) -> torch.Tensor:
         """Hidden states (D, n, w, H) of further tokens of each answer.
 
         Args:
             ids: (D, n, w) tokens.
-            places: (D, n, w) their places in their answers, from 0, one behind the other; all
-                before them were read.
+            places: (D, n, w) their places in their answers, from 0, one behind the other; all before
+                them were read.
             num_places: Above all places.
         """
-        rows, size, width = ids.shape
-        if num_places > self._room:
-            self._take_room(max(num_places, 2 * self._room))
-        beginning = self._seen.shape[2]
-        numbers = torch.arange(size, device=ids.device)
-        self._columns.index = (beginning + places * size + numbers[:, None]).flatten(1)
-        self._columns.length = beginning + size * num_places
+        if num_places > self._layout.room:
+            self._layout = self._with_room(max(num_places, 2 * self._layout.room))
+        self._columns.index = self._layout.columns(places)
+        self._columns.length = self._layout.length(num_places)
         positions = self._positions[..., None] + places
-        mask = self._mask(places.flatten(1), width)
+        mask = self._reader.mask_of(self._layout.sees(places, self._columns.length))
         hidden = self._reader.read(ids.flatten(1), positions.flatten(1), mask)
-        return hidden.view(rows, size, width, -1)
+        return hidden.view(*ids.shape, -1)
 
     def select(self, kept: list[int]) -> bool:
         """Goes on with some rows of the cache alone, which is to be worth the copy.
@@ -79,33 +116,15 @@ class PlacedTail:
         at = torch.tensor(kept).to(self._seen.device)
         self._reader.cache.batch_select_indices(at)
         self._seen, self._positions = self._seen[at], self._positions[at]
-        self._sees = self._sees[at]
+        self._layout.select(at)
         return True
 
-    def _mask(self, places: torch.Tensor, width: int) -> torch.Tensor:
-        """What each token of a pass sees, its answer up to itself, as the attention adds it.
-
-        Args:
-            places: (D, n · w).
-            width: w.
-        """
-        length = self._columns.length
-        sees = self._sees[..., :length].repeat_interleave(width, dim=1)
-        return self._reader.mask_of(sees & (self._place_of[:length] <= places[..., None]))
-
-    def _take_room(self, num_places: int) -> None:
+    def _with_room(self, room: int) -> Layout:
         """Goes on in a cache for so many tokens of each answer."""
-        rows, size, beginning = self._seen.shape
-        device = self._seen.device
-        self._room = num_places
-        own = own_tokens(size, num_places, device).expand(rows, -1, -1)
-        # (D, n, P + n · places): an answer's own columns, whatever stands there yet
-        self._sees = torch.cat([self._seen, own], dim=2)
-        # (P + n · places,): the place of a column's token in its answer; the beginning before all
-        place_of = torch.arange(num_places, device=device).repeat_interleave(size)
-        self._place_of = torch.cat([place_of.new_full((beginning,), -1), place_of])
+        layout = Layout(self._seen, room)
         for layer in self._reader.cache.layers:
-            layer.take_room(beginning + size * num_places)
+            layer.take_room(layout.length(room))
+        return layout
 
 
 @dataclass

@@ -18,7 +18,7 @@ from ffr.models.decoding.fixed import FixedSteps
 from ffr.models.decoding.loop import Decoder, Generated, answering, decode
 from ffr.models.decoding.neighbours import NeighbourDecoder
 from ffr.models.decoding.placed import PlacedTail
-from ffr.models.decoding.tail import AnyTail, MakeTail, Tail
+from ffr.models.decoding.tail import AnyTail, MakeTail, Placing, Tail
 from ffr.models.decoding.watch import tokens_between_looks
 from ffr.models.packing import neighbours_of
 from ffr.models.rows import Encoded
@@ -67,7 +67,7 @@ def sample_answers(
         fixed: Writes in shapes that do not change; None for shapes that grow. Without effect where
             the cache is not shared.
         drafts: Guesses the next tokens, and takes several a pass; no answer depends on it, but for
-            the last bits of sums. Not beside `fixed`; without effect where the cache is not shared.
+            the last bits of sums. Without effect where the cache is not shared.
 
     Returns:
         For each prompt its G answers.
@@ -81,9 +81,15 @@ def sample_answers(
     make_decoder = functools.partial(_shared, vlm, prompts, num_samples, dialogue_numbers)
     with answering(vlm):
         if drafts is not None and is_cache_shared:
+            width = 1 + drafts.num_tokens
+            make_placed: MakeTail[Placing] = PlacedTail
+            if fixed is not None:
+                # a pass begins at the last place of the longest answer at most
+                most = max_new_tokens + width
+                make_placed = functools.partial(fixed.placed_tail, num_places=most, width=width)
             answers = decode_drafted(
                 vlm,
-                make_decoder(PlacedTail),
+                make_decoder(make_placed),
                 choose,
                 drafts.guesses(num_samples, vlm.device),
                 max_new_tokens=max_new_tokens,
@@ -193,6 +199,7 @@ class Sampling:
         self._top_p = top_p
         self._looks = looks
         self._num_chosen = 0
+        self._numbers = torch.arange(points.shape[1], device=points.device)
 
     def __call__(
         self, logits: torch.Tensor, rows: torch.Tensor | None
@@ -212,7 +219,7 @@ class Sampling:
         """As `ffr.models.decoding.drafted.ChooseAlong`."""
         num_rows, width, _ = logits.shape
         at = count[:, None] + torch.arange(width, device=logits.device)
-        numbers = torch.arange(num_rows, device=logits.device) if rows is None else rows
+        numbers = self._numbers[:num_rows] if rows is None else rows
         # behind the longest answer no token is kept
         points = self._points[at.clamp(max=len(self._points) - 1), numbers[:, None]]
         token, logprob = self._drawn(logits.flatten(0, 1), points.flatten())

@@ -50,16 +50,21 @@ class Watch:
         self._copy: torch.Tensor | None = None
         self._copied: torch.cuda.Event | None = None
 
-    def look(self, num_written: int, state: torch.Tensor) -> list[int] | None:
-        """What was so of each answer at the last look; None where it is not time to look.
+    def is_due(self, num_written: int) -> bool:
+        """Whether it is time to look.
 
         Args:
             num_written: Tokens that each answer has by now; where a pass writes several, passes.
+        """
+        return num_written % self._tokens == 0
+
+    def seen(self, state: torch.Tensor) -> list[int]:
+        """What was so of each answer at the last look.
+
+        Args:
             state: (rows,) what is so now: 1 where an answer has a token and goes on, as all have at
                 first.
         """
-        if num_written % self._tokens:
-            return None
         if self.is_exact:
             return self.read(state)
         if self._copy is None:

@@ -13,6 +13,7 @@ from transformers import StaticCache
 from vlm_reference import with_lora
 
 from ffr.models.decoding import fixed
+from ffr.models.decoding.drafts import Drafts
 from ffr.models.decoding.fixed import FixedSteps
 from ffr.models.decoding.loop import Generated
 from ffr.models.decoding.sampling import sample_answers
@@ -58,6 +59,51 @@ def test_answers_are_those_of_growing_shapes(
             assert_same(answers(vlm, some, steps, **options), answers(vlm, some, None, **options))
 
 
+@pytest.mark.parametrize("name", sorted(BUILDS))
+def test_answers_that_are_guessed_ahead(
+    model_folder: Callable[[str], Path], ask: Ask, name: str
+) -> None:
+    """Guesses that are right, wrong and none, on three prompts of other lengths and on one."""
+    vlm = with_lora(model_folder(name))
+    assert PrefixSharing(vlm).is_active
+    steps = FixedSteps(vlm, is_compiled=False)
+    prompts = [
+        vlm.encode(*ask(0, 2)),  # type: ignore[arg-type]
+        vlm.encode(*ask()),  # type: ignore[arg-type]
+        vlm.encode(*ask(1, words="a longer line " * 4)),  # type: ignore[arg-type]
+    ]
+    for options in ({"temperature": 0.0}, {"top_p": 0.9, "tokens_a_look": 3}):
+        for some in (prompts, prompts[1:2]):
+            expected = answers(vlm, some, None, **options)
+            ids = [answer.token_ids for answer in expected]
+            right = [ids[start : start + 3] for start in range(0, len(ids), 3)]
+            wrong = [[one[:3] + one[:3] for one in group] for group in right]
+            for texts in (right, wrong, [[] for _ in some]):
+                assert_same(answers(vlm, some, steps, drafts=Drafts(4, texts), **options), expected)
+
+
+def test_guesses_in_memory_that_is_used_again(
+    model_folder: Callable[[str], Path], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer answers before, of another prompt; more room on the way; beside steps without guesses."""
+    vlm = with_lora(model_folder("qwen2-vl"))
+    assert PrefixSharing(vlm).is_active
+    monkeypatch.setattr(fixed, "TOKENS_AT_ONCE", 64)
+    monkeypatch.setattr(fixed, "STEPS_AT_FIRST", 5)
+    steps = FixedSteps(vlm, is_compiled=False)
+    prompt, other = vlm.encode(*ask(1)), vlm.encode(*ask(words="quite another line " * 6))  # type: ignore[arg-type]
+    expected = answers(vlm, [prompt], None)
+    right = Drafts(3, [[answer.token_ids for answer in expected]])
+    assert_same(answers(vlm, [prompt], steps, drafts=right), expected)
+    longer = answers(vlm, [other], None, max_new_tokens=150)
+    for texts in ([[]], [[longer[0].token_ids]]):
+        found = answers(vlm, [other], steps, max_new_tokens=150, drafts=Drafts(6, texts))
+        assert_same(found, longer)
+    assert_same(answers(vlm, [prompt], steps, drafts=right), expected)
+    assert_same(answers(vlm, [prompt], steps), expected)
+    assert_same(answers(vlm, [prompt], steps, drafts=right), expected)
+
+
 def test_queries_on_one_dialogue(model_folder: Callable[[str], Path]) -> None:
     vlm = with_lora(model_folder("qwen2-vl"))
     assert PrefixSharing(vlm).is_active
@@ -71,6 +117,9 @@ def test_queries_on_one_dialogue(model_folder: Callable[[str], Path]) -> None:
     steps = FixedSteps(vlm, is_compiled=False)
     growing = answers(vlm, prompts, None, dialogue_numbers=numbers)
     assert_same(answers(vlm, prompts, steps, dialogue_numbers=numbers), growing)
+    texts = [[growing[3 * number].token_ids] for number in range(3)]
+    guessed = answers(vlm, prompts, steps, dialogue_numbers=numbers, drafts=Drafts(4, texts))
+    assert_same(guessed, growing)
     assert_same(growing, answers(vlm, prompts, None))
 
 
@@ -171,6 +220,32 @@ def test_a_step_is_one_graph_for_prompts_of_all_lengths(
     assert (steps.reason, len(graphs)) == (None, 3)
 
 
+@pytest.mark.parametrize("name", ["qwen2-vl", "qwen3-vl", "smolvlm"])
+def test_a_pass_of_guesses_is_one_graph_for_prompts_of_all_lengths(
+    model_folder: Callable[[str], Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vlm = with_lora(model_folder(name))
+    assert PrefixSharing(vlm).is_active
+    graphs: list[int] = []
+
+    def counted(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    compiled = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda step, mode, **options: compiled(step, backend=counted, **options)
+    )
+    torch.compiler.reset()
+    steps = FixedSteps(vlm, is_compiled=True)
+    prompts = [Encoded([20 + place % 300 for place in range(size)]) for size in (50, 60, 600, 1200)]
+    for prompt in prompts:
+        expected = answers(vlm, [prompt], None)
+        drafts = Drafts(4, [[expected[0].token_ids]])
+        assert_same(answers(vlm, [prompt], steps, drafts=drafts), expected)
+    assert (steps.reason, len(graphs)) == (None, 2)  # of one shape, and then of any
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen2-vl", "smolvlm"])
 def test_compiled_steps(model_folder: Callable[[str], Path], ask: Ask, name: str) -> None:
@@ -180,5 +255,8 @@ def test_compiled_steps(model_folder: Callable[[str], Path], ask: Ask, name: str
     steps = FixedSteps(vlm, is_compiled=True)
     for words in ("x", "a longer line " * 30, "y"):
         prompt = vlm.encode(*ask(1, words=words))  # type: ignore[arg-type]
-        assert_same(answers(vlm, [prompt], steps), answers(vlm, [prompt], None))
+        expected = answers(vlm, [prompt], None)
+        assert_same(answers(vlm, [prompt], steps), expected)
+        drafts = Drafts(4, [[expected[0].token_ids]])
+        assert_same(answers(vlm, [prompt], steps, drafts=drafts), expected)
     assert steps.reason is None

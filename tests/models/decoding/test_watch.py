@@ -10,10 +10,13 @@ from ffr.models.decoding.watch import Watch
 def test_every_token_is_seen_at_once_on_a_cpu() -> None:
     watch = Watch(torch.device("cpu"))
     is_open = torch.tensor([True, True])
-    assert watch.look(1, is_open) == [True, True]
+    assert watch.is_exact
+    assert watch.is_due(1)
+    assert watch.seen(is_open) == [True, True]
     watch.note(is_open)
     is_open[0] = False
-    assert watch.look(2, is_open) == [False, True]
+    assert watch.is_due(2)
+    assert watch.seen(is_open) == [False, True]
 
 
 def test_a_look_is_at_the_copy_of_the_look_before() -> None:
@@ -23,9 +26,8 @@ def test_a_look_is_at_the_copy_of_the_look_before() -> None:
     for number in range(1, 17):
         if number in (4, 9):
             is_open[(4, 9).index(number)] = False
-        flags = watch.look(number, is_open)
-        if flags is not None:
-            seen.append((number, flags))
+        if watch.is_due(number):
+            seen.append((number, watch.seen(is_open)))
             watch.note(is_open)
     assert seen == [
         (4, [True, True, True]),

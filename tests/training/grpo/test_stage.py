@@ -736,11 +736,6 @@ def test_what_a_wrong_call_says(
             2,
             "leave prompt_sharing at auto, or draft_tokens at 0",
         ),
-        (
-            ["--from", "tiny", "-o", "draft_tokens=4", "-o", "compile_sampling=true"],
-            2,
-            "a step of compile_sampling takes one of each",
-        ),
         (["--from", "tiny", "-o", "draft_tokens=40"], 2, "at most 32"),
         (["--from", "tiny", "-o", "loss_type=cispo"], 2, "too small for cispo"),
         (["--from", "tiny", "-o", "loss_type=gpro"], 2, "did you mean"),
