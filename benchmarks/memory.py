@@ -17,15 +17,17 @@ import argparse
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 from page_table import with_table
 
 import ffr
 from ffr.data.dataset import data_fingerprint
 from ffr.dialogue import Example
+from ffr.embedding import Encoder
 from ffr.evaluation.categories import CATEGORY, HEADER, Answered, answered_of, category_figures
 from ffr.files import replace_json
 from ffr.provenance import versions
@@ -37,10 +39,13 @@ from ffr.retrieval.embedding import (
 )
 from ffr.retrieval.fitting import AskedData
 from ffr.retrieval.interface import Retriever, answers_of
+from ffr.retrieval.line_network import LineNetworks
 from ffr.retrieval.lines import (
     ENCODED_LINES_PREFIX,
     LINES,
     NUM_CANDIDATES,
+    LineFit,
+    LineReading,
     LinesRetriever,
     fit_lines,
 )
@@ -87,10 +92,14 @@ def retrievers(
     elif choice.kind in ("lines", "encoded-lines"):
         prefix = ENCODED_LINES_PREFIX
         own = open_encoder_of(name.removeprefix(prefix), settings) if prefix in name else None
+        reading = RememberedReading(own, num_kept=64)
         for seed in seeds:
             started = time.process_time()
-            networks, fit = fit_lines(odd, dataset="odd half", seed=seed, encoder=own)
-            seconds = time.process_time() - started
+            networks, fit = fit_lines(
+                odd, dataset="odd half", seed=seed, encoder=own, reading=reading
+            )
+            seconds = time.process_time() - started + reading.saved_seconds
+            reading.saved_seconds = 0.0
             each: list[tuple[str, int | None]] = [(name, None)]
             if seed == seeds[0]:
                 # all that come into question: their recall is what no choice among them exceeds
@@ -98,10 +107,7 @@ def retrievers(
             yield (
                 seed,
                 seconds,
-                [
-                    (its, LinesRetriever(networks, fit, name=its, num_lines=num, encoder=own))
-                    for its, num in each
-                ],
+                [(its, RememberedLines(networks, fit, its, num, reading)) for its, num in each],
             )
     else:
         opened = open_model(choice, settings, name=spec)
@@ -112,15 +118,108 @@ def retrievers(
         yield 0, 0.0, [(title or name, own_retriever)]
 
 
+class RememberedReading(LineReading):
+    """Reads each question once for all seeds; what it would have taken again is counted."""
+
+    def __init__(self, encoder: Encoder | None, num_kept: int) -> None:
+        super().__init__(encoder, num_kept)
+        self.encoder = encoder
+        self.saved_seconds = 0.0
+        self._seen: dict[int, tuple[Any, float]] = {}
+
+    def seen(self, example: Example) -> Any:
+        if id(example) in self._seen:
+            found, seconds = self._seen[id(example)]
+            self.saved_seconds += seconds
+            return found
+        started = time.process_time()
+        found = super().seen(example)
+        self._seen[id(example)] = found, time.process_time() - started
+        return found
+
+
+class RememberedLines(LinesRetriever):
+    """`lines`, asked through a reading that is remembered.
+
+    Args:
+        networks: Fitted.
+        fit: On what.
+        name: What tables call it.
+        num_lines: Names so many lines; None for those of the highest expected F1.
+        reading: The reading.
+    """
+
+    def __init__(
+        self,
+        networks: LineNetworks,
+        fit: LineFit,
+        name: str,
+        num_lines: int | None,
+        reading: RememberedReading,
+    ) -> None:
+        super().__init__(
+            networks,
+            fit,
+            name=name,
+            num_lines=num_lines,
+            encoder=reading.encoder,
+            reading=reading,
+        )
+        self.reading = reading
+
+    def ranked(self, example: Example) -> list[int]:
+        """The lines that come into question, the likeliest first."""
+        lines, places, features = self.reading.seen(example)
+        order = self._networks.probabilities(features).argsort(descending=True, stable=True)
+        return [lines.utterance_ids[places[number]] for number in order.tolist()]
+
+
+CHOICES = {
+    "known": "were it known how many lines answer",
+    "best": "the best number of each question",
+    "all": "the true ones of all that come into question",
+}
+"""F1 that choices among the ranked lines would have, which nobody can make who knows no answer."""
+
+
+def choices(ranked: Sequence[int], true: Collection[int]) -> dict[str, float]:
+    """F1 of the choices of `CHOICES`.
+
+    Args:
+        ranked: Lines, the likeliest first, one at the least.
+        true: The lines that answer.
+    """
+    hits = np.cumsum([line in true for line in ranked])
+    numbers = np.arange(1, len(ranked) + 1)
+    f1 = 2 * hits / (numbers + len(true))
+    known = f1[min(len(true), len(ranked)) - 1]
+    every = 2 * hits[-1] / (hits[-1] + len(true))
+    return {"known": float(known), "best": float(f1.max()), "all": float(every)}
+
+
+def of_choices(retriever: RememberedLines, examples: Sequence[Example]) -> dict[str, float]:
+    """The mean of each of `CHOICES` over the questions with evidence."""
+    found = []
+    for example in examples:
+        assert example.fragment is not None
+        if example.fragment.utterance_ids:
+            ranked = retriever.ranked(example)
+            found.append(choices(ranked, example.fragment.utterance_ids))
+    return {name: round(mean([each[name] for each in found]), 6) for name in CHOICES}
+
+
 def measured(retriever: Retriever, examples: Sequence[Example]) -> dict[str, Any]:
     """Figures of one retriever by kind of question."""
+    reading = retriever.reading if isinstance(retriever, RememberedLines) else None
+    if reading is not None:
+        reading.saved_seconds = 0.0
     started = time.process_time()
     responses = [""] * len(examples)
     plan = retriever.plan(examples)
     for number, answers in answers_of(retriever, plan, examples):
         for index, answer in zip(plan[number], answers, strict=True):
             responses[index] = answer.response
-    seconds = time.process_time() - started
+    seconds = time.process_time() - started + (reading.saved_seconds if reading else 0.0)
     rows: dict[str, list[Answered]] = {"with evidence": [], "nothing": []}
     parts: dict[str, list[Answered]] = {name: [] for name in PARTS}
     for example, response in zip(examples, responses, strict=True):
@@ -184,7 +283,10 @@ def measure(arguments: argparse.Namespace) -> None:
                         old for old in content["rows"] if not row.items() <= old.items()
                     ]
                     row |= {"fit_cpu_seconds": round(fit_seconds, 1)}
-                    content["rows"].append(row | measured(retriever, examples))
+                    row |= measured(retriever, examples)
+                    if isinstance(retriever, RememberedLines) and "@" not in label:
+                        row["choices"] = of_choices(retriever, examples)
+                    content["rows"].append(row)
                     replace_json(arguments.out, content)
                     print(label, seed, part, flush=True)
 
@@ -252,6 +354,7 @@ def table_of(contents: Sequence[dict[str, Any]]) -> str:
             text += [line(content, model, part) for model in dict.fromkeys(models)]
         text += by_kind(content, "categories", "kind of question")
         text += by_kind(content, "parts", "what the true lines are")
+        text += by_choice(content)
     text += ["", not_measured(contents)]
     return "\n".join([BEGIN, *text, "", END])
 
@@ -300,6 +403,27 @@ def by_kind(content: dict[str, Any], key: str, what: str) -> list[str]:
             values = [row[key][kind]["utterance_f1"] for row in rows if row["model"] == name]
             cells.append(percent(mean(values)))
         text.append(f"| {kind} | {its['num_queries']} | {' | '.join(cells)} |")
+    return text
+
+
+def by_choice(content: dict[str, Any]) -> list[str]:
+    """What is lost in choosing and what in finding: `CHOICES` of what is fitted, means over seeds."""
+    rows = [row for row in content["rows"] if not row["part"] and "choices" in row]
+    models = sorted({row["model"] for row in rows}, key=place)
+    if not models:
+        return []
+    text = ["", f"F1 of the lines by other choices among them, {content['set']}:", ""]
+    text += [f"| choice | {' | '.join(f'`{name}`' for name in models)} |"]
+    text += [f"|{'---|' * (1 + len(models))}"]
+    of_model = {name: [row for row in rows if row["model"] == name] for name in models}
+    as_chosen = [
+        percent(mean([row["categories"]["with evidence"]["utterance_f1"] for row in its]))
+        for its in of_model.values()
+    ]
+    text.append(f"| as it chooses | {' | '.join(as_chosen)} |")
+    for name, words in CHOICES.items():
+        cells = [percent(mean([row["choices"][name] for row in its])) for its in of_model.values()]
+        text.append(f"| {words} | {' | '.join(cells)} |")
     return text
 
 

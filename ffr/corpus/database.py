@@ -118,8 +118,12 @@ class Database(Protocol):
         """
         ...
 
-    def postings(self, table: str) -> Postings | None:
-        """Those of a full text as it is now; None where the engine computes scores by itself."""
+    def by_index(self) -> AbstractContextManager[None]:
+        """Within, texts that are `matched` are found by the engine's index."""
+        ...
+
+    def postings(self, table: str) -> Postings:
+        """Those of a full text as it is now."""
         ...
 
     def mark_unfinished(self) -> None:

@@ -81,6 +81,11 @@ class CachedEncoder:
         self._lock = threading.RLock()
 
     @property
+    def cached_encoder(self) -> Encoder:
+        """That which makes the vectors."""
+        return self._encoder
+
+    @property
     def name(self) -> str:
         return self._encoder.name
 

@@ -6,6 +6,7 @@ Shapes: n texts, images or fragments of a call, H width of the space.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -76,6 +77,35 @@ def embed_each(encoder: Encoder, texts: Texts) -> Tensor:
     if not read:
         return encoder.embed_texts([]).float().cpu()
     return torch.cat([encoder.embed_texts([text]).float().cpu() for text in read])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenStates:
+    """The tokens of one text, as an encoder's last layer has them.
+
+    Args:
+        ids: Of t tokens, without those that every text has.
+        states: (t, H) float16 on the CPU.
+    """
+
+    ids: tuple[int, ...]
+    states: Tensor
+
+
+@runtime_checkable
+class TokenEncoder(Protocol):
+    """An encoder that also gives the state of each token of a text."""
+
+    def token_states(self, texts: Texts) -> list[TokenStates]: ...
+
+
+def token_encoder_of(encoder: Encoder) -> TokenEncoder | None:
+    """What gives the states of tokens: an encoder, or that within its cache; None where none does.
+
+    States are not kept on disk: they are some hundred times as large as a text's vector.
+    """
+    inner = getattr(encoder, "cached_encoder", encoder)
+    return inner if isinstance(inner, TokenEncoder) else None
 
 
 class PartEncoder(Protocol):

@@ -27,6 +27,7 @@ from ffr.embedding.files import (
     weights_digest_of,
 )
 from ffr.embedding.interface import check_parts, mean_of_parts
+from ffr.embedding.tokens import StatesOfTokens
 from ffr.errors import ModelError, UsageError
 from ffr.model_files import check_model_folder, loading_explained
 from ffr.parts import (
@@ -63,7 +64,7 @@ _POOLING_MODE = re.compile(r"pooling_mode_(\w+?)(?:_tokens?)?")
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
 
-class SentenceEncoder:
+class SentenceEncoder(StatesOfTokens):
     """A model of texts alone, with pooling. Made by `load_encoder`.
 
         mean: v = Σ_t m_t h_t / Σ_t m_t over the last hidden states h with the attention mask m;

@@ -24,6 +24,7 @@ from ffr.data.dataset import data_fingerprint
 from ffr.data.forms.raw import EXTRA_LINE_KEYS
 from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
+from ffr.embedding.interface import token_encoder_of
 from ffr.errors import DataError
 from ffr.progress import Progress
 from ffr.prompt import prompt_of
@@ -34,6 +35,7 @@ from ffr.retrieval.line_likeness import Vectors, likeness_features
 from ffr.retrieval.line_network import FitRow, LineNetworks, fit_networks
 from ffr.retrieval.line_parts import LineParts, line_parts, part_features
 from ffr.retrieval.line_times import day_of
+from ffr.retrieval.line_tokens import LineTokens, line_tokens, token_features
 
 LINES = "lines"
 ENCODED_LINES_PREFIX = f"{LINES}+"
@@ -63,18 +65,36 @@ class LineFit:
     seed: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Counted:
+    """A dialogue, counted and embedded once for all its questions.
+
+    Args:
+        lines: Its lines.
+        parts: Theirs.
+        vectors: (N, D) of them; None without an encoder.
+        tokens: Theirs; None where the encoder does not give the states of tokens.
+    """
+
+    lines: Lines
+    parts: LineParts
+    vectors: Vectors | None
+    tokens: LineTokens | None
+
+
 class LineReading:
     """What is seen of dialogues, each counted (and embedded) once for all its questions.
 
     Args:
         encoder: Tells how alike question and lines are; None for words alone.
+        num_kept: So many dialogues are kept for their next question.
     """
 
-    def __init__(self, encoder: Encoder | None = None) -> None:
+    def __init__(self, encoder: Encoder | None = None, num_kept: int = _KEPT_DIALOGUES) -> None:
+        self._num_kept = num_kept
         self._encoder = encoder
-        self._kept: OrderedDict[tuple[str, ...], tuple[Lines, LineParts, Vectors | None]] = (
-            OrderedDict()
-        )
+        self._tokens_of = token_encoder_of(encoder) if encoder is not None else None
+        self._kept: OrderedDict[tuple[str, ...], _Counted] = OrderedDict()
 
     def seen(self, example: Example) -> tuple[Lines, NDArray[np.int64], NDArray[np.float32]]:
         """The lines of a question's dialogue, (M,) which come into question, (M, F) what is seen.
@@ -82,30 +102,44 @@ class LineReading:
         Args:
             example: The question.
         """
-        lines, parts, vectors = self._lines(example)
-        found, likely = line_features(lines, example.query)
-        found = np.concatenate([found, part_features(lines, parts, example.query)], axis=-1)
-        if vectors is not None and len(lines):
-            close, cosines = likeness_features(lines, vectors, self._embedded([example.query])[0])
-            found = np.concatenate([found, close], axis=-1)
+        known = self._counted(example)
+        lines, query = known.lines, example.query
+        by_words, likely = line_features(lines, query)
+        columns = [by_words, part_features(lines, known.parts, query)]
+        if known.vectors is not None and len(lines):
+            close, cosines = likeness_features(lines, known.vectors, self._embedded([query])[0])
+            columns.append(close)
             likely = standing(likely) + standing(cosines)
+        if known.tokens is not None and self._tokens_of is not None:
+            (question,) = self._tokens_of.token_states([query])
+            met, meeting = token_features(known.tokens, question, lines.sessions)
+            columns.append(met)
+            likely = likely + meeting
         places = np.sort((-likely).argsort(kind="stable")[:NUM_CANDIDATES])
-        return lines, places, found[places]
+        return lines, places, np.concatenate(columns, axis=-1)[places]
 
     def _embedded(self, texts: Sequence[str]) -> Vectors:
         assert self._encoder is not None
         return np.asarray(self._encoder.embed_texts(list(texts)).double().numpy())
 
-    def _lines(self, example: Example) -> tuple[Lines, LineParts, Vectors | None]:
+    def _counted(self, example: Example) -> _Counted:
         sessions, times = _told(example, "session"), _told(example, "time")
         key = (example.dialogue.fingerprint, *map(str, sessions or ()), *map(str, times or ()))
         if key not in self._kept:
             known = {str(time): day_of(str(time)) for time in times or ()}
             days = None if times is None else [known[str(time)] for time in times]
             lines = lines_of(example.dialogue, sessions, days)
-            vectors = self._embedded(lines.texts) if self._encoder else None
-            self._kept[key] = lines, line_parts(lines), vectors
-            if len(self._kept) > _KEPT_DIALOGUES:
+            texts = list(lines.texts)
+            tokens = None
+            if self._tokens_of is not None and texts:
+                tokens = line_tokens(self._tokens_of.token_states(texts))
+            self._kept[key] = _Counted(
+                lines,
+                line_parts(lines),
+                self._embedded(texts) if self._encoder else None,
+                tokens,
+            )
+            if len(self._kept) > self._num_kept:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
@@ -127,6 +161,7 @@ def fit_lines(
     split: str | None = None,
     seed: int = 0,
     encoder: Encoder | None = None,
+    reading: LineReading | None = None,
     progress: Progress | None = None,
 ) -> tuple[LineNetworks, LineFit]:
     """Fits the networks on questions with true answers, some of which may be empty.
@@ -137,13 +172,14 @@ def fit_lines(
         split: The part of a named set.
         seed: Of what is drawn.
         encoder: Tells how alike question and lines are; None for words alone.
+        reading: With that encoder, where its dialogues are asked again.
         progress: Is told how far the work is.
 
     Raises:
         DataError: where no question has a true answer that names a line.
     """
     known = [example for example in examples if example.fragment is not None]
-    reading = LineReading(encoder)
+    reading = reading or LineReading(encoder)
     rows: list[FitRow] = []
     for number, indices in enumerate(by_dialogue(known).values()):
         for example in (known[index] for index in indices):
@@ -174,6 +210,7 @@ class LinesRetriever:
         name: What tables call it.
         num_lines: Names so many, the likeliest, in place of the best set.
         encoder: That which it was fitted with.
+        reading: With that encoder, where its dialogues were read before.
     """
 
     def __init__(
@@ -184,9 +221,10 @@ class LinesRetriever:
         name: str,
         num_lines: int | None = None,
         encoder: Encoder | None = None,
+        reading: LineReading | None = None,
     ) -> None:
         self._networks = networks
-        self._reading = LineReading(encoder)
+        self._reading = reading or LineReading(encoder)
         self._encoder = encoder
         self._fit = fit
         self._name = name

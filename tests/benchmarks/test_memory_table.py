@@ -66,3 +66,10 @@ def test_what_is_not_measured_is_said(memory: ModuleType) -> None:
     assert "`embedding:e5 --select stretch`, `baseline:bm25+e5@1`" in on_a
     assert set(on_a.split(", ")) - set(on_b.split(", ")) >= {"`lines`"}
     assert "`lines`" not in of_rows
+
+
+def test_other_choices_by_hand(memory: ModuleType) -> None:
+    # two of three true lines are found, behind one that is not
+    found = memory.choices([9, 4, 7, 1], {4, 7, 8})
+    assert found == pytest.approx({"known": 4 / 6, "best": 4 / 6, "all": 4 / 5})
+    assert memory.choices([9, 4], {4}) == pytest.approx({"known": 0.0, "best": 2 / 3, "all": 1.0})

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -429,3 +430,25 @@ def test_words_are_counted_once_for_each_state(remote: str) -> None:
         assert scores(store) == scores(other) != before
         with Store(remote) as fresh:
             assert scores(store) == scores(fresh)
+
+
+def test_words_are_found_by_their_index_and_nothing_waits_to_get_into_it(remote: str) -> None:
+    with Store(remote, is_new_allowed=True) as store:
+        add(store, [said("Ann", f"the tram {number} and the bus", number) for number in range(300)])
+        server = store.database
+        # a page of the list of what waits, where anything does
+        assert server.tuples(
+            "SELECT count(*) FROM generate_series(0, 7) AS number, gin_clean_pending_list("
+            "('words_' || number || '_terms_idx')::regclass) AS pages WHERE pages > 0"
+        ) == [(0,)]
+        plans = []
+        for how in (server.by_index(), nullcontext()):
+            with server.snapshot(), how:
+                matched, values = server.matched("words", ["the", "and", "bus"], is_every=False)
+                plan = server.tuples(f"EXPLAIN SELECT id FROM {matched} AS m", values)
+                plans.append("\n".join(line for (line,) in plan))
+        assert "Bitmap Index Scan on words_0_terms_idx" in plans[0]
+        assert "Seq Scan" not in plans[0]
+        # else nothing would have been tested
+        assert "Seq Scan on words_0" in plans[1]
+        assert server.tuples("SELECT current_setting('enable_seqscan')") == [("on",)]

@@ -68,6 +68,24 @@ def test_vectors_are_those_of_the_formula(
 
 
 @pytest.mark.parametrize("kind", SENTENCE_BUILDS)
+def test_states_of_tokens_are_those_of_the_model(
+    kind: str, encoder_folder: Callable[[str], Path]
+) -> None:
+    encoder = load_encoder(encoder_folder(kind))
+    assert isinstance(encoder, SentenceEncoder)
+    special = {*encoder.tokenizer.all_special_ids} - {encoder.tokenizer.unk_token_id}
+    for text, found in zip(TEXTS, encoder.token_states(TEXTS), strict=True):
+        ids = encoder.tokenizer(text).input_ids
+        kept = [place for place, token in enumerate(ids) if token not in special]
+        with torch.no_grad():
+            states = encoder.model(input_ids=torch.tensor([ids])).last_hidden_state[0, kept]
+        assert found.ids == tuple(ids[place] for place in kept)
+        assert found.states.dtype == torch.float16
+        torch.testing.assert_close(found.states.float(), states, atol=5e-3, rtol=1e-3)
+    assert encoder.token_states([]) == []
+
+
+@pytest.mark.parametrize("kind", SENTENCE_BUILDS)
 def test_without_settings_it_is_the_mean_within_the_positions(
     kind: str, encoder_folder: Callable[[str], Path]
 ) -> None:

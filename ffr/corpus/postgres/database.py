@@ -15,7 +15,8 @@ from psycopg import sql
 from ffr.corpus.database import Condition
 from ffr.corpus.postgres.address import Address
 from ffr.corpus.postgres.session import Session, translated
-from ffr.corpus.postgres.words import scored, stored_term
+from ffr.corpus.postgres.words import ServerTexts, scored, stored_term
+from ffr.corpus.postings import Postings
 from ffr.errors import UsageError
 from ffr.text import one_line
 
@@ -26,7 +27,22 @@ class ServerDatabase(Session):
     def __init__(self, address: Address, *, version: int, is_new_allowed: bool) -> None:
         # by table: the number of changes of the state that was counted, and how many texts have a term
         self._counted: dict[str, tuple[int, dict[str, int]]] = {}
+        self._has_new_words = False
         super().__init__(address, version=version, is_new_allowed=is_new_allowed)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        self._has_new_words = False
+        with super().whole():
+            yield
+        if self._has_new_words:
+            # what came waits in a list that every question would read from end to end
+            self.tuples(
+                "SELECT gin_clean_pending_list(pg_class.oid) FROM pg_class JOIN pg_am "
+                "ON pg_am.oid = relam WHERE amname = 'gin' AND relkind = 'i' "
+                "AND relnamespace = current_schema()::regnamespace "
+                "AND pg_has_role(relowner, 'USAGE')"
+            )
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -100,6 +116,7 @@ class ServerDatabase(Session):
         self.copy(
             table, "id, terms, num_terms", ((id_, terms, len(terms)) for id_, terms in stored)
         )
+        self._has_new_words = True
         num_terms = sum(len(terms) for _, terms in stored)
         self._count(table, len(stored), num_terms)
 
@@ -125,6 +142,14 @@ class ServerDatabase(Session):
         mean = num_terms / max(num_texts, 1)
         return scored(table, stored, counts, num_texts, mean, is_every=is_every)
 
+    @contextmanager
+    def by_index(self) -> Iterator[None]:
+        # a planner takes two arrays for as cheap to compare as two numbers, and reads the whole table
+        ((before,),) = self.tuples("SELECT current_setting('enable_seqscan')")
+        with self.adjusted({"enable_seqscan": "off"}):
+            yield
+            self.tuples("SELECT set_config('enable_seqscan', ?, TRUE)", [before])
+
     def _counts(self, table: str, terms: Sequence[str], num_changes: int) -> list[int]:
         """How many texts have each term; counted once for as long as nobody writes.
 
@@ -142,8 +167,8 @@ class ServerDatabase(Session):
             known[1].update(zip(missing, counts, strict=True))
         return [known[1][term] for term in terms]
 
-    def postings(self, table: str) -> None:
-        return None
+    def postings(self, table: str) -> Postings:
+        return Postings(ServerTexts(self.tuples, self.by_index, table))
 
     def mark_unfinished(self) -> None:
         self.execute("UPDATE meta SET is_unfinished = TRUE")
