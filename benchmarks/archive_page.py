@@ -18,10 +18,12 @@ PLOT = ROOT / "docs" / "scale.svg"
 BEGIN, END = "<!-- table: benchmarks/archive_page.py -->", "<!-- end of table -->"
 NAMES = {
     "ffr": "ffr, words and vectors fused", "lancedb": "LanceDB, words and vectors fused",
-    "lists": "ffr's vectors alone", "exact": "every vector compared, by numpy",
+    "lances": "LanceDB's vectors alone", "lists": "ffr's vectors alone",
+    "vectors": "ffr's vectors alone, without a store", "exact": "every vector compared, by numpy",
     "faiss": "faiss alone, IVF-SQ8", "sqlite": "words alone, SQLite FTS5",
     "bm25s": "words alone, bm25s",
 }  # fmt: skip
+EARLIER = "\\* measured in an earlier run, before full text was scored by numpy and lists were made part by part"
 DRAWN = {
     "p95_cpu_seconds": "p95 a query, CPU seconds", "build_seconds": "building, seconds",
     "megabytes": "on the disk, MB", "ask_peak_megabytes": "memory, asking, MB",
@@ -42,7 +44,11 @@ def table_of(found: dict[str, Any]) -> str:
         ]
         for name, words in NAMES.items():
             if name in size["engines"]:
-                lines.append(f"| {words} | {' | '.join(_cells(size['engines'][name]))} |")
+                row = size["engines"][name]
+                mark = " *" if row.get("is_earlier") else ""
+                lines.append(f"| {words}{mark} | {' | '.join(_cells(row))} |")
+    if any(row.get("is_earlier") for size in found["sizes"] for row in size["engines"].values()):
+        lines += ["", EARLIER]
     return "\n".join([*lines, "", END])
 
 

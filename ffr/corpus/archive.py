@@ -15,7 +15,6 @@ from ffr.corpus.candidates import Candidates, candidates
 from ffr.corpus.filters import Filters, carries
 from ffr.corpus.found import Found, in_order, told_apart
 from ffr.corpus.inside import hits_inside, passages
-from ffr.corpus.postings import Postings
 from ffr.corpus.recall import Recalled, all_of, as_vector, recall
 from ffr.corpus.store import Line, Store, StoredChat
 from ffr.corpus.vectors import StoredEncoder
@@ -61,7 +60,7 @@ class Archive:
         self._query_vectors = query_vectors
         self._looker = looker
         self._usual_queries = None if usual_queries is None else usual_queries.numpy()
-        self._postings: Postings | None = None
+        self._postings = store.database.postings("words")
         self._candidates: OrderedDict[Filters, Candidates] = OrderedDict()
         self._chats: dict[int, StoredChat] = {}
         self._version: int | None = None
@@ -167,8 +166,8 @@ class Archive:
 
     def _recalled(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> list[Recalled]:
         vector = None if self._query_vectors is None else as_vector(self._query_vectors([query]))
-        asked = self.store, query, self._lines(chosen), chosen, self.encoder, vector
-        return recall(*asked, self._usual_queries, self._postings, ways=ways, k=k)
+        asked = self.store, query, self._lines(chosen), chosen, self._postings, self.encoder, vector
+        return recall(*asked, self._usual_queries, ways=ways, k=k)
 
     def _asked(self, query: str, chosen: Filters, ways: Sequence[str], k: int) -> Found:
         recalled = self._recalled(query, chosen, ways, k)

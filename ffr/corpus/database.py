@@ -122,8 +122,8 @@ class Database(Protocol):
         """Within, texts that are `matched` are found by the engine's index."""
         ...
 
-    def postings(self, table: str) -> Postings | None:
-        """Those of a full text as it is now; None where the engine computes scores by itself."""
+    def postings(self, table: str) -> Postings:
+        """Those of a full text as it is now."""
         ...
 
     def mark_unfinished(self) -> None:

@@ -83,10 +83,10 @@ def recall(
     query: str,
     found: Candidates,
     filters: Filters,
+    postings: Postings,
     encoder: StoredEncoder | None = None,
     query_vector: Tensor | None = None,
     usual_queries: NDArray[np.float32] | None = None,
-    postings: Postings | None = None,
     *,
     ways: Sequence[str] = WAYS,
     k: int = MOST_DIALOGUES,
@@ -101,10 +101,10 @@ def recall(
         query: What is looked for.
         found: What `candidates` gave for the filters.
         filters: What narrows it down.
+        postings: Those of the store's messages.
         encoder: Whose vectors are compared; None for words alone.
         query_vector: (D,) of the query; None for words alone.
         usual_queries: (U, D) of any queries, as `query_vector` is made; None where none are known.
-        postings: Those of the store's words; None where a server scores them.
         ways: Some of `WAYS`.
         k: How many at most.
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ffr.corpus.database import Database
-from ffr.corpus.postings import TOKENIZER
+from ffr.corpus.fts import TOKENIZER
 from ffr.corpus.sqlite import SqliteDatabase, broken
 from ffr.errors import DataError
 from ffr.files import make_private_file, make_private_folder

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ffr.corpus.database import Condition
+from ffr.corpus.fts import FtsTexts
 from ffr.corpus.postings import Postings
 from ffr.corpus.seal import unsealed
 from ffr.errors import DataError, FfrError, UsageError
@@ -75,7 +76,8 @@ class SqliteDatabase(sqlite3.Connection):
             try:
                 # what is read first decides what is seen
                 self.rows("SELECT count(*) FROM chats")
-                yield int(self.rows("PRAGMA data_version")[0][0])
+                # others' changes, and one's own
+                yield int(self.rows("PRAGMA data_version")[0][0]) + self.total_changes
             finally:
                 if self.in_transaction:
                     self.execute("ROLLBACK")
@@ -139,7 +141,7 @@ class SqliteDatabase(sqlite3.Connection):
         return nullcontext()  # it knows no other way
 
     def postings(self, table: str) -> Postings:
-        return Postings(self.tuples, table)
+        return Postings(FtsTexts(self.tuples, table))
 
     def mark_unfinished(self) -> None:
         self.execute(f"PRAGMA application_id = {_UNFINISHED}")

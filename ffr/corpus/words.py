@@ -1,6 +1,7 @@
 """The messages that have the words of a question, by BM25: their own words, and those in their pictures.
 
-A folder's store is asked for the postings of its words (`ffr/corpus/postings.py`), a server for scores.
+Messages are scored here (`ffr/corpus/postings.py`). What stands in pictures, which is little, is scored by
+the engine, which knows where each picture was sent.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ class WordSearch:
 
     Args:
         store: The store.
-        postings: Those of its messages; None where a server scores them.
+        postings: Those of its messages.
         found: What `candidates` gave for the filters.
         filters: What narrows it down.
     """
 
     store: Store
-    postings: Postings | None
+    postings: Postings
     found: Candidates
     filters: Filters
 
@@ -51,8 +52,8 @@ class WordSearch:
         """
         whole, some = list[Worded](), list[Worded]()
         for table in _FULL_TEXT:
-            if table == _WORDS and self.postings is not None:
-                of_all, of_any = self._by_postings(self.postings, terms, number)
+            if table == _WORDS:
+                of_all, of_any = self._by_postings(terms, number)
             else:
                 of_all = self._by_engine(table, terms, number, is_every=True)
                 # of one term they are the same
@@ -64,10 +65,8 @@ class WordSearch:
             some += of_any
         return _sorted(whole), _sorted(some)
 
-    def _by_postings(
-        self, postings: Postings, terms: Sequence[str], number: int
-    ) -> tuple[list[Worded], list[Worded]]:
-        scored, lines = postings.scored(terms), self.found.lines
+    def _by_postings(self, terms: Sequence[str], number: int) -> tuple[list[Worded], list[Worded]]:
+        scored, lines = self.postings.scored(terms), self.found.lines
         scored = scored[lines.have(scored.ids)]
 
         def listed(chosen: Scored) -> list[Worded]:

@@ -156,6 +156,14 @@ def test_it_is_found_by_meaning_by_words_and_in_any_script(store: Store) -> None
     archive.ask(" ".join(f"word{number}" for number in range(3000)))
 
 
+def test_what_this_process_adds_is_found_by_who_asked_before(store: Store) -> None:
+    add(store)
+    archive = Archive(store, None, None, None)
+    assert [item.where[0] for item in archive.recall("dentist zebra")] == [1]
+    add(store, [said("Zoe", "a zebra")], "second")
+    assert [item.where[0] for item in archive.recall("dentist zebra")] == [2, 1]
+
+
 def test_both_engines_have_the_same_tables(tmp_path: Path, remote: str) -> None:
     with (
         Store(tmp_path / "s", is_new_allowed=True) as own,

@@ -10,6 +10,7 @@ import pytest
 
 from ffr.corpus import postings as module
 from ffr.corpus.database import Database
+from ffr.corpus.fts import FtsTexts
 from ffr.corpus.postings import Postings, Scored
 from ffr.corpus.schema import DATABASE, connect
 from ffr.corpus.terms import query_terms, terms_of
@@ -72,7 +73,7 @@ def _listed(scored: Scored) -> list[tuple[int, float]]:
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_scores_and_order_are_those_of_sqlite(database: Database, question: str) -> None:
     terms = query_terms(question)
-    scored = Postings(database.tuples, "words").scored(terms)
+    scored = Postings(FtsTexts(database.tuples, "words")).scored(terms)
     some, whole = _listed(scored.best(9999)), _listed(scored[scored.is_whole].best(9999))
     # to the bit where the processor does not fuse a product with a sum
     for found, is_every in ((some, False), (whole, True)):
@@ -84,9 +85,23 @@ def test_scores_and_order_are_those_of_sqlite(database: Database, question: str)
         assert _listed(scored.best(number)) == some[:number]
 
 
+def test_a_term_that_is_several_words_is_found_where_they_stand_together(
+    database: Database,
+) -> None:
+    # as where SQLite does not know a letter in the midst of a word
+    for terms in (["w0 w1"], ["w0 w0", "w3"], ["w0 w1 w2"], ["w1 nowhere"]):
+        scored = Postings(FtsTexts(database.tuples, "words")).scored(terms)
+        for found, is_every in ((scored, False), (scored[scored.is_whole], True)):
+            expected = _by_sqlite(database, terms, is_every=is_every)
+            listed = _listed(found.best(9999))
+            assert [id_ for id_, _ in listed] == [id_ for id_, _ in expected]
+            assert dict(listed) == pytest.approx(dict(expected), rel=1e-12)
+    assert len(scored.ids) == 0
+
+
 def test_many_scores_are_equal(database: Database) -> None:
     # else the order among equals would not have been looked at
-    scored = Postings(database.tuples, "words").scored(["w0", "w1"])
+    scored = Postings(FtsTexts(database.tuples, "words")).scored(["w0", "w1"])
     assert len(np.unique(scored.scores)) < len(scored.ids) / 2
 
 
@@ -100,7 +115,7 @@ def test_terms_that_were_asked_last_are_kept(
         asked.extend([values] if values else [])
         return database.tuples(sql, values)
 
-    postings = Postings(ask, "words")
+    postings = Postings(FtsTexts(ask, "words"))
     common, rare = "w0", "w29"
     expected = [_listed(postings.scored([term])) for term in (common, rare, rare)]
     assert [*asked] == [["w0"], ["w29"]]
@@ -114,18 +129,5 @@ def test_terms_that_were_asked_last_are_kept(
 
 def test_a_store_without_words(tmp_path: Path) -> None:
     empty = connect(tmp_path / DATABASE, is_new_allowed=True)
-    scored = Postings(empty.tuples, "words").scored(["w0"])
+    scored = Postings(FtsTexts(empty.tuples, "words")).scored(["w0"])
     assert _listed(scored) == _listed(scored.best(3)) == []
-
-
-def test_each_term_is_one_word_of_full_text_or_none() -> None:
-    tokens = module._Tokens()
-    # of each kind of character; few of the thousands of Chinese and Korean ones, which are alike
-    alike = {*range(0x3500, 0x9F00), *range(0xAD00, 0xD700), *range(0xD800, 0xF900)}
-    chars = [chr(code) for code in range(0, 0x20000, 3) if code not in alike]
-    for kind in ("{}", "公{}"):
-        terms = query_terms(" ".join(kind.format(char) for char in chars))
-        # raises where one is several
-        assert 0 < len(tokens.of(terms)) <= len(terms)
-    with pytest.raises(ValueError, match="'two words' is several words of full text"):
-        tokens.of(["one", "two words"])

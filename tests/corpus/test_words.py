@@ -29,11 +29,11 @@ from ffr.corpus.words import WordSearch
     ],
 )
 def test_postings_give_what_the_engine_gives(
-    tmp_path: Path, filters: Filters, is_all_found: bool
+    place: str | Path, filters: Filters, is_all_found: bool
 ) -> None:
     random = np.random.default_rng(0)
     words = [f"w{n}" for n in range(12) for _ in range(12 - n)]
-    with Store(tmp_path / "s", is_new_allowed=True) as store:
+    with Store(place, is_new_allowed=True) as store:
         for title in ("one", "two", "three", "gone"):
             lines = [
                 said(
@@ -52,12 +52,13 @@ def test_postings_give_what_the_engine_gives(
         add(store, [said("Zoe", "w3 w4 w4 w5")], "later")
         forget_chats(store, [4])
         found = candidates(store, filters, None, None)
-        by_postings = WordSearch(store, store.database.postings("words"), found, filters)
-        by_engine = WordSearch(store, None, found, filters)
+        search = WordSearch(store, store.database.postings("words"), found, filters)
         for terms in (["w0"], ["w0", "w1"], ["w9", "w0", "w1", "w2"], ["w11", "none"], ["none"]):
             for number in (3, 30, 999):
-                (whole, some), (its_whole, its_some) = (
-                    search.best(terms, number) for search in (by_postings, by_engine)
+                whole, some = search.best(terms, number)
+                its_whole, its_some = (
+                    search._by_engine("words", terms, number, is_every=is_every)
+                    for is_every in (True, False)
                 )
                 assert [item[:2] for item in whole] == [item[:2] for item in its_whole]
                 assert [item[:2] for item in some] == [item[:2] for item in its_some]

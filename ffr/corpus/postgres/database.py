@@ -15,7 +15,8 @@ from psycopg import sql
 from ffr.corpus.database import Condition
 from ffr.corpus.postgres.address import Address
 from ffr.corpus.postgres.session import Session, translated
-from ffr.corpus.postgres.words import scored, stored_term
+from ffr.corpus.postgres.words import ServerTexts, scored, stored_term
+from ffr.corpus.postings import Postings
 from ffr.errors import UsageError
 from ffr.text import one_line
 
@@ -166,8 +167,8 @@ class ServerDatabase(Session):
             known[1].update(zip(missing, counts, strict=True))
         return [known[1][term] for term in terms]
 
-    def postings(self, table: str) -> None:
-        return None
+    def postings(self, table: str) -> Postings:
+        return Postings(ServerTexts(self.tuples, self.by_index, table))
 
     def mark_unfinished(self) -> None:
         self.execute("UPDATE meta SET is_unfinished = TRUE")

@@ -13,7 +13,12 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ffr.corpus.database import Condition
 
@@ -34,6 +39,44 @@ def stored_term(term: str) -> str:
     plain = "".join(map(_unaccented, term))
     data = plain.encode("utf-8", "surrogatepass")
     return plain if len(data) <= _MAX_BYTES else hashlib.sha256(data).hexdigest()
+
+
+class ServerTexts:
+    """A full text of a store on a server, as `ffr.corpus.postings.Texts` says.
+
+    Args:
+        ask: Gives the rows of a question to the server.
+        by_index: Has it use its index within.
+        table: `words` or `shown_words`.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[str, Sequence[object]], list[tuple[Any, ...]]],
+        by_index: Callable[[], AbstractContextManager[None]],
+        table: str,
+    ) -> None:
+        self._ask = ask
+        self._by_index = by_index
+        self._table = table
+
+    def tokens(self, terms: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys(map(stored_term, terms)))
+
+    def having(self, token: str) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        with self._by_index():
+            rows = self._ask(
+                "SELECT id, cardinality(array_positions(terms, ?::text)) "
+                f"FROM {self._table} WHERE terms @> ARRAY[?::text] ORDER BY id",
+                [token, token],
+            )
+        table = np.array(rows, np.int64).reshape(-1, 2)
+        return np.ascontiguousarray(table[:, 0]), table[:, 1].astype(np.int32)
+
+    def lengths(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows = self._ask(f"SELECT id, num_terms FROM {self._table}", [])
+        ids, lengths = np.ascontiguousarray(np.array(rows, np.int64).reshape(-1, 2).T)
+        return ids, lengths
 
 
 def _unaccented(char: str) -> str:
