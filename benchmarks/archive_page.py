@@ -18,7 +18,8 @@ PLOT = ROOT / "docs" / "scale.svg"
 BEGIN, END = "<!-- table: benchmarks/archive_page.py -->", "<!-- end of table -->"
 NAMES = {
     "ffr": "ffr, words and vectors fused", "lancedb": "LanceDB, words and vectors fused",
-    "lists": "ffr's vectors alone", "exact": "every vector compared, by numpy",
+    "lances": "LanceDB's vectors alone", "lists": "ffr's vectors alone",
+    "vectors": "ffr's vectors alone, without a store", "exact": "every vector compared, by numpy",
     "faiss": "faiss alone, IVF-SQ8", "sqlite": "words alone, SQLite FTS5",
     "bm25s": "words alone, bm25s",
 }  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOKENIZER = "tokenize=\"unicode61 remove_diacritics 2 categories 'L* M* N* Co So'\""
-"""How full text reads our terms: each is one word of it."""
+"""How full text reads our terms: each is a word of it."""
 
 
 class FtsTexts:
@@ -35,12 +35,29 @@ class FtsTexts:
         return self._tokens.of(terms)
 
     def having(self, token: str) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        ((listed,),) = self._ask(
-            f"SELECT group_concat(doc) FROM temp.{self._table}_instances WHERE term = ?", [token]
-        )
-        places = np.fromstring(listed or "", np.int64, sep=",")
+        words = token.split(" ")
+        if len(words) > 1:
+            places = np.array(sorted(text for text, _ in self._runs(words)), np.int64)
+        else:
+            ((listed,),) = self._ask(
+                f"SELECT group_concat(doc) FROM temp.{self._table}_instances WHERE term = ?", words
+            )
+            places = np.fromstring(listed or "", np.int64, sep=",")
         starts = np.flatnonzero(np.diff(places, prepend=-1))
         return places[starts], np.diff(starts, append=len(places)).astype(np.int32)
+
+    def _runs(self, words: Sequence[str]) -> set[tuple[int, int]]:
+        """Where words stand behind each other: the text, and the place of the first."""
+        found = [
+            {
+                (text, place - number)
+                for text, place in self._ask(
+                    f"SELECT doc, offset FROM temp.{self._table}_instances WHERE term = ?", [word]
+                )
+            }
+            for number, word in enumerate(words)
+        ]
+        return set.intersection(*found)
 
     def lengths(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         ((listed, sizes),) = self._ask(
@@ -78,14 +95,13 @@ class _Tokens:
     def of(self, terms: Sequence[str]) -> list[str]:
         """Those of some terms, in order; "" where there is none.
 
-        Raises:
-            ValueError: where one is several, as none of `query_terms` is.
+        Where SQLite knows less letters than Python one may be several, with blanks between them.
         """
         self._database.execute("DELETE FROM cut")
         self._database.executemany("INSERT INTO cut(rowid, term) VALUES (?, ?)", enumerate(terms))
-        found = dict[int, str]()
-        for number, token in self._database.execute("SELECT doc, term FROM tokens"):
-            if number in found:
-                raise ValueError(f"{terms[number]!r} is several words of full text")
-            found[number] = token
-        return [found.get(number, "") for number in range(len(terms))]
+        found: list[list[str]] = [[] for _ in terms]
+        for number, token in self._database.execute(
+            "SELECT doc, term FROM tokens ORDER BY doc, offset"
+        ):
+            found[number].append(token)
+        return [" ".join(words) for words in found]

@@ -19,6 +19,9 @@ from ffr.reader.network import NetworkInputs
 
 NUM_EVIDENCE = 3 + len(GATE_SUMMARIES)
 
+RIDGE = 0.3
+"""The penalty of the gate that comes with ffr."""
+
 _LEAST = 1e-4
 _MOST = 3.0
 """Deviations beyond which a number counts no further, so that none decides alone."""

@@ -191,6 +191,11 @@ class Reader:
             torch.ones(num_queries, len(units), dtype=torch.bool),
         )
 
+    def mean_logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
+        """The networks' mean logits of units (B, N) and of nothing (B,), as they are."""
+        units, nothing = zip(*(network(inputs) for network in self.networks), strict=True)
+        return torch.stack(units).mean(0), torch.stack(nothing).mean(0)
+
     def logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
         """Calibrated logits of units (B, N), on the condition that there is anything, and of nothing (B,).
 
@@ -201,8 +206,7 @@ class Reader:
             inputs: A batch of B queries.
         """
         settings = self.settings
-        each = zip(*(network(inputs) for network in self.networks), strict=True)
-        units, nothing = (torch.stack(rows).mean(0) for rows in each)
+        units, nothing = self.mean_logits(inputs)
         if self.gate is not None:
             nothing = self.gate(evidence(inputs, units, nothing))
         return (

@@ -28,6 +28,7 @@ from vectors import VectorFolder
 from ffr.embedding import SentenceEncoder, load_encoder
 from ffr.embedding.tagger import load_tagger
 from ffr.files import replaced_file
+from ffr.reader.gate import RIDGE as GATE_RIDGE
 from ffr.reader.gate import Gate
 from ffr.reader.likeness import Background
 from ffr.reader.model import Reader
@@ -46,7 +47,6 @@ HELD_OUT_KINDS = {"goal": 4.0, "human": 4.0, "cross": 2.0, "topic": 1.0, "concep
 
 NUM_HELD_OUT_QUERIES = 5000
 WRONGLY_EMPTY = 0.05
-GATE_RIDGE = 0.3
 
 PICTURE_WEIGHT, PICTURE_USUAL = 0.5, 2.5
 """How much what a picture shows counts beside where it stands; by other chats, not by these pieces,

@@ -85,6 +85,20 @@ def test_scores_and_order_are_those_of_sqlite(database: Database, question: str)
         assert _listed(scored.best(number)) == some[:number]
 
 
+def test_a_term_that_is_several_words_is_found_where_they_stand_together(
+    database: Database,
+) -> None:
+    # as where SQLite does not know a letter in the midst of a word
+    for terms in (["w0 w1"], ["w0 w0", "w3"], ["w0 w1 w2"], ["w1 nowhere"]):
+        scored = Postings(FtsTexts(database.tuples, "words")).scored(terms)
+        for found, is_every in ((scored, False), (scored[scored.is_whole], True)):
+            expected = _by_sqlite(database, terms, is_every=is_every)
+            listed = _listed(found.best(9999))
+            assert [id_ for id_, _ in listed] == [id_ for id_, _ in expected]
+            assert dict(listed) == pytest.approx(dict(expected), rel=1e-12)
+    assert len(scored.ids) == 0
+
+
 def test_many_scores_are_equal(database: Database) -> None:
     # else the order among equals would not have been looked at
     scored = Postings(FtsTexts(database.tuples, "words")).scored(["w0", "w1"])

@@ -6,6 +6,7 @@ vectors, F and H numbers a unit and a query (`ffr.reader.likeness`).
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -19,7 +20,7 @@ from ffr.embedding import Encoder
 from ffr.embedding.tagger import TaggerIfInstalled
 from ffr.errors import DataError
 from ffr.progress import Say
-from ffr.reader.likeness import likenesses
+from ffr.reader.likeness import Surroundings, likenesses, surroundings
 from ffr.reader.model import Reader
 from ffr.reader.network import NetworkInputs
 from ffr.reader.units import TextEncoder, Units
@@ -64,7 +65,13 @@ class ReaderItem:
         )
 
 
-def item_of(reader: Reader, units: Units, query: Tensor, labels: Tensor) -> ReaderItem:
+def item_of(
+    reader: Reader,
+    units: Units,
+    query: Tensor,
+    labels: Tensor,
+    around: Surroundings | None = None,
+) -> ReaderItem:
     """What a network takes of a query on a dialogue, with its truth.
 
     Args:
@@ -72,13 +79,14 @@ def item_of(reader: Reader, units: Units, query: Tensor, labels: Tensor) -> Read
         units: The dialogue, n units.
         query: (D,) float32.
         labels: (n,) bool.
+        around: `ffr.reader.likeness.surroundings` of the dialogue; None makes them.
 
     Raises:
         ValueError: where widths or lengths differ.
     """
     if labels.shape != (len(units),):
         raise ValueError(f"{tuple(labels.shape)} labels beside {len(units)} units; give one each")
-    seen = likenesses(units, query[None], reader.background)
+    seen = likenesses(units, query[None], reader.background, around)
     return ReaderItem(seen.features[0], seen.summaries[0], seen.between, units.speakers, labels)
 
 
@@ -215,6 +223,54 @@ class UnitTable:
     def item(self, index: int) -> ReaderItem:
         """The item of an example."""
         return item_of(self.reader, self.units(index), self.query(index), self.labels(index))
+
+
+def stranger_items(
+    table: UnitTable, indices: Sequence[int], *, each: int, seed: int
+) -> list[ReaderItem]:
+    """Queries of other dialogues put to the dialogues of some examples, where they mean nothing.
+
+    Drawn among the examples whose truth is not empty, of the dialogue's language and from another
+    dialogue; none that is asked of the dialogue itself. Now and then one does mean something there,
+    which nothing tells.
+
+    Args:
+        table: The data with its vectors.
+        indices: The examples, filled before.
+        each: How many for each of them, at most.
+        seed: Of all that is drawn.
+
+    Returns:
+        Items without a true unit, in the order drawn.
+    """
+    asked: dict[str, set[str]] = {}
+    groups: dict[int, list[int]] = {}
+    group_of: dict[int, int] = {}
+    for index in indices:
+        example = table.data[index]
+        asked.setdefault(example.dialogue.fingerprint, set()).add(example.query)
+        group_of[index] = table.reader.background.group_of(table.units(index).vectors)
+        if bool(table.labels(index).any()):
+            groups.setdefault(group_of[index], []).append(index)
+    draw = random.Random(f"{seed} strangers")
+    around: dict[str, Surroundings] = {}
+    items = []
+    for _ in range(each):
+        for index in indices:
+            units, dialogue = table.units(index), table.data[index].dialogue.fingerprint
+            pool = [
+                other
+                for other in groups.get(group_of[index], ())
+                if table.data[other].dialogue.fingerprint != dialogue
+                and table.data[other].query not in asked[dialogue]
+            ]
+            if pool:
+                if dialogue not in around:
+                    around[dialogue] = surroundings(units, table.reader.background)
+                query = table.query(draw.choice(pool))
+                nowhere = torch.zeros(len(units), dtype=torch.bool)
+                items.append(item_of(table.reader, units, query, nowhere, around[dialogue]))
+    return items
 
 
 def labels_of(example: Example, units: Units, where: str) -> Tensor:

@@ -21,11 +21,13 @@ from ffr.runs import READER
 from ffr.training.common.calibration import calibrate
 from ffr.training.common.module import StageModule
 from ffr.training.common.reader_card import reader_card
-from ffr.training.common.reader_items import ReaderItem, UnitTable, batch_of
+from ffr.training.common.reader_items import ReaderItem, UnitTable, batch_of, stranger_items
 from ffr.training.common.reader_loss import reader_loss
 from ffr.training.common.stage import Ended
 
 _BATCH = 64
+_STRANGERS_EACH = 3
+"""Queries of other dialogues that each validation example's dialogue is asked for calibration."""
 
 
 class ReaderSubject:
@@ -97,8 +99,12 @@ class ReaderSubject:
         """Writes `reader/`, with its card, calibrated where the stage does so."""
         config, record = ended.start.config, ended.record
         if self._calibrates and self._validation is not None and config.val_examples:
-            count = min(config.val_examples, len(self._validation.data))
-            calibrate(self._reader, [self._validation.item(index) for index in range(count)])
+            indices = range(min(config.val_examples, len(self._validation.data)))
+            calibrate(
+                self._reader,
+                [self._validation.item(index) for index in indices],
+                stranger_items(self._validation, indices, each=_STRANGERS_EACH, seed=config.seed),
+            )
         notes = {
             "stage": config.stage,
             "seed": config.seed,

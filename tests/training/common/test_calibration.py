@@ -8,11 +8,11 @@ import pytest
 import torch
 from reader_builds import WIDTH, LetterEncoder
 
-from ffr.reader.likeness import NUM_FEATURES, NUM_SUMMARIES, Background
+from ffr.reader.likeness import GATE_SUMMARIES, NUM_FEATURES, NUM_SUMMARIES, Background
 from ffr.reader.model import Reader
 from ffr.reader.network import NetworkShape
 from ffr.training.common.calibration import best_gate, calibrate
-from ffr.training.common.reader_items import ReaderItem
+from ffr.training.common.reader_items import ReaderItem, batch_of
 
 
 class Fixed(torch.nn.Module):
@@ -91,6 +91,43 @@ def test_the_gate_is_set_with_the_rest() -> None:
     empty = [replace(ITEMS[4], summaries=ITEMS[4].summaries * 0 + 2)] * 2
     calibrate(reader, [*clear, *empty])
     assert 0.1 < reader.settings.nothing_from < 0.9
+
+
+def strange(lead: float, *, is_there: bool) -> ReaderItem:
+    """A query whose best unit stands out so far; the network says the same of all."""
+    found = item([4.0, -4.0], [is_there, False], 0.0)
+    # the last number but one that the gate weighs
+    found.summaries[GATE_SUMMARIES[-1]] = lead
+    return found
+
+
+def test_strangers_queries_fit_a_gate_that_tells_them() -> None:
+    draw = torch.manual_seed(0)
+    lead = torch.randn(200, generator=draw)
+    there = [strange(float(x) + 2, is_there=True) for x in lead[:100]]
+    strangers = [strange(float(x) - 2, is_there=False) for x in lead[100:]]
+    reader = a_reader()
+    calibrate(reader, there, strangers)
+    assert reader.gate is not None
+    empty = [
+        [
+            float(torch.sigmoid(reader.logits(batch_of([one])[0])[1]))
+            >= reader.settings.nothing_from
+            for one in some
+        ]
+        for some in (there, strangers)
+    ]
+    assert sum(empty[0]) <= 5
+    assert sum(empty[1]) >= 90
+
+
+def test_few_strangers_leave_the_gate_as_it_is() -> None:
+    reader = a_reader()
+    calibrate(reader, ITEMS, [strange(-2.0, is_there=False)] * 49)
+    alone = a_reader()
+    calibrate(alone, ITEMS)
+    assert reader.gate is None
+    assert reader.settings == alone.settings
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ffr.training.common.reader_items import (
     check_lengths,
     item_of,
     num_units,
+    stranger_items,
 )
 
 LONG = Dialogue.of([("a", "the bus"), ("b", ["look", Image("bus.png")]), ("a", Image("x.png"))])
@@ -93,3 +94,41 @@ def test_what_has_no_truth_or_no_fitting_labels_is_refused() -> None:
         table.item(0)
     with pytest.raises(ValueError, match=r"\(3,\) labels beside 2 units"):
         item_of(table.reader, table.units(0), table.query(0), torch.zeros(3).bool())
+
+
+def test_strangers_are_queries_of_other_dialogues_that_are_not_asked_of_this_one() -> None:
+    third = Dialogue.of([("a", "one zebra")])
+    examples = [
+        Example(LONG, "bus", Fragment((0,))),
+        Example(SHORT, "cat", Fragment((0,))),
+        # asked of both, so that it is a stranger to neither
+        Example(LONG, "cat", Fragment()),
+        Example(third, "quiz", Fragment((0,))),
+        # what means nothing at home tells nothing elsewhere
+        Example(third, "void", Fragment()),
+    ]
+    table, _, _ = a_table(*examples)
+    items = stranger_items(table, range(5), each=20, seed=0)
+    assert len(items) == 100
+    assert not any(bool(item.labels.any()) for item in items)
+    allowed = {4: {"quiz"}, 2: {"bus", "quiz"}, 1: {"bus", "cat"}}
+    vectors = {
+        text: table.query([e.query for e in examples].index(text))
+        for text in ("bus", "cat", "quiz", "void")
+    }
+    units = {4: table.units(0), 2: table.units(1), 1: table.units(3)}
+    met: dict[int, set[str]] = {1: set(), 2: set(), 4: set()}
+    for item in items:
+        size = len(item.labels)
+        for text, vector in vectors.items():
+            expected = item_of(table.reader, units[size], vector, item.labels)
+            if torch.equal(item.features, expected.features):
+                met[size].add(text)
+    assert met == allowed
+    again = stranger_items(table, range(5), each=20, seed=0)
+    assert all(torch.equal(a.features, b.features) for a, b in zip(items, again, strict=True))
+
+
+def test_one_dialogue_alone_has_no_strangers() -> None:
+    table, _, _ = a_table(Example(LONG, "bus", Fragment((0,))), Example(LONG, "x", Fragment((1,))))
+    assert stranger_items(table, range(2), each=3, seed=0) == []
