@@ -80,5 +80,11 @@ def test_the_pages_say_what_the_results_say(result: dict[str, Any]) -> None:
     for name, row in result["scripted"].items():
         cells = [f"{row[f'{way}_an_answer']:.1f}" for way in ("tokens", "forced_alone", "all_guesses")]  # fmt: skip
         assert f"| {name} | {' | '.join(cells)} |" in page
-    for visit in (1, 2):
-        assert f"{rows_of(result, 4, visit)[8]['passes_a_token']:.2f}" in gpu
+    path = REPOSITORY / "benchmarks" / "results" / "rollout_ops.json"
+    forms = json.loads(path.read_text(encoding="utf-8"))["forms"]
+    kernels = forms["merged weights, a pass of 8 guesses"]["kernels_a_token"]
+    assert f"eight guesses starts {kernels:,.0f}" in gpu
+    for visit, where in ((1, "at a prompt's first visit"), (2, "at a second")):
+        passes = rows_of(result, 4, visit)[8]["passes_a_token"]
+        assert f"{passes:.2f}" in gpu
+        assert f"{kernels * passes:,.0f} {'a token ' * (visit == 1)}{where}" in gpu
