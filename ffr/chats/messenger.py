@@ -85,13 +85,30 @@ def _number(name: str) -> int:
 
 def read(export: ExportFiles, names: tuple[str, ...], choices: ReadChoices) -> Iterator[ChatStream]:
     """The one thread of these files."""
-    stream = ChatStream("messenger", "")
+    stream = ChatStream(_app(export, names[-1]), "")
     reader = _Reader(export, names[-1], stream, choices)
     for key, value in (export.outline(names[-1]) or {}).items():
         if key != "participants":  # of which an outline shows the first alone
             reader.heading(key, value)
     stream.messages = reader.messages(names)
     yield stream
+
+
+def _app(export: ExportFiles, name: str) -> str:
+    """Which of the two a file comes of: both write the same, in folders of their own names.
+
+    The innermost folder that names one decides, as `your_instagram_activity` does; but for the
+    thread's own, which is called after its people.
+    """
+    path = export.path.absolute()
+    whole_path = path if export.names == (path.name,) else path / name
+    for part in reversed(whole_path.parent.parent.parts):
+        words = part.lower()
+        if "instagram" in words:
+            return "instagram"
+        if "facebook" in words or "messenger" in words:
+            return "messenger"
+    return "messenger"
 
 
 class _Reader(EntryReader):

@@ -49,6 +49,8 @@ _SYNONYMS = {
     "epsilon": "clip_low",
     "epsilon_high": "clip_high",
     "num_iterations": "updates_per_rollout",
+    "num_speculative_tokens": "draft_tokens",
+    "prompt_lookup_num_tokens": "draft_tokens",
     "scale_rewards": "scale_advantages",
     "reward_funcs": "rewards",
     "mask_truncated_completions": "mask_cut_off",

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from chat_samples import MESSENGER, broken
@@ -19,6 +20,25 @@ def _thread(folder: Path, name: str = "message_1.json", **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(broken({**MESSENGER, **changes}), encoding="ascii")
     return folder / name
+
+
+@pytest.mark.parametrize(
+    ("folder", "app"),
+    [
+        ("your_instagram_activity/messages/inbox/zoe_1", "instagram"),
+        ("instagram-zoe-2026-11-02/messages/inbox/zoe_1", "instagram"),
+        ("your_facebook_activity/messages/inbox/zoe_1", "messenger"),
+        ("instagram and facebook/your_facebook_activity/messages/inbox/zoe_1", "messenger"),
+        ("downloads/messages/inbox/instagramuser_1", "messenger"),
+    ],
+)
+def test_the_folders_say_of_which_app_a_thread_is(tmp_path: Path, folder: str, app: str) -> None:
+    path = _thread(tmp_path / folder)
+    archive = tmp_path / "all.zip"
+    with ZipFile(archive, "w") as packed:
+        packed.write(path, f"{folder}/{path.name}")
+    for root in (tmp_path / folder.partition("/")[0], path.parent, path, archive):
+        assert read_chat(root).app == app
 
 
 def test_a_thread(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ class _Reach:
 
     @property
     def of_all(self) -> int:
+        """Of those that have ended, too."""
         return min(self._most, self._of_all + self._since_copy)
 
     def know(self, progress: Sequence[int]) -> None:
