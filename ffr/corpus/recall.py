@@ -136,12 +136,14 @@ def _fused(
     exact: Mapping[Where, Sequence[int]],
     depth: int,
 ) -> list[Recalled]:
+    """The dialogues of all rankings, by what each earns in them; so many are ranked at most."""
     earned: dict[Where, float] = {}
     for way, ranking in rankings.items():
         scores = [trace.score for trace in ranking.values()]
         if way == WORDS and len(scores) < depth:
             # the others have none of the words
             scores += [0.0] * (depth - len(scores))
+        # behind those of the ranking stand the zeros
         for where, value in zip(ranking, _above_the_last(scores), strict=False):
             earned[where] = earned.get(where, 0.0) + value
     return [
