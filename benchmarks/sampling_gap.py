@@ -26,14 +26,17 @@ SETTINGS: dict[str, Any] = {
     "val_examples": 0, "learning_rate": 2e-4, "warmup_share": 0, "num_threads": 1, "gradient_checkpointing": False,
     "resample_attempts": 0, "order_weight": 0.0, "show_samples_every_steps": 0, "accelerator": "cpu",
 }  # fmt: skip
-FORMS = [
-    (precision, weights) for precision in ("fp32", "bf16") for weights in ("adapters", "merged")
-]
+WAYS: dict[str, dict[str, Any]] = {
+    "adapters": {},
+    "merged": {"sampling_weights": "merged"},
+    "guesses": {"draft_tokens": 8},
+}
+FORMS = [(precision, way) for precision in ("fp32", "bf16") for way in WAYS]
 
 
-def gaps_of(precision: str, weights: str, folder: Path) -> dict[str, float]:
+def gaps_of(precision: str, way: str, folder: Path) -> dict[str, float]:
     """Over the steps of a training: the median of the mean gap, the largest gap, the share of tokens at the cap, and the reward."""
-    config = GrpoConfig(**SETTINGS, precision=precision, sampling_weights=weights)  # type: ignore[arg-type]
+    config = GrpoConfig(**SETTINGS, **WAYS[way], precision=precision)  # type: ignore[arg-type]
     run = train(GrpoStage(), config, Job(run=folder, say=lambda text: None, progress=False)).run
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -53,9 +56,9 @@ def main() -> None:
     options = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        for number, (precision, weights) in enumerate(FORMS):
-            name = f"{precision}, {weights}"
-            found[name] = gaps_of(precision, weights, Path(folder) / str(number))
+        for number, (precision, way) in enumerate(FORMS):
+            name = f"{precision}, {way}"
+            found[name] = gaps_of(precision, way, Path(folder) / str(number))
             print(f"{name:<16} {json.dumps(found[name])}", flush=True)
     report = {
         "what": "|log p in sampling - log p in training|, nats a token; median of the steps' means, and the largest of all",

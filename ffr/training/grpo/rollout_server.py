@@ -72,6 +72,7 @@ class RolloutServer:
     def __init__(self, address: str, key_variable: str, limits: Limits) -> None:
         url, self.model = split_name(address)
         self._key_variable = key_variable
+        self._has_answered = False
 
         def client(**named: Any) -> ChatClient:
             return ChatClient(url, key_variable, limits, has_others=False, **named)
@@ -155,11 +156,10 @@ class RolloutServer:
         advice: str,
     ) -> Found:
         try:
-            return client.post(body, where, read)
+            found = client.post(body, where, read)
         except UnansweredError as error:
-            raise ApiError(
-                f"{error}; see whether it runs at {self.host}, and go on with --resume"
-            ) from None
+            after = "go on with --resume" if self._has_answered else "then give the same command"
+            raise ApiError(f"{error}; see whether it runs at {self.host}, and {after}") from None
         except RefusedError as error:
             if error.status in (401, 403):
                 advice = (
@@ -170,6 +170,8 @@ class RolloutServer:
                 f"{where}: the server at {self.host} refused with {error.status} "
                 f"({one_line(error.reason, 300)}); {advice}"
             ) from None
+        self._has_answered = True
+        return found
 
 
 def read_group(found: Any, num: int) -> ServedGroup:

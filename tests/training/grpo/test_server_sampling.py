@@ -247,6 +247,16 @@ def test_faults_of_a_server_are_said(
     assert "Traceback" not in done.output
 
 
+def test_a_server_that_never_answered_leaves_nothing_to_go_on_with(
+    server: RolloutStandin, tmp_path: Path
+) -> None:
+    server.fault = lambda path, body: refusal(500, "starting")
+    done = trained(server, "--out", str(tmp_path / "run"), max_steps=1)
+    assert done.exit_code == 1
+    assert "then give the same command" in done.output
+    assert "--resume" not in done.output
+
+
 def test_a_passing_fault_is_passed_over(server: RolloutStandin, tmp_path: Path) -> None:
     failed: set[str] = set()
 
