@@ -23,7 +23,6 @@ NAMES = {
     "faiss": "faiss alone, IVF-SQ8", "sqlite": "words alone, SQLite FTS5",
     "bm25s": "words alone, bm25s",
 }  # fmt: skip
-EARLIER = "\\* measured in an earlier run, before full text was scored by numpy and lists were made part by part"
 DRAWN = {
     "p95_cpu_seconds": "p95 a query, CPU seconds", "build_seconds": "building, seconds",
     "megabytes": "on the disk, MB", "ask_peak_megabytes": "memory, asking, MB",
@@ -45,10 +44,7 @@ def table_of(found: dict[str, Any]) -> str:
         for name, words in NAMES.items():
             if name in size["engines"]:
                 row = size["engines"][name]
-                mark = " *" if row.get("is_earlier") else ""
-                lines.append(f"| {words}{mark} | {' | '.join(_cells(row))} |")
-    if any(row.get("is_earlier") for size in found["sizes"] for row in size["engines"].values()):
-        lines += ["", EARLIER]
+                lines.append(f"| {words} | {' | '.join(_cells(row))} |")
     return "\n".join([*lines, "", END])
 
 
