@@ -35,16 +35,10 @@ def test_a_row_by_hand(written: ModuleType) -> None:
     size = {"num_lines": 1000, "kind": "grown", "engines": engines}
     lines = written.table_of({"sizes": [size]}).splitlines()
     assert lines[2] == "1,000 lines, grown:"
-    assert lines[-4:-2] == (
-        rows := [
-            "| faiss alone, IVF-SQ8 | 1,234 | 3 | 10, 21 | 12.3, 500 | 1, 250 | 0.988 |",
-            "| words alone, bm25s | not measured: bm25s is not installed |  |  |  |  |  |",
-        ]
-    )
-    row["is_earlier"] = True
-    lines = written.table_of({"sizes": [size]}).splitlines()
-    assert lines[-6:-4] == [rows[0].replace("SQ8", "SQ8 *"), rows[1]]
-    assert lines[-3] == written.EARLIER
+    assert lines[-4:-2] == [
+        "| faiss alone, IVF-SQ8 | 1,234 | 3 | 10, 21 | 12.3, 500 | 1, 250 | 0.988 |",
+        "| words alone, bm25s | not measured: bm25s is not installed |  |  |  |  |  |",
+    ]
 
 
 def test_a_plot_of_the_same_figures_is_the_same_file(written: ModuleType, tmp_path: Path) -> None:
