@@ -84,9 +84,8 @@ class Utterance:
         """
         if isinstance(line, Utterance):
             return line
-        found = described(line)
         if not isinstance(line, (tuple, list)) or len(line) != 2 or not isinstance(line[0], str):
-            raise ValueError(f"{where} is {found}; write a pair (speaker, text)")
+            raise ValueError(f"{where} is {described(line)}; write a pair (speaker, text)")
         speaker, said = line
         parts = said if isinstance(said, (tuple, list)) else [said]
         segments: list[str | Image] = []
