@@ -1,4 +1,4 @@
-"""The layers of a small BERT in ONNX Runtime: a few tokens take half the time that torch needs.
+"""The layers of a small BERT in ONNX Runtime: a few tokens take about half the time that torch needs.
 
 One text has some ten tokens, so that each layer is a handful of products of a few rows with a matrix.
 ONNX Runtime lays these matrices out anew when it opens the graph, and then reads them in one go; it

@@ -18,7 +18,7 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from ffr.models.decoding.reading import Reader
-from ffr.models.decoding.tail import own_tokens
+from ffr.models.decoding.tail import own_tokens, worth_choosing
 
 _PLACES_AT_FIRST = 64
 """For how many tokens of each answer there is room at first; then for twice as many, and so on."""
@@ -111,10 +111,9 @@ class PlacedTail:
         Returns:
             Whether it does.
         """
-        if 4 * len(kept) > 3 * len(self._seen):
+        at = worth_choosing(self._reader, self._seen, kept)
+        if at is None:
             return False
-        at = torch.tensor(kept).to(self._seen.device)
-        self._reader.cache.batch_select_indices(at)
         self._seen, self._positions = self._seen[at], self._positions[at]
         self._layout.select(at)
         return True

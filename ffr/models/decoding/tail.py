@@ -84,12 +84,11 @@ class Tail:
         Returns:
             Whether it does.
         """
-        if 4 * len(kept) > 3 * len(self._seen):
+        at = worth_choosing(self._reader, self._seen, kept)
+        if at is None:
             return False
-        places = torch.tensor(kept).to(self._seen.device)
-        self._reader.cache.batch_select_indices(places)
-        self._seen, self._positions = self._seen[places], self._positions[places]
-        self._mask = self._mask[places]
+        self._seen, self._positions = self._seen[at], self._positions[at]
+        self._mask = self._mask[at]
         return True
 
     def _mask_of(self, num_steps: int) -> torch.Tensor:
@@ -100,6 +99,24 @@ class Tail:
         own = own_tokens(self._seen.shape[1], num_steps, self._seen.device)
         sees = torch.cat([self._seen, own.expand(len(self._seen), -1, -1)], dim=2)
         return self._reader.mask_of(sees)
+
+
+def worth_choosing(reader: Reader, seen: torch.Tensor, kept: list[int]) -> torch.Tensor | None:
+    """Goes on with some rows of a reader's cache where they are few enough to be worth the copy.
+
+    Args:
+        reader: Whose cache it is.
+        seen: (D, n, P) what of the beginning each answer sees.
+        kept: The rows.
+
+    Returns:
+        The rows as an index; None where all stay.
+    """
+    if 4 * len(kept) > 3 * len(seen):
+        return None
+    at = torch.tensor(kept).to(seen.device)
+    reader.cache.batch_select_indices(at)
+    return at
 
 
 def own_tokens(num_answers: int, num_steps: int, device: torch.device) -> torch.Tensor:
