@@ -165,8 +165,9 @@ def _recut(store: Store, chat: int, cutting: Cutting) -> None:
     left = {row["dialogue"] for *_, row in changed if row["segment"] is not None}
     loosen_dialogues(store, chat, left)
     store.database.executemany(
-        "UPDATE messages SET place = ?, dialogue = ?, segment = NULL WHERE id = ?",
-        [(place, number, row["id"]) for place, number, row in changed],
+        # with the chat a server knows in which partition it lies
+        "UPDATE messages SET place = ?, dialogue = ?, segment = NULL WHERE id = ? AND chat = ?",
+        [(place, number, row["id"], chat) for place, number, row in changed],
     )
     drop_stale(store, chat)
     store.database.execute(

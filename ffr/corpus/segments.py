@@ -90,8 +90,9 @@ def write_segments(
         keys.setdefault(numbers[row["id"]], []).append(row["text_key"])
     database = store.database
     database.executemany(
-        "UPDATE messages SET segment = ? WHERE id = ?",
-        [(number, id_) for id_, number in numbers.items()],
+        # with the chat a server knows in which partition it lies
+        "UPDATE messages SET segment = ? WHERE id = ? AND chat = ?",
+        [(number, id_, chat) for id_, number in numbers.items()],
     )
     database.execute("DELETE FROM segments WHERE chat = ? AND dialogue = ?", [chat, dialogue])
     database.executemany(

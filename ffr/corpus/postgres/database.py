@@ -113,9 +113,8 @@ class ServerDatabase(Session):
         stored = [(id_, [stored_term(term) for term in words.split(" ")]) for id_, words in rows]
         if not stored:
             return
-        self.copy(
-            table, "id, terms, num_terms", ((id_, terms, len(terms)) for id_, terms in stored)
-        )
+        columns = {"id": "int8", "terms": "text[]", "num_terms": "int4"}
+        self.copy(table, columns, ((id_, terms, len(terms)) for id_, terms in stored))
         self._has_new_words = True
         num_terms = sum(len(terms) for _, terms in stored)
         self._count(table, len(stored), num_terms)
@@ -142,13 +141,9 @@ class ServerDatabase(Session):
         mean = num_terms / max(num_texts, 1)
         return scored(table, stored, counts, num_texts, mean, is_every=is_every)
 
-    @contextmanager
-    def by_index(self) -> Iterator[None]:
+    def by_index(self) -> AbstractContextManager[None]:
         # a planner takes two arrays for as cheap to compare as two numbers, and reads the whole table
-        ((before,),) = self.tuples("SELECT current_setting('enable_seqscan')")
-        with self.adjusted({"enable_seqscan": "off"}):
-            yield
-            self.tuples("SELECT set_config('enable_seqscan', ?, TRUE)", [before])
+        return self.adjusted({"enable_seqscan": "off"})
 
     def _counts(self, table: str, terms: Sequence[str], num_changes: int) -> list[int]:
         """How many texts have each term; counted once for as long as nobody writes.
