@@ -13,6 +13,8 @@ from ffr.progress import Progress
 
 # a row of the graph beside its vector: neighbours with distances, and where the row lies
 _NODE_BYTES = 900
+# memory is taken in blocks of this at least
+_LEAST_MEMORY_KB = 4 * 1024
 _MOST_MEMORY_KB = 2 * 1024**2
 """For this much the server is asked at most; its own setting counts where it is more."""
 
@@ -35,11 +37,12 @@ def make_graphs(
         [encoder],
     )
     num_all, num_done = sum(num for _, num in counted), 0
-    need = max((num for _, num in counted), default=0) * (_NODE_BYTES + 2 * width) // 1024
+    largest = max((num for _, num in counted), default=0) * (_NODE_BYTES + 2 * width)
+    memory = min(_LEAST_MEMORY_KB + largest // 1024, _MOST_MEMORY_KB)
     server.tuples(
         "SELECT set_config('maintenance_work_mem', ? || 'kB', TRUE) FROM pg_settings "
         "WHERE name = 'maintenance_work_mem' AND setting::bigint < ?",
-        [min(need, _MOST_MEMORY_KB), min(need, _MOST_MEMORY_KB)],
+        [memory, memory],
     )
     made = (
         "INDEX {} ON {} USING hnsw "
