@@ -104,11 +104,13 @@ class ServerRows:
             return "TRUE", []
         if len(rows) <= _NAMED_ROWS:
             return "place = ANY(?)", [rows.tolist()]
-        is_allowed = np.zeros(self.num_rows, bool)
-        is_allowed[rows] = True
+        first, last = int(rows[0]), int(rows[-1])
+        within = f"place BETWEEN {first:d} AND {last:d}"
+        if last - first == len(rows) - 1:
+            return within, []
+        is_allowed = np.zeros(last - first + 1, bool)
+        is_allowed[rows - first] = True
         bits = np.packbits(is_allowed, bitorder="little").tobytes()
-        # rows of others may lie beyond, which a server is free to look at first
-        return (
-            f"CASE WHEN place < {self.num_rows:d} THEN get_bit(?, place) != 0 ELSE FALSE END",
-            [bits],
-        )
+        # again, since a server looks at conditions in the order that it likes
+        is_set = f"CASE WHEN {within} THEN get_bit(?, place - {first:d}) != 0 ELSE FALSE END"
+        return f"{within} AND {is_set}", [bits]

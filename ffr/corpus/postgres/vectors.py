@@ -32,7 +32,7 @@ EXACT_ROWS = 50_000
 # pgvector's bound of an index over half-precision vectors
 _MAX_INDEXED_WIDTH = 4000
 # to walk for a row costs as much as to compare so many
-_LEAST_CHOICE = 10
+_LEAST_CHOICE = 20
 _HEX = re.compile("[0-9a-f]+")
 
 
