@@ -164,10 +164,10 @@ def _recut(store: Store, chat: int, cutting: Cutting) -> None:
     ]
     left = {row["dialogue"] for *_, row in changed if row["segment"] is not None}
     loosen_dialogues(store, chat, left)
-    store.database.executemany(
-        # with the chat a server knows in which partition it lies
-        "UPDATE messages SET place = ?, dialogue = ?, segment = NULL WHERE id = ? AND chat = ?",
-        [(place, number, row["id"], chat) for place, number, row in changed],
+    store.database.renumber(
+        chat,
+        ["place", "dialogue", "segment"],
+        [(row["id"], place, number, None) for place, number, row in changed],
     )
     drop_stale(store, chat)
     store.database.execute(

@@ -22,7 +22,7 @@ from ffr.cli.main import ffr
 from ffr.corpus.archive import Archive
 from ffr.corpus.forgetting import forget_chats
 from ffr.corpus.indexing import index_store
-from ffr.corpus.postgres import closest, graphs
+from ffr.corpus.postgres import closest, database, graphs
 from ffr.corpus.postgres import vectors as server_vectors
 from ffr.corpus.postgres.address import read_address
 from ffr.corpus.postgres.database import ServerDatabase
@@ -418,6 +418,34 @@ def test_graphs_are_made_where_processes_can_share_no_memory(
     kept.make_lists(lambda done, total: None)
     assert (workers[0] != "0", set(workers[1:])) == (True, {"0"})
     assert kept.is_indexed
+
+
+@pytest.mark.parametrize("many", [1, 1000], ids=["at once", "one by one"])
+def test_messages_of_a_chat_are_renumbered(
+    store: Store, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(database, "_MANY_ROWS", many)
+    other = add(store, TRIP, "other", id_="other").chat
+
+    def numbers(chat: int) -> list[tuple[int, ...]]:
+        return store.tuples(
+            "SELECT id, place, dialogue, segment FROM messages WHERE chat = ? ORDER BY id", [chat]
+        )
+
+    before, others = numbers(1), numbers(other)
+    told: list[list[int | None]] = [[before[4][0], 44, 4, None], [before[0][0], 40, 5, 6]]
+    # that of another chat stays
+    told.append([others[0][0], 9, 9, 9])
+    with store.database.whole():
+        store.database.renumber(1, ["place", "dialogue", "segment"], told)
+        store.database.renumber(1, ["place"], [])
+    assert numbers(1) == [
+        (before[0][0], 40, 5, 6),
+        *before[1:4],
+        (before[4][0], 44, 4, None),
+        before[5],
+    ]
+    assert numbers(other) == others
 
 
 def test_vectors_of_another_width_are_refused(store: Store) -> None:

@@ -20,6 +20,9 @@ from ffr.corpus.postings import Postings
 from ffr.errors import UsageError
 from ffr.text import one_line
 
+# a planner that has not yet counted a chat's rows may look through all of them for some
+_MANY_ROWS = 1000
+
 
 class ServerDatabase(Session):
     """The tables of a store on a server, as `Session`."""
@@ -100,6 +103,24 @@ class ServerDatabase(Session):
         return (
             f"({', '.join(columns)}) IN (SELECT * FROM unnest(?::bigint[], ?::text[]))",
             [[number for number, _ in pairs], [key for _, key in pairs]],
+        )
+
+    def renumber(
+        self, chat: int, columns: Sequence[str], rows: Sequence[Sequence[int | None]]
+    ) -> None:
+        # with the chat it is known in which partition they lie
+        if len(rows) < _MANY_ROWS:
+            changed = ", ".join(f"{column} = ?" for column in columns)
+            self.executemany(
+                f"UPDATE messages SET {changed} WHERE id = ? AND chat = ?",
+                [(*numbers, id_, chat) for id_, *numbers in rows],
+            )
+            return
+        self.execute(
+            f"UPDATE messages SET {', '.join(f'{name} = told.{name}' for name in columns)} "
+            f"FROM unnest({', '.join(['?::bigint[]'] * (1 + len(columns)))}) "
+            f"AS told(id, {', '.join(columns)}) WHERE messages.id = told.id AND chat = ?",
+            [*map(list, zip(*rows, strict=True)), chat],
         )
 
     def day(self, seconds: str) -> str:
