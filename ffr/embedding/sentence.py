@@ -39,6 +39,7 @@ from ffr.parts import (
     as_texts,
 )
 from ffr.text import one_line
+from ffr.threads import one_thread
 
 Pooling = Literal["mean", "cls"]
 
@@ -197,9 +198,10 @@ class SentenceEncoder(StatesOfTokens):
         """As `vectors`, of one text, by `_layers` where it is short."""
         if self._layers is None or inputs["input_ids"].numel() > _FEW_TOKENS:
             return self.vectors(inputs)
-        hidden = self._layers(self.model.embeddings(input_ids=inputs["input_ids"])[0])
-        vector = hidden.mean(0) if self.pooling == "mean" else hidden[0]
-        return torch.nn.functional.normalize(vector[None], dim=-1)
+        with one_thread():
+            hidden = self._layers(self.model.embeddings(input_ids=inputs["input_ids"])[0])
+            vector = hidden.mean(0) if self.pooling == "mean" else hidden[0]
+            return torch.nn.functional.normalize(vector[None], dim=-1)
 
     def _given(self, texts: Sequence[str]) -> list[str]:
         """The texts as the tokenizer takes them."""

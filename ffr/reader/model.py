@@ -20,6 +20,7 @@ from ffr.errors import ModelError
 from ffr.files import replaced_folder
 from ffr.reader.decision import best_set
 from ffr.reader.files import parts_digest, read_parts, write_parts
+from ffr.reader.frozen import FrozenNetworks
 from ffr.reader.gate import Gate, evidence
 from ffr.reader.likeness import (
     IS_SHOWN,
@@ -100,6 +101,7 @@ class Reader:
         self.gate = gate
         # one pair, as another thread may ask about another dialogue
         self._last: tuple[Units | None, Surroundings | None] = None, None
+        self._frozen: FrozenNetworks | None = None
 
     @classmethod
     def untrained(
@@ -121,6 +123,10 @@ class Reader:
             torch.manual_seed(seed)
             networks = [ReaderNetwork(chosen.shape).eval() for _ in range(chosen.num_networks)]
         return cls(networks, background, chosen)
+
+    def freeze(self) -> None:
+        """From now on its networks are those of now: answers come sooner, and have no gradient."""
+        self._frozen = FrozenNetworks(self.networks)
 
     @property
     def fingerprint(self) -> str:
@@ -193,7 +199,8 @@ class Reader:
 
     def mean_logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
         """The networks' mean logits of units (B, N) and of nothing (B,), as they are."""
-        units, nothing = zip(*(network(inputs) for network in self.networks), strict=True)
+        asked = self._frozen or (lambda seen: [network(seen) for network in self.networks])
+        units, nothing = zip(*asked(inputs), strict=True)
         return torch.stack(units).mean(0), torch.stack(nothing).mean(0)
 
     def logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
