@@ -6,7 +6,7 @@ Shapes: N units of a dialogue, n of a stretch, Q queries, D width of the encoder
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,8 +199,7 @@ class Reader:
 
     def mean_logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
         """The networks' mean logits of units (B, N) and of nothing (B,), as they are."""
-        asked = self._frozen or (lambda seen: [network(seen) for network in self.networks])
-        units, nothing = zip(*asked(inputs), strict=True)
+        units, nothing = zip(*_asked(self)(inputs), strict=True)
         return torch.stack(units).mean(0), torch.stack(nothing).mean(0)
 
     def logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
@@ -212,8 +211,7 @@ class Reader:
         Args:
             inputs: A batch of B queries.
         """
-        settings = self.settings
-        units, nothing = self.mean_logits(inputs)
+        (units, nothing), settings = self.mean_logits(inputs), self.settings
         if self.gate is not None:
             nothing = self.gate(evidence(inputs, units, nothing))
         return (
@@ -274,6 +272,11 @@ def _parts(
 ) -> tuple[list[ReaderNetwork], Background, ReaderSettings, QueryMap | None, Gate | None]:
     """What a reader's folder holds."""
     return reader.networks, reader.background, reader.settings, reader.query_map, reader.gate
+
+
+def _asked(reader: Reader) -> Callable[[NetworkInputs], list[tuple[Tensor, Tensor]]]:
+    """What gives each network's logits."""
+    return reader._frozen or (lambda inputs: [network(inputs) for network in reader.networks])
 
 
 def _shown(inputs: NetworkInputs, settings: ReaderSettings) -> Tensor:
