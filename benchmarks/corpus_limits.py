@@ -8,7 +8,8 @@
 `ask` searches the archive of both data sets with the reader, its own encoder's vectors and all ways,
 and keeps of each hit whether its dialogue is right, its F1 and its evidence: no query and no text.
 `keep` writes the figures, `table` the two tables of docs/archive-eval.md. A query counts as absent with its own dialogue taken out of what was
-recalled, which is what a search of the archive without it gives, but for words' rarities.
+recalled, which is what a search of the archive without it gives, but for words' rarities. A conversation may be
+part of several dialogues (of one data set; `source_dialogue` says so): each is right.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from asked_archive import no_bar, specific_queries
+from asked_archive import Conversations, no_bar, specific_queries
 from numpy.typing import NDArray
 from page_table import with_table
 
@@ -70,23 +71,34 @@ class Asker:
     Args:
         archive: The archive.
         chats: The number of the chat that each dialogue became, by its fingerprint.
+        conversations: Those of the archive.
     """
 
-    def __init__(self, archive: Archive, chats: Mapping[str, int]) -> None:
+    def __init__(
+        self, archive: Archive, chats: Mapping[str, int], conversations: Conversations
+    ) -> None:
         self.archive = archive
         self.chats = chats
+        self.conversations = conversations
         self.stored: dict[int, StoredChat] = {chat.id: chat for chat in archive.store.chats()}
 
     def record(self, example: Example, meant: Meant) -> dict[str, Any]:
-        """What was found for a query: of each hit whether it is right, its F1 and its evidence."""
+        """What was found for a query: of each hit whether it is right, its F1 and its evidence.
+
+        A dialogue with the same conversation is right too (`Conversations.truths`).
+        """
         query, own = example.query, self.chats[example.dialogue.fingerprint]
-        truth = {*meant.own.utterance_ids}
+        truths = {
+            self.chats[name]: {*truth.utterance_ids}
+            for name, truth in self.conversations.truths(example).items()
+        }
         inside: dict[int, list[Hit]] = {}
         self._ask(query, [Recalled((own, 0), {})], inside)
         found: dict[str, Any] = {
             "kind": meant.kind,
             "dialogue": example.dialogue.fingerprint,
-            "known_f1": _f1(inside[own][0], truth) if inside[own] else 0.0,
+            "num_right": len(truths),
+            "known_f1": _f1(inside[own][0], truths[own]) if inside[own] else 0.0,
         }
         for depth in DEPTHS:
             recalled = self.archive.recall(query, k=depth)
@@ -96,16 +108,16 @@ class Asker:
                 replace(
                     hit,
                     ways={way: trace.rank for way, trace in item.traces.items()},
-                    likenesses={way: trace.score for way, trace in item.traces.items()},
+                    likenesses=dict(item.likenesses),
                 )
                 for item in recalled
                 for hit in inside[item.where[0]]
             ]
-            others = [hit for hit in hits if hit.chat.id != own]
+            others = [hit for hit in hits if hit.chat.id not in truths]
             found[str(depth)] = {
-                "is_recalled": any(item.where[0] == own for item in recalled),
-                "hits": self._said(hits, own, truth),
-                "without": self._said(others, own, truth),
+                "is_recalled": any(item.where[0] in truths for item in recalled),
+                "hits": self._said(hits, truths),
+                "without": self._said(others, truths),
             }
         return found
 
@@ -121,15 +133,15 @@ class Asker:
         for hit in hits:
             inside[hit.chat.id].append(hit)
 
-    def _said(self, hits: Sequence[Hit], own: int, truth: set[int]) -> list[dict[str, Any]]:
+    def _said(self, hits: Sequence[Hit], truths: Mapping[int, set[int]]) -> list[dict[str, Any]]:
         """The hits in the order of a search."""
         known = dict(zip(map(id, hits), evidence(hits), strict=True))
         kept = told_apart(hits)
         earned = {id(hit): known[id(old)] for hit, old in zip(kept, hits, strict=True)}
         return [
             {
-                "is_right": hit.chat.id == own,
-                "f1": _f1(hit, truth) if hit.chat.id == own else 0.0,
+                "is_right": hit.chat.id in truths,
+                "f1": _f1(hit, truths.get(hit.chat.id, set())),
                 "score": hit.score,
                 "is_weak": hit.is_weak,
                 "has_words": "words" in hit.found_by,
@@ -283,7 +295,7 @@ def ask(call: argparse.Namespace) -> None:
         asked = random.Random(call.seed).sample(asked, call.limit)
     with Store(call.index, is_new_allowed=True) as store:
         haystack = open_haystack(store, data, "reader", AnswerConfig(), say=print, bar=no_bar)
-        asker = Asker(haystack.archive, haystack.chats)
+        asker = Asker(haystack.archive, haystack.chats, Conversations(data.known))
         records = [asker.record(*pair) for pair in asked]
     replace_json(
         call.out,
