@@ -302,11 +302,12 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
     # how a query lies to lines that it does not mean, and a line to queries that do not mean it
     usual = queries @ lines.T
     usual_mean, usual_std = usual.mean(1, keepdim=True), usual.std(1, keepdim=True) + _LEAST
-    usual_tail = usual.quantile(_TAIL, dim=1, keepdim=True)
+    usual = usual.sort(1).values
+    usual_tail = _quantile(usual, _TAIL)
     beside_queries = (raw - around.asked_mean) / around.asked_deviation * words / 2
     beside_lines = (raw - usual_mean) / usual_std * words / 2
     mutual = beside_queries + beside_lines
-    rare_lines = _rarity(raw, usual) * words
+    rare_lines = _rarity(raw, usual, is_sorted=True) * words
     rare_queries = _rarity(raw.T, around.asked).T * words
 
     z_raw, mean, deviation = _standing(raw, words)
@@ -423,19 +424,35 @@ def _standing(values: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (values - mean) / deviation * words, mean, deviation
 
 
-def _rarity(values: Tensor, usual: Tensor) -> Tensor:
+def _quantile(ordered: Tensor, share: float) -> Tensor:
+    """(R, 1) the value below which this share lies, between neighbours linear, as `Tensor.quantile`.
+
+    Args:
+        ordered: (R, m) ascending.
+        share: From 0 to below 1.
+    """
+    place = share * (ordered.shape[1] - 1)
+    below = int(place)
+    return torch.lerp(
+        ordered[:, below : below + 1], ordered[:, below + 1 : below + 2], place - below
+    )
+
+
+def _rarity(values: Tensor, usual: Tensor, *, is_sorted: bool = False) -> Tensor:
     """(R, n) how seldom a stranger lies as close: −ln of the share that does, scaled.
 
     Args:
         values: (R, n).
         usual: (R, m) of strangers.
+        is_sorted: Whether each row of those ascends.
     """
     num_usual = usual.shape[1]
-    if torch.compiler.is_exporting() or values.shape[1] <= _FEW:
+    if torch.compiler.is_exporting() or (not is_sorted and values.shape[1] <= _FEW):
         # the same number, sooner for a few queries; and ONNX has no search in what is sorted
         below = (usual[:, None] < values[:, :, None]).sum(-1)
     else:
-        below = torch.searchsorted(usual.sort(1).values, values.contiguous(), right=False)
+        ordered = usual if is_sorted else usual.sort(1).values
+        below = torch.searchsorted(ordered, values.contiguous(), right=False)
     return -torch.log((num_usual - below + 1.0) / (num_usual + 1.0)) * RARITY_SCALE
 
 

@@ -417,6 +417,7 @@ def reader_retriever(source: ModelSource, settings: AnswerConfig, name: str) -> 
         ModelError: where the reader or its encoder cannot be loaded.
     """
     reader = Reader.load(source.location)
+    reader.freeze()
     encoder = open_encoder_of(reader.settings.encoder_name, settings)
     return ReaderRetriever(reader, encoder, name=name, tagger=TaggerIfInstalled())
 
