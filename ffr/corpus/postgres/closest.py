@@ -77,8 +77,8 @@ class ServerRows:
 
     def by_index(
         self, query: NDArray[np.float32], rows: NDArray[np.int64], number: int
-    ) -> list[tuple[int, float]]:
-        """The rows that the HNSW index names as closest to a query, with their exact cosines.
+    ) -> list[tuple[int, float, Vector]]:
+        """The rows that the HNSW index names as closest to a query.
 
         They are in no order, and fewer than asked for where a walk took too much memory.
 
@@ -86,13 +86,16 @@ class ServerRows:
             query: (D,) of length 1.
             rows: (n,) those that may be found, ascending.
             number: How many.
+
+        Returns:
+            Rows, their exact cosines, and their vectors: to look these up takes as long again.
         """
         allowed, values = self._allowed(rows)
         width = min(max(_LEAST_WIDTH, 2 * number // NUM_PARTITIONS), _MOST_WIDTH)
         half = f"halfvec({self.width})"
         with self.server.adjusted({**_WALKS, "hnsw.ef_search": width}):
             return self.server.tuples(
-                "SELECT place, 1 - (vector <=> ?) FROM (SELECT place, vector FROM vectors "
+                "SELECT place, 1 - (vector <=> ?), vector FROM (SELECT place, vector FROM vectors "
                 f"WHERE encoder = '{self.encoder}' AND {allowed} "
                 f"ORDER BY vector::{half} <=> ?::{half} LIMIT {number:d}) AS closest",
                 [Vector(query), *values, Vector(query)],

@@ -73,6 +73,8 @@ class ServerVectors:
             raise DataError("has no vectors of this encoder", where=store.place)
         self.width, self.num_rows = found[0] if found else (width or 0, 0)
         self._fetched: NDArray[np.float32] | None = None
+        # what the index named last, by row
+        self._named: dict[int, Vector] = {}
         if width is not None and width != self.width:
             raise ModelError(
                 f"makes vectors of {width} numbers, and the store has {self.width} of it; name "
@@ -183,9 +185,11 @@ class ServerVectors:
             number: How many; more where the last ones are equal, and each was compared.
         """
         kept = ServerRows(self._server, self._encoder, self.width, self.num_rows)
-        found = []
+        found: list[tuple[int, float]] = []
         if len(rows) > max(EXACT_ROWS, _LEAST_CHOICE * number) and self.is_indexed:
-            found = kept.by_index(query, rows, number)
+            named = kept.by_index(query, rows, number)
+            self._named = {place: vector for place, _, vector in named}
+            found = [(place, cosine) for place, cosine, _ in named]
         if len(found) < number:
             found = kept.one_by_one(query, rows, number)
         found.sort(key=lambda row: (-row[1], row[0]))
@@ -198,14 +202,16 @@ class ServerVectors:
         """(n, D) the vectors of rows, in their order."""
         if self._fetched is not None:
             return self._fetched[rows]
-        found = dict(
-            self._server.tuples(
-                "SELECT place, vector FROM vectors WHERE encoder = ? AND place = ANY(?)",
-                [self._encoder, rows.tolist()],
-                is_binary=True,
+        found, places = self._named, rows.tolist()
+        if missing := [place for place in places if place not in found]:
+            found = found | dict(
+                self._server.tuples(
+                    "SELECT place, vector FROM vectors WHERE encoder = ? AND place = ANY(?)",
+                    [self._encoder, missing],
+                    is_binary=True,
+                )
             )
-        )
-        vectors = [found[place].to_numpy() for place in rows.tolist()]
+        vectors = [found[place].to_numpy() for place in places]
         return np.array(vectors, np.float32).reshape(len(rows), self.width)
 
 
