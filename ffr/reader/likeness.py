@@ -23,10 +23,10 @@ NUM_SUMMARIES = 14
 SEEN_SUMMARIES = 11
 """So many of the summaries, the first, go into the networks."""
 
-GATE_SUMMARIES = (0, 2, 6, 11, 12, 13)
+GATE_SUMMARIES = (0, 2, 6, 7, 11, 12, 13)
 """Those that the gate weighs."""
 
-Z_RAW, OWN, RARE_LINES, HAS_WORDS, IS_SHOWN = 0, 10, 16, 27, 28
+Z_RAW, OWN, BESIDE_QUERIES, RARE_LINES, HAS_WORDS, IS_SHOWN = 0, 10, 14, 16, 27, 28
 """Where these stand among a unit's numbers; the last is 1 of a picture with words."""
 
 RARITY_SCALE = 0.25
