@@ -82,56 +82,95 @@ class Asker:
         self.conversations = conversations
         self.stored: dict[int, StoredChat] = {chat.id: chat for chat in archive.store.chats()}
 
-    def record(self, example: Example, meant: Meant) -> dict[str, Any]:
-        """What was found for a query: of each hit whether it is right, its F1 and its evidence.
+    def records(self, asked: Sequence[tuple[Example, Meant]]) -> list[dict[str, Any]]:
+        """What was found for each query: of each hit whether it is right, its F1 and its evidence.
 
         A dialogue with the same conversation is right too (`Conversations.truths`).
         """
-        query, own = example.query, self.chats[example.dialogue.fingerprint]
+        queries = [example.query for example, _ in asked]
+        owns = [self.chats[example.dialogue.fingerprint] for example, _ in asked]
+        recalled = [
+            {depth: self.archive.recall(query, k=depth) for depth in DEPTHS} for query in queries
+        ]
+        known = self._asked(
+            {(own, number): Recalled((own, 0), {}) for number, own in enumerate(owns)}, queries
+        )
+        inside = self._asked(
+            {
+                (item.where[0], number): item
+                for number, at_depths in enumerate(recalled)
+                for items in at_depths.values()
+                for item in items
+            },
+            queries,
+        )
+        return [
+            self._record(
+                example,
+                meant,
+                known[owns[number], number],
+                {
+                    depth: [(item, inside[item.where[0], number]) for item in items]
+                    for depth, items in recalled[number].items()
+                },
+            )
+            for number, (example, meant) in enumerate(asked)
+        ]
+
+    def _record(
+        self,
+        example: Example,
+        meant: Meant,
+        known: Sequence[Hit],
+        found: Mapping[int, Sequence[tuple[Recalled, Sequence[Hit]]]],
+    ) -> dict[str, Any]:
+        """What was found for one query: knowing its dialogue, and in what was recalled at each depth."""
         truths = {
             self.chats[name]: {*truth.utterance_ids}
             for name, truth in self.conversations.truths(example).items()
         }
-        inside: dict[int, list[Hit]] = {}
-        self._ask(query, [Recalled((own, 0), {})], inside)
-        found: dict[str, Any] = {
+        own = self.chats[example.dialogue.fingerprint]
+        record: dict[str, Any] = {
             "kind": meant.kind,
             "dialogue": example.dialogue.fingerprint,
             "num_right": len(truths),
-            "known_f1": _f1(inside[own][0], truths[own]) if inside[own] else 0.0,
+            "known_f1": _f1(known[0], truths[own]) if known else 0.0,
         }
-        for depth in DEPTHS:
-            recalled = self.archive.recall(query, k=depth)
-            fresh = [item for item in recalled if item.where[0] not in inside or item.exact_lines]
-            self._ask(query, fresh, inside)
+        for depth, items in found.items():
             hits = [
                 replace(
                     hit,
                     ways={way: trace.rank for way, trace in item.traces.items()},
                     likenesses=dict(item.likenesses),
                 )
-                for item in recalled
-                for hit in inside[item.where[0]]
+                for item, its in items
+                for hit in its
             ]
             others = [hit for hit in hits if hit.chat.id not in truths]
-            found[str(depth)] = {
-                "is_recalled": any(item.where[0] in truths for item in recalled),
+            record[str(depth)] = {
+                "is_recalled": any(item.where[0] in truths for item, _ in items),
                 "hits": self._said(hits, truths),
                 "without": self._said(others, truths),
             }
-        return found
+        return record
 
-    def _ask(self, query: str, recalled: Sequence[Recalled], inside: dict[int, list[Hit]]) -> None:
-        assert self.archive.retriever is not None
-        for item in recalled:
-            inside[item.where[0]] = []
-        hits, failures = hits_inside(
-            self.archive.store, self.archive.retriever, query, recalled, self.stored
-        )
-        if failures:
-            raise SystemExit(failures[0])
-        for hit in hits:
-            inside[hit.chat.id].append(hit)
+    def _asked(
+        self, items: Mapping[tuple[int, int], Recalled], queries: Sequence[str]
+    ) -> dict[tuple[int, int], list[Hit]]:
+        """The hits in a dialogue of a query, by both numbers.
+
+        One dialogue comes after the other, so that what is known of it serves all queries on it.
+        """
+        store, retriever = self.archive.store, self.archive.retriever
+        assert retriever is not None
+        found = {}
+        for chat, number in sorted(items):
+            item = items[chat, number]
+            hits, failures = hits_inside(store, retriever, queries[number], [item], self.stored)
+            if failures:
+                raise SystemExit(failures[0])
+            found[chat, number] = hits
+        return found
 
     def _said(self, hits: Sequence[Hit], truths: Mapping[int, set[int]]) -> list[dict[str, Any]]:
         """The hits in the order of a search."""
@@ -296,7 +335,7 @@ def ask(call: argparse.Namespace) -> None:
     with Store(call.index, is_new_allowed=True) as store:
         haystack = open_haystack(store, data, "reader", AnswerConfig(), say=print, bar=no_bar)
         asker = Asker(haystack.archive, haystack.chats, Conversations(data.known))
-        records = [asker.record(*pair) for pair in asked]
+        records = asker.records(asked)
     replace_json(
         call.out,
         {

@@ -9,7 +9,7 @@ Shapes: D width of the vectors.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from ffr.corpus.nearest import Comparing
 
 LINES_COMPARED = 3
 """What a query means is seldom one line: a dialogue with three close ones goes before one with one."""
+
+# so many are compared one by one, however many there are in all
+_BLOCK = 65_536
 
 
 def num_compared(way: str) -> int:
@@ -61,26 +64,25 @@ def likenesses(
 
 
 def _best(
-    wheres: Mapping[Where, object],
+    wheres: Iterable[Where],
     rows: Rows,
     matrix: Comparing,
     query: NDArray[np.float32],
     number: int,
 ) -> dict[Where, list[float]]:
     """The largest so many cosines of each dialogue that has any, of different vectors."""
-    span = int(rows.dialogues.max(initial=0)) + 1
-    wanted = [chat * span + dialogue for chat, dialogue in wheres if dialogue < span]
-    is_of_them = np.isin(rows.chats * span + rows.dialogues, wanted) & (rows.places >= 0)
-    numbers = np.flatnonzero(is_of_them)
-    if not len(numbers):
-        return {}
-    places = np.unique(rows.places[numbers])
-    near, cosines = matrix.closest(query, places, len(places))
-    of_place = dict(zip(near.tolist(), cosines.tolist(), strict=True))
-    of_dialogue: dict[Where, set[int]] = {}
-    for index in numbers.tolist():
-        of_dialogue.setdefault(rows.where(index), set()).add(int(rows.places[index]))
+    of_dialogue: dict[Where, list[int]] = {}
+    for where in wheres:
+        places = rows.places[rows.of_dialogue(where)]
+        if (known := places[places >= 0]).size:
+            of_dialogue[where] = np.unique(known).tolist()
+    wanted = np.array(sorted({place for its in of_dialogue.values() for place in its}), np.int64)
+    cosines: dict[int, float] = {}
+    for start in range(0, len(wanted), _BLOCK):
+        part = wanted[start : start + _BLOCK]
+        near, found = matrix.closest(query, part, len(part))
+        cosines |= zip(near.tolist(), found.tolist(), strict=True)
     return {
-        where: heapq.nlargest(number, (of_place[place] for place in its if place in of_place))
-        for where, its in of_dialogue.items()
+        where: heapq.nlargest(number, [cosines[place] for place in places])
+        for where, places in of_dialogue.items()
     }
