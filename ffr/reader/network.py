@@ -215,7 +215,7 @@ class ReaderNetwork(nn.Module):
         weight = torch.softmax(units.masked_fill(~mask, -1e9), dim=1)
         share = mask.float() / mask.sum(1, keepdim=True).clamp(min=1)
         # the likely units, and all of them
-        pooled = [(states * rows[..., None]).sum(1) for rows in (weight, share)]
+        pooled = (torch.stack([weight, share], dim=1) @ states).flatten(1)
         seen = inputs.summaries[:, :SEEN_SUMMARIES]
-        nothing: Tensor = self.nothing(torch.cat([*pooled, seen], dim=1))[:, 0]
+        nothing: Tensor = self.nothing(torch.cat([pooled, seen], dim=1))[:, 0]
         return units, nothing
