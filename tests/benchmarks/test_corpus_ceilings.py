@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,26 @@ def test_means_by_kind_leave_out_what_has_no_value(ceilings: ModuleType) -> None
     assert found["num_queries"] == 2
     assert found["recall"]["mean"] == 0.5
     assert found["by_words"] is None
+
+
+def test_what_is_reachable_by_hand(ceilings: ModuleType) -> None:
+    def kind(number: int, words: float, concept: float) -> dict[str, Any]:
+        return {
+            "num_queries": number,
+            "by_words": {"mean": words},
+            "by_words_best": {"mean": words / 2},
+            "by_concept": {"mean": concept},
+            "by_concept_best": {"mean": concept / 2},
+        }
+
+    kinds = {
+        "human_caption_en": kind(4, 0.1, 0.5),
+        "human_topic_en": kind(4, 1.0, 0.1),
+        "crosswoz_goal_zh": kind(2, 0.1, 0.1),
+        "all": {"num_queries": 10},
+    }
+    assert ceilings.reachable(kinds, "") == pytest.approx((4 * 0.5 + 4 + 2) / 10)
+    assert ceilings.reachable(kinds, ceilings.BEST) == pytest.approx((4 * 0.25 + 2 + 2) / 10)
 
 
 def test_the_page_has_the_table_of_the_results(ceilings: ModuleType) -> None:
