@@ -8,7 +8,8 @@
 `ask` searches the archive of both data sets with the reader, its own encoder's vectors and all ways,
 and keeps of each hit whether its dialogue is right, its F1 and its evidence: no query and no text.
 `keep` writes the figures, `table` the two tables of docs/archive-eval.md. A query counts as absent with its own dialogue taken out of what was
-recalled, which is what a search of the archive without it gives, but for words' rarities.
+recalled, which is what a search of the archive without it gives, but for words' rarities. A conversation may be
+part of several dialogues (of one data set; `source_dialogue` says so): each is right.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from asked_archive import no_bar, specific_queries
+from asked_archive import Conversations, no_bar, specific_queries
 from numpy.typing import NDArray
 from page_table import with_table
 
@@ -70,66 +71,116 @@ class Asker:
     Args:
         archive: The archive.
         chats: The number of the chat that each dialogue became, by its fingerprint.
+        conversations: Those of the archive.
     """
 
-    def __init__(self, archive: Archive, chats: Mapping[str, int]) -> None:
+    def __init__(
+        self, archive: Archive, chats: Mapping[str, int], conversations: Conversations
+    ) -> None:
         self.archive = archive
         self.chats = chats
+        self.conversations = conversations
         self.stored: dict[int, StoredChat] = {chat.id: chat for chat in archive.store.chats()}
 
-    def record(self, example: Example, meant: Meant) -> dict[str, Any]:
-        """What was found for a query: of each hit whether it is right, its F1 and its evidence."""
-        query, own = example.query, self.chats[example.dialogue.fingerprint]
-        truth = {*meant.own.utterance_ids}
-        inside: dict[int, list[Hit]] = {}
-        self._ask(query, [Recalled((own, 0), {})], inside)
-        found: dict[str, Any] = {
+    def records(self, asked: Sequence[tuple[Example, Meant]]) -> list[dict[str, Any]]:
+        """What was found for each query: of each hit whether it is right, its F1 and its evidence.
+
+        A dialogue with the same conversation is right too (`Conversations.truths`).
+        """
+        queries = [example.query for example, _ in asked]
+        owns = [self.chats[example.dialogue.fingerprint] for example, _ in asked]
+        recalled = [
+            {depth: self.archive.recall(query, k=depth) for depth in DEPTHS} for query in queries
+        ]
+        known = self._asked(
+            {(own, number): Recalled((own, 0), {}) for number, own in enumerate(owns)}, queries
+        )
+        inside = self._asked(
+            {
+                (item.where[0], number): item
+                for number, at_depths in enumerate(recalled)
+                for items in at_depths.values()
+                for item in items
+            },
+            queries,
+        )
+        return [
+            self._record(
+                example,
+                meant,
+                known[owns[number], number],
+                {
+                    depth: [(item, inside[item.where[0], number]) for item in items]
+                    for depth, items in recalled[number].items()
+                },
+            )
+            for number, (example, meant) in enumerate(asked)
+        ]
+
+    def _record(
+        self,
+        example: Example,
+        meant: Meant,
+        known: Sequence[Hit],
+        found: Mapping[int, Sequence[tuple[Recalled, Sequence[Hit]]]],
+    ) -> dict[str, Any]:
+        """What was found for one query: knowing its dialogue, and in what was recalled at each depth."""
+        truths = {
+            self.chats[name]: {*truth.utterance_ids}
+            for name, truth in self.conversations.truths(example).items()
+        }
+        own = self.chats[example.dialogue.fingerprint]
+        record: dict[str, Any] = {
             "kind": meant.kind,
             "dialogue": example.dialogue.fingerprint,
-            "known_f1": _f1(inside[own][0], truth) if inside[own] else 0.0,
+            "num_right": len(truths),
+            "known_f1": _f1(known[0], truths[own]) if known else 0.0,
         }
-        for depth in DEPTHS:
-            recalled = self.archive.recall(query, k=depth)
-            fresh = [item for item in recalled if item.where[0] not in inside or item.exact_lines]
-            self._ask(query, fresh, inside)
+        for depth, items in found.items():
             hits = [
                 replace(
                     hit,
                     ways={way: trace.rank for way, trace in item.traces.items()},
-                    likenesses={way: trace.score for way, trace in item.traces.items()},
+                    likenesses=dict(item.likenesses),
                 )
-                for item in recalled
-                for hit in inside[item.where[0]]
+                for item, its in items
+                for hit in its
             ]
-            others = [hit for hit in hits if hit.chat.id != own]
-            found[str(depth)] = {
-                "is_recalled": any(item.where[0] == own for item in recalled),
-                "hits": self._said(hits, own, truth),
-                "without": self._said(others, own, truth),
+            others = [hit for hit in hits if hit.chat.id not in truths]
+            record[str(depth)] = {
+                "is_recalled": any(item.where[0] in truths for item, _ in items),
+                "hits": self._said(hits, truths),
+                "without": self._said(others, truths),
             }
+        return record
+
+    def _asked(
+        self, items: Mapping[tuple[int, int], Recalled], queries: Sequence[str]
+    ) -> dict[tuple[int, int], list[Hit]]:
+        """The hits in a dialogue of a query, by both numbers.
+
+        One dialogue comes after the other, so that what is known of it serves all queries on it.
+        """
+        store, retriever = self.archive.store, self.archive.retriever
+        assert retriever is not None
+        found = {}
+        for chat, number in sorted(items):
+            item = items[chat, number]
+            hits, failures = hits_inside(store, retriever, queries[number], [item], self.stored)
+            if failures:
+                raise SystemExit(failures[0])
+            found[chat, number] = hits
         return found
 
-    def _ask(self, query: str, recalled: Sequence[Recalled], inside: dict[int, list[Hit]]) -> None:
-        assert self.archive.retriever is not None
-        for item in recalled:
-            inside[item.where[0]] = []
-        hits, failures = hits_inside(
-            self.archive.store, self.archive.retriever, query, recalled, self.stored
-        )
-        if failures:
-            raise SystemExit(failures[0])
-        for hit in hits:
-            inside[hit.chat.id].append(hit)
-
-    def _said(self, hits: Sequence[Hit], own: int, truth: set[int]) -> list[dict[str, Any]]:
+    def _said(self, hits: Sequence[Hit], truths: Mapping[int, set[int]]) -> list[dict[str, Any]]:
         """The hits in the order of a search."""
         known = dict(zip(map(id, hits), evidence(hits), strict=True))
         kept = told_apart(hits)
         earned = {id(hit): known[id(old)] for hit, old in zip(kept, hits, strict=True)}
         return [
             {
-                "is_right": hit.chat.id == own,
-                "f1": _f1(hit, truth) if hit.chat.id == own else 0.0,
+                "is_right": hit.chat.id in truths,
+                "f1": _f1(hit, truths.get(hit.chat.id, set())),
                 "score": hit.score,
                 "is_weak": hit.is_weak,
                 "has_words": "words" in hit.found_by,
@@ -283,8 +334,8 @@ def ask(call: argparse.Namespace) -> None:
         asked = random.Random(call.seed).sample(asked, call.limit)
     with Store(call.index, is_new_allowed=True) as store:
         haystack = open_haystack(store, data, "reader", AnswerConfig(), say=print, bar=no_bar)
-        asker = Asker(haystack.archive, haystack.chats)
-        records = [asker.record(*pair) for pair in asked]
+        asker = Asker(haystack.archive, haystack.chats, Conversations(data.known))
+        records = asker.records(asked)
     replace_json(
         call.out,
         {

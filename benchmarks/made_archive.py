@@ -168,14 +168,19 @@ def encoder_of(store: Any) -> Any:
     return StoredEncoder(store, Width, name="made", weights_digest="made", line_prefix="")
 
 
-def archive_of(store: Any) -> tuple[Any, list[np.ndarray]]:
-    """The store that can be asked, and the list whose only vector is taken as that of any query."""
+def archive_of(store: Any, usual_queries: np.ndarray | None = None) -> tuple[Any, list[np.ndarray]]:
+    """The store that can be asked, and the list whose only vector is taken as that of any query.
+
+    What lies close to usual queries, (U, 384), counts less, as where the reader is asked.
+    """
     import torch
 
     from ffr.corpus.archive import Archive
 
     now: list[np.ndarray] = [np.zeros(WIDTH, np.float32)]
-    asked = Archive(store, None, encoder_of(store), lambda _: torch.from_numpy(np.array(now)))
+    usual = None if usual_queries is None else torch.from_numpy(usual_queries)
+    made = encoder_of(store)
+    asked = Archive(store, None, made, lambda _: torch.from_numpy(np.array(now)), None, usual)
     return asked, now
 
 

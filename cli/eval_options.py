@@ -211,6 +211,7 @@ class EvalCall(AnswerConfig):
             f"query-{self.query_position}": self.query_position is not None,
             f"window-{self.window}-{self.overlap}": bool(self.window),
             f"best-{self.best_windows}": self.best_windows is not None,
+            f"nothing-from-{self.nothing_from}": self.nothing_from is not None,
             f"neighbours-{self.neighbours}": self.neighbours is not None,
             self.select: self.select != "threshold",
             f"threshold-{self.threshold}": self.threshold is not None,

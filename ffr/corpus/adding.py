@@ -164,9 +164,10 @@ def _recut(store: Store, chat: int, cutting: Cutting) -> None:
     ]
     left = {row["dialogue"] for *_, row in changed if row["segment"] is not None}
     loosen_dialogues(store, chat, left)
-    store.database.executemany(
-        "UPDATE messages SET place = ?, dialogue = ?, segment = NULL WHERE id = ?",
-        [(place, number, row["id"]) for place, number, row in changed],
+    store.database.renumber(
+        chat,
+        ["place", "dialogue", "segment"],
+        [(row["id"], place, number, None) for place, number, row in changed],
     )
     drop_stale(store, chat)
     store.database.execute(

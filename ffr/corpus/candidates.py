@@ -71,6 +71,24 @@ class Rows:
         order = np.argsort(self.places, kind="stable")
         return order, self.places[order]
 
+    @cached_property
+    def _by_dialogue(self) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+        # one number a dialogue, as in `Candidates.wheres`
+        span = int(self.dialogues.max(initial=0)) + 1
+        keys = self.chats * span + self.dialogues
+        order = np.argsort(keys, kind="stable")
+        return span, order, keys[order]
+
+    def of_dialogue(self, where: Where) -> NDArray[np.int64]:
+        """The numbers of those that are of a dialogue, in order."""
+        span, order, keys = self._by_dialogue
+        chat, dialogue = where
+        if dialogue >= span:
+            return order[:0]
+        key = chat * span + dialogue
+        start, stop = np.searchsorted(keys, key), np.searchsorted(keys, key, side="right")
+        return order[start:stop]
+
     def of_rows(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """The numbers of those that have a row of the matrix, in order, for each of some rows."""
         order, places = self._by_row

@@ -99,6 +99,18 @@ class Database(Protocol):
         """That two columns are one of any number of pairs."""
         ...
 
+    def renumber(
+        self, chat: int, columns: Sequence[str], rows: Sequence[Sequence[int | None]]
+    ) -> None:
+        """Changes numbers that messages of a chat have, within `whole`.
+
+        Args:
+            chat: The chat's number.
+            columns: Of `messages`.
+            rows: For each message its id, and a number for each column.
+        """
+        ...
+
     def day(self, seconds: str) -> str:
         """A day as 2023-05-12, of an expression of seconds since 1970; NULL beyond the calendar."""
         ...

@@ -40,7 +40,7 @@ class Hit:
         found_by: `meaning` where the model found it, `words` where a line has every word of the
             query, `recall` where no model was asked.
         ways: The ways by which its dialogue was recalled, with its rank in each.
-        likenesses: Likewise, with the score that gave it that rank.
+        likenesses: How like the query its dialogue is in each way (`Recalled.likenesses`).
         words: The words of the query that stand in it.
         is_weak: Whether its score is weak beside those of others.
     """

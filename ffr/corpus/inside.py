@@ -171,7 +171,7 @@ def made_hit(
         score,
         tuple(found_by),
         {way: trace.rank for way, trace in item.traces.items()},
-        {way: trace.score for way, trace in item.traces.items()},
+        dict(item.likenesses),
         matched_words(plain_words(query), [line_text(line.message) for line in lines]),
     )
 

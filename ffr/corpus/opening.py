@@ -283,6 +283,7 @@ def open_archive(
         )
     # dialogues are recalled by the reader's encoder if no other is named, whatever answers in them
     reader = Reader.load(resolve_model(model if kind == "reader" else DEFAULT_MODEL).location)
+    reader.freeze()
     own = reader_encoder(store, settings, reader)
     is_own = encoder in (None, reader.settings.encoder_name)
     recalling = own if is_own else named_encoder(store, settings, str(encoder))
@@ -361,6 +362,7 @@ def indexing_parts(
     if kind == "baseline" and encoder is None:
         raise UsageError(f"--model {one_line(model, 60)} needs no vectors; leave it out")
     reader = Reader.load(resolve_model(model if kind == "reader" else DEFAULT_MODEL).location)
+    reader.freeze()
     is_own = encoder in (None, reader.settings.encoder_name)
     found = (
         reader_encoder(store, settings, reader)

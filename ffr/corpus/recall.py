@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ffr.corpus.candidates import Candidates, Rows, Where
 from ffr.corpus.filters import Filters
+from ffr.corpus.likeness import likenesses, num_compared
 from ffr.corpus.nearest import Comparing
 from ffr.corpus.postings import Postings
 from ffr.corpus.store import Store
@@ -32,9 +33,6 @@ _ROWS_A_DIALOGUE = 16
 _RANKED = 5
 _KEPT_LINES = 3
 _LEAST = 1e-9
-
-# what a query means is seldom one line: a dialogue with three close ones goes before one with one
-_LINES_COMPARED = 3
 
 # of how close a thing lies to the nearest of usual queries so much is taken off its cosine, since what
 # is close to any query says little of one (CSLS: Conneau et al. 2018, arXiv 1710.04087, equation 3)
@@ -65,11 +63,14 @@ class Recalled:
         where: The dialogue.
         traces: How it was found, by way; nothing where it is only one of few.
         exact_lines: Messages of it that have every term of the query.
+        likenesses: How like the query it is in each way, whichever found it: BM25 of its best line
+            where the words found it, and plain cosines (`ffr.corpus.likeness`).
     """
 
     where: Where
     traces: Mapping[str, Trace]
     exact_lines: tuple[int, ...] = ()
+    likenesses: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def messages(self) -> list[int]:
@@ -119,16 +120,32 @@ def recall(
         search = WordSearch(store, postings, found, filters)
         rankings[WORDS], exact = _by_words(search, query, depth)
     compared = {"lines": found.lines, "segments": found.segments, "pictures": found.pictures}
-    if encoder is not None and query_vector is not None:
-        matrix = encoder.vectors.compared()
-        vector = query_vector.numpy()
-        for way, rows in compared.items():
-            if way in ways:
-                num_compared = _LINES_COMPARED if way == "lines" else 1
-                rankings[way] = _by_meaning(
-                    rows, matrix, vector, usual_queries, depth, num_compared
-                )
-    return _fused(rankings, exact, min(depth, len(found.wheres)))[:k]
+    if encoder is None or query_vector is None:
+        return _with_likenesses(_fused(rankings, exact, min(depth, len(found.wheres)))[:k], {})
+    matrix = encoder.vectors.compared()
+    vector = query_vector.numpy()
+    asked = {way: rows for way, rows in compared.items() if way in ways}
+    for way, rows in asked.items():
+        rankings[way] = _by_meaning(rows, matrix, vector, usual_queries, depth, num_compared(way))
+    recalled = _fused(rankings, exact, min(depth, len(found.wheres)))[:k]
+    known = likenesses([item.where for item in recalled], asked, matrix, vector)
+    return _with_likenesses(recalled, known)
+
+
+def _with_likenesses(
+    recalled: Sequence[Recalled], known: Mapping[Where, Mapping[str, float]]
+) -> list[Recalled]:
+    """What was recalled, with its plain cosines and, where the words found it, its BM25."""
+    return [
+        replace(
+            item,
+            likenesses={
+                **{way: trace.score for way, trace in item.traces.items() if way == WORDS},
+                **known.get(item.where, {}),
+            },
+        )
+        for item in recalled
+    ]
 
 
 def _fused(
@@ -172,7 +189,7 @@ def _above_the_last(scores: Sequence[float]) -> list[float]:
 def _traces(
     ranked: Iterable[tuple[Where, int, float]],
     k: int,
-    num_compared: int = 1,
+    num_counted: int = 1,
     lacking: float = 0.0,
 ) -> dict[Where, Trace]:
     """The best k dialogues of things that are ranked, the best first.
@@ -185,12 +202,12 @@ def _traces(
         of_it = messages.setdefault(where, [])
         best = scores.setdefault(where, [])
         if message not in of_it:
-            if len(best) < num_compared:
+            if len(best) < num_counted:
                 best.append(score)
             if len(of_it) < _KEPT_LINES:
                 of_it.append(message)
     means = {
-        where: (sum(best) + lacking * (num_compared - len(best))) / num_compared
+        where: (sum(best) + lacking * (num_counted - len(best))) / num_counted
         for where, best in scores.items()
     }
     order = sorted(means, key=lambda where: -means[where])[:k]
@@ -206,7 +223,7 @@ def _by_meaning(
     query: NDArray[np.float32],
     usual_queries: NDArray[np.float32] | None,
     k: int,
-    num_compared: int,
+    num_counted: int,
 ) -> dict[Where, Trace]:
     """The dialogues with the things closest to the query, known by the closest few of each."""
     num_taken = _ROWS_A_DIALOGUE * k
@@ -224,7 +241,7 @@ def _by_meaning(
             for numbers, score in zip(rows.of_rows(near), scores, strict=True)
             for number in numbers
         )
-        traces = _traces(ranked, k, num_compared, lacking)
+        traces = _traces(ranked, k, num_counted, lacking)
         if len(traces) == k or num_taken >= len(rows.distinct):
             return traces
         num_taken *= 4

@@ -89,10 +89,7 @@ def write_segments(
     for row in rows:
         keys.setdefault(numbers[row["id"]], []).append(row["text_key"])
     database = store.database
-    database.executemany(
-        "UPDATE messages SET segment = ? WHERE id = ?",
-        [(number, id_) for id_, number in numbers.items()],
-    )
+    database.renumber(chat, ["segment"], list(numbers.items()))
     database.execute("DELETE FROM segments WHERE chat = ? AND dialogue = ?", [chat, dialogue])
     database.executemany(
         "INSERT INTO segments VALUES (?, ?, ?, ?, ?)",

@@ -119,6 +119,15 @@ class SqliteDatabase(sqlite3.Connection):
             [json.dumps(pairs)],
         )
 
+    def renumber(
+        self, chat: int, columns: Sequence[str], rows: Sequence[Sequence[int | None]]
+    ) -> None:
+        changed = ", ".join(f"{column} = ?" for column in columns)
+        self.executemany(
+            f"UPDATE messages SET {changed} WHERE id = ? AND chat = ?",
+            [(*numbers, id_, chat) for id_, *numbers in rows],
+        )
+
     def day(self, seconds: str) -> str:
         return f"date({seconds}, 'unixepoch')"
 

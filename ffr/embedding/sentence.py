@@ -39,6 +39,7 @@ from ffr.parts import (
     as_texts,
 )
 from ffr.text import one_line
+from ffr.threads import one_thread
 
 Pooling = Literal["mean", "cls"]
 
@@ -197,7 +198,7 @@ class SentenceEncoder(StatesOfTokens):
         """As `vectors`, of one text, by `_layers` where it is short."""
         if self._layers is None or inputs["input_ids"].numel() > _FEW_TOKENS:
             return self.vectors(inputs)
-        hidden = self._layers(self.model.embeddings(input_ids=inputs["input_ids"])[0])
+        hidden = _states(self.model, self._layers, inputs["input_ids"])
         vector = hidden.mean(0) if self.pooling == "mean" else hidden[0]
         return torch.nn.functional.normalize(vector[None], dim=-1)
 
@@ -264,6 +265,12 @@ class SentenceEncoder(StatesOfTokens):
             f"{self.name} encodes texts only and was asked for a picture; name an encoder of texts "
             "and images (the CLIP family, vlm:MODEL)"
         )
+
+
+@one_thread()
+def _states(model: Any, layers: BertLayers, ids: Tensor) -> Tensor:
+    """(L, H) states of one text's tokens, (1, L)."""
+    return layers(model.embeddings(input_ids=ids)[0])
 
 
 def _cut(order: Sequence[int], size: int = BATCH_SIZE) -> list[Sequence[int]]:

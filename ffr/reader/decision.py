@@ -5,6 +5,8 @@ Shapes: n units that may be chosen, V queries.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +15,13 @@ from torch import Tensor
 MAX_CANDIDATES = 256
 """Units of the highest probability that are looked at exactly; the others count as they stand on
 average."""
+
+_Floats = NDArray[np.float64]
+
+# what two sums of one value may differ by
+_LEAST_GAIN = 1e-12
+# up to so many units as many nodes are enough
+_USUAL = 128
 
 MAX_LOST_SHARE = 0.05
 """Share of the queries with a fragment that may be answered by nothing."""
@@ -27,8 +36,13 @@ def best_set(probabilities: Tensor, *, may_be_empty: bool = True) -> tuple[list[
         E[F1] = Σ_{a,b} P(a of the set are true) P(b of the others are true) 2a / (k + a + b)
 
     with the two counts' exact distributions (Jansche 2007); the empty set has F1 1 where nothing is
-    true and 0 elsewhere. Beyond `MAX_CANDIDATES` units, of the rest only their expected number
-    counts.
+    true and 0 elsewhere. With 1 / (k + a + b) = ∫ t^(k + a + b − 1) dt from 0 to 1 the sums are over
+    powers of t, that is products of polynomials:
+
+        E[F1] = 2 ∫ t^k Π_i (1 − p_i + p_i t) Σ_{i ≤ k} p_i / (1 − p_i + p_i t) dt
+
+    which n nodes of Gauss and Legendre integrate exactly. Beyond `MAX_CANDIDATES` units, of the rest
+    only their expected number counts.
 
     Args:
         probabilities: (n,) from 0 to 1.
@@ -57,35 +71,34 @@ def best_set(probabilities: Tensor, *, may_be_empty: bool = True) -> tuple[list[
     size = len(sorted_values)
     if not size:
         return [], 1.0
-    # row k: how many of the units from k on are true
-    others = np.zeros((size + 1, size + 1))
-    others[size, 0] = 1.0
-    for k in range(size - 1, -1, -1):
-        others[k] = _with_one_more(others[k + 1], sorted_values[k])
-    best_k, best = 0, float(others[0, 0] * np.exp(-rest)) if may_be_empty else -1.0
-    chosen = np.zeros(size + 1)
-    chosen[0] = 1.0
-    counts = np.arange(size + 1.0)
-    means = sorted_values.cumsum() / np.arange(1.0, size + 1)
-    for k in range(1, size + 1):
-        # no larger set can be better: E[2a / (k + a + b)] ≤ E[2a / (k + a)] ≤ 2m / (1 + m) with
-        # m = E[a] / k (Jensen), which falls as k grows
-        if 2 * means[k - 1] / (1 + means[k - 1]) <= best:
-            break
-        chosen = _with_one_more(chosen, sorted_values[k - 1])
-        true, false = counts[: k + 1, None], counts[None, : size - k + 1]
-        worth = 2 * true / (k + true + false + rest)
-        expected = float(chosen[: k + 1] @ worth @ others[k, : size - k + 1])
-        if expected > best + 1e-12:
-            best_k, best = k, expected
+    at, weight, powers = _nodes(size)
+    # of each node the factor 1 − p + p t of each unit
+    factors = 1 + sorted_values[:, None] * (at - 1)
+    everything = weight * factors.prod(0) * at**rest
+    chosen = (sorted_values[:, None] / factors).cumsum(0)
+    expected = 2 * (chosen * powers) @ everything
+    empty = float(np.prod(1 - sorted_values) * np.exp(-rest)) if may_be_empty else -1.0
+    best = float(expected.max())
+    if best <= empty + _LEAST_GAIN:
+        return [], empty
+    # of equal ones the smallest
+    best_k = 1 + int((expected >= best - _LEAST_GAIN).argmax())
     return sorted(order[:best_k].tolist()), best
 
 
-def _with_one_more(counts: NDArray[np.float64], probability: float) -> NDArray[np.float64]:
-    """The distribution of a count, with one more unit that is true with this probability."""
-    moved = counts * (1 - probability)
-    moved[1:] += counts[:-1] * probability
-    return moved
+@functools.lru_cache(maxsize=2)
+def _legendre(num: int) -> tuple[_Floats, _Floats, _Floats]:
+    """(m,) nodes t and weights of Gauss and Legendre from 0 to 1, and (m, m) t^k, k from 1."""
+    nodes, weights = np.polynomial.legendre.leggauss(num)
+    nodes = (nodes + 1) / 2
+    return nodes, weights / 2, nodes ** np.arange(1, num + 1)[:, None]
+
+
+def _nodes(size: int) -> tuple[_Floats, _Floats, _Floats]:
+    """As `_legendre`, as many nodes as make the integrals of so many units exact, and (size, m) t^k."""
+    num = _USUAL if size <= _USUAL else MAX_CANDIDATES
+    nodes, weights, powers = _legendre(num)
+    return nodes, weights, powers[:size]
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> tuple[float, float]:

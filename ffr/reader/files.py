@@ -29,7 +29,7 @@ from ffr.text import one_line
 
 SETTINGS_FILE = "reader.json"
 WEIGHTS_FILE = "reader.safetensors"
-FORM = 1
+FORM = 2
 """Of the two files; raised where an older reader could not be read any more."""
 
 MAX_WEIGHTS_BYTES = 256 * 2**20

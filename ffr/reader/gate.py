@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ffr.reader.likeness import GATE_SUMMARIES, HAS_WORDS, OWN, Z_RAW
+from ffr.reader.likeness import BESIDE_QUERIES, GATE_SUMMARIES, HAS_WORDS, OWN, Z_RAW
 from ffr.reader.network import NetworkInputs
 
-NUM_EVIDENCE = 3 + len(GATE_SUMMARIES)
+NUM_EVIDENCE = 4 + len(GATE_SUMMARIES)
 
 RIDGE = 0.3
 """The penalty of the gate that comes with ffr."""
@@ -31,7 +31,8 @@ def evidence(inputs: NetworkInputs, units: Tensor, nothing: Tensor) -> Tensor:
     """(B, E) what tells whether a query means anything.
 
     The networks' logit; how alike the query is to what they would choose, as a whole and unit by
-    unit; and some of the summaries. No gradient goes to the units: what is learned of nothing is
+    unit; how much more so, beside strangers' queries, than to what they would not; and some of the
+    summaries. No gradient goes to the units: what is learned of nothing is
     learned by the head for it.
 
     Args:
@@ -40,13 +41,21 @@ def evidence(inputs: NetworkInputs, units: Tensor, nothing: Tensor) -> Tensor:
         nothing: (B,) logits of "nothing here".
     """
     features = inputs.features
-    chances = torch.sigmoid(units.detach()) * inputs.mask * features[..., HAS_WORDS]
-    share = chances / chances.sum(1, keepdim=True).clamp(min=_LEAST)
+    there = inputs.mask * features[..., HAS_WORDS]
+    chances = torch.sigmoid(units.detach())
+    share, rest = _share(chances * there), _share((1 - chances) * there)
     # the query beside the mean m = Σ w u of likely units: q · m / |m|, |m|² = Σ w w' u · u'
     length = (share[:, None] @ inputs.between @ share[..., None])[:, 0].clamp(min=0.01).sqrt()
     means = (features[..., [OWN, Z_RAW]] * share[..., None]).sum(1)
+    lead = (features[..., BESIDE_QUERIES] * (share - rest)).sum(1, keepdim=True)
     of_summaries = inputs.summaries[:, list(GATE_SUMMARIES)]
-    return torch.cat([nothing[:, None], means[:, :1] / length, means[:, 1:], of_summaries], dim=1)
+    of_units = [means[:, :1] / length, means[:, 1:], lead]
+    return torch.cat([nothing[:, None], *of_units, of_summaries], dim=1)
+
+
+def _share(weights: Tensor) -> Tensor:
+    """(B, N) that sum up to 1, or to 0 where all weights are."""
+    return weights / weights.sum(1, keepdim=True).clamp(min=_LEAST)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,10 +23,10 @@ NUM_SUMMARIES = 14
 SEEN_SUMMARIES = 11
 """So many of the summaries, the first, go into the networks."""
 
-GATE_SUMMARIES = (0, 2, 6, 11, 12, 13)
+GATE_SUMMARIES = (0, 2, 6, 7, 11, 12, 13)
 """Those that the gate weighs."""
 
-Z_RAW, OWN, RARE_LINES, HAS_WORDS, IS_SHOWN = 0, 10, 16, 27, 28
+Z_RAW, OWN, BESIDE_QUERIES, RARE_LINES, HAS_WORDS, IS_SHOWN = 0, 10, 14, 16, 27, 28
 """Where these stand among a unit's numbers; the last is 1 of a picture with words."""
 
 RARITY_SCALE = 0.25
@@ -302,17 +302,25 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
     # how a query lies to lines that it does not mean, and a line to queries that do not mean it
     usual = queries @ lines.T
     usual_mean, usual_std = usual.mean(1, keepdim=True), usual.std(1, keepdim=True) + _LEAST
-    usual_tail = usual.quantile(_TAIL, dim=1, keepdim=True)
+    usual = usual.sort(1).values
+    usual_tail = _quantile(usual, _TAIL)
     beside_queries = (raw - around.asked_mean) / around.asked_deviation * words / 2
     beside_lines = (raw - usual_mean) / usual_std * words / 2
     mutual = beside_queries + beside_lines
-    rare_lines = _rarity(raw, usual) * words
+    rare_lines = _rarity(raw, usual, is_sorted=True) * words
     rare_queries = _rarity(raw.T, around.asked).T * words
 
-    z_raw, mean, deviation = _standing(raw, words)
-    z_own, _, _ = _standing(own, words)
-    z_mutual, mutual_mean, _ = _standing(mutual, words)
-    best = _best(raw, words)
+    # like sums together: each of its own takes longer to begin than to do
+    (z_raw, z_own, z_mutual), means, deviations = _standing(torch.stack([raw, own, mutual]), words)
+    mean, deviation, mutual_mean = means[0], deviations[0], means[2]
+    lead = (raw - mean) * words
+    near_z, *near = _smooth(torch.stack([z_mutual, raw, mutual, lead]), words, 1)
+    near_z_raw, near_z_own = _smooth(torch.stack([z_raw, z_own]), words, 2)
+    seen = [raw, mutual, beside_queries, rare_lines, rare_queries, lead, *near]
+    best, best_mutual, best_beside, best_rare_line, best_rare_query, *best_leads = _best(
+        torch.stack(seen), words
+    )
+    best_lead, best_near, best_near_mutual, best_near_lead = best_leads
     # what lies close to the best units, whatever the query's own words say
     weight = torch.softmax(2 * z_mutual.masked_fill(words == 0, -1e4), dim=1)
     by_best = weight @ between
@@ -328,9 +336,9 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
             z_raw,
             z_own,
             z_mutual,
-            _smooth(z_raw, words, 2),
-            _smooth(z_own, words, 2),
-            _smooth(z_mutual, words, 1),
+            near_z_raw,
+            near_z_own,
+            near_z,
             _smooth(z_mutual, words, 4),
             _best_of_three(z_mutual),
             (raw - best) * 10 * words,
@@ -354,7 +362,6 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
     )
     of_units = around.of_units[None].expand(queries.shape[0], -1, -1)
     features = torch.cat([of_query, of_units], dim=-1)
-    smooth = _smooth(raw, words, 1)
     summaries = torch.cat(
         [
             (best - usual_mean) / usual_std / 2,
@@ -362,13 +369,13 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
             (best - mean) * 15,
             mean * 10 - 8,
             deviation * 20,
-            (_best(smooth, words) - usual_mean) / usual_std / 2,
-            _best(mutual, words) / 2,
-            _best(beside_queries, words),
-            _best(rare_lines, words),
-            _best(rare_queries, words),
-            (_best(_smooth(mutual, words, 1), words) - mutual_mean) / 2,
-            *_beside_strangers(raw, words, around.strange_leads),
+            (best_near - usual_mean) / usual_std / 2,
+            best_mutual / 2,
+            best_beside,
+            best_rare_line,
+            best_rare_query,
+            (best_near_mutual - mutual_mean) / 2,
+            *_beside_strangers(best_lead, best_near_lead, around.strange_leads),
             torch.log1p(count).expand(queries.shape[0], 1) / 4,
         ],
         dim=1,
@@ -376,18 +383,19 @@ def _seen_in(around: Surroundings, queries: Tensor) -> tuple[Tensor, Tensor]:
     return features, summaries
 
 
-def _beside_strangers(raw: Tensor, words: Tensor, strange_leads: Tensor) -> tuple[Tensor, Tensor]:
+def _beside_strangers(
+    alone: Tensor, together: Tensor, strange_leads: Tensor
+) -> tuple[Tensor, Tensor]:
     """(Q, 1) each: how far the best unit stands out, set against how far it does for strangers.
 
     One unit of many always stands out. What counts is whether one does more than for the queries of
     other dialogues, put to this one; of single units, and of three in a row.
 
     Args:
-        raw: (Q, N) of the queries.
-        words: (N,).
+        alone: (Q, 1) how far the best unit stands above the mean one.
+        together: (Q, 1) the same of units with their neighbours.
         strange_leads: (4,) as `Surroundings` has them.
     """
-    alone, together = _leads(raw, words)
     usual_alone, alone_deviation, usual_together, together_deviation = strange_leads
     return (
         (alone - usual_alone) / alone_deviation / 3,
@@ -416,32 +424,48 @@ def check_queries(queries: Tensor, *, width: int) -> None:
 
 
 def _standing(values: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(Q, N) deviations from the mean over units with words, with that mean and deviation (Q, 1)."""
+    """(…, N) deviations from the mean over units with words, with that mean and deviation (…, 1)."""
     count = words.sum().clamp(min=1.0)
-    mean = (values * words).sum(1, keepdim=True) / count
-    deviation = (((values - mean) * words) ** 2).sum(1, keepdim=True).div(count).sqrt() + _LEAST
+    mean = (values * words).sum(-1, keepdim=True) / count
+    deviation = (((values - mean) * words) ** 2).sum(-1, keepdim=True).div(count).sqrt() + _LEAST
     return (values - mean) / deviation * words, mean, deviation
 
 
-def _rarity(values: Tensor, usual: Tensor) -> Tensor:
+def _quantile(ordered: Tensor, share: float) -> Tensor:
+    """(R, 1) the value below which this share lies, between neighbours linear, as `Tensor.quantile`.
+
+    Args:
+        ordered: (R, m) ascending.
+        share: From 0 to below 1.
+    """
+    place = share * (ordered.shape[1] - 1)
+    below = int(place)
+    return torch.lerp(
+        ordered[:, below : below + 1], ordered[:, below + 1 : below + 2], place - below
+    )
+
+
+def _rarity(values: Tensor, usual: Tensor, *, is_sorted: bool = False) -> Tensor:
     """(R, n) how seldom a stranger lies as close: −ln of the share that does, scaled.
 
     Args:
         values: (R, n).
         usual: (R, m) of strangers.
+        is_sorted: Whether each row of those ascends.
     """
     num_usual = usual.shape[1]
-    if torch.compiler.is_exporting() or values.shape[1] <= _FEW:
+    if torch.compiler.is_exporting() or (not is_sorted and values.shape[1] <= _FEW):
         # the same number, sooner for a few queries; and ONNX has no search in what is sorted
         below = (usual[:, None] < values[:, :, None]).sum(-1)
     else:
-        below = torch.searchsorted(usual.sort(1).values, values.contiguous(), right=False)
+        ordered = usual if is_sorted else usual.sort(1).values
+        below = torch.searchsorted(ordered, values.contiguous(), right=False)
     return -torch.log((num_usual - below + 1.0) / (num_usual + 1.0)) * RARITY_SCALE
 
 
 def _best(values: Tensor, words: Tensor) -> Tensor:
-    """(Q, 1) the largest value of a unit with words; 0 where there is none."""
-    best = values.masked_fill(words == 0, -1e4).amax(1, keepdim=True)
+    """(…, 1) the largest value of a unit with words; 0 where there is none."""
+    best = values.masked_fill(words == 0, -1e4).amax(-1, keepdim=True)
     return torch.where((words > 0).any(), best, 0.0)
 
 
@@ -454,14 +478,15 @@ def _best_of_three(values: Tensor) -> Tensor:
 
 
 def _smooth(values: Tensor, words: Tensor, reach: int) -> Tensor:
-    """(Q, N) means over up to `reach` units on either side, of those with words."""
+    """(…, N) means over up to `reach` units on either side, of those with words."""
     size = 2 * reach + 1
 
     def pooled(rows: Tensor) -> Tensor:
-        return functional.avg_pool1d(rows[:, None], size, 1, reach)[:, 0]
+        single = rows.reshape(-1, 1, rows.shape[-1])
+        return functional.avg_pool1d(single, size, 1, reach).reshape(rows.shape)
 
     # a picture without words takes the mean of its neighbours
-    return pooled(values * words) / pooled(words[None]).clamp(min=0.5 / size)
+    return pooled(values * words) / pooled(words).clamp(min=0.5 / size)
 
 
 def _rank(values: Tensor, words: Tensor) -> Tensor:

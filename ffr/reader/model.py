@@ -6,7 +6,7 @@ Shapes: N units of a dialogue, n of a stretch, Q queries, D width of the encoder
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from ffr.errors import ModelError
 from ffr.files import replaced_folder
 from ffr.reader.decision import best_set
 from ffr.reader.files import parts_digest, read_parts, write_parts
+from ffr.reader.frozen import FrozenNetworks
 from ffr.reader.gate import Gate, evidence
 from ffr.reader.likeness import (
     IS_SHOWN,
@@ -100,6 +101,7 @@ class Reader:
         self.gate = gate
         # one pair, as another thread may ask about another dialogue
         self._last: tuple[Units | None, Surroundings | None] = None, None
+        self._frozen: FrozenNetworks | None = None
 
     @classmethod
     def untrained(
@@ -121,6 +123,10 @@ class Reader:
             torch.manual_seed(seed)
             networks = [ReaderNetwork(chosen.shape).eval() for _ in range(chosen.num_networks)]
         return cls(networks, background, chosen)
+
+    def freeze(self) -> None:
+        """From now on its networks are those of now: answers come sooner, and have no gradient."""
+        self._frozen = FrozenNetworks(self.networks)
 
     @property
     def fingerprint(self) -> str:
@@ -193,7 +199,7 @@ class Reader:
 
     def mean_logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
         """The networks' mean logits of units (B, N) and of nothing (B,), as they are."""
-        units, nothing = zip(*(network(inputs) for network in self.networks), strict=True)
+        units, nothing = zip(*_asked(self)(inputs), strict=True)
         return torch.stack(units).mean(0), torch.stack(nothing).mean(0)
 
     def logits(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
@@ -205,8 +211,7 @@ class Reader:
         Args:
             inputs: A batch of B queries.
         """
-        settings = self.settings
-        units, nothing = self.mean_logits(inputs)
+        (units, nothing), settings = self.mean_logits(inputs), self.settings
         if self.gate is not None:
             nothing = self.gate(evidence(inputs, units, nothing))
         return (
@@ -267,6 +272,11 @@ def _parts(
 ) -> tuple[list[ReaderNetwork], Background, ReaderSettings, QueryMap | None, Gate | None]:
     """What a reader's folder holds."""
     return reader.networks, reader.background, reader.settings, reader.query_map, reader.gate
+
+
+def _asked(reader: Reader) -> Callable[[NetworkInputs], list[tuple[Tensor, Tensor]]]:
+    """What gives each network's logits."""
+    return reader._frozen or (lambda inputs: [network(inputs) for network in reader.networks])
 
 
 def _shown(inputs: NetworkInputs, settings: ReaderSettings) -> Tensor:

@@ -5,7 +5,7 @@ Shapes: B queries of a batch, N units of the longest stretch, F numbers a unit, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -106,7 +106,13 @@ class NetworkInputs:
         return batch
 
 
-class _Layer(nn.Module):
+class Layer(nn.Module):
+    """One layer of the transformer, layer norms first (Xiong et al. 2020).
+
+    Args:
+        shape: The network's sizes.
+    """
+
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         width, heads = shape.width, shape.num_heads
@@ -126,15 +132,24 @@ class _Layer(nn.Module):
         # some heads begin by looking at like units, some wherever they want
         self.likeness = nn.Parameter(torch.linspace(0, 6, heads))
 
-    def forward(self, states: Tensor, between: Tensor, distances: Tensor, hidden: Tensor) -> Tensor:
-        """(B, N, width) states of the next layer; `hidden` (B, 1, 1, N) is -inf at padding."""
+    def bias(self, between: Tensor, distances: Tensor, hidden: Tensor) -> Tensor:
+        """(B, heads, N, N) what attention adds to its scores, by distance and by likeness.
+
+        Args:
+            between: (B, N, N) likeness between units.
+            distances: (N, N) from 0 to 2 `MAX_DISTANCE`, of column from row.
+            hidden: (B, 1, 1, N) 0, and very low at padding.
+        """
+        # (heads, N, N): the same in every row, and sooner found so than by `[:, distances]`
+        apart = self.distance.index_select(1, distances.flatten()).view(-1, *distances.shape)
+        return torch.addcmul(apart, self.likeness[:, None, None], between[:, None]) + hidden
+
+    def forward(self, states: Tensor, bias: Tensor) -> Tensor:
+        """(B, N, width) states of the next layer; `bias` as above."""
         num_rows, length, width = states.shape
         heads = self.query_key_value(self.before_attention(states))
         heads = heads.view(num_rows, length, 3, self.num_heads, width // self.num_heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        # (heads, N, N): the same in every row, and sooner found so than by `[:, distances]`
-        apart = self.distance.index_select(1, distances.flatten()).view(-1, length, length)
-        bias = apart + self.likeness[:, None, None] * between[:, None] + hidden
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         mixed = mixed.transpose(1, 2).reshape(num_rows, length, width)
         states = states + self.dropout(self.attended(mixed))
@@ -160,7 +175,7 @@ class ReaderNetwork(nn.Module):
         self.shape = shape
         self.features = nn.Linear(NUM_FEATURES, shape.width)
         self.speakers = nn.Embedding(NUM_SPEAKERS, shape.width)
-        self.layers = nn.ModuleList(_Layer(shape) for _ in range(shape.num_layers))
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_layers))
         self.last = nn.LayerNorm(shape.width)
         self.unit = nn.Linear(shape.width, 1)
         self.nothing = nn.Sequential(
@@ -171,19 +186,36 @@ class ReaderNetwork(nn.Module):
 
     def forward(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
         """Logits of units (B, N), of no meaning at padding, and of "nothing here" (B,)."""
+        states = self.begun(inputs)
+        for layer, bias in zip(self.layers, self.biases(inputs), strict=True):
+            states = layer(states, bias)
+        return self.ended(states, inputs)
+
+    def begun(self, inputs: NetworkInputs) -> Tensor:
+        """(B, N, width) states before the first layer."""
+        states: Tensor = self.features(inputs.features)
+        states = states + self.speakers(inputs.speakers % NUM_SPEAKERS)
+        return states
+
+    def biases(self, inputs: NetworkInputs) -> Iterator[Tensor]:
+        """(B, heads, N, N) of each layer in turn, as `Layer.bias`."""
         mask = inputs.mask
-        states = self.features(inputs.features) + self.speakers(inputs.speakers % NUM_SPEAKERS)
         place = torch.arange(mask.shape[1], device=mask.device)
         distances = (place[None] - place[:, None]).clamp(-MAX_DISTANCE, MAX_DISTANCE) + MAX_DISTANCE
         hidden = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -1e9)
         for layer in self.layers:
-            states = layer(states, inputs.between, distances, hidden[:, None, None])
+            assert isinstance(layer, Layer)
+            yield layer.bias(inputs.between, distances, hidden[:, None, None])
+
+    def ended(self, states: Tensor, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
+        """The logits, as `forward` gives them, of the states behind the last layer."""
+        mask = inputs.mask
         states = self.last(states)
         units: Tensor = self.unit(states)[..., 0]
         weight = torch.softmax(units.masked_fill(~mask, -1e9), dim=1)
         share = mask.float() / mask.sum(1, keepdim=True).clamp(min=1)
         # the likely units, and all of them
-        pooled = [(states * rows[..., None]).sum(1) for rows in (weight, share)]
+        pooled = (torch.stack([weight, share], dim=1) @ states).flatten(1)
         seen = inputs.summaries[:, :SEEN_SUMMARIES]
-        nothing: Tensor = self.nothing(torch.cat([*pooled, seen], dim=1))[:, 0]
+        nothing: Tensor = self.nothing(torch.cat([pooled, seen], dim=1))[:, 0]
         return units, nothing

@@ -7,7 +7,7 @@ lines+ENCODER, baseline:NAME or baseline:bm25+ENCODER.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -409,7 +409,7 @@ def reader_retriever(source: ModelSource, settings: AnswerConfig, name: str) -> 
 
     Args:
         source: Where the reader is.
-        settings: Device and cache of its encoder.
+        settings: Device and cache of its encoder, and from where on nothing is answered.
         name: What tables call it.
 
     Raises:
@@ -417,6 +417,9 @@ def reader_retriever(source: ModelSource, settings: AnswerConfig, name: str) -> 
         ModelError: where the reader or its encoder cannot be loaded.
     """
     reader = Reader.load(source.location)
+    if settings.nothing_from is not None:
+        reader.settings = replace(reader.settings, nothing_from=settings.nothing_from)
+    reader.freeze()
     encoder = open_encoder_of(reader.settings.encoder_name, settings)
     return ReaderRetriever(reader, encoder, name=name, tagger=TaggerIfInstalled())
 

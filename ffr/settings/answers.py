@@ -126,6 +126,15 @@ class AnswerConfig(Settings):
         unset="no bound",
         of=(*_WRITERS, "reader", "embedding", "baseline", "fusion", "lines", "encoded-lines"),
     )
+    nothing_from: float | None = setting(
+        None,
+        "answer with nothing where that is at least as probable as this",
+        low=0,
+        high=1,
+        unit="P",
+        unset="the reader's own",
+        of="reader",
+    )
     neighbours: int | None = setting(
         None,
         "lines on either side that an utterance is joined with",

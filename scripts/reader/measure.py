@@ -3,7 +3,7 @@
 Mean F1 over records, by language and kind of query, with intervals resampled over whole dialogues;
 with the pictures' own words, with those of wrong pictures, and without any; and "nothing here" on
 the records that have no answer and on queries put to other dialogues of the file with which they
-share no concept (`meta.concept`).
+share no concept (`meta.concept`): as the reader ships, and at other thresholds.
 
 Shapes: Q queries of a dialogue.
 """
@@ -14,7 +14,8 @@ import argparse
 import json
 import random
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from ffr.reader.units import Units
 NUM_DRAWS = 2000
 NUM_ABSENT = 100
 CACHE_BYTES = 2**31
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+"""Probabilities of nothing from which an answer is empty, that are tried beside the reader's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,6 @@ def report(measurement: Measurement) -> dict[str, Any]:
         "goal": [row for row in own if "goal" in row.kind],
     }
     there = [row for row in own if not row.is_absent]
-    strangers = measurement.of_strangers()
     return {
         "utterance_f1": {
             name: with_interval(rows, "utterance_f1") for name, rows in groups.items() if rows
@@ -177,13 +179,45 @@ def report(measurement: Measurement) -> dict[str, Any]:
             pictures: with_interval(measurement.scored(pictures), "image_f1")
             for pictures in ("own", "wrong", "none")
         },
-        "nothing": {
-            "absent_found": round(float(np.mean([r.is_empty for r in own if r.is_absent])), 4),
-            "strangers_found": round(float(np.mean(strangers)), 4),
-            "wrongly_empty": round(float(np.mean([row.is_empty for row in there])), 4),
-        },
+        "nothing": of_nothing(own, measurement.of_strangers()),
+        "thresholds": at_thresholds(measurement),
         "reliability": _reliability(there),
     }
+
+
+def of_nothing(rows: list[Scored], strangers: list[bool]) -> dict[str, float]:
+    """What share is left unanswered of records without an answer, of strangers', and of the others."""
+    absent = [row.is_empty for row in rows if row.is_absent]
+    there = [row.is_empty for row in rows if not row.is_absent]
+    return {
+        "absent_found": _mean(absent),
+        "strangers_found": _mean(strangers),
+        "both_found": _mean(absent + strangers),
+        "wrongly_empty": _mean(there),
+    }
+
+
+def at_thresholds(measurement: Measurement) -> list[dict[str, float]]:
+    """The same at each of `THRESHOLDS`, with what it does to F1."""
+    reader, own = measurement.reader, measurement.reader.settings
+    found = []
+    for threshold in THRESHOLDS:
+        reader.settings = replace(own, nothing_from=threshold)
+        rows = measurement.scored("own")
+        found.append(
+            {
+                "nothing_from": threshold,
+                **of_nothing(rows, measurement.of_strangers()),
+                "utterance_f1": _mean([row.utterance_f1 for row in rows]),
+                "image_f1": _mean([row.image_f1 for row in rows]),
+            }
+        )
+    reader.settings = own
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 4)
 
 
 def _reliability(rows: list[Scored]) -> list[dict[str, float]]:
@@ -204,12 +238,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reader", type=Path, required=True)
     parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--image-root", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     reader = Reader.load(arguments.reader)
-    examples = list(ffr.load_dataset(arguments.dataset))
+    examples = list(ffr.load_dataset(arguments.dataset, image_root=arguments.image_root))
     found = {
         "data": data_fingerprint(examples),
         "reader": {"notes": reader.settings.notes, "networks": reader.settings.num_networks},

@@ -12,6 +12,7 @@ from encoder_builds import build_sentence_encoder
 from reader_builds import build_reader
 
 import ffr
+from ffr.answer import parse
 from ffr.cli.main import ffr as command
 from ffr.data.forms.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment
@@ -53,6 +54,28 @@ def test_a_readers_folder_is_measured_and_taken_up(data: Path, reader: Path) -> 
     assert run(*words)[0] == 0
     again = json.loads(Path("one/results.json").read_text(encoding="utf-8"))
     assert again["provenance"]["num_answers_resumed"] == 3
+
+
+def test_from_where_on_nothing_is_answered_may_be_said(data: Path, reader: Path) -> None:
+    words = ["--dataset", data, "--no-baselines", "--encoder-cache", "cache", "--model", reader]
+    known = {}
+    for share, num_empty in ((0, 3), (1, 0)):
+        code, text = run(*words, "--nothing-from", share, "--out", f"from-{share}")
+        assert code == 0, text
+        lines = Path(f"from-{share}/predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        answers = [json.loads(line)["response"] for line in lines]
+        assert sum(parse(answer).is_empty for answer in answers) == num_empty
+        results = json.loads(Path(f"from-{share}/results.json").read_text(encoding="utf-8"))
+        known[share] = results["model"]["fingerprint"]
+    assert known[0] != known[1]
+    baseline = ["--dataset", data, "--model", "baseline:overlap", "--nothing-from", 0.5]
+    for wrong, said in (
+        ([*words, "--nothing-from", 1.5], "1.5 is not in the range"),
+        (baseline, "--nothing-from has no meaning beside"),
+    ):
+        code, text = run(*wrong)
+        assert code == 2
+        assert said in text
 
 
 def test_the_newest_run_may_be_a_readers(data: Path, reader: Path) -> None:

@@ -22,6 +22,7 @@ from ffr.cli.main import ffr
 from ffr.corpus.archive import Archive
 from ffr.corpus.forgetting import forget_chats
 from ffr.corpus.indexing import index_store
+from ffr.corpus.postgres import closest, database, graphs
 from ffr.corpus.postgres import vectors as server_vectors
 from ffr.corpus.postgres.address import read_address
 from ffr.corpus.postgres.database import ServerDatabase
@@ -286,6 +287,9 @@ def test_the_index_finds_what_comparing_all_finds(
     by_index, its = kept.closest(query, rows, 20)
     assert len(set(by_index) & set(places)) >= 19
     assert its == pytest.approx(expected[by_index], abs=1e-6)
+    # some came with what the index named, and some did not
+    mixed = np.array([*by_index[::-1], *half[:9]])
+    assert np.array_equal(kept.vectors_of(mixed), made.numpy()[mixed])
     assert set(kept.closest(query, half, 20)[0]) <= set(half)
     store.database.execute("SET enable_seqscan = off")
     plan = "\n".join(
@@ -297,6 +301,156 @@ def test_the_index_finds_what_comparing_all_finds(
         )
     )
     assert "Index Scan using vectors_0_vector_idx" in plan
+
+
+def _indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[ServerVectors, torch.Tensor]:
+    kept, made = _random_vectors(store, 3000, 24)
+    monkeypatch.setattr(server_vectors, "EXACT_ROWS", 100)
+    monkeypatch.setattr(server_vectors, "_LEAST_CHOICE", 1)
+    # so that a partition's first walk names a small part of its rows
+    monkeypatch.setattr(closest, "_LEAST_WIDTH", 10)
+    monkeypatch.setattr(closest, "_MOST_WIDTH", 40)
+    kept.make_lists(lambda done, total: None)
+    return kept, made
+
+
+@pytest.mark.parametrize("number", [1, 20, 900])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.arange(0),
+        np.arange(7, 8),
+        np.arange(3, 3000, 100),
+        np.arange(7, 2100, 9),
+        np.arange(1500, 2600),
+        np.arange(1, 3000),
+        np.arange(3000),
+    ],
+    ids=["none", "one", "sparse", "some", "a run", "most", "all"],
+)
+def test_whatever_may_be_found_so_many_rows_are(
+    store: Store, monkeypatch: pytest.MonkeyPatch, rows: np.ndarray, number: int
+) -> None:
+    kept, made = _indexed(store, monkeypatch)
+    query = made[5]
+    cosines = (made @ query).numpy()
+    expected = rows[np.argsort(-cosines[rows], kind="stable")[:number]]
+    places, its = kept.closest(query.numpy(), rows, number)
+    assert len(places) == len(expected)
+    assert set(places) <= set(rows)
+    assert len(set(places) & set(expected)) >= 0.97 * len(expected)
+    assert its == pytest.approx(cosines[places], abs=1e-6)
+    assert (np.diff(its) <= 0).all()
+    monkeypatch.setattr(server_vectors, "EXACT_ROWS", 10_000)
+    assert kept.closest(query.numpy(), rows, number)[0].tolist() == expected.tolist()
+
+
+def test_a_walk_goes_on_for_as_long_as_too_few_are_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, made = _indexed(store, monkeypatch)
+    server = server_of(store)
+    rows = closest.ServerRows(server, "ab" * 16, 24, 3000)
+    assert len(rows.by_index(made[5].numpy(), np.arange(3000), 900)) == 900
+    # what is set for a walk is set for nothing else
+    with store.snapshot():
+        rows.by_index(made[5].numpy(), np.arange(3000), 900)
+        shown = "current_setting('enable_seqscan'), current_setting('hnsw.iterative_scan')"
+        assert server.tuples(f"SELECT {shown}") == [("on", "off")]
+    # one that ends early has all compared
+    monkeypatch.setitem(closest._WALKS, "hnsw.iterative_scan", "off")
+    assert len(rows.by_index(made[5].numpy(), np.arange(3000), 900)) < 900
+    places, _ = kept.closest(made[5].numpy(), np.arange(3000), 900)
+    expected = (made @ made[5]).numpy()
+    assert places.tolist() == np.argsort(-expected, kind="stable")[:900].tolist()
+
+
+def test_rows_that_came_since_are_not_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, made = _indexed(store, monkeypatch)
+    later = ServerVectors(store, "ab" * 16)
+    later.add([bytes([number]) * 16 for number in range(1, 200)], made[:199])
+    for most in (100, 10_000):
+        monkeypatch.setattr(server_vectors, "EXACT_ROWS", most)
+        places, _ = kept.closest(made[5].numpy(), np.arange(2, 3000), 20)
+        assert places.max() < 3000
+        assert places[0] == 5
+
+
+def test_graphs_are_made_in_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, _ = _random_vectors(store, 3000, 24)
+    monkeypatch.setattr(server_vectors, "EXACT_ROWS", 100)
+    server, notices, seen = server_of(store), list[str](), list[tuple[int, int | None]]()
+    server._connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    server.execute("SET maintenance_work_mem = '64kB'")
+    kept.make_lists(lambda done, total: seen.append((done, total)))
+    assert notices == []
+    assert [total for _, total in seen] == [3000] * 8
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1] == (3000, 3000)
+    assert server.tuples("SHOW maintenance_work_mem") == [("64kB",)]
+    assert server.tuples(
+        "SELECT indisvalid, (SELECT count(*) FROM pg_inherits WHERE inhparent = indexrelid) "
+        "FROM pg_index WHERE indexrelid = to_regclass(?)",
+        [kept._index],
+    ) == [(True, 8)]
+    # else nothing would have been tested
+    server.execute(f"DROP INDEX {kept._index}")
+    monkeypatch.setattr(graphs, "_MOST_MEMORY_KB", 64)
+    kept.make_lists(lambda done, total: None)
+    assert any("no longer fits into maintenance_work_mem" in notice for notice in notices)
+
+
+def test_graphs_are_made_where_processes_can_share_no_memory(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, _ = _random_vectors(store, 300, 24)
+    monkeypatch.setattr(server_vectors, "EXACT_ROWS", 100)
+    server, workers = server_of(store), list[str]()
+    execute = server.execute
+
+    def shared(sql: str, values: object = ()) -> object:
+        if sql.startswith("CREATE INDEX"):
+            ((number,),) = server.tuples("SHOW max_parallel_maintenance_workers")
+            workers.append(number)
+            if number != "0":
+                sql = (
+                    "DO $$ BEGIN RAISE EXCEPTION 'could not resize shared memory segment' "
+                    "USING ERRCODE = 'disk_full'; END $$"
+                )
+        return execute(sql, values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(server, "execute", shared)
+    kept.make_lists(lambda done, total: None)
+    assert (workers[0] != "0", set(workers[1:])) == (True, {"0"})
+    assert kept.is_indexed
+
+
+@pytest.mark.parametrize("many", [1, 1000], ids=["at once", "one by one"])
+def test_messages_of_a_chat_are_renumbered(
+    store: Store, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(database, "_MANY_ROWS", many)
+    other = add(store, TRIP, "other", id_="other").chat
+
+    def numbers(chat: int) -> list[tuple[int, ...]]:
+        return store.tuples(
+            "SELECT id, place, dialogue, segment FROM messages WHERE chat = ? ORDER BY id", [chat]
+        )
+
+    before, others = numbers(1), numbers(other)
+    told: list[list[int | None]] = [[before[4][0], 44, 4, None], [before[0][0], 40, 5, 6]]
+    # that of another chat stays
+    told.append([others[0][0], 9, 9, 9])
+    with store.database.whole():
+        store.database.renumber(1, ["place", "dialogue", "segment"], told)
+        store.database.renumber(1, ["place"], [])
+    assert numbers(1) == [
+        (before[0][0], 40, 5, 6),
+        *before[1:4],
+        (before[4][0], 44, 4, None),
+        before[5],
+    ]
+    assert numbers(other) == others
 
 
 def test_vectors_of_another_width_are_refused(store: Store) -> None:

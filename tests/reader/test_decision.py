@@ -82,6 +82,27 @@ def test_beyond_the_candidates_only_their_number_counts() -> None:
     assert expected == pytest.approx(2 * 230.4 / (256 + 460.8), abs=2e-3)
 
 
+@pytest.mark.parametrize("size", [1, 128, 129, MAX_CANDIDATES])
+def test_any_number_of_candidates_is_looked_at_exactly(size: int) -> None:
+    values = torch.full((size,), 0.5, dtype=torch.float64)
+    # all are chosen, of which a are true: the mean of 2a / (n + a), by the binomial distribution
+    counts = [math.comb(size, a) / 2**size for a in range(size + 1)]
+    worth = sum(p * 2 * a / (size + a) for a, p in enumerate(counts))
+    chosen, expected = best_set(values, may_be_empty=False)
+    assert chosen == list(range(size))
+    assert expected == pytest.approx(worth, abs=1e-12)
+
+
+@pytest.mark.parametrize("num_rest", [100, 20_000])
+def test_of_the_rest_the_expected_number_counts(num_rest: int) -> None:
+    sure, rest = torch.ones(MAX_CANDIDATES), torch.full((num_rest,), 0.25)
+    # 256 true ones of 256 chosen, of 256 + n / 4
+    chosen, expected = best_set(torch.cat([sure, rest]))
+    assert chosen == list(range(MAX_CANDIDATES))
+    wanted = 2 * MAX_CANDIDATES / (2 * MAX_CANDIDATES + num_rest / 4)
+    assert expected == pytest.approx(wanted, rel=1e-9)
+
+
 @pytest.mark.parametrize("values", [[1.2], [-0.1], [math.nan], [[0.5]]])
 def test_what_is_no_probability_is_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="from 0 to 1"):

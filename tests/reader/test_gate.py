@@ -13,7 +13,15 @@ from ffr.dialogue import Dialogue
 from ffr.errors import ModelError
 from ffr.files import CHECKSUMS_FILE
 from ffr.reader.gate import NUM_EVIDENCE, Gate, evidence, fit_gate
-from ffr.reader.likeness import GATE_SUMMARIES, HAS_WORDS, NUM_FEATURES, NUM_SUMMARIES, OWN, Z_RAW
+from ffr.reader.likeness import (
+    BESIDE_QUERIES,
+    GATE_SUMMARIES,
+    HAS_WORDS,
+    NUM_FEATURES,
+    NUM_SUMMARIES,
+    OWN,
+    Z_RAW,
+)
 from ffr.reader.model import Reader
 from ffr.reader.network import NetworkInputs
 
@@ -23,6 +31,7 @@ def _inputs() -> NetworkInputs:
     features = torch.zeros(3, NUM_FEATURES)
     features[:, OWN] = torch.tensor([1.8, 0.6, 9.0])
     features[:, Z_RAW] = torch.tensor([2.0, 1.0, 9.0])
+    features[:, BESIDE_QUERIES] = torch.tensor([4.0, 1.0, 9.0])
     features[:2, HAS_WORDS] = 1
     between = torch.eye(3)
     between[0, 1] = between[1, 0] = 0.5
@@ -39,8 +48,18 @@ def test_evidence_is_of_the_likely_units_with_words() -> None:
     # halves of two unit vectors at a cosine of ½: (1.8 + .6) / 2 over √¾
     assert seen[0, 1] == pytest.approx(1.2 / 0.75**0.5)
     assert seen[0, 2] == pytest.approx(1.5)
-    assert seen[0, 3:].tolist() == [float(place) for place in GATE_SUMMARIES]
-    assert seen[1, 1:3].tolist() == pytest.approx([1.8, 2.0])
+    # as likely as not, each of the two: no more of the one part than of the other
+    assert seen[0, 3] == pytest.approx(0.0)
+    assert seen[0, 4:].tolist() == [float(place) for place in GATE_SUMMARIES]
+    assert seen[1, 1:4].tolist() == pytest.approx([1.8, 2.0, 0.0])
+
+
+def test_evidence_has_how_far_the_likely_units_lead_the_others() -> None:
+    likely, unlikely = torch.tensor([0.8, 0.3]), torch.tensor([0.2, 0.7])
+    units = torch.cat([torch.logit(likely), torch.tensor([5.0])]).expand(2, -1)
+    seen = evidence(_inputs(), units, torch.zeros(2))
+    there = [(4 * row[0] + 1 * row[1]) / row.sum() for row in (likely, unlikely)]
+    assert seen[0, 3] == pytest.approx(float(there[0] - there[1]), abs=1e-5)
 
 
 def test_evidence_of_a_chat_without_words_is_finite() -> None:
@@ -49,7 +68,7 @@ def test_evidence_of_a_chat_without_words_is_finite() -> None:
     inputs.between.zero_()
     seen = evidence(inputs, torch.zeros(2, 3), torch.zeros(2))
     assert bool(seen.isfinite().all())
-    assert seen[:, :3].abs().sum() == 0
+    assert seen[:, :4].abs().sum() == 0
 
 
 def test_units_learn_nothing_through_the_gate() -> None:

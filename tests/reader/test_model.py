@@ -15,6 +15,7 @@ from ffr.dialogue import Dialogue
 from ffr.errors import ModelError
 from ffr.files import CHECKSUMS_FILE
 from ffr.reader.decision import best_set
+from ffr.reader.files import FORM
 from ffr.reader.likeness import Background
 from ffr.reader.model import Reader
 from ffr.reader.network import NetworkShape
@@ -223,7 +224,7 @@ def _changed(folder: Path, **settings: object) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"form": 2}, "not of form 1"),
+        ({"form": FORM + 1}, f"not of form {FORM}"),
         ({"surprise": 1}, "has 'surprise'"),
         ({"shape": {"width": 10**6}}, "width is 1000000"),
         ({"shape": [1]}, "cannot be read"),

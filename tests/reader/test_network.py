@@ -62,12 +62,26 @@ def test_far_units_are_equally_far(network: ReaderNetwork) -> None:
     layer = network.layers[0]
     place = torch.arange(len(features))
     distances = (place[None] - place[:, None]).clamp(-MAX_DISTANCE, MAX_DISTANCE) + MAX_DISTANCE
+    bias = layer.bias(between[None] * 0, distances, torch.zeros(1, 1, 1, len(features)))
     states = network.features(features)[None]
-    hidden = torch.zeros(1, 1, 1, len(features))
-    before = layer(states, between[None] * 0, distances, hidden)
-    after = layer(states[:, swapped], between[None] * 0, distances, hidden)
+    before, after = layer(states, bias), layer(states[:, swapped], bias)
     assert torch.allclose(before[0, 0], after[0, 0], atol=1e-5)
     assert not torch.allclose(before[0, -9], after[0, -9], atol=1e-5)
+
+
+@torch.no_grad()
+def test_attention_is_biased_by_distance_and_likeness(network: ReaderNetwork) -> None:
+    for layer in network.layers:
+        torch.nn.init.normal_(layer.distance)
+    rows = [_row(MAX_DISTANCE + 9, 1), _row(3, 2)]
+    inputs = NetworkInputs.padded(rows)
+    for layer, bias in zip(network.layers, network.biases(inputs), strict=True):
+        for row, i, j in ((0, 0, 0), (0, 1, 7), (0, 7, 1), (0, 40, 2), (1, 2, 0)):
+            step = min(max(j - i, -MAX_DISTANCE), MAX_DISTANCE) + MAX_DISTANCE
+            wanted = layer.distance[:, step] + layer.likeness * rows[row][2][i, j]
+            assert torch.allclose(bias[row, :, i, j], wanted, atol=1e-6)
+        # what is no unit is not looked at
+        assert bool((bias[1, :, :, 3:] < -1e8).all())
 
 
 def test_gradients_reach_every_weight() -> None:

@@ -135,17 +135,18 @@ def test_which_model_has_which_setting() -> None:
     }  # fmt: skip
     of_fitting = {"select", "fit_dataset", "fit_split", "fit_limit", "fit_image_root"}
     of_rules = of_fitting | {"threshold", "image_threshold"}
+    of_readers = {"nothing_from"}
     of_embeddings = of_rules | {"neighbours", "encoder_cache"}
-    assert without_effect("vlm") == of_apis | of_embeddings
-    assert without_effect("api") == of_vlms | of_embeddings | {"device"}
-    assert without_effect("embedding") == of_vlms | of_prompts | of_windows | of_apis
+    assert without_effect("vlm") == of_apis | of_embeddings | of_readers
+    assert without_effect("api") == of_vlms | of_embeddings | of_readers | {"device"}
+    assert without_effect("embedding") == (of_vlms | of_prompts | of_windows | of_apis | of_readers)
     assert without_effect("baseline") == (
-        of_vlms | of_prompts | of_apis | of_embeddings | {"device"}
+        of_vlms | of_prompts | of_apis | of_embeddings | of_readers | {"device"}
     )
     assert without_effect("fusion") == (
-        of_vlms | of_prompts | of_windows | of_apis | of_rules | {"neighbours"}
+        of_vlms | of_prompts | of_windows | of_apis | of_rules | of_readers | {"neighbours"}
     )
-    assert without_effect("reader") == without_effect("fusion") - of_windows
+    assert without_effect("reader") == without_effect("fusion") - of_windows - of_readers
     assert without_effect("lines") - without_effect("encoded-lines") == {"device", "encoder_cache"}
     assert settings_of_data() == of_rules | of_windows
     # a setting of no kind in particular would slip through all of them

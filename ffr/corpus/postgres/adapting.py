@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg.abc import Buffer
-from psycopg.types.string import StrDumperUnknown, TextLoader
+from psycopg.types.string import StrBinaryDumper, StrDumperUnknown, TextLoader
 
 
 class ServerRow:
@@ -57,6 +57,11 @@ class _Writer(StrDumperUnknown):
         return super().dump(written(obj))
 
 
+class _CopyWriter(StrBinaryDumper):
+    def dump(self, obj: str) -> Buffer | None:
+        return super().dump(written(obj))
+
+
 class _Reader(TextLoader):
     def load(self, data: Buffer) -> bytes | str:
         found = super().load(data)
@@ -66,5 +71,7 @@ class _Reader(TextLoader):
 def adapt(connection: psycopg.Connection[Any]) -> None:
     """Has a connection write and read texts and vectors so."""
     register_vector(connection)
+    connection.adapters.register_dumper(str, _CopyWriter)
+    # the last is the one of questions
     connection.adapters.register_dumper(str, _Writer)
     connection.adapters.register_loader("text", _Reader)

@@ -20,6 +20,9 @@ from ffr.corpus.postings import Postings
 from ffr.errors import UsageError
 from ffr.text import one_line
 
+# a planner that has not yet counted a chat's rows may look through all of them for some
+_MANY_ROWS = 1000
+
 
 class ServerDatabase(Session):
     """The tables of a store on a server, as `Session`."""
@@ -102,6 +105,24 @@ class ServerDatabase(Session):
             [[number for number, _ in pairs], [key for _, key in pairs]],
         )
 
+    def renumber(
+        self, chat: int, columns: Sequence[str], rows: Sequence[Sequence[int | None]]
+    ) -> None:
+        # with the chat it is known in which partition they lie
+        if len(rows) < _MANY_ROWS:
+            changed = ", ".join(f"{column} = ?" for column in columns)
+            self.executemany(
+                f"UPDATE messages SET {changed} WHERE id = ? AND chat = ?",
+                [(*numbers, id_, chat) for id_, *numbers in rows],
+            )
+            return
+        self.execute(
+            f"UPDATE messages SET {', '.join(f'{name} = told.{name}' for name in columns)} "
+            f"FROM unnest({', '.join(['?::bigint[]'] * (1 + len(columns)))}) "
+            f"AS told(id, {', '.join(columns)}) WHERE messages.id = told.id AND chat = ?",
+            [*map(list, zip(*rows, strict=True)), chat],
+        )
+
     def day(self, seconds: str) -> str:
         # the calendar of SQLite ends with the year 9999, and begins with the year 0
         return (
@@ -113,9 +134,8 @@ class ServerDatabase(Session):
         stored = [(id_, [stored_term(term) for term in words.split(" ")]) for id_, words in rows]
         if not stored:
             return
-        self.copy(
-            table, "id, terms, num_terms", ((id_, terms, len(terms)) for id_, terms in stored)
-        )
+        columns = {"id": "int8", "terms": "text[]", "num_terms": "int4"}
+        self.copy(table, columns, ((id_, terms, len(terms)) for id_, terms in stored))
         self._has_new_words = True
         num_terms = sum(len(terms) for _, terms in stored)
         self._count(table, len(stored), num_terms)
@@ -142,13 +162,9 @@ class ServerDatabase(Session):
         mean = num_terms / max(num_texts, 1)
         return scored(table, stored, counts, num_texts, mean, is_every=is_every)
 
-    @contextmanager
-    def by_index(self) -> Iterator[None]:
+    def by_index(self) -> AbstractContextManager[None]:
         # a planner takes two arrays for as cheap to compare as two numbers, and reads the whole table
-        ((before,),) = self.tuples("SELECT current_setting('enable_seqscan')")
-        with self.adjusted({"enable_seqscan": "off"}):
-            yield
-            self.tuples("SELECT set_config('enable_seqscan', ?, TRUE)", [before])
+        return self.adjusted({"enable_seqscan": "off"})
 
     def _counts(self, table: str, terms: Sequence[str], num_changes: int) -> list[int]:
         """How many texts have each term; counted once for as long as nobody writes.

@@ -82,17 +82,20 @@ class Session:
             where=self.place,
         )
 
-    def _run(self, question: str, values: Sequence[object] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
+    def _run(
+        self, question: str, values: Sequence[object] = (), *, is_binary: bool = False
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
         """Asks; a connection that was ended between two questions is made anew, once."""
         may_renew = not (self._is_writing or self._is_closed or self._is_within)
+        asked = translated(question), list(values)
         try:
-            return self._connection.execute(translated(question), list(values))
+            return self._connection.execute(*asked, binary=is_binary)
         except psycopg.OperationalError:
             if not (may_renew and self._connection.closed):
                 raise
         self._connection = opened(self.address)
         adapt(self._connection)
-        return self._connection.execute(translated(question), list(values))
+        return self._connection.execute(*asked, binary=is_binary)
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> object:
         return self._connection.execute(translated(sql), list(values))
@@ -111,15 +114,34 @@ class Session:
         with self.in_words():
             return named_rows(self._run(sql, values))
 
-    def tuples(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with self.in_words():
-            return self._run(sql, values).fetchall()
+    def tuples(
+        self, sql: str, values: Sequence[object] = (), *, is_binary: bool = False
+    ) -> list[tuple[Any, ...]]:
+        """As of `Database`.
 
-    def copy(self, table: str, columns: str, rows: Iterable[Sequence[object]]) -> None:
-        """Adds many rows at once, within `whole`."""
+        Args:
+            sql: The question.
+            values: For each `?` one.
+            is_binary: Have the server send numbers and vectors as it keeps them, which is a fraction
+                of the work; texts are not read back so.
+        """
+        with self.in_words():
+            return self._run(sql, values, is_binary=is_binary).fetchall()
+
+    def copy(
+        self, table: str, columns: Mapping[str, str], rows: Iterable[Sequence[object]]
+    ) -> None:
+        """Adds many rows at once, within `whole`.
+
+        Args:
+            table: Theirs.
+            columns: Their types, by name.
+            rows: A value for each column.
+        """
         with self._connection.cursor(row_factory=tuple_row) as cursor:
-            question = sql.SQL(f"COPY {table}({columns}) FROM STDIN")  # type: ignore[arg-type]
-            with cursor.copy(question) as copied:
+            question = f"COPY {table}({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
+            with cursor.copy(sql.SQL(question)) as copied:  # type: ignore[arg-type]
+                copied.set_types(list(columns.values()))
                 for row in rows:
                     copied.write_row(row)
 
@@ -157,10 +179,16 @@ class Session:
     @contextmanager
     def adjusted(self, settings: Mapping[str, object]) -> Iterator[None]:
         """Has the server's settings be others within, in a snapshot."""
+        sets = ", ".join(["set_config(?, ?, TRUE)"] * len(settings))
+        values = [part for name, value in settings.items() for part in (name, str(value))]
         with nullcontext() if self._is_within else self.snapshot():
-            for name, value in settings.items():
-                self.tuples("SELECT set_config(?, ?, TRUE)", [name, str(value)])
+            with self.in_words():
+                self._run("SAVEPOINT adjusted")
+                self._run(f"SELECT {sets}", values)
             yield
+            # undoes what was set
+            with self.in_words():
+                self._run("ROLLBACK TO adjusted")
 
     def close(self) -> None:
         self._is_closed = True

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from pgvector import Vector
 from torch import Tensor
 
-from ffr.corpus.database import Condition, Database
+from ffr.corpus.database import Database
 from ffr.corpus.finite import check_finite
+from ffr.corpus.postgres.closest import ServerRows
 from ffr.corpus.postgres.database import ServerDatabase
+from ffr.corpus.postgres.graphs import make_graphs
 from ffr.corpus.schema import whole
 from ffr.corpus.store import Store
 from ffr.errors import DataError, ModelError
@@ -27,9 +29,10 @@ from ffr.progress import Progress
 EXACT_ROWS = 50_000
 """So many vectors are compared one by one; more by HNSW."""
 
-_SEARCH_WIDTH = 200
-# pgvector's bounds: of an index over half-precision vectors, and of the list that a search keeps
-_MAX_INDEXED_WIDTH, _MAX_SEARCH_WIDTH = 4000, 1000
+# pgvector's bound of an index over half-precision vectors
+_MAX_INDEXED_WIDTH = 4000
+# to walk for a row costs as much as to compare so many
+_LEAST_CHOICE = 20
 _HEX = re.compile("[0-9a-f]+")
 
 
@@ -70,6 +73,8 @@ class ServerVectors:
             raise DataError("has no vectors of this encoder", where=store.place)
         self.width, self.num_rows = found[0] if found else (width or 0, 0)
         self._fetched: NDArray[np.float32] | None = None
+        # what the index named last, by row
+        self._named: dict[int, Vector] = {}
         if width is not None and width != self.width:
             raise ModelError(
                 f"makes vectors of {width} numbers, and the store has {self.width} of it; name "
@@ -84,7 +89,9 @@ class ServerVectors:
         """(rows, D) all vectors, fetched once."""
         if self._fetched is None:
             rows = self._server.tuples(
-                "SELECT place, vector FROM vectors WHERE encoder = ?", [self._encoder]
+                "SELECT place, vector FROM vectors WHERE encoder = ?",
+                [self._encoder],
+                is_binary=True,
             )
             self._fetched = np.zeros((self.num_rows, self.width), np.float32)
             for place, vector in rows:
@@ -106,6 +113,7 @@ class ServerVectors:
         found = self._server.tuples(
             f"SELECT key, vector FROM vectors WHERE encoder = ? AND {among}",
             [self._encoder, *values],
+            is_binary=True,
         )
         return {key: vector.to_numpy() for key, vector in found}
 
@@ -126,7 +134,8 @@ class ServerVectors:
             for number, (key, vector) in enumerate(zip(keys, vectors.numpy(), strict=True))
         )
         with whole(self._server):
-            self._server.copy("vectors", "encoder, key, place, vector", rows)
+            columns = {"encoder": "text", "key": "bytea", "place": "int8", "vector": "vector"}
+            self._server.copy("vectors", columns, rows)
             self._server.execute(
                 "INSERT INTO matrices VALUES (?, ?, ?) ON CONFLICT(encoder) DO UPDATE SET "
                 "num_rows = excluded.num_rows",
@@ -156,15 +165,10 @@ class ServerVectors:
         """Makes the HNSW index over vectors of half precision; what is added later goes into it.
 
         Args:
-            progress: Is told at the end how many rows are in.
+            progress: Is told after each partition how many rows are in.
         """
         with whole(self._server):
-            self._server.execute(
-                f"CREATE INDEX {self._index} ON vectors USING hnsw "
-                f"((vector::halfvec({self.width})) halfvec_cosine_ops) "
-                f"WHERE encoder = '{self._encoder}'"
-            )
-        progress(self.num_rows, self.num_rows)
+            make_graphs(self._server, self._index, self._encoder, self.width, progress)
 
     def compared(self) -> ServerVectors:
         """What compares queries with rows: itself."""
@@ -180,10 +184,14 @@ class ServerVectors:
             rows: (n,) those that may be found, ascending.
             number: How many; more where the last ones are equal, and each was compared.
         """
-        if len(rows) > EXACT_ROWS and self.is_indexed:
-            found = self._by_index(query, rows, number)
-        else:
-            found = self._one_by_one(query, rows, number)
+        kept = ServerRows(self._server, self._encoder, self.width, self.num_rows)
+        found: list[tuple[int, float]] = []
+        if len(rows) > max(EXACT_ROWS, _LEAST_CHOICE * number) and self.is_indexed:
+            named = kept.by_index(query, rows, number)
+            self._named = {place: vector for place, _, vector in named}
+            found = [(place, cosine) for place, cosine, _ in named]
+        if len(found) < number:
+            found = kept.one_by_one(query, rows, number)
         found.sort(key=lambda row: (-row[1], row[0]))
         return (
             np.array([place for place, _ in found], np.int64),
@@ -194,45 +202,17 @@ class ServerVectors:
         """(n, D) the vectors of rows, in their order."""
         if self._fetched is not None:
             return self._fetched[rows]
-        found = dict(
-            self._server.tuples(
-                "SELECT place, vector FROM vectors WHERE encoder = ? AND place = ANY(?)",
-                [self._encoder, rows.tolist()],
+        found, places = self._named, rows.tolist()
+        if missing := [place for place in places if place not in found]:
+            found = found | dict(
+                self._server.tuples(
+                    "SELECT place, vector FROM vectors WHERE encoder = ? AND place = ANY(?)",
+                    [self._encoder, missing],
+                    is_binary=True,
+                )
             )
-        )
-        vectors = [found[place].to_numpy() for place in rows.tolist()]
+        vectors = [found[place].to_numpy() for place in places]
         return np.array(vectors, np.float32).reshape(len(rows), self.width)
-
-    def _allowed(self, rows: NDArray[np.int64]) -> Condition:
-        if len(rows) == self.num_rows:
-            return "TRUE", []
-        return "place = ANY(?)", [rows.tolist()]
-
-    def _one_by_one(
-        self, query: NDArray[np.float32], rows: NDArray[np.int64], number: int
-    ) -> list[tuple[int, float]]:
-        allowed, values = self._allowed(rows)
-        return self._server.tuples(
-            "SELECT place, 1 - (vector <=> ?) AS cosine FROM vectors "
-            f"WHERE encoder = '{self._encoder}' AND {allowed} "
-            "ORDER BY cosine DESC FETCH FIRST (?::bigint) ROWS WITH TIES",
-            [Vector(query), *values, number],
-        )
-
-    def _by_index(
-        self, query: NDArray[np.float32], rows: NDArray[np.int64], number: int
-    ) -> list[tuple[int, float]]:
-        allowed, values = self._allowed(rows)
-        width = min(max(_SEARCH_WIDTH, number), _MAX_SEARCH_WIDTH)
-        half = f"halfvec({self.width})"
-        server = self._server
-        with server.adjusted({"hnsw.ef_search": width, "hnsw.iterative_scan": "relaxed_order"}):
-            return server.tuples(
-                "SELECT place, 1 - (vector <=> ?) FROM (SELECT place, vector FROM vectors "
-                f"WHERE encoder = '{self._encoder}' AND {allowed} "
-                f"ORDER BY vector::{half} <=> ?::{half} LIMIT ?) AS closest",
-                [Vector(query), *values, Vector(query), number],
-            )
 
 
 def compact(database: Database) -> None:
