@@ -183,6 +183,13 @@ class ReaderConfig(StageConfig):
         low=0,
         high=1,
     )
+    picture_weight: float | None = setting(
+        None,
+        "how much what a picture shows counts in an answer beside where it stands",
+        low=0,
+        high=10,
+        unset="that of the reader that it starts from, 0 from scratch",
+    )
     max_units: int = setting(
         512,
         "a dialogue of more utterances and pictures is an error that names it",
