@@ -425,7 +425,7 @@ def test_graphs_are_made_where_processes_can_share_no_memory(
     assert kept.is_indexed
 
 
-@pytest.mark.parametrize("many", [1, 1000], ids=["at once", "one by one"])
+@pytest.mark.parametrize("many", [1, 1000], ids=["many", "few"])
 def test_messages_of_a_chat_are_renumbered(
     store: Store, monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
