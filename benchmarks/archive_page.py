@@ -77,14 +77,14 @@ def plot(sizes: list[dict[str, Any]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(2, 2, figsize=(9, 7), constrained_layout=True)
     for axis, (key, words) in zip(axes.flat, DRAWN.items(), strict=True):
-        for name, label in NAMES.items():
+        for number, (name, label) in enumerate(NAMES.items()):
             points = [
                 (size["num_lines"], size["engines"][name][key])
                 for size in sizes
                 if key in size["engines"].get(name, {})
             ]
             if points:
-                axis.loglog(*zip(*points, strict=True), marker="o", label=label)
+                axis.loglog(*zip(*points, strict=True), marker="o", label=label, color=f"C{number}")
         axis.set_xlabel("lines")
         axis.set_ylabel(words)
         axis.minorticks_off()

@@ -6,7 +6,7 @@ where the mean of the lines' vectors adds nothing (benchmarks/segmentation.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,11 @@ def make_segments(
     for start in range(0, len(waiting), _BATCH):
         part = waiting[start : start + _BATCH]
         with whole(store.database):
-            for chat, dialogue in part:
-                _segment(store, chat, dialogue, encoder)
+            lines = [_lines(store, chat, dialogue) for chat, dialogue in part]
+            # asked for at once: a server answers few questions sooner than many
+            kept = encoder.vectors.of([key for rows in lines for _, key, _ in rows])
+            for (chat, dialogue), rows in zip(part, lines, strict=True):
+                _segment(store, chat, dialogue, rows, kept, encoder.vectors.width)
         progress(start + len(part), len(waiting))
 
 
@@ -95,30 +98,42 @@ def _without_vector(
     )
 
 
-def _segment(store: Store, chat: int, dialogue: int, encoder: StoredEncoder) -> None:
-    rows = store.tuples(
+def _lines(store: Store, chat: int, dialogue: int) -> list[tuple[int, bytes, float | None]]:
+    """Number, key of the words, and time of each message of a dialogue, in order."""
+    return store.tuples(
         "SELECT id, text_key, seconds FROM messages WHERE chat = ? AND dialogue = ? "
         "ORDER BY +place",
         [chat, dialogue],
     )
+
+
+def _segment(
+    store: Store,
+    chat: int,
+    dialogue: int,
+    rows: Sequence[tuple[int, bytes, float | None]],
+    kept: Mapping[bytes, NDArray[np.float32]],
+    width: int,
+) -> None:
     ids, keys, times = zip(*rows, strict=True)
-    vectors = _vectors_of(keys, encoder)
+    vectors = _vectors_of(keys, kept, width)
     if vectors is None:
         return
     numbers = by_vectors(vectors, times)
     write_segments(store, chat, dialogue, dict(zip(ids, numbers, strict=True)), METHOD)
 
 
-def _vectors_of(keys: Sequence[bytes], encoder: StoredEncoder) -> NDArray[np.float32] | None:
+def _vectors_of(
+    keys: Sequence[bytes], kept: Mapping[bytes, NDArray[np.float32]], width: int
+) -> NDArray[np.float32] | None:
     """(n, D) the vectors of lines, of zeros where one has no words.
 
     None where one has words and no vector yet: its chat was added a moment ago, and is indexed by
     who added it.
     """
-    kept = encoder.vectors.of(keys)
     if any(key not in kept for key in keys if key != NOTHING):
         return None
-    found = np.zeros((len(keys), encoder.vectors.width), np.float32)
+    found = np.zeros((len(keys), width), np.float32)
     for row, key in zip(found, keys, strict=True):
         if key != NOTHING:
             row[:] = kept[key]

@@ -176,6 +176,20 @@ class ReaderConfig(StageConfig):
         low=0,
         high=1,
     )
+    strange_pictures: float = setting(
+        0.0,
+        "share of the pictures of the new dialogues that show what one of another dialogue shows, "
+        "and so do not belong to what is meant",
+        low=0,
+        high=1,
+    )
+    picture_weight: float | None = setting(
+        None,
+        "how much what a picture shows counts in an answer beside where it stands",
+        low=0,
+        high=10,
+        unset="that of the reader that it starts from, 0 from scratch",
+    )
     max_units: int = setting(
         512,
         "a dialogue of more utterances and pictures is an error that names it",
@@ -185,6 +199,11 @@ class ReaderConfig(StageConfig):
 
     def check(self) -> None:
         super().check()
+        if self.strange_pictures and not self.rejoined:
+            raise UsageError(
+                "setting strange_pictures: it says what new dialogues show, and none are made; set "
+                "rejoined=1 too, or leave it out"
+            )
         sizes = ("width", "num_layers", "num_heads", "dropout")
         given = [name for name in sizes if getattr(self, name) is not None]
         if given and self.model != SCRATCH:

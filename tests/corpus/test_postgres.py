@@ -319,12 +319,14 @@ def _indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[ServerVecto
     "rows",
     [
         np.arange(0),
+        np.arange(7, 8),
+        np.arange(3, 3000, 100),
         np.arange(7, 2100, 9),
         np.arange(1500, 2600),
         np.arange(1, 3000),
         np.arange(3000),
     ],
-    ids=["none", "few", "many", "most", "all"],
+    ids=["none", "one", "sparse", "some", "a run", "most", "all"],
 )
 def test_whatever_may_be_found_so_many_rows_are(
     store: Store, monkeypatch: pytest.MonkeyPatch, rows: np.ndarray, number: int
@@ -423,7 +425,7 @@ def test_graphs_are_made_where_processes_can_share_no_memory(
     assert kept.is_indexed
 
 
-@pytest.mark.parametrize("many", [1, 1000], ids=["at once", "one by one"])
+@pytest.mark.parametrize("many", [1, 1000], ids=["many", "few"])
 def test_messages_of_a_chat_are_renumbered(
     store: Store, monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:

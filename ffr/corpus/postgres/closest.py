@@ -21,8 +21,8 @@ from ffr.corpus.postgres.tables import NUM_PARTITIONS
 _LEAST_WIDTH, _MOST_WIDTH = 200, 1000
 """Bounds of the list that a walk through one partition's graph keeps; the upper one is pgvector's."""
 
-# to look each up costs less than to look at all
-_NAMED_ROWS = 1000
+# to look one up, in whichever partition it lies, takes as long as to look at so many in a row
+_LOOKED_AT = 16
 
 _WALKS = {
     # a walk that has named too few is gone on with, to the last row where need be
@@ -66,7 +66,8 @@ class ServerRows:
         Returns:
             Rows and their cosines.
         """
-        allowed, values = self._allowed(rows)
+        is_few = len(rows) > 0 and _LOOKED_AT * len(rows) <= int(rows[-1] - rows[0])
+        allowed, values = ("place = ANY(?)", [rows.tolist()]) if is_few else self._allowed(rows)
         return self.server.tuples(
             "SELECT place, 1 - (vector <=> ?) AS cosine FROM vectors "
             f"WHERE encoder = '{self.encoder}' AND {allowed} "
@@ -105,8 +106,8 @@ class ServerRows:
     def _allowed(self, rows: NDArray[np.int64]) -> Condition:
         if len(rows) == self.num_rows:
             return "TRUE", []
-        if len(rows) <= _NAMED_ROWS:
-            return "place = ANY(?)", [rows.tolist()]
+        if not len(rows):
+            return "FALSE", []
         first, last = int(rows[0]), int(rows[-1])
         within = f"place BETWEEN {first:d} AND {last:d}"
         if last - first == len(rows) - 1:

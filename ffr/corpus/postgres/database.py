@@ -20,7 +20,7 @@ from ffr.corpus.postings import Postings
 from ffr.errors import UsageError
 from ffr.text import one_line
 
-# a planner that has not yet counted a chat's rows may look through all of them for some
+# of a chat's messages
 _MANY_ROWS = 1000
 
 
@@ -108,18 +108,15 @@ class ServerDatabase(Session):
     def renumber(
         self, chat: int, columns: Sequence[str], rows: Sequence[Sequence[int | None]]
     ) -> None:
-        # with the chat it is known in which partition they lie
-        if len(rows) < _MANY_ROWS:
-            changed = ", ".join(f"{column} = ?" for column in columns)
-            self.executemany(
-                f"UPDATE messages SET {changed} WHERE id = ? AND chat = ?",
-                [(*numbers, id_, chat) for id_, *numbers in rows],
-            )
+        if not rows:
             return
+        # by the chat it is known in which partition they lie; but a planner that has not yet counted
+        # its messages would rather look through all of them than look a few up
+        of_chat = "chat = ?" if len(rows) >= _MANY_ROWS else "chat + 0 = ?"
         self.execute(
             f"UPDATE messages SET {', '.join(f'{name} = told.{name}' for name in columns)} "
             f"FROM unnest({', '.join(['?::bigint[]'] * (1 + len(columns)))}) "
-            f"AS told(id, {', '.join(columns)}) WHERE messages.id = told.id AND chat = ?",
+            f"AS told(id, {', '.join(columns)}) WHERE messages.id = told.id AND {of_chat}",
             [*map(list, zip(*rows, strict=True)), chat],
         )
 

@@ -59,7 +59,10 @@ class ReaderData(L.LightningDataModule):
         """What makes the rejoined dialogues, once the table is filled; None where none are asked for."""
         if self.num_rejoined and self._rejoined is None:
             self._rejoined = Rejoined(
-                self._table, absent_share=self._config.absent_share, seed=self._config.seed
+                self._table,
+                absent_share=self._config.absent_share,
+                seed=self._config.seed,
+                strange_pictures=self._config.strange_pictures,
             )
         return self._rejoined
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from ffr.reader.units import Units
 from ffr.training.common.reader_items import ReaderItem, UnitTable, item_of
@@ -23,6 +24,15 @@ _INTERLEAVED_SHARE = 0.25
 _NUM_PIECES = (2, 2, 3)
 _OTHER_GROUP_SHARE = 0.3
 """How often a query that means nothing is of another language than the dialogue."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Picture:
+    """What a picture of a fragment shows, by its words."""
+
+    dialogue: str
+    vector: Tensor
+    num_chars: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +51,19 @@ class Rejoined:
         table: The data with its vectors; examples whose truth is empty give no fragment.
         absent_share: Share of the dialogues with a query of another one.
         seed: Of all that is drawn.
+        strange_pictures: Share of the pictures that show what one of another dialogue shows, and so
+            belong to no fragment: where they stand does not tell them.
     """
 
-    def __init__(self, table: UnitTable, *, absent_share: float, seed: int) -> None:
+    def __init__(
+        self, table: UnitTable, *, absent_share: float, seed: int, strange_pictures: float = 0.0
+    ) -> None:
         self._table = table
         self._absent_share = absent_share
+        self._strange_pictures = strange_pictures
         self._seed = seed
         self._groups: dict[int, list[_Fragment]] = {}
+        self._pictures: list[_Picture] = []
         for index in range(len(table.data)):
             units = table.units(index)
             rows = tuple(table.labels(index).nonzero()[:, 0].tolist())
@@ -55,6 +71,11 @@ class Rejoined:
                 group = table.reader.background.group_of(units.vectors)
                 found = _Fragment(index, table.data[index].dialogue.fingerprint, rows)
                 self._groups.setdefault(group, []).append(found)
+                self._pictures += [
+                    _Picture(found.dialogue, units.vectors[row], units.num_chars[row])
+                    for row in rows
+                    if units.is_picture[row] and units.has_words[row]
+                ]
         # what has fewer dialogues than the least that are joined is left as it is
         self._groups = {
             group: found
@@ -96,7 +117,24 @@ class Rejoined:
             meant = draw.randrange(len(fragments))
             labels = torch.tensor([place == meant for place, _ in order])
             query = self._table.query(fragments[meant].index)
+        if self._strange_pictures:
+            units, is_strange = self._estranged(units, {item.dialogue for item in fragments}, draw)
+            labels &= ~is_strange
         return item_of(self._table.reader, units, query, labels)
+
+    def _estranged(
+        self, units: Units, dialogues: set[str], draw: random.Random
+    ) -> tuple[Units, Tensor]:
+        """Units of which some pictures show what one of another dialogue shows, and (n,) bool which."""
+        vectors, num_chars = units.vectors.clone(), units.num_chars.clone()
+        is_strange = torch.zeros(len(units), dtype=torch.bool)
+        others = [picture for picture in self._pictures if picture.dialogue not in dialogues]
+        for row in (units.is_picture & units.has_words).nonzero()[:, 0].tolist():
+            if others and draw.random() < self._strange_pictures:
+                shown = draw.choice(others)
+                vectors[row], num_chars[row] = shown.vector, shown.num_chars
+                is_strange[row] = True
+        return replace(units, vectors=vectors, num_chars=num_chars), is_strange
 
     def _joined(
         self, fragments: Sequence[_Fragment], order: Sequence[tuple[int, int]], draw: random.Random

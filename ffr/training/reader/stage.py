@@ -66,6 +66,8 @@ class ReaderStage(Stage[ReaderConfig]):
                     f"setting rejoined: {config.rejoined:g} asks for new dialogues, and the data "
                     "has too few to make them of; set rejoined=0"
                 )
+        if config.picture_weight is not None:
+            reader.settings = replace(reader.settings, picture_weight=config.picture_weight)
         module = ReaderModule(
             reader,
             config,

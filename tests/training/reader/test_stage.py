@@ -179,10 +179,12 @@ def test_a_reader_is_trained_further(
 ) -> None:
     sizes = {"width": None, "num_heads": None, "num_layers": None, "dropout": None}
     words = words_of(data, bert, **sizes, encoder=None, max_steps=1, learning_rate=1e-9, rejoined=0)
+    words += ["-o", "picture_weight=0.7"]
     done = run("--from", whole_run, *words, "--out", tmp_path / "further")
     assert done.exit_code == 0, done.output
     begun, further = (Reader.load(path / "reader") for path in (whole_run, tmp_path / "further"))
     assert further.settings.shape == begun.settings.shape
+    assert (begun.settings.picture_weight, further.settings.picture_weight) == (0.0, 0.7)
     for name, value in begun.networks[0].state_dict().items():
         assert torch.allclose(value, further.networks[0].state_dict()[name], atol=1e-6)
     assert torch.equal(begun.background.lines, further.background.lines)
@@ -206,6 +208,10 @@ def test_learning_pays(data: Path, bert: Path, tmp_path: Path) -> None:
     ("settings", "sentence"),
     [
         ({"max_units": 9}, "its dialogue has 10 utterances and pictures, more than the 9 allowed"),
+        (
+            {"rejoined": 0, "strange_pictures": 0.5},
+            "setting strange_pictures: it says what new dialogues show, and none are made",
+        ),
         ({"width": 17}, "setting width: width 17 is no multiple of 2 heads"),
         (
             {"encoder": "tiny-clip"},
