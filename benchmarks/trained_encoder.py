@@ -3,9 +3,9 @@
     ffr train embedding --dataset FILE --encoder e5 --out RUN …
     python benchmarks/trained_encoder.py RUN --dataset DEV --corpus TRAIN --index DIR
 
-Takes all dialogues of DEV and some of TRAIN out of the archive of both in DIR, embeds them by e5 as it
-comes and as it was trained, and asks both alike: plain words, nothing before query and line, all ways
-of recall, nobody inside.
+Embeds all dialogues of DEV and TRAIN, or with `--dialogues` some of TRAIN alone, in the archive of both in
+DIR, by e5 as it comes and as it was trained, and asks both alike: plain words, nothing before query
+and line, all ways of recall, nobody inside.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from ffr.runs import ENCODER, RunRecord
 from ffr.settings import AnswerConfig
 
 RESULTS = Path(__file__).parent / "results" / "trained_encoder.json"
-NUM_DIALOGUES = 100
 
 
 def recall_of(
@@ -83,9 +82,9 @@ def ask(call: argparse.Namespace) -> None:
     recall = {}
     with Store(call.index, is_new_allowed=True) as store:
         known = open_haystack(store, data, "none", AnswerConfig(), say=print, bar=no_bar).chats
-        others = random.Random(call.seed).sample(
-            sorted(known.keys() - own_names), NUM_DIALOGUES - len(own_names)
-        )
+        others = sorted(known.keys() - own_names)
+        if call.dialogues is not None:
+            others = random.Random(call.seed).sample(others, call.dialogues - len(own_names))
         chats = {name: known[name] for name in [*own_names, *others]}
         for name, encoder in {
             "before": packaged_folder("e5"),
@@ -102,7 +101,7 @@ def ask(call: argparse.Namespace) -> None:
             )
             recall[name] = recall_of(archive, chats, asked, kinds)
     replace_json(
-        RESULTS,
+        call.out,
         {
             "data_fingerprint": data.asked.fingerprint,
             "num_dialogues": len(chats),
@@ -124,7 +123,9 @@ def main() -> None:
     parser.add_argument("--dataset", required=True, help="Whose queries are asked.")
     parser.add_argument("--corpus", required=True, help="Whose dialogues are in the archive too.")
     parser.add_argument("--index", type=Path, required=True, help="The archive.")
+    parser.add_argument("--dialogues", type=int, help="So many in all; every one without it.")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     call = parser.parse_args()
     ask(call)
 

@@ -185,7 +185,8 @@ class ReaderConfig(StageConfig):
     )
     picture_weight: float | None = setting(
         None,
-        "how much what a picture shows counts in an answer beside where it stands",
+        "how much what a picture shows counts in the trained reader's answers beside where it "
+        "stands",
         low=0,
         high=10,
         unset="that of the reader that it starts from, 0 from scratch",

@@ -38,6 +38,8 @@ class ReaderSubject:
         validation: Validation data with its vectors; None for none.
         nothing_weight: As the loss has it.
         calibrates: Whether its probabilities are calibrated on the validation data at the end.
+        picture_weight: What the reader's is to be once it is trained, for a network that learns with
+            another one makes up for it; None for its own.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class ReaderSubject:
         *,
         nothing_weight: float,
         calibrates: bool,
+        picture_weight: float | None = None,
     ) -> None:
         self._reader = reader
         self._validation = validation
         self._nothing_weight = nothing_weight
         self._calibrates = calibrates
+        self._picture_weight = picture_weight
 
     @torch.no_grad()
     def validate(self, module: StageModule[Any], data: ExampleDataset) -> dict[str, float]:
@@ -98,6 +102,10 @@ class ReaderSubject:
     def save(self, ended: Ended[Any]) -> None:
         """Writes `reader/`, with its card, calibrated where the stage does so."""
         config, record = ended.start.config, ended.record
+        if self._picture_weight is not None:
+            self._reader.settings = replace(
+                self._reader.settings, picture_weight=self._picture_weight
+            )
         if self._calibrates and self._validation is not None and config.val_examples:
             indices = range(min(config.val_examples, len(self._validation.data)))
             calibrate(

@@ -66,8 +66,6 @@ class ReaderStage(Stage[ReaderConfig]):
                     f"setting rejoined: {config.rejoined:g} asks for new dialogues, and the data "
                     "has too few to make them of; set rejoined=0"
                 )
-        if config.picture_weight is not None:
-            reader.settings = replace(reader.settings, picture_weight=config.picture_weight)
         module = ReaderModule(
             reader,
             config,
@@ -82,7 +80,11 @@ class ReaderStage(Stage[ReaderConfig]):
         # a reader is read to be asked, with nothing dropped
         module.model.train()
         subject = ReaderSubject(
-            reader, validation, nothing_weight=config.nothing_weight, calibrates=True
+            reader,
+            validation,
+            nothing_weight=config.nothing_weight,
+            calibrates=True,
+            picture_weight=config.picture_weight,
         )
         notes = list(_notes(start, data, reader))
         return Built(module, data, subject, callbacks=[], notes=notes, savers="batch_size")
