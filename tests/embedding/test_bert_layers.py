@@ -99,5 +99,5 @@ def test_weights_of_another_shape_are_named(folder: Path) -> None:
 def test_the_graph_is_the_scripts() -> None:
     pytest.importorskip("onnx")
     root = Path(__file__).parents[2]
-    with script(root / "scripts" / "embedding" / "bert_layer.py") as made:
+    with script(root / "scripts" / "layer_graphs" / "bert_layer.py") as made:
         assert made.graph() == (root / "ffr" / "embedding" / "bert_layer.onnx").read_bytes()

@@ -114,5 +114,5 @@ def _difference(one: ReaderPrediction, other: ReaderPrediction) -> float:
 def test_the_graph_is_the_scripts() -> None:
     pytest.importorskip("onnx")
     root = Path(__file__).parents[2]
-    with script(root / "scripts" / "reader" / "network_layer.py") as made:
+    with script(root / "scripts" / "layer_graphs" / "reader_layer.py") as made:
         assert made.graph() == (root / "ffr" / "reader" / "network_layer.onnx").read_bytes()

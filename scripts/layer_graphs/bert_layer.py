@@ -1,6 +1,6 @@
 """Makes the graph of one BERT layer that `ffr.embedding.bert_layers` runs in ONNX Runtime.
 
-    python scripts/embedding/bert_layer.py --out ffr/embedding/bert_layer.onnx
+    python scripts/layer_graphs/bert_layer.py --out ffr/embedding/bert_layer.onnx
 
 The graph holds no weights: they are given to each session by name. Only its sizes are written down,
 those that multilingual-e5-small and all-MiniLM-L6 share.
@@ -8,10 +8,8 @@ those that multilingual-e5-small and all-MiniLM-L6 share.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from onnx import TensorProto, helper
+from without_weights import graph_of, write
 
 from ffr.embedding.bert_layers import EPSILON, NUM_HEADS, SHAPES, WIDTH
 
@@ -60,36 +58,16 @@ def graph() -> bytes:
             epsilon=EPSILON,
         ),
     ]
-    rows = ["n", WIDTH]
-    made = helper.make_graph(
-        nodes,
+    value = helper.make_tensor_value_info
+    return graph_of(
         "bert layer",
-        [helper.make_tensor_value_info("hidden", TensorProto.FLOAT, rows)],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, rows)],
-        [_given(name, shape) for name, shape in SHAPES.items()] + constants,
+        nodes,
+        given=[value("hidden", TensorProto.FLOAT, ["n", WIDTH])],
+        made=value("out", TensorProto.FLOAT, ["n", WIDTH]),
+        weights=SHAPES,
+        constants=constants,
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    written: bytes = model.SerializeToString(deterministic=True)
-    return written
-
-
-def _given(name: str, shape: tuple[int, ...]) -> TensorProto:
-    """A tensor that whoever opens the graph gives: it says that it lies in a file, of no such name."""
-    made = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
-    made.data_location = TensorProto.EXTERNAL
-    made.external_data.add(key="location", value="given by name")
-    return made
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    out = parser.parse_args().out
-    out.write_bytes(graph())
-    print(f"{out}: {out.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    write(graph(), __doc__)

@@ -1,6 +1,6 @@
 """Makes the graph of one layer of a reader's network that `ffr.reader.frozen` runs in ONNX Runtime.
 
-    python scripts/reader/network_layer.py --out ffr/reader/network_layer.onnx
+    python scripts/layer_graphs/reader_layer.py --out ffr/reader/network_layer.onnx
 
 The graph holds no weights: they are given to each session by name. Only its sizes are written down,
 those of the networks that ffr trains unless it is told otherwise.
@@ -8,10 +8,8 @@ those of the networks that ffr trains unless it is told otherwise.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from onnx import TensorProto, helper
+from without_weights import graph_of, write
 
 from ffr.reader.frozen import NUM_HEADS, SHAPES, WIDTH
 
@@ -55,20 +53,18 @@ def graph() -> bytes:
         node("Add", ["middle", "changed"], ["out"]),
     ]
     value = helper.make_tensor_value_info
-    made = helper.make_graph(
-        nodes,
+    return graph_of(
         "layer of a reader",
-        [
+        nodes,
+        given=[
             value("states", TensorProto.FLOAT, ["rows", WIDTH]),
             value("bias", TensorProto.FLOAT, ["queries", NUM_HEADS, "units", "units"]),
             value("by head", TensorProto.INT64, [5]),
         ],
-        [value("out", TensorProto.FLOAT, ["rows", WIDTH])],
-        [_given(name, shape) for name, shape in SHAPES.items()] + constants,
+        made=value("out", TensorProto.FLOAT, ["rows", WIDTH]),
+        weights=SHAPES,
+        constants=constants,
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    written: bytes = model.SerializeToString(deterministic=True)
-    return written
 
 
 def _linear(given: str, name: str, made: str) -> object:
@@ -85,23 +81,5 @@ def _norm(given: str, name: str, made: str) -> object:
     )
 
 
-def _given(name: str, shape: tuple[int, ...]) -> TensorProto:
-    """A tensor that whoever opens the graph gives: it says that it lies in a file, of no such name."""
-    made = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
-    made.data_location = TensorProto.EXTERNAL
-    made.external_data.add(key="location", value="given by name")
-    return made
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    out = parser.parse_args().out
-    out.write_bytes(graph())
-    print(f"{out}: {out.stat().st_size} bytes")
-
-
 if __name__ == "__main__":
-    main()
+    write(graph(), __doc__)
