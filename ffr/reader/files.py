@@ -151,7 +151,14 @@ def _read_settings(path: Path) -> ReaderSettings:
         if path.stat().st_size > _MAX_SETTINGS_BYTES:
             raise ValueError("it is too large")
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.pop("form", None) != FORM:
+        form = content.pop("form", None) if isinstance(content, dict) else None
+        if type(form) is int and 0 < form < FORM:
+            raise ModelError(
+                f"is of form {form}, which an earlier ffr wrote, and this one reads form {FORM}; "
+                "train the reader again (`ffr train reader`)",
+                str(path),
+            )
+        if form != FORM:
             raise ValueError(f"it is not of form {FORM}")
         if unknown := sorted(content.keys() - {known.name for known in fields(ReaderSettings)}):
             raise ValueError(f"it has {unknown[0]!r}, which is not known")

@@ -225,6 +225,8 @@ def _changed(folder: Path, **settings: object) -> None:
     ("settings", "said"),
     [
         ({"form": FORM + 1}, f"not of form {FORM}"),
+        ({"form": FORM - 1}, r"reader\.json: is of form 1, which an earlier .* the reader again"),
+        ({"form": True}, f"not of form {FORM}"),
         ({"surprise": 1}, "has 'surprise'"),
         ({"shape": {"width": 10**6}}, "width is 1000000"),
         ({"shape": [1]}, "cannot be read"),
