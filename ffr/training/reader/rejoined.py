@@ -88,6 +88,11 @@ class Rejoined:
         """Whether the data has too few dialogues to make any."""
         return not self._groups
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether a fragment has a picture with words, which can be strange elsewhere."""
+        return bool(self._pictures)
+
     def item(self, number: int) -> ReaderItem:
         """The dialogue of a number, with its query and truth.
 

@@ -66,6 +66,11 @@ class ReaderStage(Stage[ReaderConfig]):
                     f"setting rejoined: {config.rejoined:g} asks for new dialogues, and the data "
                     "has too few to make them of; set rejoined=0"
                 )
+            if config.strange_pictures and rejoined is not None and not rejoined.has_pictures:
+                raise UsageError(
+                    "setting strange_pictures: no picture of the data's fragments has words for what "
+                    "it shows, so none can be strange; leave it out"
+                )
         module = ReaderModule(
             reader,
             config,

@@ -167,6 +167,7 @@ def test_what_a_strange_picture_shows_is_of_another_dialogue() -> None:
 
 def test_without_pictures_none_is_strange(table: UnitTable) -> None:
     plain, made = (Rejoined(table, absent_share=0.0, seed=0, strange_pictures=p) for p in (0, 1))
+    assert not made.has_pictures
     for number in range(10):
         assert torch.equal(plain.item(number).features, made.item(number).features)
         assert torch.equal(plain.item(number).labels, made.item(number).labels)

@@ -254,3 +254,20 @@ def test_too_few_dialogues_to_rejoin(data: Path, bert: Path, tmp_path: Path) -> 
     )
     assert done.exit_code == 2
     assert "the data has too few to make them of; set rejoined=0" in " ".join(done.output.split())
+
+
+def test_without_pictures_in_fragments_none_can_be_strange(
+    data: Path, bert: Path, tmp_path: Path
+) -> None:
+    from ffr.data.dataset import open_dataset
+    from ffr.data.forms.formats import write_examples
+
+    talks = open_dataset(data / "train.jsonl")
+    plain = [talk for talk in talks if talk.fragment is not None and not talk.fragment.image_ids]
+    write_examples(tmp_path / "plain.jsonl", plain)
+    words = words_of(
+        data, bert, dataset=tmp_path / "plain.jsonl", image_root=data, val_dataset=None
+    )
+    done = run(*words, "-o", "strange_pictures=0.5", "--out", tmp_path / "run")
+    assert done.exit_code == 2
+    assert "no picture of the data's fragments has words" in " ".join(done.output.split())
