@@ -22,6 +22,7 @@ from ffr.embedding import (
 )
 from ffr.embedding.interface import check_parts
 from ffr.embedding.loading import encoder_kind
+from ffr.embedding.prefixes import Prefixes
 from ffr.embedding.sentence import Pooling
 from ffr.errors import ModelError, UsageError
 from ffr.exports.runtime import ENCODER_PARTS, Arrays, OnnxModel, empty_rows, open_parts
@@ -186,8 +187,14 @@ class OnnxSentenceEncoder(SentenceEncoder):
         pooling: Any = settings.get("pooling")
         limit: Any = settings.get("max_text_tokens")
         is_lowered: Any = settings.get("is_lowered")
+        prefixes: list[Any] = [settings.get(f"{what}_prefix", "") for what in ("line", "query")]
         is_limit = isinstance(limit, int) and limit > tokenizer.num_special_tokens_to_add()
-        if pooling not in get_args(Pooling) or not is_limit or not isinstance(is_lowered, bool):
+        if (
+            pooling not in get_args(Pooling)
+            or not is_limit
+            or not isinstance(is_lowered, bool)
+            or not all(isinstance(prefix, str) for prefix in prefixes)
+        ):
             raise ModelError(
                 "its settings are not those of a sentence encoder; export the model again", name
             )
@@ -199,6 +206,7 @@ class OnnxSentenceEncoder(SentenceEncoder):
             pooling=pooling,
             max_text_tokens=limit,
             is_lowered=is_lowered,
+            prefixes=Prefixes(*prefixes),
         )
 
     @cached_property

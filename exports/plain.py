@@ -178,6 +178,9 @@ def limits_of(part: str, folder: Path, settings: dict[str, Any]) -> dict[str, st
         rows["padding"] = f"on the right with id {settings['pad_id']}, " + (
             "always to the longest text" if settings["pads_to_longest"] else "as far as you like"
         )
+        for what in ("line", "query"):
+            if settings.get(f"{what}_prefix"):
+                rows[f"before a {what}"] = f"`{settings[f'{what}_prefix']}`"
         rows["letters"] = "put into lower case first" if settings["is_lowered"] else "as they are"
     path = folder / PREPARATION_FILE
     if part == "text" or not path.is_file():

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ffr.dialogue import FilePrompt
 from ffr.embedding import DualEncoder, SentenceEncoder
+from ffr.embedding.prefixes import prefixes_of
 from ffr.errors import DataError, ModelError
 from ffr.exports.compose import Fragments
 from ffr.exports.image_encoders import ClipImages, Siglip2Images, SiglipImages
@@ -284,6 +285,8 @@ def _text_settings(encoder: DualEncoder | SentenceEncoder) -> dict[str, Any]:
     return {
         "max_text_tokens": encoder.max_text_tokens,
         "is_lowered": isinstance(encoder, SentenceEncoder) and encoder.is_lowered,
+        "line_prefix": prefixes_of(encoder).line,
+        "query_prefix": prefixes_of(encoder).query,
         "pad_id": encoder.tokenizer.pad_token_id,
         "pad_token": encoder.tokenizer.pad_token,
         # SigLIP was trained on full rows of padding

@@ -187,6 +187,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ffr.embedding",
         "ffr.files",
         "ffr.markup",
+        "ffr.reader.background_file",
         "ffr.run_log",
         "ffr.runs",
         "ffr.settings",

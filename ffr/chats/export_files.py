@@ -121,11 +121,7 @@ class ExportFiles:
 
     def where(self, name: str, line: int | None = None) -> str:
         """How a file, or a line of it, is named in a sentence."""
-        place = str(self.path)
-        if self.is_archive:
-            place = f"{self.path}!{name}"
-        elif self.path.is_dir():
-            place = str(self.path / name)
+        place = f"{self.path}!{name}" if self.is_archive else str(self._path_of(name))
         return place if line is None else f"{place}:{line}"
 
     def head(self, name: str) -> bytes:
@@ -144,8 +140,12 @@ class ExportFiles:
         return self._outlines[name]
 
     @contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
+    def open(self, name: str, remedy: str = "export it again") -> Iterator[IO[bytes]]:
         """Opens a file to be read once from its beginning.
+
+        Args:
+            name: The file.
+            remedy: What to do where it is not there.
 
         Raises:
             DataError: where that cannot be done, or it holds more than a chat can.
@@ -162,7 +162,7 @@ class ExportFiles:
                 yield packed
         except _READ_ERRORS as error:
             reason = getattr(error, "strerror", None) or one_line(error)
-            hint = "unpack it with its password" if "password" in reason else "export it again"
+            hint = "unpack it with its password" if "password" in reason else remedy
             raise DataError(f"cannot be read ({reason}); {hint}", where=where) from error
 
     def lines(self, name: str, account: Account) -> Iterator[tuple[int, str]]:
@@ -187,7 +187,7 @@ class ExportFiles:
         Raises:
             DataError: where it cannot be read, or is larger than any picture.
         """
-        with self.open(name) as file:
+        with self.open(name, "put it there, or export the chat with its media") as file:
             data = file.read(_MAX_MEDIA_BYTES + 1)
         if len(data) > _MAX_MEDIA_BYTES:
             raise DataError(

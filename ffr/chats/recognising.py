@@ -34,7 +34,7 @@ class _Beginning(ExportFiles):
         self._outlines = {} if record is None else {_NAME: record}
 
     @contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
+    def open(self, name: str, remedy: str = "") -> Iterator[IO[bytes]]:
         """The beginning, to be read."""
         yield io.BytesIO(self._heads[name])
 

@@ -29,8 +29,11 @@ from ffr.corpus.store import Store
 from ffr.corpus.vectors import StoredEncoder, is_any_kept, weights_of
 from ffr.corpus.ways import WAYS
 from ffr.embedding.interface import Encoder
+from ffr.embedding.prefixes import trained_prefixes
 from ffr.errors import DataError, UsageError
 from ffr.progress import Say
+from ffr.reader.background_file import read_background
+from ffr.reader.likeness import Background
 from ffr.reader.model import Reader
 from ffr.reader.query import plain_words
 from ffr.retrieval.interface import Retriever
@@ -287,6 +290,8 @@ def open_archive(
     own = reader_encoder(store, settings, reader)
     is_own = encoder in (None, reader.settings.encoder_name)
     recalling = own if is_own else named_encoder(store, settings, str(encoder))
+    # what is usual among strangers, by which a query is held against many dialogues
+    background = reader.background if is_own else _background_of(recalling)
     if has_vectors and not recalling.has_vectors and is_any_kept(store):
         raise UsageError(
             f"{store.place} has no vectors of {recalling.name}; make them with "
@@ -306,9 +311,11 @@ def open_archive(
     def query_vectors(queries: Sequence[str]) -> Tensor:
         if is_own:
             return reader.recall_vectors(queries, own)
-        return recalling.embed_texts([plain_words(query) for query in queries])
+        plain = [plain_words(query) for query in queries]
+        vectors = recalling.embed_texts(trained_prefixes(recalling.encoder).of_queries(plain))
+        return vectors if background is None else background.across_dialogues(vectors)
 
-    usual = reader.background.usual_queries if is_own else None
+    usual = None if background is None else background.usual_queries
     return Archive(store, asked, recalling, query_vectors, tagger.digest, usual)
 
 
@@ -332,9 +339,17 @@ def named_encoder(store: Store, settings: AnswerConfig, name: str) -> StoredEnco
         lambda: opened,
         name=name,
         weights_digest=weights_of(opened),
-        line_prefix="",
+        line_prefix=trained_prefixes(opened).line,
         takes_images=opened.takes_images,
     )
+
+
+def _background_of(encoder: StoredEncoder) -> Background | None:
+    """What lies beside the weights of an encoder that was trained; None where nothing does."""
+    from ffr.embedding.loading import encoder_folder
+
+    folder = encoder_folder(encoder.name)
+    return None if folder is None else read_background(folder, encoder.weights_digest)
 
 
 def indexing_parts(

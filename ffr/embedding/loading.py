@@ -68,6 +68,12 @@ def encoder_kind(spec: str | Path) -> str:
         return str(AutoConfig.from_pretrained(location, trust_remote_code=False).model_type)
 
 
+def encoder_folder(spec: str | Path) -> Path | None:
+    """Where the files of an encoder lie that `load_encoder` takes; None of a hub id."""
+    found = Path(_location(str(spec)))
+    return found if found.is_dir() else None
+
+
 def _location(name: str) -> str:
     made = Path(name) / _OF_A_RUN
     if name not in PACKAGED and (made / "modules.json").is_file():

@@ -27,6 +27,7 @@ from ffr.embedding.files import (
     weights_digest_of,
 )
 from ffr.embedding.interface import check_parts, mean_of_parts
+from ffr.embedding.prefixes import Prefixes
 from ffr.embedding.tokens import StatesOfTokens
 from ffr.errors import ModelError, UsageError
 from ffr.model_files import check_model_folder, loading_explained
@@ -62,6 +63,8 @@ _FEW_TOKENS = 64
 """Up to so many tokens of one text need no second thread."""
 
 _POOLING_MODE = re.compile(r"pooling_mode_(\w+?)(?:_tokens?)?")
+_LINE_PROMPTS = ("document", "passage", "corpus")
+_MAX_PREFIX_CHARS = 1_000
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
 
@@ -82,6 +85,7 @@ class SentenceEncoder(StatesOfTokens):
         pooling: mean or cls.
         max_text_tokens: Longer texts are cut at their end; the special tokens count.
         is_lowered: Whether texts are put into lower case first.
+        prefixes: What stands before lines and queries; `embed_texts` takes texts as they are.
     """
 
     takes_images = False
@@ -95,8 +99,10 @@ class SentenceEncoder(StatesOfTokens):
         pooling: Pooling = "mean",
         max_text_tokens: int,
         is_lowered: bool = False,
+        prefixes: Prefixes = Prefixes(),  # noqa: B008 - it cannot be changed
     ) -> None:
         self.name = name
+        self.prefixes = prefixes
         self.pooling = pooling
         self.max_text_tokens = max_text_tokens
         self.model = model
@@ -116,12 +122,14 @@ class SentenceEncoder(StatesOfTokens):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over weights, tokenizer, pooling, longest text, kinds of model and device."""
-        settings = {
+        """SHA-256 over weights, tokenizer, pooling, longest text, prefixes, kinds of model and device."""
+        settings: dict[str, Any] = {
             "pooling": self.pooling,
             "max_text_tokens": self.max_text_tokens,
             "is_lowered": self.is_lowered,
         }
+        if self.prefixes != Prefixes():
+            settings["prefixes"] = [self.prefixes.line, self.prefixes.query]
         return fingerprint_of(self.model, self.tokenizer, settings)
 
     @cached_property
@@ -244,7 +252,7 @@ class SentenceEncoder(StatesOfTokens):
             UsageError: always, but for no images at all.
         """
         if as_pictures(images):
-            raise self._no_images()
+            raise _no_images(self.name)
         return self.embed_texts([])
 
     def embed_fragments(self, fragments: Sequence[FragmentParts]) -> Tensor:
@@ -257,14 +265,15 @@ class SentenceEncoder(StatesOfTokens):
         read = as_fragments(fragments)
         check_parts(read)
         if any(not isinstance(part, str) for parts in read for part in parts):
-            raise self._no_images()
+            raise _no_images(self.name)
         return mean_of_parts(self, read)
 
-    def _no_images(self) -> UsageError:
-        return UsageError(
-            f"{self.name} encodes texts only and was asked for a picture; name an encoder of texts "
-            "and images (the CLIP family, vlm:MODEL)"
-        )
+
+def _no_images(name: str) -> UsageError:
+    return UsageError(
+        f"{name} encodes texts only and was asked for a picture; name an encoder of texts and "
+        "images (the CLIP family, vlm:MODEL)"
+    )
 
 
 @one_thread()
@@ -284,8 +293,9 @@ def load_sentence_encoder(spec: str | Path, *, device: str = "cpu") -> SentenceE
     Of sentence-transformers' files these are read where they are there: `modules.json` (only a
     transformer, pooling and normalisation are known), the pooling's `config.json` (mean or cls;
     mean without it), `sentence_bert_config.json` (`max_seq_length`, `do_lower_case`) and
-    `config_sentence_transformers.json` (a prompt that goes before every text is refused). Vectors
-    are normalised in any case.
+    `config_sentence_transformers.json` (the prompts of queries and of documents are the prefixes of
+    queries and lines; one that goes before every text is refused). Vectors are normalised in any
+    case.
 
     Args:
         spec: A folder, or a hub id.
@@ -313,14 +323,7 @@ def load_sentence_encoder(spec: str | Path, *, device: str = "cpu") -> SentenceE
         settings = _object(
             read_settings(name, "sentence_bert_config.json"), name, "sentence_bert_config.json"
         )
-        prompts = "config_sentence_transformers.json"
-        if (
-            _object(read_settings(name, prompts), name, prompts).get("default_prompt_name")
-            is not None
-        ):
-            raise ModelError(
-                f"puts a prompt before every text ({prompts}), which is not known here", name
-            )
+        prefixes = _read_prefixes(name)
         pooling = _read_pooling(name)
         max_text_tokens = _max_text_tokens(config, tokenizer, settings.get("max_seq_length"), name)
         # its own pooler is no part of any vector, and many folders lack it
@@ -333,6 +336,7 @@ def load_sentence_encoder(spec: str | Path, *, device: str = "cpu") -> SentenceE
             pooling=pooling,
             max_text_tokens=max_text_tokens,
             is_lowered=settings.get("do_lower_case") is True,
+            prefixes=prefixes,
         )
 
 
@@ -342,6 +346,25 @@ def _object(content: Any, name: str, file: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{file} is no object; restore it", name)
     return content
+
+
+def _read_prefixes(name: str) -> Prefixes:
+    """What stands before lines and queries, by the names that sentence-transformers looks for."""
+    file = "config_sentence_transformers.json"
+    content = _object(read_settings(name, file), name, file)
+    if content.get("default_prompt_name") is not None:
+        raise ModelError(f"puts a prompt before every text ({file}), which is not known here", name)
+    prompts = content.get("prompts") or {}
+    if not isinstance(prompts, dict) or any(
+        not isinstance(text, str) or len(text) > _MAX_PREFIX_CHARS for text in prompts.values()
+    ):
+        raise ModelError(
+            f"{file} has prompts that are no texts of up to {_MAX_PREFIX_CHARS} characters; "
+            "restore it",
+            name,
+        )
+    line = next((prompts[key] for key in _LINE_PROMPTS if key in prompts), "")
+    return Prefixes(line, prompts.get("query", ""))
 
 
 def _read_pooling(name: str) -> Pooling:

@@ -31,6 +31,7 @@ from ffr.data.dataset import data_fingerprint
 from ffr.data.home import data_home
 from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
+from ffr.embedding.prefixes import embed_lines, embed_queries
 from ffr.errors import UsageError
 from ffr.files import replace_json
 from ffr.metrics.functional import sample_figures_from_counts
@@ -105,7 +106,7 @@ class FragmentScorer:
         Raises:
             FfrError: as the encoder raises it, such as for a picture that cannot be opened.
         """
-        queries = self.encoder.embed_texts([example.query for example in examples]).double()
+        queries = embed_queries(self.encoder, [example.query for example in examples]).double()
         return [
             self._score(example, query) for example, query in zip(examples, queries, strict=True)
         ]
@@ -146,8 +147,8 @@ class FragmentScorer:
         key = (example.dialogue.fingerprint, *map(str, locations))
         if key not in self._kept:
             # one call a dialogue, so that vectors do not depend on what else is asked
-            texts = self.encoder.embed_texts(
-                [window for window in self._windows(example) if window]
+            texts = embed_lines(
+                self.encoder, [window for window in self._windows(example) if window]
             ).double()
             images = None
             if self.encoder.takes_images:

@@ -15,6 +15,7 @@ from typing import Any
 from ffr.answer import format_answer
 from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
+from ffr.embedding.prefixes import embed_lines, embed_queries
 from ffr.prompt import prompt_of
 from ffr.retrieval.interface import Answer, by_dialogue
 from ffr.retrieval.lexical import BASELINE_PREFIX, BM25_LINES, bm25_scores, with_followers
@@ -122,8 +123,8 @@ class FusionRetriever:
         ]
         if not kept:
             return [Answer(format_answer(Fragment()), score=0.0) for _ in examples]
-        vectors = self._encoder.embed_texts([*kept, *joined]).double()
-        queries = self._encoder.embed_texts([example.query for example in examples]).double()
+        vectors = embed_lines(self._encoder, [*kept, *joined]).double()
+        queries = embed_queries(self._encoder, [example.query for example in examples]).double()
         cosines = (queries @ vectors.T).tolist()  # (queries, 2n): alone, then joined
         answers = []
         for example, row in zip(examples, cosines, strict=True):

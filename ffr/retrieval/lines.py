@@ -25,6 +25,7 @@ from ffr.data.forms.raw import EXTRA_LINE_KEYS
 from ffr.dialogue import Example, FilePrompt, Fragment
 from ffr.embedding import Encoder
 from ffr.embedding.interface import token_encoder_of
+from ffr.embedding.prefixes import Prefixes, prefixes_of
 from ffr.errors import DataError
 from ffr.progress import Progress
 from ffr.prompt import prompt_of
@@ -93,6 +94,7 @@ class LineReading:
     def __init__(self, encoder: Encoder | None = None, num_kept: int = _KEPT_DIALOGUES) -> None:
         self._num_kept = num_kept
         self._encoder = encoder
+        self._prefixes = Prefixes() if encoder is None else prefixes_of(encoder)
         self._tokens_of = token_encoder_of(encoder) if encoder is not None else None
         self._kept: OrderedDict[tuple[str, ...], _Counted] = OrderedDict()
 
@@ -107,7 +109,9 @@ class LineReading:
         by_words, likely = line_features(lines, query)
         columns = [by_words, part_features(lines, known.parts, query)]
         if known.vectors is not None and len(lines):
-            close, cosines = likeness_features(lines, known.vectors, self._embedded([query])[0])
+            close, cosines = likeness_features(
+                lines, known.vectors, self._embedded(self._prefixes.of_queries([query]))[0]
+            )
             columns.append(close)
             likely = standing(likely) + standing(cosines)
         if known.tokens is not None and self._tokens_of is not None:
@@ -136,7 +140,7 @@ class LineReading:
             self._kept[key] = _Counted(
                 lines,
                 line_parts(lines),
-                self._embedded(texts) if self._encoder else None,
+                self._embedded(self._prefixes.of_lines(texts)) if self._encoder else None,
                 tokens,
             )
             if len(self._kept) > self._num_kept:

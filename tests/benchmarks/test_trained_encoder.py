@@ -36,7 +36,13 @@ def test_the_right_one_of_some_dialogues(trained: ModuleType, tmp_path: Path) ->
         # the fourth is not among those that are asked
         chats = {its.fingerprint: number for number, its in enumerate(dialogues[:3], 1)}
         asked = [Example(dialogues[1], "bbbbbbba"), Example(dialogues[0], "cccca")]
-        found = trained.recall_of(archive, chats, asked, ["one", "other"])
+        rows = trained.asked_of(archive, chats, asked)
+    found = trained.summary(rows, asked, ["one", "other"])
     assert found["recall_at_1"]["mean"] == 0.5
     assert found["reciprocal_rank"]["mean"] == pytest.approx((1 + 1 / 2) / 2)
     assert found["recall_at_20_by_kind"] == {"one": 1.0, "other": 1.0}
+    # of two runs each query's mean counts
+    nothing = [dict.fromkeys(row, 0.0) for row in rows]
+    of_both = trained.summary(trained.mean_rows([rows, nothing]), asked, ["one", "other"])
+    assert of_both["recall_at_1"]["mean"] == 0.25
+    assert of_both["recall_at_20_by_kind"] == {"one": 0.5, "other": 0.5}

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
+import torch
 from chat_builds import add, no_bar, said, stored_encoder
+from encoder_builds import build_sentence_encoder
 
 from ffr.chats.chat import Media
 from ffr.corpus.indexing import index_store
+from ffr.corpus.likeness import num_compared
 from ffr.corpus.opening import NO_MODEL, open_archive
 from ffr.corpus.store import Store
+from ffr.corpus.vectors import text_key
 from ffr.corpus.verifying import compact_store, verify
-from ffr.errors import DataError, UsageError
+from ffr.embedding import SentenceEncoder, load_sentence_encoder
+from ffr.errors import DataError, ModelError, UsageError
+from ffr.reader.background_file import BACKGROUND_FILE, read_background, write_background
 from ffr.settings import AnswerConfig
+from ffr.training.common.background import background_of
 
 
 @pytest.fixture
@@ -49,6 +58,62 @@ def test_lines_and_pictures_themselves_are_found(store: Store) -> None:
     compact_store(store)
     assert store.rows("SELECT num_rows FROM matrices")[0][0] == num_rows == 3
     assert verify(store).faults == []
+
+
+def _trained(folder: Path) -> SentenceEncoder:
+    """A sentence encoder with prompts, and what is usual to it beside its weights."""
+    build_sentence_encoder("bert", folder)
+    prompts = {"query": "query: ", "document": "passage: "}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    encoder = load_sentence_encoder(folder)
+    texts = (["a drummer", "a bus", "tea"], ["where is the bus", "who drinks"])
+    background = background_of([texts], encoder, encoder.prefixes)
+    write_background(folder, background, encoder.weights_digest)
+    return encoder
+
+
+def _scores(cosines: torch.Tensor, usual: torch.Tensor) -> list[float]:
+    """Of dialogues of one line each: what they lack of several counts as the last line does."""
+    num = num_compared("lines")
+    lacking = (num - 1) * (cosines.min() - usual.mean())
+    return ((cosines - usual + lacking) / num).tolist()
+
+
+def test_a_trained_encoder_recalls_as_it_was_trained(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    encoder = _trained(folder)
+    archive = _open(store, str(folder))
+    assert archive.encoder is not None
+    kept = archive.encoder.vectors.of([text_key(text) for text in ("a drummer", "a guitar")])
+    assert np.array_equal(
+        np.stack([kept[text_key(text)] for text in ("a drummer", "a guitar")]),
+        encoder.embed_each(["passage: a drummer", "passage: a guitar"]).numpy(),
+    )
+    background = read_background(folder, encoder.weights_digest)
+    assert background is not None
+    query = background.across_dialogues(encoder.embed_texts(["query: guitar"]))
+    usual = background.usual_queries
+    found = archive.recall("the part about guitar", ways=["lines"])
+    lines = encoder.embed_texts(["passage: a drummer", "passage: a guitar"])
+    nearest = (lines @ usual.T).topk(min(3, len(usual))).values.mean(-1)
+    expected = _scores(lines @ query[0], 0.5 * nearest)
+    scores = {item.where[0]: item.traces["lines"].score for item in found}
+    assert [scores[1], scores[2]] == pytest.approx(expected, abs=1e-5)
+    # without the file a query is held against lines as it is
+    (folder / BACKGROUND_FILE).unlink()
+    plain = _open(store, str(folder)).recall("guitar", ways=["lines"])
+    cosines = _scores(lines @ encoder.embed_texts(["query: guitar"])[0], torch.zeros(2))
+    scores = {item.where[0]: item.traces["lines"].score for item in plain}
+    assert [scores[1], scores[2]] == pytest.approx(cosines, abs=1e-5)
+
+
+def test_what_is_usual_to_other_weights_is_refused(store: Store, tmp_path: Path) -> None:
+    encoder = _trained(tmp_path / "encoder")
+    background = read_background(tmp_path / "encoder", encoder.weights_digest)
+    assert background is not None
+    write_background(tmp_path / "encoder", background, "0" * 64)
+    with pytest.raises(ModelError, match="was made by other weights than those beside it"):
+        _open(store, str(tmp_path / "encoder"))
 
 
 def test_an_encoder_without_vectors_is_refused(store: Store) -> None:

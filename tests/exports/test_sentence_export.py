@@ -16,6 +16,7 @@ from model_builds import random_picture
 
 from ffr.cli.main import ffr
 from ffr.embedding import load_encoder, load_sentence_encoder
+from ffr.embedding.prefixes import Prefixes, prefixes_of
 from ffr.encoders import open_encoder
 from ffr.errors import ModelError, UsageError
 from ffr.exports.encoder import OnnxSentenceEncoder, load_onnx_encoder
@@ -50,6 +51,20 @@ def bert_export(tmp_path_factory: pytest.TempPathFactory, sentence: Callable[...
     out = tmp_path_factory.mktemp("sentence-exports") / "bert"
     export_onnx(sentence("bert", is_lowered=True), "text", out)
     return out
+
+
+def test_what_stands_before_texts_is_exported(
+    sentence: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(sentence("bert"), tmp_path / "bert"))
+    prompts = json.dumps({"prompts": {"query": "query: ", "document": "passage: "}})
+    (folder / "config_sentence_transformers.json").write_text(prompts)
+    export_onnx(folder, "text", tmp_path / "out")
+    encoder = load_onnx_encoder(tmp_path / "out")
+    assert prefixes_of(encoder) == Prefixes("passage: ", "query: ")
+    told = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "before a line" in told
+    assert "`query: `" in told
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+from ffr.data.catalog import load_dataset
+from ffr.data.forms.formats import write_examples
 from ffr.shipped.reader import READER_FOLDER
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "reader"
@@ -25,7 +27,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "reader"
 def scripts() -> Iterator[dict[str, ModuleType]]:
     """The scripts as modules; they import each other by name, as scripts of one folder do."""
     found = {}
-    names = ("material", "synthesis", "train", "vectors", "make")
+    names = ("material", "synthesis", "train", "vectors", "make", "open_dialogues")
     before = {name: sys.modules.pop(name, None) for name in names}
     for name in names:
         spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
@@ -227,3 +229,43 @@ def test_bare_options_are_the_plan_of_the_weights_that_ship(scripts: dict[str, M
     notes = json.loads((READER_FOLDER / "reader.json").read_text(encoding="utf-8"))["notes"]
     assert dataclasses.asdict(plan) == notes["plan"]
     assert asked.seeds == notes["seeds"]
+
+
+def _piece(scripts: dict[str, ModuleType], number: int, subject: str, **queries: str) -> Any:
+    lines = tuple((place % 2, f"line {place} of {number}") for place in range(3))
+    asked = {kind: [text] for kind, text in queries.items()}
+    return scripts["material"].Piece("multiwoz", "en", lines, asked, subject)
+
+
+def test_pieces_of_the_same_lines_are_one(scripts: dict[str, ModuleType]) -> None:
+    once = _piece(scripts, 0, "taxi", goal="a taxi to the station", topic="taxi")
+    again = _piece(scripts, 0, "taxi", goal="a taxi to the station", cross="去车站的出租车")
+    (found,) = scripts["open_dialogues"].merged([once, again])
+    assert found.queries == {
+        "goal": ["a taxi to the station"], "topic": ["taxi"], "cross": ["去车站的出租车"]
+    }  # fmt: skip
+
+
+def test_open_dialogues_are_a_data_set(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+    subjects = ("taxi", "hotel", "train", "")
+    pieces = [
+        _piece(scripts, n, subjects[n % 4], goal=f"the {n}th wish", topic=subjects[n % 4] or "x")
+        for n in range(40)
+    ]
+    made = scripts["open_dialogues"]
+    examples = list(made.examples_of(pieces, 0))
+    assert examples == list(made.examples_of(pieces, 0))
+    assert examples != list(made.examples_of(pieces, 1))
+    said = {line.text for its in examples for line in its.dialogue.utterances}
+    assert said == {text for piece in pieces for _, text in piece.lines}
+    for example in examples:
+        assert example.fragment is not None
+        own = {example.dialogue.utterances[place].text for place in example.fragment.utterance_ids}
+        (piece,) = [its for its in pieces if own == {text for _, text in its.lines}]
+        assert example.query in (piece.queries["goal"] + piece.queries["topic"])
+    # no query has two answers in its dialogue, and a subject alone is asked among others only
+    asked = [(its.dialogue.fingerprint, its.query) for its in examples]
+    assert len(asked) == len(set(asked))
+    path = tmp_path / "open.jsonl"
+    write_examples(path, examples, format="raw")
+    assert len(load_dataset(path)) == len(examples)

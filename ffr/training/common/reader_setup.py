@@ -11,9 +11,6 @@ from ffr.errors import UsageError
 from ffr.reader.model import Reader
 from ffr.runs import ModelSource
 
-PREFIXES = {"e5": ("passage: ", "query: ")}
-"""What stands before lines and before queries where an encoder was trained so."""
-
 
 def open_text_encoder(name: str, folder: str | None, megabytes: int) -> CachedEncoder:
     """An encoder on the CPU, its vectors kept on disk, so that a run that goes on has the same bits.

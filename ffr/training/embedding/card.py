@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ffr.embedding.prefixes import Prefixes
 from ffr.markup import markdown_text
 from ffr.runs import ModelSource, RunRecord
 from ffr.settings import EmbeddingConfig
@@ -15,10 +16,16 @@ def encoder_card(
     config: EmbeddingConfig,
     source: ModelSource,
     record: RunRecord,
+    prefixes: Prefixes,
     num_rows: int,
     figures: Mapping[str, float],
 ) -> str:
     """The README of a run's `encoder/`, in Markdown; it names no place on this machine."""
+    before = (
+        "nothing stands before queries or lines"
+        if prefixes == Prefixes()
+        else f"`{prefixes.query}` stands before queries and `{prefixes.line}` before lines"
+    )
     is_file = Path(config.dataset).exists()
     data = Path(config.dataset).name if is_file else f"{config.dataset} ({config.split})"
     rows = {
@@ -46,14 +53,18 @@ tags: [fragment-retrieval, ffr, sentence-transformers]
 # {markdown_text(name)}: encoder
 
 A sentence encoder whose vector of a query lies close to those of the parts of a dialogue that it
-means. It was trained by `ffr train embedding`; nothing stands before queries or lines.
+means. It was trained by `ffr train embedding`; {before}.
 
     ffr eval --model embedding:FOLDER --dataset FILE
+    ffr index add CHAT --encoder FOLDER
 
 ```python
 from sentence_transformers import SentenceTransformer
 
-vectors = SentenceTransformer("FOLDER").encode(["where do we eat?", "at the noodle bar"])
+encoder = SentenceTransformer("FOLDER")
+cosines = encoder.similarity(
+    encoder.encode_query(["where do we eat?"]), encoder.encode_document(["at the noodle bar"])
+)
 ```
 
 ## How it was made

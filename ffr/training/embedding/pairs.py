@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from ffr.data.dataset import ExampleDataset
 from ffr.dialogue import Dialogue, Example
 
+QUERIES = "anchor"
+"""The column of the queries."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
@@ -41,7 +44,7 @@ class Pairs:
             f"negative_{number + 1}": [row[number] for row in self.negatives]
             for number in range(num_negatives)
         }
-        return {"anchor": list(self.queries), "positive": list(self.positives), **further}
+        return {QUERIES: list(self.queries), "positive": list(self.positives), **further}
 
 
 def pairs_of(data: ExampleDataset, num_negatives: int, seed: int) -> Pairs:

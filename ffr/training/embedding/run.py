@@ -21,14 +21,17 @@ from typing import Any
 import torch
 
 from ffr.data.dataset import ExampleDataset
-from ffr.embedding import SentenceEncoder, load_encoder
-from ffr.embedding.packaged import PACKAGED, packaged_folder
+from ffr.embedding import SentenceEncoder, load_encoder, load_sentence_encoder
+from ffr.embedding.loading import encoder_folder
+from ffr.embedding.prefixes import trained_prefixes
 from ffr.errors import DataError, UsageError
 from ffr.files import replace_text, replaced_folder, write_checksums
+from ffr.reader.background_file import BACKGROUND_FILE, write_background
 from ffr.run_log import METRICS_FILE, draw_curve, last_figures, read_metrics
 from ffr.runs import ENCODER, ModelSource, RunRecord, Status
 from ffr.settings import EmbeddingConfig, to_yaml
 from ffr.text import counted
+from ffr.training.common.background import background_of, chosen_texts
 from ffr.training.common.data import load_data
 from ffr.training.common.recipe import model_name
 from ffr.training.common.run import (
@@ -43,9 +46,11 @@ from ffr.training.common.setup import prepare_process
 from ffr.training.common.stage import Job
 from ffr.training.embedding.card import encoder_card
 from ffr.training.embedding.following import Following, newest_checkpoint
-from ffr.training.embedding.pairs import Pairs, pairs_of
+from ffr.training.embedding.pairs import QUERIES, Pairs, pairs_of
 
 _CHECKPOINTS = "checkpoints"
+_USUAL_LINES, _USUAL_QUERIES = 1_500, 500
+"""Of each language: averages of them tell what lies close to anything."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class _Start:
     pairs: Pairs
     val_pairs: Pairs | None
     encoder: SentenceEncoder
+    strangers: list[tuple[list[str], list[str]]]
     configuration: str
 
 
@@ -114,9 +120,8 @@ def _started(config: EmbeddingConfig, job: Job) -> _Start:
         )
     prepare_process(config)
     config = with_absolute_paths(config)
-    location = str(packaged_folder(config.model)) if config.model in PACKAGED else config.model
     # our own door: it reads safetensors alone, and knows what it does not know
-    encoder = load_encoder(location)
+    encoder = load_encoder(config.model)
     if not isinstance(encoder, SentenceEncoder) or encoder.is_lowered:
         raise UsageError(
             f"{config.model} is no sentence encoder that can be trained here; name e5, minilm or "
@@ -124,7 +129,10 @@ def _started(config: EmbeddingConfig, job: Job) -> _Start:
         )
     train_data, val_data = load_data(config, job.say)
     pairs = pairs_of(train_data, config.hard_negatives, config.seed)
-    _check_enough(pairs, config)
+    strangers = [
+        (lines[:_USUAL_LINES], queries[:_USUAL_QUERIES])
+        for lines, queries in _strangers(train_data, pairs, config)
+    ]
     val_pairs = None
     if val_data is not None and config.val_examples:
         val_pairs = _first(
@@ -134,17 +142,26 @@ def _started(config: EmbeddingConfig, job: Job) -> _Start:
         if found is not None:
             _say_counts(found, what, job)
     configuration = configuration_of(config, job.run if job.resume else None)
-    source = ModelSource(location, config.model)
-    return _Start(config, source, (train_data, val_data), pairs, val_pairs, encoder, configuration)
+    source = ModelSource(str(encoder_folder(config.model) or config.model), config.model)
+    data = (train_data, val_data)
+    return _Start(config, source, data, pairs, val_pairs, encoder, strangers, configuration)
 
 
-def _check_enough(pairs: Pairs, config: EmbeddingConfig) -> None:
-    if len(pairs.queries) < 2:
+def _strangers(
+    data: ExampleDataset, pairs: Pairs, config: EmbeddingConfig
+) -> list[tuple[list[str], list[str]]]:
+    """Lines and queries of each language of the data, by which it is known what is usual.
+
+    Raises:
+        DataError: where the data has too few for that, or to learn anything.
+    """
+    if len(set(pairs.queries)) < 2:
         raise DataError(
             "holds fewer than two queries whose fragments have words; an encoder learns from "
             "telling them apart",
             where=config.dataset,
         )
+    return chosen_texts(list(data), config.seed)
 
 
 def _first(pairs: Pairs, num_rows: int) -> Pairs | None:
@@ -233,6 +250,7 @@ def _trainer(start: _Start, run: Path, following: Following, job: Job) -> tuple[
     has_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(run / _CHECKPOINTS),
+        prompts=_prompts(start),
         num_train_epochs=config.epochs,
         max_steps=config.max_steps or -1,
         per_device_train_batch_size=config.batch_size,
@@ -258,7 +276,12 @@ def _trainer(start: _Start, run: Path, following: Following, job: Job) -> tuple[
         run_name=run.name,
         disable_tqdm=not job.progress,
     )
-    trainer = SentenceTransformerTrainer(
+
+    class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
+        def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+            """Nothing: the card is ours, and theirs shows a bar for its examples."""
+
+    trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict(start.pairs.columns),
@@ -274,6 +297,14 @@ def _trainer(start: _Start, run: Path, following: Following, job: Job) -> tuple[
     return trainer, model
 
 
+def _prompts(start: _Start) -> dict[str, str]:
+    """What stands before the texts of each column."""
+    prefixes = trained_prefixes(start.encoder)
+    return {
+        name: prefixes.query if name == QUERIES else prefixes.line for name in start.pairs.columns
+    }
+
+
 def _sentence_transformer(start: _Start) -> Any:
     """The encoder as sentence-transformers has it, out of the parts that were checked."""
     from sentence_transformers import SentenceTransformer
@@ -285,25 +316,42 @@ def _sentence_transformer(start: _Start) -> Any:
 
     encoder = start.encoder
     torch.manual_seed(start.config.seed)
+    prefixes = trained_prefixes(encoder)
     words = Transformer(start.source.location)
     words.max_seq_length = min(start.config.max_text_tokens, encoder.max_text_tokens)
     pooling = Pooling(int(encoder.model.config.hidden_size), encoder.pooling)
-    return SentenceTransformer(modules=[words, pooling, Normalize()], device="cpu")
+    return SentenceTransformer(
+        modules=[words, pooling, Normalize()],
+        device="cpu",
+        prompts={"query": prefixes.query, "document": prefixes.line},
+    )
 
 
 def _save(
     start: _Start, model: Any, run: Path, record: RunRecord, figures: dict[str, float]
 ) -> None:
-    """Writes the encoder into the run's folder, whole or not at all, with its card."""
+    """Writes the encoder into the run's folder, whole or not at all, with its card and background."""
     # training may have cut texts that the encoder itself takes whole
     model.max_seq_length = start.encoder.max_text_tokens
-    card = encoder_card(
-        run.name, start.config, start.source, record, len(start.pairs.queries), figures
-    )
-    with replaced_folder(run / ENCODER) as scratch:
+    prefixes = trained_prefixes(start.encoder)
+    num_rows = len(start.pairs.queries)
+    card = encoder_card(run.name, start.config, start.source, record, prefixes, num_rows, figures)
+    with _quietly(), replaced_folder(run / ENCODER) as scratch:
         model.save_pretrained(str(scratch), create_model_card=False)
+        made = load_sentence_encoder(scratch)
+        background = background_of(start.strangers, made, prefixes)
+        write_background(scratch, background, made.weights_digest)
         replace_text(scratch / "README.md", card)
-        write_checksums(scratch, ["config.json", "model.safetensors", "tokenizer.json"])
+        write_checksums(
+            scratch,
+            [
+                "config.json",
+                "config_sentence_transformers.json",
+                "model.safetensors",
+                "tokenizer.json",
+                BACKGROUND_FILE,
+            ],
+        )
 
 
 @contextlib.contextmanager

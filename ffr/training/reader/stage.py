@@ -8,22 +8,22 @@ from dataclasses import replace
 import torch
 
 from ffr.embedding import CachedEncoder
+from ffr.embedding.prefixes import trained_prefixes
 from ffr.errors import UsageError
 from ffr.reader.likeness import Background
 from ffr.reader.model import Reader
 from ffr.reader.network import NetworkShape
 from ffr.runs import ModelSource, resolve_model
 from ffr.settings import SCRATCH, ReaderConfig
+from ffr.training.common.background import background_of, chosen_texts
 from ffr.training.common.reader_items import UnitTable, check_lengths, num_units
 from ffr.training.common.reader_setup import (
-    PREFIXES,
     open_reader,
     open_text_encoder,
     tagger_for,
 )
 from ffr.training.common.reader_subject import ReaderSubject
 from ffr.training.common.stage import Built, Job, Stage, Start
-from ffr.training.reader.background import background_of, chosen_texts
 from ffr.training.reader.data import ReaderData
 from ffr.training.reader.module import ReaderModule
 
@@ -114,7 +114,7 @@ def _opened(start: Start[ReaderConfig], job: Job) -> tuple[Reader, CachedEncoder
     if read is not None:
         read.query_vectors([], encoder)  # refuses another encoder
         return read, encoder
-    line_prefix, query_prefix = PREFIXES.get(name, ("", ""))
+    prefixes = trained_prefixes(encoder)
     try:
         shape = NetworkShape(
             **{
@@ -131,16 +131,14 @@ def _opened(start: Start[ReaderConfig], job: Job) -> tuple[Reader, CachedEncoder
         nowhere = torch.ones(1, 2, encoder.embed_texts([]).shape[1])
         background = Background(nowhere, nowhere)
     else:
-        background = background_of(
-            texts, encoder, line_prefix=line_prefix, query_prefix=query_prefix
-        )
+        background = background_of(texts, encoder, prefixes)
     made = Reader.untrained(
         encoder,
         background,
         seed=config.seed,
         shape=shape,
-        line_prefix=line_prefix,
-        query_prefix=query_prefix,
+        line_prefix=prefixes.line,
+        query_prefix=prefixes.query,
     )
     return made, encoder
 

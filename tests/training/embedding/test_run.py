@@ -15,9 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from ffr.data.catalog import load_dataset
-from ffr.embedding import load_encoder
+from ffr.embedding import load_encoder, load_sentence_encoder
+from ffr.embedding.prefixes import Prefixes
 from ffr.encoders import open_encoder
 from ffr.errors import DataError, UsageError
+from ffr.reader.background_file import read_background
+from ffr.reader.query import plain_words
 from ffr.run_log import read_metrics
 from ffr.run_summary import summary_of
 from ffr.runs import RunRecord
@@ -106,6 +109,55 @@ def test_the_encoder_is_the_librarys_too(run: Path) -> None:
     torch.testing.assert_close(ours.embed_texts(texts), theirs, atol=1e-5, rtol=0)
     # a run is named as well
     assert torch.equal(open_encoder(run).embed_texts(texts), ours.embed_texts(texts))
+
+
+def test_prompts_of_the_start_are_trained_with_and_kept(
+    run: Path, data: Path, bert: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    start = Path(shutil.copytree(bert, tmp_path / "start"))
+    prompts = {"query": "query: ", "document": "passage: "}
+    (start / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    made = tmp_path / "made"
+    _train(_config(data, start, max_steps=2), made)
+    losses = [read_metrics(folder / "metrics.csv")[0]["loss"] for folder in (run, made)]
+    assert losses[0] != losses[1]
+    theirs = SentenceTransformer(str(made / "encoder"), device="cpu")
+    assert theirs.prompts == prompts
+    ours = load_sentence_encoder(made / "encoder")
+    assert ours.prefixes == Prefixes("passage: ", "query: ")
+    torch.testing.assert_close(
+        ours.embed_texts(ours.prefixes.of_queries(["a tram"])),
+        theirs.encode_query(["a tram"], convert_to_tensor=True),
+        atol=1e-5,
+        rtol=0,
+    )
+    assert "`query: ` stands before queries and `passage: ` before lines" in (
+        made / "encoder" / "README.md"
+    ).read_text(encoding="utf-8")
+    # a run is what a training may start from, its prompts with it
+    further = tmp_path / "further"
+    _train(_config(data, made, max_steps=1), further)
+    assert load_sentence_encoder(further / "encoder").prefixes == ours.prefixes
+
+
+def test_what_is_usual_to_it_lies_beside_its_weights(run: Path, data: Path) -> None:
+    encoder = load_sentence_encoder(run / "encoder")
+    background = read_background(run / "encoder", encoder.weights_digest)
+    assert background is not None
+    queries = {example.query for example in load_dataset(data / "train.jsonl")}
+    known = encoder.embed_texts([plain_words(query) for query in sorted(queries)])
+    cosines = background.queries.flatten(0, 1) @ known.T
+    assert float(cosines.max(-1).values.min()) > 0.999
+    assert float(background.lines.mean(1).norm(dim=-1).max()) < 0.999
+
+
+def test_nothing_of_the_librarys_own_is_shown(
+    data: Path, bert: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _train(_config(data, bert, max_steps=1), tmp_path / "run")
+    assert capfd.readouterr().err == ""
 
 
 _STOPPED = """

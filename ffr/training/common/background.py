@@ -1,4 +1,4 @@
-"""The background of a reader that is trained from nothing: lines and queries of its own data.
+"""The background of a reader or an encoder that is trained: lines and queries of its own data.
 
 Shapes: G groups (languages), M lines and K queries of each, D width of the encoder's vectors.
 """
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from ffr.dialogue import Example
+from ffr.embedding.prefixes import Prefixes
 from ffr.errors import DataError
 from ffr.reader.likeness import Background
 from ffr.reader.query import plain_words
@@ -66,8 +67,8 @@ def chosen_texts(examples: Sequence[Example], seed: int) -> list[tuple[list[str]
     num_queries = min(MAX_QUERIES, *(len(group[1]) for group in groups), MAX_QUERIES)
     if min(num_lines, num_queries) < 2:
         raise DataError(
-            "holds fewer than two different lines or queries, of which no reader can learn what is "
-            "usual; name more data"
+            "holds fewer than two different lines or queries, of which nothing can be learned of "
+            "what is usual; name more data"
         )
     draw = random.Random(f"{seed} background")
     return [
@@ -78,23 +79,20 @@ def chosen_texts(examples: Sequence[Example], seed: int) -> list[tuple[list[str]
 def background_of(
     texts: Sequence[tuple[Sequence[str], Sequence[str]]],
     encoder: TextEncoder,
-    *,
-    line_prefix: str = "",
-    query_prefix: str = "",
+    prefixes: Prefixes = Prefixes(),  # noqa: B008 - it cannot be changed
 ) -> Background:
     """Their vectors.
 
     Args:
         texts: For each of G groups its M lines and K queries, as `chosen_texts` gives them.
         encoder: Makes the vectors.
-        line_prefix: Stands before each line.
-        query_prefix: Stands before each query.
+        prefixes: What stands before lines and queries.
     """
     lines, queries = zip(
         *(
             (
-                encoder.embed_texts([line_prefix + text for text in group[0]]).float().cpu(),
-                encoder.embed_texts([query_prefix + text for text in group[1]]).float().cpu(),
+                encoder.embed_texts(prefixes.of_lines(group[0])).float().cpu(),
+                encoder.embed_texts(prefixes.of_queries(group[1])).float().cpu(),
             )
             for group in texts
         ),

@@ -7,8 +7,9 @@ import torch
 from reader_builds import LetterEncoder
 
 from ffr.dialogue import Dialogue, Example
+from ffr.embedding.prefixes import Prefixes
 from ffr.errors import DataError
-from ffr.training.reader.background import background_of, chosen_texts
+from ffr.training.common.background import background_of, chosen_texts
 
 
 def talks(num: int, word: str) -> list[Example]:
@@ -40,7 +41,7 @@ def test_what_is_drawn_is_of_the_seed_and_bounded() -> None:
 
 def test_vectors_have_the_prefixes_of_their_encoder() -> None:
     encoder = LetterEncoder()
-    found = background_of([(["x", "y"], ["q", "r"])], encoder, line_prefix="p ", query_prefix="? ")
+    found = background_of([(["x", "y"], ["q", "r"])], encoder, Prefixes("p ", "? "))
     assert encoder.seen == ["p x", "p y", "? q", "? r"]
     assert found.lines.shape == found.queries.shape == (1, 2, 32)
     assert torch.allclose(found.lines.norm(dim=-1), torch.ones(1, 2))
