@@ -320,7 +320,7 @@ def open_archive(
 
 
 def named_encoder(store: Store, settings: AnswerConfig, name: str) -> StoredEncoder:
-    """An encoder of any name, whose vectors a store keeps; its lines stand there by themselves.
+    """An encoder of any name, whose vectors a store keeps; before its lines stands what it was trained with.
 
     Args:
         store: The store.

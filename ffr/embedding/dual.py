@@ -77,7 +77,7 @@ class DualEncoder:
         self.max_text_tokens = min(
             int(text.max_position_embeddings), int(tokenizer.model_max_length)
         )
-        self._cut_notice = CutNotice(name, self.max_text_tokens)
+        self._cut_notice = CutNotice(self.max_text_tokens)
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +118,7 @@ class DualEncoder:
             max_length=self.max_text_tokens,
             return_tensors="pt",
         )
-        self._cut_notice.look_at(inputs)
+        self._cut_notice.look_at(inputs, self.name)
         if int(inputs["input_ids"].max()) >= self._vocabulary_size:
             raise ModelError(
                 "its tokenizer has ids that the model does not know; fetch both again", self.name

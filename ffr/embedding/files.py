@@ -174,23 +174,26 @@ class CutNotice:
     """Says once, in the log, that texts are cut: those after the first need no line of their own.
 
     Args:
-        name: The encoder.
-        max_text_tokens: What it takes.
+        max_text_tokens: What the encoder takes.
     """
 
-    def __init__(self, name: str, max_text_tokens: int) -> None:
-        self._name = name
+    def __init__(self, max_text_tokens: int) -> None:
         self._max_text_tokens = max_text_tokens
         self._is_said = False
 
-    def look_at(self, encoded: Any) -> None:
-        """Looks at what a fast tokenizer gave for a batch, with what it cut off."""
+    def look_at(self, encoded: Any, name: str) -> None:
+        """Looks at what a fast tokenizer gave for a batch, with what it cut off.
+
+        Args:
+            encoded: What it gave.
+            name: What the encoder is called by now.
+        """
         if not self._is_said and any(item.overflowing for item in encoded.encodings):
             self._is_said = True
             _log.warning(
                 "%s: a text makes more than the %d tokens that it takes and is cut at its end; so "
                 "is every longer one",
-                self._name,
+                name,
                 self._max_text_tokens,
             )
 

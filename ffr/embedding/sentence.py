@@ -108,7 +108,7 @@ class SentenceEncoder(StatesOfTokens):
         self.model = model
         self.tokenizer = tokenizer
         self.is_lowered = is_lowered
-        self._cut_notice = CutNotice(name, max_text_tokens)
+        self._cut_notice = CutNotice(max_text_tokens)
         self._vocabulary_size = int(model.config.vocab_size)
 
     @cached_property
@@ -228,7 +228,7 @@ class SentenceEncoder(StatesOfTokens):
             max_length=self.max_text_tokens,
             return_tensors="pt",
         )
-        self._cut_notice.look_at(inputs)
+        self._cut_notice.look_at(inputs, self.name)
         if int(inputs["input_ids"].max()) >= self._vocabulary_size:
             raise ModelError(
                 "its tokenizer has ids that the model does not know; fetch both again", self.name

@@ -154,6 +154,7 @@ def test_cut_texts_are_said_once(
     kind: str, encoder_folder: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     encoder = load_encoder(encoder_folder(kind))
+    encoder.name = "what its user calls it"
     limit = encoder.max_text_tokens
     with caplog.at_level(logging.WARNING, logger="ffr"):
         encoder.embed_texts(["short", "a" * (limit - 2)])
