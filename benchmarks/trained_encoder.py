@@ -90,7 +90,10 @@ def ask(call: argparse.Namespace) -> None:
     asked, kinds = [example for example, _ in chosen], [own.kind for _, own in chosen]
     own_names = {example.dialogue.fingerprint for example in data.asked}
     with Store(call.index, is_new_allowed=True) as store:
-        known = open_haystack(store, data, "none", AnswerConfig(), say=print, bar=no_bar).chats
+        haystack = open_haystack(
+            store, data, "none", AnswerConfig(), ways=["words"], say=print, bar=no_bar
+        )
+        known = haystack.chats
         others = sorted(known.keys() - own_names)
         if call.dialogues is not None:
             others = random.Random(call.seed).sample(others, call.dialogues - len(own_names))

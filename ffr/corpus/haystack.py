@@ -97,6 +97,7 @@ def open_haystack(
     model: str,
     settings: AnswerConfig,
     *,
+    ways: Sequence[str] = WAYS,
     say: Say,
     bar: Bar,
 ) -> Haystack:
@@ -107,6 +108,7 @@ def open_haystack(
         data: What is to be in it.
         model: What answers inside a dialogue; `none` gives what was recalled.
         settings: How it is asked.
+        ways: Those that are going to be asked for: without vectors none are made.
         say: Gets a line where something is to be known.
         bar: Shows how far it is.
 
@@ -129,7 +131,8 @@ def open_haystack(
             "delete the folder to read them anew",
             where=str(store.folder),
         )
-    return Haystack(open_archive(store, model, settings, say=say, bar=bar), kept, dialogues)
+    archive = open_archive(store, model, settings, ways=ways, say=say, bar=bar)
+    return Haystack(archive, kept, dialogues)
 
 
 def _nobody(line: str) -> None:

@@ -10,7 +10,6 @@ import pytest
 from chat_builds import TRIP, add, no_bar
 
 from ffr.answer import format_answer, parse
-from ffr.corpus import haystack as haystack_module
 from ffr.corpus.haystack import (
     Haystack,
     HaystackData,
@@ -19,6 +18,7 @@ from ffr.corpus.haystack import (
     open_haystack,
 )
 from ffr.corpus.store import Store
+from ffr.corpus.ways import WAYS
 from ffr.data.catalog import load_dataset
 from ffr.data.forms.formats import write_examples
 from ffr.dialogue import Dialogue, Example, Fragment, Image, Utterance
@@ -55,11 +55,15 @@ def data(tmp_path: Path) -> Path:
 
 
 def opened(
-    store: Store, path: Path, *more: Path, model: str = "baseline:overlap"
+    store: Store,
+    path: Path,
+    *more: Path,
+    model: str = "baseline:overlap",
+    ways: Sequence[str] = WAYS,
 ) -> tuple[Haystack, list[Example]]:
     sets = [load_dataset(name, require_images=False) for name in (path, *more)]
     data = HaystackData(sets[0], tuple(sets))
-    haystack = open_haystack(store, data, model, AnswerConfig(), say=print, bar=no_bar)
+    haystack = open_haystack(store, data, model, AnswerConfig(), ways=ways, say=print, bar=no_bar)
     return haystack, data.known
 
 
@@ -129,18 +133,11 @@ def test_what_both_name_is_read_once(tmp_path: Path, data: Path) -> None:
     assert len(both.asked) == 4
 
 
-def test_without_a_model_a_hit_is_the_passage_of_the_best_line(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # what an archive of words alone gives; its vectors are tested where they are made
-    real = haystack_module.open_archive
-    monkeypatch.setattr(
-        haystack_module,
-        "open_archive",
-        lambda *args, **options: real(*args, **options, ways=["words"]),
-    )
+def test_without_a_model_a_hit_is_the_passage_of_the_best_line(tmp_path: Path, data: Path) -> None:
     with Store(tmp_path / "s", is_new_allowed=True) as store:
-        haystack, examples = opened(store, data, model="none")
+        # what an archive of words alone gives; its vectors are tested where they are made
+        haystack, examples = opened(store, data, model="none", ways=["words"])
+        assert store.rows("SELECT * FROM matrices") == []
         retriever = HaystackRetriever(haystack, name="none", ways=["words"])
         assert retriever.name == "recall of an archive"
         assert (retriever.identity["inside"], retriever.identity["vectors"]) == (None, None)

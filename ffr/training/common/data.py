@@ -45,7 +45,7 @@ def load_data(
         return train_data, load_dataset(config.val_dataset, split=config.val_split, **options)
     if config.dataset in NAMED_SETS and config.val_split in NAMED_SETS[config.dataset].splits:
         return train_data, load_dataset(config.dataset, split=config.val_split, **options)
-    say("no validation data: name some with --val-dataset to see F1 while training")
+    say("no validation data: name some with --val-dataset to see figures of it while training")
     return train_data, None
 
 

@@ -53,7 +53,9 @@ def test_a_named_set_brings_its_validation_part(sample_home: Path) -> None:
     assert chosen.fingerprint == paths["grpo"]
     _, none = load_data(SftConfig(val_split="nothing"), said.append)
     assert none is None
-    assert said == ["no validation data: name some with --val-dataset to see F1 while training"]
+    assert said == [
+        "no validation data: name some with --val-dataset to see figures of it while training"
+    ]
 
 
 def test_validation_data_of_its_own(
