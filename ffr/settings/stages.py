@@ -227,7 +227,7 @@ class EmbeddingConfig(StageConfig):
 
     model: str = setting(
         "e5",
-        "sentence encoder to start from: `e5`, `minilm`, a folder, a hub id",
+        "sentence encoder to start from: `e5`, `minilm`, a run, a folder, a hub id",
         unit="ENCODER",
         flag="--encoder",
         by_content=True,
