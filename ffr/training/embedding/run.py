@@ -208,6 +208,8 @@ def _fit(start: _Start, run: Path, record: RunRecord, job: Job) -> tuple[Status,
     figures = last_figures(read_metrics(metrics))
     if following.was_interrupted:
         return "interrupted", figures
+    num_texts = sum(len(texts) for group in start.strangers for texts in group)
+    job.say(f"Embedding {num_texts:,} lines and queries of the data: what is usual to the encoder")
     _save(start, model, run, record, figures)
     draw_curve(
         metrics,
