@@ -22,7 +22,7 @@ MAX_BYTES = 64 * 2**20
 """A file beyond this is not opened: 1,500 lines and 500 queries of two languages have 3 MB."""
 
 _MADE_BY = "encoder"
-_REMEDY = "delete it, or train the encoder again"
+_REMEDY = "restore it, or train the encoder again"
 
 
 def write_background(folder: Path, background: Background, weights_digest: str) -> None:

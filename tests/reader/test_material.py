@@ -263,9 +263,15 @@ def test_open_dialogues_are_a_data_set(scripts: dict[str, ModuleType], tmp_path:
         own = {example.dialogue.utterances[place].text for place in example.fragment.utterance_ids}
         (piece,) = [its for its in pieces if own == {text for _, text in its.lines}]
         assert example.query in (piece.queries["goal"] + piece.queries["topic"])
-    # no query has two answers in its dialogue, and a subject alone is asked among others only
+        # of no other piece of its dialogue is it asked: a subject stands alone among others
+        texts = {line.text for line in example.dialogue.utterances}
+        beside = [its for its in pieces if {text for _, text in its.lines} <= texts]
+        assert [
+            its for its in beside if any(example.query in asked for asked in its.queries.values())
+        ] == [piece]
     asked = [(its.dialogue.fingerprint, its.query) for its in examples]
     assert len(asked) == len(set(asked))
+    assert {its.meta["query_kind"] for its in examples} == {"goal", "topic"}
     path = tmp_path / "open.jsonl"
     write_examples(path, examples, format="raw")
     assert len(load_dataset(path)) == len(examples)
